@@ -1,0 +1,1 @@
+//! The kernels of Qwen3.5, each with its gradient.

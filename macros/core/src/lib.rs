@@ -1,0 +1,1 @@
+//! Parses, checks and expands kernel declarations.

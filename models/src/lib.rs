@@ -1,0 +1,1 @@
+//! Qwen3.5 models that train if they compile.

@@ -1,0 +1,1 @@
+//! Tensors, kernels and gradients on MLX that cannot be silently wrong.

@@ -1,0 +1,1 @@
+//! Compile-fail fixtures, snapshots and parity with other implementations.

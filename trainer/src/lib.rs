@@ -1,0 +1,1 @@
+//! The cotangent command: fine-tunes Qwen3.5.

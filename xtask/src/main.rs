@@ -1,0 +1,3 @@
+//! Set-up and the commands of the project.
+
+fn main() {}
