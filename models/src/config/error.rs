@@ -1,0 +1,44 @@
+use std::path::PathBuf;
+
+/// Why a `config.json` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be opened or is not UTF-8.
+    #[error("`{file}`: cannot be read: {source}\nhelp: give the folder of a Hugging Face checkpoint", file = file.display())]
+    Read {
+        /// The file that was to be read.
+        file: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is not JSON.
+    #[error("`{file}`: not valid JSON: {source}\nhelp: fetch the file again", file = file.display())]
+    Json {
+        /// The file that was read.
+        file: PathBuf,
+        /// Where and why parsing stopped.
+        source: serde_json::Error,
+    },
+    /// A field is absent, has the wrong type, or contradicts another one.
+    #[error("`{file}`: `{field}`: found {found}, expected {expected}", file = file.display())]
+    Field {
+        /// The file that was read.
+        file: PathBuf,
+        /// The field, with the object it is in (`text_config.head_dim`).
+        field: String,
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: String,
+    },
+    /// The file describes a model that exists but that Cotangent cannot run.
+    #[error("`{file}`: `{field}`: {what} is not supported for now", file = file.display())]
+    Unsupported {
+        /// The file that was read.
+        file: PathBuf,
+        /// The field that says so.
+        field: String,
+        /// What it asks for.
+        what: String,
+    },
+}

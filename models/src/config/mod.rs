@@ -1,0 +1,242 @@
+//! The text part of a Qwen3.5 checkpoint's `config.json`, read strictly: a value that is absent, of the wrong type or in
+//! contradiction with another one is an error naming file and field, never a silent default.
+//!
+//! Defaults exist only where transformers and mlx-lm agree on them and published files rely on them.
+
+mod error;
+mod fields;
+mod layers;
+mod parameters;
+mod rope;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+pub use error::ConfigError;
+pub use layers::LayerKind;
+pub use rope::RopeConfig;
+
+use fields::Fields;
+
+/// The largest size any dimension or tensor extent may have: MLX shapes are `i32`.
+const MAX_EXTENT: usize = i32::MAX as usize;
+
+/// The dense Qwen3.5 text model, as `config.json` describes it.
+///
+/// Every value has been checked against the others, so code that builds a model from it needs no checks of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextConfig {
+    /// Rows of the embedding table and of the language-model head.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the MLP between its projections.
+    pub intermediate_size: usize,
+    /// The token mixer of each decoder layer, first layer first.
+    pub layers: Vec<LayerKind>,
+    /// Query heads of a full-attention layer; a multiple of `num_key_value_heads`.
+    pub num_attention_heads: usize,
+    /// Key and value heads of a full-attention layer.
+    pub num_key_value_heads: usize,
+    /// Width of one attention head (queries, keys and values alike).
+    pub head_dim: usize,
+    /// Query and key heads of a gated-delta-net layer.
+    pub linear_num_key_heads: usize,
+    /// Value heads of a gated-delta-net layer; a multiple of `linear_num_key_heads`.
+    pub linear_num_value_heads: usize,
+    /// Width of one query or key head of a gated-delta-net layer.
+    pub linear_key_head_dim: usize,
+    /// Width of one value head of a gated-delta-net layer.
+    pub linear_value_head_dim: usize,
+    /// Taps of the causal depthwise convolution; at least 2.
+    pub linear_conv_kernel_dim: usize,
+    /// Epsilon of every RMS norm.
+    pub rms_norm_eps: f64,
+    /// Rotary position embedding of the full-attention layers.
+    pub rope: RopeConfig,
+    /// Longest sequence the model was made for, in tokens.
+    pub max_position_embeddings: usize,
+    /// Whether the head is the embedding table, so that the checkpoint has no `lm_head.weight`.
+    pub tie_word_embeddings: bool,
+    /// Tokens that end a generation, as far as `config.json` says; `generation_config.json` may name more.
+    pub eos_token_ids: Vec<u32>,
+}
+
+impl TextConfig {
+    /// Reads `config.json` of the checkpoint folder `dir`.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not JSON, or describes a model that is inconsistent or not supported.
+    pub fn load(dir: &Path) -> Result<Self, ConfigError> {
+        let file = dir.join("config.json");
+        let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read { file: file.clone(), source })?;
+        let json = serde_json::from_str(&text).map_err(|source| ConfigError::Json { file: file.clone(), source })?;
+        Self::from_json(&json, &file)
+    }
+
+    /// Reads a parsed `config.json`; `file` is only named in errors.
+    ///
+    /// # Errors
+    /// If the configuration is inconsistent, or describes a model that is not supported.
+    pub fn from_json(json: &Value, file: &Path) -> Result<Self, ConfigError> {
+        let top = Fields::root(file, json)?;
+        let text = select_text_config(&top)?;
+        refuse_unsupported(&top)?;
+        refuse_unsupported(&text)?;
+
+        let layers = layers::read(&text)?;
+        let head_dim = text.size("head_dim")?;
+        let config = Self {
+            vocab_size: text.size("vocab_size")?,
+            hidden_size: text.size("hidden_size")?,
+            intermediate_size: text.size("intermediate_size")?,
+            layers,
+            num_attention_heads: text.size("num_attention_heads")?,
+            num_key_value_heads: text.size("num_key_value_heads")?,
+            head_dim,
+            linear_num_key_heads: text.size("linear_num_key_heads")?,
+            linear_num_value_heads: text.size("linear_num_value_heads")?,
+            linear_key_head_dim: text.size("linear_key_head_dim")?,
+            linear_value_head_dim: text.size("linear_value_head_dim")?,
+            linear_conv_kernel_dim: text.size("linear_conv_kernel_dim")?,
+            rms_norm_eps: text.positive_number("rms_norm_eps")?.unwrap_or(1e-6),
+            rope: rope::read(&text, head_dim)?,
+            max_position_embeddings: text.optional_size("max_position_embeddings")?.unwrap_or(262_144),
+            tie_word_embeddings: tie_word_embeddings(&top, &text)?,
+            eos_token_ids: eos_token_ids(&top, &text)?,
+        };
+        config.check_sizes(&text)?;
+        Ok(config)
+    }
+
+    /// Width of all query (or key) heads of a gated-delta-net layer together.
+    pub fn linear_key_dim(&self) -> usize {
+        self.linear_num_key_heads * self.linear_key_head_dim
+    }
+
+    /// Width of all value heads of a gated-delta-net layer together.
+    pub fn linear_value_dim(&self) -> usize {
+        self.linear_num_value_heads * self.linear_value_head_dim
+    }
+
+    /// Channels of the depthwise convolution: queries, keys and values side by side.
+    pub fn linear_conv_dim(&self) -> usize {
+        2 * self.linear_key_dim() + self.linear_value_dim()
+    }
+
+    fn check_sizes(&self, text: &Fields) -> Result<(), ConfigError> {
+        text.expect_multiple(
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+        )?;
+        text.expect_multiple(
+            ("linear_num_value_heads", self.linear_num_value_heads),
+            ("linear_num_key_heads", self.linear_num_key_heads),
+        )?;
+        if self.linear_conv_kernel_dim < 2 {
+            return Err(text.wrong("linear_conv_kernel_dim", self.linear_conv_kernel_dim, "at least 2"));
+        }
+        let (q, k, v) = (
+            self.num_attention_heads.checked_mul(2 * self.head_dim),
+            self.linear_num_key_heads.checked_mul(2 * self.linear_key_head_dim),
+            self.linear_num_value_heads.checked_mul(self.linear_value_head_dim),
+        );
+        let widths = [
+            ("num_attention_heads", "2 x num_attention_heads x head_dim", q),
+            (
+                "linear_num_value_heads",
+                "2 x linear_num_key_heads x linear_key_head_dim + linear_num_value_heads x linear_value_head_dim",
+                k.zip(v).and_then(|(k, v)| k.checked_add(v)),
+            ),
+        ];
+        for (field, formula, width) in widths {
+            if width.is_none_or(|width| width > MAX_EXTENT) {
+                return Err(text.wrong(field, format_args!("a product {formula} above {MAX_EXTENT}"), "less"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds the object that holds the text model: `text_config` of a multimodal checkpoint, or the whole of a text export.
+fn select_text_config<'a>(top: &Fields<'a>) -> Result<Fields<'a>, ConfigError> {
+    let nested = top.object("text_config")?;
+    let Some(model_type) = top.string("model_type")? else {
+        return Err(top.absent("model_type", "`qwen3_5` or `qwen3_5_text`"));
+    };
+    check_model_type(top, model_type)?;
+    match nested {
+        Some(nested) => {
+            if let Some(inner) = nested.string("model_type")? {
+                check_model_type(&nested, inner)?;
+            }
+            Ok(nested)
+        }
+        None if top.has("vision_config") && !top.has("hidden_size") => {
+            Err(top.unsupported("vision_config", "a vision tower without a text model (`text_config` is absent)"))
+        }
+        None => Ok(top.clone()),
+    }
+}
+
+fn check_model_type(fields: &Fields, model_type: &str) -> Result<(), ConfigError> {
+    let what = match model_type {
+        "qwen3_5" | "qwen3_5_text" => return Ok(()),
+        t if t.contains("moe") => format!("`{t}`, a mixture-of-experts model,"),
+        t if t.contains("vision") => format!("`{t}`, a vision tower without a text model,"),
+        t => format!("`{t}`"),
+    };
+    Err(fields.unsupported("model_type", format!("{what} (dense `qwen3_5` and `qwen3_5_text` are)")))
+}
+
+fn refuse_unsupported(fields: &Fields) -> Result<(), ConfigError> {
+    for field in ["quantization", "quantization_config"] {
+        if fields.has(field) {
+            return Err(fields.unsupported(field, "a quantised base model (use the original bf16 or f32 checkpoint)"));
+        }
+    }
+    if fields.optional_count("num_experts")?.unwrap_or(0) > 0 {
+        return Err(fields.unsupported("num_experts", "a mixture of experts"));
+    }
+    for (field, supported) in [("hidden_act", "silu"), ("output_gate_type", "silu")] {
+        match fields.string(field)? {
+            None | Some("silu" | "swish") => {}
+            Some(other) => return Err(fields.unsupported(field, format!("`{other}` (`{supported}` is)"))),
+        }
+    }
+    if fields.boolean("attention_bias")? == Some(true) {
+        return Err(fields.unsupported("attention_bias", "`true`: projections with a bias"));
+    }
+    if fields.boolean("attn_output_gate")? == Some(false) {
+        return Err(fields.unsupported("attn_output_gate", "`false`: attention without an output gate"));
+    }
+    Ok(())
+}
+
+/// Published files write the flag beside `text_config`, inside it, or in both places.
+fn tie_word_embeddings(top: &Fields, text: &Fields) -> Result<bool, ConfigError> {
+    let outer = top.boolean("tie_word_embeddings")?;
+    let inner = text.boolean("tie_word_embeddings")?;
+    match (outer, inner) {
+        (Some(outer), Some(inner)) if outer != inner => Err(text.wrong(
+            "tie_word_embeddings",
+            inner,
+            format_args!("{outer}, as the `tie_word_embeddings` beside `text_config` says"),
+        )),
+        // transformers and mlx-lm both take an absent flag of this model for `false`.
+        (outer, inner) => Ok(inner.or(outer).unwrap_or(false)),
+    }
+}
+
+fn eos_token_ids(top: &Fields, text: &Fields) -> Result<Vec<u32>, ConfigError> {
+    let mut ids = top.token_ids("eos_token_id")?;
+    for id in text.token_ids("eos_token_id")? {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}

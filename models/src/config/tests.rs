@@ -1,0 +1,290 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// The published 0.8B model, reduced to its text fields.
+fn published() -> Value {
+    json!({
+        "architectures": ["Qwen3_5ForCausalLM"],
+        "model_type": "qwen3_5_text",
+        "vocab_size": 248320, "hidden_size": 1024, "intermediate_size": 3584, "num_hidden_layers": 24,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256,
+        "linear_num_key_heads": 16, "linear_num_value_heads": 16,
+        "linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4,
+        "full_attention_interval": 4, "rms_norm_eps": 1e-6, "hidden_act": "silu", "attention_bias": false,
+        "attn_output_gate": true, "max_position_embeddings": 262144, "tie_word_embeddings": true,
+        "eos_token_id": 248044,
+        "rope_parameters": {
+            "rope_type": "default", "rope_theta": 10000000, "partial_rotary_factor": 0.25,
+            "mrope_section": [11, 11, 10], "mrope_interleaved": true
+        }
+    })
+}
+
+fn read(json: &Value) -> Result<TextConfig, ConfigError> {
+    TextConfig::from_json(json, Path::new("model/config.json"))
+}
+
+/// `published()` with the members of `changes` put in (or, where null, taken out).
+fn with(changes: Value) -> Value {
+    let mut json = published();
+    for (key, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            json.as_object_mut().unwrap().remove(key);
+        } else {
+            json[key] = value.clone();
+        }
+    }
+    json
+}
+
+#[test]
+fn the_published_text_export_is_read() {
+    let config = read(&published()).unwrap();
+    assert_eq!(config.layers.len(), 24);
+    assert_eq!(config.layers.iter().filter(|kind| **kind == LayerKind::FullAttention).count(), 6);
+    assert_eq!(config.layers[3], LayerKind::FullAttention);
+    assert_eq!(config.rope, RopeConfig { theta: 1e7, rotary_dim: 64, mrope_section: [11, 11, 10] });
+    assert_eq!(config.linear_conv_dim(), 3 * 2048);
+    assert!(config.tie_word_embeddings);
+    assert_eq!(config.eos_token_ids, [248044]);
+}
+
+#[test]
+fn a_multimodal_file_gives_the_same_model_as_its_text_export() {
+    let mut text = published();
+    text.as_object_mut().unwrap().remove("tie_word_embeddings");
+    let nested = json!({
+        "model_type": "qwen3_5", "tie_word_embeddings": true, "image_token_id": 248056,
+        "vision_config": {"depth": 12, "hidden_act": "gelu_pytorch_tanh"}, "text_config": text
+    });
+    assert_eq!(read(&nested).unwrap(), read(&published()).unwrap());
+}
+
+#[test]
+fn older_spellings_of_the_rope_give_the_same_model() {
+    let spellings = [
+        json!({"rope_parameters": null, "rope_theta": 1e7, "partial_rotary_factor": 0.25}),
+        json!({"rope_parameters": null, "rope_theta": 1e7}),
+        json!({"rope_parameters": {"rope_theta": 1e7}}),
+        json!({"rope_parameters": null, "rope_theta": 1e7, "partial_rotary_factor": 0.25,
+               "rope_scaling": {"type": "mrope", "mrope_section": [11, 11, 10]}}),
+        json!({"rope_parameters": null, "rope_theta": 1e7,
+               "rope_scaling": {"rope_type": "default", "mrope_section": [11, 11, 10], "mrope_interleaved": true}}),
+        json!({"rope_theta": 1e7, "partial_rotary_factor": 0.25}),
+    ];
+    for spelling in spellings {
+        assert_eq!(read(&with(spelling.clone())).unwrap(), read(&published()).unwrap(), "{spelling}");
+    }
+}
+
+#[test]
+fn layer_types_and_interval_are_two_ways_to_say_the_same() {
+    let types = |n: usize| -> Vec<&str> {
+        (1..=n).map(|i| if i % 4 == 0 { "full_attention" } else { "linear_attention" }).collect()
+    };
+    let reference = read(&published()).unwrap();
+    for changes in [
+        json!({"layer_types": types(24), "full_attention_interval": null}),
+        json!({"layer_types": types(24)}),
+        json!({"full_attention_interval": null}),
+    ] {
+        assert_eq!(read(&with(changes)).unwrap().layers, reference.layers);
+    }
+}
+
+#[test]
+fn wrong_values_are_named_with_what_was_found_and_expected() {
+    let rope = |changes: Value| {
+        let mut rope = published()["rope_parameters"].clone();
+        for (key, value) in changes.as_object().unwrap() {
+            rope[key] = value.clone();
+        }
+        json!({ "rope_parameters": rope })
+    };
+    let table = [
+        (json!({"model_type": null}), "`model_type`: found nothing, expected `qwen3_5` or `qwen3_5_text`"),
+        (json!({"vocab_size": null}), "`vocab_size`: found nothing, expected a positive integer"),
+        (json!({"hidden_size": 0}), "`hidden_size`: found 0, expected a positive integer"),
+        (json!({"hidden_size": -4}), "`hidden_size`: found `-4`, expected an integer from 0 to 2147483647"),
+        (json!({"hidden_size": "1024"}), "`hidden_size`: found `\"1024\"`, expected an integer from 0 to 2147483647"),
+        (json!({"hidden_size": 1e300}), "`hidden_size`: found `1e+300`, expected an integer from 0 to 2147483647"),
+        (json!({"head_dim": null}), "`head_dim`: found nothing, expected a positive integer"),
+        (json!({"linear_key_head_dim": null}), "`linear_key_head_dim`: found nothing, expected a positive integer"),
+        (
+            json!({"num_attention_heads": 7}),
+            "`num_attention_heads`: found 7, expected a multiple of `num_key_value_heads`, which is 2",
+        ),
+        (
+            json!({"linear_num_value_heads": 24}),
+            "`linear_num_value_heads`: found 24, expected a multiple of `linear_num_key_heads`, which is 16",
+        ),
+        (json!({"linear_conv_kernel_dim": 1}), "`linear_conv_kernel_dim`: found 1, expected at least 2"),
+        (json!({"num_hidden_layers": 2000000000}), "`num_hidden_layers`: found 2000000000, expected at most 10000"),
+        (
+            json!({"layer_types": ["full_attention"]}),
+            "`layer_types`: found 1 entries, expected 24 entries, as `num_hidden_layers` says",
+        ),
+        (
+            json!({"num_hidden_layers": 1, "layer_types": ["sliding_attention"]}),
+            "`layer_types[0]`: found `\"sliding_attention\"`, expected `linear_attention` or `full_attention`",
+        ),
+        (
+            json!({"num_hidden_layers": 1, "layer_types": ["full_attention"]}),
+            "`layer_types[0]`: found `\"full_attention\"`, expected the other kind, as `full_attention_interval` 4 says",
+        ),
+        (json!({"rms_norm_eps": 0}), "`rms_norm_eps`: found `0`, expected a positive number"),
+        (json!({"rope_parameters": null}), "`rope_theta`: found nothing, expected a positive number"),
+        (json!({"rope_parameters": []}), "`rope_parameters`: found a list of 0, expected an object"),
+        (
+            rope(json!({"mrope_section": [11, 11, 11]})),
+            "`rope_parameters.mrope_section`: found [11, 11, 11], expected a sum of 32, half the rotated lanes",
+        ),
+        (
+            rope(json!({"mrope_section": [16, 16]})),
+            "`rope_parameters.mrope_section`: found 2 numbers, expected three: time, height, width",
+        ),
+        (
+            rope(json!({"mrope_section": [0, 16, 16]})),
+            "`rope_parameters.mrope_section`: found [0, 16, 16], expected sections that can take turns over 32 frequencies",
+        ),
+        (
+            json!({"head_dim": 255}),
+            "`rope_parameters.partial_rotary_factor`: found 0.25, which is 63.75 lanes, expected a share of at most 1 \
+             that leaves an even number of the 255 lanes of `head_dim`",
+        ),
+        (json!({"rope_theta": 1e4}), "`rope_theta`: found 10000, expected 10000000, as the rope parameters say"),
+        (
+            json!({"num_attention_heads": 2147483646}),
+            "`num_attention_heads`: found a product 2 x num_attention_heads x head_dim above 2147483647, expected less",
+        ),
+        (
+            json!({"eos_token_id": ["<|im_end|>"]}),
+            "`eos_token_id`: found `\"<|im_end|>\"`, expected a token id, or a list of token ids",
+        ),
+    ];
+    for (changes, expected) in table {
+        let error = read(&with(changes.clone())).expect_err(&changes.to_string());
+        assert_eq!(error.to_string(), format!("`model/config.json`: {expected}"), "{changes}");
+    }
+}
+
+#[test]
+fn what_exists_but_is_not_supported_is_refused_by_name() {
+    let mut scaled = published();
+    scaled["rope_parameters"]["rope_type"] = json!("yarn");
+    let mut contiguous = published();
+    contiguous["rope_parameters"]["mrope_interleaved"] = json!(false);
+    let table = [
+        (
+            with(json!({"model_type": "qwen3_5_moe_text"})),
+            "`model_type`: `qwen3_5_moe_text`, a mixture-of-experts model,",
+        ),
+        (with(json!({"model_type": "qwen3_5_vision"})), "`model_type`: `qwen3_5_vision`, a vision tower"),
+        (with(json!({"model_type": "llama"})), "`model_type`: `llama`"),
+        (json!({"model_type": "qwen3_5", "vision_config": {}}), "`vision_config`: a vision tower without a text model"),
+        (
+            json!({"model_type": "qwen3_5", "text_config": with(json!({"model_type": "qwen3_5_moe_text"}))}),
+            "`text_config.model_type`: `qwen3_5_moe_text`",
+        ),
+        (with(json!({"num_experts": 8})), "`num_experts`: a mixture of experts"),
+        (with(json!({"quantization": {"bits": 4}})), "`quantization`: a quantised base model"),
+        (with(json!({"quantization_config": {"bits": 4}})), "`quantization_config`: a quantised base model"),
+        (with(json!({"hidden_act": "gelu"})), "`hidden_act`: `gelu`"),
+        (with(json!({"attention_bias": true})), "`attention_bias`: `true`"),
+        (with(json!({"attn_output_gate": false})), "`attn_output_gate`: `false`"),
+        (scaled, "`rope_parameters.rope_type`: `yarn`"),
+        (contiguous, "`rope_parameters.mrope_interleaved`: `false`"),
+    ];
+    for (json, expected) in table {
+        let error = read(&json).expect_err(expected).to_string();
+        assert!(
+            error.contains(expected) && error.ends_with("is not supported for now"),
+            "{error}\nshould say: {expected}"
+        );
+    }
+}
+
+#[test]
+fn the_two_places_of_tie_word_embeddings_must_agree() {
+    let nested = |outer: Value, inner: Value| {
+        let text = with(json!({ "tie_word_embeddings": inner }));
+        read(&json!({"model_type": "qwen3_5", "tie_word_embeddings": outer, "text_config": text}))
+    };
+    for (outer, inner, expected) in [
+        (json!(true), json!(true), true),
+        (json!(true), Value::Null, true),
+        (Value::Null, json!(true), true),
+        (Value::Null, Value::Null, false),
+        (json!(false), json!(false), false),
+    ] {
+        assert_eq!(nested(outer, inner).unwrap().tie_word_embeddings, expected);
+    }
+    assert_eq!(
+        nested(json!(true), json!(false)).unwrap_err().to_string(),
+        "`model/config.json`: `text_config.tie_word_embeddings`: found false, expected true, as the \
+         `tie_word_embeddings` beside `text_config` says"
+    );
+}
+
+#[test]
+fn an_absent_mrope_section_is_shared_out_as_published() {
+    for (head_dim, section) in [(256, [11, 11, 10]), (64, [3, 3, 2]), (32, [2, 1, 1]), (8, [1, 0, 0])] {
+        let json = with(json!({"head_dim": head_dim, "rope_parameters": {"rope_theta": 1e4}}));
+        assert_eq!(read(&json).unwrap().rope.mrope_section, section);
+    }
+}
+
+#[test]
+fn the_parameters_of_the_published_model_add_up() {
+    let parameters = read(&published()).unwrap().parameters();
+    let shape = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, shape)| shape.clone());
+    assert_eq!(shape("layers.0.linear_attn.in_proj_qkv.weight"), Some(vec![6144, 1024]));
+    assert_eq!(shape("layers.0.linear_attn.conv1d.weight"), Some(vec![6144, 1, 4]));
+    assert_eq!(shape("layers.3.self_attn.q_proj.weight"), Some(vec![4096, 1024]));
+    assert_eq!(shape("lm_head.weight"), None, "tied");
+    let total: usize = parameters.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    assert_eq!(total, 752_393_024);
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_json_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(TextConfig::load(dir.path()), Err(ConfigError::Read { .. })));
+    std::fs::write(dir.path().join("config.json"), "{\"model_type\": ").unwrap();
+    let error = TextConfig::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("not valid JSON: EOF while parsing a value at line 1 column 15"), "{error}");
+}
+
+proptest! {
+    /// Whatever one field is replaced by, reading it gives a model or an error.
+    #[test]
+    fn no_value_of_a_field_makes_reading_panic(index in 0usize..40, replacement in any_json()) {
+        let mut json = published();
+        let keys: Vec<String> = json.as_object().unwrap().keys().cloned().collect();
+        let rope_keys: Vec<String> = json["rope_parameters"].as_object().unwrap().keys().cloned().collect();
+        match keys.get(index) {
+            Some(key) => json[key] = replacement,
+            None => json["rope_parameters"][&rope_keys[index % rope_keys.len()]] = replacement,
+        }
+        if let Ok(config) = read(&json) {
+            let _ = config.parameters();
+        }
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (0i64..300).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,90}".prop_map(Value::from),
+        prop::collection::vec(any::<u32>(), 0..4).prop_map(Value::from),
+        Just(json!({})),
+    ]
+}
