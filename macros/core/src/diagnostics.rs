@@ -1,0 +1,121 @@
+//! Errors are collected while a declaration is read and reported together.
+
+use proc_macro2::{Span, TokenStream};
+
+use crate::catalogue::Code;
+
+/// One mistake: where it is, what was found, and what to do about it.
+#[derive(Debug, Clone)]
+pub struct Diagnostic {
+    code: Option<Code>,
+    message: String,
+    span: Span,
+    help: Option<String>,
+    related: Vec<(Span, String)>,
+}
+
+impl Diagnostic {
+    /// A mistake that has no entry in the catalogue: the declaration cannot be read.
+    pub fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { code: None, message: message.into(), span, help: None, related: Vec::new() }
+    }
+
+    /// One of the failures of the catalogue.
+    pub fn coded(code: Code, span: Span, message: impl Into<String>) -> Self {
+        Self { code: Some(code), ..Self::new(span, message) }
+    }
+
+    /// Adds what to do; starts with a verb.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds a second place that takes part in the mistake. It is shown as an error of its own, because stable
+    /// procedural macros cannot attach notes to other spans.
+    pub fn related(mut self, span: Span, message: impl Into<String>) -> Self {
+        self.related.push((span, message.into()));
+        self
+    }
+
+    /// The catalogue's code, if the mistake has one.
+    pub fn code(&self) -> Option<Code> {
+        self.code
+    }
+
+    /// The whole text as the compiler will show it.
+    pub fn text(&self) -> String {
+        let mut text = self.message.clone();
+        if let Some(code) = self.code {
+            text.push_str(&format!(" [{code}]"));
+        }
+        if let Some(help) = &self.help {
+            text.push_str(&format!("\nhelp: {help}"));
+        }
+        text
+    }
+
+    fn to_compile_error(&self) -> TokenStream {
+        let mut error = syn::Error::new(self.span, self.text());
+        for (span, message) in &self.related {
+            error.combine(syn::Error::new(*span, message));
+        }
+        error.to_compile_error()
+    }
+}
+
+impl From<syn::Error> for Diagnostic {
+    fn from(error: syn::Error) -> Self {
+        Self::new(error.span(), error.to_string())
+    }
+}
+
+/// The mistakes found so far. Must be turned into tokens or an answer with [`Diagnostics::finish`]: in builds with debug
+/// assertions, dropping it unread is a bug that shows at once.
+#[derive(Debug, Default)]
+#[must_use = "collected mistakes have to be reported"]
+pub struct Diagnostics {
+    found: Vec<Diagnostic>,
+    finished: bool,
+}
+
+impl Diagnostics {
+    /// Starts with no mistake.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a mistake and goes on.
+    pub fn push(&mut self, diagnostic: impl Into<Diagnostic>) {
+        self.found.push(diagnostic.into());
+    }
+
+    /// Keeps the value of a result, or its error.
+    pub fn keep<T, E: Into<Diagnostic>>(&mut self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.push(error)).ok()
+    }
+
+    /// Whether nothing was found yet.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Hands over everything found.
+    pub fn finish(mut self) -> Vec<Diagnostic> {
+        self.finished = true;
+        std::mem::take(&mut self.found)
+    }
+}
+
+impl Drop for Diagnostics {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            debug_assert!(self.finished, "mistakes were collected and not reported: {:?}", self.found);
+        }
+    }
+}
+
+/// The `compile_error!` items that show `diagnostics` in the order in which they were found.
+pub fn compile_errors(diagnostics: &[Diagnostic]) -> TokenStream {
+    diagnostics.iter().map(Diagnostic::to_compile_error).collect()
+}

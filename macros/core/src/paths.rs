@@ -1,0 +1,59 @@
+//! Every path that generated code uses, in one place.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+
+/// Where the runtime crate is found: `::cotangent`, or the author's `crate = path`.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    root: TokenStream,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self { root: quote!(::cotangent) }
+    }
+}
+
+impl Paths {
+    /// The runtime at another path.
+    pub fn at(root: impl ToTokens) -> Self {
+        Self { root: root.to_token_stream() }
+    }
+
+    /// A public item at the root of the runtime, such as `Tensor`.
+    pub fn item(&self, name: TokenStream) -> TokenStream {
+        let root = &self.root;
+        quote!(#root::#name)
+    }
+
+    /// An item of the runtime's `kernel` module.
+    pub fn kernel(&self, name: TokenStream) -> TokenStream {
+        let root = &self.root;
+        quote!(#root::kernel::#name)
+    }
+
+    /// An item of the runtime's `kernel::signature` module, the constant data of a declaration.
+    pub fn signature(&self, name: TokenStream) -> TokenStream {
+        let root = &self.root;
+        quote!(#root::kernel::signature::#name)
+    }
+
+    /// An item of the runtime's `parameters` module.
+    pub fn parameters(&self, name: TokenStream) -> TokenStream {
+        let root = &self.root;
+        quote!(#root::parameters::#name)
+    }
+
+    /// An item that only generated code may name.
+    pub fn private(&self, name: TokenStream) -> TokenStream {
+        let root = &self.root;
+        quote!(#root::__private::#name)
+    }
+
+    /// `::cotangent::Result<inner>`.
+    pub fn result(&self, inner: TokenStream) -> TokenStream {
+        let root = &self.root;
+        quote!(#root::Result<#inner>)
+    }
+}
