@@ -1,0 +1,58 @@
+//! Why a kernel could not be run at all.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::Location;
+
+/// Why a kernel could not be run. Defects of a kernel that did run are [`Finding`](crate::Finding)s.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No C++ compiler answers.
+    #[error(
+        "no C++ compiler found (tried {tried})\n  help: install g++ 12 or newer, or clang++ 14 or newer, or name one in \
+         COTANGENT_CXX"
+    )]
+    NoCompiler {
+        /// The programs that were tried.
+        tried: String,
+    },
+
+    /// The text is not valid.
+    #[error("kernel `{kernel}` does not compile\n{messages}")]
+    Compile {
+        /// The kernel's name.
+        kernel: String,
+        /// The compiler's messages, with the kernel's own files and lines.
+        messages: String,
+    },
+
+    /// The text asks for something that the emulator does not model, or that Metal does not have.
+    #[error("{at}: {what}\n  help: {help}")]
+    Unsupported {
+        /// Where.
+        at: Location,
+        /// What was found.
+        what: String,
+        /// What to do.
+        help: String,
+    },
+
+    /// The launch does not fit the kernel.
+    #[error("kernel `{kernel}`: {what}")]
+    Launch {
+        /// The kernel's name.
+        kernel: String,
+        /// What was found and what was expected.
+        what: String,
+    },
+
+    /// A file of the cache could not be written or loaded.
+    #[error("{path}: {source}\n  help: make the folder writable, or give another one to `Emulator::with_cache`")]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}

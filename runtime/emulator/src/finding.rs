@@ -1,0 +1,175 @@
+//! What the emulator found wrong with a kernel.
+
+use std::fmt;
+
+/// The kinds of defects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FindingKind {
+    /// Two threads touch one element, one of them writes, and nothing orders them.
+    DataRace,
+    /// An access outside every buffer, or outside the buffer or array it was meant for.
+    OutOfBounds,
+    /// A read of memory that nothing has written.
+    UninitialisedRead,
+    /// Elements of an output that no thread wrote.
+    UnwrittenOutput,
+    /// A threadgroup barrier that only some threads of the threadgroup reach.
+    DivergentBarrier,
+    /// A simdgroup or quadgroup operation that only some lanes reach.
+    DivergentSimd,
+    /// A value taken from a lane that is not there.
+    AbsentLane,
+    /// The first NaN that does not come from the inputs.
+    NanBorn,
+    /// Arithmetic without a defined result: integer division by zero, a shift by the width or more.
+    UndefinedArithmetic,
+    /// A thread that waits for another one without a barrier, so that neither may ever go on.
+    NoProgress,
+    /// More threads, memory or buffers than Metal allows.
+    Limit,
+}
+
+impl FindingKind {
+    /// The kind in words.
+    pub fn title(self) -> &'static str {
+        match self {
+            FindingKind::DataRace => "data race",
+            FindingKind::OutOfBounds => "out of bounds",
+            FindingKind::UninitialisedRead => "read of uninitialised memory",
+            FindingKind::UnwrittenOutput => "output never written",
+            FindingKind::DivergentBarrier => "divergent barrier",
+            FindingKind::DivergentSimd => "divergent simdgroup operation",
+            FindingKind::AbsentLane => "value from an absent lane",
+            FindingKind::NanBorn => "first NaN",
+            FindingKind::UndefinedArithmetic => "undefined arithmetic",
+            FindingKind::NoProgress => "no progress",
+            FindingKind::Limit => "beyond Metal's limits",
+        }
+    }
+}
+
+/// A place in the kernel's text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Location {
+    /// As given in [`Source::file`](crate::Source::file) or by `#line`.
+    pub file: String,
+    /// From 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// A thread of the grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Thread {
+    /// `threadgroup_position_in_grid`
+    pub threadgroup: [u32; 3],
+    /// `thread_position_in_threadgroup`
+    pub position: [u32; 3],
+    /// `thread_index_in_threadgroup`
+    pub index: u32,
+}
+
+impl Thread {
+    /// `simdgroup_index_in_threadgroup`
+    pub fn simdgroup(&self) -> u32 {
+        self.index / 32
+    }
+
+    /// `thread_index_in_simdgroup`
+    pub fn lane(&self) -> u32 {
+        self.index % 32
+    }
+}
+
+impl fmt::Display for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [x, y, z] = self.position;
+        let [a, b, c] = self.threadgroup;
+        write!(f, "thread ({x}, {y}, {z}) of threadgroup ({a}, {b}, {c})")
+    }
+}
+
+/// What a thread did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// Any atomic operation.
+    Atomic,
+    /// A barrier, or a simdgroup or quadgroup operation.
+    Synchronise,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Action::Read => "read",
+            Action::Write => "write",
+            Action::Atomic => "atomic operation",
+            Action::Synchronise => "synchronisation",
+        })
+    }
+}
+
+/// One thread's part in a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// What it did.
+    pub action: Action,
+    /// Where in the text; `None` if the compiler left no trace of it.
+    pub at: Option<Location>,
+    /// Who did it.
+    pub thread: Thread,
+}
+
+/// A defect, as it was first seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong.
+    pub kind: FindingKind,
+    /// The port, threadgroup array or operation concerned.
+    pub subject: Option<String>,
+    /// The element of `subject`, counted in its own element type; negative in front of its start.
+    pub element: Option<i64>,
+    /// The thread in whose doing it was seen.
+    pub side: Option<Side>,
+    /// The thread it collided with.
+    pub other: Option<Side>,
+    /// What was found, in one sentence.
+    pub message: String,
+    /// What to do, in one sentence that starts with a verb.
+    pub advice: String,
+    /// How often the same thing was seen at the same place.
+    pub count: u64,
+}
+
+impl Finding {
+    /// Where it was seen.
+    pub fn at(&self) -> Option<&Location> {
+        self.side.as_ref().and_then(|s| s.at.as_ref())
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.title(), self.message)?;
+        for (label, side) in [("at", &self.side), ("and", &self.other)] {
+            if let Some(side) = side {
+                let at = side.at.as_ref().map_or_else(|| "unknown place".into(), Location::to_string);
+                write!(f, "\n  {label:>4} {at}: {} by {}", side.action, side.thread)?;
+            }
+        }
+        write!(f, "\n  help: {}", self.advice)?;
+        if self.count > 1 {
+            write!(f, "\n  seen {} times", self.count)?;
+        }
+        Ok(())
+    }
+}

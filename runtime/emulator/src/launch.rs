@@ -1,0 +1,107 @@
+//! One launch of a kernel: its data, its sizes, the order in which threads run.
+
+use std::borrow::Cow;
+
+use crate::{Dtype, Finding};
+
+/// An input's data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buffer<'a> {
+    /// Must be the port's.
+    pub dtype: Dtype,
+    /// Empty for a scalar.
+    pub shape: Vec<usize>,
+    /// In elements, one a dimension; `None` means row-contiguous.
+    pub strides: Option<Vec<i64>>,
+    /// Little-endian elements; for a row-contiguous buffer as many as `shape` says.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> Buffer<'a> {
+    /// A row-contiguous buffer over existing bytes.
+    pub fn new(dtype: Dtype, shape: impl Into<Vec<usize>>, bytes: impl Into<Cow<'a, [u8]>>) -> Self {
+        Buffer { dtype, shape: shape.into(), strides: None, bytes: bytes.into() }
+    }
+
+    /// A row-contiguous buffer of `values`, rounded to `dtype`.
+    pub fn of(dtype: Dtype, shape: impl Into<Vec<usize>>, values: impl IntoIterator<Item = f64>) -> Self {
+        let bytes: Vec<u8> = values.into_iter().flat_map(|v| dtype.encode(v)).collect();
+        Buffer::new(dtype, shape, bytes)
+    }
+
+    /// Number of elements its shape names.
+    pub fn size(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Its strides in elements, one a dimension.
+    pub fn element_strides(&self) -> Vec<i64> {
+        self.strides.clone().unwrap_or_else(|| {
+            let mut strides = vec![1i64; self.shape.len()];
+            for axis in (1..self.shape.len()).rev() {
+                strides[axis - 1] = strides[axis] * self.shape[axis] as i64;
+            }
+            strides
+        })
+    }
+}
+
+/// The order in which threads run between two synchronisation points. A correct kernel computes the same in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Schedule {
+    /// Ascending threadgroups, simdgroups, lanes.
+    #[default]
+    Forward,
+    /// Descending.
+    Reversed,
+    /// A new permutation after each synchronisation point; the same for the same seed.
+    Random(u64),
+}
+
+/// Whether memory accesses are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checks {
+    /// Every access is checked before it happens; findings are reported.
+    #[default]
+    On,
+    /// No findings but for divergence and Metal's limits, and a kernel that leaves its buffers may end the process.
+    /// For kernels known to be clean, some two to five times as fast.
+    Off,
+}
+
+/// One launch of a kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Launch<'a> {
+    /// Total threads along x, y, z, as in MLX. Threadgroups at the edges shrink to fit.
+    pub grid: [u32; 3],
+    /// Threads of a threadgroup along x, y, z.
+    pub threadgroup: [u32; 3],
+    /// One for each input port.
+    pub inputs: Vec<Buffer<'a>>,
+    /// One for each output port.
+    pub output_shapes: Vec<Vec<usize>>,
+    /// The order of threads.
+    pub schedule: Schedule,
+    /// Whether memory is watched.
+    pub checks: Checks,
+    /// Cores to use; `None` means all. Results and findings do not depend on it.
+    pub workers: Option<usize>,
+}
+
+/// What a launch left behind.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The bytes of each output, row-contiguous, little-endian.
+    pub outputs: Vec<Vec<u8>>,
+    /// What was found, in order of place in the kernel; the same for the same launch.
+    pub findings: Vec<Finding>,
+    /// Threads run.
+    pub threads: u64,
+}
+
+impl Run {
+    /// Whether nothing was found.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
