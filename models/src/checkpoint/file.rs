@@ -1,0 +1,98 @@
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::header::{Entry, Header, MAX_HEADER_BYTES};
+use super::{CheckpointError, HostTensor, TensorInfo};
+
+/// One open safetensors file: its header is in memory, its tensors are read by position when asked for.
+///
+/// There is no memory map: a file that is truncated while it is mapped kills the process.
+#[derive(Debug)]
+pub struct SafetensorsFile {
+    path: PathBuf,
+    file: File,
+    header: Header,
+    data_start: u64,
+}
+
+impl SafetensorsFile {
+    /// Opens the file at `path` and reads its header.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or its header does not describe exactly the bytes that follow it.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let io_error = |source| CheckpointError::io(path, source);
+        // Asked before opening, because opening a pipe waits for a writer.
+        let kind = fs::metadata(path).map_err(io_error)?;
+        if !kind.is_file() {
+            let found = if kind.is_dir() { "a folder" } else { "something that is not a file" };
+            return Err(CheckpointError::damaged(path, format!("found {found}, expected a safetensors file")));
+        }
+        let file = File::open(path).map_err(io_error)?;
+        let file_bytes = file.metadata().map_err(io_error)?.len();
+
+        if file_bytes < 8 {
+            let reason = format!("has {file_bytes} bytes, too few for a safetensors file\nhelp: fetch the file again");
+            return Err(CheckpointError::damaged(path, reason));
+        }
+        let mut length = [0; 8];
+        file.read_exact_at(&mut length, 0).map_err(io_error)?;
+        let header_bytes = u64::from_le_bytes(length);
+        if header_bytes > file_bytes - 8 || header_bytes > MAX_HEADER_BYTES {
+            let limit = MAX_HEADER_BYTES.min(file_bytes - 8);
+            let reason = format!(
+                "claims a header of {header_bytes} bytes, expected at most {limit}: it is truncated or no safetensors file"
+            );
+            return Err(CheckpointError::damaged(path, reason));
+        }
+        let mut json = vec![0; header_bytes as usize];
+        file.read_exact_at(&mut json, 8).map_err(io_error)?;
+        let data_start = 8 + header_bytes;
+        let header = Header::parse(path, &json, file_bytes - data_start)?;
+        Ok(Self { path: path.to_owned(), file, header, data_start })
+    }
+
+    /// The path that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The free text that the writer of the file left in it.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.header.metadata
+    }
+
+    /// The names of all tensors, in ascending order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.header.tensors.keys().map(String::as_str)
+    }
+
+    /// What the header says about the tensor `name`.
+    pub fn get(&self, name: &str) -> Option<TensorInfo<'_>> {
+        let Entry { dtype, shape, .. } = self.header.tensors.get(name)?;
+        Some(TensorInfo { dtype: *dtype, shape, file: &self.path })
+    }
+
+    /// Reads the tensor `name`.
+    ///
+    /// # Errors
+    /// If there is no such tensor, or the file cannot be read any more.
+    pub fn read(&self, name: &str) -> Result<HostTensor, CheckpointError> {
+        let Some(entry) = self.header.tensors.get(name) else {
+            return Err(CheckpointError::tensor(&self.path, name, "is not in the file"));
+        };
+        // At most the file's own length: the header was checked against it.
+        let mut bytes = vec![0; (entry.end - entry.begin) as usize];
+        self.file.read_exact_at(&mut bytes, self.data_start + entry.begin).map_err(|error| {
+            let reason = match error.kind() {
+                io::ErrorKind::UnexpectedEof => "the file became shorter while it was open".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            };
+            CheckpointError::tensor(&self.path, name, reason)
+        })?;
+        Ok(HostTensor { dtype: entry.dtype, shape: entry.shape.clone(), bytes })
+    }
+}

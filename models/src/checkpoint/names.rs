@@ -1,0 +1,84 @@
+/// What a stored tensor is to the text model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// A tensor of the text model, by canonical name: the Hugging Face name without the prefix that differs between
+    /// exports (`layers.3.mlp.up_proj.weight`, `lm_head.weight`).
+    Parameter(String),
+    /// A part of the multi-token prediction head.
+    MultiTokenPrediction,
+    /// A part of the vision tower.
+    Vision,
+    /// A table that old exports stored although it follows from the configuration.
+    Buffer,
+}
+
+/// Longest first, because each is also the beginning of a longer one.
+const TEXT_PREFIXES: [&str; 5] =
+    ["model.language_model.model.", "language_model.model.", "model.language_model.", "language_model.", "model."];
+
+/// Sorts out a tensor by its stored name, in every naming that Hugging Face and MLX exports use.
+///
+/// The names are `model.language_model.*` (multimodal), `model.*` (text), `language_model.model.*` (MLX) and bare (without
+/// a head), each with the head beside or inside the prefix.
+pub fn classify(stored: &str) -> Role {
+    let name = TEXT_PREFIXES.iter().find_map(|prefix| stored.strip_prefix(prefix)).unwrap_or(stored);
+    let first = name.split('.').next().unwrap_or_default();
+    match first {
+        "mtp" => Role::MultiTokenPrediction,
+        "visual" | "vision_tower" | "vision_model" => Role::Vision,
+        _ if name.ends_with("rotary_emb.inv_freq") => Role::Buffer,
+        _ => Role::Parameter(name.to_owned()),
+    }
+}
+
+/// Whether only a quantised checkpoint has a tensor of this name.
+pub(super) fn is_quantisation_detail(stored: &str) -> bool {
+    const SUFFIXES: [&str; 9] = [
+        "scales",
+        "biases",
+        "qweight",
+        "qzeros",
+        "weight_scale",
+        "weight_scale_inv",
+        "weight_packed",
+        "absmax",
+        "g_idx",
+    ];
+    stored.rsplit('.').next().is_some_and(|last| SUFFIXES.contains(&last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_published_naming_gives_the_same_canonical_name() {
+        let table = [
+            ("embed_tokens.weight", &["model.language_model.", "language_model.model.", "model.", ""][..]),
+            ("norm.weight", &["model.language_model.", "language_model.model.", "model.", ""]),
+            ("layers.10.linear_attn.A_log", &["model.language_model.", "language_model.model.", "model.", ""]),
+            ("lm_head.weight", &["", "language_model.", "model.", "model.language_model."]),
+        ];
+        for (canonical, prefixes) in table {
+            for prefix in prefixes {
+                let stored = format!("{prefix}{canonical}");
+                assert_eq!(classify(&stored), Role::Parameter(canonical.to_owned()), "{stored}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_part_of_the_text_model_is_told_apart() {
+        for (stored, role) in [
+            ("mtp.fc.weight", Role::MultiTokenPrediction),
+            ("model.mtp.layers.0.mlp.up_proj.weight", Role::MultiTokenPrediction),
+            ("model.visual.blocks.0.norm1.bias", Role::Vision),
+            ("visual.patch_embed.proj.weight", Role::Vision),
+            ("vision_tower.merger.norm.weight", Role::Vision),
+            ("model.language_model.visual.pos_embed.weight", Role::Vision),
+            ("model.layers.3.self_attn.rotary_emb.inv_freq", Role::Buffer),
+        ] {
+            assert_eq!(classify(stored), role, "{stored}");
+        }
+    }
+}

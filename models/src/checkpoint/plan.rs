@@ -1,0 +1,154 @@
+use std::collections::BTreeMap;
+
+use safetensors::Dtype;
+
+use super::layout::{is_convolution, stored_shape, to_hugging_face};
+use super::names::{Role, classify, is_quantisation_detail};
+use super::{Checkpoint, CheckpointError, HostTensor, Layout, Mismatch};
+
+/// Which stored tensor provides which parameter of a model; made before anything is loaded, so that a checkpoint that does
+/// not fit is refused as a whole.
+#[derive(Debug)]
+pub struct LoadPlan<'a> {
+    checkpoint: &'a Checkpoint,
+    /// Canonical name to stored name.
+    sources: BTreeMap<String, String>,
+    layout: Layout,
+    skipped: Skipped,
+}
+
+/// Tensors of the checkpoint that the text model has no use for, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Tensors of the multi-token prediction head (`mtp.*`).
+    pub multi_token_prediction: usize,
+    /// Tensors of the vision tower.
+    pub vision: usize,
+    /// Stored tables that follow from the configuration, and a head that is tied to the embeddings.
+    pub redundant: usize,
+}
+
+impl<'a> LoadPlan<'a> {
+    /// Finds a tensor for each of the `expected` parameters (canonical name, Hugging Face shape), as
+    /// [`TextConfig::parameters`](crate::config::TextConfig::parameters) lists them.
+    ///
+    /// # Errors
+    /// With all missing, extra and misshapen tensors in one error; or if two tensors claim to be the same parameter, the
+    /// checkpoint is quantised, or its layout cannot be told.
+    pub fn new(checkpoint: &'a Checkpoint, expected: &[(String, Vec<usize>)]) -> Result<Self, CheckpointError> {
+        let expected: BTreeMap<&str, &[usize]> =
+            expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+        let mut skipped = Skipped::default();
+        let mut found: BTreeMap<String, &str> = BTreeMap::new();
+        for stored in checkpoint.names() {
+            match classify(stored) {
+                Role::MultiTokenPrediction => skipped.multi_token_prediction += 1,
+                Role::Vision => skipped.vision += 1,
+                Role::Buffer => skipped.redundant += 1,
+                Role::Parameter(_) if is_quantisation_detail(stored) => return Err(quantised(checkpoint, stored)),
+                // Some exports store the tied head once more.
+                Role::Parameter(name) if name == "lm_head.weight" && !expected.contains_key("lm_head.weight") => {
+                    skipped.redundant += 1;
+                }
+                Role::Parameter(name) => {
+                    if let Some(other) = found.insert(name, stored) {
+                        let reason = format!("is the same parameter as `{other}`");
+                        return Err(CheckpointError::tensor(checkpoint.dir(), stored, reason));
+                    }
+                }
+            }
+        }
+
+        let layout = find_layout(checkpoint, &expected, &found)?;
+        let mut mismatch = Mismatch { dir: checkpoint.dir().to_owned(), ..Mismatch::default() };
+        for (name, shape) in &expected {
+            if !found.contains_key(*name) {
+                mismatch.missing.push(((*name).to_owned(), shape.to_vec()));
+            }
+        }
+        for (name, stored) in &found {
+            let Some(info) = checkpoint.get(stored) else { continue };
+            let Some(expected) = expected.get(name.as_str()) else {
+                mismatch.extra.push(((*stored).to_owned(), info.shape.to_vec()));
+                continue;
+            };
+            let expected = stored_shape(layout, name, expected);
+            if info.shape != expected {
+                mismatch.misshapen.push(((*stored).to_owned(), info.shape.to_vec(), expected));
+            }
+            if !matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+                mismatch.not_float.push(((*stored).to_owned(), info.dtype.to_string()));
+            }
+        }
+        if !mismatch.is_empty() {
+            return Err(CheckpointError::Mismatch(Box::new(mismatch)));
+        }
+        let sources = found.into_iter().map(|(name, stored)| (name, stored.to_owned())).collect();
+        Ok(Self { checkpoint, sources, layout, skipped })
+    }
+
+    /// Reads the parameter of canonical name `name`, in Hugging Face layout, in the stored dtype (the norms of an MLX
+    /// checkpoint: f32).
+    ///
+    /// # Errors
+    /// If the plan has no such parameter, or the file cannot be read any more.
+    pub fn read(&self, name: &str) -> Result<HostTensor, CheckpointError> {
+        let Some(stored) = self.sources.get(name) else {
+            return Err(CheckpointError::tensor(self.checkpoint.dir(), name, "is no parameter of the model"));
+        };
+        Ok(to_hugging_face(self.layout, name, self.checkpoint.read(stored)?))
+    }
+
+    /// The layout of the checkpoint, which `read` undoes.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// How many tensors are left out.
+    pub fn skipped(&self) -> Skipped {
+        self.skipped
+    }
+}
+
+fn quantised(checkpoint: &Checkpoint, stored: &str) -> CheckpointError {
+    let file = checkpoint.get(stored).map_or(checkpoint.dir(), |info| info.file);
+    let reason = "belongs to a quantised model, which is not supported for now\n\
+                  help: use the original bf16 or f32 checkpoint";
+    CheckpointError::tensor(file, stored, reason)
+}
+
+fn find_layout(
+    checkpoint: &Checkpoint,
+    expected: &BTreeMap<&str, &[usize]>,
+    found: &BTreeMap<String, &str>,
+) -> Result<Layout, CheckpointError> {
+    let mut layout = None;
+    for (name, stored) in found.iter().filter(|(name, _)| is_convolution(name)) {
+        let (Some(info), Some(expected)) = (checkpoint.get(stored), expected.get(name.as_str())) else { continue };
+        let here = if info.shape == *expected {
+            Layout::HuggingFace
+        } else if info.shape == stored_shape(Layout::Mlx, name, expected) {
+            Layout::Mlx
+        } else {
+            continue;
+        };
+        if layout.is_some_and(|layout| layout != here) {
+            let reason = format!(
+                "has the shape {:?} of the {here:?} layout, other convolutions have that of the other one: \
+                 whether norms are stored as w or 1 + w cannot be told",
+                info.shape
+            );
+            return Err(CheckpointError::tensor(info.file, stored, reason));
+        }
+        layout = Some(here);
+    }
+    match layout {
+        Some(layout) => Ok(layout),
+        None if checkpoint.written_by_mlx() && !expected.keys().any(|name| is_convolution(name)) => {
+            let reason = "was written by MLX and has no convolution: whether norms are stored as w or 1 + w cannot be \
+                          told\nhelp: use the original Hugging Face checkpoint";
+            Err(CheckpointError::damaged(checkpoint.dir(), reason))
+        }
+        None => Ok(Layout::HuggingFace),
+    }
+}

@@ -1,0 +1,183 @@
+use super::*;
+use crate::config::TextConfig;
+
+fn config(tied: bool) -> TextConfig {
+    let json = json!({
+        "model_type": "qwen3_5_text", "vocab_size": 6, "hidden_size": 4, "intermediate_size": 5, "num_hidden_layers": 2,
+        "full_attention_interval": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+        "linear_num_key_heads": 1, "linear_num_value_heads": 2, "linear_key_head_dim": 2, "linear_value_head_dim": 3,
+        "linear_conv_kernel_dim": 4, "rope_parameters": {"rope_theta": 1e4}, "tie_word_embeddings": tied
+    });
+    TextConfig::from_json(&json, Path::new("config.json")).unwrap()
+}
+
+type Tensors = Vec<(String, Vec<usize>)>;
+
+fn open(tensors: &Tensors) -> (tempfile::TempDir, Checkpoint) {
+    let dir = tempfile::tempdir().unwrap();
+    let tensors: Vec<(&str, &[usize])> =
+        tensors.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+    fs::write(dir.path().join("model.safetensors"), f32_file(&tensors)).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    (dir, checkpoint)
+}
+
+fn named(prefix: &str, head: &str) -> Tensors {
+    let rename = |(name, shape): (String, Vec<usize>)| match name.strip_prefix("lm_head.") {
+        Some(rest) => (format!("{head}{rest}"), shape),
+        None => (format!("{prefix}{name}"), shape),
+    };
+    config(false).parameters().into_iter().map(rename).collect()
+}
+
+#[test]
+fn every_naming_loads_as_the_same_model() {
+    for (prefix, head) in [
+        ("model.language_model.", "lm_head."),
+        ("language_model.model.", "language_model.lm_head."),
+        ("model.", "lm_head."),
+        ("model.language_model.", "model.lm_head."),
+        ("", "lm_head."),
+    ] {
+        let (_dir, checkpoint) = open(&named(prefix, head));
+        let expected = config(false).parameters();
+        let plan = LoadPlan::new(&checkpoint, &expected).unwrap();
+        for (name, shape) in &expected {
+            assert_eq!(&plan.read(name).unwrap().shape, shape);
+        }
+        assert_eq!(plan.skipped(), Skipped::default());
+    }
+}
+
+#[test]
+fn vision_and_prediction_tensors_and_a_tied_head_are_skipped_and_counted() {
+    let mut tensors = named("model.", "lm_head.");
+    for name in [
+        "mtp.fc.weight",
+        "mtp.norm.weight",
+        "model.visual.pos_embed.weight",
+        "model.layers.1.self_attn.rotary_emb.inv_freq",
+    ] {
+        tensors.push((name.to_owned(), vec![2]));
+    }
+    let (_dir, checkpoint) = open(&tensors);
+    let plan = LoadPlan::new(&checkpoint, &config(true).parameters()).unwrap();
+    assert_eq!(plan.skipped(), Skipped { multi_token_prediction: 2, vision: 1, redundant: 2 });
+    assert!(plan.read("lm_head.weight").is_err());
+}
+
+#[test]
+fn all_differences_come_in_one_error() {
+    let mut tensors = named("model.", "lm_head.");
+    tensors.retain(|(name, _)| !name.contains("q_norm") && !name.starts_with("lm_head"));
+    tensors.push(("model.layers.2.mlp.up_proj.weight".into(), vec![5, 4]));
+    tensors.iter_mut().find(|(name, _)| name.ends_with("layers.0.mlp.up_proj.weight")).unwrap().1 = vec![4, 5];
+    let (dir, checkpoint) = open(&tensors);
+    assert_eq!(
+        message(LoadPlan::new(&checkpoint, &config(false).parameters()), dir.path()),
+        "`.`: the tensors are not those of the model in `config.json`\n  \
+         missing: `layers.1.self_attn.q_norm.weight`, expected [8]\n  \
+         missing: `lm_head.weight`, expected [6, 4]\n  \
+         extra: `model.layers.2.mlp.up_proj.weight`, found [5, 4]\n  \
+         shape: `model.layers.0.mlp.up_proj.weight`, found [4, 5], expected [5, 4]\n\
+         help: take `config.json` and the safetensors files from the same model"
+    );
+}
+
+#[test]
+fn integer_weights_are_refused_by_name() {
+    let tensors = named("model.", "lm_head.");
+    let (dir, _) = open(&tensors);
+    let path = dir.path().join("model.safetensors");
+    let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+    assert!(text.contains("F32"));
+    let bytes = fs::read(&path).unwrap();
+    let position = bytes.windows(3).position(|window| window == b"F32").unwrap();
+    let changed = [&bytes[..position], b"I32", &bytes[position + 3..]].concat();
+    fs::write(&path, changed).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let message = message(LoadPlan::new(&checkpoint, &config(false).parameters()), dir.path());
+    assert!(
+        message.contains("\n  dtype: `model.embed_tokens.weight`, found I32, expected F32, BF16 or F16"),
+        "{message}"
+    );
+}
+
+#[test]
+fn two_tensors_for_one_parameter_are_refused() {
+    let mut tensors = named("model.", "lm_head.");
+    tensors.push(("norm.weight".into(), vec![4]));
+    let (dir, checkpoint) = open(&tensors);
+    assert_eq!(
+        message(LoadPlan::new(&checkpoint, &config(false).parameters()), dir.path()),
+        "`.`: tensor `norm.weight`: is the same parameter as `model.norm.weight`"
+    );
+}
+
+#[test]
+fn a_quantised_checkpoint_is_refused() {
+    let mut tensors = named("language_model.model.", "language_model.lm_head.");
+    tensors.push(("language_model.model.layers.0.mlp.up_proj.scales".into(), vec![5, 1]));
+    let (dir, checkpoint) = open(&tensors);
+    let message = message(LoadPlan::new(&checkpoint, &config(false).parameters()), dir.path());
+    assert!(message.starts_with(
+        "`model.safetensors`: tensor `language_model.model.layers.0.mlp.up_proj.scales`: belongs to a quantised model"
+    ));
+}
+
+#[test]
+fn an_mlx_checkpoint_is_brought_to_hugging_face_layout_exactly() {
+    let mut tensors = named("language_model.model.", "language_model.lm_head.");
+    for (name, shape) in &mut tensors {
+        if name.ends_with("conv1d.weight") {
+            shape.swap(1, 2);
+        }
+    }
+    let (_dir, checkpoint) = open(&tensors);
+    let plan = LoadPlan::new(&checkpoint, &config(false).parameters()).unwrap();
+    assert_eq!(plan.layout(), Layout::Mlx);
+
+    let convolution = plan.read("layers.0.linear_attn.conv1d.weight").unwrap();
+    assert_eq!(convolution.shape, [10, 1, 4]);
+    let counted: Vec<f32> = (0..40).map(|i| i as f32).collect();
+    assert_eq!(convolution.to_f32().unwrap(), counted);
+
+    // Stored 0, 1, 2, 3 stands for 1 + w.
+    for norm in ["norm.weight", "layers.0.input_layernorm.weight", "layers.1.post_attention_layernorm.weight"] {
+        assert_eq!(plan.read(norm).unwrap().to_f32().unwrap(), [-1.0, 0.0, 1.0, 2.0], "{norm}");
+    }
+    assert_eq!(plan.read("layers.1.self_attn.k_norm.weight").unwrap().to_f32().unwrap()[7], 6.0);
+    assert_eq!(
+        plan.read("layers.0.linear_attn.norm.weight").unwrap().to_f32().unwrap(),
+        [0.0, 1.0, 2.0],
+        "not shifted"
+    );
+    assert_eq!(plan.read("layers.0.mlp.gate_proj.weight").unwrap().to_f32().unwrap()[3], 3.0);
+}
+
+#[test]
+fn a_layout_that_cannot_be_told_is_refused() {
+    let mut mixed = config(false);
+    mixed.layers = vec![crate::config::LayerKind::LinearAttention; 2];
+    let mut tensors = mixed.parameters();
+    tensors.iter_mut().find(|(name, _)| name.ends_with("1.linear_attn.conv1d.weight")).unwrap().1 = vec![10, 4, 1];
+    let (dir, checkpoint) = open(&tensors);
+    let told = message(LoadPlan::new(&checkpoint, &mixed.parameters()), dir.path());
+    assert!(
+        told.contains("tensor `layers.1.linear_attn.conv1d.weight`: has the shape [10, 4, 1] of the Mlx layout"),
+        "{told}"
+    );
+
+    let mut attention = config(false);
+    attention.layers = vec![crate::config::LayerKind::FullAttention; 2];
+    let dir = tempfile::tempdir().unwrap();
+    let parameters = attention.parameters();
+    let tensors = parameters
+        .iter()
+        .map(|(name, shape)| (name.clone(), HostTensor::from_f32(shape, &vec![0.0; shape.iter().product()])));
+    let metadata = [("format".to_owned(), "mlx".to_owned())].into();
+    write_safetensors(&dir.path().join("model.safetensors"), &tensors.collect(), &metadata).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let told = message(LoadPlan::new(&checkpoint, &parameters), dir.path());
+    assert!(told.starts_with("`.`: was written by MLX and has no convolution"), "{told}");
+}
