@@ -1,4 +1,6 @@
 //! Qwen3.5 models that train if they compile.
 
+/// Safetensors checkpoints on the host: opened, checked, read lazily, written atomically.
+pub mod checkpoint;
 /// The text part of a checkpoint's `config.json`.
 pub mod config;

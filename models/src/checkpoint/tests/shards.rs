@@ -1,7 +1,10 @@
 use super::*;
 
+/// The name of a file, and the name and shape of each tensor in it.
+type Shard<'a> = (&'a str, &'a [(&'a str, &'a [usize])]);
+
 /// Writes `files` into a fresh folder, with `index` as the index.
-fn folder(index: &str, files: &[(&str, &[(&str, &[usize])])]) -> tempfile::TempDir {
+fn folder(index: &str, files: &[Shard]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
     for (name, tensors) in files {
@@ -10,8 +13,8 @@ fn folder(index: &str, files: &[(&str, &[(&str, &[usize])])]) -> tempfile::TempD
     dir
 }
 
-const ONE: (&str, &[(&str, &[usize])]) = ("one.safetensors", &[("a", &[2]), ("b", &[3])]);
-const TWO: (&str, &[(&str, &[usize])]) = ("two.safetensors", &[("c", &[1])]);
+const ONE: Shard = ("one.safetensors", &[("a", &[2]), ("b", &[3])]);
+const TWO: Shard = ("two.safetensors", &[("c", &[1])]);
 
 #[test]
 fn tensors_are_found_in_their_shards() {
@@ -52,7 +55,7 @@ fn a_hostile_file_name_in_the_index_is_refused() {
 fn an_index_that_disagrees_with_its_shards_is_refused() {
     let whole = json!({"a": "one.safetensors", "b": "one.safetensors"});
     let both: &[_] = &[ONE, TWO];
-    let copy: (&str, &[(&str, &[usize])]) = ("two.safetensors", &[("a", &[2]), ("c", &[1])]);
+    let copy: Shard = ("two.safetensors", &[("a", &[2]), ("c", &[1])]);
     let table: &[(String, &[_], &str)] = &[
         ("{".into(), &[ONE], "`model.safetensors.index.json`: is not a valid index: EOF while parsing an object"),
         ("{}".into(), &[ONE], "`model.safetensors.index.json`: is not a valid index: missing field `weight_map`"),
