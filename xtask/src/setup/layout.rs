@@ -1,0 +1,105 @@
+//! Where set-up keeps things: all in `.mlx` at the root of the checkout.
+
+use super::pins;
+use std::path::{Path, PathBuf};
+
+/// The folder `.mlx`.
+pub struct Layout {
+    pub folder: PathBuf,
+}
+
+impl Layout {
+    pub fn new(root: &Path) -> Self {
+        Self { folder: root.join(".mlx") }
+    }
+
+    /// The wheels as downloaded; kept, so that a moved checkout needs no network.
+    pub fn downloads(&self) -> PathBuf {
+        self.folder.join("downloads")
+    }
+
+    /// What is being made; it becomes `installation` by being renamed once complete.
+    pub fn unfinished(&self) -> Installation {
+        Installation { folder: self.folder.join("unfinished") }
+    }
+
+    pub fn installation(&self) -> Installation {
+        Installation { folder: self.folder.join(pins::MLX) }
+    }
+
+    /// The file that the committed `.cargo/config.toml` includes.
+    pub fn cargo_config(&self) -> PathBuf {
+        self.folder.join("cargo.toml")
+    }
+
+    /// Written last: says what the installation was made from.
+    pub fn stamp(&self) -> PathBuf {
+        self.folder.join("stamp")
+    }
+
+    pub fn lock(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
+    /// A Python environment with pip, made only where the system's Python has none.
+    pub fn python(&self) -> PathBuf {
+        self.folder.join("python")
+    }
+}
+
+/// One version of MLX with its C interface and bindings.
+pub struct Installation {
+    pub folder: PathBuf,
+}
+
+impl Installation {
+    /// MLX's wheel, unpacked as it is: its library finds its dependencies by their place in it.
+    pub fn wheel(&self) -> PathBuf {
+        self.folder.join("wheel")
+    }
+
+    pub fn include(&self) -> PathBuf {
+        self.folder.join("wheel/mlx/include")
+    }
+
+    pub fn libmlx_folder(&self) -> PathBuf {
+        self.folder.join("wheel/mlx/lib")
+    }
+
+    /// The libraries bundled with the wheel, BLAS and LAPACK among them.
+    pub fn bundled_libraries(&self) -> PathBuf {
+        self.folder.join("wheel/mlx_cpu.libs")
+    }
+
+    /// OpenBLAS' wheel, unpacked.
+    pub fn openblas_wheel(&self) -> PathBuf {
+        self.folder.join("openblas")
+    }
+
+    /// Our own sources and the object files made of them.
+    pub fn build(&self) -> PathBuf {
+        self.folder.join("build")
+    }
+
+    pub fn library_folder(&self) -> PathBuf {
+        self.folder.join("lib")
+    }
+
+    pub fn libmlxc(&self) -> PathBuf {
+        self.folder.join("lib/libmlxc.so")
+    }
+
+    /// Stands in for the `OUT_DIR` of mlx-sys.
+    pub fn bindings_folder(&self) -> PathBuf {
+        self.folder.join("bindings")
+    }
+
+    pub fn bindings(&self) -> PathBuf {
+        self.folder.join("bindings/bindings.rs")
+    }
+
+    /// Whether the files that programs need are there. What is in them is vouched for by the stamp.
+    pub fn is_complete(&self) -> bool {
+        [self.libmlxc(), self.bindings(), self.libmlx_folder().join("libmlx.so")].iter().all(|file| file.is_file())
+    }
+}

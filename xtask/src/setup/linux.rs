@@ -1,0 +1,296 @@
+//! Set-up on Linux, where mlx-sys cannot build itself: MLX as published, its C interface compiled here, and Cargo told
+//! to use both in place of mlx-sys' build script.
+
+use super::layout::{Installation, Layout};
+use super::pins::{self, Architecture};
+use super::problem::{self, Problem};
+use super::python::Python;
+use super::stamp::Stamp;
+use super::tools::{self, Compiler};
+use super::{blas, cargo_config, download, mlx_c, sources};
+use crate::{program, workspace};
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// When to say something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    Always,
+    /// Only if there is work to do.
+    Work,
+}
+
+pub fn set_up(root: &Path, force: bool, report: Report) -> Result<()> {
+    let architecture = supported_architecture()?;
+    check_path(root)?;
+    check_locked_version(root)?;
+    let layout = Layout::new(root);
+    fs::create_dir_all(&layout.folder).with_context(|| format!("cannot create `{}`", layout.folder.display()))?;
+    let _lock = lock(&layout.lock())?;
+
+    let stamp = Stamp::current(root, architecture);
+    let reason = if force { Some("asked for".to_owned()) } else { outdated(&layout, &stamp) };
+    let Some(reason) = reason else {
+        if report == Report::Always {
+            eprintln!("MLX {} is set up.", pins::MLX);
+        }
+        return Ok(());
+    };
+    let start = Instant::now();
+    eprintln!("Setting up MLX {} ({reason}) …", pins::MLX);
+    let unfinished = layout.unfinished();
+    install(root, architecture, &layout, &unfinished)?;
+    finish(&layout, &unfinished, architecture, &stamp)?;
+    eprintln!(
+        "MLX {} is set up, in {} s. `cargo build` and `cargo test` work now.",
+        pins::MLX,
+        start.elapsed().as_secs()
+    );
+    Ok(())
+}
+
+fn supported_architecture() -> Result<Architecture> {
+    match Architecture::host() {
+        Some(architecture) if cfg!(target_env = "gnu") => Ok(architecture),
+        Some(_) => bail!(
+            "this Rust toolchain builds for musl, but MLX is published for glibc\n  \
+             help: use a distribution with glibc {}.{} or newer, and its `-gnu` toolchain",
+            pins::GLIBC.0,
+            pins::GLIBC.1
+        ),
+        None => bail!(
+            "MLX is published for x86_64 and aarch64 Linux, not for {}\n  help: use a machine of these kinds",
+            std::env::consts::ARCH
+        ),
+    }
+}
+
+/// The path goes into a linker argument, where commas separate, and into Cargo's configuration, which is UTF-8.
+fn check_path(root: &Path) -> Result<()> {
+    match root.to_str() {
+        Some(text) if !text.contains(',') => Ok(()),
+        _ => bail!(
+            "the checkout's path `{}` has a comma in it or is not UTF-8\n  help: move the checkout to a plainer path",
+            root.display()
+        ),
+    }
+}
+
+fn check_locked_version(root: &Path) -> Result<()> {
+    let path = root.join("Cargo.lock");
+    let lock = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    match workspace::locked_version(&lock, "mlx-sys") {
+        Some(pins::MLX_SYS) => Ok(()),
+        found => bail!(
+            "Cargo.lock has mlx-sys {}, but set-up is made for {}\n  \
+             help: follow \"A new version of MLX\" in CONTRIBUTING.md, or take Cargo.lock back",
+            found.unwrap_or("not once"),
+            pins::MLX_SYS
+        ),
+    }
+}
+
+/// Held until dropped; the system drops it when the program ends, however it ends.
+fn lock(path: &Path) -> Result<File> {
+    let context = || format!("cannot lock `{}`", path.display());
+    let file = File::options().create(true).truncate(false).write(true).open(path).with_context(context)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("Waiting for another set-up of this checkout to end …");
+            file.lock().with_context(context)?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+    }
+    Ok(file)
+}
+
+/// Why there is work to do; nothing if the set-up holds.
+fn outdated(layout: &Layout, stamp: &Stamp) -> Option<String> {
+    let Ok(found) = fs::read_to_string(layout.stamp()) else {
+        let begun = layout.unfinished().folder.exists();
+        return Some(if begun { "the last set-up was interrupted" } else { "first time in this checkout" }.to_owned());
+    };
+    stamp.difference(&found).or_else(|| {
+        let complete = layout.installation().is_complete() && layout.cargo_config().is_file();
+        (!complete).then(|| "files in `.mlx` are missing".to_owned())
+    })
+}
+
+fn install(root: &Path, architecture: Architecture, layout: &Layout, unfinished: &Installation) -> Result<()> {
+    let wheels = [pins::mlx(architecture), pins::openblas(architecture)];
+    let mut problems = Vec::new();
+    let mut note = |problem: Option<Problem>| problems.extend(problem);
+    let compiler = Compiler::find().map_err(|problem| note(Some(problem))).ok();
+    let python = Python::find().map_err(|problem| note(Some(problem))).ok();
+    note(tools::glibc_problem());
+    note(tools::disk_problem(&layout.folder));
+    problem::report(&problems)?;
+    let (Some(compiler), Some(python)) = (compiler, python) else { unreachable!("each missing tool is a problem") };
+
+    let mut paths = Vec::new();
+    for wheel in &wheels {
+        paths.push(download::fetch(wheel, &layout.downloads(), |wheel, folder| {
+            eprintln!("  downloading {} {} ({} MB)", wheel.project, wheel.version, wheel.megabytes);
+            python.download(wheel, folder, &layout.python())
+        })?);
+    }
+
+    remove_if_there(&unfinished.folder)?;
+    create(&unfinished.folder)?;
+    eprintln!("  unpacking");
+    python.unzip(&paths[0], &unfinished.wheel())?;
+    python.unzip(&paths[1], &unfinished.openblas_wheel())?;
+    for folder in [unfinished.build(), unfinished.library_folder(), unfinished.bindings_folder()] {
+        create(&folder)?;
+    }
+    for source in sources::ALL {
+        source.write_into(&unfinished.build())?;
+    }
+    blas::replace(&compiler, architecture, unfinished)?;
+
+    let mlx_sys = workspace::source_of(root, "mlx-sys", pins::MLX_SYS)?;
+    let mlx_c = mlx_c::Source::open(&mlx_sys)?;
+    mlx_c.compile(&compiler, unfinished)?;
+    mlx_c::link(&compiler, unfinished, &layout.installation())?;
+    fs::write(unfinished.bindings(), sources::BINDINGS.text).context("cannot write the bindings of mlx-c")
+}
+
+/// Puts the new installation in the old one's place. Whenever this is interrupted, Cargo either finds a whole
+/// installation or says that MLX is not set up.
+fn finish(layout: &Layout, unfinished: &Installation, architecture: Architecture, stamp: &Stamp) -> Result<()> {
+    let installation = layout.installation();
+    remove_if_there(&layout.stamp())?;
+    remove_if_there(&layout.cargo_config())?;
+    remove_if_there(&installation.folder)?;
+    fs::rename(&unfinished.folder, &installation.folder)
+        .with_context(|| format!("cannot rename `{}`", unfinished.folder.display()))?;
+    eprintln!("  trying it");
+    try_out(&installation)?;
+    fs::remove_dir_all(installation.build()).context("cannot remove what was only needed to compile")?;
+    write_whole(&layout.cargo_config(), &cargo_config::text(architecture.target(), &installation))?;
+    write_whole(&layout.stamp(), &stamp.text())
+}
+
+fn try_out(installation: &Installation) -> Result<()> {
+    let program = installation.build().join("smoke_test");
+    let version = program::output(&mut Command::new(program)).context("MLX was compiled but does not run")?;
+    if version.trim() != pins::MLX {
+        bail!("set up MLX {}, but it says that it is {}", pins::MLX, version.trim());
+    }
+    Ok(())
+}
+
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file that is never seen half written.
+fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    fs::write(&unfinished, text)
+        .and_then(|()| fs::rename(&unfinished, path))
+        .with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Checkout(tempfile::TempDir);
+
+    impl Checkout {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn layout(&self) -> Layout {
+            Layout::new(self.0.path())
+        }
+
+        fn stamp(&self) -> Stamp {
+            Stamp::current(self.0.path(), Architecture::X86_64)
+        }
+
+        fn set_up(&self) {
+            let (layout, installation) = (self.layout(), self.layout().installation());
+            for file in
+                [installation.libmlxc(), installation.bindings(), installation.libmlx_folder().join("libmlx.so")]
+            {
+                create(file.parent().unwrap()).unwrap();
+                fs::write(file, "").unwrap();
+            }
+            write_whole(&layout.cargo_config(), "").unwrap();
+            write_whole(&layout.stamp(), &self.stamp().text()).unwrap();
+        }
+
+        fn outdated(&self) -> Option<String> {
+            outdated(&self.layout(), &self.stamp())
+        }
+    }
+
+    #[test]
+    fn a_finished_set_up_holds() {
+        let checkout = Checkout::new();
+        checkout.set_up();
+        assert_eq!(checkout.outdated(), None);
+    }
+
+    #[test]
+    fn a_new_checkout_and_an_interrupted_set_up_are_told_apart() {
+        let checkout = Checkout::new();
+        assert_eq!(checkout.outdated().as_deref(), Some("first time in this checkout"));
+        create(&checkout.layout().unfinished().folder).unwrap();
+        assert_eq!(checkout.outdated().as_deref(), Some("the last set-up was interrupted"));
+    }
+
+    #[test]
+    fn missing_files_are_noticed() {
+        for missing in [Layout::cargo_config, |layout: &Layout| layout.installation().libmlxc()] {
+            let checkout = Checkout::new();
+            checkout.set_up();
+            fs::remove_file(missing(&checkout.layout())).unwrap();
+            assert_eq!(checkout.outdated().as_deref(), Some("files in `.mlx` are missing"));
+        }
+    }
+
+    #[test]
+    fn a_path_that_cannot_go_into_a_linker_argument_is_refused() {
+        assert!(check_path(Path::new("/home/ada/my projects/cotangent")).is_ok());
+        let error = check_path(Path::new("/home/ada/a,b")).unwrap_err().to_string();
+        assert!(error.contains("`/home/ada/a,b` has a comma"), "{error}");
+    }
+
+    #[test]
+    fn another_mlx_sys_is_refused() {
+        let checkout = Checkout::new();
+        let lock = checkout.0.path().join("Cargo.lock");
+        fs::write(&lock, "[[package]]\nname = \"mlx-sys\"\nversion = \"0.8.0\"\n").unwrap();
+        let error = check_locked_version(checkout.0.path()).unwrap_err().to_string();
+        assert!(error.starts_with("Cargo.lock has mlx-sys 0.8.0, but set-up is made for 0.7.0"), "{error}");
+    }
+
+    #[test]
+    fn the_lock_is_held_until_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = lock(&path).unwrap();
+        assert!(File::open(&path).unwrap().try_lock().is_err());
+        drop(held);
+        assert!(File::open(&path).unwrap().try_lock().is_ok());
+    }
+}

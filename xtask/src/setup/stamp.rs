@@ -1,0 +1,78 @@
+//! The stamp of a finished set-up: what it was made from, to tell whether it still holds.
+
+use super::{pins, sources};
+use crate::setup::digest;
+use std::path::Path;
+
+/// Named facts, one a line. A set-up holds as long as all of them do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stamp(Vec<(&'static str, String)>);
+
+impl Stamp {
+    /// The stamp of a set-up made now, for the checkout at `root`.
+    pub fn current(root: &Path, architecture: pins::Architecture) -> Self {
+        let mut inputs = vec![pins::mlx(architecture).sha256, pins::openblas(architecture).sha256];
+        inputs.extend(sources::ALL.map(|source| source.text));
+        Self(vec![
+            // Libraries and Cargo's configuration hold absolute paths.
+            ("checkout", root.display().to_string()),
+            ("MLX", pins::MLX.to_owned()),
+            ("mlx-sys", pins::MLX_SYS.to_owned()),
+            ("inputs", digest::of(inputs.join("\n").as_bytes())),
+        ])
+    }
+
+    pub fn text(&self) -> String {
+        self.0.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+    }
+
+    /// Why a set-up with the stamp `found` no longer holds; nothing if it does.
+    pub fn difference(&self, found: &str) -> Option<String> {
+        self.0.iter().find_map(|(name, expected)| {
+            let value = found.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            match (*name, value) {
+                (_, Some(value)) if value == expected => None,
+                ("checkout", Some(value)) => Some(format!("the checkout has moved here from `{value}`")),
+                ("inputs", Some(_)) => Some("the way MLX is set up has changed".to_owned()),
+                (name, Some(value)) => Some(format!("{name} has changed from {value} to {expected}")),
+                (name, None) => Some(format!("its stamp names no {name}")),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp() -> Stamp {
+        Stamp::current(Path::new("/home/ada/cotangent"), pins::Architecture::X86_64)
+    }
+
+    #[test]
+    fn a_stamp_matches_itself() {
+        assert_eq!(stamp().difference(&stamp().text()), None);
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        let text = stamp().text();
+        let inputs = text.lines().last().unwrap();
+        let cases = [
+            (text.replace("/home/ada/", "/tmp/"), "the checkout has moved here from `/tmp/cotangent`"),
+            (text.replace("MLX: 0.32.2", "MLX: 0.31.0"), "MLX has changed from 0.31.0 to 0.32.2"),
+            (text.replace("sys: 0.7.0", "sys: 0.6.0"), "mlx-sys has changed from 0.6.0 to 0.7.0"),
+            (text.replace(inputs, "inputs: 00"), "the way MLX is set up has changed"),
+            (String::new(), "its stamp names no checkout"),
+        ];
+        for (found, expected) in cases {
+            assert_eq!(stamp().difference(&found).as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn architectures_have_different_stamps() {
+        let other = Stamp::current(Path::new("/home/ada/cotangent"), pins::Architecture::Aarch64);
+        assert_ne!(stamp(), other);
+    }
+}
