@@ -1,1 +1,52 @@
 //! Tensors, kernels and gradients on MLX that cannot be silently wrong.
+//!
+//! A [`Tensor`] lives in a [`Mode`]: evaluated and readable ([`Stored`]), recording for a gradient ([`Train`]), or
+//! computing without one ([`Infer`]). Only a [`Session`]'s drivers turn one into another:
+//! [`Session::infer`], [`value_and_grad`], and [`train_stack`], which walks a model block by block.
+//!
+//! Errors of operations surface in three places: shapes, dtypes and index ranges where the operation is called,
+//! gradients of kernels where the backward pass meets MLX, and MLX's own where a driver evaluates.
+
+mod backend;
+mod constant;
+mod dtype;
+mod error;
+mod ffi;
+pub mod kernel;
+pub mod memory;
+mod mode;
+pub mod ops;
+pub mod optimizer;
+pub mod parameters;
+pub mod random;
+mod session;
+mod tensor;
+mod transform;
+
+pub use backend::{Backend, backend};
+pub use constant::{Constant, Indices, Mask};
+pub use cotangent_macros::{Parameters, differentiable};
+pub use dtype::Dtype;
+pub use error::{Error, Result};
+pub use mode::{Graph, Infer, Mode, Stored, Train};
+pub use parameters::Parameters;
+pub use session::Session;
+pub use tensor::{Element, Tensor};
+pub use transform::{
+    Backward, Forward, Gradients, Keep, Stack, Trainable, checkpoint, custom_vjp, evaluate_stack, train_stack,
+    value_and_grad,
+};
+
+/// What the macros expand to. Not an interface: it changes with them.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+
+    /// Seals [`Parameters`](crate::Parameters): only the derive implements both.
+    pub trait DerivedParameters {}
+
+    impl<M: crate::Mode> DerivedParameters for crate::Tensor<M> {}
+    impl<P: DerivedParameters> DerivedParameters for Option<P> {}
+    impl<P: DerivedParameters> DerivedParameters for Vec<P> {}
+    impl<P: DerivedParameters> DerivedParameters for Box<P> {}
+}

@@ -1,0 +1,110 @@
+//! Where computations run: decided once, at run time.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::error::{Error, Result};
+use crate::ffi;
+
+/// The environment variable that overrides the choice.
+const VARIABLE: &str = "COTANGENT_BACKEND";
+
+/// Where kernels and operations run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Apple GPU: kernels run as Metal.
+    Metal,
+    /// NVIDIA GPU: kernels run as CUDA.
+    Cuda,
+    /// Operations only: kernels run as their fallbacks.
+    Cpu,
+    /// The CPU, with the kernels' own text run by the emulator: slow, for tests.
+    Emulated,
+}
+
+impl Backend {
+    const ALL: [Backend; 4] = [Backend::Metal, Backend::Cuda, Backend::Cpu, Backend::Emulated];
+
+    /// The name that `COTANGENT_BACKEND` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Metal => "metal",
+            Backend::Cuda => "cuda",
+            Backend::Cpu => "cpu",
+            Backend::Emulated => "emulated",
+        }
+    }
+
+    fn is_available(self) -> bool {
+        match self {
+            Backend::Metal => ffi::metal_is_available(),
+            Backend::Cuda => ffi::cuda_is_available(),
+            Backend::Cpu | Backend::Emulated => true,
+        }
+    }
+
+    /// The override, else the best that is there.
+    fn choose(wanted: Option<&str>, is_available: impl Fn(Backend) -> bool) -> Result<Backend> {
+        let Some(wanted) = wanted else {
+            let order = [Backend::Metal, Backend::Cuda];
+            return Ok(order.into_iter().find(|backend| is_available(*backend)).unwrap_or(Backend::Cpu));
+        };
+        let Some(backend) = Backend::ALL.into_iter().find(|backend| backend.name() == wanted) else {
+            return Err(Error::Backend(format!(
+                "{VARIABLE} is `{wanted}`, expected `metal`, `cuda`, `cpu` or `emulated`; unset it to let Cotangent choose"
+            )));
+        };
+        if is_available(backend) {
+            return Ok(backend);
+        }
+        Err(Error::Backend(format!(
+            "{VARIABLE} is `{wanted}`, but this machine or this build of MLX has no such device; unset it to let \
+             Cotangent choose"
+        )))
+    }
+
+    /// Makes MLX use this backend's device for all that this thread builds from now on.
+    pub(crate) fn make_default(self) -> Result<()> {
+        let device = match self {
+            Backend::Metal | Backend::Cuda => mlx_rs::Device::gpu(),
+            Backend::Cpu | Backend::Emulated => mlx_rs::Device::cpu(),
+        };
+        mlx_rs::Device::set_default(&device);
+        Ok(())
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The backend of this process, chosen at the first call: Metal, else CUDA, else the CPU;
+/// `COTANGENT_BACKEND=metal|cuda|cpu|emulated` overrides.
+///
+/// # Errors
+/// [`Error::Backend`] if the override is unknown or not to be had.
+pub fn backend() -> Result<Backend> {
+    static CHOSEN: OnceLock<Result<Backend>> = OnceLock::new();
+    CHOSEN.get_or_init(|| Backend::choose(std::env::var(VARIABLE).ok().as_deref(), Backend::is_available)).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_override_wins_and_must_be_there() {
+        let only_cuda = |backend| backend != Backend::Metal;
+        let nothing = |backend| matches!(backend, Backend::Cpu | Backend::Emulated);
+        assert_eq!(Backend::choose(None, |_| true), Ok(Backend::Metal));
+        assert_eq!(Backend::choose(None, only_cuda), Ok(Backend::Cuda));
+        assert_eq!(Backend::choose(None, nothing), Ok(Backend::Cpu));
+        assert_eq!(Backend::choose(Some("emulated"), |_| true), Ok(Backend::Emulated));
+        let absent = Backend::choose(Some("metal"), nothing).unwrap_err().to_string();
+        assert!(absent.contains("no such device"), "{absent}");
+        let unknown = Backend::choose(Some("Metal"), |_| true).unwrap_err().to_string();
+        assert!(unknown.contains("expected `metal`, `cuda`, `cpu` or `emulated`"), "{unknown}");
+    }
+}

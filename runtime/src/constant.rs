@@ -1,0 +1,231 @@
+//! Values without a gradient: host data, indices, masks.
+
+use std::fmt;
+
+use mlx_rs::Array;
+
+use crate::dtype::Dtype;
+use crate::error::{Context as _, Error, Result};
+use crate::mode::{Graph, Stored};
+use crate::tensor::{Origin, Tensor, check_length};
+
+/// Float data that no gradient flows through: tables, initial states, what was detached.
+#[derive(Clone)]
+pub struct Constant {
+    array: Array,
+}
+
+/// Integers that index. Known ranges are checked where they index; MLX would read out of bounds silently.
+#[derive(Clone)]
+pub struct Indices {
+    array: Array,
+    /// Smallest and largest value.
+    range: (i64, i64),
+}
+
+/// True where something counts.
+#[derive(Clone)]
+pub struct Mask {
+    array: Array,
+}
+
+macro_rules! common {
+    ($type:ident) => {
+        impl $type {
+            /// The lengths of the axes.
+            pub fn shape(&self) -> &[i32] {
+                self.array.shape()
+            }
+
+            /// The element type.
+            pub fn dtype(&self) -> Dtype {
+                Dtype::from_mlx(self.array.dtype())
+            }
+
+            pub(crate) fn array(&self) -> &Array {
+                &self.array
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($type), "({} {:?})"), self.dtype(), self.shape())
+            }
+        }
+    };
+}
+common!(Constant);
+common!(Indices);
+common!(Mask);
+
+impl Constant {
+    /// Float values in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `values` does not have as many elements as `shape`.
+    pub fn from_slice(values: &[f32], shape: &[i32]) -> Result<Self> {
+        check_length("Constant::from_slice", values.len(), shape)?;
+        crate::ffi::initialise();
+        Ok(Constant { array: crate::ffi::array_from_slice(values, shape) })
+    }
+
+    /// A constant filled with one value.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`] unless `dtype` is a float, [`Error::Mlx`] if the shape is refused.
+    pub fn full(shape: &[i32], value: f32, dtype: Dtype) -> Result<Self> {
+        crate::ffi::initialise();
+        require_float("Constant::full", dtype)?;
+        let value = Array::from_f32(value).as_dtype(dtype.to_mlx()).during("Constant::full")?;
+        Ok(Constant { array: mlx_rs::ops::broadcast_to(value, shape).during("Constant::full")? })
+    }
+
+    /// An evaluated tensor as a constant.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`] unless it holds floats.
+    pub fn from_stored(tensor: &Tensor<Stored>) -> Result<Self> {
+        require_float("Constant::from_stored", tensor.dtype())?;
+        Ok(Constant { array: tensor.array().clone() })
+    }
+
+    /// The same values in another float type.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`] unless `dtype` is a float.
+    pub fn cast(&self, dtype: Dtype) -> Result<Self> {
+        require_float("Constant::cast", dtype)?;
+        Ok(Constant { array: self.array.as_dtype(dtype.to_mlx()).during("Constant::cast")? })
+    }
+
+    /// As a tensor of a graph; it has no gradient there.
+    pub fn to_tensor<M: Graph>(&self) -> Tensor<M> {
+        Tensor::from_parts(self.array.clone(), Origin::HOST)
+    }
+
+    pub(crate) fn from_array(array: Array) -> Self {
+        Constant { array }
+    }
+}
+
+fn require_float(operation: &'static str, dtype: Dtype) -> Result<()> {
+    if dtype.is_float() {
+        return Ok(());
+    }
+    Err(Error::Dtype { operation, found: dtype.to_string(), expected: "a float type".into() })
+}
+
+impl Indices {
+    /// Non-negative indices in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `values` does not have as many elements as `shape`, [`Error::IndexOutOfRange`] for a
+    /// negative one.
+    pub fn from_slice(values: &[i32], shape: &[i32]) -> Result<Self> {
+        check_length("Indices::from_slice", values.len(), shape)?;
+        if let Some(&negative) = values.iter().find(|value| **value < 0) {
+            return Err(Error::IndexOutOfRange {
+                operation: "Indices::from_slice",
+                index: i64::from(negative),
+                length: i64::from(i32::MAX),
+            });
+        }
+        crate::ffi::initialise();
+        let largest = values.iter().copied().max().unwrap_or(0);
+        let smallest = values.iter().copied().min().unwrap_or(0);
+        Ok(Indices {
+            array: crate::ffi::array_from_slice(values, shape),
+            range: (i64::from(smallest), i64::from(largest)),
+        })
+    }
+
+    /// The same indices in another shape.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the number of elements differs.
+    pub fn reshape(&self, shape: &[i32]) -> Result<Self> {
+        Ok(Indices { array: self.array.reshape(shape).during("Indices::reshape")?, range: self.range })
+    }
+
+    /// # Errors
+    /// [`Error::IndexOutOfRange`] if one of the indices cannot index an axis of `length`.
+    pub(crate) fn check(&self, operation: &'static str, length: i32) -> Result<()> {
+        let length = i64::from(length);
+        let outside = if self.range.0 < 0 { self.range.0 } else { self.range.1 };
+        if self.range.0 >= 0 && self.range.1 < length || self.array.size() == 0 {
+            return Ok(());
+        }
+        Err(Error::IndexOutOfRange { operation, index: outside, length })
+    }
+
+    /// Indices computed on the device, each in `0..length`.
+    pub(crate) fn from_array(array: Array, length: i32) -> Self {
+        Indices { array, range: (0, i64::from(length) - 1) }
+    }
+
+    /// Evaluated, as a tensor that can be read.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the value cannot be computed.
+    pub fn to_stored(&self) -> Result<Tensor<Stored>> {
+        crate::ffi::evaluate("Indices::to_stored", [&self.array])?;
+        Ok(Tensor::from_parts(self.array.clone(), Origin::HOST))
+    }
+}
+
+impl Mask {
+    /// Truth values in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `values` does not have as many elements as `shape`.
+    pub fn from_slice(values: &[bool], shape: &[i32]) -> Result<Self> {
+        check_length("Mask::from_slice", values.len(), shape)?;
+        crate::ffi::initialise();
+        Ok(Mask { array: crate::ffi::array_from_slice(values, shape) })
+    }
+
+    /// `[rows, columns]`, true where `column <= row + offset`.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the shape is refused.
+    pub fn lower_triangular(rows: i32, columns: i32, offset: i32) -> Result<Self> {
+        crate::ffi::initialise();
+        let array = mlx_rs::ops::tri::<bool>(rows, Some(columns), Some(offset)).during("Mask::lower_triangular")?;
+        Ok(Mask { array })
+    }
+
+    /// The same mask in another shape.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the number of elements differs.
+    pub fn reshape(&self, shape: &[i32]) -> Result<Self> {
+        Ok(Mask { array: self.array.reshape(shape).during("Mask::reshape")? })
+    }
+
+    pub(crate) fn from_array(array: Array) -> Self {
+        Mask { array }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_know_the_axis_they_fit() {
+        let indices = Indices::from_slice(&[0, 4, 2], &[3]).unwrap();
+        assert!(indices.check("take_rows", 5).is_ok());
+        assert_eq!(
+            indices.check("take_rows", 4),
+            Err(Error::IndexOutOfRange { operation: "take_rows", index: 4, length: 4 })
+        );
+        assert!(Indices::from_slice(&[-1], &[1]).is_err());
+    }
+
+    #[test]
+    fn host_data_must_fill_its_shape() {
+        assert!(Constant::from_slice(&[1.0; 5], &[2, 3]).is_err());
+        assert!(Mask::from_slice(&[true; 6], &[2, 3]).is_ok());
+        assert!(Tensor::<Stored>::from_slice::<f32>(&[], &[-1, 0]).is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! Host data in and out, evaluation, and the two operations that mlx-rs does not wrap.
+
+use mlx_rs::Array;
+
+use crate::dtype::Dtype;
+use crate::error::{Context as _, Result};
+use crate::tensor::Element;
+
+use super::failure::{initialise, last_message, settle};
+use super::vector::ArrayVector;
+
+/// The caller has checked that `values` fills `shape`.
+pub(crate) fn array_from_slice<T: Element>(values: &[T], shape: &[i32]) -> Array {
+    // SAFETY: `values` holds all elements, of the dtype that its type says; MLX copies them.
+    unsafe { Array::from_raw_data(values.as_ptr().cast(), shape, <T as Element>::DTYPE.to_mlx()) }
+}
+
+/// The caller has checked that `bytes` fills `shape`.
+pub(crate) fn array_from_bytes(bytes: &[u8], dtype: Dtype, shape: &[i32]) -> Array {
+    // SAFETY: `bytes` holds all elements, MLX copies them and asks for no alignment; little-endian on all platforms
+    // that MLX runs on.
+    unsafe { Array::from_raw_data(bytes.as_ptr().cast(), shape, dtype.to_mlx()) }
+}
+
+/// Evaluates, and copies the elements in row-major order.
+pub(crate) fn array_to_bytes(array: &Array) -> Result<Vec<u8>> {
+    let operation = "to_bytes";
+    let array = array.contiguous().during(operation)?;
+    evaluate(operation, [&array])?;
+    let dtype = Dtype::from_mlx(array.dtype());
+    let length = array.size() * dtype.size();
+    if length == 0 {
+        return Ok(Vec::new());
+    }
+    let handle = array.as_ptr();
+    // SAFETY: evaluated, and asked for in its own dtype.
+    let data = unsafe {
+        match dtype {
+            Dtype::Bool => mlx_sys::mlx_array_data_bool(handle).cast::<u8>(),
+            Dtype::U8 => mlx_sys::mlx_array_data_uint8(handle),
+            Dtype::U32 => mlx_sys::mlx_array_data_uint32(handle).cast(),
+            Dtype::I32 => mlx_sys::mlx_array_data_int32(handle).cast(),
+            Dtype::I64 => mlx_sys::mlx_array_data_int64(handle).cast(),
+            Dtype::F16 => mlx_sys::mlx_array_data_float16(handle).cast(),
+            Dtype::BF16 => mlx_sys::mlx_array_data_bfloat16(handle).cast(),
+            Dtype::F32 => mlx_sys::mlx_array_data_float32(handle).cast(),
+        }
+    };
+    if data.is_null() {
+        return Err(last_message(operation));
+    }
+    // SAFETY: a contiguous, evaluated array holds `length` bytes at `data`, alive as long as `array`.
+    Ok(unsafe { std::slice::from_raw_parts(data, length) }.to_vec())
+}
+
+/// Computes the arrays and waits for them.
+pub(crate) fn evaluate<'a>(operation: &'static str, arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    let arrays = ArrayVector::new(arrays);
+    // SAFETY: a live vector.
+    settle(operation, unsafe { mlx_sys::mlx_eval(arrays.raw()) })
+}
+
+/// Starts to compute the arrays.
+pub(crate) fn evaluate_async<'a>(operation: &'static str, arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    let arrays = ArrayVector::new(arrays);
+    // SAFETY: a live vector.
+    settle(operation, unsafe { mlx_sys::mlx_async_eval(arrays.raw()) })
+}
+
+/// `array[start..stop]` on every axis, with step 1.
+pub(crate) fn slice(operation: &'static str, array: &Array, start: &[i32], stop: &[i32]) -> Result<Array> {
+    initialise();
+    let strides = vec![1; start.len()];
+    let stream = mlx_rs::Stream::thread_local_or_default();
+    // SAFETY: a fresh handle, owned by the `Array` below.
+    let mut handle = unsafe { mlx_sys::mlx_array_new() };
+    // SAFETY: three slices with their lengths, a live array and stream.
+    let status = unsafe {
+        mlx_sys::mlx_slice(
+            &mut handle,
+            array.as_ptr(),
+            start.as_ptr(),
+            start.len(),
+            stop.as_ptr(),
+            stop.len(),
+            strides.as_ptr(),
+            strides.len(),
+            stream.as_ptr(),
+        )
+    };
+    // SAFETY: the handle is ours alone, filled or empty.
+    let result = unsafe { Array::from_ptr(handle) };
+    settle(operation, status)?;
+    Ok(result)
+}
+
+/// The `arrays`, computed only after `dependencies` are.
+pub(crate) fn depends(operation: &'static str, arrays: &[&Array], dependencies: &[&Array]) -> Result<Vec<Array>> {
+    let arrays = ArrayVector::new(arrays.iter().copied());
+    let dependencies = ArrayVector::new(dependencies.iter().copied());
+    let mut result = ArrayVector::empty();
+    // SAFETY: three live vectors.
+    settle(operation, unsafe { mlx_sys::mlx_depends(result.raw_mut(), arrays.raw(), dependencies.raw()) })?;
+    result.to_arrays(operation)
+}

@@ -1,0 +1,15 @@
+//! Everything that touches MLX's C interface; the only unsafe code of the crate is here and in `kernel/launch`.
+//!
+//! What the C interface does and does not promise was found by experiment (MLX 0.32.2):
+//! result handles arrive null, argument vectors are freed by the caller, callbacks that return non-zero make it throw.
+
+mod array;
+mod closure;
+mod device;
+mod failure;
+mod vector;
+
+pub(crate) use array::{array_from_bytes, array_from_slice, array_to_bytes, depends, evaluate, evaluate_async, slice};
+pub(crate) use closure::{Closure, Custom, ScopedClosure};
+pub(crate) use device::{cuda_is_available, metal_is_available};
+pub(crate) use failure::initialise;

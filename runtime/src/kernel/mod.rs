@@ -1,0 +1,1 @@
+//! Kernels: declarations, pairing, dispatch.

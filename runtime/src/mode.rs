@@ -1,0 +1,73 @@
+//! The three lives of a tensor: stored, training, inferring.
+
+use std::marker::PhantomData;
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// What may be done with a tensor. Sealed: [`Stored`], [`Train`], [`Infer`].
+pub trait Mode: sealed::Sealed + Sized + 'static {
+    /// Decides whether tensors of this mode may cross threads: unevaluated MLX arrays may not.
+    #[doc(hidden)]
+    type Thread: Default + Clone + 'static;
+    /// The mode's name in messages.
+    const NAME: &'static str;
+}
+
+/// A mode in which operations build a graph: [`Train`] or [`Infer`].
+pub trait Graph: Mode {
+    /// Whether gradients may be asked of this graph.
+    const TRAINING: bool;
+    /// Something kept from one call to the next, such as a key/value cache; nothing in [`Train`].
+    type State<T>;
+    /// The kept thing, if this mode keeps any.
+    fn state<T>(state: &mut Self::State<T>) -> Option<&mut T>;
+}
+
+/// Evaluated weights and results: to load, save, read and send, but not to compute with.
+#[derive(Debug, Clone, Copy)]
+pub enum Stored {}
+
+/// A training graph: operations are recorded for the backward pass, values cannot be read.
+#[derive(Debug, Clone, Copy)]
+pub enum Train {}
+
+/// A graph without gradients.
+#[derive(Debug, Clone, Copy)]
+pub enum Infer {}
+
+impl sealed::Sealed for Stored {}
+impl sealed::Sealed for Train {}
+impl sealed::Sealed for Infer {}
+
+impl Mode for Stored {
+    type Thread = ();
+    const NAME: &'static str = "Stored";
+}
+
+impl Mode for Train {
+    type Thread = PhantomData<*const ()>;
+    const NAME: &'static str = "Train";
+}
+
+impl Mode for Infer {
+    type Thread = PhantomData<*const ()>;
+    const NAME: &'static str = "Infer";
+}
+
+impl Graph for Train {
+    const TRAINING: bool = true;
+    type State<T> = ();
+    fn state<T>((): &mut ()) -> Option<&mut T> {
+        None
+    }
+}
+
+impl Graph for Infer {
+    const TRAINING: bool = false;
+    type State<T> = T;
+    fn state<T>(state: &mut T) -> Option<&mut T> {
+        Some(state)
+    }
+}

@@ -1,0 +1,61 @@
+//! Matrix products.
+
+use crate::error::Result;
+use crate::mode::Graph;
+use crate::tensor::Tensor;
+
+use super::{Operand, shape_error};
+
+impl<M: Graph> Tensor<M> {
+    /// `[.., n, k] x [.., k, m] -> [.., n, m]`; leading axes broadcast.
+    ///
+    /// # Errors
+    /// Inner lengths that differ, leading axes that do not broadcast, dtypes that differ.
+    pub fn matmul<'a>(&self, other: impl Into<Operand<'a, M>>) -> Result<Tensor<M>> {
+        let operation = "matmul";
+        let other = other.into();
+        let (array, origin) = other.resolve(operation, self.dtype())?;
+        let (left, right) = (self.shape(), array.shape().to_vec());
+        let fits = left.len() >= 2
+            && right.len() >= 2
+            && left[left.len() - 1] == right[right.len() - 2]
+            && super::broadcasts(&left[..left.len() - 2], &right[..right.len() - 2]);
+        if !fits {
+            return Err(shape_error(operation, (left, &right[..]), "[.., n, k] and [.., k, m]"));
+        }
+        let origin = crate::tensor::Origin::join(operation, [self.origin(), origin])?;
+        let product = crate::error::Context::during(mlx_rs::ops::matmul(self.array(), &array), operation)?;
+        Ok(Tensor::from_parts(product, origin))
+    }
+
+    /// `x W^T`: `[.., inputs] x [outputs, inputs] -> [.., outputs]`, as a linear layer stores its weight.
+    ///
+    /// # Errors
+    /// Lengths or dtypes that do not fit.
+    pub fn linear(&self, weight: &Tensor<M>) -> Result<Tensor<M>> {
+        if weight.rank() != 2 || self.rank() == 0 || self.dimension(-1) != weight.dimension(-1) {
+            return Err(shape_error("linear", (self.shape(), weight.shape()), "[.., inputs] and [outputs, inputs]"));
+        }
+        self.matmul_rows(&weight.swap_axes(0, 1)?)
+    }
+
+    /// `[.., k] x [k, m] -> [.., m]`, as one product of all rows.
+    ///
+    /// # Errors
+    /// Lengths or dtypes that do not fit.
+    pub fn matmul_rows(&self, other: &Tensor<M>) -> Result<Tensor<M>> {
+        if other.rank() != 2 || self.rank() == 0 || self.dimension(-1) != other.dimension(0) {
+            return Err(shape_error("matmul_rows", (self.shape(), other.shape()), "[.., k] and [k, m]"));
+        }
+        if self.rank() == 2 {
+            return self.matmul(other);
+        }
+        let mut shape = self.shape().to_vec();
+        let inputs = self.dimension(-1);
+        if let Some(last) = shape.last_mut() {
+            *last = other.dimension(1);
+        }
+        let rows = if inputs == 0 { 0 } else { (self.size() as i64 / i64::from(inputs)) as i32 };
+        self.reshape(&[rows, inputs])?.matmul(other)?.reshape(&shape)
+    }
+}

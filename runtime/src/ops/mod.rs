@@ -1,0 +1,133 @@
+//! The operations of a graph: methods of [`Tensor`], all differentiable, all returning `Result`.
+//!
+//! Element types never mix silently: operands have one dtype, scalars take it on, and `cast` changes it.
+
+mod arithmetic;
+mod attention;
+mod convolution;
+mod elementwise;
+mod indexing;
+mod matrix;
+mod normalise;
+mod order;
+mod reduce;
+mod shape;
+
+use mlx_rs::Array;
+
+use crate::constant::Constant;
+use crate::dtype::Dtype;
+use crate::error::{Context as _, Error, Result};
+use crate::mode::Graph;
+use crate::tensor::{Origin, Tensor};
+
+/// What may stand on the right of a binary operation: `&Tensor`, `&Constant`, or an `f32` (taking on the dtype of
+/// the left).
+pub struct Operand<'a, M: Graph>(Value<'a, M>);
+
+enum Value<'a, M: Graph> {
+    Tensor(&'a Tensor<M>),
+    Constant(&'a Constant),
+    Scalar(f32),
+}
+
+impl<'a, M: Graph> From<&'a Tensor<M>> for Operand<'a, M> {
+    fn from(tensor: &'a Tensor<M>) -> Self {
+        Operand(Value::Tensor(tensor))
+    }
+}
+
+impl<'a, M: Graph> From<&'a Constant> for Operand<'a, M> {
+    fn from(constant: &'a Constant) -> Self {
+        Operand(Value::Constant(constant))
+    }
+}
+
+impl<M: Graph> From<f32> for Operand<'_, M> {
+    fn from(scalar: f32) -> Self {
+        Operand(Value::Scalar(scalar))
+    }
+}
+
+impl<M: Graph> Operand<'_, M> {
+    /// The operand as an array of `dtype`, and its origin.
+    fn resolve(&self, operation: &'static str, dtype: Dtype) -> Result<(Array, Origin)> {
+        let (array, origin) = match &self.0 {
+            Value::Tensor(tensor) => (tensor.array().clone(), tensor.origin()),
+            Value::Constant(constant) => (constant.array().clone(), Origin::HOST),
+            Value::Scalar(scalar) => {
+                (Array::from_f32(*scalar).as_dtype(dtype.to_mlx()).during(operation)?, Origin::HOST)
+            }
+        };
+        require_dtype(operation, Dtype::from_mlx(array.dtype()), dtype)?;
+        Ok((array, origin))
+    }
+}
+
+fn require_dtype(operation: &'static str, found: Dtype, expected: Dtype) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Dtype {
+        operation,
+        found: format!("{found} beside {expected}"),
+        expected: "one dtype; `cast` one of them".into(),
+    })
+}
+
+fn shape_error(operation: &'static str, found: impl std::fmt::Debug, expected: impl Into<String>) -> Error {
+    Error::Shape { operation, found: format!("{found:?}"), expected: expected.into() }
+}
+
+impl<M: Graph> Tensor<M> {
+    /// A result of this tensor alone.
+    fn derived(&self, array: Array) -> Tensor<M> {
+        Tensor::from_parts(array, self.origin())
+    }
+
+    fn unary(
+        &self,
+        operation: &'static str,
+        function: impl FnOnce(&Array) -> mlx_rs::error::Result<Array>,
+    ) -> Result<Tensor<M>> {
+        Ok(self.derived(function(self.array()).during(operation)?))
+    }
+
+    fn binary<'a>(
+        &self,
+        operation: &'static str,
+        other: impl Into<Operand<'a, M>>,
+        function: impl FnOnce(&Array, &Array) -> mlx_rs::error::Result<Array>,
+    ) -> Result<Tensor<M>> {
+        let (other, other_origin) = other.into().resolve(operation, self.dtype())?;
+        let origin = Origin::join(operation, [self.origin(), other_origin])?;
+        if !broadcasts(self.shape(), other.shape()) {
+            return Err(shape_error(operation, (self.shape(), other.shape()), "shapes that broadcast"));
+        }
+        Ok(Tensor::from_parts(function(self.array(), &other).during(operation)?, origin))
+    }
+
+    /// The axis as MLX's non-negative index.
+    fn axis(&self, operation: &'static str, axis: i32) -> Result<usize> {
+        let rank = self.rank() as i32;
+        let index = if axis < 0 { axis + rank } else { axis };
+        if (0..rank).contains(&index) {
+            return Ok(index as usize);
+        }
+        Err(shape_error(operation, format_args!("axis {axis} of {:?}", self.shape()), "an axis that is there"))
+    }
+
+    /// A tensor without gradient: what comes out of `detach` and of host data.
+    ///
+    /// `reason` says why the cut is right; an audit lists it.
+    pub fn detach(&self, reason: &'static str) -> Constant {
+        debug_assert!(!reason.is_empty(), "say why the gradient may be cut");
+        // A view of the same data: cannot fail.
+        let array = mlx_rs::stop_gradient(self.array()).unwrap_or_else(|_| self.array().clone());
+        Constant::from_array(array)
+    }
+}
+
+fn broadcasts(left: &[i32], right: &[i32]) -> bool {
+    left.iter().rev().zip(right.iter().rev()).all(|(&left, &right)| left == right || left == 1 || right == 1)
+}

@@ -1,0 +1,7 @@
+//! Optimizers: from gradients to new parameters.
+
+mod adamw;
+mod clip;
+
+pub use adamw::{AdamW, AdamWOptions, Update};
+pub use clip::global_norm;

@@ -1,0 +1,257 @@
+//! The tensor and where its value comes from.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mlx_rs::Array;
+
+use crate::dtype::Dtype;
+use crate::error::{Context as _, Error, Result};
+use crate::mode::{Mode, Stored};
+
+/// An array of a [`Mode`]: what the mode forbids has no method here.
+///
+/// Cloning shares the memory.
+pub struct Tensor<M: Mode> {
+    array: Array,
+    origin: Origin,
+    thread: M::Thread,
+}
+
+/// The training graph a tensor was recorded in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TraceId(u64);
+
+impl TraceId {
+    pub(crate) fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        TraceId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Where a value comes from: which graph, and whether a parameter that trains had a part in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Origin {
+    pub(crate) trace: Option<TraceId>,
+    pub(crate) needs_gradient: bool,
+}
+
+impl Origin {
+    /// A value that no graph knows: host data.
+    pub(crate) const HOST: Origin = Origin { trace: None, needs_gradient: false };
+
+    pub(crate) fn of(trace: TraceId, needs_gradient: bool) -> Self {
+        Origin { trace: Some(trace), needs_gradient }
+    }
+
+    /// The origin of a result of operands with these origins.
+    ///
+    /// # Errors
+    /// [`Error::MixedTraces`] where two graphs meet.
+    pub(crate) fn join(operation: &'static str, operands: impl IntoIterator<Item = Origin>) -> Result<Origin> {
+        let mut joined = Origin::HOST;
+        for operand in operands {
+            joined.needs_gradient |= operand.needs_gradient;
+            joined.trace = match (joined.trace, operand.trace) {
+                (Some(left), Some(right)) if left != right => return Err(Error::MixedTraces { operation }),
+                (left, right) => left.or(right),
+            };
+        }
+        Ok(joined)
+    }
+}
+
+impl<M: Mode> Tensor<M> {
+    /// The lengths of the axes.
+    pub fn shape(&self) -> &[i32] {
+        self.array.shape()
+    }
+
+    /// The length of axis `axis`; negative axes count from the last.
+    ///
+    /// # Panics
+    /// When there is no such axis.
+    pub fn dimension(&self, axis: i32) -> i32 {
+        let shape = self.shape();
+        let index = if axis < 0 { axis + shape.len() as i32 } else { axis };
+        shape[usize::try_from(index).expect("the axis exists")]
+    }
+
+    /// The number of axes.
+    pub fn rank(&self) -> usize {
+        self.shape().len()
+    }
+
+    /// The number of elements.
+    pub fn size(&self) -> usize {
+        self.array.size()
+    }
+
+    /// The bytes of the elements.
+    pub fn bytes(&self) -> usize {
+        self.size() * self.dtype().size()
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> Dtype {
+        Dtype::from_mlx(self.array.dtype())
+    }
+
+    /// Whether a parameter that trains had a part in this value; always false outside training.
+    pub fn needs_gradient(&self) -> bool {
+        self.origin.needs_gradient
+    }
+
+    pub(crate) fn array(&self) -> &Array {
+        &self.array
+    }
+
+    pub(crate) fn into_array(self) -> Array {
+        self.array
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub(crate) fn from_parts(array: Array, origin: Origin) -> Self {
+        Tensor { array, origin, thread: M::Thread::default() }
+    }
+
+    /// The same value in another mode. Only drivers may do this: it is what modes are there to forbid.
+    pub(crate) fn in_mode<N: Mode>(&self, origin: Origin) -> Tensor<N> {
+        Tensor::from_parts(self.array.clone(), origin)
+    }
+}
+
+impl<M: Mode> Clone for Tensor<M> {
+    fn clone(&self) -> Self {
+        Tensor { array: self.array.clone(), origin: self.origin, thread: self.thread.clone() }
+    }
+}
+
+impl<M: Mode> fmt::Debug for Tensor<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor<{}>({} {:?})", M::NAME, self.dtype(), self.shape())
+    }
+}
+
+/// An element type that host slices of tensors may have.
+pub trait Element: Copy + sealed::Element {
+    /// The tensor's element type.
+    const DTYPE: Dtype;
+}
+
+pub(crate) mod sealed {
+    pub trait Element: mlx_rs::ArrayElement {}
+}
+
+macro_rules! element {
+    ($($type:ty => $dtype:ident),*) => {$(
+        impl sealed::Element for $type {}
+        impl Element for $type { const DTYPE: Dtype = Dtype::$dtype; }
+    )*};
+}
+element!(f32 => F32, i32 => I32, u32 => U32, i64 => I64, bool => Bool, u8 => U8, half::bf16 => BF16, half::f16 => F16);
+
+pub(crate) fn check_length(operation: &'static str, length: usize, shape: &[i32]) -> Result<()> {
+    let product =
+        shape.iter().try_fold(
+            1_i64,
+            |product, &dimension| {
+                if dimension < 0 { None } else { product.checked_mul(i64::from(dimension)) }
+            },
+        );
+    if product == Some(length as i64) {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        operation,
+        found: format!("{length} values"),
+        expected: format!("as many as the shape {shape:?} has elements"),
+    })
+}
+
+impl Tensor<Stored> {
+    /// A tensor of host values in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `values` does not have as many elements as `shape`.
+    pub fn from_slice<T: Element>(values: &[T], shape: &[i32]) -> Result<Self> {
+        check_length("from_slice", values.len(), shape)?;
+        crate::ffi::initialise();
+        Ok(Tensor::from_parts(crate::ffi::array_from_slice(values, shape), Origin::HOST))
+    }
+
+    /// A tensor from little-endian bytes in row-major order, as safetensors files hold them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `bytes` is not as long as `shape` and `dtype` say.
+    pub fn from_bytes(bytes: &[u8], dtype: Dtype, shape: &[i32]) -> Result<Self> {
+        if bytes.len() % dtype.size() != 0 {
+            return Err(Error::Shape {
+                operation: "from_bytes",
+                found: format!("{} bytes", bytes.len()),
+                expected: format!("a multiple of the {} bytes of a {dtype}", dtype.size()),
+            });
+        }
+        check_length("from_bytes", bytes.len() / dtype.size(), shape)?;
+        crate::ffi::initialise();
+        Ok(Tensor::from_parts(crate::ffi::array_from_bytes(bytes, dtype, shape), Origin::HOST))
+    }
+
+    /// The values as little-endian bytes in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the value cannot be computed or copied.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        crate::ffi::array_to_bytes(&self.array)
+    }
+
+    /// The values as `T`, converted where the tensor holds another type.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the value cannot be computed or copied.
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        let operation = "to_vec";
+        let array = self.array.as_dtype(<T as Element>::DTYPE.to_mlx()).during(operation)?;
+        let array = array.contiguous().during(operation)?;
+        array.to_vec_exact::<T>().map_err(|error| crate::error::mlx_error(operation, &error.to_string()))
+    }
+
+    /// The only value of a tensor of one element.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are more or fewer, [`Error::Mlx`] if it cannot be computed.
+    pub fn item<T: Element>(&self) -> Result<T> {
+        match self.to_vec::<T>()?.as_slice() {
+            [value] => Ok(*value),
+            values => Err(Error::Shape {
+                operation: "item",
+                found: format!("{} elements", values.len()),
+                expected: "one".into(),
+            }),
+        }
+    }
+
+    /// The same values in another element type.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the conversion fails.
+    pub fn cast(&self, dtype: Dtype) -> Result<Self> {
+        let array = self.array.as_dtype(dtype.to_mlx()).during("cast")?;
+        crate::ffi::evaluate("cast", [&array])?;
+        Ok(Tensor::from_parts(array, Origin::HOST))
+    }
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the shape is refused.
+    pub fn zeros(shape: &[i32], dtype: Dtype) -> Result<Self> {
+        crate::ffi::initialise();
+        let array = mlx_rs::ops::zeros_dtype(shape, dtype.to_mlx()).during("zeros")?;
+        crate::ffi::evaluate("zeros", [&array])?;
+        Ok(Tensor::from_parts(array, Origin::HOST))
+    }
+}

@@ -1,0 +1,14 @@
+//! Gradients: of functions of arrays inside the crate, of functions of parameters outside.
+
+mod checkpoint;
+mod custom_vjp;
+mod gradient;
+mod stack;
+
+pub use checkpoint::checkpoint;
+pub use custom_vjp::{Backward, Forward, custom_vjp};
+pub use gradient::{Gradients, Trainable, value_and_grad};
+pub use stack::{Keep, Stack, evaluate_stack, train_stack};
+
+pub(crate) use custom_vjp::custom_vjp_arrays;
+pub(crate) use gradient::vjp_arrays;
