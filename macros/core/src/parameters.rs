@@ -225,7 +225,7 @@ fn read_mode(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Option<(Iden
                 .help(format!("write `{}: Mode`", mode.ident)),
         );
     }
-    for other in generics.params.iter().filter(|other| !matches!(other, GenericParam::Type(other) if other == mode)) {
+    for other in generics.params.iter().filter(|other| !matches!(other, GenericParam::Type(other) if other.ident == mode.ident)) {
         diagnostics.push(
             Diagnostic::new(other.span(), "a parameter tree is generic over one mode and nothing else")
                 .help("keep sizes in `#[config]` fields and write the types of the fields out"),

@@ -1,0 +1,64 @@
+//! C14: what a launch asks of Metal, where the declaration alone shows it.
+
+use crate::catalogue::{Code, entry};
+use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::model::body::Body;
+use crate::model::kernel::Kernel;
+
+/// Threads in one threadgroup.
+const MAX_THREADS: i64 = 1024;
+/// Buffers of one kernel.
+const MAX_BUFFERS: usize = 31;
+
+/// Checks the extents of a launch and the number of its buffers.
+pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
+    let Body::Launch(launch) = &kernel.body else { return };
+    let name = &kernel.name;
+    for (given, option) in [(&launch.grid, "grid"), (&launch.threads, "threads")] {
+        match given {
+            None => diagnostics.push(
+                Diagnostic::new(name.span(), format!("launch `{name}` has no `{option}`"))
+                    .help(format!("write `{option} = (x, y, z)` in the attribute")),
+            ),
+            Some((extents, span)) => {
+                for extent in extents.iter().filter(|extent| extent.as_constant().is_some_and(|value| value < 1)) {
+                    diagnostics.push(
+                        Diagnostic::coded(Code::C14, *span, format!("an extent of `{option}` is {extent}"))
+                            .help("make every extent at least one"),
+                    );
+                }
+            }
+        }
+    }
+    if let Some((threads, span)) = &launch.threads {
+        let literal: Option<Vec<i64>> = threads.iter().map(|extent| extent.as_constant()).collect();
+        let product = literal.and_then(|extents| extents.iter().try_fold(1_i64, |all, one| all.checked_mul(*one)));
+        if let Some(product) = product.filter(|product| *product > MAX_THREADS) {
+            diagnostics.push(
+                Diagnostic::coded(Code::C14, *span, format!("a threadgroup of `{name}` has {product} threads, Metal allows {MAX_THREADS}"))
+                    .help(entry(Code::C14).help),
+            );
+        }
+    }
+    let buffers = kernel.ports().count() + kernel.scalars.len();
+    if buffers > MAX_BUFFERS {
+        diagnostics.push(
+            Diagnostic::coded(Code::C14, name.span(), format!("`{name}` needs {buffers} buffers, Metal allows {MAX_BUFFERS}"))
+                .help("pack scalars and small arrays into one port"),
+        );
+    }
+    if let (Some(span), false) = (launch.atomic, launch.nondeterministic)
+        && kernel.outputs.iter().any(|port| port.dtype.is_float())
+    {
+        diagnostics.push(
+            Diagnostic::coded(Code::C13, span, format!("float atomics make `{name}` differ from run to run"))
+                .help("say so with `nondeterministic`, or sum in a fixed order"),
+        );
+    }
+    if let (Some(span), None) = (launch.atomic, launch.init) {
+        diagnostics.push(
+            Diagnostic::coded(Code::C13, span, format!("`{name}` accumulates into outputs that nobody initialised"))
+                .help("add `init = 0.0`"),
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! C01: a kernel has a gradient, or says why not. C02 and C05 as far as one declaration shows them.
+
+use crate::catalogue::{Code, entry};
+use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::model::kernel::{Kernel, Role};
+use crate::model::port::PortRole;
+
+/// Checks the gradient route.
+pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
+    match &kernel.role {
+        Role::Forward(route) => {
+            let name = &kernel.name;
+            if route.backward.is_none() && route.fallback.is_none() && route.inference_only.is_none() {
+                diagnostics.push(
+                    Diagnostic::coded(Code::C01, name.span(), format!("kernel `{name}` has no gradient route"))
+                        .help(entry(Code::C01).help),
+                );
+            }
+        }
+        Role::Backward { .. } => check_backward(kernel, diagnostics),
+        Role::Stage => {}
+    }
+}
+
+fn check_backward(kernel: &Kernel, diagnostics: &mut Diagnostics) {
+    let name = &kernel.name;
+    for output in &kernel.outputs {
+        if !output.name.to_string().starts_with("d_") {
+            diagnostics.push(
+                Diagnostic::coded(
+                    Code::C02,
+                    output.name.span(),
+                    format!("output `{}` of backward `{name}` is no gradient", output.name),
+                )
+                .help("name the gradient of the forward's input `x` `d_x`; compute what lies between in a `#[stage]`"),
+            );
+        }
+    }
+    if !kernel.inputs.iter().any(|port| port.name.to_string().starts_with("d_")) {
+        diagnostics.push(
+            Diagnostic::coded(Code::C05, name.span(), format!("backward `{name}` takes no cotangent"))
+                .help("declare the input `d_y` for each output `y` of the forward"),
+        );
+    }
+    for port in kernel.inputs.iter().filter(|port| port.name.to_string().starts_with("d_")) {
+        if port.role == PortRole::Constant {
+            diagnostics.push(
+                Diagnostic::new(port.name.span(), format!("`{}` is a cotangent, not a constant", port.name))
+                    .help("remove `#[nodiff]`"),
+            );
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The documentation of a kernel: its ports and where its gradient comes from.
+
+use crate::model::body::Body;
+use crate::model::kernel::{Argument, Role, ScalarKind};
+use crate::model::port::{Port, PortRole};
+use crate::plan::Plan;
+
+/// Lines that follow the author's own.
+pub fn lines(plan: &Plan) -> Vec<String> {
+    let kernel = &plan.kernel;
+    let mut lines = vec![String::new(), "# Ports".to_owned()];
+    for argument in &kernel.arguments {
+        match argument {
+            Argument::Input(index) => {
+                let input = &kernel.inputs[*index];
+                lines.push(format!("- `{}`: {}", input.name, port(input)));
+            }
+            Argument::Scalar(index) => {
+                let scalar = &kernel.scalars[*index];
+                let kind = match scalar.kind {
+                    ScalarKind::F32 => "f32",
+                    ScalarKind::I32 => "i32",
+                    ScalarKind::U32 => "u32",
+                    ScalarKind::Bool => "bool",
+                };
+                lines.push(format!("- `{}`: scalar `{kind}`", scalar.name));
+            }
+        }
+    }
+    for constant in kernel.free_constants() {
+        lines.push(format!("- `{}`: template constant `{}`", constant.name.to_string().to_lowercase(), constant.name));
+    }
+    for output in &kernel.outputs {
+        lines.push(format!("- returns `{}`: {}", output.name, port(output)));
+    }
+    lines.push(String::new());
+    lines.push("# Gradient".to_owned());
+    lines.push(gradient(plan));
+    lines.push(String::new());
+    lines.push("# Errors".to_owned());
+    lines.push(
+        "A shape or dtype that does not fit the ports, or two ports that disagree about a dimension; the error names \
+         kernel and port."
+            .to_owned(),
+    );
+    lines
+}
+
+/// A port in words.
+pub fn port(port: &Port) -> String {
+    let shape = port.shape_text();
+    let role = match port.role {
+        PortRole::Differentiable | PortRole::Output => "",
+        PortRole::Constant => ", no gradient",
+        PortRole::Index => ", indices",
+        PortRole::Mask => ", a mask",
+        PortRole::Saved => ", kept for the backward, not seen by the caller",
+    };
+    format!("`{}` `{shape}`{role}", port.dtype)
+}
+
+fn gradient(plan: &Plan) -> String {
+    let compact = |tokens: &proc_macro2::TokenStream| tokens.to_string().replace(' ', "");
+    let operations = matches!(&plan.kernel.body, Body::Rust(body) if body.stages.is_empty());
+    match &plan.kernel.role {
+        Role::Stage => "None of its own: a stage is called by the Rust bodies of kernels.".to_owned(),
+        Role::Backward { of, .. } => format!("This is the gradient of `{}`.", compact(of)),
+        Role::Forward(route) => match (&route.backward, &route.fallback, &route.inference_only) {
+            (_, _, Some((reason, _))) => format!("None: inference only ({reason})."),
+            (Some((backward, _)), Some((fallback, _)), _) if !operations => format!(
+                "The paired kernel `{}` on GPUs; elsewhere that of `{}`, the same function made of operations.",
+                compact(backward),
+                compact(fallback)
+            ),
+            (Some((backward, _)), _, _) => format!("The paired kernel `{}`.", compact(backward)),
+            (None, Some((fallback, _)), _) => {
+                format!("That of `{}`, the same function made of operations.", compact(fallback))
+            }
+            (None, None, None) => "None.".to_owned(),
+        },
+    }
+}

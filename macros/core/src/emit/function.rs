@@ -1,0 +1,226 @@
+//! The function that models (or, for a stage, Rust bodies) call.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+
+use super::documentation;
+use crate::model::kernel::{Argument, ConstantKind, Kernel, Role, ScalarKind};
+use crate::model::port::{Port, PortRole};
+use crate::paths::Paths;
+use crate::plan::{FunctionKind, Plan};
+
+/// The function with the structs and traits of its signature.
+pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
+    emit_with_body(plan, paths, call(plan, paths))
+}
+
+/// The same function with another body: after an error nothing may be called.
+pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream) -> TokenStream {
+    if plan.function == FunctionKind::None {
+        return TokenStream::new();
+    }
+    let kernel = &plan.kernel;
+    let (name, visibility, attributes) = (&kernel.name, &kernel.visibility, &kernel.attributes);
+    let documentation = documentation::lines(plan);
+    let infer = paths.item(quote!(Infer));
+    let generic_mode = quote!(M);
+    let mode = if plan.function == FunctionKind::Stage { &infer } else { &generic_mode };
+    let parameters = parameters(kernel, mode, paths);
+    let result = paths.result(returned_type(plan, mode, paths));
+    let graph = paths.item(quote!(Graph));
+    let (generics, first) = match (plan.function, &plan.mode_bound) {
+        (FunctionKind::Stage, _) => {
+            let stages = paths.kernel(quote!(Stages));
+            (quote!(), quote!(_: &#stages,))
+        }
+        (_, Some(bound)) => (quote!(<M: #bound>), quote!()),
+        _ => (quote!(<M: #graph>), quote!()),
+    };
+    let outputs = outputs_struct(plan, paths);
+    let mode_trait = mode_trait(plan, paths);
+    quote! {
+        #outputs
+        #mode_trait
+        #(#attributes)*
+        #(#[doc = #documentation])*
+        #[allow(clippy::too_many_arguments)]
+        #visibility fn #name #generics(#first #(#parameters),*) -> #result {
+            #body
+        }
+    }
+}
+
+fn call(plan: &Plan, paths: &Paths) -> TokenStream {
+    let kernel = &plan.kernel;
+    let name = &kernel.name;
+    let value = paths.kernel(quote!(PortValue));
+    let scalar_value = paths.kernel(quote!(ScalarValue));
+    let constant_value = paths.kernel(quote!(ConstantValue));
+    let inputs = kernel.inputs.iter().map(|port| {
+        let name = &port.name;
+        quote!(#value::from(#name))
+    });
+    let scalars = kernel.scalars.iter().map(|scalar| {
+        let name = &scalar.name;
+        quote!(#scalar_value::from(#name))
+    });
+    let constants = kernel.free_constants().map(|constant| {
+        let text = constant.name.to_string();
+        let name = constant_argument(&constant.name);
+        quote!((#text, #constant_value::from(#name)))
+    });
+    let (function, mode) = match plan.function {
+        FunctionKind::Stage => (paths.kernel(quote!(call_stage)), paths.item(quote!(Infer))),
+        _ => (paths.kernel(quote!(call)), quote!(M)),
+    };
+    let mode_argument = if plan.function == FunctionKind::Stage { quote!() } else { quote!(, #mode) };
+    let returned = match &plan.outputs_name {
+        Some(outputs) => {
+            let fields = kernel.visible_outputs().enumerate().map(|(index, port)| {
+                let name = &port.name;
+                let getter = output_getter(port);
+                quote!(#name: outputs.#getter(#index)?)
+            });
+            quote!(#outputs { #(#fields),* })
+        }
+        None => {
+            let getter = kernel.visible_outputs().next().map(output_getter);
+            quote!(outputs.#getter(0usize)?)
+        }
+    };
+    quote! {
+        let outputs = #function::<#name #mode_argument>(
+            ::std::vec![#(#inputs),*],
+            &[#(#scalars),*],
+            &[#(#constants),*],
+        )?;
+        ::core::result::Result::Ok(#returned)
+    }
+}
+
+fn parameters(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenStream> {
+    let mut parameters: Vec<TokenStream> = kernel
+        .arguments
+        .iter()
+        .map(|argument| match argument {
+            Argument::Input(index) => {
+                let port = &kernel.inputs[*index];
+                let (name, ty) = (&port.name, input_type(port, mode, paths));
+                quote!(#name: #ty)
+            }
+            Argument::Scalar(index) => {
+                let scalar = &kernel.scalars[*index];
+                let (name, ty) = (&scalar.name, scalar_type(scalar.kind));
+                quote!(#name: #ty)
+            }
+        })
+        .collect();
+    for constant in kernel.free_constants() {
+        let name = constant_argument(&constant.name);
+        let ty = match constant.kind {
+            ConstantKind::Usize => quote!(usize),
+            ConstantKind::I32 => quote!(i32),
+            ConstantKind::Bool => quote!(bool),
+        };
+        parameters.push(quote!(#name: #ty));
+    }
+    parameters
+}
+
+/// A template constant as an argument: `R` becomes `r`.
+fn constant_argument(name: &Ident) -> Ident {
+    format_ident!("{}", name.to_string().to_lowercase(), span = name.span())
+}
+
+fn returned_type(plan: &Plan, mode: &TokenStream, paths: &Paths) -> TokenStream {
+    match &plan.outputs_name {
+        Some(outputs) => quote!(#outputs<#mode>),
+        None => plan.kernel.visible_outputs().next().map(|port| output_type(port, mode, paths)).unwrap_or(quote!(())),
+    }
+}
+
+fn outputs_struct(plan: &Plan, paths: &Paths) -> TokenStream {
+    let Some(outputs) = &plan.outputs_name else { return TokenStream::new() };
+    let kernel = &plan.kernel;
+    let visibility = &kernel.visibility;
+    let graph = paths.item(quote!(Graph));
+    let mode = quote!(M);
+    let text = format!("What [`{}`] returns.", kernel.name);
+    let fields = kernel.visible_outputs().map(|port| {
+        let (name, ty) = (&port.name, output_type(port, &mode, paths));
+        let text = documentation::port(port);
+        quote!(#[doc = #text] #visibility #name: #ty)
+    });
+    let configuration = super::configuration(plan);
+    quote! {
+        #(#configuration)*
+        #[doc = #text]
+        #visibility struct #outputs<M: #graph> { #(#fields),* }
+    }
+}
+
+/// The bound of an inference-only kernel, whose message carries the author's reason.
+fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
+    let (Some(bound), Role::Forward(route)) = (&plan.mode_bound, &plan.kernel.role) else { return TokenStream::new() };
+    let reason = route.inference_only.as_ref().map_or("", |(reason, _)| reason.as_str());
+    let name = plan.kernel.name.to_string();
+    let visibility = &plan.kernel.visibility;
+    let graph = paths.item(quote!(Graph));
+    let infer = paths.item(quote!(Infer));
+    let message = format!("kernel `{name}` is inference-only, so it cannot be reached from a training graph [C10]");
+    let label = format!("reaches `{name}` with tensors of mode `{{Self}}`");
+    let note = format!("the author's reason: {}", reason.replace('{', "{{").replace('}', "}}"));
+    let help = "take the training path of the layer in `Train`, or give the kernel a gradient";
+    let text = format!("Modes in which the inference-only kernel [`{name}`](fn@{name}) may run: {reason}.");
+    let configuration = super::configuration(plan);
+    quote! {
+        #(#configuration)*
+        #[doc = #text]
+        #[diagnostic::on_unimplemented(message = #message, label = #label, note = #note, note = #help)]
+        #visibility trait #bound: #graph {}
+        #(#configuration)*
+        impl #bound for #infer {}
+    }
+}
+
+/// The type of an input in a function's signature.
+pub fn input_type(port: &Port, mode: &TokenStream, paths: &Paths) -> TokenStream {
+    let ty = match port.role {
+        PortRole::Constant => paths.item(quote!(Constant)),
+        PortRole::Index => paths.item(quote!(Indices)),
+        PortRole::Mask => paths.item(quote!(Mask)),
+        PortRole::Differentiable | PortRole::Output | PortRole::Saved => paths.item(quote!(Tensor<#mode>)),
+    };
+    quote!(&#ty)
+}
+
+/// The type of an output in a function's result.
+pub fn output_type(port: &Port, mode: &TokenStream, paths: &Paths) -> TokenStream {
+    if port.dtype.is_float() {
+        paths.item(quote!(Tensor<#mode>))
+    } else if port.dtype.is_bool() {
+        paths.item(quote!(Mask))
+    } else {
+        paths.item(quote!(Indices))
+    }
+}
+
+fn output_getter(port: &Port) -> TokenStream {
+    if port.dtype.is_float() {
+        quote!(tensor)
+    } else if port.dtype.is_bool() {
+        quote!(mask)
+    } else {
+        quote!(indices)
+    }
+}
+
+/// The type of a scalar.
+pub fn scalar_type(kind: ScalarKind) -> TokenStream {
+    match kind {
+        ScalarKind::F32 => quote!(f32),
+        ScalarKind::I32 => quote!(i32),
+        ScalarKind::U32 => quote!(u32),
+        ScalarKind::Bool => quote!(bool),
+    }
+}

@@ -1,0 +1,105 @@
+//! Writes a plan as Rust items: data first, then small calls into the runtime.
+
+mod body;
+mod data;
+mod documentation;
+mod function;
+mod pairing;
+mod stand_in;
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+
+pub use stand_in::stand_in;
+
+use crate::model::kernel::Role;
+use crate::paths::Paths;
+use crate::plan::Plan;
+
+/// Every item of a kernel.
+pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
+    let marker = marker(plan);
+    let kernel = kernel(plan, paths);
+    let function = function::emit(plan, paths);
+    let pairing = pairing::emit(plan, paths);
+    quote!(#marker #kernel #function #pairing)
+}
+
+/// The type that stands for the kernel wherever types are asked about it. Shares its name with the function.
+fn marker(plan: &Plan) -> TokenStream {
+    let kernel = &plan.kernel;
+    let (name, visibility) = (&kernel.name, &kernel.visibility);
+    let configuration = configuration(plan);
+    let documentation = format!("Stands for the kernel `{name}` wherever a type is asked about it.");
+    quote! {
+        #(#configuration)*
+        #[doc = #documentation]
+        #[allow(non_camel_case_types)]
+        #visibility struct #name {}
+    }
+}
+
+/// The `cfg` attributes, which every item repeats.
+fn configuration(plan: &Plan) -> Vec<&TokenStream> {
+    let is_configuration = |attribute: &&TokenStream| attribute.to_string().replace(' ', "").starts_with("#[cfg(");
+    plan.kernel.attributes.iter().filter(is_configuration).collect()
+}
+
+/// The implementation of `Kernel`, its registration, and the traits that say what the kernel may be used for.
+fn kernel(plan: &Plan, paths: &Paths) -> TokenStream {
+    let kernel = &plan.kernel;
+    let name = &kernel.name;
+    let configuration = configuration(plan);
+    let kernel_trait = paths.kernel(quote!(Kernel));
+    let declaration_type = paths.kernel(quote!(Declaration));
+    let signature_type = paths.signature(quote!(Signature));
+    let signature = data::signature(plan, paths);
+    let cases = data::cases(plan);
+    let case_type = paths.signature(quote!(Case));
+    let route = data::route(plan, paths);
+    let body = body::emit(plan, paths);
+    let body_value = &body.value;
+    let body_items = &body.items;
+    let registered = paths.kernel(quote!(registry::Registered));
+    let submit = paths.kernel(quote!(registry::submit));
+    let span = name.span();
+    let position = quote_spanned!(span=> file: ::core::file!(), line: ::core::line!(),);
+    let traits = match &kernel.role {
+        Role::Forward(route) if route.inference_only.is_none() => {
+            let differentiable = paths.kernel(quote!(Differentiable));
+            quote!(impl #differentiable for #name {})
+        }
+        Role::Backward { of, .. } => {
+            let backward_of = paths.kernel(quote!(BackwardOf));
+            quote!(impl #backward_of<#of> for #name {})
+        }
+        _ => TokenStream::new(),
+    };
+    quote! {
+        #(#configuration)*
+        const _: () = {
+            #body_items
+
+            impl #kernel_trait for #name {
+                const SIGNATURE: #signature_type = #signature;
+
+                fn declaration() -> &'static #declaration_type {
+                    static SIGNATURE: #signature_type = <#name as #kernel_trait>::SIGNATURE;
+                    static CASES: &[#case_type] = &#cases;
+                    static DECLARATION: #declaration_type = #declaration_type {
+                        signature: &SIGNATURE,
+                        route: #route,
+                        body: #body_value,
+                        cases: CASES,
+                        #position
+                    };
+                    &DECLARATION
+                }
+            }
+
+            #traits
+
+            #submit! { #registered(<#name as #kernel_trait>::declaration) }
+        };
+    }
+}

@@ -1,0 +1,46 @@
+//! What stands in for a kernel after an error, so that the models that use it do not drown in errors of their own.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::{function, marker};
+use crate::model::kernel::Role;
+use crate::paths::Paths;
+use crate::plan::Plan;
+
+/// The kernel's type, its traits and its function, without data and without a body.
+pub fn stand_in(plan: &Plan, paths: &Paths) -> TokenStream {
+    let name = &plan.kernel.name;
+    let marker = marker(plan);
+    let kernel_trait = paths.kernel(quote!(Kernel));
+    let declaration = paths.kernel(quote!(Declaration));
+    let signature = paths.signature(quote!(Signature));
+    let traits = match &plan.kernel.role {
+        Role::Forward(route) => {
+            let differentiable = paths.kernel(quote!(Differentiable));
+            let paired_with = paths.kernel(quote!(PairedWith));
+            let paired =
+                route.backward.as_ref().map(|(backward, _)| quote!(impl #paired_with<#backward> for #name {}));
+            quote!(impl #differentiable for #name {} #paired)
+        }
+        Role::Backward { of, .. } => {
+            let backward_of = paths.kernel(quote!(BackwardOf));
+            quote!(impl #backward_of<#of> for #name {})
+        }
+        Role::Stage => TokenStream::new(),
+    };
+    let unreachable = quote!(::core::unreachable!("the kernel did not compile"));
+    let function = function::emit_with_body(plan, paths, unreachable.clone());
+    quote! {
+        #marker
+        impl #kernel_trait for #name {
+            const SIGNATURE: #signature = #signature::STAND_IN;
+            fn declaration() -> &'static #declaration {
+                #unreachable
+            }
+        }
+        #traits
+        #[allow(unused_variables)]
+        #function
+    }
+}

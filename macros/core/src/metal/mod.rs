@@ -1,0 +1,3 @@
+//! Kernel text as tokens.
+
+pub mod text;

@@ -1,0 +1,52 @@
+//! What a kernel runs.
+
+use proc_macro2::{Ident, Span, TokenStream};
+
+use super::kernel::Extents;
+
+/// The body of a kernel.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// One launch of kernel text.
+    Launch(Launch),
+    /// A Rust function that composes launches and operations.
+    Rust(RustBody),
+}
+
+/// One launch.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The author's tokens inside `metal! { .. }`.
+    pub metal: TokenStream,
+    /// Where the body begins.
+    pub span: Span,
+    /// A text tuned for CUDA, if there is one.
+    pub cuda: Option<TokenStream>,
+    /// Threads of the whole grid.
+    pub grid: Option<(Extents, Span)>,
+    /// Threads of one threadgroup, with the place of each extent.
+    pub threads: Option<(Extents, Span)>,
+    /// Paths of constants that hold shared text to put before the kernel.
+    pub headers: Vec<TokenStream>,
+    /// The value outputs start with, if any.
+    pub init: Option<f32>,
+    /// Whether outputs are atomics.
+    pub atomic: Option<Span>,
+    /// Whether results may differ from run to run.
+    pub nondeterministic: bool,
+    /// Whether inputs arrive with their strides instead of being copied to rows.
+    pub strided: bool,
+}
+
+/// A Rust body.
+#[derive(Debug, Clone)]
+pub struct RustBody {
+    /// The block with its braces.
+    pub block: TokenStream,
+    /// Where it begins.
+    pub span: Span,
+    /// Stages it may call. Without any it is made of operations only, and runs on every backend.
+    pub stages: Vec<TokenStream>,
+    /// Every identifier in it, for the checks that ask whether a port is read.
+    pub identifiers: Vec<Ident>,
+}

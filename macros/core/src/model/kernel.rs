@@ -1,0 +1,187 @@
+//! The resolved kernel.
+
+use proc_macro2::{Ident, Span, TokenStream};
+
+use super::body::Body;
+use super::expression::Polynomial;
+use super::port::{DtypeParameter, Port};
+
+/// A kernel whose names are all resolved.
+#[derive(Debug, Clone)]
+pub struct Kernel {
+    /// The author's name for it.
+    pub name: Ident,
+    /// `pub`, `pub(crate)`, or nothing, as written.
+    pub visibility: TokenStream,
+    /// Documentation and `cfg` attributes, as written.
+    pub attributes: Vec<TokenStream>,
+    /// What the declaration is.
+    pub role: Role,
+    /// `T: Float` and the like, in order.
+    pub dtypes: Vec<DtypeParameter>,
+    /// Template constants, in order.
+    pub constants: Vec<TemplateConstant>,
+    /// Run-time dimensions, in order of their first appearance.
+    pub dimensions: Vec<Dimension>,
+    /// Arrays read, in order.
+    pub inputs: Vec<Port>,
+    /// Arrays written, in order.
+    pub outputs: Vec<Port>,
+    /// Plain values, in order.
+    pub scalars: Vec<Scalar>,
+    /// The order in which the author wrote inputs and scalars: it is the order of the generated function.
+    pub arguments: Vec<Argument>,
+    /// What runs.
+    pub body: Body,
+    /// Sizes at which machinery tests the kernel.
+    pub cases: Vec<Case>,
+    /// Where `cases` is written, if it is.
+    pub cases_span: Option<Span>,
+}
+
+/// What a declaration is.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// A kernel that models call.
+    Forward(Route),
+    /// The gradient of another kernel.
+    Backward {
+        /// Path of the forward.
+        of: TokenStream,
+        /// Where that is written.
+        span: Span,
+        /// Outputs of the forward whose cotangents it leaves out on purpose.
+        ignores: Vec<Ident>,
+    },
+    /// A launch that Rust bodies call.
+    Stage,
+}
+
+/// Where a forward's gradient comes from. Empty is an error with a code of its own, found by the checks.
+#[derive(Debug, Clone, Default)]
+pub struct Route {
+    /// Path of a paired kernel.
+    pub backward: Option<(TokenStream, Span)>,
+    /// Path of the same function made of differentiable operations.
+    pub fallback: Option<(TokenStream, Span)>,
+    /// The author's reason to have no gradient.
+    pub inference_only: Option<(String, Span)>,
+}
+
+/// A constant of the kernel's text, a value in Rust.
+#[derive(Debug, Clone)]
+pub struct TemplateConstant {
+    /// Its name, upper case.
+    pub name: Ident,
+    /// Its type.
+    pub kind: ConstantKind,
+    /// The input and axis from which it is bound; without one it is an argument of the generated function.
+    pub bound: Option<Binding>,
+}
+
+/// The type of a template constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConstantKind {
+    /// `usize`
+    Usize,
+    /// `i32`
+    I32,
+    /// `bool`
+    Bool,
+}
+
+/// A run-time dimension and where its value is read.
+#[derive(Debug, Clone)]
+pub struct Dimension {
+    /// Its name, upper case.
+    pub name: String,
+    /// The input and axis from which it is bound.
+    pub bound: Binding,
+}
+
+/// The place of a symbol that stands alone in a shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// Index into the inputs.
+    pub input: usize,
+    /// Axis of that input.
+    pub axis: usize,
+}
+
+/// A plain value handed to the kernel.
+#[derive(Debug, Clone)]
+pub struct Scalar {
+    /// Its name.
+    pub name: Ident,
+    /// Its type.
+    pub kind: ScalarKind,
+}
+
+/// The type of a scalar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScalarKind {
+    /// `f32`
+    F32,
+    /// `i32`
+    I32,
+    /// `u32`
+    U32,
+    /// `bool`
+    Bool,
+}
+
+/// One argument of the generated function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Argument {
+    /// An index into the inputs.
+    Input(usize),
+    /// An index into the scalars.
+    Scalar(usize),
+}
+
+/// Sizes for a generated test: a value for every dimension and template constant, in the order written.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Names and values; bools are 0 and 1.
+    pub values: Vec<(Ident, i64)>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+impl Case {
+    /// The value of a name.
+    pub fn value(&self, name: &str) -> Option<i64> {
+        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+}
+
+impl Kernel {
+    /// Inputs, then outputs.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.inputs.iter().chain(&self.outputs)
+    }
+
+    /// Outputs the caller sees.
+    pub fn visible_outputs(&self) -> impl Iterator<Item = &Port> {
+        self.outputs.iter().filter(|port| port.role == super::port::PortRole::Output)
+    }
+
+    /// Template constants that no shape binds: arguments of the generated function.
+    pub fn free_constants(&self) -> impl Iterator<Item = &TemplateConstant> {
+        self.constants.iter().filter(|constant| constant.bound.is_none())
+    }
+
+    /// Whether `name` is a dimension or an integer template constant.
+    pub fn has_symbol(&self, name: &str) -> bool {
+        self.dimensions.iter().any(|dimension| dimension.name == name)
+            || self.constants.iter().any(|constant| constant.name == name)
+    }
+
+    /// Whether the declaration is the gradient of another kernel.
+    pub fn is_backward(&self) -> bool {
+        matches!(self.role, Role::Backward { .. })
+    }
+}
+
+/// Three extents of a launch: threads of the whole grid, or of one threadgroup.
+pub type Extents = [Polynomial; 3];

@@ -1,0 +1,180 @@
+//! Ports: the arrays a kernel reads and writes.
+
+use std::fmt;
+
+use proc_macro2::{Ident, Span};
+
+use super::expression::Polynomial;
+
+/// The type of one element as a signature writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dtype {
+    /// `bool`
+    Bool,
+    /// `u8`
+    U8,
+    /// `u32`
+    U32,
+    /// `i32`
+    I32,
+    /// `i64`
+    I64,
+    /// `f16`
+    F16,
+    /// `bf16`
+    BF16,
+    /// `f32`
+    F32,
+}
+
+impl Dtype {
+    /// Every dtype with the name under which authors write it.
+    pub const ALL: &'static [(&'static str, Dtype)] = &[
+        ("bool", Dtype::Bool),
+        ("u8", Dtype::U8),
+        ("u32", Dtype::U32),
+        ("i32", Dtype::I32),
+        ("i64", Dtype::I64),
+        ("f16", Dtype::F16),
+        ("bf16", Dtype::BF16),
+        ("f32", Dtype::F32),
+    ];
+
+    /// The dtype written `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, dtype)| *dtype)
+    }
+
+    /// Whether gradients of this dtype exist.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::BF16 | Self::F32)
+    }
+
+    /// The name of the variant in the runtime's `Dtype`.
+    pub fn variant(self) -> &'static str {
+        match self {
+            Self::Bool => "Bool",
+            Self::U8 => "U8",
+            Self::U32 => "U32",
+            Self::I32 => "I32",
+            Self::I64 => "I64",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::F32 => "F32",
+        }
+    }
+}
+
+/// A dtype parameter of a kernel, such as `T: Float`.
+#[derive(Debug, Clone)]
+pub struct DtypeParameter {
+    /// Its name, upper case.
+    pub name: Ident,
+    /// What it may stand for.
+    pub class: Vec<Dtype>,
+}
+
+impl DtypeParameter {
+    /// Whether it stands for floats.
+    pub fn is_float(&self) -> bool {
+        self.class.iter().all(|dtype| dtype.is_float())
+    }
+}
+
+/// The dtype of a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortDtype {
+    /// Always this one.
+    Fixed(Dtype),
+    /// That of a parameter; whether the parameter's class is of floats.
+    Parameter {
+        /// The parameter's name.
+        name: String,
+        /// What it may stand for.
+        class: Vec<Dtype>,
+    },
+}
+
+impl PortDtype {
+    /// Whether every dtype it may be is a float.
+    pub fn is_float(&self) -> bool {
+        match self {
+            Self::Fixed(dtype) => dtype.is_float(),
+            Self::Parameter { class, .. } => class.iter().all(|dtype| dtype.is_float()),
+        }
+    }
+
+    /// Whether it is `bool`.
+    pub fn is_bool(&self) -> bool {
+        *self == Self::Fixed(Dtype::Bool)
+    }
+}
+
+impl fmt::Display for PortDtype {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(dtype) => {
+                formatter.write_str(Dtype::ALL.iter().find(|(_, known)| known == dtype).map_or("?", |(name, _)| name))
+            }
+            Self::Parameter { name, .. } => formatter.write_str(name),
+        }
+    }
+}
+
+/// What a port is to gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortRole {
+    /// A float input that has a gradient.
+    Differentiable,
+    /// A `#[nodiff]` float input.
+    Constant,
+    /// An integer input.
+    Index,
+    /// A bool input.
+    Mask,
+    /// An output the caller sees.
+    Output,
+    /// An output kept for the backward.
+    Saved,
+}
+
+impl PortRole {
+    /// Whether the kernel writes the port.
+    pub fn is_output(self) -> bool {
+        matches!(self, Self::Output | Self::Saved)
+    }
+}
+
+/// The values that generated tests give an input: uniform between the two, the upper end excluded for integers.
+#[derive(Debug, Clone)]
+pub enum Sample {
+    /// What fits the dtype: floats around zero, small indices, both bools.
+    Default,
+    /// Floats between two literals.
+    Floats(f64, f64),
+    /// Integers between two expressions, such as `0..V`.
+    Integers(Polynomial, Polynomial),
+}
+
+/// One array of a signature.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// Its name; the caret of everything about it.
+    pub name: Ident,
+    /// Its element type.
+    pub dtype: PortDtype,
+    /// Its dimensions, each with the place where it is written.
+    pub shape: Vec<(Polynomial, Span)>,
+    /// What it is to gradients.
+    pub role: PortRole,
+    /// What tests fill it with.
+    pub sample: Sample,
+}
+
+impl Port {
+    /// The shape as text: `[B, H, S]`.
+    pub fn shape_text(&self) -> String {
+        let extents: Vec<String> = self.shape.iter().map(|(extent, _)| extent.to_string()).collect();
+        format!("[{}]", extents.join(", "))
+    }
+}

@@ -1,0 +1,70 @@
+//! Reads integer expressions over dimensions.
+
+use syn::spanned::Spanned;
+use syn::{BinOp, Expr, Lit, UnOp};
+
+use crate::diagnostics::Diagnostic;
+use crate::model::expression::{Operation, Polynomial};
+
+/// Brings `expression` into normal form.
+///
+/// # Errors
+/// Anything but integers, upper-case names, `+ - * / %`, brackets and `ceil_div`, `min`, `max`; divisions by zero and
+/// values beyond 64 bits.
+pub fn read(expression: &Expr) -> Result<Polynomial, Diagnostic> {
+    let overflow = || Diagnostic::new(expression.span(), "this expression is larger than any shape");
+    match expression {
+        Expr::Paren(inner) => read(&inner.expr),
+        Expr::Group(inner) => read(&inner.expr),
+        Expr::Lit(literal) => match &literal.lit {
+            Lit::Int(value) if value.suffix().is_empty() => {
+                value.base10_parse().map(Polynomial::constant).map_err(|_| overflow())
+            }
+            _ => Err(unknown(expression)),
+        },
+        Expr::Path(path) => {
+            let name = path.path.get_ident().ok_or_else(|| unknown(expression))?;
+            let text = name.to_string();
+            if !text.starts_with(|first: char| first.is_ascii_uppercase()) {
+                return Err(Diagnostic::new(name.span(), format!("`{text}` is not a dimension"))
+                    .help("begin dimensions and template constants with an upper-case letter"));
+            }
+            Ok(Polynomial::symbol(text))
+        }
+        Expr::Unary(unary) if matches!(unary.op, UnOp::Neg(_)) => read(&unary.expr)?.negate().ok_or_else(overflow),
+        Expr::Binary(binary) => {
+            let (left, right) = (read(&binary.left)?, read(&binary.right)?);
+            match binary.op {
+                BinOp::Add(_) => left.add(&right).ok_or_else(overflow),
+                BinOp::Sub(_) => right.negate().and_then(|right| left.add(&right)).ok_or_else(overflow),
+                BinOp::Mul(_) => left.multiply(&right).ok_or_else(overflow),
+                BinOp::Div(_) => apply(Operation::Quotient, left, right, expression),
+                BinOp::Rem(_) => apply(Operation::Remainder, left, right, expression),
+                _ => Err(unknown(expression)),
+            }
+        }
+        Expr::Call(call) => {
+            let operation = match &*call.func {
+                Expr::Path(path) if path.path.is_ident("ceil_div") => Operation::CeilingQuotient,
+                Expr::Path(path) if path.path.is_ident("min") => Operation::Minimum,
+                Expr::Path(path) if path.path.is_ident("max") => Operation::Maximum,
+                _ => return Err(unknown(expression)),
+            };
+            let mut arguments = call.args.iter();
+            let (Some(left), Some(right), None) = (arguments.next(), arguments.next(), arguments.next()) else {
+                return Err(Diagnostic::new(call.func.span(), "this function takes two arguments"));
+            };
+            apply(operation, read(left)?, read(right)?, expression)
+        }
+        _ => Err(unknown(expression)),
+    }
+}
+
+fn apply(operation: Operation, left: Polynomial, right: Polynomial, at: &Expr) -> Result<Polynomial, Diagnostic> {
+    Polynomial::apply(operation, left, right).map_err(|error| Diagnostic::new(at.span(), error.to_string()))
+}
+
+fn unknown(expression: &Expr) -> Diagnostic {
+    Diagnostic::new(expression.span(), "this is not an expression over dimensions")
+        .help("use integers, upper-case names, `+ - * / %`, `ceil_div(a, b)`, `min(a, b)` and `max(a, b)`")
+}

@@ -1,0 +1,329 @@
+//! The one parser of attribute options, so that every unknown, repeated or contradictory option meets the same error.
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::parse::{ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{Expr, Ident, Lit, LitStr, Path, Token, UnOp, bracketed, parenthesized};
+
+use crate::diagnostics::{Diagnostic, Diagnostics};
+
+/// Which attribute is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attribute {
+    /// `#[differentiable(..)]`
+    Differentiable,
+    /// `#[stage(..)]`
+    Stage,
+}
+
+impl Attribute {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Differentiable => "#[differentiable]",
+            Self::Stage => "#[stage]",
+        }
+    }
+
+    fn allowed(self) -> &'static [&'static str] {
+        const LAUNCH: &[&str] =
+            &["grid", "threads", "cases", "headers", "init", "atomic", "nondeterministic", "strided", "crate"];
+        const ALL: &[&str] = &[
+            "backward",
+            "backward_of",
+            "fallback",
+            "inference_only",
+            "ignores",
+            "stages",
+            "grid",
+            "threads",
+            "cases",
+            "headers",
+            "init",
+            "atomic",
+            "nondeterministic",
+            "strided",
+            "crate",
+        ];
+        match self {
+            Self::Differentiable => ALL,
+            Self::Stage => LAUNCH,
+        }
+    }
+
+    fn list(self) -> String {
+        let names: Vec<String> = self.allowed().iter().map(|name| format!("`{name}`")).collect();
+        format!("use each of the options of {} at most once: {}", self.name(), names.join(", "))
+    }
+}
+
+/// Pairs that exclude each other, each with the reason.
+const CONTRADICTIONS: &[(&str, &str, &str)] = &[
+    ("inference_only", "backward", "an inference-only kernel has no gradient"),
+    ("inference_only", "fallback", "an inference-only kernel has no gradient"),
+    ("inference_only", "backward_of", "a backward runs in training only"),
+    ("backward_of", "backward", "a gradient has no gradient of its own"),
+    ("backward_of", "fallback", "a gradient has no gradient of its own"),
+    ("backward_of", "cases", "a backward is tested at the cases of its forward"),
+];
+
+/// The options as written; absent ones are `None`.
+#[derive(Default)]
+pub struct Options {
+    /// `backward = path`
+    pub backward: Option<Path>,
+    /// `backward_of = path`
+    pub backward_of: Option<Path>,
+    /// `fallback = path`
+    pub fallback: Option<Path>,
+    /// `inference_only = "reason"`
+    pub inference_only: Option<LitStr>,
+    /// `ignores(y, z)`
+    pub ignores: Vec<Ident>,
+    /// `stages = [a, b]`
+    pub stages: Vec<Path>,
+    /// `grid = (x, y, z)`
+    pub grid: Option<(Vec<Expr>, Span)>,
+    /// `threads = (x, y, z)`
+    pub threads: Option<(Vec<Expr>, Span)>,
+    /// `cases = [(B = 1, ..), ..]`
+    pub cases: Option<(Vec<CaseSyntax>, Span)>,
+    /// `headers = [A, B]`
+    pub headers: Vec<Path>,
+    /// `init = 0.0`
+    pub init: Option<f32>,
+    /// `atomic`
+    pub atomic: Option<Span>,
+    /// `nondeterministic`
+    pub nondeterministic: Option<Span>,
+    /// `strided`
+    pub strided: Option<Span>,
+    /// `crate = path`
+    pub root: Option<Path>,
+    given: Vec<(String, Span)>,
+}
+
+/// One case: names and literal values.
+pub struct CaseSyntax {
+    /// As written.
+    pub values: Vec<(Ident, i64)>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+impl Options {
+    /// Reads the tokens between the brackets of an attribute. Reports every mistake and keeps what it could read.
+    pub fn read(attribute: Attribute, tokens: TokenStream, diagnostics: &mut Diagnostics) -> Self {
+        let mut options = Self::default();
+        for tokens in split_at_commas(tokens) {
+            let mut first = None;
+            let parsed = Parser::parse2(
+                |input: ParseStream<'_>| {
+                    let name = input.call(Ident::parse_any)?;
+                    let text = name.to_string();
+                    first = Some(name.clone());
+                    if !attribute.allowed().contains(&text.as_str()) {
+                        let _ignored: TokenStream = input.parse()?;
+                        return Err(syn::Error::new(name.span(), format!("unknown option `{text}`")));
+                    }
+                    if options.was_given(&text) {
+                        let _ignored: TokenStream = input.parse()?;
+                        return Err(syn::Error::new(name.span(), format!("option `{text}` is repeated")));
+                    }
+                    options.given.push((text.clone(), name.span()));
+                    options.read_value(&text, name.span(), input)
+                },
+                tokens,
+            );
+            if let Err(error) = parsed {
+                let listed = error.to_string();
+                let about_the_name = listed.starts_with("unknown option") || listed.ends_with("is repeated");
+                let help = match &first {
+                    Some(name) if !about_the_name => form(&name.to_string()).to_owned(),
+                    _ => attribute.list(),
+                };
+                diagnostics.push(Diagnostic::from(error).help(help));
+            }
+        }
+        options.check_contradictions(attribute, diagnostics);
+        options
+    }
+
+    /// Where an option's name is written.
+    pub fn span_of(&self, name: &str) -> Option<Span> {
+        self.given.iter().find(|(given, _)| given == name).map(|(_, span)| *span)
+    }
+
+    fn was_given(&self, name: &str) -> bool {
+        self.span_of(name).is_some()
+    }
+
+    fn check_contradictions(&self, attribute: Attribute, diagnostics: &mut Diagnostics) {
+        for (left, right, reason) in CONTRADICTIONS {
+            if let (Some(_), Some(span)) = (self.span_of(left), self.span_of(right)) {
+                diagnostics.push(
+                    Diagnostic::new(span, format!("options `{left}` and `{right}` contradict each other: {reason}"))
+                        .help(attribute.list()),
+                );
+            }
+        }
+        if let (Some(span), None) = (self.span_of("ignores"), self.span_of("backward_of")) {
+            diagnostics.push(
+                Diagnostic::new(span, "option `ignores` needs `backward_of`: only a backward has cotangents to ignore")
+                    .help(attribute.list()),
+            );
+        }
+    }
+
+    fn read_value(&mut self, name: &str, span: Span, input: ParseStream<'_>) -> syn::Result<()> {
+        let value = |input: ParseStream<'_>| input.parse::<Token![=]>().map(drop);
+        match name {
+            "atomic" => self.atomic = Some(span),
+            "nondeterministic" => self.nondeterministic = Some(span),
+            "strided" => self.strided = Some(span),
+            "ignores" => {
+                let content;
+                parenthesized!(content in input);
+                self.ignores = Punctuated::<Ident, Token![,]>::parse_terminated(&content)?.into_iter().collect();
+            }
+            _ => {
+                value(input)?;
+                match name {
+                    "backward" => self.backward = Some(read_path(input)?),
+                    "backward_of" => self.backward_of = Some(read_path(input)?),
+                    "fallback" => self.fallback = Some(read_path(input)?),
+                    "crate" => self.root = Some(read_path(input)?),
+                    "inference_only" => {
+                        let reason: LitStr = input.parse()?;
+                        if reason.value().trim().is_empty() {
+                            return Err(syn::Error::new(reason.span(), "an empty reason explains nothing"));
+                        }
+                        self.inference_only = Some(reason);
+                    }
+                    "stages" => self.stages = read_list(input)?,
+                    "headers" => self.headers = read_list(input)?,
+                    "grid" => self.grid = Some((read_extents(input)?, span)),
+                    "threads" => self.threads = Some((read_extents(input)?, span)),
+                    "init" => self.init = Some(read_number(&input.parse()?)? as f32),
+                    "cases" => self.cases = Some((read_cases(input)?, span)),
+                    _ => return Err(syn::Error::new(span, format!("unknown option `{name}`"))),
+                }
+            }
+        }
+        if input.is_empty() { Ok(()) } else { Err(input.error(format!("option `{name}` has ended here"))) }
+    }
+}
+
+/// How an option is written.
+fn form(name: &str) -> &'static str {
+    match name {
+        "backward" => "write `backward = path::to::kernel`",
+        "backward_of" => "write `backward_of = path::to::kernel`",
+        "fallback" => "write `fallback = path::to::function`; a closure could capture arrays, which get no gradient",
+        "crate" => "write `crate = path::to::cotangent`",
+        "inference_only" => "write `inference_only = \"why it has no gradient\"`",
+        "ignores" => "write `ignores(output, ..)`",
+        "stages" => "write `stages = [path, ..]`",
+        "headers" => "write `headers = [PATH_OF_A_CONSTANT, ..]`",
+        "grid" => "write `grid = (x, y, z)`: the threads of the whole launch",
+        "threads" => "write `threads = (x, y, z)`: the threads of one threadgroup",
+        "init" => "write `init = 0.0`",
+        "cases" => "write `cases = [(B = 1, S = 7), ..]`",
+        _ => "write its name alone",
+    }
+}
+
+fn split_at_commas(tokens: TokenStream) -> Vec<TokenStream> {
+    let mut parts = vec![TokenStream::new()];
+    for token in tokens {
+        match &token {
+            TokenTree::Punct(punct) if punct.as_char() == ',' => parts.push(TokenStream::new()),
+            _ => parts.last_mut().expect("there is always a last part").extend([token]),
+        }
+    }
+    // `fallback = |x| ..` or a turbofish may hold commas; both are refused with the first part.
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+fn read_path(input: ParseStream<'_>) -> syn::Result<Path> {
+    // `parse_any` would accept keywords as a path; `crate::x`, `self::x` and `super::x` are read by syn itself.
+    let path: Path = input.parse().map_err(|error| syn::Error::new(error.span(), "expected a path"))?;
+    if let Some(segment) = path.segments.iter().find(|segment| !segment.arguments.is_none()) {
+        return Err(syn::Error::new(segment.arguments.span(), "expected a path without arguments"));
+    }
+    Ok(path)
+}
+
+fn read_list(input: ParseStream<'_>) -> syn::Result<Vec<Path>> {
+    let content;
+    bracketed!(content in input);
+    Ok(Punctuated::<Path, Token![,]>::parse_terminated(&content)?.into_iter().collect())
+}
+
+fn read_extents(input: ParseStream<'_>) -> syn::Result<Vec<Expr>> {
+    let content;
+    let parenthesis = parenthesized!(content in input);
+    let extents: Vec<Expr> = Punctuated::<Expr, Token![,]>::parse_terminated(&content)?.into_iter().collect();
+    if extents.len() == 3 {
+        Ok(extents)
+    } else {
+        let message = format!("expected three extents, found {}", extents.len());
+        Err(syn::Error::new(parenthesis.span.join(), message))
+    }
+}
+
+fn read_cases(input: ParseStream<'_>) -> syn::Result<Vec<CaseSyntax>> {
+    let content;
+    bracketed!(content in input);
+    let mut cases = Vec::new();
+    while !content.is_empty() {
+        let values;
+        let parenthesis = parenthesized!(values in content);
+        let mut case = CaseSyntax { values: Vec::new(), span: parenthesis.span.join() };
+        while !values.is_empty() {
+            let name: Ident = values.parse()?;
+            values.parse::<Token![=]>()?;
+            case.values.push((name, read_case_value(&values)?));
+            if !values.is_empty() {
+                values.parse::<Token![,]>()?;
+            }
+        }
+        cases.push(case);
+        if !content.is_empty() {
+            content.parse::<Token![,]>()?;
+        }
+    }
+    Ok(cases)
+}
+
+fn read_case_value(input: ParseStream<'_>) -> syn::Result<i64> {
+    let negative = input.parse::<Option<Token![-]>>()?.is_some();
+    match input.parse::<Lit>()? {
+        Lit::Int(value) => value.base10_parse::<i64>().map(|value| if negative { -value } else { value }),
+        Lit::Bool(value) if !negative => Ok(i64::from(value.value)),
+        other => Err(syn::Error::new(other.span(), "expected an integer or a bool")),
+    }
+}
+
+/// Reads a literal number with an optional sign.
+pub fn read_number(expression: &Expr) -> syn::Result<f64> {
+    match expression {
+        Expr::Lit(literal) => match &literal.lit {
+            Lit::Int(value) => value.base10_parse(),
+            Lit::Float(value) => value.base10_parse(),
+            _ => Err(syn::Error::new(expression.span(), "expected a number")),
+        },
+        Expr::Unary(unary) if matches!(unary.op, UnOp::Neg(_)) => read_number(&unary.expr).map(|value| -value),
+        Expr::Paren(inner) => read_number(&inner.expr),
+        Expr::Group(inner) => read_number(&inner.expr),
+        _ => Err(syn::Error::new(expression.span(), "expected a number")),
+    }
+}
+
+/// A path as tokens.
+pub fn tokens(path: &Path) -> TokenStream {
+    path.to_token_stream()
+}

@@ -1,0 +1,332 @@
+//! Resolves the names of a declaration: `Decl -> Kernel`.
+
+use proc_macro2::{Ident, Span};
+use quote::ToTokens;
+use syn::spanned::Spanned;
+use syn::{Expr, Path};
+
+use super::declaration::{BodySyntax, Decl};
+use super::expression;
+use super::options::{Attribute, read_number, tokens};
+use super::signature::{Parameter, PortSyntax};
+use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::model::body::{Body, Launch, RustBody};
+use crate::model::expression::Polynomial;
+use crate::model::kernel::{
+    Argument, Binding, Case, Dimension, Extents, Kernel, Role, Route, Scalar, TemplateConstant,
+};
+use crate::model::port::{Dtype, DtypeParameter, Port, PortDtype, PortRole, Sample};
+
+/// Resolves `declaration`. What could not be resolved is reported and left out, so that the rest can still be checked.
+pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
+    let Decl { attribute, options, attributes, visibility, name, dtypes, constants, parameters, body } = declaration;
+    let dtypes: Vec<DtypeParameter> =
+        dtypes.into_iter().map(|(name, class)| DtypeParameter { name, class }).collect();
+    let is_backward = options.backward_of.is_some();
+
+    let (mut inputs, mut outputs, mut scalars, mut arguments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for parameter in parameters {
+        match parameter {
+            Parameter::Scalar(name, kind) => {
+                arguments.push(Argument::Scalar(scalars.len()));
+                scalars.push(Scalar { name, kind });
+            }
+            Parameter::Port(port) => {
+                let Some(port) = resolve_port(port, &dtypes, is_backward, diagnostics) else { continue };
+                if port.role.is_output() {
+                    outputs.push(port);
+                } else {
+                    arguments.push(Argument::Input(inputs.len()));
+                    inputs.push(port);
+                }
+            }
+        }
+    }
+    if outputs.is_empty() {
+        diagnostics.push(
+            Diagnostic::new(name.span(), format!("kernel `{name}` has no output")).help("declare one: `y: Out![f32; B, D]`"),
+        );
+    }
+
+    let constants = constants
+        .into_iter()
+        .map(|constant| {
+            let bound = find_binding(&inputs, &constant.name.to_string());
+            TemplateConstant { name: constant.name, kind: constant.kind, bound }
+        })
+        .collect();
+    let role = match (attribute, &options.backward_of) {
+        (Attribute::Stage, _) => Role::Stage,
+        (Attribute::Differentiable, Some(of)) => {
+            Role::Backward { of: tokens(of), span: of.span(), ignores: options.ignores.clone() }
+        }
+        (Attribute::Differentiable, None) => {
+            let spanned = |path: &Option<Path>| path.as_ref().map(|path| (tokens(path), path.span()));
+            Role::Forward(Route {
+                backward: spanned(&options.backward),
+                fallback: spanned(&options.fallback),
+                inference_only: options.inference_only.as_ref().map(|reason| (reason.value(), reason.span())),
+            })
+        }
+    };
+    let mut kernel = Kernel {
+        name,
+        visibility,
+        attributes,
+        role,
+        dtypes,
+        constants,
+        dimensions: Vec::new(),
+        inputs,
+        outputs,
+        scalars,
+        arguments,
+        body: Body::Rust(RustBody {
+            block: Default::default(),
+            span: Span::call_site(),
+            stages: Vec::new(),
+            identifiers: Vec::new(),
+        }),
+        cases: Vec::new(),
+        cases_span: options.cases.as_ref().map(|(_, span)| *span),
+    };
+    kernel.dimensions = resolve_dimensions(&kernel, diagnostics);
+    check_names(&kernel, diagnostics);
+    if let Some((cases, _)) = &options.cases {
+        kernel.cases =
+            cases.iter().map(|case| Case { values: case.values.clone(), span: case.span }).collect();
+    }
+
+    kernel.body = match body {
+        BodySyntax::Metal { metal, span, cuda } => {
+            if let Some(span) = options.span_of("stages") {
+                diagnostics.push(
+                    Diagnostic::new(span, "option `stages` is for Rust bodies, and this kernel is one launch")
+                        .help("remove it, or write a Rust body"),
+                );
+            }
+            let mut extents = |given: &Option<(Vec<Expr>, Span)>| {
+                given.as_ref().and_then(|(extents, span)| {
+                    resolve_extents(&kernel, extents, diagnostics).map(|extents| (extents, *span))
+                })
+            };
+            Body::Launch(Launch {
+                metal,
+                span,
+                cuda,
+                grid: extents(&options.grid),
+                threads: extents(&options.threads),
+                headers: options.headers.iter().map(tokens).collect(),
+                init: options.init,
+                atomic: options.atomic,
+                nondeterministic: options.nondeterministic.is_some(),
+                strided: options.strided.is_some(),
+            })
+        }
+        BodySyntax::Rust { block, span, identifiers } => {
+            for option in ["grid", "threads", "headers", "init", "atomic", "nondeterministic", "strided"] {
+                if let Some(span) = options.span_of(option) {
+                    diagnostics.push(
+                        Diagnostic::new(span, format!("option `{option}` is for launches, and this kernel has a Rust body"))
+                            .help("move it to the `#[stage]` that it belongs to"),
+                    );
+                }
+            }
+            if attribute == Attribute::Stage {
+                diagnostics.push(
+                    Diagnostic::new(kernel.name.span(), format!("stage `{}` is not a launch", kernel.name))
+                        .help("write `metal! { .. }`; an ordinary function needs no attribute"),
+                );
+            }
+            let stages = options.stages.iter().map(ToTokens::to_token_stream).collect();
+            Body::Rust(RustBody { block, span, stages, identifiers })
+        }
+    };
+    kernel
+}
+
+fn resolve_port(
+    port: PortSyntax,
+    dtypes: &[DtypeParameter],
+    is_backward: bool,
+    diagnostics: &mut Diagnostics,
+) -> Option<Port> {
+    let PortSyntax { name, is_output, dtype, shape, nodiff, saved, values } = port;
+    let dtype_text = dtype.to_string();
+    let resolved = match (dtypes.iter().find(|parameter| parameter.name == dtype_text), Dtype::named(&dtype_text)) {
+        (Some(parameter), _) => {
+            Some(PortDtype::Parameter { name: dtype_text.clone(), class: parameter.class.clone() })
+        }
+        (None, Some(dtype)) => Some(PortDtype::Fixed(dtype)),
+        (None, None) => {
+            let names: Vec<String> = Dtype::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
+            diagnostics.push(
+                Diagnostic::new(dtype.span(), format!("`{dtype_text}` is no dtype")).help(format!(
+                    "use {}, or declare a parameter: `<{dtype_text}: Float>`",
+                    names.join(", ")
+                )),
+            );
+            None
+        }
+    };
+    let shape: Vec<_> = shape
+        .iter()
+        .filter_map(|extent| diagnostics.keep(expression::read(extent)).map(|value| (value, extent.span())))
+        .collect();
+    let dtype = resolved?;
+    if let (PortDtype::Fixed(Dtype::U8 | Dtype::I64), false) = (&dtype, is_output) {
+        diagnostics.push(
+            Diagnostic::new(name.span(), format!("input `{name}` has dtype `{dtype}`, which no tensor type carries"))
+                .help("use `i32` or `u32` for indices, `bool` for masks"),
+        );
+    }
+    let role = match (is_output, dtype.is_float()) {
+        (true, _) if saved.is_some() => PortRole::Saved,
+        (true, _) => PortRole::Output,
+        (false, true) if nodiff.is_some() => PortRole::Constant,
+        (false, true) => PortRole::Differentiable,
+        (false, false) if dtype.is_bool() => PortRole::Mask,
+        (false, false) => PortRole::Index,
+    };
+    if let Some(span) = nodiff {
+        if is_output {
+            diagnostics.push(
+                Diagnostic::new(span, format!("output `{name}` cannot be `#[nodiff]`"))
+                    .help("leave its cotangent out of the backward with `ignores(..)`"),
+            );
+        } else if !dtype.is_float() {
+            diagnostics.push(
+                Diagnostic::new(span, format!("`{name}` has dtype `{dtype}`, so it has no gradient anyway"))
+                    .help("remove `#[nodiff]`"),
+            );
+        }
+    }
+    if let Some(span) = saved {
+        if !is_output {
+            diagnostics.push(
+                Diagnostic::new(span, format!("input `{name}` cannot be `#[saved]`"))
+                    .help("remove it: a backward may take every input of its forward"),
+            );
+        } else if is_backward {
+            diagnostics.push(
+                Diagnostic::new(span, format!("`{name}` is an output of a backward, which keeps nothing"))
+                    .help("remove `#[saved]`"),
+            );
+        }
+    }
+    let sample = match values {
+        Some((low, high)) if dtype.is_float() => diagnostics
+            .keep(read_number(&low).and_then(|low| read_number(&high).map(|high| Sample::Floats(low, high)))),
+        Some((low, high)) => diagnostics.keep(
+            expression::read(&low)
+                .and_then(|low| expression::read(&high).map(|high| Sample::Integers(low, high))),
+        ),
+        None => None,
+    };
+    Some(Port { name, dtype, shape, role, sample: sample.unwrap_or(Sample::Default) })
+}
+
+/// The first input in whose shape `name` stands alone.
+fn find_binding(inputs: &[Port], name: &str) -> Option<Binding> {
+    inputs.iter().enumerate().find_map(|(input, port)| {
+        let axis = port.shape.iter().position(|(extent, _)| extent.as_symbol() == Some(name))?;
+        Some(Binding { input, axis })
+    })
+}
+
+fn resolve_dimensions(kernel: &Kernel, diagnostics: &mut Diagnostics) -> Vec<Dimension> {
+    let mut dimensions: Vec<Dimension> = Vec::new();
+    let mut unbound: Vec<String> = Vec::new();
+    for (extent, span) in kernel.ports().flat_map(|port| &port.shape) {
+        for name in extent.symbols() {
+            let constant = kernel.constants.iter().find(|constant| constant.name == name);
+            if let Some(constant) = constant {
+                if constant.kind == crate::model::kernel::ConstantKind::Bool {
+                    diagnostics.push(Diagnostic::new(*span, format!("`{name}` is a bool, not a length")));
+                }
+                continue;
+            }
+            if kernel.dtypes.iter().any(|dtype| dtype.name == name) {
+                diagnostics.push(Diagnostic::new(*span, format!("`{name}` is a dtype, not a length")));
+                continue;
+            }
+            if dimensions.iter().any(|dimension| dimension.name == name) || unbound.contains(&name) {
+                continue;
+            }
+            match find_binding(&kernel.inputs, &name) {
+                Some(bound) => dimensions.push(Dimension { name, bound }),
+                None => {
+                    diagnostics.push(
+                        Diagnostic::new(*span, format!("dimension `{name}` stands alone in no input's shape, so nothing says its size"))
+                            .help(format!("declare it as `const {name}: usize`, or use it alone in an input's shape")),
+                    );
+                    unbound.push(name);
+                }
+            }
+        }
+    }
+    dimensions
+}
+
+fn resolve_extents(kernel: &Kernel, extents: &[Expr], diagnostics: &mut Diagnostics) -> Option<Extents> {
+    let mut resolved: Vec<Polynomial> = Vec::new();
+    for extent in extents {
+        let value = diagnostics.keep(expression::read(extent))?;
+        for name in value.symbols() {
+            if !kernel.has_symbol(&name) {
+                diagnostics.push(
+                    Diagnostic::new(extent.span(), format!("`{name}` is no dimension or constant of `{}`", kernel.name))
+                        .help(known_symbols(kernel)),
+                );
+            }
+        }
+        resolved.push(value);
+    }
+    resolved.try_into().ok()
+}
+
+/// A help line that lists what may stand in an extent.
+pub fn known_symbols(kernel: &Kernel) -> String {
+    let mut names: Vec<String> = kernel.dimensions.iter().map(|dimension| format!("`{}`", dimension.name)).collect();
+    names.extend(kernel.constants.iter().map(|constant| format!("`{}`", constant.name)));
+    if names.is_empty() { "use integers".to_owned() } else { format!("use {}", names.join(", ")) }
+}
+
+/// Names are unique, and those that the expansion gives a meaning are left to it.
+fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
+    let mut seen: Vec<&Ident> = Vec::new();
+    let lower = kernel.ports().map(|port| &port.name).chain(kernel.scalars.iter().map(|scalar| &scalar.name));
+    let upper = kernel.dtypes.iter().map(|dtype| &dtype.name).chain(kernel.constants.iter().map(|value| &value.name));
+    for name in lower.chain(upper) {
+        if seen.contains(&name) {
+            diagnostics.push(
+                Diagnostic::new(name.span(), format!("the name `{name}` is used twice in one signature"))
+                    .help("rename one of the two"),
+            );
+        }
+        seen.push(name);
+    }
+    for port in kernel.ports() {
+        let text = port.name.to_string();
+        if !kernel.is_backward() && (text.starts_with("d_") || text.starts_with("wants_")) {
+            diagnostics.push(
+                Diagnostic::new(port.name.span(), format!("`{text}` is a name of a backward: `d_` and `wants_` begin those"))
+                    .help("rename the port"),
+            );
+        }
+        if text.starts_with(|first: char| first.is_ascii_uppercase()) {
+            diagnostics.push(
+                Diagnostic::new(port.name.span(), format!("port `{text}` is written like a dimension"))
+                    .help("begin ports with a lower-case letter"),
+            );
+        }
+    }
+    for name in kernel.dtypes.iter().map(|dtype| &dtype.name).chain(kernel.constants.iter().map(|value| &value.name)) {
+        if !name.to_string().starts_with(|first: char| first.is_ascii_uppercase()) {
+            diagnostics.push(
+                Diagnostic::new(name.span(), format!("`{name}` is written like a port"))
+                    .help("begin dtypes and template constants with an upper-case letter"),
+            );
+        }
+    }
+}

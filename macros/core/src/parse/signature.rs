@@ -1,0 +1,223 @@
+//! Reads the parameters of the function: ports, scalars, dtype parameters, template constants.
+
+use proc_macro2::{Span, TokenStream};
+use syn::parse::{ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{Expr, FnArg, GenericParam, Generics, Ident, Pat, RangeLimits, Token, Type, TypeParamBound};
+
+use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::model::kernel::{ConstantKind, ScalarKind};
+use crate::model::port::Dtype;
+
+/// One parameter of the function.
+pub enum Parameter {
+    /// An array.
+    Port(PortSyntax),
+    /// A plain value.
+    Scalar(Ident, ScalarKind),
+}
+
+/// An array as written.
+pub struct PortSyntax {
+    /// Its name.
+    pub name: Ident,
+    /// `Out!` instead of `In!`.
+    pub is_output: bool,
+    /// The dtype's name.
+    pub dtype: Ident,
+    /// The extents.
+    pub shape: Vec<Expr>,
+    /// `#[nodiff]`
+    pub nodiff: Option<Span>,
+    /// `#[saved]`
+    pub saved: Option<Span>,
+    /// `#[values(low..high)]`
+    pub values: Option<(Expr, Expr)>,
+}
+
+/// A template constant as written.
+pub struct ConstantSyntax {
+    /// Its name.
+    pub name: Ident,
+    /// Its type.
+    pub kind: ConstantKind,
+}
+
+/// Reads `<T: Float, const D: usize>`.
+pub fn read_generics(
+    generics: &Generics,
+    diagnostics: &mut Diagnostics,
+) -> (Vec<(Ident, Vec<Dtype>)>, Vec<ConstantSyntax>) {
+    let (mut dtypes, mut constants) = (Vec::new(), Vec::new());
+    for parameter in &generics.params {
+        match parameter {
+            GenericParam::Type(parameter) => {
+                let mut class = Vec::new();
+                for bound in &parameter.bounds {
+                    class.extend(diagnostics.keep(read_class(bound)).unwrap_or_default());
+                }
+                if parameter.bounds.is_empty() {
+                    diagnostics.push(
+                        Diagnostic::new(parameter.ident.span(), format!("`{}` has no dtype class", parameter.ident))
+                            .help(CLASS_FORM),
+                    );
+                } else if class.iter().any(|dtype| dtype.is_float()) && !class.iter().all(|dtype| dtype.is_float()) {
+                    diagnostics.push(
+                        Diagnostic::new(
+                            parameter.ident.span(),
+                            format!("`{}` mixes floats and integers, so whether it has a gradient is open", parameter.ident),
+                        )
+                        .help("declare two kernels"),
+                    );
+                }
+                dtypes.push((parameter.ident.clone(), class));
+            }
+            GenericParam::Const(parameter) => {
+                let kind = match &parameter.ty {
+                    Type::Path(path) if path.path.is_ident("usize") => Some(ConstantKind::Usize),
+                    Type::Path(path) if path.path.is_ident("i32") => Some(ConstantKind::I32),
+                    Type::Path(path) if path.path.is_ident("bool") => Some(ConstantKind::Bool),
+                    _ => None,
+                };
+                if kind.is_none() {
+                    diagnostics.push(
+                        Diagnostic::new(parameter.ty.span(), "a template constant of this type does not exist")
+                            .help("use `usize`, `i32` or `bool`; pass floats as scalars: `eps: f32`"),
+                    );
+                }
+                let kind = kind.unwrap_or(ConstantKind::Usize);
+                constants.push(ConstantSyntax { name: parameter.ident.clone(), kind });
+            }
+            GenericParam::Lifetime(lifetime) => diagnostics.push(
+                Diagnostic::new(lifetime.span(), "a kernel has no lifetimes").help("remove it: ports are arrays"),
+            ),
+        }
+    }
+    if let Some(clause) = &generics.where_clause {
+        diagnostics.push(
+            Diagnostic::new(clause.where_token.span, "a kernel has no `where` clause")
+                .help("put the dtype class on the parameter: `T: Float`"),
+        );
+    }
+    (dtypes, constants)
+}
+
+const CLASS_FORM: &str = "write `T: Float`, `T: Int`, or a list such as `T: F32 + BF16`";
+
+fn read_class(bound: &TypeParamBound) -> Result<Vec<Dtype>, Diagnostic> {
+    let name = match bound {
+        TypeParamBound::Trait(bound) => bound.path.get_ident().map(ToString::to_string),
+        _ => None,
+    };
+    match name.as_deref() {
+        Some("Float") => Ok(vec![Dtype::F32, Dtype::F16, Dtype::BF16]),
+        Some("Int") => Ok(vec![Dtype::I32, Dtype::U32]),
+        Some("F32") => Ok(vec![Dtype::F32]),
+        Some("F16") => Ok(vec![Dtype::F16]),
+        Some("BF16") => Ok(vec![Dtype::BF16]),
+        Some("I32") => Ok(vec![Dtype::I32]),
+        Some("U32") => Ok(vec![Dtype::U32]),
+        _ => Err(Diagnostic::new(bound.span(), "this is not a class of dtypes").help(CLASS_FORM)),
+    }
+}
+
+/// Reads the parameters in their order.
+pub fn read_parameters<'a>(
+    inputs: impl Iterator<Item = &'a FnArg>,
+    diagnostics: &mut Diagnostics,
+) -> Vec<Parameter> {
+    inputs.filter_map(|input| read_parameter(input, diagnostics)).collect()
+}
+
+fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parameter> {
+    let FnArg::Typed(input) = input else {
+        diagnostics.push(Diagnostic::new(input.span(), "a kernel is a free function").help("remove `self`"));
+        return None;
+    };
+    let Pat::Ident(pattern) = &*input.pat else {
+        diagnostics.push(Diagnostic::new(input.pat.span(), "a parameter of a kernel is a plain name"));
+        return None;
+    };
+    if let Some(token) = pattern.by_ref.map(|token| token.span).or(pattern.mutability.map(|token| token.span)) {
+        diagnostics.push(Diagnostic::new(token, "a parameter of a kernel is a plain name"));
+    }
+    let name = pattern.ident.clone();
+    let (mut nodiff, mut saved, mut values) = (None, None, None);
+    for attribute in &input.attrs {
+        let span = attribute.path().span();
+        if attribute.path().is_ident("nodiff") {
+            diagnostics.keep(attribute.meta.require_path_only().map(drop));
+            nodiff = Some(span);
+        } else if attribute.path().is_ident("saved") {
+            diagnostics.keep(attribute.meta.require_path_only().map(drop));
+            saved = Some(span);
+        } else if attribute.path().is_ident("values") {
+            values = diagnostics.keep(attribute.parse_args_with(read_range));
+        } else if !attribute.path().is_ident("doc") {
+            diagnostics.push(
+                Diagnostic::new(span, "unknown attribute of a port")
+                    .help("use `#[nodiff]`, `#[saved]` or `#[values(low..high)]`"),
+            );
+        }
+    }
+    match &*input.ty {
+        Type::Macro(ty) if ty.mac.path.is_ident("In") || ty.mac.path.is_ident("Out") => {
+            let is_output = ty.mac.path.is_ident("Out");
+            let (dtype, shape) = diagnostics.keep(read_port_type(&ty.mac.tokens, ty.mac.path.span()))?;
+            Some(Parameter::Port(PortSyntax { name, is_output, dtype, shape, nodiff, saved, values }))
+        }
+        Type::Path(path) => {
+            let kind = match path.path.get_ident().map(ToString::to_string).as_deref() {
+                Some("f32") => ScalarKind::F32,
+                Some("i32") => ScalarKind::I32,
+                Some("u32") => ScalarKind::U32,
+                Some("bool") => ScalarKind::Bool,
+                _ => {
+                    diagnostics.push(unknown_type(&input.ty));
+                    return None;
+                }
+            };
+            if let Some(span) = nodiff.or(saved) {
+                diagnostics.push(
+                    Diagnostic::new(span, format!("`{name}` is a scalar, which has no gradient anyway"))
+                        .help("remove the attribute"),
+                );
+            }
+            Some(Parameter::Scalar(name, kind))
+        }
+        other => {
+            diagnostics.push(unknown_type(other));
+            None
+        }
+    }
+}
+
+fn unknown_type(ty: &Type) -> Diagnostic {
+    Diagnostic::new(ty.span(), "this is neither a port nor a scalar")
+        .help("write `In![dtype; shape]`, `Out![dtype; shape]`, or a scalar of type `f32`, `i32`, `u32` or `bool`")
+}
+
+fn read_port_type(tokens: &TokenStream, span: Span) -> syn::Result<(Ident, Vec<Expr>)> {
+    let form = "expected `dtype; extent, extent, ..`, as in `In![f32; B, H, S]`";
+    let parser = |input: ParseStream<'_>| {
+        let dtype: Ident = input.parse()?;
+        input.parse::<Token![;]>()?;
+        let shape = Punctuated::<Expr, Token![,]>::parse_terminated(input)?;
+        Ok((dtype, shape.into_iter().collect()))
+    };
+    if tokens.is_empty() {
+        return Err(syn::Error::new(span, form));
+    }
+    parser.parse2(tokens.clone()).map_err(|error| syn::Error::new(error.span(), form))
+}
+
+fn read_range(input: ParseStream<'_>) -> syn::Result<(Expr, Expr)> {
+    let expression: Expr = input.parse()?;
+    if let Expr::Range(range) = &expression
+        && let (Some(start), RangeLimits::HalfOpen(_), Some(end)) = (&range.start, &range.limits, &range.end)
+    {
+        return Ok(((**start).clone(), (**end).clone()));
+    }
+    Err(syn::Error::new(expression.span(), "expected a range such as `0..V` or `-2.0..0.0`"))
+}

@@ -1,0 +1,114 @@
+//! What is generated for a kernel: the last decision before tokens.
+
+use proc_macro2::Ident;
+use quote::format_ident;
+
+use crate::metal::text;
+use crate::model::body::Body;
+use crate::model::kernel::{Kernel, Role};
+use crate::model::port::PortRole;
+use crate::parse::declaration::collect_identifiers;
+
+/// A kernel together with everything its expansion needs.
+pub struct Plan {
+    /// The resolved kernel.
+    pub kernel: Kernel,
+    /// Whether models get a function with the kernel's name.
+    pub function: FunctionKind,
+    /// The struct that a function with several visible outputs returns.
+    pub outputs_name: Option<Ident>,
+    /// The trait that bounds the mode of an inference-only kernel.
+    pub mode_bound: Option<Ident>,
+    /// Texts of a launch.
+    pub texts: Option<Texts>,
+    /// `wants_d_x` for each output of a backward, in order.
+    pub wants: Vec<Ident>,
+}
+
+/// The function beside the marker type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunctionKind {
+    /// Generic over the mode.
+    Differentiable,
+    /// Generic over modes in which no gradient exists.
+    InferenceOnly,
+    /// Called by Rust bodies, with the right to launch as first argument.
+    Stage,
+    /// None: a backward is called by the machinery alone.
+    None,
+}
+
+/// The texts of a launch, ready to be handed to a GPU compiler.
+pub struct Texts {
+    /// Metal, the body of the kernel function.
+    pub metal: String,
+    /// CUDA, if the author tuned one.
+    pub cuda: Option<String>,
+    /// Names of dimensions that the texts use, in order.
+    pub dimensions: Vec<String>,
+}
+
+impl Plan {
+    /// Decides what is generated for `kernel`.
+    pub fn new(kernel: Kernel) -> Self {
+        let function = match &kernel.role {
+            Role::Forward(route) if route.inference_only.is_some() => FunctionKind::InferenceOnly,
+            Role::Forward(_) => FunctionKind::Differentiable,
+            Role::Backward { .. } => FunctionKind::None,
+            Role::Stage => FunctionKind::Stage,
+        };
+        let camel = upper_camel(&kernel.name.to_string());
+        let span = kernel.name.span();
+        let several = kernel.visible_outputs().count() != 1;
+        let outputs_name =
+            (several && function != FunctionKind::None).then(|| format_ident!("{camel}Outputs", span = span));
+        let mode_bound =
+            (function == FunctionKind::InferenceOnly).then(|| format_ident!("{camel}Mode", span = span));
+        let wants = match &kernel.role {
+            Role::Backward { .. } => {
+                kernel.outputs.iter().map(|port| format_ident!("wants_{}", port.name, span = port.name.span())).collect()
+            }
+            _ => Vec::new(),
+        };
+        let texts = match &kernel.body {
+            Body::Launch(launch) => {
+                let mut identifiers = Vec::new();
+                collect_identifiers(launch.metal.clone(), &mut identifiers);
+                collect_identifiers(launch.cuda.clone().unwrap_or_default(), &mut identifiers);
+                let dimensions = kernel
+                    .dimensions
+                    .iter()
+                    .filter(|dimension| identifiers.iter().any(|identifier| *identifier == dimension.name))
+                    .map(|dimension| dimension.name.clone())
+                    .collect();
+                Some(Texts {
+                    metal: text::print(&launch.metal),
+                    cuda: launch.cuda.as_ref().map(text::print),
+                    dimensions,
+                })
+            }
+            Body::Rust(_) => None,
+        };
+        Self { kernel, function, outputs_name, mode_bound, texts, wants }
+    }
+
+    /// Outputs that the backward of another kernel writes are optional: nobody may want them.
+    pub fn outputs_are_optional(&self) -> bool {
+        self.kernel.is_backward()
+    }
+
+    /// Whether an output is one the caller sees.
+    pub fn is_visible(role: PortRole) -> bool {
+        role == PortRole::Output
+    }
+}
+
+/// `gated_delta` becomes `GatedDelta`.
+fn upper_camel(name: &str) -> String {
+    name.split('_')
+        .map(|word| {
+            let mut letters = word.chars();
+            letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+        })
+        .collect()
+}
