@@ -3,10 +3,14 @@
 //! Must build before MLX is set up, so it depends on nothing that links MLX and runs everything else as a program.
 
 mod program;
+mod project_program;
 mod setup;
+mod test;
 mod workspace;
 
 use clap::{Parser, Subcommand};
+use project_program::{ProjectProgram, demo_arguments};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Set-up and the commands of the project.
@@ -29,26 +33,78 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Run all checks: formatting, clippy, tests, documentation
+    ///
+    /// Sets MLX up first if need be. All checks run even if one fails. The last line counts the tests.
+    Test,
+    /// Fine-tune a tiny model on data that comes with the project
+    ///
+    /// Needs no network and no GPU. Arguments are passed on to `cotangent demo`.
+    Demo {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Compare logits, losses and gradients with another implementation's
+    Parity {
+        /// The folder with a checkpoint and the other implementation's results
+        #[arg(value_name = "DIR")]
+        folder: OsString,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Time training steps; writes JSON to standard output
+    Bench {
+        /// What to time
+        #[arg(value_name = "CONFIG.json")]
+        configuration: OsString,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Write xtask/mlx/bindings.rs anew, for another version of mlx-sys
     #[cfg(feature = "bindgen")]
     Bindings,
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:?}");
-            ExitCode::FAILURE
+    run(Arguments::parse().command).unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        for cause in error.chain().skip(1) {
+            eprintln!("  because: {cause}");
         }
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let root = workspace::root()?;
+    let with = |first: OsString, rest: Vec<OsString>| [vec![first], rest].concat();
+    match command {
+        Command::Setup { force } => setup::set_up(&root, force).map(|()| ExitCode::SUCCESS),
+        Command::Test => test::run(&root),
+        Command::Demo { arguments } => ProjectProgram::DEMO.run(&root, &demo_arguments(&root, arguments)),
+        Command::Parity { folder, arguments } => ProjectProgram::PARITY.run(&root, &with(folder, arguments)),
+        Command::Bench { configuration, arguments } => {
+            ProjectProgram::BENCH.run(&root, &with(configuration, arguments))
+        }
+        #[cfg(feature = "bindgen")]
+        Command::Bindings => setup::bindings::write(&root).map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
-    let root = workspace::root()?;
-    match command {
-        Command::Setup { force } => setup::set_up(&root, force),
-        #[cfg(feature = "bindgen")]
-        Command::Bindings => setup::bindings::write(&root),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_a_project_program_are_passed_on_untouched() {
+        let parsed = Arguments::try_parse_from(["cargo xtask", "demo", "--output", "elsewhere", "--seed=3"]).unwrap();
+        let Command::Demo { arguments } = parsed.command else { panic!("another command") };
+        assert_eq!(arguments, ["--output", "elsewhere", "--seed=3"]);
     }
 }

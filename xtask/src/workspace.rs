@@ -16,15 +16,13 @@ pub fn root() -> Result<PathBuf> {
 }
 
 /// The program that runs as `cargo`.
-pub fn cargo(root: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root);
-    command
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 /// The folder of the sources of `package`, which Cargo downloads if need be.
 pub fn source_of(root: &Path, package: &str, version: &str) -> Result<PathBuf> {
-    let metadata = program::output(cargo(root).args(["metadata", "--format-version=1"]))?;
+    let metadata = program::output(cargo().current_dir(root).args(["metadata", "--format-version=1"]))?;
     let metadata: Value = serde_json::from_str(&metadata).context("`cargo metadata` did not answer in JSON")?;
     let packages = metadata["packages"].as_array().map_or(&[][..], Vec::as_slice);
     let versions: Vec<_> = packages.iter().filter(|found| found["name"] == package).collect();

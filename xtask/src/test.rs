@@ -1,0 +1,86 @@
+//! `cargo xtask test`: every check that a change must pass.
+
+mod snapshots;
+mod tally;
+
+use crate::{setup, workspace};
+use anyhow::{Context, Result};
+use snapshots::References;
+use std::io::{BufRead, BufReader, IsTerminal, Write, stderr, stdout};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+use tally::Tally;
+
+/// A stage that ran.
+struct Outcome {
+    stage: &'static str,
+    passed: bool,
+    time: Duration,
+}
+
+/// Runs all stages, each even if an earlier one fails, and reports on all of them.
+pub fn run(root: &Path) -> Result<ExitCode> {
+    setup::ensure(root)?;
+    let references = References::new(root)?;
+    let mut tests = Tally::default();
+    let mut outcomes = Vec::new();
+    let mut stage = |stage: &'static str, check: &mut dyn FnMut() -> Result<bool>| -> Result<bool> {
+        eprintln!("\n=== {stage}");
+        let start = Instant::now();
+        let passed = check()?;
+        outcomes.push(Outcome { stage, passed, time: start.elapsed() });
+        Ok(passed)
+    };
+
+    let arguments = ["fmt", "--all", "--check"];
+    stage("formatting", &mut || succeeds(cargo(root).args(arguments)))?;
+    let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    stage("clippy", &mut || succeeds(cargo(root).args(arguments)))?;
+    let arguments = ["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"];
+    let all_ran = stage("tests", &mut || count(references.note_in(cargo(root).args(arguments)), &mut tests))?;
+    let arguments = ["test", "--workspace", "--no-fail-fast", "--doc"];
+    stage("documentation tests", &mut || count(cargo(root).args(arguments), &mut tests))?;
+    let arguments = ["doc", "--workspace", "--no-deps"];
+    stage("documentation", &mut || succeeds(cargo(root).args(arguments).env("RUSTDOCFLAGS", "-D warnings")))?;
+    if all_ran {
+        // After a failed test some snapshots were never looked at.
+        stage("snapshots", &mut || references.check(root))?;
+    }
+
+    let mut report = String::from("\n");
+    for Outcome { stage, passed, time } in &outcomes {
+        let result = if *passed { "ok" } else { "FAILED" };
+        report += &format!("{stage:<20} {result:<6} {:>7.1} s\n", time.as_secs_f64());
+    }
+    println!("{report}\n{tests}");
+    let passed = outcomes.iter().all(|outcome| outcome.passed);
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Cargo at the root of the checkout, set so that tests compare with what is committed and never rewrite it.
+fn cargo(root: &Path) -> Command {
+    let mut command = workspace::cargo();
+    command.current_dir(root).env("INSTA_UPDATE", "no").env_remove("INSTA_FORCE_PASS").env_remove("TRYBUILD");
+    if stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    command
+}
+
+fn succeeds(command: &mut Command) -> Result<bool> {
+    Ok(command.stdin(Stdio::null()).status().context("cannot start `cargo`")?.success())
+}
+
+/// Runs tests, passing on what they say as they say it, and adds up their results.
+fn count(command: &mut Command, tests: &mut Tally) -> Result<bool> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start `cargo`")?;
+    let mut lines = BufReader::new(child.stdout.take().context("the tests' output was asked for")?);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).context("cannot read what the tests say")? > 0 {
+        stdout().write_all(&line)?;
+        tests.add_line(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+    Ok(child.wait()?.success())
+}
