@@ -25,7 +25,7 @@ mod transform;
 
 pub use backend::{Backend, backend};
 pub use constant::{Constant, Indices, Mask};
-pub use cotangent_macros::{Parameters, differentiable};
+pub use cotangent_macros::{Parameters, differentiable, stage};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use mode::{Graph, Infer, Mode, Stored, Train};

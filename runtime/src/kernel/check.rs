@@ -1,0 +1,1 @@
+//! Gradient checks of every kernel.

@@ -1,0 +1,196 @@
+//! What the macro declares about a kernel.
+
+use super::call::Call;
+use super::signature::{Case, Expression, Signature};
+use super::value::PortValue;
+use crate::{Infer, Result, Train};
+
+/// A kernel: implemented by the marker type that [`#[differentiable]`](macro@crate::differentiable) makes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a kernel",
+    note = "declare it with `#[differentiable(..)]` or `#[stage(..)]`"
+)]
+pub trait Kernel: 'static {
+    /// Its contract.
+    const SIGNATURE: Signature;
+
+    /// Everything about it.
+    fn declaration() -> &'static Declaration;
+}
+
+/// A kernel that has a gradient.
+#[diagnostic::on_unimplemented(
+    message = "kernel `{Self}` has no gradient, so it cannot be used in a training graph [C01]",
+    note = "give it `backward = ..` or `fallback = ..`"
+)]
+pub trait Differentiable: Kernel {}
+
+/// The gradient of the kernel `F`, by type: a namesake in another module is another kernel.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the backward of `{F}` [C16]",
+    label = "paired with another kernel, or with none",
+    note = "name the forward in the backward's own declaration: `backward_of = ..`"
+)]
+pub trait BackwardOf<F: Kernel>: Kernel {}
+
+/// A kernel whose declared backward is `B`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name `{B}` as its backward, so that gradient would never run [C16]",
+    label = "this kernel names another backward, or none",
+    note = "name the backward in the forward's own declaration: `backward = ..`"
+)]
+pub trait PairedWith<B: Kernel>: Kernel {}
+
+/// A kernel as data.
+#[derive(Debug, Clone, Copy)]
+pub struct Declaration {
+    /// Its contract.
+    pub signature: &'static Signature,
+    /// Where its gradient comes from.
+    pub route: Route,
+    /// What it runs.
+    pub body: Body,
+    /// Sizes at which machinery tests it.
+    pub cases: &'static [Case],
+    /// The source file it is declared in.
+    pub file: &'static str,
+    /// The line of its name.
+    pub line: u32,
+}
+
+/// Where a kernel's gradient comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Route {
+    /// A paired kernel, the gradient of a fallback, or both.
+    Gradient {
+        /// The paired kernel.
+        backward: Option<fn() -> &'static Declaration>,
+        /// The same function made of operations.
+        fallback: Option<Fallback>,
+    },
+    /// The kernel is itself the gradient of another.
+    Backward {
+        /// That other kernel.
+        of: fn() -> &'static Declaration,
+    },
+    /// None, for a reason.
+    InferenceOnly {
+        /// The author's reason.
+        reason: &'static str,
+    },
+    /// A launch that Rust bodies call.
+    Stage,
+}
+
+/// A body or fallback of a mode, behind a pointer. Returns one value for each output, where it has one.
+pub type Run<M> = fn(&Call<'_, M>) -> Result<Vec<Option<PortValue>>>;
+
+/// The same function made of differentiable operations, in both modes. Returns visible outputs only.
+#[derive(Clone, Copy)]
+pub struct Fallback {
+    /// In a training graph.
+    pub train: Run<Train>,
+    /// Without gradients.
+    pub infer: Run<Infer>,
+}
+
+impl std::fmt::Debug for Fallback {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Fallback")
+    }
+}
+
+/// What a kernel runs.
+#[derive(Clone, Copy)]
+pub enum Body {
+    /// One launch.
+    Launch(Launch),
+    /// A Rust function that composes launches and operations.
+    Rust {
+        /// The function.
+        run: Run<Infer>,
+        /// The launches it may make; without any it runs on every backend.
+        stages: &'static [fn() -> &'static Declaration],
+    },
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Body::Launch(launch) => launch.fmt(formatter),
+            Body::Rust { stages, .. } => write!(formatter, "Rust({} stages)", stages.len()),
+        }
+    }
+}
+
+/// One launch of kernel text.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch {
+    /// The Metal text: the body of the kernel function.
+    pub metal: &'static str,
+    /// A text tuned for CUDA.
+    pub cuda: Option<&'static str>,
+    /// Texts that go before the kernel.
+    pub headers: &'static [&'static str],
+    /// Dimensions that the text uses by name.
+    pub dimensions: &'static [&'static str],
+    /// Threads of the whole grid.
+    pub grid: [Expression; 3],
+    /// Threads of one threadgroup.
+    pub threads: [Expression; 3],
+    /// What outputs start with; else they are uninitialised.
+    pub init: Option<f32>,
+    /// Whether outputs are atomics.
+    pub atomic: bool,
+    /// Whether results may differ from run to run.
+    pub nondeterministic: bool,
+    /// Whether inputs arrive with their strides instead of being copied to rows.
+    pub strided: bool,
+    /// The line of the source file on which the text begins.
+    pub line: u32,
+}
+
+impl Declaration {
+    /// The paired gradient.
+    pub fn backward(&self) -> Option<&'static Declaration> {
+        match self.route {
+            Route::Gradient { backward, .. } => backward.map(|declaration| declaration()),
+            _ => None,
+        }
+    }
+
+    /// The same function made of operations.
+    pub fn fallback(&self) -> Option<Fallback> {
+        match self.route {
+            Route::Gradient { fallback, .. } => fallback,
+            _ => None,
+        }
+    }
+
+    /// Whether the body is made of operations only.
+    pub fn is_operations(&self) -> bool {
+        matches!(self.body, Body::Rust { stages: [], .. })
+    }
+
+    /// Whether the body and that of its backward, if there is one, are made of operations only: such a pair runs on
+    /// every backend.
+    pub fn is_portable(&self) -> bool {
+        self.is_operations() && self.backward().is_none_or(Declaration::is_operations)
+    }
+
+    /// Everything that the kernel and its backward launch: their own texts, or those of their stages.
+    pub fn launches(&'static self) -> Vec<&'static Launch> {
+        fn collect(declaration: &'static Declaration, launches: &mut Vec<&'static Launch>) {
+            match &declaration.body {
+                Body::Launch(launch) => launches.push(launch),
+                Body::Rust { stages, .. } => stages.iter().for_each(|stage| collect(stage(), launches)),
+            }
+        }
+        let mut launches = Vec::new();
+        collect(self, &mut launches);
+        if let Some(backward) = self.backward() {
+            collect(backward, &mut launches);
+        }
+        launches
+    }
+}

@@ -1,0 +1,346 @@
+//! Decides what runs: the kernel with its paired gradient, or the fallback, which MLX differentiates itself.
+
+use std::marker::PhantomData;
+
+use mlx_rs::Array;
+
+use super::binding::{Symbols, bind, check_outputs};
+use super::call::{Call, Outputs, Stages};
+use super::declaration::{Body, Declaration, Fallback, Kernel, Run};
+use super::launch;
+use super::signature::{Port, PortRole};
+use super::value::{ConstantValue, Content, PortValue, ScalarValue};
+use crate::error::Context as _;
+use crate::tensor::{Origin, TraceId};
+use crate::transform::{custom_vjp_arrays, vjp_arrays};
+use crate::{Backend, Error, Graph, Infer, Result, Train};
+
+/// Calls a kernel. Generated functions end here.
+///
+/// # Errors
+/// What does not fit the signature; a kernel that cannot run on this backend; whatever its body returns.
+pub fn call<K: Kernel, M: Graph>(
+    inputs: Vec<PortValue>,
+    scalars: &[ScalarValue],
+    constants: &[(&'static str, ConstantValue)],
+) -> Result<Outputs<M>> {
+    let request = Request::new(K::declaration(), inputs, scalars, constants)?;
+    match path(request.declaration, crate::backend()?)? {
+        Path::Kernel => request.run_kernel::<M>(),
+        Path::Fallback(fallback) => request.run_fallback::<M>(fallback),
+    }
+}
+
+/// Calls a stage. Only Rust bodies can: they alone have a [`Stages`].
+///
+/// # Errors
+/// As [`call`].
+pub fn call_stage<K: Kernel>(
+    _: &Stages,
+    inputs: Vec<PortValue>,
+    scalars: &[ScalarValue],
+    constants: &[(&'static str, ConstantValue)],
+) -> Result<Outputs<Infer>> {
+    Request::new(K::declaration(), inputs, scalars, constants)?.run_kernel::<Infer>()
+}
+
+/// What runs.
+#[derive(Debug)]
+pub(super) enum Path {
+    /// The kernel's own body, with its gradient beside it.
+    Kernel,
+    /// The fallback.
+    Fallback(Fallback),
+}
+
+/// What runs on a backend.
+///
+/// # Errors
+/// [`Error::Kernel`] if nothing of the kernel can.
+pub(super) fn path(declaration: &'static Declaration, backend: Backend) -> Result<Path> {
+    if declaration.is_portable() {
+        return Ok(Path::Kernel);
+    }
+    let runs = match backend {
+        Backend::Metal => true,
+        Backend::Cuda => declaration.launches().iter().all(|launch| launch.cuda.is_some()),
+        Backend::Emulated => launch::EMULATOR_IS_CONNECTED,
+        Backend::Cpu => false,
+    };
+    match (runs, declaration.fallback()) {
+        (true, _) => Ok(Path::Kernel),
+        (false, Some(fallback)) => Ok(Path::Fallback(fallback)),
+        (false, None) => {
+            let message = format!("it launches GPU code and has no fallback, so it cannot run on the {backend} backend");
+            Err(Error::Kernel { kernel: declaration.signature.name, port: None, message })
+        }
+    }
+}
+
+/// A call whose arguments fit the signature.
+#[derive(Clone)]
+pub(super) struct Request {
+    declaration: &'static Declaration,
+    inputs: Vec<PortValue>,
+    symbols: Symbols,
+    scalars: Vec<ScalarValue>,
+    origin: Origin,
+}
+
+impl Request {
+    pub(super) fn new(
+        declaration: &'static Declaration,
+        inputs: Vec<PortValue>,
+        scalars: &[ScalarValue],
+        constants: &[(&'static str, ConstantValue)],
+    ) -> Result<Self> {
+        let origin = Origin::join(declaration.signature.name, inputs.iter().map(PortValue::origin))?;
+        let constants: Vec<_> = constants.iter().map(|(name, value)| (*name, value.0)).collect();
+        let symbols = bind(declaration.signature, &inputs, &constants)?;
+        Ok(Self { declaration, inputs, symbols, scalars: scalars.to_vec(), origin })
+    }
+
+    /// The kernel's own body. Its gradient is made only where somebody wants it.
+    pub(super) fn run_kernel<M: Graph>(self) -> Result<Outputs<M>> {
+        let values = if M::TRAINING && self.origin.needs_gradient {
+            self.differentiated()?
+        } else {
+            self.run_body(false, &[])?
+        };
+        let outputs = self.declaration.signature.outputs;
+        let visible = outputs.iter().zip(values).filter(|(port, _)| port.role == PortRole::Output);
+        let values = visible.map(|(_, value)| value).collect();
+        Ok(Outputs {
+            declaration: self.declaration,
+            values,
+            symbols: self.symbols,
+            origin: self.origin,
+            mode: PhantomData,
+        })
+    }
+
+    /// The fallback as it is: MLX differentiates its operations.
+    pub(super) fn run_fallback<M: Graph>(self, fallback: Fallback) -> Result<Outputs<M>> {
+        let values = if M::TRAINING {
+            self.run_function(fallback.train)?
+        } else {
+            self.run_function(fallback.infer)?
+        };
+        Ok(Outputs {
+            declaration: self.declaration,
+            values,
+            symbols: self.symbols,
+            origin: self.origin,
+            mode: PhantomData,
+        })
+    }
+
+    fn run_function<M: Graph>(&self, function: Run<M>) -> Result<Vec<Option<PortValue>>> {
+        let outputs = function(&self.as_call(&[]))?;
+        let ports: Vec<&'static Port> = self.declaration.signature.visible_outputs().collect();
+        check_outputs(self.declaration, &ports, &outputs, &self.symbols)?;
+        Ok(outputs)
+    }
+
+    fn as_call<'a, M: Graph>(&'a self, wants: &'a [bool]) -> Call<'a, M> {
+        Call {
+            declaration: self.declaration,
+            inputs: &self.inputs,
+            symbols: &self.symbols,
+            scalars: &self.scalars,
+            wants,
+            mode: PhantomData,
+        }
+    }
+
+    /// Every output of the body, residuals included.
+    fn run_body(&self, saves: bool, wants: &[bool]) -> Result<Vec<Option<PortValue>>> {
+        let outputs = match &self.declaration.body {
+            Body::Launch(launch) => {
+                let arrays: Vec<&Array> = self.inputs.iter().map(PortValue::array).collect();
+                let launch = launch::Request {
+                    declaration: self.declaration,
+                    launch,
+                    inputs: &arrays,
+                    symbols: &self.symbols,
+                    scalars: &self.scalars,
+                    saves,
+                    wants,
+                };
+                launch.run()?.into_iter().map(|array| Some(PortValue::float(array))).collect()
+            }
+            Body::Rust { run, .. } => run(&self.as_call(wants))?,
+        };
+        let ports: Vec<&'static Port> = self.declaration.signature.outputs.iter().collect();
+        check_outputs(self.declaration, &ports, &outputs, &self.symbols)?;
+        Ok(outputs)
+    }
+
+    /// Every output of the body, with the declared gradient for MLX to ask.
+    fn differentiated(&self) -> Result<Vec<Option<PortValue>>> {
+        let name = self.declaration.signature.name;
+        let places = self.differentiable_places();
+        let primals: Vec<Array> = places.iter().map(|place| self.inputs[*place].array().clone()).collect();
+        let forward = {
+            let request = self.detached();
+            let places = places.clone();
+            move |primals: &[Array]| request.with_primals(&places, primals, Origin::HOST).run_forward()
+        };
+        let outputs = match (self.declaration.backward(), self.declaration.fallback()) {
+            (Some(backward), _) => {
+                let request = self.detached();
+                let wants: Vec<bool> = self.inputs.iter().map(|input| input.origin().needs_gradient).collect();
+                custom_vjp_arrays(name, &primals, forward, move |primals, cotangents, outputs| {
+                    let request = request.with_primals(&places, primals, Origin::HOST);
+                    request.run_backward(backward, &places, &wants, cotangents, outputs)
+                })?
+            }
+            (None, Some(fallback)) => {
+                let request = self.detached();
+                custom_vjp_arrays(name, &primals, forward, move |primals, cotangents, _| {
+                    request.differentiate_fallback(fallback, &places, primals, cotangents)
+                })?
+            }
+            (None, None) => {
+                let message = "it has no gradient, and a training graph asks for one".to_owned();
+                return Err(Error::Kernel { kernel: name, port: None, message });
+            }
+        };
+        Ok(outputs.into_iter().map(|array| Some(PortValue::float(array))).collect())
+    }
+
+    fn run_forward(&self) -> Result<Vec<Array>> {
+        let outputs = self.run_body(true, &[])?;
+        let ports = self.declaration.signature.outputs;
+        let arrays = outputs.into_iter().zip(ports).map(|(output, port)| {
+            output.map(|output| output.array().clone()).ok_or_else(|| Error::Kernel {
+                kernel: self.declaration.signature.name,
+                port: Some(port.name),
+                message: "the body returned nothing for it".to_owned(),
+            })
+        });
+        arrays.collect()
+    }
+
+    /// One gradient for each differentiable input. What nobody wants is zero and never evaluated.
+    fn run_backward(
+        &self,
+        backward: &'static Declaration,
+        places: &[usize],
+        wants: &[bool],
+        cotangents: &[Array],
+        outputs: &[Array],
+    ) -> Result<Vec<Array>> {
+        let forward = self.declaration.signature;
+        let place_of = |name: &str| forward.inputs.iter().position(|port| port.name == name);
+        let output_of = |name: &str| forward.outputs.iter().position(|port| port.name == name);
+        let mut inputs = Vec::new();
+        for port in backward.signature.inputs {
+            let value = if let Some(place) = place_of(port.name) {
+                self.inputs[place].clone()
+            } else if let Some(array) = output_of(port.name).and_then(|output| outputs.get(output)) {
+                PortValue::float(array.clone())
+            } else if let Some(array) =
+                port.name.strip_prefix("d_").and_then(output_of).and_then(|output| cotangents.get(output))
+            {
+                PortValue::float(array.clone())
+            } else {
+                return Err(Error::Kernel {
+                    kernel: backward.signature.name,
+                    port: Some(port.name),
+                    message: format!("`{}` has nothing of that name", forward.name),
+                });
+            };
+            inputs.push(value);
+        }
+        let free = backward.signature.constants.iter().filter(|constant| constant.bound.is_none());
+        let constants: Vec<_> = free
+            .filter_map(|constant| Some((constant.name, ConstantValue(self.symbols.value(constant.name)?))))
+            .collect();
+        let scalar_of = |name: &str| forward.scalars.iter().position(|scalar| scalar.name == name);
+        let scalars: Vec<_> = backward
+            .signature
+            .scalars
+            .iter()
+            .filter_map(|scalar| self.scalars.get(scalar_of(scalar.name)?).copied())
+            .collect();
+        let primal_of =
+            |port: &Port| port.name.strip_prefix("d_").and_then(place_of).unwrap_or(usize::MAX);
+        let wanted: Vec<bool> = backward
+            .signature
+            .outputs
+            .iter()
+            .map(|port| wants.get(primal_of(port)).copied().unwrap_or(false))
+            .collect();
+        let gradients = Request::new(backward, inputs, &scalars, &constants)?.run_body(false, &wanted)?;
+        let mut by_place: Vec<Option<Array>> = vec![None; forward.inputs.len()];
+        for ((port, gradient), wanted) in backward.signature.outputs.iter().zip(gradients).zip(&wanted) {
+            match gradient {
+                Some(gradient) => by_place[primal_of(port)] = Some(gradient.array().clone()),
+                None if *wanted => {
+                    return Err(Error::Kernel {
+                        kernel: backward.signature.name,
+                        port: Some(port.name),
+                        message: "the gradient is wanted, and the body returned none".to_owned(),
+                    });
+                }
+                None => {}
+            }
+        }
+        let gradients = places.iter().map(|place| match by_place[*place].take() {
+            Some(gradient) => Ok(gradient),
+            None => mlx_rs::ops::zeros_like(self.inputs[*place].array()).during(forward.name),
+        });
+        gradients.collect()
+    }
+
+    /// The gradient of the fallback at `primals`.
+    fn differentiate_fallback(
+        &self,
+        fallback: Fallback,
+        places: &[usize],
+        primals: &[Array],
+        cotangents: &[Array],
+    ) -> Result<Vec<Array>> {
+        let outputs = self.declaration.signature.outputs;
+        // Residuals are none of the fallback's outputs, and integers have no cotangent.
+        let differentiable = |value: &PortValue| value.dtype().is_float();
+        let visible = outputs.iter().zip(cotangents).filter(|(port, _)| port.role == PortRole::Output);
+        let cotangents: Vec<Array> = visible
+            .filter(|(port, _)| self.symbols.port_dtype(port).is_some_and(|dtype| dtype.is_float()))
+            .map(|(_, cotangent)| cotangent.clone())
+            .collect();
+        let origin = Origin::of(TraceId::fresh(), true);
+        let function = |primals: &[Array]| {
+            let request = self.with_primals(places, primals, origin);
+            let outputs = request.run_function::<Train>(fallback.train)?;
+            Ok(outputs.into_iter().flatten().filter(differentiable).map(|value| value.array().clone()).collect())
+        };
+        let (_, gradients) = vjp_arrays(self.declaration.signature.name, function, primals, &cotangents)?;
+        Ok(gradients)
+    }
+
+    /// The inputs that MLX must see as primals.
+    fn differentiable_places(&self) -> Vec<usize> {
+        let is_tensor = |(_, input): &(usize, &PortValue)| matches!(input.0, Content::Tensor(..));
+        self.inputs.iter().enumerate().filter(is_tensor).map(|(place, _)| place).collect()
+    }
+
+    /// The same call without its differentiable arrays: they come back as primals, so that none is captured.
+    fn detached(&self) -> Self {
+        let mut request = self.clone();
+        for place in self.differentiable_places() {
+            // Only shape and dtype are of use from here on, and those are bound.
+            request.inputs[place] = PortValue::float(Array::from_f32(0.0));
+        }
+        request
+    }
+
+    fn with_primals(&self, places: &[usize], primals: &[Array], origin: Origin) -> Self {
+        let mut request = self.clone();
+        for (place, primal) in places.iter().zip(primals) {
+            request.inputs[*place] = PortValue(Content::Tensor(primal.clone(), origin));
+        }
+        request
+    }
+}

@@ -1,0 +1,166 @@
+//! Runs one launch: puts the text together and hands it to the backend.
+
+use mlx_rs::Array;
+use mlx_rs::fast::{MetalKernel, MetalKernelApplyOptions, MetalKernelOptions, MetalKernelOutput, TemplateArg};
+
+use super::binding::Symbols;
+use super::declaration::{Declaration, Launch};
+use super::signature::{ConstantKind, Expression, PortRole};
+use super::value::ScalarValue;
+use crate::error::Context as _;
+use crate::{Backend, Error, Result};
+
+/// Whether the `emulated` backend runs kernel text; until then it runs fallbacks.
+pub(super) const EMULATOR_IS_CONNECTED: bool = false;
+
+/// Threads that Metal allows in one threadgroup.
+const MAX_THREADS: i64 = 1024;
+
+/// A launch with everything it needs.
+pub(super) struct Request<'a> {
+    pub(super) declaration: &'static Declaration,
+    pub(super) launch: &'static Launch,
+    pub(super) inputs: &'a [&'a Array],
+    pub(super) symbols: &'a Symbols,
+    pub(super) scalars: &'a [ScalarValue],
+    /// Whether residuals will be read.
+    pub(super) saves: bool,
+    /// Which gradients are wanted.
+    pub(super) wants: &'a [bool],
+}
+
+/// Sizes of a launch.
+#[derive(Debug, PartialEq, Eq)]
+struct Extents {
+    grid: (i32, i32, i32),
+    threads: (i32, i32, i32),
+}
+
+impl Request<'_> {
+    /// One array for each output, not yet evaluated.
+    pub(super) fn run(&self) -> Result<Vec<Array>> {
+        let backend = crate::backend()?;
+        match backend {
+            Backend::Metal => self.run_metal(),
+            Backend::Cuda | Backend::Cpu | Backend::Emulated => {
+                Err(self.error(format!("its launches cannot run on the {backend} backend yet")))
+            }
+        }
+    }
+
+    fn run_metal(&self) -> Result<Vec<Array>> {
+        let signature = self.declaration.signature;
+        let name = signature.name;
+        let extents = self.extents()?;
+        let mut input_names: Vec<&str> = signature.inputs.iter().map(|port| port.name).collect();
+        input_names.extend(signature.scalars.iter().map(|scalar| scalar.name));
+        let output_names: Vec<&str> = signature.outputs.iter().map(|port| port.name).collect();
+        let options = MetalKernelOptions {
+            header: self.launch.headers.concat(),
+            ensure_row_contiguous: !self.launch.strided,
+            atomic_outputs: self.launch.atomic,
+        };
+        let kernel =
+            MetalKernel::new(name, &input_names, &output_names, &self.text(self.launch.metal), options).during(name)?;
+        let outputs = self.outputs()?;
+        let scalars: Vec<Array> = self.scalars.iter().map(scalar_array).collect();
+        let inputs: Vec<&Array> = self.inputs.iter().copied().chain(&scalars).collect();
+        let options = MetalKernelApplyOptions {
+            template_args: self.template_arguments(),
+            init_value: self.launch.init,
+            verbose: false,
+        };
+        // SAFETY: shapes, dtypes and extents are those the kernel declares, checked against this call; that its text
+        // stays inside them and writes every output is what the emulator checks for every declared case.
+        let outputs = unsafe { kernel.apply(&inputs, &outputs, extents.grid, extents.threads, options) };
+        outputs.during(name)
+    }
+
+    /// The body with the dimensions it names before it, and the place it comes from, so that a GPU compiler's error
+    /// names the author's line.
+    fn text(&self, body: &str) -> String {
+        let mut text = String::new();
+        for name in self.launch.dimensions {
+            let dimension = self.declaration.signature.dimensions.iter().find(|dimension| dimension.name == *name);
+            if let Some(dimension) = dimension {
+                let input = self.declaration.signature.inputs[dimension.bound.input].name;
+                text.push_str(&format!("const int {name} = {input}_shape[{}];\n", dimension.bound.axis));
+            }
+        }
+        text.push_str(&format!("#line {} {:?}\n{body}\n", self.launch.line, self.declaration.file));
+        text
+    }
+
+    fn template_arguments(&self) -> Vec<(String, TemplateArg)> {
+        let signature = self.declaration.signature;
+        let mut arguments = Vec::new();
+        for parameter in signature.dtypes {
+            if let Some(dtype) = self.symbols.dtype(parameter.name) {
+                arguments.push((parameter.name.to_owned(), TemplateArg::Dtype(dtype.to_mlx())));
+            }
+        }
+        for constant in signature.constants {
+            let value = self.symbols.value(constant.name).and_then(|value| i32::try_from(value).ok()).unwrap_or(0);
+            let argument = match constant.kind {
+                ConstantKind::Bool => TemplateArg::Bool(value != 0),
+                ConstantKind::Usize | ConstantKind::I32 => TemplateArg::Int(value),
+            };
+            arguments.push((constant.name.to_owned(), argument));
+        }
+        for (port, wanted) in signature.outputs.iter().zip(self.wants) {
+            arguments.push((format!("WANTS_{}", port.name), TemplateArg::Bool(*wanted)));
+        }
+        for port in signature.outputs.iter().filter(|port| port.role == PortRole::Saved) {
+            arguments.push((format!("SAVES_{}", port.name), TemplateArg::Bool(self.saves)));
+        }
+        arguments
+    }
+
+    fn outputs(&self) -> Result<Vec<MetalKernelOutput>> {
+        let outputs = self.declaration.signature.outputs.iter().map(|port| {
+            match (self.symbols.port_shape(port), self.symbols.port_dtype(port)) {
+                (Some(shape), Some(dtype)) => Ok(MetalKernelOutput { shape, dtype: dtype.to_mlx() }),
+                _ => Err(Error::Kernel {
+                    kernel: self.declaration.signature.name,
+                    port: Some(port.name),
+                    message: format!("its shape {} has no value here", port.shape_text),
+                }),
+            }
+        });
+        outputs.collect()
+    }
+
+    /// Grid and threadgroup of this call. Metal's limits are errors here; the device would only return garbage.
+    fn extents(&self) -> Result<Extents> {
+        let value_of = |name: &str| self.symbols.value(name);
+        let evaluate = |expressions: &[Expression; 3]| {
+            let [x, y, z] = expressions.map(|expression| {
+                expression.evaluate(&value_of).and_then(|value| i32::try_from(value).ok()).filter(|value| *value > 0)
+            });
+            Some((x?, y?, z?))
+        };
+        let grid = evaluate(&self.launch.grid)
+            .ok_or_else(|| self.error("its grid has an extent that is not between 1 and 2^31 - 1".to_owned()))?;
+        let threads = evaluate(&self.launch.threads)
+            .ok_or_else(|| self.error("its threadgroup has an extent that is not positive".to_owned()))?;
+        let count = i64::from(threads.0) * i64::from(threads.1) * i64::from(threads.2);
+        if count > MAX_THREADS {
+            return Err(self.error(format!("its threadgroup has {count} threads, Metal allows {MAX_THREADS} [C14]")));
+        }
+        Ok(Extents { grid, threads })
+    }
+
+    fn error(&self, message: String) -> Error {
+        Error::Kernel { kernel: self.declaration.signature.name, port: None, message }
+    }
+}
+
+/// A scalar as MLX hands it to a kernel: an array without axes.
+fn scalar_array(scalar: &ScalarValue) -> Array {
+    match scalar {
+        ScalarValue::F32(value) => Array::from_f32(*value),
+        ScalarValue::I32(value) => Array::from_int(*value),
+        ScalarValue::U32(value) => Array::from_slice(&[*value], &[]),
+        ScalarValue::Bool(value) => Array::from_bool(*value),
+    }
+}

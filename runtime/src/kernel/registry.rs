@@ -1,0 +1,21 @@
+//! Every kernel of the program, so that tests and commands list none by hand.
+
+use super::declaration::Declaration;
+
+#[doc(hidden)]
+pub use inventory::submit;
+
+/// One kernel that was linked into the program. Made by the macro.
+pub struct Registered(pub fn() -> &'static Declaration);
+
+inventory::collect!(Registered);
+
+/// All kernels of all crates that the program links, in the order of their modules and names.
+///
+/// A crate that nothing else of the program refers to is dropped by the linker, kernels included; a crate of kernels
+/// therefore offers a `pub fn kernels()` that calls this one.
+pub fn kernels() -> Vec<&'static Declaration> {
+    let mut kernels: Vec<_> = inventory::iter::<Registered>.into_iter().map(|registered| (registered.0)()).collect();
+    kernels.sort_by_key(|kernel| (kernel.signature.module, kernel.signature.name));
+    kernels
+}

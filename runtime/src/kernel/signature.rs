@@ -1,0 +1,260 @@
+//! A kernel's signature as constant data: the macro writes it, pairing compares it, dispatch binds it.
+
+use crate::Dtype;
+
+/// The contract of a kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Signature {
+    /// The author's name for it.
+    pub name: &'static str,
+    /// The module it is declared in.
+    pub module: &'static str,
+    /// Its dtype parameters.
+    pub dtypes: &'static [DtypeParameter],
+    /// Its template constants.
+    pub constants: &'static [TemplateConstant],
+    /// Its run-time dimensions.
+    pub dimensions: &'static [Dimension],
+    /// Arrays it reads.
+    pub inputs: &'static [Port],
+    /// Arrays it writes.
+    pub outputs: &'static [Port],
+    /// Plain values it takes.
+    pub scalars: &'static [Scalar],
+    /// Of a backward: outputs of the forward whose cotangents it leaves out on purpose.
+    pub ignores: &'static [&'static str],
+}
+
+impl Signature {
+    /// What stands for a signature that did not compile: it pairs with everything.
+    pub const STAND_IN: Signature = Signature {
+        name: "",
+        module: "",
+        dtypes: &[],
+        constants: &[],
+        dimensions: &[],
+        inputs: &[],
+        outputs: &[],
+        scalars: &[],
+        ignores: &[],
+    };
+
+    /// Outputs that the caller sees.
+    pub fn visible_outputs(&self) -> impl Iterator<Item = &'static Port> {
+        self.outputs.iter().filter(|port| port.role == PortRole::Output)
+    }
+
+    /// Dimensions and integer constants: what a test case binds.
+    pub fn symbols(&self) -> impl Iterator<Item = &'static str> {
+        let dimensions = self.dimensions.iter().map(|dimension| dimension.name);
+        dimensions.chain(self.constants.iter().map(|constant| constant.name))
+    }
+}
+
+/// A dtype parameter such as `T: Float`.
+#[derive(Debug, Clone, Copy)]
+pub struct DtypeParameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may stand for.
+    pub class: &'static [Dtype],
+}
+
+/// A constant of the kernel's text.
+#[derive(Debug, Clone, Copy)]
+pub struct TemplateConstant {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: ConstantKind,
+    /// The place that binds it; without one it is an argument.
+    pub bound: Option<Binding>,
+}
+
+/// The type of a template constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConstantKind {
+    /// `usize`
+    Usize,
+    /// `i32`
+    I32,
+    /// `bool`
+    Bool,
+}
+
+/// A run-time dimension.
+#[derive(Debug, Clone, Copy)]
+pub struct Dimension {
+    /// Its name.
+    pub name: &'static str,
+    /// The place that binds it.
+    pub bound: Binding,
+}
+
+/// A place in a shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// Index into the inputs.
+    pub input: usize,
+    /// Axis of that input.
+    pub axis: usize,
+}
+
+/// One array.
+#[derive(Debug, Clone, Copy)]
+pub struct Port {
+    /// Its name.
+    pub name: &'static str,
+    /// Its element type.
+    pub dtype: PortDtype,
+    /// Its extents.
+    pub shape: &'static [Extent],
+    /// The extents as text: `[B, H, S]`.
+    pub shape_text: &'static str,
+    /// What it is to gradients.
+    pub role: PortRole,
+    /// What generated tests fill it with.
+    pub sample: Sample,
+}
+
+/// The element type of a port.
+#[derive(Debug, Clone, Copy)]
+pub enum PortDtype {
+    /// Always this one.
+    Fixed(Dtype),
+    /// That of the dtype parameter of this name.
+    Parameter(&'static str),
+}
+
+/// What a port is to gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortRole {
+    /// A float input with a gradient.
+    Differentiable,
+    /// A float input without one.
+    Constant,
+    /// An integer input.
+    Index,
+    /// A bool input.
+    Mask,
+    /// An output the caller sees.
+    Output,
+    /// An output kept for the backward.
+    Saved,
+}
+
+/// One extent of a shape.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// Its normal form: equal expressions have equal texts.
+    pub text: &'static str,
+    /// How to compute it.
+    pub value: Expression,
+}
+
+/// An integer expression over dimensions and constants.
+#[derive(Debug, Clone, Copy)]
+pub enum Expression {
+    /// A literal.
+    Constant(i64),
+    /// A dimension or template constant.
+    Symbol(&'static str),
+    /// The sum of all.
+    Sum(&'static [Expression]),
+    /// The product of all.
+    Product(&'static [Expression]),
+    /// Division, rounded down.
+    Quotient(&'static Expression, &'static Expression),
+    /// What such a division leaves.
+    Remainder(&'static Expression, &'static Expression),
+    /// Division, rounded up.
+    CeilingQuotient(&'static Expression, &'static Expression),
+    /// The smaller.
+    Minimum(&'static Expression, &'static Expression),
+    /// The larger.
+    Maximum(&'static Expression, &'static Expression),
+}
+
+impl Expression {
+    /// The value with `value_of` for each symbol; none for an unbound symbol, a division by zero, or beyond 64 bits.
+    pub fn evaluate(&self, value_of: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
+        let both = |left: &Expression, right: &Expression| Some((left.evaluate(value_of)?, right.evaluate(value_of)?));
+        match self {
+            Self::Constant(value) => Some(*value),
+            Self::Symbol(name) => value_of(name),
+            Self::Sum(terms) => terms.iter().try_fold(0_i64, |sum, term| sum.checked_add(term.evaluate(value_of)?)),
+            Self::Product(factors) => {
+                factors.iter().try_fold(1_i64, |product, factor| product.checked_mul(factor.evaluate(value_of)?))
+            }
+            Self::Quotient(left, right) => both(left, right).and_then(|(left, right)| left.checked_div_euclid(right)),
+            Self::Remainder(left, right) => both(left, right).and_then(|(left, right)| left.checked_rem_euclid(right)),
+            Self::CeilingQuotient(left, right) => {
+                let (left, right) = both(left, right)?;
+                let floor = left.checked_div_euclid(right)?;
+                floor.checked_add(i64::from(left.checked_rem_euclid(right)? != 0))
+            }
+            Self::Minimum(left, right) => both(left, right).map(|(left, right)| left.min(right)),
+            Self::Maximum(left, right) => both(left, right).map(|(left, right)| left.max(right)),
+        }
+    }
+}
+
+/// A plain value.
+#[derive(Debug, Clone, Copy)]
+pub struct Scalar {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: ScalarKind,
+}
+
+/// The type of a scalar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScalarKind {
+    /// `f32`
+    F32,
+    /// `i32`
+    I32,
+    /// `u32`
+    U32,
+    /// `bool`
+    Bool,
+}
+
+/// What generated tests fill an input with: uniform between the two ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Sample {
+    /// Floats in -1..1, indices in 0..8, both bools.
+    Default,
+    /// Floats in this range.
+    Floats(f64, f64),
+    /// Integers in this range, the upper end excluded.
+    Integers(Expression, Expression),
+}
+
+/// A value for every symbol of a signature.
+pub type Case = &'static [(&'static str, i64)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_follow_integer_arithmetic() {
+        const S: Expression = Expression::Symbol("S");
+        const SIXTY_FOUR: Expression = Expression::Constant(64);
+        let value = |name: &str| (name == "S").then_some(130);
+        for (expression, expected) in [
+            (Expression::CeilingQuotient(&S, &SIXTY_FOUR), Some(3)),
+            (Expression::Quotient(&S, &SIXTY_FOUR), Some(2)),
+            (Expression::Remainder(&S, &SIXTY_FOUR), Some(2)),
+            (Expression::Product(&[S, S, SIXTY_FOUR]), Some(130 * 130 * 64)),
+            (Expression::Sum(&[S, Expression::Constant(-1)]), Some(129)),
+            (Expression::Quotient(&S, &Expression::Constant(0)), None),
+            (Expression::Product(&[S, Expression::Constant(i64::MAX)]), None),
+            (Expression::Symbol("T"), None),
+        ] {
+            assert_eq!(expression.evaluate(&value), expected, "{expression:?}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Values as they cross the boundary between generated code and dispatch.
+
+use mlx_rs::Array;
+
+use crate::tensor::Origin;
+use crate::{Constant, Dtype, Indices, Mask, Mode, Tensor};
+
+/// What a port carries.
+#[derive(Debug, Clone)]
+pub struct PortValue(pub(super) Content);
+
+/// The kinds of array, each with what it must not lose on the way.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    /// Floats with or without a gradient.
+    Tensor(Array, Origin),
+    /// Floats without one.
+    Constant(Constant),
+    /// Integers with their range.
+    Indices(Indices),
+    /// Bools.
+    Mask(Mask),
+}
+
+impl PortValue {
+    /// A float of no graph.
+    pub(super) fn float(array: Array) -> Self {
+        Self(Content::Tensor(array, Origin::HOST))
+    }
+
+    pub(super) fn array(&self) -> &Array {
+        match &self.0 {
+            Content::Tensor(array, _) => array,
+            Content::Constant(constant) => constant.array(),
+            Content::Indices(indices) => indices.array(),
+            Content::Mask(mask) => mask.array(),
+        }
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        match &self.0 {
+            Content::Tensor(_, origin) => *origin,
+            _ => Origin::HOST,
+        }
+    }
+
+    pub(super) fn dtype(&self) -> Dtype {
+        Dtype::from_mlx(self.array().dtype())
+    }
+
+    pub(super) fn shape(&self) -> &[i32] {
+        self.array().shape()
+    }
+}
+
+impl<M: Mode> From<&Tensor<M>> for PortValue {
+    fn from(tensor: &Tensor<M>) -> Self {
+        Self(Content::Tensor(tensor.array().clone(), tensor.origin()))
+    }
+}
+
+impl<M: Mode> From<Tensor<M>> for PortValue {
+    fn from(tensor: Tensor<M>) -> Self {
+        Self::from(&tensor)
+    }
+}
+
+macro_rules! from_plain {
+    ($($type:ident),*) => {$(
+        impl From<&$type> for PortValue {
+            fn from(value: &$type) -> Self {
+                Self(Content::$type(value.clone()))
+            }
+        }
+
+        impl From<$type> for PortValue {
+            fn from(value: $type) -> Self {
+                Self(Content::$type(value))
+            }
+        }
+    )*};
+}
+
+from_plain!(Constant, Indices, Mask);
+
+/// A scalar argument.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ScalarValue {
+    /// `f32`
+    F32(f32),
+    /// `i32`
+    I32(i32),
+    /// `u32`
+    U32(u32),
+    /// `bool`
+    Bool(bool),
+}
+
+macro_rules! from_scalar {
+    ($($type:ty => $variant:ident),*) => {$(
+        impl From<$type> for ScalarValue {
+            fn from(value: $type) -> Self {
+                Self::$variant(value)
+            }
+        }
+    )*};
+}
+
+from_scalar!(f32 => F32, i32 => I32, u32 => U32, bool => Bool);
+
+/// A template constant given as an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConstantValue(pub(super) i64);
+
+impl From<usize> for ConstantValue {
+    fn from(value: usize) -> Self {
+        // No axis is that long; a value this large fails where it is compared with one.
+        Self(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<i32> for ConstantValue {
+    fn from(value: i32) -> Self {
+        Self(i64::from(value))
+    }
+}
+
+impl From<bool> for ConstantValue {
+    fn from(value: bool) -> Self {
+        Self(i64::from(value))
+    }
+}
