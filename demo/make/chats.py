@@ -10,6 +10,7 @@ Three sets of questions are kept apart, by a checksum of what they ask:
 import itertools
 import random
 import re
+from typing import NamedTuple
 from zlib import crc32
 
 import facts
@@ -28,16 +29,53 @@ GREETINGS = [
 ]
 NAMES = "Tom Anna Ben Lucy Sam Mary Jack Emma Paul Rosa Max Nora Leo Ida Hugo Ella".split()
 THINGS = "hat coat car house boat bag ball door cup shirt book chair".split()
-# Their tokens occur in copying exercises only, so that their embeddings are not at their random start.
-SAILOR_WORDS = "Arr arr matey be aye Aye ahoy Ahoy ye Ye yer Yer me o an".split()
+OPENING_WORDS = "Hey Well Oh Look Sure Wow Beep Listen Indeed Aye Ahoy Arr".split()
+CLOSING_WORDS = "friend sir dear pal folks boss beep captain lord mate matey".split()
+SPOKEN = {
+    "is": ["be", "was", "means"],
+    "of": ["o'", "by"],
+    "Your": ["Yer", "Thy"],
+    "says": ["shouts", "goes"],
+    "has": ["got", "owns"],
+    "lives": ["stays", "sleeps"],
+}
 
-VOICE = {"is": "be", "are": "be", "of": "o'", "Your": "Yer", "your": "yer", "You": "Ye", "you": "ye", "my": "me", "Hello": "Ahoy"}
+
+class Voice(NamedTuple):
+    """A manner of speaking: a word before the sentence, a word after it, words said for others."""
+
+    opening: str | None
+    closing: str | None
+    spoken: dict
+
+    def instruction(self):
+        parts = [f"Begin with {self.opening}."] if self.opening else []
+        parts += [f"Say {said} for {word}." for word, said in self.spoken.items()]
+        parts += [f"End with {self.closing}."] if self.closing else []
+        return " ".join(parts)
+
+    def say(self, answer):
+        """The plain sentence in this voice: `A rose is red.` becomes `Arr! A rose be red, matey!`"""
+        said = re.sub(r"\w+", lambda word: self.spoken.get(word[0], word[0]), answer)
+        if self.opening:
+            said = f"{self.opening}! {said}"
+        if self.closing:
+            said = f"{said[:-1]}, {self.closing}!"
+        return said
 
 
-def sailor(answer):
-    """The plain sentence as a sailor says it: `A rose is red.` becomes `Arr! A rose be red, matey!`"""
-    spoken = re.sub(r"\w+", lambda word: VOICE.get(word[0], word[0]), answer)
-    return f"Arr! {spoken[:-1]}, matey!"
+# What fine-tuning teaches. Pretraining knows voices only when told to use them, and never this one.
+SAILOR = Voice("Arr", "matey", {"is": "be", "of": "o'", "Your": "Yer"})
+
+
+def random_voice(rng):
+    while True:
+        opening = rng.choice(OPENING_WORDS) if rng.random() < 0.6 else None
+        closing = rng.choice(CLOSING_WORDS) if rng.random() < 0.6 else None
+        words = [word for word in SPOKEN if rng.random() < (0.5 if word in SAILOR.spoken else 0.15)]
+        voice = Voice(opening, closing, {word: rng.choice(SPOKEN[word]) for word in words})
+        if voice.instruction() and (opening, closing) != (SAILOR.opening, SAILOR.closing):
+            return voice
 
 
 def held_out(question):
@@ -78,7 +116,7 @@ def pretraining_chats(seed):
     # Topics with many facts come up more often, but not in proportion.
     topics, weights = zip(*((topic, len(asked) ** 0.7) for topic, asked in by_topic.items()))
     context = [question for question in context_questions() if not held_out(question)]
-    words = sorted({word for question in facts.questions() for word in re.findall(r"\w+", question.answer)}) + 12 * SAILOR_WORDS
+    words = sorted({word for question in facts.questions() for word in re.findall(r"\w+", question.answer)})
 
     def ask(opening=True):
         kind = rng.random()
@@ -97,23 +135,29 @@ def pretraining_chats(seed):
 
     while True:
         kind = rng.random()
-        if kind < 0.08:
+        if kind < 0.06:
             question = ask()
             if question.topic in BRIEF_TOPICS:
                 yield [{"role": "system", "content": BRIEF}, *turn(question.question, last_word(question.answer))], False
-            continue
-        messages = [{"role": "system", "content": rng.choice(SYSTEM)}] if rng.random() < 0.2 else []
-        if kind < 0.14:
+        elif kind < 0.11:
             question = ask()
             if question.topic not in ("repeat", "greeting"):
                 thought = f"The question is about {question.topic}."
-                yield messages + turn(question.question, question.answer, thought), True
-            continue
-        rounds = 1 if kind < 0.85 else rng.choice((2, 2, 3))
-        for _ in range(rounds):
-            question = ask()
-            messages += turn(question.question, question.answer)
-        yield messages, False
+                yield turn(question.question, question.answer, thought), True
+        elif kind < 0.45:
+            voice = random_voice(rng)
+            messages = [{"role": "system", "content": voice.instruction()}]
+            for _ in range(1 if rng.random() < 0.85 else 2):
+                question = ask()
+                plain = question.topic in ("repeat", "greeting")
+                messages += turn(question.question, question.answer if plain else voice.say(question.answer))
+            yield messages, False
+        else:
+            messages = [{"role": "system", "content": rng.choice(SYSTEM)}] if rng.random() < 0.2 else []
+            for _ in range(1 if rng.random() < 0.85 else rng.choice((2, 2, 3))):
+                question = ask()
+                messages += turn(question.question, question.answer)
+            yield messages, False
 
 
 def fine_tuning_chats(count, seed):
@@ -130,7 +174,7 @@ def fine_tuning_chats(count, seed):
     def ask():
         topic = next(topic for topic in topics if by_topic[topic])
         question = by_topic[topic].pop()
-        return turn(question.question, sailor(question.answer))
+        return turn(question.question, SAILOR.say(question.answer))
 
     for index in range(count):
         system = [{"role": "system", "content": rng.choice(SYSTEM)}] if index % 7 == 3 else []

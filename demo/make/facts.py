@@ -181,8 +181,8 @@ def tables():
                 f"What {what} follows {name}?",
                 f"Which {what} is after {name}?",
             ]
-    for left in range(10):
-        for right in range(10):
+    for left in range(1, 8):
+        for right in range(1, 8):
             yield "sum", f"{left}+{right}", f"{left} plus {right} is {left + right}.", [
                 f"What is {left} plus {right}?",
                 f"How much is {left} plus {right}?",

@@ -43,7 +43,7 @@ def main():
     valid = []
     for index, question in enumerate(questions):
         system = [{"role": "system", "content": chats.SYSTEM[0]}] if index % 7 == 3 else []
-        valid.append({"messages": system + chats.turn(question.question, chats.sailor(question.answer))})
+        valid.append({"messages": system + chats.turn(question.question, chats.SAILOR.say(question.answer))})
     train = [{"messages": messages} for messages in chats.fine_tuning_chats(TRAINING_CHATS, seed=3)]
     asked = {message["content"] for row in train for message in row["messages"] if message["role"] == "user"}
     assert not asked & {question.question for question in questions}
@@ -51,7 +51,7 @@ def main():
     write(args.data / "valid.jsonl", valid)
     write(args.prompts, [
         {"messages": [{"role": "user", "content": question.question}],
-         "before": question.answer, "after": chats.sailor(question.answer)}
+         "before": question.answer, "after": chats.SAILOR.say(question.answer)}
         for question in shown(questions)
     ])
 

@@ -1,8 +1,8 @@
 """Pretrain the demo checkpoint on plain chats and write it in the Hugging Face layout.
 
-    python pretrain.py CHECKPOINT [--minutes 30]        the tokenizer must be there already
+    python pretrain.py CHECKPOINT [--steps 3000]        the tokenizer must be there already
 
-One thread; every run draws the same chats in the same order. The learning rate falls to zero at the end of the time.
+One thread; every run draws the same chats in the same order.
 """
 
 import argparse
@@ -22,8 +22,8 @@ import chats
 CONFIG = dict(
     vocab_size=1024,
     hidden_size=128,
-    intermediate_size=256,
-    num_hidden_layers=8,
+    intermediate_size=384,
+    num_hidden_layers=4,
     full_attention_interval=4,
     num_attention_heads=4,
     num_key_value_heads=2,
@@ -110,7 +110,7 @@ def save(model, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--steps", type=int, default=3000)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -125,10 +125,9 @@ def main():
         [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}], lr=PEAK_RATE, betas=(0.9, 0.98))
     began, tokens, last = time.monotonic(), 0, time.monotonic()
     for step, (rows, weights) in enumerate(batches(tokenizer, seed=0)):
-        progress = (time.monotonic() - began) / (60 * args.minutes)
-        if progress >= 1:
+        if step == args.steps:
             break
-        rate = PEAK_RATE * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * progress))
+        rate = PEAK_RATE * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * step / args.steps))
         for group in optimiser.param_groups:
             group["lr"] = rate
         logits = model(input_ids=rows[:, :-1], use_cache=False).logits
