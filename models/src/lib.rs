@@ -4,3 +4,7 @@
 pub mod checkpoint;
 /// The text part of a checkpoint's `config.json`.
 pub mod config;
+pub mod linear;
+pub mod norm;
+pub mod qwen35;
+pub mod rope;

@@ -1,1 +1,4 @@
-//! Compile-fail fixtures, snapshots and parity with other implementations.
+//! Parity with other implementations, and the benchmark that is run beside theirs.
+
+pub mod bench;
+pub mod parity;

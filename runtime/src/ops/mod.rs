@@ -13,6 +13,8 @@ mod order;
 mod reduce;
 mod shape;
 
+pub use attention::Visible;
+
 use mlx_rs::Array;
 
 use crate::constant::Constant;

@@ -39,6 +39,11 @@ impl Trainable {
         refused.map_or(Ok(Trainable { names }), Err)
     }
 
+    /// The parameters of these full names, whatever tree they are in.
+    pub fn named(names: impl IntoIterator<Item = String>) -> Self {
+        Trainable { names: names.into_iter().collect() }
+    }
+
     /// Whether the parameter of this full name trains.
     pub fn contains(&self, name: &str) -> bool {
         self.names.contains(name)

@@ -1,0 +1,44 @@
+//! Root-mean-square norms, as Qwen3.5 stores them.
+
+use cotangent::{Graph, Mode, Parameters, Result, Tensor};
+
+/// Zero-centred: `x / sqrt(mean(x^2) + epsilon) * (1 + weight)`. The weight keeps its meaning and stays float32; the
+/// one is added late, so that gradients and exports are those of the file.
+#[derive(Parameters)]
+pub struct ZeroCentredNorm<M: Mode> {
+    /// `[n]`, float32.
+    pub weight: Tensor<M>,
+    /// Added to the mean of squares.
+    #[config]
+    pub epsilon: f32,
+}
+
+impl<M: Graph> ZeroCentredNorm<M> {
+    /// Normalises the last axis; the result has the dtype of `x`.
+    ///
+    /// # Errors
+    /// If the last axis of `x` is not as long as the weight.
+    pub fn forward(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
+        cotangent_kernels::rms_norm_zero_centred(x, &self.weight, self.epsilon)
+    }
+}
+
+/// `weight * x / sqrt(mean(x^2) + epsilon) * silu(gate)`: the norm after the gated delta rule.
+#[derive(Parameters)]
+pub struct GatedNorm<M: Mode> {
+    /// `[n]`, float32, used as it is.
+    pub weight: Tensor<M>,
+    /// Added to the mean of squares.
+    #[config]
+    pub epsilon: f32,
+}
+
+impl<M: Graph> GatedNorm<M> {
+    /// Normalises the last axis of `x` and gates it; both are `[.., n]`.
+    ///
+    /// # Errors
+    /// If the shapes differ, or the last axis is not as long as the weight.
+    pub fn forward(&self, x: &Tensor<M>, gate: &Tensor<M>) -> Result<Tensor<M>> {
+        cotangent_kernels::rms_norm_gated(x, gate, &self.weight, self.epsilon)
+    }
+}

@@ -1,0 +1,68 @@
+//! Gated grouped-query attention.
+
+use cotangent::ops::Visible;
+use cotangent::{Graph, Mode, Parameters, Result, Tensor};
+
+use crate::linear::Linear;
+use crate::norm::ZeroCentredNorm;
+use crate::rope::Rotary;
+
+use super::cache::KeyValueCache;
+
+/// Causal attention whose output is gated by a sigmoid before the output projection.
+#[derive(Parameters)]
+pub struct Attention<M: Mode> {
+    /// Per head `head_dim` query rows, then `head_dim` gate rows.
+    pub q_proj: Linear<M>,
+    /// `[kv_heads * head_dim, hidden]`.
+    pub k_proj: Linear<M>,
+    /// `[kv_heads * head_dim, hidden]`.
+    pub v_proj: Linear<M>,
+    /// `[hidden, heads * head_dim]`.
+    pub o_proj: Linear<M>,
+    /// Over each query head.
+    pub q_norm: ZeroCentredNorm<M>,
+    /// Over each key head.
+    pub k_norm: ZeroCentredNorm<M>,
+    /// Query heads.
+    #[config]
+    pub heads: i32,
+    /// Key and value heads; a divisor of `heads`.
+    #[config]
+    pub kv_heads: i32,
+    /// Width of a head.
+    #[config]
+    pub head_dim: i32,
+}
+
+impl<M: Graph> Attention<M> {
+    /// `[B, T, hidden]` to `[B, T, hidden]`. Tokens see themselves, what came before in the row, and what the cache
+    /// holds; rows padded on the right need no mask.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn forward(&self, x: &Tensor<M>, rotary: &Rotary, cache: Option<&mut KeyValueCache<M>>) -> Result<Tensor<M>> {
+        let (batch, tokens) = (x.dimension(0), x.dimension(1));
+        let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
+        let queries_and_gates = self.q_proj.forward(x)?.reshape(&[batch, tokens, heads, 2 * head_dim])?;
+        let queries = queries_and_gates.slice(-1, 0, head_dim)?;
+        let gates = queries_and_gates.slice(-1, head_dim, 2 * head_dim)?.reshape(&[batch, tokens, heads * head_dim])?;
+        let keys = self.k_proj.forward(x)?.reshape(&[batch, tokens, kv_heads, head_dim])?;
+        let values = self.v_proj.forward(x)?.reshape(&[batch, tokens, kv_heads, head_dim])?;
+
+        let queries = rotary.apply(&self.q_norm.forward(&queries)?.swap_axes(1, 2)?)?;
+        let keys = rotary.apply(&self.k_norm.forward(&keys)?.swap_axes(1, 2)?)?;
+        let values = values.swap_axes(1, 2)?;
+        let scale = (head_dim as f32).powf(-0.5);
+
+        let attended = match cache {
+            None => cotangent_kernels::causal_attention(&queries, &keys, &values, scale, None)?,
+            Some(cache) => {
+                let (keys, values) = cache.append(keys, values)?;
+                queries.attention(&keys, &values, scale, Visible::Causal)?
+            }
+        };
+        let attended = attended.swap_axes(1, 2)?.reshape(&[batch, tokens, heads * head_dim])?;
+        self.o_proj.forward(&attended.multiply(&gates.sigmoid()?)?)
+    }
+}

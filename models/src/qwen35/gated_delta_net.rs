@@ -1,0 +1,101 @@
+//! The gated delta net: linear attention with a state of one size.
+
+use cotangent::{Constant, Dtype, Graph, Mode, Parameters, Result, Tensor};
+
+use crate::linear::Linear;
+use crate::norm::GatedNorm;
+
+use super::cache::GatedDeltaCache;
+
+/// Projections, causal convolution, gated delta rule, gated norm, output projection.
+#[derive(Parameters)]
+pub struct GatedDeltaNet<M: Mode> {
+    /// Queries, keys and values side by side.
+    pub in_proj_qkv: Linear<M>,
+    /// The gate of the norm.
+    pub in_proj_z: Linear<M>,
+    /// Logits of the write strength beta, one per value head.
+    pub in_proj_b: Linear<M>,
+    /// Logits of the decay, one per value head.
+    pub in_proj_a: Linear<M>,
+    /// Over queries, keys and values alike.
+    pub conv1d: Convolution<M>,
+    /// Logarithm of the decay rate, `[value_heads]`, float32.
+    #[parameters(rename = "A_log")]
+    pub a_log: Tensor<M>,
+    /// Added to the logits of the decay, `[value_heads]`, float32.
+    pub dt_bias: Tensor<M>,
+    /// Over each value head.
+    pub norm: GatedNorm<M>,
+    /// `[hidden, value_heads * value_dim]`.
+    pub out_proj: Linear<M>,
+    /// Query and key heads.
+    #[config]
+    pub key_heads: i32,
+    /// Value heads; a multiple of `key_heads`.
+    #[config]
+    pub value_heads: i32,
+    /// Width of a query or key head.
+    #[config]
+    pub key_dim: i32,
+    /// Width of a value head.
+    #[config]
+    pub value_dim: i32,
+}
+
+/// One causal filter per channel.
+#[derive(Parameters)]
+pub struct Convolution<M: Mode> {
+    /// `[channels, 1, kernel]`.
+    pub weight: Tensor<M>,
+}
+
+/// The epsilon of the l2 norm of queries and keys; no configuration sets it.
+const NORM_EPSILON: f32 = 1e-6;
+
+impl<M: Graph> GatedDeltaNet<M> {
+    /// `[B, T, hidden]` to `[B, T, hidden]`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn forward(&self, x: &Tensor<M>, cache: Option<&mut GatedDeltaCache<M>>) -> Result<Tensor<M>> {
+        let (batch, tokens, dtype) = (x.dimension(0), x.dimension(1), x.dtype());
+        let (all_keys, all_values) = (self.key_heads * self.key_dim, self.value_heads * self.value_dim);
+
+        let mixed = self.in_proj_qkv.forward(x)?;
+        let window = cache.as_ref().map(|cache| &cache.window);
+        let convolved = cotangent_kernels::causal_conv_silu(&mixed, &self.conv1d.weight, window)?;
+        let kernel = self.conv1d.weight.dimension(2);
+        let next_window =
+            window.map(|window| cotangent_kernels::causal_conv_window(&mixed, Some(window), kernel)).transpose()?;
+        let parts = convolved.split(&[all_keys, all_keys, all_values], -1)?;
+        let key_shape = [batch, tokens, self.key_heads, self.key_dim];
+        let query_scale = (self.key_dim as f32).powf(-0.5);
+        let queries = cotangent_kernels::l2norm(&parts[0].reshape(&key_shape)?, query_scale, NORM_EPSILON)?;
+        let keys = cotangent_kernels::l2norm(&parts[1].reshape(&key_shape)?, 1.0, NORM_EPSILON)?;
+        let values = parts[2].reshape(&[batch, tokens, self.value_heads, self.value_dim])?;
+
+        let gates = cotangent_kernels::gates(
+            &self.in_proj_a.forward(x)?,
+            &self.in_proj_b.forward(x)?,
+            &self.a_log,
+            &self.dt_bias,
+        )?;
+        let state = match &cache {
+            Some(cache) => cache.state.clone(),
+            None => {
+                let shape = [batch, self.value_heads, self.value_dim, self.key_dim];
+                Constant::full(&shape, 0.0, Dtype::F32)?.to_tensor()
+            }
+        };
+        let delta = cotangent_kernels::gated_delta(&queries, &keys, &values, &gates.log_decay, &gates.beta, &state)?;
+        if let (Some(cache), Some(window)) = (cache, next_window) {
+            cache.window = window;
+            cache.state = delta.final_state;
+        }
+
+        let gate = self.in_proj_z.forward(x)?.reshape(&[batch, tokens, self.value_heads, self.value_dim])?;
+        let normed = self.norm.forward(&delta.y.cast(dtype)?, &gate)?;
+        self.out_proj.forward(&normed.reshape(&[batch, tokens, all_values])?)
+    }
+}

@@ -1,0 +1,206 @@
+//! Low-rank adapters on the linear layers of a model.
+
+use cotangent::parameters::Path;
+use cotangent::random::Key;
+use cotangent::{Dtype, Error, Parameters, Result, Stored, Tensor, Trainable};
+
+use crate::linear::{Linear, LowRank};
+
+use super::model::Model;
+
+/// Which linear layers get an adapter: by role, or by patterns.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LoraTargets {
+    /// Every linear layer of every decoder layer: attention, gated delta net with all `in_proj_*`, MLP.
+    #[default]
+    All,
+    /// Roles (`attention`, `linear_attention`, `mlp`), names (`q_proj`), layer-relative names (`mlp.down_proj`), or
+    /// full names (`layers.3.self_attn.v_proj`); `*` stands for any characters.
+    Patterns(Vec<String>),
+}
+
+/// How adapters are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraOptions {
+    /// The inner dimension.
+    pub rank: i32,
+    /// The multiplier of the adapter's output; `alpha / rank` in PEFT's terms.
+    pub scale: f32,
+    /// Where.
+    pub targets: LoraTargets,
+    /// Only the last so many layers; `None` for all.
+    pub last_layers: Option<usize>,
+}
+
+impl Default for LoraOptions {
+    fn default() -> Self {
+        LoraOptions { rank: 8, scale: 20.0, targets: LoraTargets::All, last_layers: None }
+    }
+}
+
+/// What a pattern is compared with.
+fn role(relative: &str) -> &'static str {
+    match relative.split('.').next() {
+        Some("self_attn") => "attention",
+        Some("linear_attn") => "linear_attention",
+        _ => "mlp",
+    }
+}
+
+/// Whether `text` is `pattern`, in which `*` stands for any characters.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| matches(after, &rest[at..]))
+        }),
+    }
+}
+
+fn selects(pattern: &str, layer: usize, relative: &str) -> bool {
+    let short = relative.rsplit('.').next().unwrap_or(relative);
+    let full = format!("layers.{layer}.{relative}");
+    [role(relative), short, relative, &full].iter().any(|name| matches(pattern, name))
+}
+
+impl Model<Stored> {
+    /// Gives the targeted linear layers an adapter with `A` uniform in ±1/sqrt(inputs) and `B` zero, as mlx-lm does: the
+    /// model computes what it did before.
+    ///
+    /// Returns the full names of the adapted layers.
+    ///
+    /// # Errors
+    /// [`Error::Other`] if the rank is not positive, a pattern matches nothing, or an adapter is already there.
+    pub fn add_adapters(&mut self, options: &LoraOptions, key: &Key) -> Result<Vec<String>> {
+        if options.rank < 1 {
+            return Err(Error::Other(format!("the rank of an adapter is {}, expected at least 1", options.rank)));
+        }
+        let first = options.last_layers.map_or(0, |last| self.layers.len().saturating_sub(last));
+        let mut used = vec![false; patterns(&options.targets).len()];
+        let mut adapted = Vec::new();
+        let mut key = key.clone();
+        for (layer, block) in self.layers.iter_mut().enumerate().skip(first) {
+            for (relative, linear) in block.linears_mut() {
+                let mut chosen = options.targets == LoraTargets::All;
+                for (used, pattern) in used.iter_mut().zip(patterns(&options.targets)) {
+                    if selects(pattern, layer, relative) {
+                        (chosen, *used) = (true, true);
+                    }
+                }
+                if chosen {
+                    let (draw, next) = key.split()?;
+                    key = next;
+                    let name = format!("layers.{layer}.{relative}");
+                    linear.adapt(&name, options, &draw)?;
+                    adapted.push(name);
+                }
+            }
+        }
+        match patterns(&options.targets).iter().zip(&used).find(|(_, used)| !**used) {
+            Some((pattern, _)) => Err(Error::Other(format!(
+                "the adapter target `{pattern}` matches no linear layer; use a role (attention, linear_attention, mlp), a \
+                 name such as `q_proj` or `mlp.down_proj`, or a pattern with `*`"
+            ))),
+            None => Ok(adapted),
+        }
+    }
+
+    /// Replaces the adapter tensors by the named ones; all others stay.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a name is no adapter's tensor, or a shape differs.
+    pub fn set_adapters(&mut self, tensors: &std::collections::BTreeMap<String, Tensor<Stored>>) -> Result<()> {
+        let mut unused: std::collections::BTreeSet<&str> = tensors.keys().map(String::as_str).collect();
+        let replaced = self.convert::<Stored>(&mut Path::root(), &mut |path, old| {
+            let Some(new) = tensors.get(path.as_str()).filter(|_| is_adapter(path.as_str())) else {
+                return Ok(old.clone());
+            };
+            unused.remove(path.as_str());
+            if new.shape() != old.shape() {
+                return Err(Error::Parameter {
+                    name: path.to_string(),
+                    message: format!("found shape {:?}, expected {:?}", new.shape(), old.shape()),
+                });
+            }
+            new.cast(old.dtype())
+        })?;
+        if let Some(name) = unused.first() {
+            return Err(Error::Parameter {
+                name: (*name).to_owned(),
+                message: "is no adapter tensor of this model; adapt the same layers as when it was saved".into(),
+            });
+        }
+        *self = replaced;
+        Ok(())
+    }
+
+    /// The adapters' tensors by full name.
+    pub fn adapters(&self) -> std::collections::BTreeMap<String, Tensor<Stored>> {
+        let mut adapters = std::collections::BTreeMap::new();
+        self.visit(&mut Path::root(), &mut |path, tensor| {
+            if is_adapter(path.as_str()) {
+                adapters.insert(path.to_string(), tensor.clone());
+            }
+        });
+        adapters
+    }
+
+    /// The adapters as the parameters that train.
+    ///
+    /// # Errors
+    /// None of its own: adapters are floats.
+    pub fn adapters_trainable(&self) -> Result<Trainable> {
+        Trainable::of(self, is_adapter)
+    }
+}
+
+fn is_adapter(name: &str) -> bool {
+    name.ends_with(".lora_a") || name.ends_with(".lora_b")
+}
+
+fn patterns(targets: &LoraTargets) -> &[String] {
+    match targets {
+        LoraTargets::All => &[],
+        LoraTargets::Patterns(patterns) => patterns,
+    }
+}
+
+impl Linear<Stored> {
+    fn adapt(&mut self, name: &str, options: &LoraOptions, key: &Key) -> Result<()> {
+        if self.adapter.is_some() {
+            return Err(Error::Other(format!("`{name}` has an adapter already")));
+        }
+        let bound = (self.inputs() as f32).powf(-0.5);
+        self.adapter = Some(LowRank {
+            lora_a: key.uniform(-bound, bound, &[self.inputs(), options.rank])?,
+            lora_b: Tensor::zeros(&[options.rank, self.outputs()], Dtype::F32)?,
+            scale: options.scale,
+        });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_role_a_name_or_a_pattern() {
+        for (pattern, layer, relative, expected) in [
+            ("attention", 3, "self_attn.q_proj", true),
+            ("attention", 3, "linear_attn.in_proj_qkv", false),
+            ("linear_attention", 0, "linear_attn.in_proj_qkv", true),
+            ("mlp", 0, "mlp.up_proj", true),
+            ("q_proj", 3, "self_attn.q_proj", true),
+            ("proj", 3, "self_attn.q_proj", false),
+            ("in_proj_*", 0, "linear_attn.in_proj_a", true),
+            ("mlp.down_proj", 7, "mlp.down_proj", true),
+            ("layers.3.*", 3, "mlp.down_proj", true),
+            ("layers.3.*", 13, "mlp.down_proj", false),
+            ("layers.*.self_attn.v_proj", 13, "self_attn.v_proj", true),
+            ("*", 0, "mlp.up_proj", true),
+        ] {
+            assert_eq!(selects(pattern, layer, relative), expected, "{pattern} {layer} {relative}");
+        }
+    }
+}

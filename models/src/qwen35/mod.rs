@@ -1,0 +1,21 @@
+//! The dense Qwen3.5 text model.
+
+mod attention;
+mod block;
+mod cache;
+mod gated_delta_net;
+mod load;
+mod lora;
+mod mlp;
+mod model;
+mod train;
+
+pub use attention::Attention;
+pub use block::{Block, FullAttention, LinearAttention, Mixer};
+pub use cache::{Cache, GatedDeltaCache, KeyValueCache, LayerCache};
+pub use gated_delta_net::GatedDeltaNet;
+pub use load::LoadError;
+pub use lora::{LoraOptions, LoraTargets};
+pub use mlp::Mlp;
+pub use model::{Model, Step};
+pub use train::{Batch, Embedding, Head};

@@ -1,0 +1,104 @@
+//! The whole model.
+
+use cotangent::{Dtype, Graph, Indices, Infer, Mode, Parameters, Result, Stored, Tensor};
+
+use crate::linear::Linear;
+use crate::norm::ZeroCentredNorm;
+use crate::rope::Rotary;
+
+use super::block::Block;
+use super::cache::Cache;
+
+/// Embedding, decoder layers, final norm, and a head unless it is tied to the embedding.
+#[derive(Parameters)]
+pub struct Model<M: Mode> {
+    /// `[vocabulary, hidden]`.
+    pub embed_tokens: Table<M>,
+    /// The decoder layers.
+    pub layers: Vec<Block<M>>,
+    /// Before the head.
+    pub norm: ZeroCentredNorm<M>,
+    /// `[vocabulary, hidden]`; `None` if tied.
+    pub lm_head: Option<Linear<M>>,
+}
+
+/// A table of rows.
+#[derive(Parameters)]
+pub struct Table<M: Mode> {
+    /// `[rows, width]`.
+    pub weight: Tensor<M>,
+}
+
+/// What one call of [`Model::decode`] reads besides the model and its cache.
+#[derive(Debug)]
+pub struct Step {
+    /// The next tokens, `[B, T]`.
+    pub tokens: Indices,
+    /// Their positions.
+    pub rotary: Rotary,
+}
+
+impl<M: Graph> Model<M> {
+    /// The hidden states after the embedding, after each layer, and after the final norm.
+    ///
+    /// # Errors
+    /// If a token is not in the vocabulary, or the cache is that of another model.
+    pub fn hidden_states(
+        &self,
+        tokens: &Indices,
+        rotary: &Rotary,
+        mut cache: Option<&mut Cache<M>>,
+    ) -> Result<Vec<Tensor<M>>> {
+        let mut states = vec![self.embed_tokens.weight.take_rows(tokens)?];
+        for (index, layer) in self.layers.iter().enumerate() {
+            let cache = cache.as_mut().and_then(|cache| cache.layers.get_mut(index));
+            states.push(layer.forward(&states[index], rotary, cache)?);
+        }
+        if let Some(cache) = cache {
+            cache.length += tokens.shape().last().map_or(0, |tokens| *tokens as usize);
+        }
+        states.push(self.norm.forward(&states[self.layers.len()])?);
+        Ok(states)
+    }
+
+    /// Scores of the next token, `[.., hidden]` to `[.., vocabulary]`, float32.
+    ///
+    /// # Errors
+    /// If the hidden state is not as wide as the model.
+    pub fn logits(&self, hidden: &Tensor<M>) -> Result<Tensor<M>> {
+        let logits = match &self.lm_head {
+            Some(head) => head.forward(hidden)?,
+            None => hidden.linear(&self.embed_tokens.weight)?,
+        };
+        logits.cast(Dtype::F32)
+    }
+}
+
+impl Model<Infer> {
+    /// The scores of the token after the last, `[B, vocabulary]`, and the cache after it; for
+    /// [`Session::infer`](cotangent::Session::infer).
+    ///
+    /// # Errors
+    /// As [`hidden_states`](Self::hidden_states).
+    pub fn decode(&self, cache: &Cache<Infer>, step: &Step) -> Result<(Tensor<Infer>, Cache<Infer>)> {
+        let mut cache = cache.share();
+        let states = self.hidden_states(&step.tokens, &step.rotary, Some(&mut cache))?;
+        let hidden = &states[states.len() - 1];
+        let tokens = hidden.dimension(1);
+        let last = hidden.slice(1, tokens - 1, tokens)?.squeeze(1)?;
+        Ok((self.logits(&last)?, cache))
+    }
+}
+
+impl Model<Stored> {
+    /// How many numbers the parameters hold that `select` picks by name.
+    pub fn count(&self, select: impl Fn(&str) -> bool) -> usize {
+        let mut count = 0;
+        self.visit(&mut cotangent::parameters::Path::root(), &mut |path, tensor| {
+            if select(path.as_str()) {
+                count += tensor.size();
+            }
+        });
+        count
+    }
+}

@@ -1,0 +1,103 @@
+//! The model as the block driver sees it.
+
+use cotangent::{Indices, Mode, Parameters, Result, Stack, Stored, Tensor, Train};
+use cotangent_kernels::Labels;
+
+use crate::linear::Linear;
+use crate::norm::ZeroCentredNorm;
+use crate::rope::Rotary;
+
+use super::block::Block;
+use super::model::{Model, Table};
+
+/// What a training step is computed from. Rows are padded on the right: attention is causal and the delta rule runs
+/// forward, so what stands after the last counted token changes nothing.
+#[derive(Debug)]
+pub struct Batch {
+    /// `[B, T]`.
+    pub tokens: Indices,
+    /// The positions of the tokens.
+    pub rotary: Rotary,
+    /// The next token of each place, row after row, `B * T` in all; places that do not count are ignored.
+    pub labels: Labels,
+    /// What the sum of the losses is multiplied by: one over the counted tokens of the whole step, so that
+    /// micro-batches weigh by their tokens.
+    pub scale: f32,
+}
+
+/// The parameters before the first layer.
+#[derive(Parameters)]
+pub struct Embedding<M: Mode> {
+    /// `[vocabulary, hidden]`.
+    pub embed_tokens: Table<M>,
+}
+
+/// The parameters after the last layer.
+#[derive(Parameters)]
+pub struct Head<M: Mode> {
+    /// Before the head.
+    pub norm: ZeroCentredNorm<M>,
+    /// Where the scores come from.
+    #[parameters(flatten)]
+    pub projection: Projection<M>,
+}
+
+/// A head of its own, or the embedding once more: then its gradient has two parts, which the driver adds.
+#[derive(Parameters)]
+pub enum Projection<M: Mode> {
+    /// The embedding.
+    Tied(Embedding<M>),
+    /// A linear layer.
+    Untied(Untied<M>),
+}
+
+/// Names the head `lm_head`.
+#[derive(Parameters)]
+pub struct Untied<M: Mode> {
+    /// `[vocabulary, hidden]`.
+    pub lm_head: Linear<M>,
+}
+
+impl Stack for Model<Stored> {
+    type Batch = Batch;
+    type Embedding = Embedding<Stored>;
+    type Block = Block<Stored>;
+    type Head = Head<Stored>;
+
+    const BLOCKS: &'static str = "layers";
+
+    fn embedding(&self) -> Embedding<Stored> {
+        Embedding { embed_tokens: Table { weight: self.embed_tokens.weight.clone() } }
+    }
+
+    fn blocks(&self) -> &[Block<Stored>] {
+        &self.layers
+    }
+
+    fn head(&self) -> Head<Stored> {
+        let projection = match &self.lm_head {
+            None => Projection::Tied(self.embedding()),
+            Some(head) => Projection::Untied(Untied { lm_head: Linear::new(head.weight.clone()) }),
+        };
+        let norm = ZeroCentredNorm { weight: self.norm.weight.clone(), epsilon: self.norm.epsilon };
+        Head { norm, projection }
+    }
+
+    fn embed(embedding: &Embedding<Train>, batch: &Batch) -> Result<Tensor<Train>> {
+        embedding.embed_tokens.weight.take_rows(&batch.tokens)
+    }
+
+    fn forward(block: &Block<Train>, hidden: &Tensor<Train>, batch: &Batch) -> Result<Tensor<Train>> {
+        block.forward(hidden, &batch.rotary, None)
+    }
+
+    fn loss(head: &Head<Train>, hidden: &Tensor<Train>, batch: &Batch) -> Result<Tensor<Train>> {
+        let weight = match &head.projection {
+            Projection::Tied(embedding) => &embedding.embed_tokens.weight,
+            Projection::Untied(head) => &head.lm_head.weight,
+        };
+        let width = hidden.dimension(-1);
+        let rows = head.norm.forward(hidden)?.reshape(&[-1, width])?;
+        cotangent_kernels::cross_entropy(&rows, weight, &batch.labels, batch.scale)
+    }
+}

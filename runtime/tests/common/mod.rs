@@ -1,0 +1,84 @@
+//! A two-layer model and a stack of small blocks.
+
+// Each test binary uses a part.
+#![allow(dead_code)]
+
+use cotangent::random::Key;
+use cotangent::{Dtype, Mode, Parameters, Result, Stack, Stored, Tensor, Train};
+
+#[derive(Parameters)]
+pub struct Pair<M: Mode> {
+    pub left: Tensor<M>,
+    pub right: Tensor<M>,
+}
+
+pub fn pair(left: &[f32], right: &[f32]) -> Pair<Stored> {
+    let tensor = |values: &[f32]| Tensor::from_slice(values, &[values.len() as i32]).unwrap();
+    Pair { left: tensor(left), right: tensor(right) }
+}
+
+/// A residual block: `x + silu(x up) down`.
+#[derive(Parameters)]
+pub struct Block<M: Mode> {
+    pub up: Tensor<M>,
+    pub down: Tensor<M>,
+}
+
+/// Blocks between an embedding and a head that is the same matrix again.
+pub struct Tower {
+    pub table: Tensor<Stored>,
+    pub layers: Vec<Block<Stored>>,
+}
+
+#[derive(Parameters)]
+pub struct Table<M: Mode> {
+    pub table: Tensor<M>,
+}
+
+impl Tower {
+    pub fn new(blocks: usize, rows: i32, width: i32, inner: i32) -> Self {
+        let mut key = Key::new(7).unwrap();
+        let mut draw = |shape: &[i32]| {
+            let (now, next) = key.split().unwrap();
+            key = next;
+            now.uniform(-0.1, 0.1, shape).unwrap()
+        };
+        Tower {
+            table: draw(&[rows, width]),
+            layers: (0..blocks).map(|_| Block { up: draw(&[width, inner]), down: draw(&[inner, width]) }).collect(),
+        }
+    }
+}
+
+impl Stack for Tower {
+    type Batch = ();
+    type Embedding = Table<Stored>;
+    type Block = Block<Stored>;
+    type Head = Table<Stored>;
+
+    const BLOCKS: &'static str = "layers";
+
+    fn embedding(&self) -> Table<Stored> {
+        Table { table: self.table.clone() }
+    }
+
+    fn blocks(&self) -> &[Block<Stored>] {
+        &self.layers
+    }
+
+    fn head(&self) -> Table<Stored> {
+        self.embedding()
+    }
+
+    fn embed(embedding: &Table<Train>, (): &()) -> Result<Tensor<Train>> {
+        embedding.table.multiply(2.0)
+    }
+
+    fn forward(block: &Block<Train>, hidden: &Tensor<Train>, (): &()) -> Result<Tensor<Train>> {
+        hidden.add(&hidden.matmul(&block.up)?.silu()?.matmul(&block.down)?)
+    }
+
+    fn loss(head: &Table<Train>, hidden: &Tensor<Train>, (): &()) -> Result<Tensor<Train>> {
+        hidden.multiply(&head.table)?.square()?.sum_all()?.cast(Dtype::F32)
+    }
+}

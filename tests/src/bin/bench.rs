@@ -1,0 +1,22 @@
+//! `cargo xtask bench CONFIG.json`: times LoRA training steps; JSON on standard output, progress on standard error.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(file), None) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: bench CONFIG.json   (see tests/reference/bench_small.json)");
+        return ExitCode::from(2);
+    };
+    match cotangent_tests::bench::run(Path::new(&file)) {
+        Ok(report) => {
+            println!("{report:#}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

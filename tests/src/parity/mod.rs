@@ -1,0 +1,60 @@
+//! Compares a model with the results another implementation stored beside its checkpoint.
+//!
+//! A folder holds `config.json`, safetensors, `reference.safetensors`, and may hold `lora.safetensors` and
+//! `tolerances.json`; `tests/reference/README.md` says what is in them.
+
+mod adapters;
+mod generation;
+mod reference;
+mod table;
+mod whole_model;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cotangent::{Dtype, Session, Stored};
+use cotangent_models::config::TextConfig;
+use cotangent_models::qwen35::Model;
+
+pub use table::{Comparison, Kind, Table};
+
+use reference::Reference;
+
+/// What all comparisons of one folder share.
+struct Subject<'a> {
+    dir: &'a Path,
+    config: TextConfig,
+    reference: Reference,
+}
+
+impl Subject<'_> {
+    /// A fresh model in float32: every stored weight is representable, so nothing is lost.
+    fn model(&self) -> Result<Model<Stored>> {
+        Ok(Model::load(self.dir, Dtype::F32)?.0)
+    }
+}
+
+/// Runs every comparison the folder has references for.
+///
+/// # Errors
+/// If a file is missing or wrong, or the model cannot be run; a deviation is no error but a row of the table.
+pub fn run(dir: &Path) -> Result<Table> {
+    let (_, config, _) = Model::load(dir, Dtype::F32)?;
+    let reference = Reference::open(&dir.join("reference.safetensors"))?;
+    let mut session = Session::new()?;
+    let subject = Subject { dir, config, reference };
+    let mut table = Table::default();
+    for case in ["plain", "padded"] {
+        if subject.reference.has(&format!("{case}.input_ids")) {
+            whole_model::compare(&mut session, &subject, case, &mut table).with_context(|| format!("case `{case}`"))?;
+        }
+    }
+    if subject.reference.has("generate.prompt") {
+        generation::compare(&mut session, &subject, &mut table).context("generation")?;
+    }
+    let adapters = dir.join("lora.safetensors");
+    if adapters.exists() {
+        adapters::compare(&mut session, &subject, &adapters, &mut table).context("adapters")?;
+    }
+    Ok(table)
+}

@@ -1,0 +1,89 @@
+//! Stored results of another implementation.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use cotangent::Indices;
+use cotangent_kernels::{IGNORED, Labels};
+use cotangent_models::checkpoint::{Dtype, SafetensorsFile};
+use cotangent_models::config::TextConfig;
+use cotangent_models::qwen35::Batch;
+use cotangent_models::rope::{Positions, Rotary};
+
+/// A file of reference tensors.
+pub struct Reference {
+    file: SafetensorsFile,
+}
+
+/// The inputs of a case.
+pub struct Case {
+    /// What the model reads; `scale` is one over the counted tokens.
+    pub batch: Batch,
+    /// Whether a place is no padding, row after row.
+    pub real: Vec<bool>,
+}
+
+impl Reference {
+    /// Opens the file.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Reference { file: SafetensorsFile::open(path)? })
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.file.get(name).is_some()
+    }
+
+    /// The names that begin with `prefix`, without it.
+    pub fn below<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.file.names().filter_map(move |name| name.strip_prefix(prefix))
+    }
+
+    /// An entry of the file's metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.file.metadata().get(key).map(String::as_str)
+    }
+
+    /// Float values, and their shape.
+    pub fn floats(&self, name: &str) -> Result<(Vec<f32>, Vec<i32>)> {
+        let tensor = self.file.read(name)?;
+        let values = tensor.to_f32().with_context(|| format!("`{name}` is {:?}, expected floats", tensor.dtype))?;
+        Ok((values, tensor.shape.iter().map(|extent| *extent as i32).collect()))
+    }
+
+    /// Integer values, and their shape.
+    pub fn integers(&self, name: &str) -> Result<(Vec<i32>, Vec<usize>)> {
+        let tensor = self.file.read(name)?;
+        let values = match tensor.dtype {
+            Dtype::I32 => tensor.bytes.as_chunks::<4>().0.iter().copied().map(i32::from_le_bytes).collect(),
+            Dtype::I64 => {
+                let wide = tensor.bytes.as_chunks::<8>().0.iter().copied().map(i64::from_le_bytes);
+                wide.map(|value| i32::try_from(value).context("an integer beyond 32 bits")).collect::<Result<_>>()?
+            }
+            other => bail!("`{name}` is {other:?}, expected integers"),
+        };
+        Ok((values, tensor.shape))
+    }
+
+    /// The inputs of a case. Positions are those of text: rows begin at 0 and are padded on the right.
+    pub fn case(&self, case: &str, config: &TextConfig) -> Result<Case> {
+        let (ids, shape) = self.integers(&format!("{case}.input_ids"))?;
+        let (mask, _) = self.integers(&format!("{case}.attention_mask"))?;
+        let (labels, _) = self.integers(&format!("{case}.labels"))?;
+        let [rows, tokens] = shape[..] else { bail!("`{case}.input_ids` has the shape {shape:?}, expected two axes") };
+        // Stored labels are those of their own place; the model predicts the next.
+        let mut shifted = Vec::with_capacity(labels.len());
+        for row in labels.chunks(tokens) {
+            shifted.extend_from_slice(&row[1..]);
+            shifted.push(IGNORED);
+        }
+        let counted = shifted.iter().filter(|label| **label != IGNORED).count();
+        let batch = Batch {
+            tokens: Indices::from_slice(&ids, &[rows as i32, tokens as i32])?,
+            rotary: Rotary::new(&config.rope, &Positions::text(rows, 0, tokens))?,
+            labels: Labels::from_slice(&shifted)?,
+            scale: 1.0 / counted.max(1) as f32,
+        };
+        Ok(Case { batch, real: mask.iter().map(|real| *real != 0).collect() })
+    }
+}
