@@ -163,6 +163,18 @@ impl Indices {
         Indices { array, range: (0, i64::from(length) - 1) }
     }
 
+    /// The numbers themselves as float32 data, exact below 2^24: positions that become angles, say.
+    ///
+    /// `reason` says why an index is data here.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the conversion fails.
+    pub fn to_constant(&self, reason: &'static str) -> Result<Constant> {
+        debug_assert!(!reason.is_empty(), "say why an index is data here");
+        let operation = "Indices::to_constant";
+        Ok(Constant { array: self.array.as_dtype(mlx_rs::Dtype::Float32).during(operation)? })
+    }
+
     /// Evaluated, as a tensor that can be read.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ unary! {
     square => |x: &Array| ops::square(x);
     /// `|x|`.
     abs => |x: &Array| ops::abs(x);
+    /// The largest integer that is not above `x`; its gradient is zero.
+    floor => |x: &Array| ops::floor(x);
     /// The sine of radians.
     sin => |x: &Array| ops::sin(x);
     /// The cosine of radians.
