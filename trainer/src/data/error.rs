@@ -1,0 +1,36 @@
+use std::path::{Path, PathBuf};
+
+/// Why a data set, chat template or tokenizer cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file as a whole.
+    #[error("`{file}`: {reason}", file = file.display())]
+    File {
+        /// The file or folder.
+        file: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// One line of a JSON-lines file.
+    #[error("`{file}`, line {line}{column}: {reason}", file = file.display(), column = column.map(|c| format!(", column {c}")).unwrap_or_default())]
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The column in bytes, counted from 1, where it is known.
+        column: Option<usize>,
+        /// What was found and what was expected.
+        reason: String,
+    },
+}
+
+impl DataError {
+    pub(super) fn file(file: &Path, reason: impl Into<String>) -> Self {
+        Self::File { file: file.to_owned(), reason: reason.into() }
+    }
+
+    pub(super) fn line(file: &Path, line: usize, column: Option<usize>, reason: impl Into<String>) -> Self {
+        Self::Line { file: file.to_owned(), line, column, reason: reason.into() }
+    }
+}

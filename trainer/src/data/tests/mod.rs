@@ -1,0 +1,24 @@
+mod chat;
+mod spans;
+mod template;
+mod tokenizer;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
+}
+
+fn template(name: &str) -> ChatTemplate {
+    let file = data().join(name);
+    let source = std::fs::read_to_string(&file).unwrap();
+    ChatTemplate::from_source(Path::new(name), &source).unwrap()
+}
+
+fn conversation(messages: Json) -> Conversation {
+    Conversation::from_json(&json!({ "messages": messages })).unwrap()
+}
