@@ -1,0 +1,39 @@
+//! The forward pass, chunk by chunk.
+
+use cotangent::{Infer, Result, Tensor};
+
+use super::chunks::Chunks;
+use super::geometry::Geometry;
+use super::within::Within;
+
+/// `[queries, keys, values, log_decay, beta, initial_state]` to `[y, final_state, states]`, the last being the states
+/// that chunks begin with, `[N, B, Hk, group, Dv, Dk]`: all that the backward pass needs besides the inputs.
+pub(super) fn forward(inputs: &[Tensor<Infer>], geometry: &Geometry) -> Result<Vec<Tensor<Infer>>> {
+    let [queries, keys, values, log_decay, beta, initial_state] = inputs else {
+        unreachable!("`gated_delta` passes six tensors")
+    };
+    let chunks = Chunks::of(*geometry);
+    let within = Within::of(&chunks, [queries, keys, values, log_decay, beta])?;
+    let weighted_values = within.values.multiply(&within.beta)?;
+
+    let mut state = chunks.to_chunk_state(initial_state)?;
+    let mut states = Vec::new();
+    let mut deltas = Vec::new();
+    for chunk in 0..chunks.count {
+        let at = |tensor: &Tensor<Infer>| tensor.slice(0, chunk, chunk + 1);
+        // What is to be written: the values less what the state already answers, each token seeing those before it.
+        let read = at(&within.reading_keys)?.matmul(&state.swap_axes(4, 5)?)?;
+        let delta = at(&within.inverse)?.matmul(&at(&weighted_values)?.subtract(&read)?)?;
+        let written = delta.swap_axes(4, 5)?.matmul(&at(&within.writing_keys)?)?;
+        let next = state.multiply(&at(&within.throughout)?)?.add(&written)?;
+        states.push(std::mem::replace(&mut state, next));
+        deltas.push(delta);
+    }
+    let states = Tensor::concatenate(&states.iter().collect::<Vec<_>>(), 0)?;
+    let deltas = Tensor::concatenate(&deltas.iter().collect::<Vec<_>>(), 0)?;
+
+    let from_state = within.queries.matmul(&states.swap_axes(4, 5)?)?.multiply(&within.since_start)?;
+    let from_chunk = within.decay.multiply(&within.query_scores)?.matmul(&deltas)?;
+    let y = chunks.join(&from_state.add(&from_chunk)?, values)?;
+    Ok(vec![y, chunks.from_chunk_state(&state)?, states])
+}

@@ -1,0 +1,70 @@
+//! The sizes of a call.
+
+use cotangent::{Dtype, Error, Graph, Result, Tensor};
+
+const KERNEL: &str = "gated_delta";
+
+/// The sizes that the shapes of a call agree on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub(super) batch: i32,
+    pub(super) time: i32,
+    pub(super) key_heads: i32,
+    pub(super) value_heads: i32,
+    pub(super) key_dim: i32,
+    pub(super) value_dim: i32,
+}
+
+impl Geometry {
+    /// The sizes, if all shapes and dtypes fit: queries and keys `[B, T, Hk, Dk]`, values `[B, T, Hv, Dv]`, `log_decay`
+    /// and `beta` `[B, T, Hv]`, the state `[B, Hv, Dv, Dk]`; gate and state in float32.
+    pub(super) fn of<M: Graph>(inputs: [&Tensor<M>; 6]) -> Result<Self> {
+        let [queries, keys, values, log_decay, beta, initial_state] = inputs;
+        let &[batch, time, key_heads, key_dim] = keys.shape() else {
+            return Err(shape_error("keys", keys, "[B, T, Hk, Dk]"));
+        };
+        let &[_, _, value_heads, value_dim] = values.shape() else {
+            return Err(shape_error("values", values, "[B, T, Hv, Dv]"));
+        };
+        for (port, tensor, expected) in [
+            ("queries", queries, &[batch, time, key_heads, key_dim][..]),
+            ("values", values, &[batch, time, value_heads, value_dim][..]),
+            ("log_decay", log_decay, &[batch, time, value_heads][..]),
+            ("beta", beta, &[batch, time, value_heads][..]),
+            ("initial_state", initial_state, &[batch, value_heads, value_dim, key_dim][..]),
+        ] {
+            if tensor.shape() != expected {
+                return Err(shape_error(port, tensor, format!("{expected:?}")));
+            }
+        }
+        if time == 0 || key_heads == 0 || value_heads % key_heads != 0 {
+            return Err(shape_error("keys", keys, format!("at least one token, and heads that divide {value_heads}")));
+        }
+        for (port, tensor) in [("log_decay", log_decay), ("initial_state", initial_state)] {
+            if tensor.dtype() != Dtype::F32 {
+                return Err(error(port, format!("found {}, expected float32; `cast` it", tensor.dtype())));
+            }
+        }
+        Ok(Geometry { batch, time, key_heads, value_heads, key_dim, value_dim })
+    }
+
+    pub(super) fn require_single_token(&self) -> Result<()> {
+        if self.time == 1 {
+            return Ok(());
+        }
+        Err(error("queries", format!("found {} tokens, expected one; use `gated_delta` for more", self.time)))
+    }
+
+    /// How many value heads read each key head.
+    pub(super) fn group(&self) -> i32 {
+        self.value_heads / self.key_heads
+    }
+}
+
+fn error(port: &'static str, message: String) -> Error {
+    Error::Kernel { kernel: KERNEL, port: Some(port), message }
+}
+
+fn shape_error<M: Graph>(port: &'static str, tensor: &Tensor<M>, expected: impl std::fmt::Display) -> Error {
+    error(port, format!("found the shape {:?}, expected {expected}", tensor.shape()))
+}

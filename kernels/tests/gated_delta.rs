@@ -1,0 +1,282 @@
+//! The gated delta rule in chunks: against float64, against the recurrence token by token, against finite differences.
+
+mod cases;
+
+use cases::{
+    Case, Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, gradients, outputs, random,
+};
+use cotangent::{Constant, Dtype, Graph, Result, Stored, Tensor};
+use cotangent_kernels::{gated_delta, gated_delta_step, gated_delta_steps, gates, l2norm};
+
+/// For similar keys, shut gates and long rows.
+const STRESS_TOLERANCE: f32 = 5e-5;
+
+#[derive(Clone, Copy)]
+enum Form {
+    Chunked,
+    Steps,
+}
+
+/// Inputs: queries, keys, values, gate, beta and, unless it starts from zero, the state.
+#[derive(Clone)]
+struct GatedDelta {
+    form: Form,
+    /// Whether the gate is the logarithm of the decay, or the decay itself.
+    log_gate: bool,
+    /// 1 for tokens that count, 0 for those that leave the state alone: `[B, T, 1]`, and `[B, T, 1, 1]` for outputs.
+    mask: Option<(Constant, Constant)>,
+}
+
+impl GatedDelta {
+    const CHUNKED: GatedDelta = GatedDelta { form: Form::Chunked, log_gate: true, mask: None };
+    const STEPS: GatedDelta = GatedDelta { form: Form::Steps, ..GatedDelta::CHUNKED };
+}
+
+impl Operator for GatedDelta {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [queries, keys, values, gate, beta, state @ ..] = inputs else { panic!("at least five inputs") };
+        let masked =
+            |tensor: &Tensor<M>| self.mask.as_ref().map_or(Ok(tensor.clone()), |(mask, _)| tensor.multiply(mask));
+        let log_decay = masked(&if self.log_gate { gate.clone() } else { gate.log()? })?;
+        let beta = masked(beta)?;
+        let state = match state {
+            [state] => state.clone(),
+            _ => zero_state(keys, values)?,
+        };
+        let rule = match self.form {
+            Form::Chunked => gated_delta::<M>,
+            Form::Steps => gated_delta_steps::<M>,
+        };
+        let outputs = rule(queries, keys, values, &log_decay, &beta, &state)?;
+        let y = match &self.mask {
+            Some((_, mask)) => outputs.y.multiply(mask)?,
+            None => outputs.y,
+        };
+        Ok(vec![y, outputs.final_state])
+    }
+}
+
+fn zero_state<M: Graph>(keys: &Tensor<M>, values: &Tensor<M>) -> Result<Tensor<M>> {
+    let shape = [values.dimension(0), values.dimension(2), values.dimension(3), keys.dimension(3)];
+    Ok(Constant::full(&shape, 0.0, Dtype::F32)?.to_tensor())
+}
+
+fn check(case: &Case<'_>, form: Form, log_gate: bool, tolerance: f32) {
+    let gate = if log_gate { "lg" } else { "g" };
+    let mut inputs = vec!["q", "k", "v", gate, "beta"];
+    if case.has_input("state") {
+        inputs.push("state");
+    }
+    let mask = case.has_input("mask").then(|| {
+        let mask: Vec<f32> = case.integers("mask").into_iter().map(|counts| counts as f32).collect();
+        let &[batch, time] = case.input("mask").shape() else { panic!("a mask of rows and tokens") };
+        let shaped = |shape: &[i32]| Constant::from_slice(&mask, shape).expect("a value a token");
+        (shaped(&[batch, time, 1]), shaped(&[batch, time, 1, 1]))
+    });
+    case.check(&GatedDelta { form, log_gate, mask }, &inputs, &["y", "state"], tolerance);
+}
+
+#[test]
+fn chunks_match_the_reference() {
+    for case in Cases::operators().all("delta.scalar.") {
+        check(&case, Form::Chunked, false, TOLERANCE);
+    }
+}
+
+#[test]
+fn steps_match_the_reference() {
+    for case in Cases::operators().all("delta.scalar.") {
+        check(&case, Form::Steps, false, TOLERANCE);
+    }
+}
+
+#[test]
+fn chunks_match_the_reference_where_it_is_hard() {
+    for case in Cases::stress().all("delta.stress.") {
+        check(&case, Form::Chunked, true, STRESS_TOLERANCE);
+    }
+}
+
+/// The core of the block: normalised queries and keys, gates from their logits.
+#[derive(Clone)]
+struct Full;
+
+impl Operator for Full {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [queries, keys, values, a, b, a_log, dt_bias] = inputs else { panic!("seven inputs") };
+        let scale = (queries.dimension(-1) as f32).sqrt().recip();
+        let gates = gates(a, b, a_log, dt_bias)?;
+        let outputs = gated_delta(
+            &l2norm(queries, scale, 1e-6)?,
+            &l2norm(keys, 1.0, 1e-6)?,
+            values,
+            &gates.log_decay,
+            &gates.beta,
+            &zero_state(keys, values)?,
+        )?;
+        Ok(vec![outputs.y, outputs.final_state])
+    }
+}
+
+#[test]
+fn the_core_of_the_block_matches_the_reference() {
+    let inputs = ["q", "k", "v", "a", "b", "A_log", "dt_bias"];
+    Cases::operators().case("gated_delta_full").check(&Full, &inputs, &["y", "state"], TOLERANCE);
+}
+
+/// Batch, tokens, key heads, value heads, key dimension, value dimension.
+type Sizes = [i32; 6];
+
+/// Unit keys, scaled unit queries, gates between .4 and 1, betas between 0 and 1.
+fn draw([batch, time, key_heads, value_heads, key_dim, value_dim]: Sizes) -> Vec<Tensor<Stored>> {
+    let mapped = |tensor: Tensor<Stored>, map: &dyn Fn(&mut [f32])| {
+        let mut values = tensor.to_vec::<f32>().expect("floats");
+        values.chunks_mut(key_dim as usize).for_each(map);
+        Tensor::from_slice(&values, tensor.shape()).expect("the same shape")
+    };
+    let unit = |length: f32| {
+        move |vector: &mut [f32]| {
+            let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+            vector.iter_mut().for_each(|x| *x *= length / norm);
+        }
+    };
+    let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+    let of_keys = [batch, time, key_heads, key_dim];
+    let of_gates = [batch, time, value_heads];
+    vec![
+        mapped(random(1, &of_keys, 1.0), &unit((key_dim as f32).powf(-0.5))),
+        mapped(random(2, &of_keys, 1.0), &unit(1.0)),
+        random(3, &[batch, time, value_heads, value_dim], 1.0),
+        mapped(random(4, &of_gates, 2.0), &|x| x.iter_mut().for_each(|x| *x = -sigmoid(*x))),
+        mapped(random(5, &of_gates, 1.5), &|x| x.iter_mut().for_each(|x| *x = sigmoid(*x))),
+        random(6, &[batch, value_heads, value_dim, key_dim], 0.5),
+    ]
+}
+
+fn cotangents([batch, time, _, value_heads, key_dim, value_dim]: Sizes) -> Vec<Tensor<Stored>> {
+    vec![
+        random(7, &[batch, time, value_heads, value_dim], 1.0),
+        random(8, &[batch, value_heads, value_dim, key_dim], 1.0),
+    ]
+}
+
+#[test]
+fn chunks_agree_with_steps_at_any_size() {
+    for sizes in [
+        [1, 1, 1, 1, 4, 4],
+        [2, 8, 1, 3, 4, 8],
+        [1, 9, 2, 2, 5, 3],
+        [3, 31, 1, 2, 8, 8],
+        [1, 64, 2, 4, 16, 8],
+        [2, 65, 2, 2, 8, 24],
+        [1, 200, 1, 2, 32, 32],
+    ] {
+        assert_gradients(&GatedDelta::CHUNKED, &GatedDelta::STEPS, &draw(sizes), &cotangents(sizes), TOLERANCE);
+    }
+}
+
+#[test]
+fn the_gradient_agrees_with_finite_differences() {
+    assert_finite_differences(&GatedDelta::CHUNKED, &draw([1, 11, 1, 2, 6, 4]), 2e-3);
+}
+
+#[test]
+fn results_are_equal_bit_by_bit_from_run_to_run() {
+    let sizes = [2, 70, 2, 4, 16, 16];
+    let run = || {
+        let mut results = outputs(&GatedDelta::CHUNKED, &draw(sizes));
+        results.extend(gradients(&GatedDelta::CHUNKED, &draw(sizes), &cotangents(sizes)));
+        results.iter().map(|tensor| tensor.to_bytes().expect("values")).collect::<Vec<_>>()
+    };
+    assert!(run() == run());
+}
+
+#[test]
+fn a_row_may_be_cut_anywhere_and_go_on_from_its_state() {
+    let sizes = [1, 90, 1, 2, 8, 8];
+    let cut = 37;
+    let whole = outputs(&GatedDelta::CHUNKED, &draw(sizes));
+
+    #[derive(Clone)]
+    struct InTwo(i32);
+    impl Operator for InTwo {
+        fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+            let part = |start: i32, end: i32, state: &Tensor<M>| {
+                let at = |index: usize| inputs[index].slice(1, start, end);
+                gated_delta(&at(0)?, &at(1)?, &at(2)?, &at(3)?, &at(4)?, state)
+            };
+            let first = part(0, self.0, &inputs[5])?;
+            let second = part(self.0, inputs[0].dimension(1), &first.final_state)?;
+            Ok(vec![Tensor::concatenate(&[&first.y, &second.y], 1)?, second.final_state])
+        }
+    }
+    for (found, expected) in outputs(&InTwo(cut), &draw(sizes)).iter().zip(&whole) {
+        cases::assert_close("cut in two", found, expected, TOLERANCE);
+    }
+}
+
+#[test]
+fn a_single_step_is_a_row_of_one_token() {
+    #[derive(Clone)]
+    struct Step;
+    impl Operator for Step {
+        fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+            let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
+            let outputs = gated_delta_step(queries, keys, values, log_decay, beta, state)?;
+            Ok(vec![outputs.y, outputs.final_state])
+        }
+    }
+    let sizes = [2, 1, 2, 4, 8, 8];
+    assert_gradients(&GatedDelta::CHUNKED, &Step, &draw(sizes), &cotangents(sizes), TOLERANCE);
+}
+
+#[test]
+fn half_precision_is_only_at_the_edges() {
+    #[derive(Clone)]
+    struct Narrow;
+    impl Operator for Narrow {
+        fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+            let narrow = |index: usize| inputs[index].cast(Dtype::BF16);
+            let outputs = gated_delta(&narrow(0)?, &narrow(1)?, &narrow(2)?, &inputs[3], &narrow(4)?, &inputs[5])?;
+            assert_eq!((outputs.y.dtype(), outputs.final_state.dtype()), (Dtype::BF16, Dtype::F32));
+            Ok(vec![outputs.y.cast(Dtype::F32)?, outputs.final_state])
+        }
+    }
+    // Inputs that bfloat16 holds exactly, so that only results are rounded, to 8 bits.
+    let sizes = [1, 40, 1, 2, 8, 8];
+    let inputs: Vec<_> = draw(sizes)
+        .iter()
+        .enumerate()
+        .map(|(index, input)| match index {
+            3 | 5 => input.clone(),
+            _ => input.cast(Dtype::BF16).and_then(|narrow| narrow.cast(Dtype::F32)).expect("a cast"),
+        })
+        .collect();
+    assert_gradients(&Narrow, &GatedDelta::STEPS, &inputs, &cotangents(sizes), 1.0 / 128.0);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    #[derive(Clone)]
+    struct Refused;
+    impl Operator for Refused {
+        fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+            let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
+            let narrow = log_decay.cast(Dtype::BF16)?;
+            for (result, says) in [
+                (gated_delta(queries, keys, values, &narrow, beta, state), "port `log_decay`: found bfloat16"),
+                (
+                    gated_delta(queries, keys, values, log_decay, &state.slice(0, 0, 1)?, state),
+                    "port `beta`: found the shape",
+                ),
+                (gated_delta(&queries.slice(1, 0, 2)?, keys, values, log_decay, beta, state), "port `queries`"),
+                (gated_delta_step(queries, keys, values, log_decay, beta, state), "found 3 tokens, expected one"),
+            ] {
+                let message = result.err().expect("an error").to_string();
+                assert!(message.contains(says), "{message}");
+            }
+            Ok(vec![])
+        }
+    }
+    outputs(&Refused, &draw([1, 3, 2, 4, 8, 8]));
+}
