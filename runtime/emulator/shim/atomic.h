@@ -1,0 +1,59 @@
+// Atomics. Threads of one threadgroup take turns, and kernels with atomics in device memory run on one core, so plain
+// operations do; the emulator is told of each, because an atomic and a plain access to one element still race.
+
+namespace metal {
+
+enum memory_order { memory_order_relaxed };
+
+template <class T> struct atomic {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || is_same_v<T, bool>, "atomic: Metal has 4-byte atomics of int, uint, float, bool");
+  T value;
+};
+typedef atomic<int> atomic_int;
+typedef atomic<uint> atomic_uint;
+typedef atomic<float> atomic_float;
+typedef atomic<bool> atomic_bool;
+typedef atomic<ulong> atomic_ulong;
+
+template <class T> inline __attribute__((noinline)) METAL_UNWATCHED T* atomic_access(const atomic<T>* object, uint kind) {
+  emulator::Context* c = emulator::context();
+  c->access(c, object, sizeof(T), kind, __builtin_return_address(0));
+  return const_cast<T*>(&object->value);
+}
+#define METAL_ATOMIC_UPDATE(NAME, EXPRESSION)                                                                     \
+  template <class T>                                                                                              \
+  METAL_INLINE METAL_UNWATCHED T NAME(volatile atomic<T>* object, type_identity_t<T> b, memory_order) {           \
+    T* place = atomic_access(const_cast<atomic<T>*>(object), emulator::ATOMIC_UPDATE);                            \
+    T a = *place;                                                                                                 \
+    *place = T(EXPRESSION);                                                                                       \
+    return a;                                                                                                     \
+  }
+METAL_ATOMIC_UPDATE(atomic_fetch_add_explicit, a + b)
+METAL_ATOMIC_UPDATE(atomic_fetch_sub_explicit, a - b)
+METAL_ATOMIC_UPDATE(atomic_fetch_max_explicit, max(a, b))
+METAL_ATOMIC_UPDATE(atomic_fetch_min_explicit, min(a, b))
+METAL_ATOMIC_UPDATE(atomic_fetch_and_explicit, a & b)
+METAL_ATOMIC_UPDATE(atomic_fetch_or_explicit, a | b)
+METAL_ATOMIC_UPDATE(atomic_fetch_xor_explicit, a ^ b)
+METAL_ATOMIC_UPDATE(atomic_exchange_explicit, b)
+#undef METAL_ATOMIC_UPDATE
+
+template <class T>
+METAL_INLINE METAL_UNWATCHED void atomic_store_explicit(volatile atomic<T>* object, type_identity_t<T> b, memory_order) {
+  *atomic_access(const_cast<atomic<T>*>(object), emulator::ATOMIC_WRITE) = b;
+}
+template <class T> METAL_INLINE METAL_UNWATCHED T atomic_load_explicit(const volatile atomic<T>* object, memory_order) {
+  return *atomic_access(const_cast<const atomic<T>*>(object), emulator::ATOMIC_READ);
+}
+template <class T>
+METAL_INLINE METAL_UNWATCHED bool atomic_compare_exchange_weak_explicit(
+    volatile atomic<T>* object, T* expected, type_identity_t<T> desired, memory_order, memory_order) {
+  T* place = atomic_access(const_cast<atomic<T>*>(object), emulator::ATOMIC_UPDATE);
+  bool same = as_type<conditional_t<sizeof(T) == 4, uint, ulong>>(*place) ==
+              as_type<conditional_t<sizeof(T) == 4, uint, ulong>>(*expected);
+  if (same) *place = desired;
+  else *expected = *place;
+  return same;
+}
+
+} // namespace metal

@@ -1,0 +1,139 @@
+// The host build: a kernel as C++ that calls back into the emulator wherever threads meet or memory is touched.
+// Address-space words are removed from the text before it gets here.
+#pragma once
+
+typedef __SIZE_TYPE__ size_t;
+typedef __UINTPTR_TYPE__ uintptr_t;
+typedef __INTPTR_TYPE__ intptr_t;
+typedef __PTRDIFF_TYPE__ ptrdiff_t;
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef short int16_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long int64_t;
+typedef unsigned long uint64_t;
+
+#define METAL_INLINE inline __attribute__((always_inline))
+#define METAL_STATIC static METAL_INLINE
+#define METAL_UNWATCHED __attribute__((no_sanitize("thread"), no_sanitize("undefined")))
+#define METAL_COPY __builtin_memcpy
+#define METAL_FUNC inline __attribute__((always_inline))
+
+// ---- the emulator's side --------------------------------------------------------------------------------------------
+
+namespace emulator {
+
+typedef void (*Combine)(void* const* operands, unsigned present);
+
+enum Access : unsigned { READ = 0, WRITE = 1, ATOMIC_READ = 2, ATOMIC_WRITE = 3, ATOMIC_UPDATE = 7 };
+enum Reason : unsigned { COMPONENT_OUT_OF_BOUNDS, ARRAY_OUT_OF_BOUNDS, DIVISION_BY_ZERO, SHIFT_TOO_FAR, ABSENT_LANE, NAN_OPERAND };
+
+struct Region { unsigned long begin, end; unsigned long read_freely; };
+
+// One for each thread, at a known place in its stack. The Rust side declares the same fields in the same order.
+struct Context {
+  const unsigned char* device_begin;
+  unsigned long device_bytes;
+  const Region* regions;
+  const unsigned short* region_of_page;
+  void (*access)(Context*, const void* address, unsigned long bytes, unsigned kind, const void* pc);
+  void (*collective)(Context*, void* operand, Combine, unsigned site, unsigned width);
+  void (*barrier)(Context*, unsigned site, unsigned flags, unsigned simdgroup_only);
+  void* (*threadgroup_array)(Context*, unsigned id, unsigned long bytes, unsigned long element, unsigned dtype, const char* name);
+  void (*fault)(Context*, unsigned reason, long found, long limit, unsigned site, const void* pc);
+  unsigned lane;
+};
+
+constexpr unsigned long STACK_SHIFT = 18, COLOURS = 64, COLOUR_BYTES = 832, TOP_BYTES = 256;
+constexpr unsigned long PAGE_SHIFT = 16;
+
+METAL_INLINE METAL_UNWATCHED Context* context() {
+  unsigned long stack = (unsigned long)__builtin_frame_address(0) >> STACK_SHIFT;
+  return (Context*)(((stack + 1) << STACK_SHIFT) - TOP_BYTES - (stack % COLOURS) * COLOUR_BYTES);
+}
+
+// Out of line, so that the return address is the place in the kernel.
+inline __attribute__((noinline, cold)) METAL_UNWATCHED void component_out_of_bounds(int index, int count) {
+  Context* c = context();
+  c->fault(c, COMPONENT_OUT_OF_BOUNDS, index, count, 0, __builtin_return_address(0));
+}
+
+} // namespace emulator
+
+#define METAL_CHECK_COMPONENT(I, N) \
+  if (unsigned(I) >= unsigned(N)) emulator::component_out_of_bounds(I, N)
+
+#include "types.h"
+
+// Real calls: a compiler that folds them would make results depend on the compiler.
+extern "C" {
+#define METAL_DECLARE(N) float N##f(float);
+METAL_DECLARE(exp) METAL_DECLARE(exp2) METAL_DECLARE(log) METAL_DECLARE(log2) METAL_DECLARE(log10) METAL_DECLARE(sqrt)
+METAL_DECLARE(sin) METAL_DECLARE(cos) METAL_DECLARE(tan) METAL_DECLARE(asin) METAL_DECLARE(acos) METAL_DECLARE(atan)
+METAL_DECLARE(sinh) METAL_DECLARE(cosh) METAL_DECLARE(tanh) METAL_DECLARE(asinh) METAL_DECLARE(acosh)
+METAL_DECLARE(atanh) METAL_DECLARE(ceil) METAL_DECLARE(floor) METAL_DECLARE(trunc) METAL_DECLARE(rint)
+METAL_DECLARE(round) METAL_DECLARE(log1p) METAL_DECLARE(expm1)
+#undef METAL_DECLARE
+float powf(float, float);
+float atan2f(float, float);
+float fmodf(float, float);
+float fminf(float, float);
+float fmaf(float, float, float);
+float ldexpf(float, int);
+}
+#define METAL_LIBM(N) ::N##f
+
+#include "math.h"
+#include "simd.h"
+#include "atomic.h"
+#include "matrix.h"
+#include "mlx.h"
+
+namespace metal {
+
+// ---- threadgroup memory ---------------------------------------------------------------------------------------------
+
+// Numbers agree with `Dtype::ALL`; 255 is anything else.
+template <class T> struct dtype_number { static constexpr unsigned value = 255; };
+#define METAL_DTYPE(T, N) template <> struct dtype_number<T> { static constexpr unsigned value = N; };
+METAL_DTYPE(bool, 0) METAL_DTYPE(signed char, 1) METAL_DTYPE(char, 1) METAL_DTYPE(short, 2) METAL_DTYPE(int, 3)
+METAL_DTYPE(long, 4) METAL_DTYPE(uchar, 5) METAL_DTYPE(ushort, 6) METAL_DTYPE(uint, 7) METAL_DTYPE(ulong, 8)
+METAL_DTYPE(half, 9) METAL_DTYPE(bfloat, 10) METAL_DTYPE(float, 11)
+#undef METAL_DTYPE
+template <class T> struct dtype_number<atomic<T>> : dtype_number<T> {};
+
+template <class Array> struct element_of { typedef Array type; };
+template <class T, unsigned long N> struct element_of<T[N]> : element_of<T> {};
+
+template <class Array> METAL_INLINE METAL_UNWATCHED Array& threadgroup_array(unsigned id, const char* name) {
+  typedef component_of_t<typename element_of<Array>::type> scalar;
+  emulator::Context* c = emulator::context();
+  return *(Array*)c->threadgroup_array(c, id, sizeof(Array), sizeof(scalar), dtype_number<scalar>::value, name);
+}
+
+// ---- barriers -------------------------------------------------------------------------------------------------------
+
+enum class mem_flags : uint { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4, mem_threadgroup_imageblock = 8 };
+METAL_INLINE constexpr mem_flags operator|(mem_flags a, mem_flags b) { return mem_flags(uint(a) | uint(b)); }
+
+template <uint SITE> METAL_INLINE METAL_UNWATCHED void threadgroup_barrier(mem_flags flags, site<SITE>) {
+  emulator::Context* c = emulator::context();
+  c->barrier(c, distinct<SITE>(), uint(flags), 0);
+}
+template <uint SITE> METAL_INLINE METAL_UNWATCHED void simdgroup_barrier(mem_flags flags, site<SITE>) {
+  emulator::Context* c = emulator::context();
+  c->barrier(c, distinct<SITE>(), uint(flags), 1);
+}
+
+} // namespace metal
+
+// The order agrees with the Rust side.
+struct Attributes {
+  metal::uint3 thread_position_in_grid, thread_position_in_threadgroup, threadgroup_position_in_grid, threads_per_grid,
+      threads_per_threadgroup, dispatch_threads_per_threadgroup, threadgroups_per_grid, grid_origin;
+  uint thread_index_in_threadgroup, thread_index_in_simdgroup, simdgroup_index_in_threadgroup, simdgroups_per_threadgroup,
+      dispatch_simdgroups_per_threadgroup, thread_index_in_quadgroup, quadgroup_index_in_threadgroup,
+      quadgroups_per_threadgroup, dispatch_quadgroups_per_threadgroup, threads_per_simdgroup;
+};

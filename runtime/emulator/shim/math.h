@@ -1,0 +1,212 @@
+// Metal's math library, shared by the host and the CUDA build. `METAL_LIBM(f)` names the C library's function.
+// half and bfloat are computed in float and rounded once. `fast::` and `precise::` are the same functions.
+
+namespace metal {
+
+#define METAL_LIFT(NAME)                                                                            \
+  METAL_INLINE half NAME(half x) { return half(NAME(float(x))); }                                   \
+  METAL_INLINE bfloat NAME(bfloat x) { return bfloat(NAME(float(x))); }                             \
+  template <class T, int N> METAL_INLINE vec<T, N> NAME(vec<T, N> x) { vec<T, N> r; METAL_EACH(N, NAME(x[i])) }
+#define METAL_LIFT2(NAME)                                                                           \
+  METAL_INLINE half NAME(half x, half y) { return half(NAME(float(x), float(y))); }                 \
+  METAL_INLINE bfloat NAME(bfloat x, bfloat y) { return bfloat(NAME(float(x), float(y))); }         \
+  template <class T, int N> METAL_INLINE vec<T, N> NAME(vec<T, N> x, type_identity_t<vec<T, N>> y) { \
+    vec<T, N> r; METAL_EACH(N, NAME(x[i], y[i]))                                                    \
+  }
+#define METAL_FLOAT(NAME, EXPRESSION) METAL_INLINE float NAME(float x) { return EXPRESSION; } METAL_LIFT(NAME)
+#define METAL_FLOAT2(NAME, EXPRESSION) METAL_INLINE float NAME(float x, float y) { return EXPRESSION; } METAL_LIFT2(NAME)
+#define METAL_LIBRARY(NAME) METAL_FLOAT(NAME, METAL_LIBM(NAME)(x))
+
+#define METAL_FLOAT_FUNCTIONS                                                                                \
+  METAL_LIBRARY(exp) METAL_LIBRARY(exp2) METAL_LIBRARY(log) METAL_LIBRARY(log2) METAL_LIBRARY(log10)         \
+  METAL_LIBRARY(sqrt) METAL_LIBRARY(sin) METAL_LIBRARY(cos) METAL_LIBRARY(tan) METAL_LIBRARY(asin)           \
+  METAL_LIBRARY(acos) METAL_LIBRARY(atan) METAL_LIBRARY(sinh) METAL_LIBRARY(cosh) METAL_LIBRARY(tanh)        \
+  METAL_LIBRARY(asinh) METAL_LIBRARY(acosh) METAL_LIBRARY(atanh) METAL_LIBRARY(ceil) METAL_LIBRARY(floor)    \
+  METAL_LIBRARY(trunc) METAL_LIBRARY(rint) METAL_LIBRARY(round)                                              \
+  METAL_FLOAT(fabs, as_type<float>(as_type<uint>(x) & 0x7fffffffu))                                          \
+  METAL_FLOAT(exp10, METAL_LIBM(pow)(10.0f, x))                                                              \
+  METAL_FLOAT(rsqrt, 1.0f / METAL_LIBM(sqrt)(x))                                                             \
+  METAL_FLOAT(sinpi, METAL_LIBM(sin)(x * 3.14159274f))                                                       \
+  METAL_FLOAT(cospi, METAL_LIBM(cos)(x * 3.14159274f))                                                       \
+  METAL_FLOAT(sign, x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x == 0.0f ? x : 0.0f)                               \
+  METAL_FLOAT(saturate, x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f)                                             \
+  METAL_FLOAT(fract, METAL_LIBM(fmin)(x - METAL_LIBM(floor)(x), 0.99999994f))                                \
+  METAL_FLOAT2(pow, METAL_LIBM(pow)(x, y))                                                                   \
+  METAL_FLOAT2(powr, METAL_LIBM(pow)(x, y))                                                                  \
+  METAL_FLOAT2(atan2, METAL_LIBM(atan2)(x, y))                                                               \
+  METAL_FLOAT2(fmod, METAL_LIBM(fmod)(x, y))                                                                 \
+  METAL_FLOAT2(divide, x / y)                                                                                \
+  METAL_FLOAT2(fdim, x > y ? x - y : (x <= y ? 0.0f : x + y))                                                \
+  METAL_FLOAT2(step, y < x ? 0.0f : 1.0f)                                                                    \
+  METAL_FLOAT2(copysign, as_type<float>((as_type<uint>(x) & 0x7fffffffu) | (as_type<uint>(y) & 0x80000000u))) \
+  METAL_FLOAT2(fmin, y < x || x != x ? y : x)                                                                \
+  METAL_FLOAT2(fmax, x < y || x != x ? y : x)
+
+METAL_FLOAT_FUNCTIONS
+namespace precise { METAL_FLOAT_FUNCTIONS }
+namespace fast { METAL_FLOAT_FUNCTIONS }
+#undef METAL_LIBRARY
+#undef METAL_FLOAT
+#undef METAL_FLOAT2
+
+METAL_INLINE float fma(float a, float b, float c) { return METAL_LIBM(fma)(a, b, c); }
+METAL_INLINE half fma(half a, half b, half c) { return half(fma(float(a), float(b), float(c))); }
+METAL_INLINE bfloat fma(bfloat a, bfloat b, bfloat c) { return bfloat(fma(float(a), float(b), float(c))); }
+template <class T, int N> METAL_INLINE vec<T, N> fma(vec<T, N> a, vec<T, N> b, vec<T, N> c) {
+  vec<T, N> r; METAL_EACH(N, fma(a[i], b[i], c[i]))
+}
+METAL_INLINE float mad(float a, float b, float c) { return a * b + c; }
+METAL_INLINE float ldexp(float x, int k) { return METAL_LIBM(ldexp)(x, k); }
+METAL_INLINE float sincos(float x, float& cosine) { cosine = cos(x); return sin(x); }
+
+// ---- classification -------------------------------------------------------------------------------------------------
+
+#define METAL_PREDICATE(NAME, EXPRESSION)                                                                   \
+  METAL_INLINE bool NAME(float x) { return EXPRESSION; }                                                    \
+  template <class T, int N> METAL_INLINE vec<bool, N> NAME(vec<T, N> x) { vec<bool, N> r; METAL_EACH(N, NAME(float(x[i]))) }
+METAL_PREDICATE(isnan, (as_type<uint>(x) & 0x7fffffffu) > 0x7f800000u)
+METAL_PREDICATE(isinf, (as_type<uint>(x) & 0x7fffffffu) == 0x7f800000u)
+METAL_PREDICATE(isfinite, (as_type<uint>(x) & 0x7fffffffu) < 0x7f800000u)
+METAL_PREDICATE(isnormal, isfinite(x) && (as_type<uint>(x) & 0x7fffffffu) >= 0x00800000u)
+METAL_PREDICATE(signbit, (as_type<uint>(x) >> 31) != 0u)
+#undef METAL_PREDICATE
+template <int N> METAL_INLINE bool any(vec<bool, N> v) { for (int i = 0; i < N; ++i) if (v[i]) return true; return false; }
+template <int N> METAL_INLINE bool all(vec<bool, N> v) { for (int i = 0; i < N; ++i) if (!v[i]) return false; return true; }
+METAL_INLINE bool any(bool v) { return v; }
+METAL_INLINE bool all(bool v) { return v; }
+
+// ---- min, max, clamp, mix -------------------------------------------------------------------------------------------
+
+// Floats: of a number and a NaN, the number.
+template <class T> METAL_INLINE enable_if_t<is_scalar_v<T>, T> min(T a, T b) { return b < a || !(a == a) ? b : a; }
+template <class T> METAL_INLINE enable_if_t<is_scalar_v<T>, T> max(T a, T b) { return a < b || !(a == a) ? b : a; }
+template <class T, int N> METAL_INLINE vec<T, N> min(vec<T, N> a, type_identity_t<vec<T, N>> b) {
+  vec<T, N> r; METAL_EACH(N, min(a[i], b[i]))
+}
+template <class T, int N> METAL_INLINE vec<T, N> max(vec<T, N> a, type_identity_t<vec<T, N>> b) {
+  vec<T, N> r; METAL_EACH(N, max(a[i], b[i]))
+}
+template <class T> METAL_INLINE T min3(T a, T b, T c) { return min(a, min(b, c)); }
+template <class T> METAL_INLINE T max3(T a, T b, T c) { return max(a, max(b, c)); }
+template <class T> METAL_INLINE enable_if_t<is_scalar_v<T>, T> clamp(T x, type_identity_t<T> low, type_identity_t<T> high) {
+  return min(max(x, low), high);
+}
+template <class T, int N>
+METAL_INLINE vec<T, N> clamp(vec<T, N> x, type_identity_t<vec<T, N>> low, type_identity_t<vec<T, N>> high) {
+  return min(max(x, low), high);
+}
+template <class T> METAL_INLINE enable_if_t<is_integral_v<T>, T> abs(T x) { return x < T(0) ? T(-x) : x; }
+template <class T> METAL_INLINE enable_if_t<is_floating_point_v<T>, T> abs(T x) { return fabs(x); }
+template <class T, int N> METAL_INLINE vec<T, N> abs(vec<T, N> x) { vec<T, N> r; METAL_EACH(N, abs(x[i])) }
+template <class T> METAL_INLINE T absdiff(T a, T b) { return a < b ? T(b - a) : T(a - b); }
+template <class T> METAL_INLINE T mix(T a, T b, type_identity_t<T> t) { return T(a + T(T(b - a) * t)); }
+template <class T> METAL_INLINE T select(T a, T b, bool c) { return c ? b : a; }
+template <class T, int N> METAL_INLINE vec<T, N> select(vec<T, N> a, vec<T, N> b, vec<bool, N> c) {
+  vec<T, N> r; METAL_EACH(N, c[i] ? b[i] : a[i])
+}
+METAL_INLINE float smoothstep(float low, float high, float x) {
+  float t = saturate((x - low) / (high - low));
+  return t * t * (3.0f - 2.0f * t);
+}
+
+// ---- geometry -------------------------------------------------------------------------------------------------------
+
+template <class T, int N> METAL_INLINE T dot(vec<T, N> a, vec<T, N> b) {
+  T sum = T(a[0] * b[0]);
+  for (int i = 1; i < N; ++i) sum = T(sum + T(a[i] * b[i]));
+  return sum;
+}
+template <class T, int N> METAL_INLINE T length_squared(vec<T, N> a) { return dot(a, a); }
+template <class T, int N> METAL_INLINE T length(vec<T, N> a) { return sqrt(dot(a, a)); }
+template <class T, int N> METAL_INLINE T distance(vec<T, N> a, vec<T, N> b) { return length(a - b); }
+template <class T, int N> METAL_INLINE vec<T, N> normalize(vec<T, N> a) { return a * rsqrt(dot(a, a)); }
+template <class T> METAL_INLINE vec<T, 3> cross(vec<T, 3> a, vec<T, 3> b) {
+  return vec<T, 3>(a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x);
+}
+
+// ---- integers -------------------------------------------------------------------------------------------------------
+
+template <class T> METAL_INLINE T popcount(T x) { T n = 0; for (uint i = 0; i < 8 * sizeof(T); ++i) n = T(n + T((x >> i) & 1)); return n; }
+template <class T> METAL_INLINE T clz(T x) { T n = 0; for (int i = int(8 * sizeof(T)) - 1; i >= 0 && !((x >> i) & 1); --i) n = T(n + 1); return n; }
+template <class T> METAL_INLINE T ctz(T x) { T n = 0; for (uint i = 0; i < 8 * sizeof(T) && !((x >> i) & 1); ++i) n = T(n + 1); return n; }
+template <class T> METAL_INLINE T reverse_bits(T x) {
+  T r = 0;
+  for (uint i = 0; i < 8 * sizeof(T); ++i) r = T(r | T(T((x >> i) & 1) << (8 * sizeof(T) - 1 - i)));
+  return r;
+}
+template <class T> METAL_INLINE T rotate(T x, T by) {
+  static_assert(is_unsigned_v<T>, "rotate: use an unsigned type");
+  uint bits = 8 * sizeof(T), n = uint(by) & (bits - 1);
+  return n ? T(T(x << n) | T(x >> (bits - n))) : x;
+}
+METAL_INLINE int mulhi(int a, int b) { return int((long(a) * long(b)) >> 32); }
+METAL_INLINE uint mulhi(uint a, uint b) { return uint((ulong(a) * ulong(b)) >> 32); }
+template <class T> METAL_INLINE T extract_bits(T x, uint offset, uint bits) {
+  uint width = 8 * sizeof(T);
+  return bits ? T(T(x << (width - bits - offset)) >> (width - bits)) : T(0);
+}
+
+// ---- limits ---------------------------------------------------------------------------------------------------------
+
+template <class T> struct numeric_limits {
+  static_assert(is_integral_v<T>, "numeric_limits: not a scalar type");
+  static constexpr bool is_signed = is_signed_v<T>;
+  static constexpr int digits = int(8 * sizeof(T)) - int(is_signed);
+  METAL_STATIC constexpr T max() { return is_signed ? T((ulong(1) << (digits % 64)) - 1) : T(~T(0)); }
+  METAL_STATIC constexpr T min() { return is_signed ? T(-max() - 1) : T(0); }
+  METAL_STATIC constexpr T lowest() { return min(); }
+};
+template <> struct numeric_limits<bool> {
+  METAL_STATIC constexpr bool max() { return true; }
+  METAL_STATIC constexpr bool min() { return false; }
+  METAL_STATIC constexpr bool lowest() { return false; }
+};
+template <> struct numeric_limits<float> {
+  METAL_STATIC constexpr float infinity() { return __builtin_huge_valf(); }
+  METAL_STATIC constexpr float quiet_NaN() { return __builtin_nanf(""); }
+  METAL_STATIC constexpr float max() { return 3.40282347e+38f; }
+  METAL_STATIC constexpr float min() { return 1.17549435e-38f; }
+  METAL_STATIC constexpr float lowest() { return -3.40282347e+38f; }
+  METAL_STATIC constexpr float epsilon() { return 1.1920929e-7f; }
+};
+#define METAL_SMALL_LIMITS(T, MAX, MIN, EPSILON, INF, QNAN)                 \
+  template <> struct numeric_limits<T> {                                    \
+    METAL_STATIC T infinity() { return as_type<T>(ushort(INF)); }           \
+    METAL_STATIC T quiet_NaN() { return as_type<T>(ushort(QNAN)); }         \
+    METAL_STATIC T max() { return as_type<T>(ushort(MAX)); }                \
+    METAL_STATIC T min() { return as_type<T>(ushort(MIN)); }                \
+    METAL_STATIC T lowest() { return as_type<T>(ushort(MAX | 0x8000)); }    \
+    METAL_STATIC T epsilon() { return as_type<T>(ushort(EPSILON)); }        \
+  };
+METAL_SMALL_LIMITS(half, 0x7bff, 0x0400, 0x1400, 0x7c00, 0x7e00)
+METAL_SMALL_LIMITS(bfloat, 0x7f7f, 0x0080, 0x3c00, 0x7f80, 0x7fc0)
+#undef METAL_SMALL_LIMITS
+
+} // namespace metal
+
+#undef INFINITY
+#undef NAN
+#define INFINITY (metal::numeric_limits<float>::infinity())
+#define NAN (metal::numeric_limits<float>::quiet_NaN())
+#define HUGE_VALF INFINITY
+#define MAXFLOAT 3.40282347e+38f
+#define FLT_MAX 3.40282347e+38f
+#define FLT_MIN 1.17549435e-38f
+#define FLT_EPSILON 1.1920929e-7f
+#define HALF_MAX (metal::numeric_limits<metal::half>::max())
+#define INT_MAX 2147483647
+#define INT_MIN (-2147483647 - 1)
+#define UINT_MAX 4294967295u
+#define M_E_F 2.71828183f
+#define M_LOG2E_F 1.44269504f
+#define M_LOG10E_F 0.434294482f
+#define M_LN2_F 0.693147181f
+#define M_LN10_F 2.30258509f
+#define M_PI_F 3.14159265f
+#define M_PI_2_F 1.57079633f
+#define M_PI_4_F 0.785398163f
+#define M_1_PI_F 0.318309886f
+#define M_2_PI_F 0.636619772f
+#define M_2_SQRTPI_F 1.12837917f
+#define M_SQRT2_F 1.41421356f
+#define M_SQRT1_2_F 0.707106781f

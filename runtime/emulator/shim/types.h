@@ -1,0 +1,249 @@
+// Metal's scalar and vector types as C++, shared by the host and the CUDA build.
+// Wants METAL_INLINE, METAL_CHECK_COMPONENT and METAL_COPY from the including file.
+
+typedef unsigned char uchar;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+typedef unsigned long ulong;
+
+namespace metal {
+
+// ---- type traits ----------------------------------------------------------------------------------------------------
+
+template <class T, T V> struct integral_constant {
+  static constexpr T value = V;
+  typedef T value_type;
+  constexpr operator T() const { return V; }
+};
+template <bool B> using bool_constant = integral_constant<bool, B>;
+typedef bool_constant<true> true_type;
+typedef bool_constant<false> false_type;
+template <class A, class B> struct is_same : false_type {};
+template <class A> struct is_same<A, A> : true_type {};
+template <class A, class B> constexpr bool is_same_v = is_same<A, B>::value;
+template <bool, class T = void> struct enable_if {};
+template <class T> struct enable_if<true, T> { typedef T type; };
+template <bool B, class T = void> using enable_if_t = typename enable_if<B, T>::type;
+template <bool, class A, class B> struct conditional { typedef A type; };
+template <class A, class B> struct conditional<false, A, B> { typedef B type; };
+template <bool C, class A, class B> using conditional_t = typename conditional<C, A, B>::type;
+template <class T> struct remove_const { typedef T type; };
+template <class T> struct remove_const<const T> { typedef T type; };
+template <class T> struct remove_reference { typedef T type; };
+template <class T> struct remove_reference<T&> { typedef T type; };
+template <class T> using remove_cvref_t = typename remove_const<typename remove_reference<T>::type>::type;
+template <class T> struct type_identity { typedef T type; };
+template <class T> using type_identity_t = typename type_identity<T>::type;
+
+template <class T> struct is_integral : false_type {};
+#define METAL_INTEGRAL(T) template <> struct is_integral<T> : true_type {};
+METAL_INTEGRAL(bool) METAL_INTEGRAL(char) METAL_INTEGRAL(signed char) METAL_INTEGRAL(uchar)
+METAL_INTEGRAL(short) METAL_INTEGRAL(ushort) METAL_INTEGRAL(int) METAL_INTEGRAL(uint)
+METAL_INTEGRAL(long) METAL_INTEGRAL(ulong) METAL_INTEGRAL(long long) METAL_INTEGRAL(unsigned long long)
+#undef METAL_INTEGRAL
+template <class T> constexpr bool is_integral_v = is_integral<T>::value;
+template <class T> constexpr bool is_unsigned_v = is_integral_v<T> && T(-1) > T(0);
+template <class T> constexpr bool is_signed_v = !is_unsigned_v<T>;
+
+// ---- half and bfloat ------------------------------------------------------------------------------------------------
+
+template <class To, class From> METAL_INLINE To as_type(From from) {
+  static_assert(sizeof(To) == sizeof(From), "as_type: the sizes differ");
+  To to;
+  METAL_COPY(&to, &from, sizeof to);
+  return to;
+}
+
+// Round to nearest, ties to even, in integers: the same on every host.
+METAL_INLINE ushort half_bits(float value) {
+  uint bits = as_type<uint>(value), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (magnitude >= 0x7f800000u) return ushort(sign | (magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u));
+  if (magnitude >= 0x477ff000u) return ushort(sign | 0x7c00u);
+  if (magnitude <= 0x33000000u) return ushort(sign);
+  int exponent = int(magnitude >> 23) - 127;
+  uint significand = (magnitude & 0x7fffffu) | 0x800000u;
+  int shift = exponent < -14 ? -1 - exponent : 13;
+  uint kept = significand >> shift, rest = significand & ((1u << shift) - 1u), tie = 1u << (shift - 1);
+  kept += uint(rest > tie || (rest == tie && (kept & 1u)));
+  return ushort(sign | (exponent < -14 ? kept : kept + (uint(exponent + 14) << 10)));
+}
+METAL_INLINE float half_value(ushort bits) {
+  uint sign = uint(bits & 0x8000u) << 16, exponent = (bits >> 10) & 31u, fraction = bits & 0x3ffu;
+  if (exponent == 31) return as_type<float>(sign | 0x7f800000u | (fraction << 13));
+  if (exponent == 0) return as_type<float>(sign | as_type<uint>(float(fraction) * 5.9604644775390625e-8f));
+  return as_type<float>(sign | ((exponent + 112u) << 23) | (fraction << 13));
+}
+METAL_INLINE ushort bfloat_bits(float value) {
+  uint bits = as_type<uint>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return ushort((bits >> 16) | 0x40u);
+  return ushort((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+METAL_INLINE float bfloat_value(ushort bits) { return as_type<float>(uint(bits) << 16); }
+
+#define METAL_SMALL_FLOAT(NAME, ENCODE, DECODE)                                            \
+  struct NAME {                                                                            \
+    ushort bits;                                                                           \
+    NAME() = default;                                                                      \
+    METAL_INLINE NAME(float value) : bits(ENCODE(value)) {}                                \
+    METAL_INLINE operator float() const { return DECODE(bits); }                           \
+    METAL_INLINE NAME& operator+=(float b) { return *this = NAME(float(*this) + b); }      \
+    METAL_INLINE NAME& operator-=(float b) { return *this = NAME(float(*this) - b); }      \
+    METAL_INLINE NAME& operator*=(float b) { return *this = NAME(float(*this) * b); }      \
+    METAL_INLINE NAME& operator/=(float b) { return *this = NAME(float(*this) / b); }      \
+  };
+METAL_SMALL_FLOAT(half, half_bits, half_value)
+METAL_SMALL_FLOAT(bfloat, bfloat_bits, bfloat_value)
+#undef METAL_SMALL_FLOAT
+
+template <class T> constexpr bool is_small_float_v = is_same_v<T, half> || is_same_v<T, bfloat>;
+template <class T> constexpr bool is_floating_point_v = is_same_v<T, float> || is_small_float_v<T>;
+template <class T> struct is_floating_point : bool_constant<is_floating_point_v<T>> {};
+template <class T> constexpr bool is_scalar_v = is_integral_v<T> || is_floating_point_v<T>;
+template <class T> constexpr bool is_arithmetic_v = is_scalar_v<T>;
+
+template <class T> METAL_INLINE enable_if_t<is_small_float_v<T>, T> operator-(T a) { return T(-float(a)); }
+// Two of one small type, or one with an integer, give that type, rounded at each step; with a float they give float.
+#define METAL_SMALL_OPERATOR(OP)                                                                                  \
+  template <class A, class B>                                                                                     \
+  METAL_INLINE enable_if_t<is_small_float_v<A> && (is_same_v<A, B> || is_integral_v<B>), A> operator OP(A a, B b) { \
+    return A(float(a) OP float(A(float(b))));                                                                     \
+  }                                                                                                               \
+  template <class A, class B>                                                                                     \
+  METAL_INLINE enable_if_t<is_integral_v<A> && is_small_float_v<B>, B> operator OP(A a, B b) {                    \
+    return B(float(B(float(a))) OP float(b));                                                                     \
+  }
+METAL_SMALL_OPERATOR(+) METAL_SMALL_OPERATOR(-) METAL_SMALL_OPERATOR(*) METAL_SMALL_OPERATOR(/)
+#undef METAL_SMALL_OPERATOR
+
+// ---- vectors --------------------------------------------------------------------------------------------------------
+
+// What `.xyz` in a kernel is rewritten to: `.swizzle(components<0, 1, 2>())` where it is read,
+// `.lanes(components<0, 1, 2>())` where it is assigned.
+template <int... I> struct components {};
+template <class V, int... I> struct lanes_of;
+
+template <class T, int N> struct vec;
+
+#define METAL_VECTOR_COMMON(N)                                                                                   \
+  typedef T component;                                                                                           \
+  vec() = default;                                                                                               \
+  METAL_INLINE T& operator[](int i) { METAL_CHECK_COMPONENT(i, N); return reinterpret_cast<T*>(this)[i]; }        \
+  METAL_INLINE const T& operator[](int i) const {                                                                \
+    METAL_CHECK_COMPONENT(i, N);                                                                                 \
+    return reinterpret_cast<const T*>(this)[i];                                                                  \
+  }                                                                                                              \
+  template <int... I> METAL_INLINE vec<T, int(sizeof...(I))> swizzle(components<I...>) const {                   \
+    return vec<T, int(sizeof...(I))>((*this)[I]...);                                                             \
+  }                                                                                                              \
+  template <int... I> METAL_INLINE lanes_of<vec, I...> lanes(components<I...>) { return lanes_of<vec, I...>{*this}; }
+
+template <class T> struct alignas(2 * sizeof(T)) vec<T, 2> {
+  T x, y;
+  METAL_VECTOR_COMMON(2)
+  METAL_INLINE vec(T s) : x(s), y(s) {}
+  METAL_INLINE vec(T a, T b) : x(a), y(b) {}
+  template <class U> METAL_INLINE explicit vec(vec<U, 2> o) : x(T(o.x)), y(T(o.y)) {}
+};
+template <class T> struct alignas(4 * sizeof(T)) vec<T, 3> {
+  T x, y, z;
+  METAL_VECTOR_COMMON(3)
+  METAL_INLINE vec(T s) : x(s), y(s), z(s) {}
+  METAL_INLINE vec(T a, T b, T c) : x(a), y(b), z(c) {}
+  METAL_INLINE vec(vec<T, 2> a, T b) : x(a.x), y(a.y), z(b) {}
+  METAL_INLINE vec(T a, vec<T, 2> b) : x(a), y(b.x), z(b.y) {}
+  template <class U> METAL_INLINE explicit vec(vec<U, 3> o) : x(T(o.x)), y(T(o.y)), z(T(o.z)) {}
+};
+template <class T> struct alignas(4 * sizeof(T)) vec<T, 4> {
+  T x, y, z, w;
+  METAL_VECTOR_COMMON(4)
+  METAL_INLINE vec(T s) : x(s), y(s), z(s), w(s) {}
+  METAL_INLINE vec(T a, T b, T c, T d) : x(a), y(b), z(c), w(d) {}
+  METAL_INLINE vec(vec<T, 2> a, T b, T c) : x(a.x), y(a.y), z(b), w(c) {}
+  METAL_INLINE vec(T a, vec<T, 2> b, T c) : x(a), y(b.x), z(b.y), w(c) {}
+  METAL_INLINE vec(T a, T b, vec<T, 2> c) : x(a), y(b), z(c.x), w(c.y) {}
+  METAL_INLINE vec(vec<T, 2> a, vec<T, 2> b) : x(a.x), y(a.y), z(b.x), w(b.y) {}
+  METAL_INLINE vec(vec<T, 3> a, T b) : x(a.x), y(a.y), z(a.z), w(b) {}
+  METAL_INLINE vec(T a, vec<T, 3> b) : x(a), y(b.x), z(b.y), w(b.z) {}
+  template <class U> METAL_INLINE explicit vec(vec<U, 4> o) : x(T(o.x)), y(T(o.y)), z(T(o.z)), w(T(o.w)) {}
+};
+#undef METAL_VECTOR_COMMON
+
+#define METAL_EACH(N, EXPRESSION)              \
+  for (int i = 0; i < N; ++i) r[i] = EXPRESSION; \
+  return r;
+
+#define METAL_VECTOR_OPERATOR(OP)                                                                               \
+  template <class T, int N> METAL_INLINE vec<T, N> operator OP(vec<T, N> a, vec<T, N> b) {                      \
+    vec<T, N> r; METAL_EACH(N, T(a[i] OP b[i]))                                                                 \
+  }                                                                                                             \
+  template <class T, int N, class S>                                                                            \
+  METAL_INLINE enable_if_t<is_scalar_v<S>, vec<T, N>> operator OP(vec<T, N> a, S b) { return a OP vec<T, N>(T(b)); } \
+  template <class T, int N, class S>                                                                            \
+  METAL_INLINE enable_if_t<is_scalar_v<S>, vec<T, N>> operator OP(S a, vec<T, N> b) { return vec<T, N>(T(a)) OP b; } \
+  template <class T, int N> METAL_INLINE vec<T, N>& operator OP##=(vec<T, N>& a, type_identity_t<vec<T, N>> b) { \
+    return a = a OP b;                                                                                          \
+  }
+METAL_VECTOR_OPERATOR(+) METAL_VECTOR_OPERATOR(-) METAL_VECTOR_OPERATOR(*) METAL_VECTOR_OPERATOR(/)
+METAL_VECTOR_OPERATOR(%) METAL_VECTOR_OPERATOR(&) METAL_VECTOR_OPERATOR(|) METAL_VECTOR_OPERATOR(^)
+METAL_VECTOR_OPERATOR(<<) METAL_VECTOR_OPERATOR(>>)
+#undef METAL_VECTOR_OPERATOR
+
+#define METAL_VECTOR_COMPARISON(OP)                                                                                \
+  template <class T, int N> METAL_INLINE vec<bool, N> operator OP(vec<T, N> a, vec<T, N> b) {                      \
+    vec<bool, N> r; METAL_EACH(N, a[i] OP b[i])                                                                    \
+  }                                                                                                                \
+  template <class T, int N, class S>                                                                               \
+  METAL_INLINE enable_if_t<is_scalar_v<S>, vec<bool, N>> operator OP(vec<T, N> a, S b) { return a OP vec<T, N>(T(b)); } \
+  template <class T, int N, class S>                                                                               \
+  METAL_INLINE enable_if_t<is_scalar_v<S>, vec<bool, N>> operator OP(S a, vec<T, N> b) { return vec<T, N>(T(a)) OP b; }
+METAL_VECTOR_COMPARISON(==) METAL_VECTOR_COMPARISON(!=) METAL_VECTOR_COMPARISON(<)
+METAL_VECTOR_COMPARISON(<=) METAL_VECTOR_COMPARISON(>) METAL_VECTOR_COMPARISON(>=)
+METAL_VECTOR_COMPARISON(&&) METAL_VECTOR_COMPARISON(||)
+#undef METAL_VECTOR_COMPARISON
+
+template <class T, int N> METAL_INLINE vec<T, N> operator-(vec<T, N> a) { vec<T, N> r; METAL_EACH(N, T(-a[i])) }
+template <class T, int N> METAL_INLINE vec<T, N> operator~(vec<T, N> a) { vec<T, N> r; METAL_EACH(N, T(~a[i])) }
+template <int N> METAL_INLINE vec<bool, N> operator!(vec<bool, N> a) { vec<bool, N> r; METAL_EACH(N, !a[i]) }
+
+template <class T, int N, int... I> struct lanes_of<vec<T, N>, I...> {
+  static constexpr int count = int(sizeof...(I));
+  vec<T, N>& target;
+  METAL_INLINE vec<T, count> value() const { return target.swizzle(components<I...>()); }
+  METAL_INLINE void operator=(type_identity_t<vec<T, count>> from) {
+    int next = 0;
+    ((target[I] = from[next++]), ...);
+  }
+  METAL_INLINE void operator+=(vec<T, count> b) { *this = value() + b; }
+  METAL_INLINE void operator-=(vec<T, count> b) { *this = value() - b; }
+  METAL_INLINE void operator*=(vec<T, count> b) { *this = value() * b; }
+  METAL_INLINE void operator/=(vec<T, count> b) { *this = value() / b; }
+};
+
+// Packed vectors have the alignment of their component. Arithmetic goes through the plain vector.
+template <class T, int N> struct packed_vec {
+  T at[N];
+  packed_vec() = default;
+  METAL_INLINE packed_vec(vec<T, N> v) { for (int i = 0; i < N; ++i) at[i] = v[i]; }
+  METAL_INLINE operator vec<T, N>() const { vec<T, N> r; METAL_EACH(N, at[i]) }
+  METAL_INLINE T& operator[](int i) { METAL_CHECK_COMPONENT(i, N); return at[i]; }
+  METAL_INLINE const T& operator[](int i) const { METAL_CHECK_COMPONENT(i, N); return at[i]; }
+};
+
+#define METAL_VECTORS(T)                                                                 \
+  typedef vec<T, 2> T##2; typedef vec<T, 3> T##3; typedef vec<T, 4> T##4;                \
+  typedef packed_vec<T, 2> packed_##T##2; typedef packed_vec<T, 3> packed_##T##3; typedef packed_vec<T, 4> packed_##T##4;
+METAL_VECTORS(bool) METAL_VECTORS(char) METAL_VECTORS(uchar) METAL_VECTORS(short) METAL_VECTORS(ushort)
+METAL_VECTORS(int) METAL_VECTORS(uint) METAL_VECTORS(long) METAL_VECTORS(ulong)
+METAL_VECTORS(half) METAL_VECTORS(bfloat) METAL_VECTORS(float)
+#undef METAL_VECTORS
+
+// The component type of a scalar or vector.
+template <class T> struct component_of { typedef T type; };
+template <class T, int N> struct component_of<vec<T, N>> { typedef T type; };
+template <class T, int N> struct component_of<packed_vec<T, N>> { typedef T type; };
+template <class T> using component_of_t = typename component_of<T>::type;
+
+typedef half float16_t;
+typedef bfloat bfloat16_t;
+
+} // namespace metal

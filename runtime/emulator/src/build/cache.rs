@@ -1,0 +1,89 @@
+//! A folder of compiled kernels, named by the content they were made from.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// The shim that every kernel includes.
+const SHIM: &[(&str, &str)] = &[
+    ("host.h", include_str!("../../shim/host.h")),
+    ("types.h", include_str!("../../shim/types.h")),
+    ("math.h", include_str!("../../shim/math.h")),
+    ("simd.h", include_str!("../../shim/simd.h")),
+    ("atomic.h", include_str!("../../shim/atomic.h")),
+    ("matrix.h", include_str!("../../shim/matrix.h")),
+    ("mlx.h", include_str!("../../shim/mlx.h")),
+    ("hooks.h", include_str!("../../shim/hooks.h")),
+];
+
+/// The folder. Several processes may share one: files appear whole, by renaming.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+    /// Where the shim's files lie.
+    pub include: PathBuf,
+    shim_key: u128,
+}
+
+impl Cache {
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        let shim_key = content_key(SHIM.iter().map(|(_, text)| *text));
+        let include = folder.join(format!("shim-{shim_key:032x}"));
+        let cache = Cache { folder: folder.to_owned(), include, shim_key };
+        fs::create_dir_all(&cache.include).map_err(|e| cache_error(&cache.include, e))?;
+        for (name, text) in SHIM {
+            let path = cache.include.join(name);
+            if !path.exists() {
+                cache.write(&path, text.as_bytes())?;
+            }
+        }
+        Ok(cache)
+    }
+
+    /// The user's cache folder, or the system's temporary one.
+    pub fn default_folder() -> PathBuf {
+        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let home =
+            || set("HOME").map(|h| if cfg!(target_os = "macos") { h.join("Library/Caches") } else { h.join(".cache") });
+        set("COTANGENT_EMULATOR_CACHE").unwrap_or_else(|| {
+            set("XDG_CACHE_HOME").or_else(home).unwrap_or_else(std::env::temp_dir).join("cotangent-emulator")
+        })
+    }
+
+    /// The files for content `key`: C++ source and shared object.
+    pub fn files(&self, key: u128) -> (PathBuf, PathBuf) {
+        let stem = format!("{:032x}", key ^ self.shim_key);
+        (self.folder.join(format!("{stem}.cpp")), self.folder.join(format!("{stem}.so")))
+    }
+
+    /// A name next to `path` that nobody else uses, to be renamed to it.
+    pub fn draft(path: &Path) -> PathBuf {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        path.with_extension(format!("{}-{number}.draft", std::process::id()))
+    }
+
+    pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+        let draft = Cache::draft(path);
+        fs::write(&draft, bytes).and_then(|()| fs::rename(&draft, path)).map_err(|e| cache_error(path, e))
+    }
+}
+
+pub(crate) fn cache_error(path: &Path, source: io::Error) -> Error {
+    Error::Cache { path: path.to_owned(), source }
+}
+
+/// FNV-1a over 128 bits, parts kept apart.
+pub(crate) fn content_key<'a>(parts: impl IntoIterator<Item = &'a str>) -> u128 {
+    const PRIME: u128 = 0x0000000001000000000000000000013b;
+    let mut key: u128 = 0x6c62272e07bb014262b821756295c58d;
+    for part in parts {
+        for byte in part.bytes().chain([0xff]) {
+            key = (key ^ u128::from(byte)).wrapping_mul(PRIME);
+        }
+    }
+    key
+}

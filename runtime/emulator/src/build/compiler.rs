@@ -1,0 +1,116 @@
+//! The system's C++ compiler and how it is called.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use crate::{Checks, Error};
+
+/// A C++ compiler that answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Compiler {
+    program: OsString,
+    /// What it says about itself, so that a new version compiles anew.
+    pub version: String,
+    is_clang: bool,
+}
+
+impl Compiler {
+    /// `COTANGENT_CXX` if set, else the first of clang++ and g++ that runs.
+    pub fn find() -> Result<Self, Error> {
+        let candidates: Vec<OsString> = match std::env::var_os("COTANGENT_CXX") {
+            Some(program) => vec![program],
+            None => ["clang++", "g++", "c++"].map(OsString::from).to_vec(),
+        };
+        let tried = candidates.iter().map(|c| c.to_string_lossy().into_owned()).collect::<Vec<_>>().join(", ");
+        candidates.into_iter().find_map(Compiler::ask).ok_or(Error::NoCompiler { tried })
+    }
+
+    fn ask(program: OsString) -> Option<Self> {
+        let output = Command::new(&program).arg("--version").output().ok().filter(|o| o.status.success())?;
+        let version = String::from_utf8_lossy(&output.stdout).into_owned();
+        let is_clang = version.contains("clang");
+        Some(Compiler { program, version, is_clang })
+    }
+
+    /// Everything but file names; part of the cache's key.
+    pub fn flags(&self, checks: Checks) -> Vec<&'static str> {
+        let mut flags = vec![
+            "-std=c++17",
+            "-g1",
+            "-shared",
+            "-fPIC",
+            "-nostdlib",
+            "-fno-exceptions",
+            "-fno-rtti",
+            "-fno-threadsafe-statics",
+            "-fvisibility=hidden",
+            // The same bits from every compiler: no folding of calls, no fused multiply-add, wrapping integers.
+            "-fno-builtin",
+            "-fno-math-errno",
+            "-ffp-contract=off",
+            "-fwrapv",
+            "-fno-strict-aliasing",
+            "-ftrivial-auto-var-init=pattern",
+            "-w",
+            "-Werror=vla",
+            "-Werror=return-type",
+            // A lane's stack is 256 KiB; no GPU has as much private memory as this allows.
+            "-Werror=frame-larger-than=32768",
+        ];
+        flags.extend(match checks {
+            Checks::Off => &["-O2", "-DMETAL_UNCHECKED"][..],
+            Checks::On => &["-O1", "-fsanitize=thread", "-fsanitize=integer-divide-by-zero,shift-exponent"][..],
+        });
+        match (checks, self.is_clang) {
+            (Checks::Off, _) => {}
+            // Clang leaves out the read of `y[i] += …` unless told.
+            (Checks::On, true) => flags.extend([
+                "-fsanitize=array-bounds",
+                "-fno-sanitize-link-runtime",
+                "-mllvm",
+                "-tsan-instrument-read-before-write=1",
+            ]),
+            (Checks::On, false) => flags.push("-fsanitize=bounds-strict"),
+        }
+        if cfg!(target_os = "macos") {
+            flags.extend(["-undefined", "dynamic_lookup"]);
+        }
+        flags
+    }
+
+    /// Compiles `source` to the shared object `object`; on failure returns the compiler's messages.
+    pub fn compile(
+        &self,
+        source: &Path,
+        object: &Path,
+        include: &Path,
+        checks: Checks,
+    ) -> std::io::Result<Result<(), String>> {
+        let output = Command::new(&self.program)
+            .args(self.flags(checks))
+            .arg("-I")
+            .arg(include)
+            .arg("-o")
+            .arg(object)
+            .arg(source)
+            .arg("-lm")
+            .output()?;
+        Ok(match output.status.success() {
+            true => Ok(()),
+            false => Err(readable(&String::from_utf8_lossy(&output.stderr))),
+        })
+    }
+}
+
+/// The first errors, without the compiler's narration of includes and instantiations inside our own files.
+fn readable(messages: &str) -> String {
+    let narration = ["In file included from", "                 from", "cc1plus:", "compilation terminated"];
+    let lines: Vec<&str> = messages.lines().filter(|l| !narration.iter().any(|n| l.starts_with(n))).collect();
+    const SHOWN: usize = 40;
+    let mut text = lines[..lines.len().min(SHOWN)].join("\n");
+    if lines.len() > SHOWN {
+        text += &format!("\n… and {} more lines", lines.len() - SHOWN);
+    }
+    text
+}

@@ -1,0 +1,9 @@
+//! From C++ to code in this process: the system's compiler, a cache of what it made, the loaded image.
+
+mod cache;
+mod compiler;
+mod image;
+
+pub(crate) use cache::{Cache, content_key};
+pub(crate) use compiler::Compiler;
+pub(crate) use image::Image;

@@ -1,0 +1,260 @@
+//! The emulator: compiles kernels once, runs them as often as asked.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::build::{Cache, Compiler, Image, content_key};
+use crate::machine::{Arena, Contents, Dispatch, Geometry, StackPool};
+use crate::text::{Argument, arguments, host_unit};
+use crate::{Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Run, report};
+
+/// Runs kernels. Compiled ones are kept, in this process and in a folder.
+pub struct Emulator {
+    compiler: Compiler,
+    cache: Cache,
+    images: Mutex<HashMap<u128, Arc<OnceLock<Arc<Image>>>>>,
+    stacks: StackPool,
+}
+
+/// Metal's limits: threads of a threadgroup, buffers of a kernel.
+const THREADS: usize = 1024;
+const BUFFERS: usize = 31;
+
+impl Emulator {
+    /// An emulator that keeps compiled kernels in `COTANGENT_EMULATOR_CACHE`, or else in the user's cache folder.
+    ///
+    /// # Errors
+    /// If there is no C++ compiler, or the folder cannot be written.
+    pub fn new() -> Result<Self, Error> {
+        Emulator::with_cache(&Cache::default_folder())
+    }
+
+    /// An emulator that keeps compiled kernels in `folder`.
+    ///
+    /// # Errors
+    /// As for [`Emulator::new`].
+    pub fn with_cache(folder: &Path) -> Result<Self, Error> {
+        let compiler = Compiler::find()?;
+        Ok(Emulator { compiler, cache: Cache::open(folder)?, images: Mutex::default(), stacks: StackPool::default() })
+    }
+
+    /// The emulator that a process shares.
+    ///
+    /// # Errors
+    /// As for [`Emulator::new`]; another call tries again.
+    pub fn global() -> Result<&'static Self, Error> {
+        static GLOBAL: OnceLock<Emulator> = OnceLock::new();
+        match GLOBAL.get() {
+            Some(emulator) => Ok(emulator),
+            None => Emulator::new().map(|new| GLOBAL.get_or_init(|| new)),
+        }
+    }
+
+    /// Compiles the kernel, unless that was done before, and runs one launch of it.
+    ///
+    /// # Errors
+    /// If the text does not compile or asks for what is not modelled, or the launch does not fit the kernel. Defects
+    /// that show when it runs are not errors but findings.
+    pub fn run(&self, kernel: &KernelText, launch: &Launch<'_>) -> Result<Run, Error> {
+        check_launch(kernel, launch)?;
+        let shapes: Vec<&[usize]> = launch.inputs.iter().map(|b| b.shape.as_slice()).collect();
+        let arguments = arguments(kernel, &shapes);
+        let geometry = Geometry::new(launch.grid, launch.threadgroup);
+        let limits = limit_findings(&arguments, launch);
+        let outputs = || kernel.outputs.iter().zip(&launch.output_shapes);
+        if geometry.threads_per_threadgroup() > THREADS {
+            let outputs = outputs().map(|(p, s)| vec![0; s.iter().product::<usize>() * p.dtype.size()]).collect();
+            return Ok(Run { outputs, findings: limits, threads: 0 });
+        }
+        let image = self.image(kernel, &arguments, launch.checks)?;
+
+        // Shapes and strides live in buffers of their own, watched like any other.
+        let metadata = Metadata::new(launch);
+        let contents: Vec<(String, Dtype, Contents<'_>)> = arguments
+            .iter()
+            .filter_map(|argument| {
+                Some(match *argument {
+                    Argument::Input { port, index, .. } => {
+                        (port.name.clone(), port.dtype, Contents::Data(launch.inputs[index].bytes.as_ref()))
+                    }
+                    Argument::Shape { port, index } => {
+                        (format!("{}_shape", port.name), Dtype::I32, Contents::Data(&metadata.shapes[index]))
+                    }
+                    Argument::Strides { port, index } => {
+                        (format!("{}_strides", port.name), Dtype::I64, Contents::Data(&metadata.strides[index]))
+                    }
+                    Argument::Ndim { port, index } => {
+                        (format!("{}_ndim", port.name), Dtype::I32, Contents::Data(&metadata.ndims[index]))
+                    }
+                    Argument::Output { port, index } => {
+                        let bytes = launch.output_shapes[index].iter().product::<usize>() * port.dtype.size();
+                        let contents = match kernel.init_value {
+                            Some(value) => Contents::Filled(bytes, port.dtype.encode(f64::from(value))),
+                            None => Contents::Garbage(bytes),
+                        };
+                        (port.name.clone(), port.dtype, contents)
+                    }
+                    Argument::Attribute { .. } => return None,
+                })
+            })
+            .collect();
+
+        let all_cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let few = geometry.total() < 2 || launch.grid.iter().map(|&n| u64::from(n)).product::<u64>() < 512;
+        let serial = few || kernel.atomic_outputs;
+        let workers = if serial { 1 } else { launch.workers.unwrap_or_else(all_cores).max(1) };
+        let attempt = |workers: usize| {
+            let arena = Arena::new(&contents, launch.checks == Checks::On);
+            let buffers = (0..contents.len()).map(|i| arena.buffer_address(i) as *mut c_void).collect();
+            let dispatch =
+                Dispatch::new(&image, geometry, &arena, buffers, launch.schedule, launch.checks, workers > 1);
+            let entries = dispatch.run(workers.min(geometry.total() as usize), &self.stacks);
+            drop(dispatch);
+            entries.map(|entries| (entries, arena))
+        };
+        // A defect is looked at again by one worker, so that what is reported does not depend on how cores raced.
+        let Some((entries, arena)) = attempt(workers).or_else(|| attempt(1)) else { unreachable!() };
+
+        let mut findings = limits;
+        findings.extend(report::findings(&image, &geometry, entries));
+        let first_output = contents.len() - kernel.outputs.len();
+        for (i, port) in kernel.outputs.iter().enumerate() {
+            findings.extend(arena.unwritten(first_output + i).map(|(count, first)| {
+                let total = launch.output_shapes[i].iter().product::<usize>();
+                unwritten(&port.name, count, first, total)
+            }));
+        }
+        let outputs = (0..kernel.outputs.len()).map(|i| arena.contents(first_output + i)).collect();
+        let threads = launch.grid.iter().map(|&n| u64::from(n)).product();
+        Ok(Run { outputs, findings, threads })
+    }
+
+    /// The compiled kernel. Two threads that ask for the same one compile it once.
+    fn image(&self, kernel: &KernelText, arguments: &[Argument<'_>], checks: Checks) -> Result<Arc<Image>, Error> {
+        let unit = host_unit(kernel, arguments)?;
+        let flags = self.compiler.flags(checks).join(" ");
+        let key = content_key([unit.text.as_str(), &flags, &self.compiler.version]);
+        let slot = self.images.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+        if let Some(image) = slot.get() {
+            return Ok(image.clone());
+        }
+        let (source, object) = self.cache.files(key);
+        if !object.exists() {
+            self.cache.write(&source, unit.text.as_bytes())?;
+            let draft = Cache::draft(&object);
+            let compiled = self
+                .compiler
+                .compile(&source, &draft, &self.cache.include, checks)
+                .map_err(|e| Error::Cache { path: object.clone(), source: e })?;
+            compiled.map_err(|messages| Error::Compile { kernel: kernel.name.clone(), messages })?;
+            std::fs::rename(&draft, &object).map_err(|e| Error::Cache { path: object.clone(), source: e })?;
+        }
+        let mut files: Vec<String> = unit.sites.iter().map(|s| s.at.file.clone()).collect();
+        files.extend([kernel.body.file.clone(), kernel.header.file.clone()]);
+        files.sort();
+        files.dedup();
+        let image = Arc::new(Image::load(&object, unit.sites, files)?);
+        Ok(slot.get_or_init(|| image).clone())
+    }
+}
+
+/// Little-endian shapes, strides and numbers of dimensions of all inputs.
+struct Metadata {
+    shapes: Vec<Vec<u8>>,
+    strides: Vec<Vec<u8>>,
+    ndims: Vec<Vec<u8>>,
+}
+
+impl Metadata {
+    fn new(launch: &Launch<'_>) -> Self {
+        let inputs = || launch.inputs.iter();
+        Metadata {
+            shapes: inputs().map(|b| b.shape.iter().flat_map(|&n| (n as i32).to_le_bytes()).collect()).collect(),
+            strides: inputs().map(|b| b.element_strides().into_iter().flat_map(i64::to_le_bytes).collect()).collect(),
+            ndims: inputs().map(|b| (b.shape.len() as i32).to_le_bytes().to_vec()).collect(),
+        }
+    }
+}
+
+fn check_launch(kernel: &KernelText, launch: &Launch<'_>) -> Result<(), Error> {
+    let refuse = |what: String| Err(Error::Launch { kernel: kernel.name.clone(), what });
+    if launch.inputs.len() != kernel.inputs.len() {
+        return refuse(format!("{} inputs given, {} expected", launch.inputs.len(), kernel.inputs.len()));
+    }
+    if launch.output_shapes.len() != kernel.outputs.len() {
+        return refuse(format!(
+            "{} output shapes given, {} expected",
+            launch.output_shapes.len(),
+            kernel.outputs.len()
+        ));
+    }
+    for (port, buffer) in kernel.inputs.iter().zip(&launch.inputs) {
+        if buffer.dtype != port.dtype {
+            return refuse(format!("input `{}` is {}, expected {}", port.name, buffer.dtype, port.dtype));
+        }
+        let size = port.dtype.size();
+        let (given, needed) = (buffer.bytes.len(), buffer.size() * size);
+        if given % size != 0 || (buffer.strides.is_none() && given != needed) {
+            return refuse(format!(
+                "input `{}` has {given} bytes, expected {needed} for shape {:?}",
+                port.name, buffer.shape
+            ));
+        }
+        if buffer.strides.as_ref().is_some_and(|s| s.len() != buffer.shape.len()) {
+            return refuse(format!("input `{}` has another number of strides than dimensions", port.name));
+        }
+    }
+    if launch.grid.contains(&0) || launch.threadgroup.contains(&0) {
+        return refuse(format!("grid {:?} and threadgroup {:?} must not contain 0", launch.grid, launch.threadgroup));
+    }
+    let threads = launch.grid.iter().map(|&n| u64::from(n)).try_fold(1u64, u64::checked_mul);
+    if threads.is_none_or(|n| n > u64::from(u32::MAX)) {
+        return refuse(format!("grid {:?} has more than 2^32 threads", launch.grid));
+    }
+    Ok(())
+}
+
+fn limit_findings(arguments: &[Argument<'_>], launch: &Launch<'_>) -> Vec<Finding> {
+    let limit = |message: String, advice: &str| Finding {
+        kind: FindingKind::Limit,
+        subject: None,
+        element: None,
+        side: None,
+        other: None,
+        message,
+        advice: advice.into(),
+        count: 1,
+    };
+    let mut findings = Vec::new();
+    let threads: u64 = launch.threadgroup.iter().map(|&n| u64::from(n)).product();
+    if threads > THREADS as u64 {
+        let message = format!("a threadgroup of {threads} threads; Metal allows {THREADS}");
+        findings.push(limit(message, "use smaller threadgroups; with this size nothing was run"));
+    }
+    let buffers = arguments.iter().filter(|a| a.is_buffer()).count();
+    if buffers > BUFFERS {
+        let message = format!("{buffers} buffers, shapes and strides included; Metal allows {BUFFERS}");
+        findings.push(limit(message, "pack small inputs into one, or split the kernel"));
+    }
+    findings
+}
+
+fn unwritten(name: &str, count: usize, first: usize, total: usize) -> Finding {
+    Finding {
+        kind: FindingKind::UnwrittenOutput,
+        subject: Some(name.to_owned()),
+        element: Some(first as i64),
+        side: None,
+        other: None,
+        message: format!("{count} of {total} elements of `{name}` were never written, the first is element {first}"),
+        advice: "cover the whole output: check the grid and the guards, or give the kernel an `init_value`".into(),
+        count: 1,
+    }
+}
+
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    shared::<Emulator>();
+};

@@ -1,0 +1,147 @@
+//! What Rust and the compiled kernel share. `shim/host.h` declares the same structures.
+
+use std::ffi::{c_char, c_void};
+
+use corosensei::Yielder;
+
+use super::worker::Worker;
+
+/// Every stack begins at a multiple of its size, so that any stack address leads to the thread's context.
+pub(crate) const STACK_SHIFT: usize = 18;
+pub(crate) const STACK_BYTES: usize = 1 << STACK_SHIFT;
+/// Contexts of neighbouring stacks lie at different offsets: at equal ones they would fight for the same cache lines.
+const COLOURS: usize = 64;
+const COLOUR_BYTES: usize = 832;
+const TOP_BYTES: usize = 256;
+
+/// Buffers are aligned to pages of this many bytes, so that a page belongs to one buffer at most.
+pub(crate) const PAGE_SHIFT: usize = 16;
+pub(crate) const PAGE: usize = 1 << PAGE_SHIFT;
+
+/// Bits of an access's kind.
+pub(crate) const WRITES: u32 = 1;
+pub(crate) const ATOMIC: u32 = 2;
+pub(crate) const UPDATES: u32 = 4;
+
+/// The width of a collective, and whether lanes may be missing without a finding.
+pub(crate) const WIDTH_MASK: u32 = 0xff;
+pub(crate) const DIVERGENCE_ALLOWED: u32 = 0x100;
+
+/// `simdgroup_barrier` and `threadgroup_barrier` flags.
+pub(crate) const MEM_DEVICE: u32 = 1;
+pub(crate) const MEM_THREADGROUP: u32 = 2;
+
+/// Computes the results of all lanes of a collective from their operands; absent lanes are null and not in the mask.
+pub(crate) type Combine = unsafe extern "C" fn(*const *mut c_void, u32);
+
+/// A buffer of device memory as the kernel's fast path sees it; offsets into the arena.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extent {
+    pub begin: u64,
+    pub end: u64,
+    /// Not zero: reads inside need no further look.
+    pub read_freely: u64,
+}
+
+/// The part of a thread's context that compiled code knows.
+#[repr(C)]
+pub(crate) struct Shared {
+    pub device_begin: *const u8,
+    pub device_bytes: u64,
+    pub extents: *const Extent,
+    pub extent_of_page: *const u16,
+    pub access: unsafe extern "C" fn(*mut Lane, *const u8, u64, u32, *const u8),
+    pub collective: unsafe extern "C" fn(*mut Lane, *mut c_void, Combine, u32, u32),
+    pub barrier: unsafe extern "C" fn(*mut Lane, u32, u32, u32),
+    pub threadgroup_array: unsafe extern "C" fn(*mut Lane, u32, u64, u64, u32, *const c_char) -> *mut c_void,
+    pub fault: unsafe extern "C" fn(*mut Lane, u32, i64, i64, u32, *const u8),
+    pub lane: u32,
+}
+
+/// Why a thread does not run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// It can.
+    Ready,
+    /// It waits for its simdgroup or quadgroup.
+    Collective { operand: *mut c_void, combine: Combine, site: u32, width: u32, may_diverge: bool },
+    /// It waits at a barrier.
+    Barrier { site: u32, flags: u32, simdgroup_only: bool },
+    /// It was about to do something that must not happen; it is never resumed.
+    Trapped,
+    /// It returned.
+    Finished,
+}
+
+/// The latest store of a thread, looked at when it has happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PendingStore {
+    pub address: usize,
+    pub bytes: usize,
+    pub pc: usize,
+}
+
+/// A thread's context, in its own stack.
+#[repr(C)]
+pub(crate) struct Lane {
+    pub shared: Shared,
+    pub worker: *const Worker<'static>,
+    pub yielder: *const Yielder<(), ()>,
+    pub stop: Stop,
+    pub pending: Option<PendingStore>,
+    /// Index in the threadgroup.
+    pub index: u32,
+    /// Which of the simdgroup's finished collectives it takes its result from.
+    pub release: u32,
+    /// Atomics since it last waited.
+    pub atomics: u32,
+    /// It has met a NaN before, so that later ones are no news.
+    pub saw_nan: bool,
+}
+
+const _: () = assert!(size_of::<Lane>() <= TOP_BYTES);
+
+/// Where the context of the stack that starts at `stack` lies; the stack itself begins there and grows down.
+pub(crate) fn context_address(stack: usize) -> usize {
+    let number = stack >> STACK_SHIFT;
+    stack + STACK_BYTES - TOP_BYTES - (number % COLOURS) * COLOUR_BYTES
+}
+
+/// `uint3`
+#[repr(C, align(16))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Uint3 {
+    xyz: [u32; 3],
+    unused: u32,
+}
+
+impl From<[u32; 3]> for Uint3 {
+    fn from(xyz: [u32; 3]) -> Self {
+        Uint3 { xyz, unused: 0 }
+    }
+}
+
+/// The values of Metal's attributes for one thread.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Attributes {
+    pub thread_position_in_grid: Uint3,
+    pub thread_position_in_threadgroup: Uint3,
+    pub threadgroup_position_in_grid: Uint3,
+    pub threads_per_grid: Uint3,
+    pub threads_per_threadgroup: Uint3,
+    pub dispatch_threads_per_threadgroup: Uint3,
+    pub threadgroups_per_grid: Uint3,
+    pub grid_origin: Uint3,
+    pub thread_index_in_threadgroup: u32,
+    pub thread_index_in_simdgroup: u32,
+    pub simdgroup_index_in_threadgroup: u32,
+    pub simdgroups_per_threadgroup: u32,
+    pub dispatch_simdgroups_per_threadgroup: u32,
+    pub thread_index_in_quadgroup: u32,
+    pub quadgroup_index_in_threadgroup: u32,
+    pub quadgroups_per_threadgroup: u32,
+    pub dispatch_quadgroups_per_threadgroup: u32,
+    pub threads_per_simdgroup: u32,
+}

@@ -1,0 +1,527 @@
+//! What compiled kernels call: on every access that is not harmless at sight, at every meeting of threads, on faults.
+//! These run on a thread's own stack; nothing with a destructor may live across [`suspend`], as a stopped thread never
+//! comes back to it.
+
+use std::ffi::{c_char, c_void};
+use std::sync::atomic::Ordering;
+
+use super::context::{ATOMIC, Combine, DIVERGENCE_ALLOWED, Lane, PendingStore, Stop, UPDATES, WIDTH_MASK, WRITES};
+use super::journal::{Entry, Place};
+use super::shadow::{Touch, Verdict};
+use super::worker::Worker;
+use crate::{Action, Checks, Dtype, FindingKind};
+
+/// Metal's limit on threadgroup memory, in bytes.
+const THREADGROUP_MEMORY: usize = 32 * 1024;
+/// Atomics a thread may do before it waits for others or ends.
+const PATIENCE: u32 = 1 << 22;
+
+/// Goes back to the worker; returns when the worker lets the thread go on.
+///
+/// # Safety
+/// `lane` is the context of the running thread.
+unsafe fn suspend(lane: *mut Lane, stop: Stop) {
+    // SAFETY: the caller's promise; the yielder lives as long as the thread.
+    unsafe {
+        (*lane).stop = stop;
+        (*(*lane).yielder).suspend(());
+    }
+}
+
+/// Stops the thread for good.
+///
+/// # Safety
+/// As for [`suspend`].
+unsafe fn trap(lane: *mut Lane) -> ! {
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*(*lane).worker).trapped.set(true);
+        loop {
+            suspend(lane, Stop::Trapped);
+        }
+    }
+}
+
+/// The worker that runs the thread.
+///
+/// # Safety
+/// `lane` is a context that a worker has written.
+unsafe fn worker<'w>(lane: *mut Lane) -> &'w Worker<'static> {
+    // SAFETY: the worker outlives its threads.
+    unsafe { &*(*lane).worker }
+}
+
+/// What an address belongs to.
+struct Object {
+    /// Number for the journal.
+    number: u32,
+    name: String,
+    element_bytes: usize,
+    /// Offset of the access.
+    offset: i64,
+    bytes: usize,
+    device: bool,
+}
+
+impl Object {
+    fn element(&self) -> i64 {
+        self.offset.div_euclid(self.element_bytes.max(1) as i64)
+    }
+
+    fn elements(&self) -> usize {
+        self.bytes / self.element_bytes.max(1)
+    }
+
+    fn memory(&self) -> &'static str {
+        if self.device { "device" } else { "threadgroup" }
+    }
+}
+
+/// A read or write, atomic or not.
+///
+/// # Safety
+/// Called by the running kernel with its own context.
+pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, bytes: u64, kind: u32, pc: *const u8) {
+    // SAFETY: the caller's promise.
+    let worker = unsafe { worker(lane) };
+    look_at_pending_store(lane);
+    let (address, bytes, pc) = (address as usize, bytes as usize, pc as usize);
+    let (writes, atomic) = (kind & WRITES != 0, kind & ATOMIC != 0);
+    let reads = !writes || kind & UPDATES != 0;
+    let arena = worker.dispatch.arena;
+    // SAFETY: as above; no reference to the context is kept.
+    let index = unsafe { (*lane).index };
+    let watched = worker.dispatch.checks == Checks::On;
+
+    if atomic {
+        // SAFETY: as above.
+        let atomics = unsafe {
+            (*lane).atomics += 1;
+            (*lane).atomics
+        };
+        if atomics > PATIENCE {
+            note_no_progress(worker, index, pc);
+            // SAFETY: as above, and nothing with a destructor lives here.
+            unsafe { trap(lane) };
+        }
+    }
+    let mut touch = Touch { atomic, pc: pc.wrapping_sub(worker.dispatch.image.begin) as u32, ..Touch::default() };
+    let verdict;
+    let mut is_float = false;
+    if let Some((buffer, offset)) = arena.find(address, bytes) {
+        if atomic && worker.dispatch.parallel {
+            // Threadgroups must take turns here, or results would depend on which core is faster.
+            worker.dispatch.abandoned.store(true, Ordering::Relaxed);
+        }
+        let found = &arena.buffers[buffer];
+        is_float = found.dtype.is_float();
+        if !watched {
+            return;
+        }
+        if !found.writable {
+            if writes {
+                note_out_of_bounds(worker, index, address, bytes, kind, pc);
+                // SAFETY: as above.
+                unsafe { trap(lane) };
+            }
+            verdict = Verdict::default();
+        } else {
+            touch.moment = worker.moment(index, true);
+            verdict = arena.touch(buffer, offset, bytes, touch, reads, writes);
+        }
+    } else if worker.memory.borrow().contains(address) {
+        if !watched {
+            return;
+        }
+        let group = worker.group.get() + 1;
+        touch.moment = worker.moment(index, false);
+        let found = {
+            let mut memory = worker.memory.borrow_mut();
+            memory.find(address, bytes).map(|(array, offset)| {
+                is_float = array.dtype.is_some_and(Dtype::is_float);
+                array.touch(group, offset, bytes, touch, reads, writes)
+            })
+        };
+        let Some(found) = found else {
+            note_out_of_bounds(worker, index, address, bytes, kind, pc);
+            // SAFETY: as above.
+            unsafe { trap(lane) };
+        };
+        verdict = found;
+    } else {
+        let image = worker.dispatch.image;
+        let constant = address >= image.begin && address + bytes <= image.end && !writes;
+        // Lanes of a collective exchange values through their stacks.
+        if constant || worker.stacks.contains(address) {
+            return;
+        }
+        note_out_of_bounds(worker, index, address, bytes, kind, pc);
+        // SAFETY: as above.
+        unsafe { trap(lane) };
+    }
+    if verdict != Verdict::default() {
+        note_verdict(worker, index, address, verdict, kind, touch);
+    }
+    if is_float {
+        if reads {
+            // SAFETY: the access is inside a buffer, and this thread alone runs.
+            let nan = verdict.uninitialised || unsafe { holds_nan(worker, address, bytes) };
+            // SAFETY: as above.
+            unsafe { (*lane).saw_nan |= nan };
+        }
+        if writes {
+            // SAFETY: as above.
+            unsafe { (*lane).pending = Some(PendingStore { address, bytes, pc }) };
+        }
+    }
+}
+
+fn action(kind: u32) -> Action {
+    match (kind & ATOMIC != 0, kind & WRITES != 0) {
+        (true, _) => Action::Atomic,
+        (_, true) => Action::Write,
+        _ => Action::Read,
+    }
+}
+
+/// The buffer or array next to an address.
+fn object(worker: &Worker<'_>, address: usize) -> Option<Object> {
+    if let Some((number, offset)) = worker.dispatch.arena.nearest(address) {
+        let buffer = &worker.dispatch.arena.buffers[number];
+        return Some(Object {
+            number: number as u32 + 1,
+            name: buffer.name.clone(),
+            element_bytes: buffer.dtype.size(),
+            offset,
+            bytes: buffer.bytes,
+            device: true,
+        });
+    }
+    let memory = worker.memory.borrow();
+    let (array, offset) = memory.contains(address).then(|| memory.nearest(address)).flatten()?;
+    Some(Object {
+        number: 0x1000 + (array.begin / 256) as u32,
+        name: array.name(),
+        element_bytes: array.element_bytes,
+        offset,
+        bytes: array.bytes,
+        device: false,
+    })
+}
+
+fn note_out_of_bounds(worker: &Worker<'_>, index: u32, address: usize, bytes: usize, kind: u32, pc: usize) {
+    let object = object(worker, address);
+    let (at, group, action) = (worker.code(pc), worker.group.get(), action(kind));
+    let number = object.as_ref().map_or(0, |o| o.number);
+    worker.note(FindingKind::OutOfBounds, at, Place::Nowhere, number, || {
+        let inside = object.as_ref().is_some_and(|o| o.offset >= 0 && o.offset as usize + bytes <= o.bytes);
+        let (message, advice) = match &object {
+            Some(o) if inside => (
+                format!("a write to the input `{}`, element {}", o.name, o.element()),
+                "write to an output: inputs are read-only".to_owned(),
+            ),
+            Some(o) => (
+                format!(
+                    "a {action} of {bytes} bytes at element {} of `{}`, which has {} elements in {} memory",
+                    o.element(),
+                    o.name,
+                    o.elements(),
+                    o.memory()
+                ),
+                "guard the access with the size, or correct the index; the access was not carried out".to_owned(),
+            ),
+            None => (
+                format!("a {action} of {bytes} bytes far from every buffer"),
+                "follow the pointer's arithmetic: it leads out of all buffers; the access was not carried out"
+                    .to_owned(),
+            ),
+        };
+        Entry {
+            kind: FindingKind::OutOfBounds,
+            element: object.as_ref().map(Object::element),
+            subject: object.map(|o| o.name),
+            side: Some((action, at, (group, index))),
+            other: None,
+            message,
+            advice,
+            count: 1,
+        }
+    });
+}
+
+fn note_verdict(worker: &Worker<'_>, index: u32, address: usize, verdict: Verdict, kind: u32, touch: Touch) {
+    let Some(object) = object(worker, address) else { return };
+    let (at, group, action) = (Place::Code(touch.pc as usize), worker.group.get(), action(kind));
+    if let Some((other_action, other)) = verdict.race {
+        let other_at = Place::Code(other.pc as usize);
+        worker.note(FindingKind::DataRace, at, other_at, object.number, || {
+            let flag = if object.device { "mem_device" } else { "mem_threadgroup" };
+            let same_group = other.moment.group == touch.moment.group;
+            let same_simdgroup = same_group && other.moment.index / 32 == touch.moment.index / 32;
+            let advice = if !same_group {
+                "let each threadgroup write elements of its own, or use atomics on both sides: nothing orders threadgroups \
+                 of one launch"
+                    .to_owned()
+            } else if other.atomic != touch.atomic {
+                format!("use atomics on both sides, or put `threadgroup_barrier(mem_flags::{flag})` between them")
+            } else if other.moment.barriers != touch.moment.barriers {
+                format!("add `mem_flags::{flag}` to a barrier that both threads pass: the one between them does not order this memory for them")
+            } else if same_simdgroup {
+                format!("put `simdgroup_barrier(mem_flags::{flag})` or `threadgroup_barrier(mem_flags::{flag})` between them")
+            } else {
+                format!("put `threadgroup_barrier(mem_flags::{flag})` between them")
+            };
+            Entry {
+                kind: FindingKind::DataRace,
+                subject: Some(object.name.clone()),
+                element: Some(object.element()),
+                side: Some((action, at, (group, index))),
+                other: Some((other_action, other_at, (other.moment.group - 1, u32::from(other.moment.index)))),
+                message: format!(
+                    "element {} of `{}` in {} memory is touched by two threads{}, and nothing orders the {other_action} and the {action}",
+                    object.element(),
+                    object.name,
+                    object.memory(),
+                    if same_group { "" } else { " of different threadgroups" },
+                ),
+                advice,
+                count: 1,
+            }
+        });
+    }
+    if verdict.uninitialised {
+        worker.note(FindingKind::UninitialisedRead, at, Place::Nowhere, object.number, || Entry {
+            kind: FindingKind::UninitialisedRead,
+            subject: Some(object.name.clone()),
+            element: Some(object.element()),
+            side: Some((action, at, (group, index))),
+            other: None,
+            message: format!(
+                "element {} of `{}` is read before anything was written there",
+                object.element(),
+                object.name
+            ),
+            advice: match object.device {
+                true => format!("store to `{}` before reading it, or give the kernel an `init_value`", object.name),
+                false => format!(
+                    "store to every element of `{}` that is read, in this threadgroup, and pass a barrier",
+                    object.name
+                ),
+            },
+            count: 1,
+        });
+    }
+}
+
+fn note_no_progress(worker: &Worker<'_>, index: u32, pc: usize) {
+    let (at, group) = (worker.code(pc), worker.group.get());
+    worker.note(FindingKind::NoProgress, at, Place::Nowhere, 0, || Entry {
+        kind: FindingKind::NoProgress,
+        subject: None,
+        element: None,
+        side: Some((Action::Atomic, at, (group, index))),
+        other: None,
+        message: format!("a thread did {PATIENCE} atomic operations without ending or meeting others"),
+        advice: "wait at a barrier instead of spinning: Metal does not promise that other threads run meanwhile".into(),
+        count: 1,
+    });
+}
+
+/// Whether the bytes hold a NaN of their buffer's type.
+///
+/// # Safety
+/// The bytes lie inside a buffer or array, and no other thread writes them.
+unsafe fn holds_nan(worker: &Worker<'_>, address: usize, bytes: usize) -> bool {
+    let dtype = match worker.dispatch.arena.find(address, bytes) {
+        Some((buffer, _)) => Some(worker.dispatch.arena.buffers[buffer].dtype),
+        None => worker.memory.borrow_mut().find(address, bytes).and_then(|(array, _)| array.dtype),
+    };
+    // SAFETY: the caller's promise.
+    let memory = unsafe { std::slice::from_raw_parts(address as *const u8, bytes) };
+    dtype.is_some_and(|d| memory.chunks_exact(d.size()).any(|element| d.is_nan(element)))
+}
+
+/// Looks at what the thread stored last: a NaN that no NaN led to is news, once a launch.
+pub(crate) fn look_at_pending_store(lane: *mut Lane) {
+    // SAFETY: called for a thread that runs or has just ended, by its worker; the store was inside a buffer.
+    let (worker, store, index) = unsafe {
+        let Some(store) = (*lane).pending.take() else { return };
+        let worker = worker(lane);
+        if (*lane).saw_nan || !holds_nan(worker, store.address, store.bytes) {
+            return;
+        }
+        (*lane).saw_nan = true;
+        (worker, store, (*lane).index)
+    };
+    let at = worker.code(store.pc);
+    let object = object(worker, store.address);
+    note_nan(worker, index, at, object.as_ref().map(|o| (o.name.as_str(), o.element())));
+}
+
+fn note_nan(worker: &Worker<'_>, index: u32, at: Place, stored: Option<(&str, i64)>) {
+    if worker.journal.borrow().has(FindingKind::NanBorn) {
+        return;
+    }
+    let group = worker.group.get();
+    worker.note(FindingKind::NanBorn, at, Place::Nowhere, 0, || Entry {
+        kind: FindingKind::NanBorn,
+        subject: stored.map(|(name, _)| name.to_owned()),
+        element: stored.map(|(_, element)| element),
+        side: Some((if stored.is_some() { Action::Write } else { Action::Synchronise }, at, (group, index))),
+        other: None,
+        message: match stored {
+            Some((name, element)) => format!("element {element} of `{name}` becomes NaN, though this thread has read no NaN"),
+            None => "a lane gives a NaN to a simdgroup operation, though it has read no NaN".into(),
+        },
+        advice: "look for 0/0, inf - inf, the root or logarithm of a negative number, or a private variable that was never set"
+            .into(),
+        count: 1,
+    });
+}
+
+/// Waits for the simdgroup or quadgroup, and has the results computed if this lane is the first to go on.
+///
+/// # Safety
+/// Called by the running kernel with its own context.
+pub(crate) unsafe extern "C" fn collective(
+    lane: *mut Lane,
+    operand: *mut c_void,
+    combine: Combine,
+    site: u32,
+    width: u32,
+) {
+    look_at_pending_store(lane);
+    let may_diverge = width & DIVERGENCE_ALLOWED != 0;
+    // SAFETY: the caller's promise.
+    unsafe { suspend(lane, Stop::Collective { operand, combine, site, width: width & WIDTH_MASK, may_diverge }) };
+    // SAFETY: as above.
+    let (worker, simdgroup, token) = unsafe { (worker(lane), (*lane).index as usize / 32, (*lane).release as usize) };
+    let release = {
+        let mut simdgroups = worker.simdgroups.borrow_mut();
+        let release = &mut simdgroups[simdgroup].releases[token];
+        let first = !std::mem::replace(&mut release.done, true);
+        first.then_some(*release)
+    };
+    if let Some(release) = release {
+        // SAFETY: all operands are of one call in the text, hence of the type that its `combine` expects, and lie in
+        // the stacks of threads that wait.
+        unsafe { (release.combine)(release.operands.as_ptr(), release.present) };
+    }
+}
+
+/// Waits at a barrier.
+///
+/// # Safety
+/// Called by the running kernel with its own context.
+pub(crate) unsafe extern "C" fn barrier(lane: *mut Lane, site: u32, flags: u32, simdgroup_only: u32) {
+    look_at_pending_store(lane);
+    // SAFETY: the caller's promise.
+    unsafe { suspend(lane, Stop::Barrier { site, flags, simdgroup_only: simdgroup_only != 0 }) };
+}
+
+/// The address of a threadgroup array.
+///
+/// # Safety
+/// Called by the running kernel with its own context; `name` is a string of the image.
+pub(crate) unsafe extern "C" fn threadgroup_array(
+    lane: *mut Lane,
+    id: u32,
+    bytes: u64,
+    element_bytes: u64,
+    dtype: u32,
+    name: *const c_char,
+) -> *mut c_void {
+    // SAFETY: the caller's promise.
+    let (worker, index) = unsafe { (worker(lane), (*lane).index) };
+    let group = worker.group.get();
+    let (address, used) = {
+        let mut memory = worker.memory.borrow_mut();
+        let dtype = Dtype::ALL.get(dtype as usize).copied();
+        let address = memory.array(id as usize, group + 1, (bytes as usize, element_bytes as usize), dtype, name);
+        (address, memory.used + if address.is_none() { bytes as usize } else { 0 })
+    };
+    if used > THREADGROUP_MEMORY {
+        worker.note(FindingKind::Limit, Place::Nowhere, Place::Nowhere, 0, || Entry {
+            kind: FindingKind::Limit,
+            subject: None,
+            element: None,
+            side: None,
+            other: None,
+            message: format!("threadgroup arrays take {used} bytes or more; Metal allows {THREADGROUP_MEMORY}"),
+            advice: "make the tile smaller, or hold less of it at a time".into(),
+            count: 1,
+        });
+    }
+    let _ = index;
+    match address {
+        Some(address) => address as *mut c_void,
+        // SAFETY: as above.
+        None => unsafe { trap(lane) },
+    }
+}
+
+/// Something that the kernel itself noticed. `reason` counts as in `shim/host.h`.
+///
+/// # Safety
+/// Called by the running kernel with its own context.
+pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, limit: i64, site: u32, pc: *const u8) {
+    // SAFETY: the caller's promise.
+    let (worker, index, saw_nan) = unsafe { (worker(lane), (*lane).index, (*lane).saw_nan) };
+    let group = worker.group.get();
+    let at = if pc.is_null() { Place::Site(site) } else { worker.code(pc as usize) };
+    let checked = worker.dispatch.checks == Checks::On;
+    let note = |kind, action, message: String, advice: &str| {
+        worker.note(kind, at, Place::Nowhere, 0, || Entry {
+            kind,
+            subject: None,
+            element: None,
+            side: Some((action, at, (group, index))),
+            other: None,
+            message,
+            advice: advice.into(),
+            count: 1,
+        });
+    };
+    match reason {
+        0 => note(
+            FindingKind::OutOfBounds,
+            Action::Read,
+            format!("component {found} of a vector of {limit}"),
+            "keep the index below the vector's length",
+        ),
+        1 => note(
+            FindingKind::OutOfBounds,
+            Action::Read,
+            format!("index {found} of an array of fixed size lies outside it"),
+            "keep the index below the array's length",
+        ),
+        2 => note(
+            FindingKind::UndefinedArithmetic,
+            Action::Read,
+            "an integer is divided by zero".into(),
+            "guard the division; the thread was stopped in front of it",
+        ),
+        3 => note(
+            FindingKind::UndefinedArithmetic,
+            Action::Read,
+            format!("a shift by {found} bits, as many as the type has or more"),
+            "mask the distance, or handle this case apart: targets disagree on the result",
+        ),
+        4 => note(
+            FindingKind::AbsentLane,
+            Action::Synchronise,
+            format!("a lane takes a value from lane {found}, which takes no part"),
+            "take values from lanes that reach the same operation: check the lane's number and the size of the last simdgroup",
+        ),
+        5 if checked && !saw_nan => {
+            note_nan(worker, index, at, None);
+            // SAFETY: as above.
+            unsafe { (*lane).saw_nan = true };
+        }
+        _ => {}
+    }
+    if reason <= 2 {
+        // SAFETY: as above; the closure and strings above are gone.
+        unsafe { trap(lane) };
+    }
+}

@@ -1,0 +1,58 @@
+//! What was seen, before places become lines.
+
+use std::collections::BTreeMap;
+
+use crate::{Action, FindingKind};
+
+/// A place in the compiled kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// Not in the text.
+    Nowhere,
+    /// A return address, as an offset into the image.
+    Code(usize),
+    /// The number of a barrier or simdgroup operation.
+    Site(u32),
+}
+
+/// A thread: the number of its threadgroup and its index in it.
+pub(crate) type ThreadNumber = (u32, u32);
+
+/// Something seen, once or often.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub kind: FindingKind,
+    pub subject: Option<String>,
+    pub element: Option<i64>,
+    pub side: Option<(Action, Place, ThreadNumber)>,
+    pub other: Option<(Action, Place, ThreadNumber)>,
+    pub message: String,
+    pub advice: String,
+    pub count: u64,
+}
+
+/// Everything seen by one worker; the same thing at the same place is kept once.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    entries: BTreeMap<(FindingKind, Place, Place, u32), Entry>,
+}
+
+impl Journal {
+    /// Adds what `entry` describes, unless the same kind of thing was seen there with the same object; then counts it.
+    pub fn add(&mut self, kind: FindingKind, at: Place, other: Place, object: u32, entry: impl FnOnce() -> Entry) {
+        self.entries.entry((kind, at, other, object)).and_modify(|e| e.count += 1).or_insert_with(entry);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether anything of this kind was seen.
+    pub fn has(&self, kind: FindingKind) -> bool {
+        self.entries.keys().any(|(k, ..)| *k == kind)
+    }
+
+    pub fn into_entries(self) -> impl Iterator<Item = Entry> {
+        self.entries.into_values()
+    }
+}

@@ -1,0 +1,296 @@
+//! Runs one threadgroup: threads as coroutines that stop where threads meet.
+
+use corosensei::{Coroutine, CoroutineResult};
+
+use super::context::{Attributes, Lane, MEM_DEVICE, MEM_THREADGROUP, Stop};
+use super::dispatch::Geometry;
+use super::journal::{Entry, Place};
+use super::order::Order;
+use super::stacks::LaneStack;
+use super::worker::{Epochs, Release, Worker};
+use crate::{Action, FindingKind};
+
+type Thread = Coroutine<(), (), (), LaneStack>;
+
+impl Epochs {
+    fn advance(&mut self, flags: u32) {
+        self.device = self.device.wrapping_add(u16::from(flags & MEM_DEVICE != 0));
+        self.threadgroup = self.threadgroup.wrapping_add(u16::from(flags & MEM_THREADGROUP != 0));
+        self.any = self.any.wrapping_add(1);
+    }
+}
+
+impl Worker<'_> {
+    /// Runs the threadgroup with this number to its end.
+    pub fn run_threadgroup(&self, number: u64) {
+        let geometry = self.dispatch.geometry;
+        let position = geometry.position(number);
+        let size = geometry.size_at(position);
+        let count: usize = size.iter().map(|&n| n as usize).product();
+        self.group.set(number as u32);
+        self.threads.set(count);
+        self.trapped.set(false);
+        self.epochs.set(Epochs::default());
+        self.simdgroups.borrow_mut().iter_mut().for_each(|s| s.epochs = Epochs::default());
+
+        let mut threads: Vec<Thread> = (0..count).map(|i| self.start(i, position, size)).collect();
+        let mut order = Order::new(self.dispatch.schedule, number);
+        let mut simdgroups = Vec::new();
+        let mut lanes = Vec::new();
+        loop {
+            order.fill(count.div_ceil(32), &mut simdgroups);
+            for &simdgroup in &simdgroups {
+                let first = usize::from(simdgroup) * 32;
+                let width = (count - first).min(32);
+                loop {
+                    order.fill(width, &mut lanes);
+                    for &lane in &lanes {
+                        self.resume(first + usize::from(lane), &mut threads);
+                    }
+                    if !self.meet(usize::from(simdgroup), first, width) {
+                        break;
+                    }
+                }
+            }
+            if !self.pass_barrier() {
+                break;
+            }
+        }
+        for mut thread in threads {
+            if !thread.done() {
+                // SAFETY: it was stopped inside a hook, at a point where neither the hook nor the kernel owns anything.
+                unsafe { thread.force_reset() };
+            }
+        }
+    }
+
+    /// A thread at its beginning.
+    fn start(&self, i: usize, group: [u32; 3], size: [u32; 3]) -> Thread {
+        let geometry = &self.dispatch.geometry;
+        let full = geometry.threads_per_threadgroup() as u32;
+        let index = i as u32;
+        let position = Geometry::thread_position(size, index);
+        let in_grid: [u32; 3] = std::array::from_fn(|d| group[d] * geometry.threadgroup[d] + position[d]);
+        self.attributes[i].set(Attributes {
+            thread_position_in_grid: in_grid.into(),
+            thread_position_in_threadgroup: position.into(),
+            threadgroup_position_in_grid: group.into(),
+            threads_per_grid: geometry.grid.into(),
+            threads_per_threadgroup: size.into(),
+            dispatch_threads_per_threadgroup: geometry.threadgroup.into(),
+            threadgroups_per_grid: geometry.threadgroups().into(),
+            grid_origin: [0; 3].into(),
+            thread_index_in_threadgroup: index,
+            thread_index_in_simdgroup: index % 32,
+            simdgroup_index_in_threadgroup: index / 32,
+            simdgroups_per_threadgroup: (self.threads.get() as u32).div_ceil(32),
+            dispatch_simdgroups_per_threadgroup: full.div_ceil(32),
+            thread_index_in_quadgroup: index % 4,
+            quadgroup_index_in_threadgroup: index / 4,
+            quadgroups_per_threadgroup: (self.threads.get() as u32).div_ceil(4),
+            dispatch_quadgroups_per_threadgroup: full.div_ceil(4),
+            threads_per_simdgroup: 32,
+        });
+        let lane = self.lane(i);
+        // SAFETY: the context was written when the worker began, and its thread does not run.
+        unsafe {
+            (*lane).stop = Stop::Ready;
+            (*lane).pending = None;
+            (*lane).atomics = 0;
+            (*lane).saw_nan = false;
+        }
+        let entry = self.dispatch.image.entry;
+        let buffers = self.dispatch.buffers.as_ptr();
+        let attributes = self.attributes[i].as_ptr().cast_const();
+        Coroutine::with_stack(self.stacks.stack(i), move |yielder, ()| {
+            // SAFETY: context, buffers and attributes outlive the coroutine; the entry takes just these.
+            unsafe {
+                (*lane).yielder = yielder;
+                entry(buffers, attributes);
+            }
+        })
+    }
+
+    fn resume(&self, i: usize, threads: &mut [Thread]) {
+        let lane = self.lane(i);
+        // SAFETY: the thread is not running, so nobody else looks at its context.
+        let ready = matches!(unsafe { (*lane).stop }, Stop::Ready);
+        if !ready {
+            return;
+        }
+        if let CoroutineResult::Return(()) = threads[i].resume(()) {
+            super::hooks::look_at_pending_store(lane);
+            // SAFETY: as above.
+            unsafe { (*lane).stop = Stop::Finished };
+        }
+    }
+
+    fn stop_of(&self, i: usize) -> Stop {
+        // SAFETY: no thread runs while the worker itself does.
+        unsafe { (*self.lane(i)).stop }
+    }
+
+    fn release(&self, i: usize, token: u32) {
+        let lane: *mut Lane = self.lane(i);
+        // SAFETY: as in `stop_of`.
+        unsafe {
+            (*lane).stop = Stop::Ready;
+            (*lane).release = token;
+            (*lane).atomics = 0;
+        }
+    }
+
+    /// Lets lanes of a simdgroup go on that have met. False if all that are left wait for the threadgroup.
+    fn meet(&self, simdgroup: usize, first: usize, width: usize) -> bool {
+        self.simdgroups.borrow_mut()[simdgroup].releases.clear();
+        let all = first..first + width;
+        let quad_of = |i: usize| i / 4 * 4..(i / 4 * 4 + 4).min(all.end);
+        let mut progress = false;
+        for quad in all.clone().step_by(4).map(quad_of) {
+            if let Stop::Collective { site, width: 4, .. } = self.stop_of(quad.start)
+                && quad.clone().all(|i| self.waits_at(i, site))
+            {
+                self.let_go(simdgroup, quad, site);
+                progress = true;
+            }
+        }
+        if progress {
+            return true;
+        }
+        let site_of = |i: usize| match self.stop_of(i) {
+            Stop::Collective { site, .. } | Stop::Barrier { site, simdgroup_only: true, .. } => Some(site),
+            _ => None,
+        };
+        let Some(site) = all.clone().filter_map(site_of).min() else { return false };
+        // If not all are here, the earliest place goes on alone.
+        let first_here = all.clone().find(|&i| self.waits_at(i, site)).unwrap_or(first);
+        let quad = matches!(self.stop_of(first_here), Stop::Collective { width: 4, .. });
+        let range = if quad { quad_of(first_here) } else { all };
+        if !range.clone().all(|i| self.waits_at(i, site)) {
+            self.note_divergence(range.clone(), site, quad);
+        }
+        self.let_go(simdgroup, range, site);
+        true
+    }
+
+    fn waits_at(&self, i: usize, wanted: u32) -> bool {
+        match self.stop_of(i) {
+            Stop::Collective { site, .. } | Stop::Barrier { site, simdgroup_only: true, .. } => site == wanted,
+            _ => false,
+        }
+    }
+
+    /// Lets the lanes of `range` go on that wait at `site`.
+    fn let_go(&self, simdgroup: usize, range: std::ops::Range<usize>, wanted: u32) {
+        let token = self.simdgroups.borrow()[simdgroup].releases.len() as u32;
+        let mut release: Option<Release> = None;
+        let mut barrier = None;
+        for i in range {
+            match self.stop_of(i) {
+                Stop::Collective { operand, combine, site, .. } if site == wanted => {
+                    let release = release.get_or_insert(Release {
+                        combine,
+                        operands: [std::ptr::null_mut(); 32],
+                        present: 0,
+                        done: false,
+                    });
+                    release.operands[i % 32] = operand;
+                    release.present |= 1 << (i % 32);
+                    self.release(i, token);
+                }
+                Stop::Barrier { site, flags, simdgroup_only: true } if site == wanted => {
+                    barrier = Some(flags);
+                    self.release(i, token);
+                }
+                _ => {}
+            }
+        }
+        if let Some(flags) = barrier {
+            self.simdgroups.borrow_mut()[simdgroup].epochs.advance(flags);
+        }
+        self.simdgroups.borrow_mut()[simdgroup].releases.extend(release);
+    }
+
+    fn note_divergence(&self, range: std::ops::Range<usize>, site: u32, quad: bool) {
+        let here: Vec<usize> = range.clone().filter(|&i| self.waits_at(i, site)).collect();
+        let allowed = matches!(self.stop_of(here[0]), Stop::Collective { may_diverge: true, .. });
+        if allowed || self.trapped.get() {
+            return;
+        }
+        let (name, group) = (self.dispatch.image.sites[site as usize].name.clone(), self.group.get());
+        let missing = range.clone().find(|&i| !self.waits_at(i, site)).unwrap_or(here[0]);
+        let other_place = self.place_of_stop(missing);
+        let gone = other_place == Place::Nowhere;
+        let whole = if quad { "quadgroup" } else { "simdgroup" };
+        let message = format!(
+            "`{name}` is reached by {} of {} lanes of a {whole}; {}",
+            here.len(),
+            range.len(),
+            if gone { "others have returned" } else { "others wait elsewhere" }
+        );
+        let advice = match gone {
+            true => format!("keep all lanes until after `{name}`: guard loads and stores instead of returning early"),
+            false => format!("move `{name}` out of the branch or loop that lanes leave at different times"),
+        };
+        let entry = Entry {
+            kind: FindingKind::DivergentSimd,
+            subject: Some(name),
+            element: None,
+            side: Some((Action::Synchronise, Place::Site(site), (group, here[0] as u32))),
+            other: Some((Action::Synchronise, other_place, (group, missing as u32))),
+            message,
+            advice,
+            count: 1,
+        };
+        self.note(FindingKind::DivergentSimd, Place::Site(site), Place::Nowhere, 0, || entry);
+    }
+
+    fn place_of_stop(&self, i: usize) -> Place {
+        match self.stop_of(i) {
+            Stop::Collective { site, .. } | Stop::Barrier { site, .. } => Place::Site(site),
+            _ => Place::Nowhere,
+        }
+    }
+
+    /// Lets all threads go on that wait at a barrier. False if no thread is left.
+    fn pass_barrier(&self) -> bool {
+        let waiting: Vec<(usize, u32, u32)> = (0..self.threads.get())
+            .filter_map(|i| match self.stop_of(i) {
+                Stop::Barrier { site, flags, .. } => Some((i, site, flags)),
+                _ => None,
+            })
+            .collect();
+        let Some(&(first, site, _)) = waiting.iter().min_by_key(|(_, site, _)| *site) else { return false };
+        let elsewhere =
+            (0..self.threads.get()).find(|&i| !matches!(self.stop_of(i), Stop::Barrier { site: s, .. } if s == site));
+        if let (Some(missing), false) = (elsewhere, self.trapped.get()) {
+            let here = waiting.iter().filter(|(_, s, _)| *s == site).count();
+            let (group, total) = (self.group.get(), self.threads.get());
+            let other = self.place_of_stop(missing);
+            self.note(FindingKind::DivergentBarrier, Place::Site(site), other, 0, || Entry {
+                kind: FindingKind::DivergentBarrier,
+                subject: Some("threadgroup_barrier".into()),
+                element: None,
+                side: Some((Action::Synchronise, Place::Site(site), (group, first as u32))),
+                other: Some((Action::Synchronise, other, (group, missing as u32))),
+                message: format!(
+                    "a threadgroup barrier is reached by {here} of {total} threads; others {}",
+                    if other == Place::Nowhere { "have returned" } else { "wait at another barrier" }
+                ),
+                advice:
+                    "let every thread of the threadgroup reach the same barriers: move it out of the branch, and guard \
+                         loads and stores instead of returning early"
+                        .into(),
+                count: 1,
+            });
+        }
+        let flags = waiting.iter().fold(!0, |all, (_, _, flags)| all & flags);
+        let mut epochs = self.epochs.get();
+        epochs.advance(flags);
+        self.epochs.set(epochs);
+        for (i, ..) in waiting {
+            self.release(i, 0);
+        }
+        true
+    }
+}

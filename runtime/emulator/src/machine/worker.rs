@@ -1,0 +1,145 @@
+//! A worker: one thread of the system that runs threadgroups, one after the other.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::sync::atomic::Ordering;
+
+use super::context::{Attributes, Combine, Lane, Shared, Stop, context_address};
+use super::dispatch::Dispatch;
+use super::hooks;
+use super::journal::{Entry, Journal, Place};
+use super::memory::ThreadgroupMemory;
+use super::shadow::Moment;
+use super::stacks::{StackPool, Stacks};
+use crate::FindingKind;
+
+/// Barriers passed so far, by memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Epochs {
+    pub device: u16,
+    pub threadgroup: u16,
+    pub any: u16,
+}
+
+/// A collective that all its lanes have reached. The first lane to go on computes the results of all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Release {
+    pub combine: Combine,
+    pub operands: [*mut c_void; 32],
+    pub present: u32,
+    pub done: bool,
+}
+
+/// A simdgroup of the threadgroup that runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Simdgroup {
+    pub epochs: Epochs,
+    pub releases: Vec<Release>,
+}
+
+/// Everything one thread of the system needs to run threadgroups. Hooks reach it while it runs them, hence the cells.
+pub(crate) struct Worker<'d> {
+    pub dispatch: &'d Dispatch<'d>,
+    pub stacks: Stacks,
+    pub attributes: Vec<Cell<Attributes>>,
+    pub memory: RefCell<ThreadgroupMemory>,
+    pub journal: RefCell<Journal>,
+    /// The number of the threadgroup that runs.
+    pub group: Cell<u32>,
+    /// Threads in it.
+    pub threads: Cell<usize>,
+    pub epochs: Cell<Epochs>,
+    pub simdgroups: RefCell<Vec<Simdgroup>>,
+    /// A thread of this threadgroup was stopped for good, so that missing threads are no news.
+    pub trapped: Cell<bool>,
+}
+
+impl<'d> Worker<'d> {
+    pub fn new(dispatch: &'d Dispatch<'d>, pool: &StackPool) -> Self {
+        let threads = dispatch.geometry.threads_per_threadgroup();
+        Worker {
+            dispatch,
+            stacks: pool.take(threads),
+            attributes: vec![Cell::default(); threads],
+            memory: RefCell::new(ThreadgroupMemory::new()),
+            journal: RefCell::default(),
+            group: Cell::new(0),
+            threads: Cell::new(0),
+            epochs: Cell::default(),
+            simdgroups: RefCell::new(vec![Simdgroup::default(); threads.div_ceil(32)]),
+            trapped: Cell::new(false),
+        }
+    }
+
+    /// Runs threadgroups until none is left.
+    pub fn run_all(&self) {
+        for i in 0..self.dispatch.geometry.threads_per_threadgroup() {
+            let lane = self.new_lane(i);
+            // SAFETY: inside stack `i`, above where its coroutine will begin, and aligned.
+            unsafe { self.lane(i).write(lane) };
+        }
+        while let Some(number) = self.dispatch.next_threadgroup() {
+            self.run_threadgroup(number);
+            if self.dispatch.parallel && !self.journal.borrow().is_empty() {
+                self.dispatch.abandoned.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What was seen.
+    pub fn finish(self, pool: &StackPool) -> Journal {
+        pool.give_back(self.stacks);
+        self.journal.into_inner()
+    }
+
+    /// The context of thread `i`.
+    pub fn lane(&self, i: usize) -> *mut Lane {
+        context_address(self.stacks.start(i)) as *mut Lane
+    }
+
+    fn new_lane(&self, i: usize) -> Lane {
+        let arena = self.dispatch.arena;
+        Lane {
+            shared: Shared {
+                device_begin: arena.address() as *const u8,
+                device_bytes: arena.bytes() as u64,
+                extents: arena.extents.as_ptr(),
+                extent_of_page: arena.extent_of_page.as_ptr(),
+                access: hooks::access,
+                collective: hooks::collective,
+                barrier: hooks::barrier,
+                threadgroup_array: hooks::threadgroup_array,
+                fault: hooks::fault,
+                lane: i as u32 % 32,
+            },
+            worker: std::ptr::from_ref(self).cast(),
+            yielder: std::ptr::null(),
+            stop: Stop::Ready,
+            pending: None,
+            index: i as u32,
+            release: 0,
+            atomics: 0,
+            saw_nan: false,
+        }
+    }
+
+    /// The moment of thread `index` for device or threadgroup memory.
+    pub fn moment(&self, index: u32, device: bool) -> Moment {
+        let own = self.simdgroups.borrow()[index as usize / 32].epochs;
+        let all = self.epochs.get();
+        let (epoch, simdgroup_epoch) =
+            if device { (all.device, own.device) } else { (all.threadgroup, own.threadgroup) };
+        let barriers = all.any.wrapping_add(own.any);
+        Moment { group: self.group.get() + 1, index: index as u16, epoch, simdgroup_epoch, barriers }
+    }
+
+    /// Notes something seen at `at`; `object` tells apart what else would be the same.
+    pub fn note(&self, kind: FindingKind, at: Place, other: Place, object: u32, entry: impl FnOnce() -> Entry) {
+        self.journal.borrow_mut().add(kind, at, other, object, entry);
+    }
+
+    /// A return address as an offset into the image.
+    pub fn code(&self, pc: usize) -> Place {
+        Place::Code(pc.wrapping_sub(self.dispatch.image.begin))
+    }
+}

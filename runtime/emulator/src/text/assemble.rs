@@ -1,0 +1,111 @@
+//! Puts rewritten text, signature and entry point together into one C++ file.
+
+use std::fmt::Write as _;
+
+use super::rewrite::{Site, Target, rewrite};
+use super::signature::Argument;
+use crate::{Error, KernelText, Source, TemplateValue};
+
+/// A translation unit, and what its parts mean.
+#[derive(Clone, Debug)]
+pub(crate) struct Unit {
+    pub text: String,
+    pub sites: Vec<Site>,
+}
+
+/// The unit for the emulator. Its entry is `metal_kernel_entry(buffers, attributes)`, one buffer for each argument that
+/// is one, in order.
+pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<Unit, Error> {
+    let mut sites = Vec::new();
+    let header = rewrite(&kernel.header, Target::Host, true, &mut sites)?;
+    let body = rewrite(&kernel.body, Target::Host, false, &mut sites)?;
+
+    let mut text = String::from("#include \"host.h\"\nusing namespace metal;\n");
+    if !header.is_empty() {
+        let _ = writeln!(text, "{}{header}", line_directive(&kernel.header));
+    }
+    let mut parameters = Vec::new();
+    let mut values = Vec::new();
+    for argument in arguments {
+        let (declaration, name) = parameter(kernel, argument);
+        let (deref, cast) = match declaration.strip_suffix('&') {
+            Some(ty) => ("*", format!("({ty}*)")),
+            None => ("", format!("({declaration})")),
+        };
+        values.push(match argument {
+            Argument::Attribute { name, .. } => format!("attributes->{}", attribute_field(name)),
+            _ => format!("{deref}{cast}buffers[{}]", values.len()),
+        });
+        parameters.push(format!("{declaration} {name}"));
+    }
+    if !kernel.template.is_empty() {
+        let parameters: Vec<String> = kernel
+            .template
+            .iter()
+            .map(|(name, value)| match value {
+                TemplateValue::Dtype(_) => format!("typename {name}"),
+                TemplateValue::Int(_) => format!("int {name}"),
+                TemplateValue::Bool(_) => format!("bool {name}"),
+            })
+            .collect();
+        let _ = writeln!(text, "template <{}>", parameters.join(", "));
+    }
+    let _ = write!(
+        text,
+        "static __attribute__((noinline)) void metal_kernel_body({}) {{\n{}{body}\n}}\n#line 1 \"entry\"\n",
+        parameters.join(", "),
+        line_directive(&kernel.body)
+    );
+    let instance = if kernel.template.is_empty() {
+        String::new()
+    } else {
+        let values: Vec<String> = kernel
+            .template
+            .iter()
+            .map(|(_, value)| match value {
+                TemplateValue::Dtype(dtype) => dtype.metal().to_owned(),
+                TemplateValue::Int(n) => n.to_string(),
+                TemplateValue::Bool(b) => b.to_string(),
+            })
+            .collect();
+        format!("<{}>", values.join(", "))
+    };
+    let _ = write!(
+        text,
+        "extern \"C\" __attribute__((visibility(\"default\"))) METAL_UNWATCHED void metal_kernel_entry(void* const* buffers, \
+         const Attributes* attributes) {{\n  metal_kernel_body{instance}({});\n}}\n#include \"hooks.h\"\n",
+        values.join(", ")
+    );
+    Ok(Unit { text, sites })
+}
+
+/// Type and name of a parameter; a reference's type ends in `&`.
+fn parameter(kernel: &KernelText, argument: &Argument<'_>) -> (String, String) {
+    match argument {
+        Argument::Input { port, scalar, .. } => {
+            (format!("const {}{}", port.dtype.metal(), if *scalar { "&" } else { "*" }), port.name.clone())
+        }
+        Argument::Shape { port, .. } => ("const int*".into(), format!("{}_shape", port.name)),
+        Argument::Strides { port, .. } => ("const int64_t*".into(), format!("{}_strides", port.name)),
+        Argument::Ndim { port, .. } => ("const int&".into(), format!("{}_ndim", port.name)),
+        Argument::Output { port, .. } if kernel.atomic_outputs => {
+            (format!("atomic<{}>*", port.dtype.metal()), port.name.clone())
+        }
+        Argument::Output { port, .. } => (format!("{}*", port.dtype.metal()), port.name.clone()),
+        Argument::Attribute { name, ty } => ((*ty).into(), (*name).into()),
+    }
+}
+
+/// Where the shim keeps an attribute's value; some names mean the same.
+fn attribute_field(name: &'static str) -> &'static str {
+    match name {
+        "grid_size" => "threads_per_grid",
+        "thread_execution_width" => "threads_per_simdgroup",
+        other => other,
+    }
+}
+
+fn line_directive(source: &Source) -> String {
+    let file = source.file.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
+    format!("#line {} \"{file}\"\n", source.line.max(1))
+}

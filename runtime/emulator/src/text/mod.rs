@@ -1,0 +1,10 @@
+//! From kernel text to C++: lexing, the few rewrites that Metal's words need, MLX's signature rules.
+
+mod assemble;
+mod lexer;
+mod rewrite;
+mod signature;
+
+pub(crate) use assemble::host_unit;
+pub(crate) use rewrite::Site;
+pub(crate) use signature::{Argument, arguments};
