@@ -1,1 +1,28 @@
 //! The kernels of Qwen3.5, each with its gradient.
+
+pub mod attention;
+pub mod causal_conv;
+pub mod cross_entropy;
+pub mod gated_delta;
+pub mod gates;
+pub mod l2norm;
+pub mod mrope;
+pub mod rms_norm;
+pub mod swiglu;
+
+pub use attention::causal_attention;
+pub use causal_conv::{causal_conv_silu, causal_conv_window};
+pub use cross_entropy::{IGNORED, Labels, cross_entropy, token_losses};
+pub use gated_delta::{GatedDeltaOutputs, gated_delta, gated_delta_step, gated_delta_steps};
+pub use gates::{GatesOutputs, gates};
+pub use l2norm::l2norm;
+pub use mrope::Frequencies;
+pub use rms_norm::{rms_norm, rms_norm_gated, rms_norm_zero_centred};
+pub use swiglu::swiglu;
+
+/// Every kernel of the program, those of this crate among them.
+///
+/// Calling it keeps this crate linked: the linker drops a crate to which nothing refers, and its kernels with it.
+pub fn kernels() -> Vec<&'static cotangent::kernel::Declaration> {
+    cotangent::kernel::kernels()
+}

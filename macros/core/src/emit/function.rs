@@ -31,7 +31,7 @@ pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream) -> TokenStr
     let (generics, first) = match (plan.function, &plan.mode_bound) {
         (FunctionKind::Stage, _) => {
             let stages = paths.kernel(quote!(Stages));
-            (quote!(), quote!(_: &#stages,))
+            (quote!(), quote!(__stages: &#stages,))
         }
         (_, Some(bound)) => (quote!(<M: #bound>), quote!()),
         _ => (quote!(<M: #graph>), quote!()),
@@ -69,11 +69,16 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
         let name = constant_argument(&constant.name);
         quote!((#text, #constant_value::from(#name)))
     });
-    let (function, mode) = match plan.function {
-        FunctionKind::Stage => (paths.kernel(quote!(call_stage)), paths.item(quote!(Infer))),
-        _ => (paths.kernel(quote!(call)), quote!(M)),
+    let (function, right) = match plan.function {
+        FunctionKind::Stage => {
+            let function = paths.kernel(quote!(call_stage));
+            (quote!(#function::<#name>), quote!(__stages,))
+        }
+        _ => {
+            let function = paths.kernel(quote!(call));
+            (quote!(#function::<#name, M>), quote!())
+        }
     };
-    let mode_argument = if plan.function == FunctionKind::Stage { quote!() } else { quote!(, #mode) };
     let returned = match &plan.outputs_name {
         Some(outputs) => {
             let fields = kernel.visible_outputs().enumerate().map(|(index, port)| {
@@ -89,7 +94,8 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
         }
     };
     quote! {
-        let outputs = #function::<#name #mode_argument>(
+        let outputs = #function(
+            #right
             ::std::vec![#(#inputs),*],
             &[#(#scalars),*],
             &[#(#constants),*],
