@@ -2,6 +2,8 @@
 //!
 //! Must build before MLX is set up, so it depends on nothing that links MLX and runs everything else as a program.
 
+mod explain;
+mod kernels;
 mod program;
 mod project_program;
 mod setup;
@@ -11,6 +13,7 @@ mod workspace;
 use clap::{Parser, Subcommand};
 use project_program::{ProjectProgram, demo_arguments};
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write, stdout};
 use std::process::ExitCode;
 
 /// Set-up and the commands of the project.
@@ -60,6 +63,22 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// List the kernels, with their gradients
+    Kernels {
+        /// Print the names alone, one a line
+        #[arg(long)]
+        names: bool,
+    },
+    /// Show the Rust that a kernel's attribute generates
+    Expand {
+        /// The name of the kernel's function
+        kernel: String,
+    },
+    /// Explain a failure by the code in its message
+    Explain {
+        /// Such as C03; all codes are listed without one
+        code: Option<String>,
+    },
     /// Write xtask/mlx/bindings.rs anew, for another version of mlx-sys
     #[cfg(feature = "bindgen")]
     Bindings,
@@ -86,8 +105,19 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench { configuration, arguments } => {
             ProjectProgram::BENCH.run(&root, &with(configuration, arguments))
         }
+        Command::Kernels { names } => print(&kernels::list(&root, names)?),
+        Command::Expand { kernel } => print(&kernels::expand(&root, &kernel)?),
+        Command::Explain { code } => print(&explain::text(code.as_deref())?),
         #[cfg(feature = "bindgen")]
         Command::Bindings => setup::bindings::write(&root).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Writes to standard output. Whoever stops reading, such as `head`, has seen enough.
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

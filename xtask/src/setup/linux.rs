@@ -140,6 +140,7 @@ fn install(root: &Path, architecture: Architecture, layout: &Layout, unfinished:
         })?);
     }
 
+    remove_if_there(&layout.python())?;
     remove_if_there(&unfinished.folder)?;
     create(&unfinished.folder)?;
     eprintln!("  unpacking");

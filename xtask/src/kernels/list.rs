@@ -1,0 +1,49 @@
+//! `cargo xtask kernels`: all kernels, one a line.
+
+use super::source::{KernelSource, Kind};
+use cotangent_macros_core::model::kernel::{Kernel, Role};
+use quote::ToTokens;
+
+/// The names alone, for scripts.
+pub fn names(kernels: &[KernelSource]) -> String {
+    kernels.iter().map(|kernel| kernel.name() + "\n").collect()
+}
+
+/// Name, gradient and place of each.
+pub fn table(kernels: &[KernelSource]) -> String {
+    let mut rows = vec![["kernel".to_owned(), "gradient".to_owned(), "where".to_owned()]];
+    rows.extend(kernels.iter().map(|kernel| [kernel.name(), gradient(kernel), kernel.place.clone()]));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (first, second) = (width(0), width(1));
+    rows.iter().map(|[name, gradient, place]| format!("{name:first$}  {gradient:second$}  {place}\n")).collect()
+}
+
+/// How gradients flow through `kernel`.
+fn gradient(kernel: &KernelSource) -> String {
+    if kernel.kind == Kind::Stage {
+        return "a stage of others".to_owned();
+    }
+    match cotangent_macros_core::plan(kernel.options.clone(), kernel.function.to_token_stream()) {
+        Ok(plan) => route(&plan.kernel),
+        Err(mistakes) => format!("refused: {} mistakes", mistakes.len()),
+    }
+}
+
+fn route(kernel: &Kernel) -> String {
+    let plain = |tokens: &proc_macro2::TokenStream| tokens.to_string().replace(' ', "");
+    match &kernel.role {
+        Role::Forward(route) => {
+            let routes: Vec<_> = [
+                route.backward.as_ref().map(|(backward, _)| plain(backward)),
+                route.fallback.as_ref().map(|(fallback, _)| format!("fallback {}", plain(fallback))),
+                route.inference_only.as_ref().map(|(reason, _)| format!("none: {reason}")),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            routes.join(", ")
+        }
+        Role::Backward { .. } => "is one".to_owned(),
+        Role::Stage => "a stage of others".to_owned(),
+    }
+}
