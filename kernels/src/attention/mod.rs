@@ -1,0 +1,110 @@
+//! Causal attention for training, in memory linear in the length of the rows.
+
+mod strips;
+
+use cotangent::{Constant, Dtype, Error, Graph, Mask, Result, Tensor, custom_vjp};
+
+const OPERATION: &str = "causal_attention";
+
+/// Bytes of float32 scores in a strip of queries. A few arrays of this size are alive at once.
+const STRIP_BYTES: usize = 64 << 20;
+
+/// What the two directions know besides tensors.
+#[derive(Clone, Copy)]
+struct Host {
+    scale: f32,
+    /// Queries of a strip.
+    rows: i32,
+}
+
+/// `softmax(scale * q k^T) v`, each query seeing the keys up to its own: queries `[B, H, T, D]`, keys `[B, G, S, D]`,
+/// values `[B, G, S, E]`, G a divisor of H, give `[B, H, T, E]`. The last query stands at the last key, S >= T.
+///
+/// Query heads `h` with the same `h / (H / G)` share a key head. Softmax is float32.
+///
+/// Rows padded on the right need no mask: padding comes after every token that counts, so none sees it. Only what the
+/// padding's own queries give is meaningless; with `lengths` (keys of each row that count) it is 0, without a
+/// gradient.
+///
+/// # Errors
+/// Shapes or dtypes that do not fit, or lengths that are not one a row.
+pub fn causal_attention<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    scale: f32,
+    lengths: Option<&[i32]>,
+) -> Result<Tensor<M>> {
+    causal_attention_in_strips(queries, keys, values, scale, lengths, STRIP_BYTES)
+}
+
+/// [`causal_attention`] with `strip_bytes` of float32 scores in a strip of queries, or a single query if that is more.
+///
+/// # Errors
+/// As [`causal_attention`].
+pub fn causal_attention_in_strips<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    scale: f32,
+    lengths: Option<&[i32]>,
+    strip_bytes: usize,
+) -> Result<Tensor<M>> {
+    check(queries, keys, values)?;
+    let query_bytes = Dtype::F32.size() * queries.shape()[..2].iter().product::<i32>() as usize
+        * keys.dimension(2).max(1) as usize;
+    let rows = (strip_bytes / query_bytes.max(1)).clamp(1, queries.dimension(2).max(1) as usize) as i32;
+    let host = Host { scale, rows };
+    let mut outputs = custom_vjp(OPERATION, &[queries, keys, values], &host, strips::forward, strips::backward)?;
+    let output = outputs.swap_remove(0);
+    match lengths {
+        Some(lengths) => {
+            let zero = Constant::full(&[], 0.0, output.dtype())?;
+            output.select(&counting(lengths, queries.shape(), keys.dimension(2))?, &zero)
+        }
+        None => Ok(output),
+    }
+}
+
+fn check<M: Graph>(queries: &Tensor<M>, keys: &Tensor<M>, values: &Tensor<M>) -> Result<()> {
+    let (q, k, v) = (queries.shape(), keys.shape(), values.shape());
+    let fits = q.len() == 4
+        && k.len() == 4
+        && v.len() == 4
+        && (q[0], q[3]) == (k[0], k[3])
+        && k[..3] == v[..3]
+        && k[1] > 0
+        && q[1] % k[1] == 0
+        && (1..=k[2]).contains(&q[2]);
+    if !fits {
+        return Err(Error::Shape {
+            operation: OPERATION,
+            found: format!("{q:?}, {k:?}, {v:?}"),
+            expected: "[B, H, T, D], [B, G, S, D], [B, G, S, E] with H % G = 0 and 0 < T <= S".into(),
+        });
+    }
+    if keys.dtype() != queries.dtype() || values.dtype() != queries.dtype() {
+        return Err(Error::Dtype {
+            operation: OPERATION,
+            found: format!("{}, {}, {}", queries.dtype(), keys.dtype(), values.dtype()),
+            expected: "one dtype; `cast` the others".into(),
+        });
+    }
+    Ok(())
+}
+
+/// `[B, 1, T, 1]`: true for the queries that stand at a key that counts.
+fn counting(lengths: &[i32], queries: &[i32], keys: i32) -> Result<Mask> {
+    let (rows, steps) = (queries[0], queries[2]);
+    if lengths.len() != rows as usize {
+        return Err(Error::Shape {
+            operation: OPERATION,
+            found: format!("{} lengths", lengths.len()),
+            expected: format!("one for each of {rows} rows"),
+        });
+    }
+    let offset = keys - steps;
+    let counts: Vec<bool> =
+        lengths.iter().flat_map(|&length| (0..steps).map(move |step| step + offset < length)).collect();
+    Mask::from_slice(&counts, &[rows, 1, steps, 1])
+}

@@ -1,0 +1,142 @@
+//! Attention in strips of queries: each strip has its scores for all keys it sees at once, and no more.
+//!
+//! The backward pass recomputes a strip's weights from queries and keys, as in Dao et al., "FlashAttention" (2022),
+//! but over whole rows of the softmax, so that there is no log-sum-exp to save and nothing to rescale.
+
+use cotangent::{Dtype, Infer, Mask, Result, Tensor};
+
+use super::Host;
+
+/// Queries `start..end`, and the keys `..keys` that they see. The query heads of a key head lie one after the other:
+/// `[B, G, R * queries, ..]` with R = H / G.
+struct Strip {
+    start: i32,
+    end: i32,
+    keys: i32,
+    groups: i32,
+}
+
+impl Strip {
+    /// First to last.
+    fn all(queries: &Tensor<Infer>, keys: &Tensor<Infer>, rows: i32) -> Vec<Strip> {
+        let (length, offset) = (queries.dimension(2), keys.dimension(2) - queries.dimension(2));
+        (0..length)
+            .step_by(rows as usize)
+            .map(|start| {
+                let end = (start + rows).min(length);
+                Strip { start, end, keys: end + offset, groups: keys.dimension(1) }
+            })
+            .collect()
+    }
+
+    /// `[B, H, T, N]` to this strip's `[B, G, R * queries, N]`.
+    fn of_queries(&self, x: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        let &[batch, heads, _, width] = x.shape() else { unreachable!("four axes") };
+        let rows = heads / self.groups * (self.end - self.start);
+        x.slice(2, self.start, self.end)?.reshape(&[batch, self.groups, rows, width])
+    }
+
+    /// `[B, G, R * queries, N]` to `[B, H, queries, N]`.
+    fn to_heads(&self, x: &Tensor<Infer>, heads: i32) -> Result<Tensor<Infer>> {
+        x.reshape(&[x.dimension(0), heads, self.end - self.start, x.dimension(3)])
+    }
+
+    /// `[B, G, S, N]` to `[B, G, keys, N]`.
+    fn of_keys(&self, x: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        x.slice(2, 0, self.keys)
+    }
+
+    /// The softmax of the scores, in float32: `[B, G, R * queries, keys]`.
+    fn weights(&self, queries: &Tensor<Infer>, keys: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        let scores = queries.matmul(&keys.swap_axes(2, 3)?)?.cast(Dtype::F32)?;
+        let queries = self.end - self.start;
+        if queries == 1 {
+            return scores.softmax();
+        }
+        let &[batch, groups, rows, keys] = scores.shape() else { unreachable!("four axes") };
+        let visible = Mask::lower_triangular(queries, keys, keys - queries)?;
+        let by_head = scores.reshape(&[batch, groups * rows / queries, queries, keys])?;
+        by_head.select(&visible, f32::NEG_INFINITY)?.reshape(&[batch, groups, rows, keys])?.softmax()
+    }
+}
+
+/// The output `[B, H, T, E]`.
+pub(super) fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> {
+    let [queries, keys, values] = inputs else { unreachable!("three inputs") };
+    let mut outputs: Vec<Tensor<Infer>> = Vec::new();
+    for strip in Strip::all(queries, keys, host.rows) {
+        let scaled = strip.of_queries(&ordered(queries, outputs.last().as_slice())?)?.multiply(host.scale)?;
+        let weights = strip.weights(&scaled, &strip.of_keys(keys)?)?.cast(values.dtype())?;
+        let output = weights.matmul(&strip.of_keys(values)?)?;
+        outputs.push(strip.to_heads(&output, queries.dimension(1))?);
+    }
+    Ok(vec![Tensor::concatenate(&outputs.iter().collect::<Vec<_>>(), 2)?])
+}
+
+/// With weights P and score slopes dS = P (dO v^T - sum(dO O)): dq = scale dS k, dk = dS^T (scale q), dv = P^T dO.
+pub(super) fn backward(
+    primals: &[Tensor<Infer>],
+    cotangents: &[Tensor<Infer>],
+    outputs: &[Tensor<Infer>],
+    host: &Host,
+) -> Result<Vec<Tensor<Infer>>> {
+    let [queries, keys, values] = primals else { unreachable!("three inputs") };
+    let (d_output, output) = (&cotangents[0], &outputs[0]);
+    let mut d_queries: Vec<Tensor<Infer>> = Vec::new();
+    let (mut d_keys, mut d_values) = (OfKeys::default(), OfKeys::default());
+    // From the last strip, which sees all keys: those that the next strip does not see are then done.
+    for strip in Strip::all(queries, keys, host.rows).iter().rev() {
+        let before: Vec<_> = d_queries.last().into_iter().chain(d_keys.done.last()).chain(d_values.done.last()).collect();
+        let queries = strip.of_queries(&ordered(queries, &before)?)?.multiply(host.scale)?;
+        let (seen_keys, seen_values) = (strip.of_keys(keys)?, strip.of_keys(values)?);
+        let d_strip = strip.of_queries(d_output)?;
+        let weights = strip.weights(&queries, &seen_keys)?;
+        d_values.add(&weights.cast(values.dtype())?.swap_axes(2, 3)?.matmul(&d_strip)?.cast(Dtype::F32)?)?;
+
+        let d_weights = d_strip.matmul(&seen_values.swap_axes(2, 3)?)?.cast(Dtype::F32)?;
+        let along = d_strip.cast(Dtype::F32)?.multiply(&strip.of_queries(output)?.cast(Dtype::F32)?)?.sum_keep(&[-1])?;
+        let d_scores = weights.multiply(&d_weights.subtract(&along)?)?.cast(keys.dtype())?;
+        d_keys.add(&d_scores.swap_axes(2, 3)?.matmul(&queries)?.cast(Dtype::F32)?)?;
+        let d_strip = d_scores.matmul(&seen_keys)?.multiply(host.scale)?;
+        d_queries.push(strip.to_heads(&d_strip, primals[0].dimension(1))?);
+    }
+    d_queries.reverse();
+    Ok(vec![
+        Tensor::concatenate(&d_queries.iter().collect::<Vec<_>>(), 2)?,
+        d_keys.finish(keys.dtype())?,
+        d_values.finish(values.dtype())?,
+    ])
+}
+
+fn ordered(x: &Tensor<Infer>, before: &[&Tensor<Infer>]) -> Result<Tensor<Infer>> {
+    if before.is_empty() { Ok(x.clone()) } else { x.after(before) }
+}
+
+/// A sum over strips, in float32, whose terms cover fewer keys each time.
+#[derive(Default)]
+struct OfKeys {
+    /// Keys that no further term covers, last first.
+    done: Vec<Tensor<Infer>>,
+    sum: Option<Tensor<Infer>>,
+}
+
+impl OfKeys {
+    fn add(&mut self, term: &Tensor<Infer>) -> Result<()> {
+        let sum = match self.sum.take() {
+            Some(sum) => {
+                let (keys, covered) = (sum.dimension(2), term.dimension(2));
+                // A copy: a slice would keep the whole sum alive.
+                self.done.push(sum.slice(2, covered, keys)?.multiply(1.0)?);
+                sum.slice(2, 0, covered)?.add(term)?
+            }
+            None => term.clone(),
+        };
+        self.sum = Some(sum);
+        Ok(())
+    }
+
+    fn finish(self, dtype: Dtype) -> Result<Tensor<Infer>> {
+        let pieces: Vec<_> = self.sum.iter().chain(self.done.iter().rev()).collect();
+        Tensor::concatenate(&pieces, 2)?.cast(dtype)
+    }
+}

@@ -1,0 +1,135 @@
+//! One chunk of rows, and the head it goes through.
+
+use cotangent::{Constant, Dtype, Indices, Infer, Result, Tensor};
+
+use super::labels::{Counted, Labels};
+
+/// Bytes of float32 weight that are converted at a time.
+const BLOCK_BYTES: usize = 64 << 20;
+
+/// The rows that count, in chunks.
+pub(super) struct Chunks<'a> {
+    chunks: std::slice::Chunks<'a, Counted>,
+}
+
+impl<'a> Chunks<'a> {
+    pub(super) fn new(labels: &'a Labels, vocabulary: i32, bytes: usize) -> Self {
+        let row_bytes = Dtype::F32.size() * vocabulary.max(1) as usize;
+        Chunks { chunks: labels.counted().chunks((bytes / row_bytes).max(1)) }
+    }
+}
+
+impl<'a> Iterator for Chunks<'a> {
+    type Item = Chunk<'a>;
+
+    fn next(&mut self) -> Option<Chunk<'a>> {
+        self.chunks.next().map(Chunk)
+    }
+}
+
+/// Some of the rows that count.
+pub(super) struct Chunk<'a>(&'a [Counted]);
+
+impl Chunk<'_> {
+    /// These rows of the hidden states, in float32, taken only after `before` is computed.
+    pub(super) fn rows(&self, hidden: &Tensor<Infer>, before: &[&Tensor<Infer>]) -> Result<Tensor<Infer>> {
+        let rows: Vec<i32> = self.0.iter().map(|counted| counted.row).collect();
+        let hidden = if before.is_empty() { hidden.clone() } else { hidden.after(before)? };
+        hidden.take_rows(&Indices::from_slice(&rows, &[rows.len() as i32])?)?.cast(Dtype::F32)
+    }
+
+    /// `-log softmax(logits)[label]` of each row: `[rows]`.
+    pub(super) fn losses(&self, logits: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        let labels: Vec<i32> = self.0.iter().map(|counted| counted.label).collect();
+        let labels = Indices::from_slice(&labels, &[labels.len() as i32, 1])?;
+        logits.logsumexp_keep(-1)?.subtract(&logits.take_along_axis(&labels, -1)?)?.squeeze(1)
+    }
+
+    /// The gradient of [`losses`](Self::losses): softmax, less 1 at the label.
+    pub(super) fn slopes(&self, logits: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        let labels: Vec<f32> = self.0.iter().map(|counted| counted.label as f32).collect();
+        let labels = Constant::from_slice(&labels, &[labels.len() as i32, 1])?;
+        let vocabulary: Vec<f32> = (0..logits.dimension(1)).map(|index| index as f32).collect();
+        let vocabulary = Constant::from_slice(&vocabulary, &[1, vocabulary.len() as i32])?;
+        let below = labels.to_tensor::<Infer>().greater(&vocabulary)?;
+        let above = vocabulary.to_tensor::<Infer>().greater(&labels)?;
+        let softmax = logits.softmax()?;
+        softmax.select(&below, &softmax.select(&above, &softmax.subtract(1.0)?)?)
+    }
+}
+
+/// The head's weight, used in float32. Stored in another dtype it is converted in blocks of its rows, each when it is
+/// used, so that no copy of the whole is needed; products of bfloat16 would round the logits.
+pub(super) struct Head<'a> {
+    weight: &'a Tensor<Infer>,
+    /// First row and the one after the last of each block.
+    blocks: Vec<(i32, i32)>,
+}
+
+impl<'a> Head<'a> {
+    pub(super) fn new(weight: &'a Tensor<Infer>) -> Result<Self> {
+        let (length, width) = (weight.dimension(0), weight.dimension(1));
+        let rows = if weight.dtype() == Dtype::F32 {
+            length.max(1)
+        } else {
+            (BLOCK_BYTES / (Dtype::F32.size() * width.max(1) as usize)).clamp(1, length.max(1) as usize) as i32
+        };
+        let blocks = (0..length).step_by(rows as usize).map(|start| (start, (start + rows).min(length))).collect();
+        Ok(Head { weight, blocks })
+    }
+
+    fn block(&self, (start, end): (i32, i32), before: Option<&Tensor<Infer>>) -> Result<Tensor<Infer>> {
+        if self.blocks.len() == 1 {
+            return self.weight.cast(Dtype::F32);
+        }
+        let block = self.weight.slice(0, start, end)?;
+        match before {
+            Some(before) => block.after(&[before])?,
+            None => block,
+        }
+        .cast(Dtype::F32)
+    }
+
+    /// `rows W^T`: `[rows, V]`.
+    pub(super) fn logits(&self, rows: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        let mut pieces: Vec<Tensor<Infer>> = Vec::new();
+        for &range in &self.blocks {
+            pieces.push(rows.linear(&self.block(range, pieces.last().or(Some(rows)))?)?);
+        }
+        Tensor::concatenate(&pieces.iter().collect::<Vec<_>>(), 1)
+    }
+
+    /// `slopes W`: `[rows, D]`.
+    pub(super) fn hidden_gradient(&self, slopes: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        let mut sum: Option<Tensor<Infer>> = None;
+        for &(start, end) in &self.blocks {
+            let block = self.block((start, end), Some(sum.as_ref().unwrap_or(slopes)))?;
+            let product = slopes.slice(1, start, end)?.matmul(&block)?;
+            sum = Some(match sum {
+                Some(sum) => sum.add(&product)?,
+                None => product,
+            });
+        }
+        sum.ok_or_else(|| cotangent::Error::Other("a head with an empty vocabulary has no loss".into()))
+    }
+
+    /// `slopes^T rows`, block by block, added to what there is of earlier chunks.
+    pub(super) fn add_weight_gradients(
+        &self,
+        slopes: &Tensor<Infer>,
+        rows: &Tensor<Infer>,
+        before: Vec<Tensor<Infer>>,
+    ) -> Result<Vec<Tensor<Infer>>> {
+        let mut before = before.into_iter();
+        self.blocks
+            .iter()
+            .map(|&(start, end)| {
+                let product = slopes.slice(1, start, end)?.swap_axes(0, 1)?.matmul(rows)?;
+                match before.next() {
+                    Some(before) => before.add(&product),
+                    None => Ok(product),
+                }
+            })
+            .collect()
+    }
+}
