@@ -1,0 +1,214 @@
+use super::*;
+
+fn factor(shape: &[usize]) -> HostTensor {
+    let elements = shape.iter().product::<usize>();
+    HostTensor::from_f32(shape, &(0..elements).map(|i| i as f32).collect::<Vec<_>>())
+}
+
+/// Rank 2 on two modules of a layer with width 4 and MLP width 6.
+fn tensors() -> BTreeMap<String, HostTensor> {
+    [
+        ("layers.0.mlp.up_proj.lora_a", factor(&[4, 2])),
+        ("layers.0.mlp.up_proj.lora_b", factor(&[2, 6])),
+        ("layers.1.mlp.down_proj.lora_a", factor(&[6, 2])),
+        ("layers.1.mlp.down_proj.lora_b", factor(&[2, 4])),
+    ]
+    .map(|(name, tensor)| (name.to_owned(), tensor))
+    .into()
+}
+
+fn model() -> TextConfig {
+    let json = json!({
+        "model_type": "qwen3_5_text", "vocab_size": 6, "hidden_size": 4, "intermediate_size": 6, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+        "linear_num_key_heads": 1, "linear_num_value_heads": 2, "linear_key_head_dim": 2, "linear_value_head_dim": 3,
+        "linear_conv_kernel_dim": 4, "rope_parameters": {"rope_theta": 1e4}
+    });
+    TextConfig::from_json(&json, Path::new("config.json")).unwrap()
+}
+
+fn write(dir: &Path, config: &Json, tensors: &BTreeMap<String, HostTensor>) {
+    fs::write(dir.join(CONFIG_FILE), config.to_string()).unwrap();
+    write_safetensors(&dir.join(WEIGHTS_FILE), tensors, &BTreeMap::new()).unwrap();
+}
+
+fn config() -> Json {
+    json!({"num_layers": -1, "lora_parameters": {"rank": 2, "scale": 20.0, "dropout": 0.0}})
+}
+
+fn load(dir: &Path) -> String {
+    match Adapter::load(dir) {
+        Ok(_) => "no error".into(),
+        Err(error) => error.to_string().replace(&format!("{}/", dir.display()), ""),
+    }
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = AdapterConfig::of_tensors(tensors().keys().map(String::as_str), 2, 20.0);
+    config.write(&dir.path().join(CONFIG_FILE), &BTreeMap::new()).unwrap();
+    write_tensors(&dir.path().join(WEIGHTS_FILE), &tensors()).unwrap();
+    let adapter = Adapter::load(dir.path()).unwrap();
+    assert_eq!(adapter, Adapter { config, tensors: tensors() });
+    adapter.check_fits(&model(), dir.path()).unwrap();
+}
+
+#[test]
+fn the_files_are_those_of_mlx_lm() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = AdapterConfig::of_tensors(tensors().keys().map(String::as_str), 2, 20.0);
+    let run = [("iters".to_owned(), json!(100)), ("data".to_owned(), json!("chats"))].into();
+    config.write(&dir.path().join(CONFIG_FILE), &run).unwrap();
+    assert_eq!(
+        fs::read_to_string(dir.path().join(CONFIG_FILE)).unwrap(),
+        r#"{
+    "data": "chats",
+    "fine_tune_type": "lora",
+    "iters": 100,
+    "lora_parameters": {
+        "dropout": 0.0,
+        "keys": [
+            "mlp.down_proj",
+            "mlp.up_proj"
+        ],
+        "rank": 2,
+        "scale": 20.0
+    },
+    "num_layers": -1
+}"#
+    );
+    write_tensors(&dir.path().join(WEIGHTS_FILE), &tensors()).unwrap();
+    let file = SafetensorsFile::open(&dir.path().join(WEIGHTS_FILE)).unwrap();
+    assert_eq!(file.names().next(), Some("language_model.model.layers.0.mlp.up_proj.lora_a"));
+    assert!(file.metadata().is_empty());
+}
+
+#[test]
+fn other_prefixes_are_read_too() {
+    for prefix in ["language_model.model.", "model.", ""] {
+        let dir = tempfile::tempdir().unwrap();
+        let renamed = tensors().into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
+        write(dir.path(), &config(), &renamed);
+        assert_eq!(Adapter::load(dir.path()).unwrap().tensors, tensors());
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_refused() {
+    let parameters = |changes: Json| {
+        let mut json = config();
+        for (key, value) in changes.as_object().unwrap() {
+            json["lora_parameters"][key] = value.clone();
+        }
+        json
+    };
+    let table = [
+        (json!({"peft_type": "LORA"}), "found an adapter of PEFT (`peft_type` \"LORA\"), expected one of mlx-lm"),
+        (json!({"fine_tune_type": "dora"}), "`fine_tune_type`: found \"dora\"; only `lora` is supported for now"),
+        (json!({}), "`num_layers`: found nothing, expected an integer (-1 for all layers)"),
+        (json!({"num_layers": "all"}), "`num_layers`: found \"all\", expected an integer"),
+        (json!({"num_layers": 2, "lora_parameters": null}), "`lora_parameters`: found nothing, expected an object"),
+        (parameters(json!({"rank": 0})), "`lora_parameters.rank`: found 0, expected a positive integer"),
+        (parameters(json!({"rank": null})), "`lora_parameters.rank`: found null, expected a positive integer"),
+        (
+            parameters(json!({"scale": null, "alpha": 16})),
+            "`lora_parameters.scale`: found nothing, expected a number\nhelp: replace `alpha` by `scale`: 8, which is alpha / rank",
+        ),
+        (parameters(json!({"scale": "20"})), "`lora_parameters.scale`: found \"20\", expected a number"),
+        (parameters(json!({"dropout": 1})), "`lora_parameters.dropout`: found 1, expected at least 0 and less than 1"),
+        (
+            parameters(json!({"keys": ["model.layers.0.mlp.up_proj"]})),
+            "`lora_parameters.keys`: found \"model.layers.0.mlp.up_proj\", expected names relative to a layer, such as `mlp.up_proj`",
+        ),
+    ];
+    for (config, expected) in table {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &config, &tensors());
+        assert_eq!(load(dir.path()), format!("`adapter_config.json`: {expected}"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert!(load(dir.path()).starts_with("`adapter_config.json`: No such file"));
+}
+
+#[test]
+fn tensors_that_are_not_an_adapters_are_refused() {
+    type Change = fn(&mut BTreeMap<String, HostTensor>);
+    let table: [(Change, &str); 7] = [
+        (|t| _ = t.insert("layers.0.mlp.up_proj.weight".into(), factor(&[6, 4])), "`: expected a name like"),
+        (|t| _ = t.insert("layers.00.mlp.up_proj.lora_a".into(), factor(&[4, 2])), "`: expected a name like"),
+        (|t| _ = t.remove("layers.0.mlp.up_proj.lora_b"), "lora_a`: is there without `layers.0.mlp.up_proj.lora_b`"),
+        (
+            |t| _ = t.insert("layers.0.mlp.up_proj.lora_b".into(), factor(&[3, 6])),
+            "lora_a`: has shape [4, 2], which does not go with [3, 6] of `layers.0.mlp.up_proj.lora_b`",
+        ),
+        (
+            |t| _ = t.insert("layers.0.mlp.up_proj.lora_a".into(), factor(&[8, 4, 2])),
+            "lora_a`: has shape [8, 4, 2], expected [inputs, rank]",
+        ),
+        (
+            |t| {
+                t.insert("layers.0.mlp.up_proj.lora_a".into(), factor(&[4, 3]));
+                t.insert("layers.0.mlp.up_proj.lora_b".into(), factor(&[3, 6]));
+            },
+            "lora_a`: has shape [4, 3], expected the rank 2 of `adapter_config.json`",
+        ),
+        (|t| t.clear(), "`adapters.safetensors`: holds no tensors"),
+    ];
+    for (change, expected) in table {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tensors = tensors();
+        change(&mut tensors);
+        write(dir.path(), &config(), &tensors);
+        let message = load(dir.path());
+        assert!(message.starts_with("`adapters.safetensors`: ") && message.contains(expected), "{message}\n{expected}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut with_keys = config();
+    with_keys["lora_parameters"]["keys"] = json!(["mlp.up_proj"]);
+    write(dir.path(), &with_keys, &tensors());
+    assert!(
+        load(dir.path())
+            .contains("is of the module `mlp.down_proj`, which `keys` of `adapter_config.json` does not list")
+    );
+}
+
+#[test]
+fn an_adapter_of_another_model_is_refused() {
+    let fits = |config: Json, tensors: BTreeMap<String, HostTensor>| {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &config, &tensors);
+        let adapter = Adapter::load(dir.path()).unwrap();
+        adapter
+            .check_fits(&model(), dir.path())
+            .unwrap_err()
+            .to_string()
+            .replace(&format!("{}/", dir.path().display()), "")
+    };
+    let moved = |from: &str, to: &str| {
+        tensors().into_iter().map(|(name, tensor)| (name.replace(from, to), tensor)).collect::<BTreeMap<_, _>>()
+    };
+    let mut last_only = config();
+    last_only["num_layers"] = json!(1);
+    for (config, tensors, expected) in [
+        (config(), moved("layers.1", "layers.2"), "tensor `layers.2.mlp.down_proj.lora_a`: belongs to no linear layer"),
+        (
+            config(),
+            moved("mlp.down_proj", "linear_attn.conv1d"),
+            "tensor `layers.1.linear_attn.conv1d.lora_a`: belongs to no",
+        ),
+        (
+            config(),
+            moved("mlp.down_proj", "mlp.gate_proj"),
+            "tensor `layers.1.mlp.gate_proj.lora_a`: has shape [6, 2], expected 4",
+        ),
+        (
+            last_only,
+            tensors(),
+            "tensor `layers.0.mlp.up_proj.lora_a`: is in layer 0, expected 1 or above by `num_layers`",
+        ),
+    ] {
+        let message = fits(config, tensors);
+        assert!(message.contains(expected), "{message}\n{expected}");
+    }
+}
