@@ -173,7 +173,7 @@ fn finish(layout: &Layout, unfinished: &Installation, architecture: Architecture
     eprintln!("  trying it");
     try_out(&installation)?;
     fs::remove_dir_all(installation.build()).context("cannot remove what was only needed to compile")?;
-    write_whole(&layout.cargo_config(), &cargo_config::text(architecture.target(), &installation))?;
+    write_whole(&layout.cargo_config(), &cargo_config::text(architecture.target(), &installation, stamp.inputs()))?;
     write_whole(&layout.stamp(), &stamp.text())
 }
 

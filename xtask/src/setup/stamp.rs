@@ -4,6 +4,9 @@ use super::{pins, sources};
 use crate::setup::digest;
 use std::path::Path;
 
+/// To be raised when files of the same versions are laid out or compiled differently.
+const LAYOUT: &str = "1";
+
 /// Named facts, one a line. A set-up holds as long as all of them do.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stamp(Vec<(&'static str, String)>);
@@ -11,7 +14,7 @@ pub struct Stamp(Vec<(&'static str, String)>);
 impl Stamp {
     /// The stamp of a set-up made now, for the checkout at `root`.
     pub fn current(root: &Path, architecture: pins::Architecture) -> Self {
-        let mut inputs = vec![pins::mlx(architecture).sha256, pins::openblas(architecture).sha256];
+        let mut inputs = vec![LAYOUT, pins::mlx(architecture).sha256, pins::openblas(architecture).sha256];
         inputs.extend(sources::ALL.map(|source| source.text));
         Self(vec![
             // Libraries and Cargo's configuration hold absolute paths.
@@ -20,6 +23,11 @@ impl Stamp {
             ("mlx-sys", pins::MLX_SYS.to_owned()),
             ("inputs", digest::of(inputs.join("\n").as_bytes())),
         ])
+    }
+
+    /// The digest of all that a set-up is made from.
+    pub fn inputs(&self) -> &str {
+        self.0.iter().find(|(name, _)| *name == "inputs").map_or("", |(_, digest)| digest)
     }
 
     pub fn text(&self) -> String {
