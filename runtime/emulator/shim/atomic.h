@@ -15,15 +15,16 @@ typedef atomic<float> atomic_float;
 typedef atomic<bool> atomic_bool;
 typedef atomic<ulong> atomic_ulong;
 
-template <class T> inline __attribute__((noinline)) METAL_UNWATCHED T* atomic_access(const atomic<T>* object, uint kind) {
+// Out of line: what is inlined into the kernel would be watched as a plain access, and its caller is the place to name.
+#define METAL_ATOMIC inline __attribute__((noinline)) METAL_UNWATCHED
+template <class T> METAL_INLINE METAL_UNWATCHED T* atomic_access(const volatile atomic<T>* object, uint kind, const void* pc) {
   emulator::Context* c = emulator::context();
-  c->access(c, object, sizeof(T), kind, __builtin_return_address(0));
+  c->access(c, const_cast<const atomic<T>*>(object), sizeof(T), kind, pc);
   return const_cast<T*>(&object->value);
 }
 #define METAL_ATOMIC_UPDATE(NAME, EXPRESSION)                                                                     \
-  template <class T>                                                                                              \
-  METAL_INLINE METAL_UNWATCHED T NAME(volatile atomic<T>* object, type_identity_t<T> b, memory_order) {           \
-    T* place = atomic_access(const_cast<atomic<T>*>(object), emulator::ATOMIC_UPDATE);                            \
+  template <class T> METAL_ATOMIC T NAME(volatile atomic<T>* object, type_identity_t<T> b, memory_order) {         \
+    T* place = atomic_access(object, emulator::ATOMIC_UPDATE, __builtin_return_address(0));                       \
     T a = *place;                                                                                                 \
     *place = T(EXPRESSION);                                                                                       \
     return a;                                                                                                     \
@@ -38,22 +39,23 @@ METAL_ATOMIC_UPDATE(atomic_fetch_xor_explicit, a ^ b)
 METAL_ATOMIC_UPDATE(atomic_exchange_explicit, b)
 #undef METAL_ATOMIC_UPDATE
 
-template <class T>
-METAL_INLINE METAL_UNWATCHED void atomic_store_explicit(volatile atomic<T>* object, type_identity_t<T> b, memory_order) {
-  *atomic_access(const_cast<atomic<T>*>(object), emulator::ATOMIC_WRITE) = b;
+template <class T> METAL_ATOMIC void atomic_store_explicit(volatile atomic<T>* object, type_identity_t<T> b, memory_order) {
+  *atomic_access(object, emulator::ATOMIC_WRITE, __builtin_return_address(0)) = b;
 }
-template <class T> METAL_INLINE METAL_UNWATCHED T atomic_load_explicit(const volatile atomic<T>* object, memory_order) {
-  return *atomic_access(const_cast<const atomic<T>*>(object), emulator::ATOMIC_READ);
+template <class T> METAL_ATOMIC T atomic_load_explicit(const volatile atomic<T>* object, memory_order) {
+  return *atomic_access(object, emulator::ATOMIC_READ, __builtin_return_address(0));
 }
 template <class T>
-METAL_INLINE METAL_UNWATCHED bool atomic_compare_exchange_weak_explicit(
+METAL_ATOMIC bool atomic_compare_exchange_weak_explicit(
     volatile atomic<T>* object, T* expected, type_identity_t<T> desired, memory_order, memory_order) {
-  T* place = atomic_access(const_cast<atomic<T>*>(object), emulator::ATOMIC_UPDATE);
+  T* place = atomic_access(object, emulator::ATOMIC_UPDATE, __builtin_return_address(0));
   bool same = as_type<conditional_t<sizeof(T) == 4, uint, ulong>>(*place) ==
               as_type<conditional_t<sizeof(T) == 4, uint, ulong>>(*expected);
   if (same) *place = desired;
   else *expected = *place;
   return same;
 }
+
+#undef METAL_ATOMIC
 
 } // namespace metal

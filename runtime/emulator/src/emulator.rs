@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::build::{Cache, Compiler, Image, content_key};
@@ -143,13 +143,10 @@ impl Emulator {
         let (source, object) = self.cache.files(key);
         if !object.exists() {
             self.cache.write(&source, unit.text.as_bytes())?;
-            let draft = Cache::draft(&object);
-            let compiled = self
-                .compiler
-                .compile(&source, &draft, &self.cache.include, checks)
-                .map_err(|e| Error::Cache { path: object.clone(), source: e })?;
-            compiled.map_err(|messages| Error::Compile { kernel: kernel.name.clone(), messages })?;
-            std::fs::rename(&draft, &object).map_err(|e| Error::Cache { path: object.clone(), source: e })?;
+            let hooks = self.hooks(checks)?;
+            let include = &self.cache.include;
+            Cache::make(&object, |draft| self.compiler.compile(&source, draft, include, &hooks, checks))?
+                .map_err(|messages| Error::Compile { kernel: kernel.name.clone(), messages })?;
         }
         let mut files: Vec<String> = unit.sites.iter().map(|s| s.at.file.clone()).collect();
         files.extend([kernel.body.file.clone(), kernel.header.file.clone()]);
@@ -157,6 +154,21 @@ impl Emulator {
         files.dedup();
         let image = Arc::new(Image::load(&object, unit.sites, files)?);
         Ok(slot.get_or_init(|| image).clone())
+    }
+}
+
+impl Emulator {
+    /// The compiled hooks, which are the same for all kernels.
+    fn hooks(&self, checks: Checks) -> Result<PathBuf, Error> {
+        let flags = self.compiler.flags(checks).join(" ");
+        let include = &self.cache.include;
+        let object = include.join(format!("hooks-{:032x}.o", content_key([flags.as_str(), &self.compiler.version])));
+        if !object.exists() {
+            let source = include.join("hooks.cpp");
+            Cache::make(&object, |draft| self.compiler.compile_hooks(&source, draft, include, checks))?
+                .map_err(|messages| Error::Compile { kernel: "the emulator's own part".into(), messages })?;
+        }
+        Ok(object)
     }
 }
 

@@ -155,6 +155,11 @@ impl Finding {
     pub fn at(&self) -> Option<&Location> {
         self.side.as_ref().and_then(|s| s.at.as_ref())
     }
+
+    /// Where the thread was that it collided with.
+    pub fn other_at(&self) -> Option<&Location> {
+        self.other.as_ref().and_then(|s| s.at.as_ref())
+    }
 }
 
 impl fmt::Display for Finding {

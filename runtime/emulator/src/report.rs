@@ -2,7 +2,7 @@
 
 use crate::build::Image;
 use crate::machine::{Entry, Geometry, Place};
-use crate::{Finding, Location, Side};
+use crate::{Finding, FindingKind, Location, Side};
 
 /// Finds the places of all entries, in order of place.
 pub(crate) fn findings(image: &Image, geometry: &Geometry, entries: Vec<Entry>) -> Vec<Finding> {
@@ -35,22 +35,28 @@ pub(crate) fn findings(image: &Image, geometry: &Geometry, entries: Vec<Entry>) 
     merge(findings)
 }
 
-/// One finding for one defect at one line, however many instructions the compiler made of it.
+/// One finding for one defect, however many instructions the compiler made of a line and whichever side came first.
 fn merge(findings: Vec<Finding>) -> Vec<Finding> {
     let mut merged: Vec<Finding> = Vec::new();
-    let other_line = |f: &Finding| f.other.as_ref().and_then(|o| o.at.clone());
     for finding in findings {
-        let same = merged.iter_mut().find(|m| {
-            m.at().is_some()
-                && m.kind == finding.kind
-                && m.at() == finding.at()
+        let same = |m: &&mut Finding| {
+            let ours = (m.at(), m.other_at());
+            m.kind == finding.kind
                 && m.subject == finding.subject
-                && other_line(m) == other_line(&finding)
-        });
-        match same {
+                && ours.0.is_some()
+                && (ours == (finding.at(), finding.other_at()) || ours == (finding.other_at(), finding.at()))
+        };
+        match merged.iter_mut().find(same) {
             Some(known) => known.count += finding.count,
             None => merged.push(finding),
         }
     }
+    // A read that came before a write it races with also finds nothing written: that is the same defect.
+    let races: Vec<Finding> = merged.iter().filter(|f| f.kind == FindingKind::DataRace).cloned().collect();
+    merged.retain(|f| {
+        let raced =
+            |r: &Finding| r.subject == f.subject && f.at().is_some() && (r.at() == f.at() || r.other_at() == f.at());
+        f.kind != FindingKind::UninitialisedRead || !races.iter().any(raced)
+    });
     merged
 }

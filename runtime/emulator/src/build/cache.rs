@@ -15,7 +15,7 @@ const SHIM: &[(&str, &str)] = &[
     ("atomic.h", include_str!("../../shim/atomic.h")),
     ("matrix.h", include_str!("../../shim/matrix.h")),
     ("mlx.h", include_str!("../../shim/mlx.h")),
-    ("hooks.h", include_str!("../../shim/hooks.h")),
+    ("hooks.cpp", include_str!("../../shim/hooks.cpp")),
 ];
 
 /// The folder. Several processes may share one: files appear whole, by renaming.
@@ -58,17 +58,24 @@ impl Cache {
         (self.folder.join(format!("{stem}.cpp")), self.folder.join(format!("{stem}.so")))
     }
 
-    /// A name next to `path` that nobody else uses, to be renamed to it.
-    pub fn draft(path: &Path) -> PathBuf {
+    /// Has `path` made under a name that nobody else uses, then renamed to it.
+    pub fn make<E>(
+        path: &Path,
+        maker: impl FnOnce(&Path) -> io::Result<Result<(), E>>,
+    ) -> Result<Result<(), E>, Error> {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        path.with_extension(format!("{}-{number}.draft", std::process::id()))
+        let draft = path.with_extension(format!("{}-{number}.draft", std::process::id()));
+        let made = maker(&draft).and_then(|made| match made {
+            Ok(()) => fs::rename(&draft, path).map(Ok),
+            Err(e) => Ok(Err(e)),
+        });
+        made.map_err(|e| cache_error(path, e))
     }
 
     pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let draft = Cache::draft(path);
-        fs::write(&draft, bytes).and_then(|()| fs::rename(&draft, path)).map_err(|e| cache_error(path, e))
+        Cache::make(path, |draft| fs::write(draft, bytes).map(Ok::<(), std::convert::Infallible>)).map(|_| ())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The system's C++ compiler and how it is called.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::process::Command;
 
@@ -38,9 +39,7 @@ impl Compiler {
         let mut flags = vec![
             "-std=c++17",
             "-g1",
-            "-shared",
             "-fPIC",
-            "-nostdlib",
             "-fno-exceptions",
             "-fno-rtti",
             "-fno-threadsafe-statics",
@@ -65,42 +64,57 @@ impl Compiler {
         match (checks, self.is_clang) {
             (Checks::Off, _) => {}
             // Clang leaves out the read of `y[i] += …` unless told.
-            (Checks::On, true) => flags.extend([
-                "-fsanitize=array-bounds",
-                "-fno-sanitize-link-runtime",
-                "-mllvm",
-                "-tsan-instrument-read-before-write=1",
-            ]),
+            (Checks::On, true) => {
+                flags.extend(["-fsanitize=array-bounds", "-mllvm", "-tsan-instrument-read-before-write=1"])
+            }
             (Checks::On, false) => flags.push("-fsanitize=bounds-strict"),
-        }
-        if cfg!(target_os = "macos") {
-            flags.extend(["-undefined", "dynamic_lookup"]);
         }
         flags
     }
 
-    /// Compiles `source` to the shared object `object`; on failure returns the compiler's messages.
+    /// Compiles `source` to the shared object `object`, with `hooks` linked in; on failure returns the compiler's messages.
     pub fn compile(
         &self,
         source: &Path,
         object: &Path,
         include: &Path,
+        hooks: &Path,
         checks: Checks,
-    ) -> std::io::Result<Result<(), String>> {
-        let output = Command::new(&self.program)
-            .args(self.flags(checks))
-            .arg("-I")
-            .arg(include)
-            .arg("-o")
-            .arg(object)
-            .arg(source)
-            .arg("-lm")
-            .output()?;
-        Ok(match output.status.success() {
-            true => Ok(()),
-            false => Err(readable(&String::from_utf8_lossy(&output.stderr))),
-        })
+    ) -> io::Result<Result<(), String>> {
+        let mut command = self.command(object, include, checks);
+        if cfg!(target_os = "macos") {
+            command.args(["-undefined", "dynamic_lookup"]);
+        }
+        if self.is_clang && checks == Checks::On {
+            command.arg("-fno-sanitize-link-runtime");
+        }
+        run(command.args(["-shared", "-nostdlib"]).arg(source).arg(hooks).arg("-lm"))
     }
+
+    /// Compiles the hooks, `source`, to the object file `object`.
+    pub fn compile_hooks(
+        &self,
+        source: &Path,
+        object: &Path,
+        include: &Path,
+        checks: Checks,
+    ) -> io::Result<Result<(), String>> {
+        run(self.command(object, include, checks).args(["-O2", "-c"]).arg(source))
+    }
+
+    fn command(&self, object: &Path, include: &Path, checks: Checks) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(self.flags(checks)).arg("-I").arg(include).arg("-o").arg(object);
+        command
+    }
+}
+
+fn run(command: &mut Command) -> io::Result<Result<(), String>> {
+    let output = command.output()?;
+    Ok(match output.status.success() {
+        true => Ok(()),
+        false => Err(readable(&String::from_utf8_lossy(&output.stderr))),
+    })
 }
 
 /// The first errors, without the compiler's narration of includes and instantiations inside our own files.

@@ -14,7 +14,9 @@ use crate::{Action, Checks, Dtype, FindingKind};
 /// Metal's limit on threadgroup memory, in bytes.
 const THREADGROUP_MEMORY: usize = 32 * 1024;
 /// Atomics a thread may do before it waits for others or ends.
-const PATIENCE: u32 = 1 << 22;
+const PATIENCE: u32 = 1 << 20;
+/// The same, once a thread has used it up.
+const IMPATIENCE: u32 = 1 << 10;
 
 /// Goes back to the worker; returns when the worker lets the thread go on.
 ///
@@ -99,7 +101,7 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
             (*lane).atomics += 1;
             (*lane).atomics
         };
-        if atomics > PATIENCE {
+        if atomics > PATIENCE || (atomics > IMPATIENCE && worker.journal.borrow().has(FindingKind::NoProgress)) {
             note_no_progress(worker, index, pc);
             // SAFETY: as above, and nothing with a destructor lives here.
             unsafe { trap(lane) };

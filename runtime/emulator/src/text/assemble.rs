@@ -73,7 +73,7 @@ pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Resu
     let _ = write!(
         text,
         "extern \"C\" __attribute__((visibility(\"default\"))) METAL_UNWATCHED void metal_kernel_entry(void* const* buffers, \
-         const Attributes* attributes) {{\n  metal_kernel_body{instance}({});\n}}\n#include \"hooks.h\"\n",
+         const Attributes* attributes) {{\n  metal_kernel_body{instance}({});\n}}\n",
         values.join(", ")
     );
     Ok(Unit { text, sites })

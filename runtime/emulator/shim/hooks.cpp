@@ -1,6 +1,6 @@
 // The points that the compiler's instrumentation calls: -fsanitize=thread for memory, -fsanitize=bounds and others for
-// arithmetic. The sanitizers' own runtimes are not linked.
-#pragma once
+// arithmetic. The sanitizers' own runtimes are not linked. Compiled once, linked into every kernel.
+#include "host.h"
 
 extern "C" {
 

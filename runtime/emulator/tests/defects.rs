@@ -1,0 +1,671 @@
+//! Broken kernels, one defect each: every one must be found, named, and placed on its line, in two schedules; and
+//! nothing else must be found.
+
+#[allow(dead_code)]
+mod table;
+
+use cotangent_emulator::FindingKind::*;
+use cotangent_emulator::{Dtype, TemplateValue};
+use table::{defect, judge};
+
+const N: &str = "n";
+
+#[test]
+fn data_races() {
+    judge(&[
+        defect(
+            DataRace,
+            "missing barrier",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             s[i] = x[i];
+             y[i] = s[63 - i]; //!",
+        ),
+        defect(
+            DataRace,
+            "missing second barrier in a loop",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             float sum = 0;
+             for (int step = 0; step < 3; ++step) {
+                 s[i] = x[i] + step; //!
+                 threadgroup_barrier(mem_flags::mem_threadgroup);
+                 sum += s[63 - i]; //!
+             }
+             y[i] = sum;",
+        ),
+        defect(
+            DataRace,
+            "mem_device where mem_threadgroup is needed",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             s[i] = x[i];
+             threadgroup_barrier(mem_flags::mem_device);
+             y[i] = s[63 - i]; //!",
+        ),
+        defect(
+            DataRace,
+            "mem_threadgroup where mem_device is needed",
+            "uint i = thread_position_in_grid.x;
+             y[i] = x[i];
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             float other = y[63 - i]; //!
+             threadgroup_barrier(mem_flags::mem_device);
+             y[i] = other;",
+        ),
+        defect(
+            DataRace,
+            "mem_none orders nothing",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             s[i] = x[i];
+             threadgroup_barrier(mem_flags::mem_none);
+             y[i] = s[63 - i]; //!",
+        ),
+        defect(
+            DataRace,
+            "simdgroup barrier across two simdgroups",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             s[i] = x[i];
+             simdgroup_barrier(mem_flags::mem_threadgroup);
+             y[i] = s[63 - i]; //!",
+        ),
+        defect(
+            DataRace,
+            "trusting lockstep within a simdgroup",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[32];
+             s[i] = x[i];
+             y[i] = s[31 - i]; //!",
+        )
+        .threads(32, 32)
+        .y(Dtype::F32, &[32]),
+        defect(
+            DataRace,
+            "two threadgroups write one element",
+            "uint i = thread_position_in_grid.x;
+             y[i / 2] = x[i]; //!",
+        )
+        .threads(64, 1)
+        .y(Dtype::F32, &[32]),
+        defect(
+            DataRace,
+            "one threadgroup reads what another wrote",
+            "uint g = threadgroup_position_in_grid.x;
+             y[g] = x[g]; //!
+             if (g == 1) z[0] = y[0]; //!
+             if (g == 0) z[1] = y[1]; //!",
+        )
+        .threads(2, 1)
+        .y(Dtype::F32, &[2])
+        .init(0.0)
+        .output("z", Dtype::F32, &[2]),
+        defect(
+            DataRace,
+            "shared counter without atomics",
+            "threadgroup int count[1];
+             uint i = thread_position_in_grid.x;
+             if (i == 0) count[0] = 0;
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             count[0] += 1; //!
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             y[i] = count[0];",
+        ),
+        defect(
+            DataRace,
+            "plain read of an atomic counter",
+            "threadgroup atomic_int count[1];
+             uint i = thread_position_in_grid.x;
+             if (i == 0) atomic_store_explicit(&count[0], 0, memory_order_relaxed);
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             atomic_fetch_add_explicit(&count[0], 1, memory_order_relaxed); //!
+             y[i] = float(*(threadgroup int*)count); //!",
+        ),
+        defect(
+            DataRace,
+            "plain store beside an atomic one",
+            "uint i = thread_position_in_grid.x;
+             if (i == 40) *(device float*)y = 1.0; //!
+             else atomic_fetch_add_explicit(&y[0], 1.0f, memory_order_relaxed); //!",
+        )
+        .atomic()
+        .init(0.0)
+        .y(Dtype::F32, &[1]),
+        defect(
+            DataRace,
+            "windows that overlap by one",
+            "uint i = thread_position_in_grid.x;
+             for (uint k = 0; k < 3; ++k) y[2 * i + k] = x[i]; //!",
+        )
+        .y(Dtype::F32, &[129]),
+        defect(
+            DataRace,
+            "race through a wider pointer",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             s[i] = x[i]; //!
+             float4 v = ((threadgroup float4*)s)[i / 4]; //!
+             y[i] = v.x + v.y + v.z + v.w;",
+        ),
+        defect(
+            DataRace,
+            "race on half elements",
+            "uint i = thread_position_in_grid.x;
+             threadgroup half s[64];
+             s[i] = half(x[i]);
+             y[i] = s[i ^ 1]; //!",
+        ),
+        defect(
+            DataRace,
+            "race in a helper",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             s[i] = x[i];
+             y[i] = neighbour(s, i);",
+        )
+        .header("inline float neighbour(threadgroup const float* s, uint i) {\n  return s[i ^ 32]; //!\n}"),
+        defect(
+            DataRace,
+            "two simdgroups store one tile",
+            "tile<float, 16, 16> t(1.0f);
+             tile_store(t, y, 16); //!",
+        )
+        .y(Dtype::F32, &[16, 16]),
+    ]);
+}
+
+#[test]
+fn out_of_bounds() {
+    judge(&[
+        defect(
+            OutOfBounds,
+            "read past the end",
+            "uint i = thread_position_in_grid.x;
+             y[i] = x[i + 1]; //!",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "write past the end",
+            "uint i = thread_position_in_grid.x;
+             y[i] = x[i];
+             if (i == 63) y[i + 1] = 0; //!",
+        ),
+        defect(
+            OutOfBounds,
+            "negative index",
+            "int i = thread_position_in_grid.x;
+             y[i] = x[i - 1]; //!",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "grid rounded up without a guard",
+            "uint i = thread_position_in_grid.x;
+             y[i] = 1; //!",
+        )
+        .threads(96, 32)
+        .y(Dtype::F32, &[70]),
+        defect(
+            OutOfBounds,
+            "read past a threadgroup array",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             s[i] = x[i];
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             y[i] = s[i + 1]; //!",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "write past a threadgroup array into the next",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float a[32], b[64];
+             b[i] = 1;
+             a[i] = x[i]; //!
+             y[i] = b[i];",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "wider pointer past the end",
+            "uint i = thread_position_in_grid.x;
+             y[i] = ((device const float4*)(x + 1))[i / 4].w; //!",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "pointer far away",
+            "uint i = thread_position_in_grid.x;
+             y[i] = x[i + (1 << 28)]; //!",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "null pointer",
+            "device float* p = nullptr;
+             if (x[0] == 1) p = y;
+             *p = 1; //!",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "write to an input",
+            "uint i = thread_position_in_grid.x;
+             const_cast<device float*>(x)[i] = 1; //!
+             y[i] = x[i];",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "past a small input",
+            "uint i = thread_position_in_grid.x;
+             y[i] = w[i]; //!",
+        )
+        .init(0.0)
+        .input("w", Dtype::F32, &[3], [1.0, 2.0, 3.0]),
+        defect(
+            OutOfBounds,
+            "past a shape",
+            "uint i = thread_position_in_grid.x;
+             y[i] = x_shape[1]; //!",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "private array",
+            "uint i = thread_position_in_grid.x;
+             float a[4] = {1, 2, 3, 4};
+             for (uint k = 0; k < 4; ++k) a[k] += x[i];
+             y[i] = a[i]; //!",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "component of a vector",
+            "uint i = thread_position_in_grid.x;
+             float4 v(1, 2, 3, 4);
+             y[i] = v[int(x[i])]; //!",
+        )
+        .init(0.0),
+        defect(
+            OutOfBounds,
+            "constant table",
+            "uint i = thread_position_in_grid.x;
+             y[i] = table[i]; //!",
+        )
+        .init(0.0)
+        .header("constant float table[4] = {1, 2, 3, 4};"),
+        defect(
+            OutOfBounds,
+            "matrix load past the end",
+            "simdgroup_matrix<float, 8, 8> m;
+             simdgroup_load(m, x, 9); //!
+             simdgroup_store(m, y, 8);",
+        )
+        .init(0.0)
+        .threads(32, 32),
+        defect(
+            OutOfBounds,
+            "struct copied past the end",
+            "uint i = thread_position_in_grid.x;
+             device const Triple* p = (device const Triple*)x;
+             Triple t = p[i]; //!
+             y[i] = t.a + t.b + t.c;",
+        )
+        .init(0.0)
+        .header("struct Triple { float a, b, c; };"),
+    ]);
+}
+
+#[test]
+fn uninitialised_memory() {
+    judge(&[
+        defect(
+            UninitialisedRead,
+            "sum into an output without initial value",
+            "uint i = thread_position_in_grid.x;
+             y[i] += x[i]; //!",
+        ),
+        defect(
+            UninitialisedRead,
+            "atomic sum into an output without initial value",
+            "atomic_fetch_add_explicit(&y[0], 1.0f, memory_order_relaxed); //!",
+        )
+        .atomic()
+        .y(Dtype::F32, &[1]),
+        defect(
+            UninitialisedRead,
+            "threadgroup memory never written",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             y[i] = s[i]; //!",
+        ),
+        defect(
+            UninitialisedRead,
+            "threadgroup memory written by half the threads",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             if (i < 32) s[i] = x[i];
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             y[i] = s[i]; //!",
+        ),
+        defect(
+            UninitialisedRead,
+            "threadgroup memory kept from the threadgroup before",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[1];
+             if (i == 0 || i == 63) s[0] = x[i];
+             y[i] = s[0]; //!",
+        )
+        .threads(64, 1),
+        defect(
+            UninitialisedRead,
+            "half of an element",
+            "uint i = thread_position_in_grid.x;
+             threadgroup uint s[64];
+             ((threadgroup ushort*)s)[2 * i] = 1;
+             y[i] = s[i]; //!",
+        ),
+        defect(
+            UninitialisedRead,
+            "accumulator of a ragged row",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float partial[2];
+             float sum = simd_sum(x[i]);
+             if (simdgroup_index_in_threadgroup == 0 && thread_index_in_simdgroup == 0) partial[0] = sum;
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             y[i] = partial[0] + partial[1]; //!",
+        ),
+    ]);
+}
+
+#[test]
+fn unwritten_outputs() {
+    judge(&[
+        defect(
+            UnwrittenOutput,
+            "guard that cuts off the last element",
+            "uint i = thread_position_in_grid.x;
+             if (i < 63) y[i] = x[i];",
+        ),
+        defect(UnwrittenOutput, "grid too small", "uint i = thread_position_in_grid.x; y[i] = x[i];").threads(32, 32),
+        defect(UnwrittenOutput, "every other element", "uint i = thread_position_in_grid.x; y[2 * i] = x[i];")
+            .y(Dtype::F32, &[127]),
+        defect(UnwrittenOutput, "second output forgotten", "uint i = thread_position_in_grid.x; y[i] = x[i];").output(
+            "z",
+            Dtype::F16,
+            &[3],
+        ),
+        defect(
+            UnwrittenOutput,
+            "half of each element",
+            "uint i = thread_position_in_grid.x;
+             ((device ushort*)y)[2 * i] = 7;",
+        )
+        .y(Dtype::U32, &[64]),
+    ]);
+}
+
+#[test]
+fn divergent_barriers() {
+    judge(&[
+        defect(
+            DivergentBarrier,
+            "barrier in a branch",
+            "uint i = thread_position_in_grid.x;
+             y[i] = x[i];
+             if (i < 40)
+                 threadgroup_barrier(mem_flags::mem_threadgroup); //!",
+        ),
+        defect(
+            DivergentBarrier,
+            "return in front of a barrier",
+            "uint i = thread_position_in_grid.x;
+             y[i] = x[i];
+             if (i == 5) return;
+             threadgroup_barrier(mem_flags::mem_threadgroup); //!",
+        ),
+        defect(
+            DivergentBarrier,
+            "loop left at different times",
+            "uint i = thread_position_in_grid.x;
+             y[i] = x[i];
+             for (uint k = 0; k <= simdgroup_index_in_threadgroup; ++k)
+                 threadgroup_barrier(mem_flags::mem_threadgroup); //!",
+        ),
+        defect(
+            DivergentBarrier,
+            "a barrier in each branch",
+            "uint i = thread_position_in_grid.x;
+             if (i < 32) {
+                 y[i] = x[i];
+                 threadgroup_barrier(mem_flags::mem_device); //!
+             } else {
+                 threadgroup_barrier(mem_flags::mem_device); //!
+                 y[i] = x[i];
+             }",
+        ),
+    ]);
+}
+
+#[test]
+fn divergent_simdgroup_operations() {
+    judge(&[
+        defect(
+            DivergentSimd,
+            "reduction in a branch",
+            "uint i = thread_position_in_grid.x;
+             float sum = 0;
+             if (x[i] > 5)
+                 sum = simd_sum(x[i]); //!
+             y[i] = sum;",
+        ),
+        defect(
+            DivergentSimd,
+            "return in front of a reduction",
+            "uint i = thread_position_in_grid.x;
+             y[i] = 0;
+             if (i >= 50) return;
+             y[i] = simd_max(x[i]); //!",
+        ),
+        defect(
+            DivergentSimd,
+            "the same reduction in both branches",
+            "uint i = thread_position_in_grid.x;
+             float sum;
+             if (i % 2) sum = simd_sum(x[i]); //!
+             else sum = simd_sum(x[i]); //!
+             y[i] = sum;",
+        ),
+        defect(
+            DivergentSimd,
+            "both branches on one line",
+            "uint i = thread_position_in_grid.x;
+             y[i] = i % 2 ? simd_sum(x[i]) : simd_sum(x[i]); //!",
+        ),
+        defect(
+            DivergentSimd,
+            "quadgroup reduction in a branch",
+            "uint i = thread_position_in_grid.x;
+             y[i] = 0;
+             if (i % 4 != 3) y[i] = quad_sum(x[i]); //!",
+        ),
+        defect(
+            DivergentSimd,
+            "simdgroup barrier in a branch",
+            "uint i = thread_position_in_grid.x;
+             y[i] = x[i];
+             if (i < 10) simdgroup_barrier(mem_flags::mem_threadgroup); //!",
+        ),
+        defect(
+            DivergentSimd,
+            "shuffles in a loop left at different times",
+            "uint i = thread_position_in_grid.x;
+             float v = x[i];
+             for (uint k = 0; k < i % 3; ++k)
+                 v += simd_shuffle_xor(v, 0); //!
+             y[i] = v;",
+        ),
+        defect(
+            DivergentSimd,
+            "vote behind a vote's branch",
+            "uint i = thread_position_in_grid.x;
+             bool odd = i % 2;
+             y[i] = odd && simd_any(odd) ? 1 : 0; //!",
+        ),
+        defect(
+            DivergentSimd,
+            "matrix product by half a simdgroup",
+            "simdgroup_matrix<float, 8, 8> a, b, c;
+             a = make_filled_simdgroup_matrix<float, 8, 8>(1.0f);
+             b = a;
+             c = a;
+             if (thread_index_in_simdgroup < 16)
+                 simdgroup_multiply_accumulate(c, a, b, c); //!
+             simdgroup_store(c, y, 8);",
+        )
+        .threads(32, 32),
+    ]);
+}
+
+#[test]
+fn absent_lanes() {
+    judge(&[
+        defect(
+            AbsentLane,
+            "shuffle from beyond a ragged simdgroup",
+            "uint i = thread_position_in_grid.x;
+             float v = simd_shuffle(x[i], 31); //!
+             y[i] = i < 32 ? v : 0;",
+        )
+        .threads(40, 40)
+        .y(Dtype::F32, &[40]),
+        defect(
+            AbsentLane,
+            "broadcast from lane 40",
+            "uint i = thread_position_in_grid.x;
+             float v = simd_broadcast(x[i], 40); //!
+             y[i] = isnan(v) ? 0.0 : v;",
+        ),
+        defect(
+            AbsentLane,
+            "butterfly in a ragged simdgroup",
+            "uint i = thread_position_in_grid.x;
+             float v = simd_shuffle_xor(x[i], 16); //!
+             y[i] = isnan(v) ? 0.0 : v;",
+        )
+        .threads(20, 20)
+        .y(Dtype::F32, &[20]),
+        defect(
+            AbsentLane,
+            "quad_shuffle from lane 5",
+            "uint i = thread_position_in_grid.x;
+             float v = quad_shuffle(x[i], 5); //!
+             y[i] = isnan(v) ? 0.0 : v;",
+        ),
+    ]);
+}
+
+#[test]
+fn the_first_nan() {
+    judge(&[
+        defect(
+            NanBorn,
+            "zero by zero",
+            "uint i = thread_position_in_grid.x;
+             float v = x[i] / x[i];
+             y[i] = v; //!",
+        ),
+        defect(
+            NanBorn,
+            "logarithm of a negative number",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             s[i] = log(x[i] - 10); //!
+             y[i] = s[i];",
+        ),
+        defect(
+            NanBorn,
+            "softmax of a row that is masked out",
+            "uint i = thread_position_in_grid.x;
+             float v = -INFINITY;
+             float top = simd_max(v);
+             float e = exp(v - top);
+             y[i] = e / simd_sum(e); //!",
+        ),
+        defect(
+            NanBorn,
+            "NaN in bfloat",
+            "uint i = thread_position_in_grid.x;
+             y[i] = static_cast<bfloat>(sqrt(-1.0 - x[i])); //!",
+        )
+        .y(Dtype::Bf16, &[64]),
+    ]);
+}
+
+#[test]
+fn arithmetic_and_progress() {
+    judge(&[
+        defect(
+            UndefinedArithmetic,
+            "integer division by zero",
+            "uint i = thread_position_in_grid.x;
+             int by = int(x[i]);
+             y[i] = 7 / by; //!",
+        )
+        .init(0.0),
+        defect(
+            UndefinedArithmetic,
+            "remainder by zero",
+            "uint i = thread_position_in_grid.x;
+             uint by = uint(x[i]) & 1u;
+             y[i] = i % by; //!",
+        )
+        .init(0.0),
+        defect(
+            UndefinedArithmetic,
+            "shift by the width",
+            "uint i = thread_position_in_grid.x;
+             uint by = uint(x[i]);
+             y[i] = 1u << by; //!",
+        ),
+        defect(
+            NoProgress,
+            "spinning on a flag",
+            "threadgroup atomic_int flag[1];
+             uint i = thread_position_in_grid.x;
+             if (i == 0) atomic_store_explicit(&flag[0], 0, memory_order_relaxed);
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             if (i == 32) {
+                 threadgroup_barrier(mem_flags::mem_threadgroup);
+                 atomic_store_explicit(&flag[0], 1, memory_order_relaxed);
+             }
+             while (atomic_load_explicit(&flag[0], memory_order_relaxed) == 0) {} //!
+             y[i] = x[i];",
+        )
+        .init(0.0),
+    ]);
+}
+
+#[test]
+fn limits() {
+    let many = (0..32).fold(defect(Limit, "32 buffers", "y[thread_position_in_grid.x] = x[0];"), |case, i| {
+        case.input(&format!("{N}{i}"), Dtype::F32, &[1], [0.0])
+    });
+    judge(&[
+        defect(Limit, "2048 threads", "y[thread_position_in_grid.x] = 0;").threads(4096, 2048),
+        defect(
+            Limit,
+            "more threadgroup memory than there is",
+            "uint i = thread_position_in_grid.x;
+             threadgroup T s[SIZE];
+             s[i] = x[i];
+             y[i] = s[i];",
+        )
+        .template("T", TemplateValue::Dtype(Dtype::F32))
+        .template("SIZE", TemplateValue::Int(8193)),
+        many,
+    ]);
+}

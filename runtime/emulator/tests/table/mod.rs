@@ -1,0 +1,167 @@
+//! Cases for tables of kernels: a body, what it runs on, what must be found.
+
+use cotangent_emulator::{
+    Buffer, Checks, Dtype, Emulator, FindingKind, KernelText, Launch, Run, Schedule, Source, TemplateValue,
+};
+
+/// A kernel with its data. Unless said otherwise: `x` holds 0, 1, 2 … 63 in f32, `y` takes 64 elements of f32, and 64
+/// threads form one threadgroup.
+pub struct Case {
+    pub name: &'static str,
+    /// `None`: clean. The line it must be found on is the one that ends in `//!`, if there is one.
+    pub finds: Option<FindingKind>,
+    pub kernel: KernelText,
+    pub launch: Launch<'static>,
+    /// What the first output must hold.
+    pub expected: Option<Vec<f64>>,
+}
+
+impl Case {
+    fn new(name: &'static str, finds: Option<FindingKind>, body: &str) -> Self {
+        let counting = Buffer::of(Dtype::F32, [64], (0..64).map(f64::from));
+        Case {
+            name,
+            finds,
+            kernel: KernelText::new(name, body).input("x", Dtype::F32).output("y", Dtype::F32),
+            launch: Launch {
+                grid: [64, 1, 1],
+                threadgroup: [64, 1, 1],
+                inputs: vec![counting],
+                output_shapes: vec![vec![64]],
+                ..Launch::default()
+            },
+            expected: None,
+        }
+    }
+
+    pub fn threads(mut self, grid: u32, threadgroup: u32) -> Self {
+        (self.launch.grid, self.launch.threadgroup) = ([grid, 1, 1], [threadgroup, 1, 1]);
+        self
+    }
+
+    pub fn grid(mut self, grid: [u32; 3], threadgroup: [u32; 3]) -> Self {
+        (self.launch.grid, self.launch.threadgroup) = (grid, threadgroup);
+        self
+    }
+
+    /// `x` holds these values instead.
+    pub fn x(mut self, dtype: Dtype, shape: &[usize], values: impl IntoIterator<Item = f64>) -> Self {
+        self.kernel.inputs[0].dtype = dtype;
+        self.launch.inputs[0] = Buffer::of(dtype, shape, values);
+        self
+    }
+
+    /// `y` has this type and shape instead.
+    pub fn y(mut self, dtype: Dtype, shape: &[usize]) -> Self {
+        self.kernel.outputs[0].dtype = dtype;
+        self.launch.output_shapes[0] = shape.to_vec();
+        self
+    }
+
+    pub fn input(mut self, name: &str, dtype: Dtype, shape: &[usize], values: impl IntoIterator<Item = f64>) -> Self {
+        self.kernel = self.kernel.input(name, dtype);
+        self.launch.inputs.push(Buffer::of(dtype, shape, values));
+        self
+    }
+
+    pub fn output(mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Self {
+        self.kernel = self.kernel.output(name, dtype);
+        self.launch.output_shapes.push(shape.to_vec());
+        self
+    }
+
+    pub fn template(mut self, name: &str, value: TemplateValue) -> Self {
+        self.kernel = self.kernel.template(name, value);
+        self
+    }
+
+    pub fn header(mut self, text: &str) -> Self {
+        self.kernel.header = Source::new("header.metal", text);
+        self
+    }
+
+    pub fn init(mut self, value: f32) -> Self {
+        self.kernel.init_value = Some(value);
+        self
+    }
+
+    pub fn atomic(mut self) -> Self {
+        self.kernel.atomic_outputs = true;
+        self
+    }
+
+    pub fn gives(mut self, expected: impl IntoIterator<Item = f64>) -> Self {
+        self.expected = Some(expected.into_iter().collect());
+        self
+    }
+
+    pub fn run(&self, schedule: Schedule, checks: Checks) -> Result<Run, String> {
+        let launch = Launch { schedule, checks, ..self.launch.clone() };
+        Emulator::global().and_then(|e| e.run(&self.kernel, &launch)).map_err(|e| format!("{}: {e}", self.name))
+    }
+
+    fn marked_lines(&self) -> Vec<(String, u32)> {
+        let sources = [&self.kernel.body, &self.kernel.header];
+        let marked = |s: &Source| {
+            let file = s.file.clone();
+            let lines = s.text.lines().enumerate().filter(|(_, l)| l.trim_end().ends_with("//!"));
+            lines.map(move |(i, _)| (file.clone(), i as u32 + s.line)).collect::<Vec<_>>()
+        };
+        sources.into_iter().flat_map(marked).collect()
+    }
+
+    /// What is wrong with the emulator's answer, if anything.
+    pub fn verdict(&self) -> Result<(), String> {
+        for schedule in [Schedule::Forward, Schedule::Reversed] {
+            let run = self.run(schedule, Checks::On)?;
+            let found = || run.findings.iter().map(|f| format!("\n{f}")).collect::<String>();
+            let wrong = |what: &str| Err(format!("`{}`, {schedule:?}: {what}; found:{}", self.name, found()));
+            match self.finds {
+                None if !run.is_clean() => return wrong("expected nothing"),
+                None => {}
+                Some(kind) => {
+                    let lines = self.marked_lines();
+                    let hit = run.findings.iter().filter(|f| f.kind == kind).any(|f| {
+                        let sides = [&f.side, &f.other].into_iter().flatten().filter_map(|s| s.at.as_ref());
+                        lines.is_empty() || sides.into_iter().any(|at| lines.contains(&(at.file.clone(), at.line)))
+                    });
+                    if !hit {
+                        return wrong(&format!("expected {kind:?} on one of {lines:?}"));
+                    }
+                    if run.findings.iter().any(|f| f.kind != kind) {
+                        return wrong(&format!("expected nothing but {kind:?}"));
+                    }
+                }
+            }
+            if let Some(expected) = &self.expected {
+                let got = self.kernel.outputs[0].dtype.decode(&run.outputs[0]);
+                if got != *expected {
+                    return wrong(&format!("expected {expected:?}, got {got:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A kernel with one defect.
+pub fn defect(finds: FindingKind, name: &'static str, body: &str) -> Case {
+    Case::new(name, Some(finds), body)
+}
+
+/// A kernel without any.
+pub fn sound(name: &'static str, body: &str) -> Case {
+    Case::new(name, None, body)
+}
+
+/// Judges all cases, two at a time, and reports all failures together.
+pub fn judge(cases: &[Case]) {
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let halves: Vec<_> = cases
+            .chunks(cases.len().div_ceil(2).max(1))
+            .map(|half| scope.spawn(move || half.iter().filter_map(|c| c.verdict().err()).collect::<Vec<_>>()))
+            .collect();
+        halves.into_iter().flat_map(|h| h.join().expect("a verdict does not panic")).collect()
+    });
+    assert!(failures.is_empty(), "{} of {} cases failed\n\n{}", failures.len(), cases.len(), failures.join("\n\n"));
+}
