@@ -292,27 +292,37 @@ fn simdgroup_and_quadgroup_operations() {
     let each = |f: fn(i64) -> i64| (0..32).map(move |i| f(i) as f64);
     judge(&[
         by_lane("simd_sum", "simd_sum(v)").gives(each(|_| 496)),
-        by_lane("simd_product", "simd_product(v % 3 + 1)").gives((0..32).map(|_| f64::from((0..32).fold(1i32, |p, i| p.wrapping_mul(i % 3 + 1))))),
+        by_lane("simd_product", "simd_product(v % 3 + 1)")
+            .gives((0..32).map(|_| f64::from((0..32).fold(1i32, |p, i| p.wrapping_mul(i % 3 + 1))))),
         by_lane("simd_min", "simd_min(40 - v)").gives(each(|_| 9)),
         by_lane("simd_and", "simd_and(v | 64)").gives(each(|_| 64)),
         by_lane("simd_or", "simd_or(v)").gives(each(|_| 31)),
         by_lane("simd_xor", "simd_xor(v + 1)").gives(each(|_| 32)),
         by_lane("simd_prefix_inclusive_sum", "simd_prefix_inclusive_sum(v)").gives(each(|i| i * (i + 1) / 2)),
         by_lane("simd_prefix_exclusive_sum", "simd_prefix_exclusive_sum(v)").gives(each(|i| i * (i - 1) / 2)),
-        by_lane("simd_prefix_inclusive_product", "simd_prefix_inclusive_product(v < 5 ? 2 : 1)").gives(each(|i| 1 << (i + 1).min(5))),
-        by_lane("simd_prefix_exclusive_product", "simd_prefix_exclusive_product(v < 5 ? 2 : 1)").gives(each(|i| 1 << i.min(5))),
+        by_lane("simd_prefix_inclusive_product", "simd_prefix_inclusive_product(v < 5 ? 2 : 1)")
+            .gives(each(|i| 1 << (i + 1).min(5))),
+        by_lane("simd_prefix_exclusive_product", "simd_prefix_exclusive_product(v < 5 ? 2 : 1)")
+            .gives(each(|i| 1 << i.min(5))),
         by_lane("simd_broadcast", "simd_broadcast(v, 7)").gives(each(|_| 7)),
         by_lane("simd_broadcast_first", "simd_broadcast_first(v + 3)").gives(each(|_| 3)),
         by_lane("simd_shuffle", "simd_shuffle(v, 31 - lane)").gives(each(|i| 31 - i)),
         by_lane("simd_shuffle_xor", "simd_shuffle_xor(v, 5)").gives(each(|i| i ^ 5)),
         by_lane("simd_shuffle_up", "simd_shuffle_up(v, 2) * (lane > 1)").gives(each(|i| if i < 2 { 0 } else { i - 2 })),
-        by_lane("simd_shuffle_down", "simd_shuffle_down(v, 3) * (lane < 29)").gives(each(|i| if i < 29 { i + 3 } else { 0 })),
+        by_lane("simd_shuffle_down", "simd_shuffle_down(v, 3) * (lane < 29)")
+            .gives(each(|i| if i < 29 { i + 3 } else { 0 })),
         by_lane("simd_shuffle_rotate_up", "simd_shuffle_rotate_up(v, 3)").gives(each(|i| (i + 29) % 32)),
         by_lane("simd_shuffle_rotate_down", "simd_shuffle_rotate_down(v, 3)").gives(each(|i| (i + 3) % 32)),
-        by_lane("simd_shuffle_and_fill_up", "simd_shuffle_and_fill_up(v, v + 100, 2)").gives(each(|i| if i < 2 { i + 130 } else { i - 2 })),
-        by_lane("simd_shuffle_and_fill_down", "simd_shuffle_and_fill_down(v, v + 100, 2, 8)").gives(each(|i| if i % 8 < 6 { i + 2 } else { i - 6 + 100 })),
+        by_lane("simd_shuffle_and_fill_up", "simd_shuffle_and_fill_up(v, v + 100, 2)")
+            .gives(each(|i| if i < 2 { i + 130 } else { i - 2 })),
+        by_lane("simd_shuffle_and_fill_down", "simd_shuffle_and_fill_down(v, v + 100, 2, 8)")
+            .gives(each(|i| if i % 8 < 6 { i + 2 } else { i - 6 + 100 })),
         by_lane("simd_ballot", "int(ulong(simd_ballot(lane % 3 == 0)) & 0xffff)").gives(each(|_| 0b1001001001001001)),
-        by_lane("simd_all and simd_any", "int(simd_all(v < 32)) + 2 * int(simd_any(v == 9)) + 4 * int(simd_all(v == 9))").gives(each(|_| 3)),
+        by_lane(
+            "simd_all and simd_any",
+            "int(simd_all(v < 32)) + 2 * int(simd_any(v == 9)) + 4 * int(simd_all(v == 9))",
+        )
+        .gives(each(|_| 3)),
         by_lane("quad_sum", "quad_sum(v)").gives(each(|i| i / 4 * 16 + 6)),
         by_lane("quad_max", "quad_max(v)").gives(each(|i| i | 3)),
         by_lane("quad_shuffle", "quad_shuffle(v, 3 - lane % 4)").gives(each(|i| i ^ 3)),
