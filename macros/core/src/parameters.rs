@@ -225,7 +225,9 @@ fn read_mode(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Option<(Iden
                 .help(format!("write `{}: Mode`", mode.ident)),
         );
     }
-    for other in generics.params.iter().filter(|other| !matches!(other, GenericParam::Type(other) if other.ident == mode.ident)) {
+    for other in
+        generics.params.iter().filter(|other| !matches!(other, GenericParam::Type(other) if other.ident == mode.ident))
+    {
         diagnostics.push(
             Diagnostic::new(other.span(), "a parameter tree is generic over one mode and nothing else")
                 .help("keep sizes in `#[config]` fields and write the types of the fields out"),
@@ -265,8 +267,11 @@ fn read_fields(fields: &Fields, mode: &Ident, diagnostics: &mut Diagnostics) -> 
                     );
                 } else if mentions(&field.ty, mode) {
                     diagnostics.push(
-                        Diagnostic::new(config, format!("{label} depends on the mode `{mode}`, so it is no plain value"))
-                            .help("remove `#[config]`: what holds tensors is part of the tree"),
+                        Diagnostic::new(
+                            config,
+                            format!("{label} depends on the mode `{mode}`, so it is no plain value"),
+                        )
+                        .help("remove `#[config]`: what holds tensors is part of the tree"),
                     );
                 }
                 BranchKind::Config

@@ -62,12 +62,13 @@ impl Plan {
         let several = kernel.visible_outputs().count() != 1;
         let outputs_name =
             (several && function != FunctionKind::None).then(|| format_ident!("{camel}Outputs", span = span));
-        let mode_bound =
-            (function == FunctionKind::InferenceOnly).then(|| format_ident!("{camel}Mode", span = span));
+        let mode_bound = (function == FunctionKind::InferenceOnly).then(|| format_ident!("{camel}Mode", span = span));
         let wants = match &kernel.role {
-            Role::Backward { .. } => {
-                kernel.outputs.iter().map(|port| format_ident!("wants_{}", port.name, span = port.name.span())).collect()
-            }
+            Role::Backward { .. } => kernel
+                .outputs
+                .iter()
+                .map(|port| format_ident!("wants_{}", port.name, span = port.name.span()))
+                .collect(),
             _ => Vec::new(),
         };
         let texts = match &kernel.body {

@@ -1,17 +1,31 @@
-//! What a body does with its ports.
+//! C12, C13, C14: what a body does with its ports. C05 and C15 where it leaves one unread.
+
+use std::collections::BTreeSet;
 
 use proc_macro2::Ident;
 
-use crate::catalogue::Code;
+use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::model::body::{Body, RustBody};
+use crate::metal::names::{ATTRIBUTES, is_constant, is_type, nearest, nearest_attribute};
+use crate::metal::scan::{Access, AccessKind, Scan};
+use crate::model::body::{Body, Launch, RustBody};
 use crate::model::kernel::{Kernel, Role};
+use crate::model::port::{Port, PortRole};
+
+/// Bytes of threadgroup memory that Metal allows.
+const MAX_THREADGROUP_BYTES: i64 = 32 * 1024;
 
 /// Checks the body against the ports.
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     match &kernel.body {
         Body::Rust(body) => check_rust(kernel, body, diagnostics),
-        Body::Launch(_) => {}
+        Body::Launch(launch) => {
+            check_text(kernel, launch, &Scan::of(&launch.metal), diagnostics);
+            if let Some(cuda) = &launch.cuda {
+                // CUDA has other names for everything but the ports.
+                check_ports(kernel, launch, &Scan::of(cuda), diagnostics);
+            }
+        }
     }
 }
 
@@ -23,8 +37,171 @@ fn check_rust(kernel: &Kernel, body: &RustBody, diagnostics: &mut Diagnostics) {
     }
 }
 
+fn check_text(kernel: &Kernel, launch: &Launch, scan: &Scan, diagnostics: &mut Diagnostics) {
+    check_ports(kernel, launch, scan, diagnostics);
+    // A header may declare anything.
+    if launch.headers.is_empty() {
+        check_declared(kernel, scan, diagnostics);
+    }
+    for span in &scan.doubles {
+        diagnostics.push(
+            Diagnostic::coded(Code::C14, *span, "Metal has no `double`")
+                .help("use `float`, and sum in two floats where that is not enough"),
+        );
+    }
+    let bytes: i64 = scan.threadgroup.iter().filter_map(|(_, bytes)| *bytes).sum();
+    if let (true, Some((name, _))) = (bytes > MAX_THREADGROUP_BYTES, scan.threadgroup.last()) {
+        diagnostics.push(
+            Diagnostic::coded(
+                Code::C14,
+                name.span(),
+                format!(
+                    "`{}` uses {bytes} bytes of threadgroup memory, Metal allows {MAX_THREADGROUP_BYTES}",
+                    kernel.name
+                ),
+            )
+            .help(entry(Code::C14).help),
+        );
+    }
+}
+
+/// Inputs are read and never written, outputs are written, and accumulated into only after something was stored.
+fn check_ports(kernel: &Kernel, launch: &Launch, scan: &Scan, diagnostics: &mut Diagnostics) {
+    for port in &kernel.inputs {
+        if scan.of_name(&port.name).next().is_none()
+            && !scan.accesses.iter().any(|access| is_companion(&access.name, port))
+        {
+            diagnostics.push(unread(kernel, &port.name));
+        }
+        let written = scan
+            .of_name(&port.name)
+            .find(|(_, access)| matches!(access.kind, AccessKind::Store | AccessKind::Accumulate | AccessKind::Atomic));
+        if let Some((_, access)) = written {
+            diagnostics.push(
+                Diagnostic::coded(
+                    Code::C12,
+                    access.name.span(),
+                    format!("the body of `{}` writes to its input `{}`", kernel.name, port.name),
+                )
+                .help("write to an output: MLX shares an input's memory with every other reader"),
+            );
+        }
+    }
+    for port in &kernel.outputs {
+        let uses: Vec<(usize, &Access)> = scan.of_name(&port.name).collect();
+        if uses.iter().all(|(_, access)| access.kind == AccessKind::Read) {
+            let message = if uses.is_empty() {
+                format!("the body of `{}` never mentions its output `{}`", kernel.name, port.name)
+            } else {
+                format!("the body of `{}` reads its output `{}` and never writes it", kernel.name, port.name)
+            };
+            diagnostics.push(
+                Diagnostic::coded(Code::C12, port.name.span(), message)
+                    .help("write every element: an output starts uninitialised"),
+            );
+        }
+        check_accumulation(kernel, launch, port, &uses, diagnostics);
+    }
+}
+
+fn check_accumulation(
+    kernel: &Kernel,
+    launch: &Launch,
+    port: &Port,
+    uses: &[(usize, &Access)],
+    diagnostics: &mut Diagnostics,
+) {
+    let first_store =
+        uses.iter().position(|(_, access)| matches!(access.kind, AccessKind::Store | AccessKind::Address));
+    let first_sum = uses.iter().position(|(_, access)| access.kind == AccessKind::Accumulate);
+    if let Some(sum) = first_sum
+        && first_store.is_none_or(|store| store > sum)
+        && launch.init.is_none()
+    {
+        diagnostics.push(
+            Diagnostic::coded(
+                Code::C13,
+                uses[sum].1.name.span(),
+                format!("`{}` accumulates into `{}`, which nothing initialised", kernel.name, port.name),
+            )
+            .help("store before accumulating, or add `init = 0.0` to the attribute"),
+        );
+    }
+    if let (Some((_, access)), None) =
+        (uses.iter().find(|(_, access)| access.kind == AccessKind::Atomic), launch.atomic)
+    {
+        diagnostics.push(
+            Diagnostic::coded(
+                Code::C13,
+                access.name.span(),
+                format!("`{}` uses `{}` atomically, but its outputs are plain memory", kernel.name, port.name),
+            )
+            .help("add `atomic` to the attribute, `init = 0.0`, and `nondeterministic` for floats"),
+        );
+    }
+}
+
+/// Every name that stands for a value is declared somewhere.
+fn check_declared(kernel: &Kernel, scan: &Scan, diagnostics: &mut Diagnostics) {
+    let mut known: BTreeSet<String> = scan.declared.clone();
+    known.extend(kernel.ports().map(|port| port.name.to_string()));
+    known.extend(kernel.scalars.iter().map(|scalar| scalar.name.to_string()));
+    known.extend(kernel.dimensions.iter().map(|dimension| dimension.name.clone()));
+    known.extend(kernel.constants.iter().map(|constant| constant.name.to_string()));
+    known.extend(kernel.dtypes.iter().map(|dtype| dtype.name.to_string()));
+    for port in &kernel.outputs {
+        if kernel.is_backward() {
+            known.insert(format!("WANTS_{}", port.name));
+        }
+        if port.role == PortRole::Saved {
+            known.insert(format!("SAVES_{}", port.name));
+        }
+    }
+    let mut reported = BTreeSet::new();
+    for access in &scan.accesses {
+        let name = access.name.to_string();
+        let is_known = known.contains(&name)
+            || access.kind == AccessKind::Call
+            || ATTRIBUTES.contains(&name.as_str())
+            || is_type(&name)
+            || is_constant(&name)
+            || name == "metal"
+            || kernel.inputs.iter().any(|port| is_companion(&access.name, port));
+        if is_known || !reported.insert(name.clone()) {
+            continue;
+        }
+        let help = if let Some(attribute) = nearest_attribute(&name) {
+            format!("write `{attribute}`")
+        } else if let Some(output) = kernel.outputs.iter().find(|port| is_companion(&access.name, port)) {
+            format!(
+                "MLX describes inputs only: use the dimensions of `{}` by name, {}",
+                output.name,
+                output.shape_text()
+            )
+        } else if let Some(near) = nearest(&name, known.iter().map(String::as_str), name.len().min(6) / 3) {
+            format!("write `{near}`, or declare `{name}`")
+        } else {
+            "declare it as a port, scalar or template constant of the kernel, or as a variable of the body".to_owned()
+        };
+        diagnostics.push(
+            Diagnostic::coded(
+                Code::C12,
+                access.name.span(),
+                format!("`{name}` is declared neither in `{}` nor in its body", kernel.name),
+            )
+            .help(help),
+        );
+    }
+}
+
+/// `x_shape`, `x_strides`, `x_ndim`, which MLX offers beside `x`.
+fn is_companion(name: &Ident, port: &Port) -> bool {
+    let (name, port) = (name.to_string(), port.name.to_string());
+    name.strip_prefix(&port).is_some_and(|rest| matches!(rest, "_shape" | "_strides" | "_ndim"))
+}
+
 /// The error for an input that a body never mentions.
-pub fn unread(kernel: &Kernel, port: &Ident) -> Diagnostic {
+fn unread(kernel: &Kernel, port: &Ident) -> Diagnostic {
     let name = &kernel.name;
     match &kernel.role {
         Role::Backward { of, .. } if port.to_string().starts_with("d_") => Diagnostic::coded(

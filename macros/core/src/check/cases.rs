@@ -12,16 +12,21 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     let name = &kernel.name;
     let Some(span) = kernel.cases_span.filter(|_| !kernel.cases.is_empty()) else {
         let span = kernel.cases_span.unwrap_or_else(|| name.span());
-        diagnostics
-            .push(Diagnostic::coded(Code::C17, span, format!("kernel `{name}` has no test cases")).help(example(kernel)));
+        diagnostics.push(
+            Diagnostic::coded(Code::C17, span, format!("kernel `{name}` has no test cases")).help(example(kernel)),
+        );
         return;
     };
     let symbols = symbols(kernel);
     for case in &kernel.cases {
         for (symbol, _) in case.values.iter().filter(|(symbol, _)| !symbols.contains(&symbol.to_string())) {
             diagnostics.push(
-                Diagnostic::coded(Code::C17, symbol.span(), format!("`{symbol}` is no dimension or constant of `{name}`"))
-                    .help(example(kernel)),
+                Diagnostic::coded(
+                    Code::C17,
+                    symbol.span(),
+                    format!("`{symbol}` is no dimension or constant of `{name}`"),
+                )
+                .help(example(kernel)),
             );
         }
         for (position, (symbol, value)) in case.values.iter().enumerate() {
@@ -31,8 +36,12 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             let is_dimension = kernel.dimensions.iter().any(|dimension| *symbol == dimension.name);
             if is_dimension && *value < 1 {
                 diagnostics.push(
-                    Diagnostic::coded(Code::C17, symbol.span(), format!("`{symbol}` is {value}, and no axis is that short"))
-                        .help("test sizes of at least one"),
+                    Diagnostic::coded(
+                        Code::C17,
+                        symbol.span(),
+                        format!("`{symbol}` is {value}, and no axis is that short"),
+                    )
+                    .help("test sizes of at least one"),
                 );
             }
         }
@@ -40,8 +49,12 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             symbols.iter().filter(|symbol| case.value(symbol).is_none()).map(|symbol| format!("`{symbol}`")).collect();
         if !missing.is_empty() {
             diagnostics.push(
-                Diagnostic::coded(Code::C17, case.span, format!("this case of `{name}` leaves {} open", missing.join(", ")))
-                    .help(example(kernel)),
+                Diagnostic::coded(
+                    Code::C17,
+                    case.span,
+                    format!("this case of `{name}` leaves {} open", missing.join(", ")),
+                )
+                .help(example(kernel)),
             );
         }
     }

@@ -35,16 +35,24 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         let product = literal.and_then(|extents| extents.iter().try_fold(1_i64, |all, one| all.checked_mul(*one)));
         if let Some(product) = product.filter(|product| *product > MAX_THREADS) {
             diagnostics.push(
-                Diagnostic::coded(Code::C14, *span, format!("a threadgroup of `{name}` has {product} threads, Metal allows {MAX_THREADS}"))
-                    .help(entry(Code::C14).help),
+                Diagnostic::coded(
+                    Code::C14,
+                    *span,
+                    format!("a threadgroup of `{name}` has {product} threads, Metal allows {MAX_THREADS}"),
+                )
+                .help(entry(Code::C14).help),
             );
         }
     }
     let buffers = kernel.ports().count() + kernel.scalars.len();
     if buffers > MAX_BUFFERS {
         diagnostics.push(
-            Diagnostic::coded(Code::C14, name.span(), format!("`{name}` needs {buffers} buffers, Metal allows {MAX_BUFFERS}"))
-                .help("pack scalars and small arrays into one port"),
+            Diagnostic::coded(
+                Code::C14,
+                name.span(),
+                format!("`{name}` needs {buffers} buffers, Metal allows {MAX_BUFFERS}"),
+            )
+            .help("pack scalars and small arrays into one port"),
         );
     }
     if let (Some(span), false) = (launch.atomic, launch.nondeterministic)

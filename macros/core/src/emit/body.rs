@@ -77,18 +77,13 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
     let call_type = paths.kernel(quote!(Call));
     let value_type = paths.kernel(quote!(PortValue));
     let body_path = paths.kernel(quote!(Body));
-    let result_of_values =
-        paths.result(quote!(::std::vec::Vec<::core::option::Option<#value_type>>));
+    let result_of_values = paths.result(quote!(::std::vec::Vec<::core::option::Option<#value_type>>));
     let result_of_outputs = paths.result(quote!(Outputs));
 
     let fields = kernel.outputs.iter().map(|port| {
         let name = &port.name;
         let ty = output_type(port, &infer, paths);
-        if plan.outputs_are_optional() {
-            quote!(#name: ::core::option::Option<#ty>)
-        } else {
-            quote!(#name: #ty)
-        }
+        if plan.outputs_are_optional() { quote!(#name: ::core::option::Option<#ty>) } else { quote!(#name: #ty) }
     });
     let mut parameters = Vec::new();
     let mut arguments = Vec::new();

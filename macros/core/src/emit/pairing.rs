@@ -35,9 +35,8 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
             let kernel_trait = paths.kernel(quote!(Kernel));
             let paired_with = paths.kernel(quote!(PairedWith));
             let assertions = paths.kernel(quote!(pairing));
-            let both = |span| {
-                quote_spanned!(span=> &<#of as #kernel_trait>::SIGNATURE, &<#name as #kernel_trait>::SIGNATURE)
-            };
+            let both =
+                |span| quote_spanned!(span=> &<#of as #kernel_trait>::SIGNATURE, &<#name as #kernel_trait>::SIGNATURE);
             let ports = kernel.inputs.iter().enumerate().map(|(index, port)| {
                 let span = port.name.span();
                 let both = both(span);

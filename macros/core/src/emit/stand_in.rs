@@ -19,8 +19,7 @@ pub fn stand_in(plan: &Plan, paths: &Paths) -> TokenStream {
         Role::Forward(route) => {
             let differentiable = paths.kernel(quote!(Differentiable));
             let paired_with = paths.kernel(quote!(PairedWith));
-            let paired =
-                route.backward.as_ref().map(|(backward, _)| quote!(impl #paired_with<#backward> for #name {}));
+            let paired = route.backward.as_ref().map(|(backward, _)| quote!(impl #paired_with<#backward> for #name {}));
             quote!(impl #differentiable for #name {} #paired)
         }
         Role::Backward { of, .. } => {

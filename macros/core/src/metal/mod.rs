@@ -1,3 +1,5 @@
-//! Kernel text as tokens.
+//! Kernel text as tokens: printing it with its layout, and finding out what it does with names.
 
+pub mod names;
+pub mod scan;
 pub mod text;

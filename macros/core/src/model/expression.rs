@@ -343,9 +343,12 @@ mod tests {
             "B" => Some(3),
             _ => None,
         };
-        for (text, expected) in
-            [("ceil_div(S, 64)", Ok(3)), ("S / 64", Ok(2)), ("S % 64 + B * B", Ok(11)), ("max(S, B) - min(S, B)", Ok(127))]
-        {
+        for (text, expected) in [
+            ("ceil_div(S, 64)", Ok(3)),
+            ("S / 64", Ok(2)),
+            ("S % 64 + B * B", Ok(11)),
+            ("max(S, B) - min(S, B)", Ok(127)),
+        ] {
             assert_eq!(parse(text).evaluate(&value), expected, "{text}");
         }
         assert_eq!(parse("S / (B - 3)").evaluate(&value), Err(EvaluationError::DivisionByZero));

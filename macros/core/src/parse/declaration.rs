@@ -131,7 +131,8 @@ impl BodySyntax {
         for statement in &block.stmts {
             match statement {
                 Stmt::Macro(statement) if statement.mac.path.is_ident("metal") => {
-                    let span = statement.mac.tokens.clone().into_iter().next().map_or(block.span(), |token| token.span());
+                    let span =
+                        statement.mac.tokens.clone().into_iter().next().map_or(block.span(), |token| token.span());
                     if metal.replace((statement.mac.tokens.clone(), span)).is_some() {
                         diagnostics.push(Diagnostic::new(statement.mac.path.span(), "a kernel is one launch").help(
                             "declare each launch with `#[stage]` and compose them in a Rust body with `stages = [..]`",
@@ -158,8 +159,11 @@ impl BodySyntax {
             None => {
                 if block.stmts.is_empty() {
                     diagnostics.push(
-                        Diagnostic::new(function.sig.ident.span(), format!("kernel `{}` has no body", function.sig.ident))
-                            .help("write `metal! { .. }`, or Rust that ends in `Ok(Outputs { .. })`"),
+                        Diagnostic::new(
+                            function.sig.ident.span(),
+                            format!("kernel `{}` has no body", function.sig.ident),
+                        )
+                        .help("write `metal! { .. }`, or Rust that ends in `Ok(Outputs { .. })`"),
                     );
                 }
                 let block = block.to_token_stream();

@@ -20,8 +20,7 @@ use crate::model::port::{Dtype, DtypeParameter, Port, PortDtype, PortRole, Sampl
 /// Resolves `declaration`. What could not be resolved is reported and left out, so that the rest can still be checked.
 pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
     let Decl { attribute, options, attributes, visibility, name, dtypes, constants, parameters, body } = declaration;
-    let dtypes: Vec<DtypeParameter> =
-        dtypes.into_iter().map(|(name, class)| DtypeParameter { name, class }).collect();
+    let dtypes: Vec<DtypeParameter> = dtypes.into_iter().map(|(name, class)| DtypeParameter { name, class }).collect();
     let is_backward = options.backward_of.is_some();
 
     let (mut inputs, mut outputs, mut scalars, mut arguments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -44,7 +43,8 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
     }
     if outputs.is_empty() {
         diagnostics.push(
-            Diagnostic::new(name.span(), format!("kernel `{name}` has no output")).help("declare one: `y: Out![f32; B, D]`"),
+            Diagnostic::new(name.span(), format!("kernel `{name}` has no output"))
+                .help("declare one: `y: Out![f32; B, D]`"),
         );
     }
 
@@ -93,8 +93,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
     kernel.dimensions = resolve_dimensions(&kernel, diagnostics);
     check_names(&kernel, diagnostics);
     if let Some((cases, _)) = &options.cases {
-        kernel.cases =
-            cases.iter().map(|case| Case { values: case.values.clone(), span: case.span }).collect();
+        kernel.cases = cases.iter().map(|case| Case { values: case.values.clone(), span: case.span }).collect();
     }
 
     kernel.body = match body {
@@ -127,8 +126,11 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             for option in ["grid", "threads", "headers", "init", "atomic", "nondeterministic", "strided"] {
                 if let Some(span) = options.span_of(option) {
                     diagnostics.push(
-                        Diagnostic::new(span, format!("option `{option}` is for launches, and this kernel has a Rust body"))
-                            .help("move it to the `#[stage]` that it belongs to"),
+                        Diagnostic::new(
+                            span,
+                            format!("option `{option}` is for launches, and this kernel has a Rust body"),
+                        )
+                        .help("move it to the `#[stage]` that it belongs to"),
                     );
                 }
             }
@@ -154,17 +156,13 @@ fn resolve_port(
     let PortSyntax { name, is_output, dtype, shape, nodiff, saved, values } = port;
     let dtype_text = dtype.to_string();
     let resolved = match (dtypes.iter().find(|parameter| parameter.name == dtype_text), Dtype::named(&dtype_text)) {
-        (Some(parameter), _) => {
-            Some(PortDtype::Parameter { name: dtype_text.clone(), class: parameter.class.clone() })
-        }
+        (Some(parameter), _) => Some(PortDtype::Parameter { name: dtype_text.clone(), class: parameter.class.clone() }),
         (None, Some(dtype)) => Some(PortDtype::Fixed(dtype)),
         (None, None) => {
             let names: Vec<String> = Dtype::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
             diagnostics.push(
-                Diagnostic::new(dtype.span(), format!("`{dtype_text}` is no dtype")).help(format!(
-                    "use {}, or declare a parameter: `<{dtype_text}: Float>`",
-                    names.join(", ")
-                )),
+                Diagnostic::new(dtype.span(), format!("`{dtype_text}` is no dtype"))
+                    .help(format!("use {}, or declare a parameter: `<{dtype_text}: Float>`", names.join(", "))),
             );
             None
         }
@@ -215,11 +213,11 @@ fn resolve_port(
         }
     }
     let sample = match values {
-        Some((low, high)) if dtype.is_float() => diagnostics
-            .keep(read_number(&low).and_then(|low| read_number(&high).map(|high| Sample::Floats(low, high)))),
+        Some((low, high)) if dtype.is_float() => {
+            diagnostics.keep(read_number(&low).and_then(|low| read_number(&high).map(|high| Sample::Floats(low, high))))
+        }
         Some((low, high)) => diagnostics.keep(
-            expression::read(&low)
-                .and_then(|low| expression::read(&high).map(|high| Sample::Integers(low, high))),
+            expression::read(&low).and_then(|low| expression::read(&high).map(|high| Sample::Integers(low, high))),
         ),
         None => None,
     };
@@ -257,8 +255,11 @@ fn resolve_dimensions(kernel: &Kernel, diagnostics: &mut Diagnostics) -> Vec<Dim
                 Some(bound) => dimensions.push(Dimension { name, bound }),
                 None => {
                     diagnostics.push(
-                        Diagnostic::new(*span, format!("dimension `{name}` stands alone in no input's shape, so nothing says its size"))
-                            .help(format!("declare it as `const {name}: usize`, or use it alone in an input's shape")),
+                        Diagnostic::new(
+                            *span,
+                            format!("dimension `{name}` stands alone in no input's shape, so nothing says its size"),
+                        )
+                        .help(format!("declare it as `const {name}: usize`, or use it alone in an input's shape")),
                     );
                     unbound.push(name);
                 }
@@ -275,8 +276,11 @@ fn resolve_extents(kernel: &Kernel, extents: &[Expr], diagnostics: &mut Diagnost
         for name in value.symbols() {
             if !kernel.has_symbol(&name) {
                 diagnostics.push(
-                    Diagnostic::new(extent.span(), format!("`{name}` is no dimension or constant of `{}`", kernel.name))
-                        .help(known_symbols(kernel)),
+                    Diagnostic::new(
+                        extent.span(),
+                        format!("`{name}` is no dimension or constant of `{}`", kernel.name),
+                    )
+                    .help(known_symbols(kernel)),
                 );
             }
         }
@@ -310,8 +314,11 @@ fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         let text = port.name.to_string();
         if !kernel.is_backward() && (text.starts_with("d_") || text.starts_with("wants_")) {
             diagnostics.push(
-                Diagnostic::new(port.name.span(), format!("`{text}` is a name of a backward: `d_` and `wants_` begin those"))
-                    .help("rename the port"),
+                Diagnostic::new(
+                    port.name.span(),
+                    format!("`{text}` is a name of a backward: `d_` and `wants_` begin those"),
+                )
+                .help("rename the port"),
             );
         }
         if text.starts_with(|first: char| first.is_ascii_uppercase()) {

@@ -66,7 +66,10 @@ pub fn read_generics(
                     diagnostics.push(
                         Diagnostic::new(
                             parameter.ident.span(),
-                            format!("`{}` mixes floats and integers, so whether it has a gradient is open", parameter.ident),
+                            format!(
+                                "`{}` mixes floats and integers, so whether it has a gradient is open",
+                                parameter.ident
+                            ),
                         )
                         .help("declare two kernels"),
                     );
@@ -123,10 +126,7 @@ fn read_class(bound: &TypeParamBound) -> Result<Vec<Dtype>, Diagnostic> {
 }
 
 /// Reads the parameters in their order.
-pub fn read_parameters<'a>(
-    inputs: impl Iterator<Item = &'a FnArg>,
-    diagnostics: &mut Diagnostics,
-) -> Vec<Parameter> {
+pub fn read_parameters<'a>(inputs: impl Iterator<Item = &'a FnArg>, diagnostics: &mut Diagnostics) -> Vec<Parameter> {
     inputs.filter_map(|input| read_parameter(input, diagnostics)).collect()
 }
 

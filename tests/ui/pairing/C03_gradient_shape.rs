@@ -1,0 +1,23 @@
+use cotangent::differentiable;
+
+#[differentiable(backward = scale_rows_backward, cases = [(B = 3, D = 4)])]
+pub fn scale_rows(
+    x: In![f32; B, D],
+    w: In![f32; B, 1],
+    y: Out![f32; B, D],
+) {
+    Ok(Outputs { y: x.multiply(w)? })
+}
+
+#[differentiable(backward_of = scale_rows)]
+pub fn scale_rows_backward(
+    x: In![f32; B, D],
+    w: In![f32; B, 1],
+    d_y: In![f32; B, D],
+    d_x: Out![f32; B, D],
+    d_w: Out![f32; B, D],
+) {
+    Ok(Outputs { d_x: Some(d_y.multiply(w)?), d_w: Some(d_y.multiply(x)?) })
+}
+
+fn main() {}

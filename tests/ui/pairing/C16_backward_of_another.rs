@@ -1,0 +1,23 @@
+use cotangent::differentiable;
+
+/// A namesake in another module is another kernel.
+mod elsewhere {
+    use cotangent::differentiable;
+
+    #[differentiable(backward = double_backward, cases = [(N = 3)])]
+    pub fn double(x: In![f32; N], y: Out![f32; N]) {
+        Ok(Outputs { y: x.multiply(2.0)? })
+    }
+
+    #[differentiable(backward_of = double)]
+    pub fn double_backward(d_y: In![f32; N], d_x: Out![f32; N]) {
+        Ok(Outputs { d_x: Some(d_y.multiply(2.0)?) })
+    }
+}
+
+#[differentiable(backward = elsewhere::double_backward, cases = [(N = 3)])]
+pub fn double(x: In![f32; N], y: Out![f32; N]) {
+    Ok(Outputs { y: x.multiply(2.0)? })
+}
+
+fn main() {}

@@ -1,0 +1,20 @@
+use cotangent::{Graph, Result, Tensor, differentiable};
+
+#[differentiable(
+    inference_only = "it needs a left-padded cache",
+    grid = (N, 1, 1),
+    threads = (256, 1, 1),
+    cases = [(N = 7)],
+)]
+pub fn decode(x: In![f32; N], y: Out![f32; N]) {
+    metal! {
+        uint i = thread_position_in_grid.x;
+        y[i] = 2.0f * x[i];
+    }
+}
+
+fn layer<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
+    decode(x)
+}
+
+fn main() {}
