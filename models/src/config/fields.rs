@@ -102,19 +102,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// One token id, a list of them, or nothing.
-    pub(super) fn token_ids(&self, field: &str) -> Result<Vec<u32>, ConfigError> {
-        let id = |value: &Value| {
-            let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-            id.ok_or_else(|| self.wrong(field, describe(value), "a token id, or a list of token ids"))
-        };
-        match self.get(field) {
-            None => Ok(Vec::new()),
-            Some(Value::Array(items)) => items.iter().map(id).collect(),
-            Some(single) => Ok(vec![id(single)?]),
-        }
-    }
-
     pub(super) fn expect_multiple(&self, whole: (&str, usize), part: (&str, usize)) -> Result<(), ConfigError> {
         if whole.1.is_multiple_of(part.1) {
             return Ok(());

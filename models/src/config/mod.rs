@@ -61,8 +61,6 @@ pub struct TextConfig {
     pub max_position_embeddings: usize,
     /// Whether the head is the embedding table, so that the checkpoint has no `lm_head.weight`.
     pub tie_word_embeddings: bool,
-    /// Tokens that end a generation, as far as `config.json` says; `generation_config.json` may name more.
-    pub eos_token_ids: Vec<u32>,
 }
 
 impl TextConfig {
@@ -106,7 +104,6 @@ impl TextConfig {
             rope: rope::read(&text, head_dim)?,
             max_position_embeddings: text.optional_size("max_position_embeddings")?.unwrap_or(262_144),
             tie_word_embeddings: tie_word_embeddings(&top, &text)?,
-            eos_token_ids: eos_token_ids(&top, &text)?,
         };
         config.check_sizes(&text)?;
         Ok(config)
@@ -229,14 +226,4 @@ fn tie_word_embeddings(top: &Fields, text: &Fields) -> Result<bool, ConfigError>
         // transformers and mlx-lm both take an absent flag of this model for `false`.
         (outer, inner) => Ok(inner.or(outer).unwrap_or(false)),
     }
-}
-
-fn eos_token_ids(top: &Fields, text: &Fields) -> Result<Vec<u32>, ConfigError> {
-    let mut ids = top.token_ids("eos_token_id")?;
-    for id in text.token_ids("eos_token_id")? {
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-    }
-    Ok(ids)
 }

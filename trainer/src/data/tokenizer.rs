@@ -34,12 +34,21 @@ impl Tokenizer {
 
         let mut eos_ids = Vec::new();
         for name in ["generation_config.json", "config.json"] {
-            let json = read_json(&dir.join(name))?;
+            let file = dir.join(name);
+            let json = read_json(&file)?;
             for holder in [Some(&json), json.get("text_config")].into_iter().flatten() {
-                match holder.get("eos_token_id") {
-                    Some(Json::Array(ids)) => eos_ids.extend(ids.iter().filter_map(token_id)),
-                    Some(id) => eos_ids.extend(token_id(id)),
-                    None => {}
+                let ids = match holder.get("eos_token_id") {
+                    None | Some(Json::Null) => &[],
+                    Some(Json::Array(ids)) => ids.as_slice(),
+                    Some(id) => std::slice::from_ref(id),
+                };
+                for id in ids {
+                    eos_ids.push(id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+                        DataError::file(
+                            &file,
+                            format!("`eos_token_id`: found {id}, expected a token id or a list of them"),
+                        )
+                    })?);
                 }
             }
         }
@@ -154,10 +163,6 @@ impl TextStream<'_> {
 
 fn new_text(before: &str, after: &str) -> String {
     after.strip_prefix(before).unwrap_or_default().to_owned()
-}
-
-fn token_id(json: &Json) -> Option<u32> {
-    json.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
 /// A JSON file that may be absent.

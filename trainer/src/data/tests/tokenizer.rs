@@ -30,6 +30,10 @@ fn end_tokens_are_gathered_from_all_files_that_name_some() {
     fs::write(dir.path().join("config.json"), r#"{"eos_token_id": null, "text_config": {"eos_token_id": 7}}"#).unwrap();
     fs::write(dir.path().join("generation_config.json"), r#"{"eos_token_id": [9, 7]}"#).unwrap();
     assert_eq!(Tokenizer::load(dir.path()).unwrap().eos_ids(), [7, 9, end]);
+
+    fs::write(dir.path().join("generation_config.json"), r#"{"eos_token_id": ["<|im_end|>"]}"#).unwrap();
+    let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
+    assert!(error.ends_with("`eos_token_id`: found \"<|im_end|>\", expected a token id or a list of them"), "{error}");
 }
 
 #[test]
