@@ -146,7 +146,7 @@ const ENTRIES: &[Entry] = &[
         explanation: "A float that enters a `#[nodiff]` port gets no gradient. That is right for a table of \
                       frequencies and a silent loss of gradient for anything that trains.",
         help: "pass a `Constant`; cut a tensor with `x.detach(\"reason\")`, which the audit lists",
-        source: Source::Cotangent,
+        source: Source::Compiler,
     },
     Entry {
         code: Code::C10,

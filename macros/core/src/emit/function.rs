@@ -11,11 +11,11 @@ use crate::plan::{FunctionKind, Plan};
 
 /// The function with the structs and traits of its signature.
 pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
-    emit_with_body(plan, paths, call(plan, paths))
+    emit_with_body(plan, paths, call(plan, paths), TokenStream::new())
 }
 
 /// The same function with another body: after an error nothing may be called.
-pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream) -> TokenStream {
+pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream, allowance: TokenStream) -> TokenStream {
     if plan.function == FunctionKind::None {
         return TokenStream::new();
     }
@@ -44,6 +44,7 @@ pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream) -> TokenStr
         #(#attributes)*
         #(#[doc = #documentation])*
         #[allow(clippy::too_many_arguments)]
+        #allowance
         #visibility fn #name #generics(#first #(#parameters),*) -> #result {
             #body
         }

@@ -2,7 +2,7 @@
 //!
 //! Each stands alone, outside generic items, so that `cargo check` evaluates it; each is spanned on the port it is about.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{quote, quote_spanned};
 
 use crate::model::kernel::Role;
@@ -35,37 +35,33 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
             let kernel_trait = paths.kernel(quote!(Kernel));
             let paired_with = paths.kernel(quote!(PairedWith));
             let assertions = paths.kernel(quote!(pairing));
-            let both =
-                |span| quote_spanned!(span=> &<#of as #kernel_trait>::SIGNATURE, &<#name as #kernel_trait>::SIGNATURE);
-            let ports = kernel.inputs.iter().enumerate().map(|(index, port)| {
-                let span = port.name.span();
-                let both = both(span);
-                quote_spanned!(span=> const _: () = #assertions::assert_input(#both, #index);)
-            });
-            let gradients = kernel.outputs.iter().enumerate().map(|(index, port)| {
-                let span = port.name.span();
-                let both = both(span);
-                quote_spanned!(span=> const _: () = #assertions::assert_gradient(#both, #index);)
-            });
-            let scalars = kernel.scalars.iter().enumerate().map(|(index, scalar)| {
-                let span = scalar.name.span();
-                let both = both(span);
-                quote_spanned!(span=> const _: () = #assertions::assert_scalar(#both, #index);)
-            });
-            let constants = kernel.constants.iter().enumerate().map(|(index, constant)| {
-                let span = constant.name.span();
-                let both = both(span);
-                quote_spanned!(span=> const _: () = #assertions::assert_constant(#both, #index);)
-            });
-            let whole_span = name.span();
-            let both = both(whole_span);
-            let whole = quote_spanned! {whole_span=>
-                const _: () = #assertions::assert_every_gradient(#both);
-                const _: () = #assertions::assert_every_cotangent(#both);
-                const _: () = #assertions::assert_every_residual(#both);
+            let assertion = |span: Span, function: TokenStream, index: Option<usize>| {
+                let index = index.map(|index| quote!(, #index));
+                let assertion = quote! {
+                    const _: () = #assertions::#function(
+                        &<#of as #kernel_trait>::SIGNATURE,
+                        &<#name as #kernel_trait>::SIGNATURE
+                        #index
+                    );
+                };
+                respan(assertion, span)
             };
+            let each = |names: Vec<&Ident>, function: TokenStream| -> TokenStream {
+                let names = names.into_iter().enumerate();
+                names.map(|(index, name)| assertion(name.span(), function.clone(), Some(index))).collect()
+            };
+            let ports = each(kernel.inputs.iter().map(|port| &port.name).collect(), quote!(assert_input));
+            let gradients = each(kernel.outputs.iter().map(|port| &port.name).collect(), quote!(assert_gradient));
+            let scalars = each(kernel.scalars.iter().map(|scalar| &scalar.name).collect(), quote!(assert_scalar));
+            let constants =
+                each(kernel.constants.iter().map(|constant| &constant.name).collect(), quote!(assert_constant));
+            let whole: TokenStream =
+                [quote!(assert_every_gradient), quote!(assert_every_cotangent), quote!(assert_every_residual)]
+                    .into_iter()
+                    .map(|function| assertion(name.span(), function, None))
+                    .collect();
             let asked = quote_spanned!(*span=> asks::<#of>(););
-            let items = quote!(#(#ports)* #(#gradients)* #(#scalars)* #(#constants)* #whole);
+            let items = quote!(#ports #gradients #scalars #constants #whole);
             if configuration.is_empty() {
                 quote! {
                     #items
@@ -83,4 +79,23 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
         Role::Stage => TokenStream::new(),
     };
     quote!(#items)
+}
+
+/// Puts every token at `span`: the compiler points at the whole extent of an expression, so one token elsewhere would
+/// move the caret there.
+fn respan(tokens: TokenStream, span: Span) -> TokenStream {
+    tokens
+        .into_iter()
+        .map(|token| match token {
+            TokenTree::Group(group) => {
+                let mut group = Group::new(group.delimiter(), respan(group.stream(), span));
+                group.set_span(span);
+                TokenTree::Group(group)
+            }
+            mut other => {
+                other.set_span(span);
+                other
+            }
+        })
+        .collect()
 }

@@ -29,7 +29,7 @@ pub fn stand_in(plan: &Plan, paths: &Paths) -> TokenStream {
         Role::Stage => TokenStream::new(),
     };
     let unreachable = quote!(::core::unreachable!("the kernel did not compile"));
-    let function = function::emit_with_body(plan, paths, unreachable.clone());
+    let function = function::emit_with_body(plan, paths, unreachable.clone(), quote!(#[allow(unused_variables)]));
     quote! {
         #marker
         impl #kernel_trait for #name {
@@ -39,7 +39,6 @@ pub fn stand_in(plan: &Plan, paths: &Paths) -> TokenStream {
             }
         }
         #traits
-        #[allow(unused_variables)]
         #function
     }
 }

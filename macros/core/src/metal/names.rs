@@ -141,8 +141,23 @@ pub fn is_type(name: &str) -> bool {
 
 /// Whether `name` is a constant of Metal's headers.
 pub fn is_constant(name: &str) -> bool {
-    let prefixes =
-        ["M_", "FLT_", "HALF_", "BFLT_", "INT_", "UINT_", "LONG_", "ULONG_", "SHRT_", "CHAR_", "METAL_", "__"];
+    let prefixes = [
+        "M_",
+        "FLT_",
+        "HALF_",
+        "BFLT_",
+        "INT_",
+        "UINT_",
+        "LONG_",
+        "ULONG_",
+        "SHRT_",
+        "CHAR_",
+        "METAL_",
+        "__",
+        "mem_",
+        "memory_order_",
+        "thread_scope_",
+    ];
     CONSTANTS.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 

@@ -24,7 +24,17 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
     let is_backward = options.backward_of.is_some();
 
     let (mut inputs, mut outputs, mut scalars, mut arguments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut names: Vec<Ident> = Vec::new();
     for parameter in parameters {
+        let name = match &parameter {
+            Parameter::Scalar(name, _) => name.clone(),
+            Parameter::Port(port) => port.name.clone(),
+        };
+        if names.contains(&name) {
+            diagnostics.push(used_twice(&name));
+            continue;
+        }
+        names.push(name);
         match parameter {
             Parameter::Scalar(name, kind) => {
                 arguments.push(Argument::Scalar(scalars.len()));
@@ -62,11 +72,20 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         }
         (Attribute::Differentiable, None) => {
             let spanned = |path: &Option<Path>| path.as_ref().map(|path| (tokens(path), path.span()));
-            Role::Forward(Route {
-                backward: spanned(&options.backward),
-                fallback: spanned(&options.fallback),
-                inference_only: options.inference_only.as_ref().map(|reason| (reason.value(), reason.span())),
-            })
+            let reason = options.inference_only.as_ref().map(|reason| (reason.value(), reason.span()));
+            // A route that could not be read was reported; saying that there is none would be a second error for it.
+            let unread = || {
+                ["backward", "fallback", "inference_only"]
+                    .iter()
+                    .find_map(|option| options.span_of(option))
+                    .map(|span| (proc_macro2::TokenStream::new(), span))
+            };
+            let backward = spanned(&options.backward);
+            let mut fallback = spanned(&options.fallback);
+            if backward.is_none() && reason.is_none() {
+                fallback = fallback.or_else(unread);
+            }
+            Role::Forward(Route { backward, fallback, inference_only: reason })
         }
     };
     let mut kernel = Kernel {
@@ -104,17 +123,21 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
                         .help("remove it, or write a Rust body"),
                 );
             }
-            let mut extents = |given: &Option<(Vec<Expr>, Span)>| {
-                given.as_ref().and_then(|(extents, span)| {
-                    resolve_extents(&kernel, extents, diagnostics).map(|extents| (extents, *span))
-                })
+            let one = || [(); 3].map(|()| Polynomial::constant(1));
+            let mut extents = |option: &str, given: &Option<(Vec<Expr>, Span)>| match given {
+                Some((extents, span)) => {
+                    let resolved = resolve_extents(&kernel, extents, diagnostics);
+                    Some((resolved.unwrap_or_else(one), *span))
+                }
+                // Written, but unreadable: reported already.
+                None => options.span_of(option).map(|span| (one(), span)),
             };
             Body::Launch(Launch {
                 metal,
                 span,
                 cuda,
-                grid: extents(&options.grid),
-                threads: extents(&options.threads),
+                grid: extents("grid", &options.grid),
+                threads: extents("threads", &options.threads),
                 headers: options.headers.iter().map(tokens).collect(),
                 init: options.init,
                 atomic: options.atomic,
@@ -299,14 +322,9 @@ pub fn known_symbols(kernel: &Kernel) -> String {
 /// Names are unique, and those that the expansion gives a meaning are left to it.
 fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     let mut seen: Vec<&Ident> = Vec::new();
-    let lower = kernel.ports().map(|port| &port.name).chain(kernel.scalars.iter().map(|scalar| &scalar.name));
-    let upper = kernel.dtypes.iter().map(|dtype| &dtype.name).chain(kernel.constants.iter().map(|value| &value.name));
-    for name in lower.chain(upper) {
+    for name in kernel.dtypes.iter().map(|dtype| &dtype.name).chain(kernel.constants.iter().map(|value| &value.name)) {
         if seen.contains(&name) {
-            diagnostics.push(
-                Diagnostic::new(name.span(), format!("the name `{name}` is used twice in one signature"))
-                    .help("rename one of the two"),
-            );
+            diagnostics.push(used_twice(name));
         }
         seen.push(name);
     }
@@ -336,4 +354,9 @@ fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             );
         }
     }
+}
+
+fn used_twice(name: &Ident) -> Diagnostic {
+    Diagnostic::new(name.span(), format!("the name `{name}` is used twice in one signature"))
+        .help("rename one of the two")
 }
