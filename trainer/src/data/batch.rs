@@ -110,10 +110,10 @@ impl Dataset {
     }
 }
 
-/// The smallest width of a row for `length` tokens. Each width is a shape to compile for, so there are few: multiples of 32,
-/// and from 256 on four to each doubling, so that padding adds less than a quarter. Never above `limit`.
+/// The smallest width of a row for `length` tokens. Each width is a shape to compile for, so there are few: multiples of 16,
+/// and from 128 on four to each doubling, so that padding adds less than a quarter. Never above `limit`.
 fn padded_width(length: usize, limit: usize) -> usize {
-    let step = (length.next_power_of_two() / 8).max(32);
+    let step = (length.next_power_of_two() / 8).max(16);
     length.next_multiple_of(step).min(limit.max(length))
 }
 
@@ -176,11 +176,11 @@ mod tests {
     #[test]
     fn widths_are_few_and_padding_stays_below_a_quarter() {
         let widths: Vec<usize> = (1..=4096).map(|length| padded_width(length, 4096)).collect();
-        assert!((1..=4096).zip(&widths).all(|(length, width)| (length..=length.max(32) * 5 / 4 + 31).contains(width)));
+        assert!((1..=4096).zip(&widths).all(|(length, width)| (length..=length.max(16) * 5 / 4 + 15).contains(width)));
         let mut distinct = widths;
         distinct.dedup();
-        assert_eq!(distinct[..10], [32, 64, 96, 128, 160, 192, 224, 256, 320, 384]);
-        assert_eq!(distinct.len(), 24);
+        assert_eq!(distinct[..14], [16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384]);
+        assert_eq!(distinct.len(), 28);
         assert_eq!(padded_width(900, 1000), 1000);
     }
 
