@@ -1,0 +1,158 @@
+//! A checkpoint folder, loaded whole: weights, configuration, tokenizer and chat template that fit together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use cotangent::random::Key;
+use cotangent::{Backend, Dtype, Session, Stored, Tensor};
+use cotangent_models::checkpoint::{HostTensor, Skipped};
+use cotangent_models::config::TextConfig;
+use cotangent_models::qwen35::{LoadError, LoraOptions, LoraTargets, Model};
+
+use crate::adapter::{Adapter, AdapterConfig, AdapterError, WEIGHTS_FILE, load_tensors};
+use crate::data::{ChatFormat, DataError};
+use crate::transfer::from_host;
+
+/// A model and what belongs to it.
+pub struct BaseModel {
+    /// The folder.
+    pub dir: PathBuf,
+    /// The weights.
+    pub model: Model<Stored>,
+    /// Their sizes.
+    pub config: TextConfig,
+    /// How the model writes conversations.
+    pub format: ChatFormat,
+    /// What the weights are held and computed in.
+    pub dtype: Dtype,
+    /// Tensors of the checkpoint that a text model does not need.
+    pub skipped: Skipped,
+}
+
+/// Why a checkpoint folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseModelError {
+    /// Its weights or its configuration are at fault.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Its tokenizer or its chat template is.
+    #[error(transparent)]
+    Format(#[from] DataError),
+    /// An adapter is.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// An adapter is sound, but not one for this model or this run.
+    #[error("`{file}`: {reason}", file = file.display())]
+    AdapterDoesNotFit {
+        /// The adapter's weights.
+        file: PathBuf,
+        /// What was found, what was expected, what to do.
+        reason: String,
+    },
+    /// They do not fit each other.
+    #[error(
+        "`{file}`: found the token {largest}, expected less than {vocab_size}, the `vocab_size` of `config.json`\n\
+         help: take both files from the same model",
+        file = file.display()
+    )]
+    Vocabulary {
+        /// The tokenizer's file.
+        file: PathBuf,
+        /// Its largest token.
+        largest: u32,
+        /// The rows of the embedding.
+        vocab_size: usize,
+    },
+}
+
+impl BaseModel {
+    /// Loads the checkpoint folder `dir`: in float32 on CPUs, which compute in nothing shorter, else in bfloat16.
+    ///
+    /// # Errors
+    /// If a file is absent or damaged, or they do not fit each other.
+    pub fn load(session: &Session, dir: &Path) -> Result<Self, BaseModelError> {
+        let dtype = match session.backend() {
+            Backend::Cpu | Backend::Emulated => Dtype::F32,
+            Backend::Metal | Backend::Cuda => Dtype::BF16,
+        };
+        // Small files first: their faults should not be told after minutes of reading weights.
+        let config = TextConfig::load(dir).map_err(LoadError::from)?;
+        let format = ChatFormat::load(dir)?;
+        let largest = format.tokenizer().largest_id();
+        if largest as usize >= config.vocab_size {
+            let file = format.tokenizer().file().to_owned();
+            return Err(BaseModelError::Vocabulary { file, largest, vocab_size: config.vocab_size });
+        }
+        let (model, config, skipped) = Model::load(dir, dtype)?;
+        Ok(BaseModel { dir: dir.to_owned(), model, config, format, dtype, skipped })
+    }
+
+    /// Adds adapters to train, and returns the configuration to save with them.
+    ///
+    /// # Errors
+    /// If a target matches no linear layer.
+    pub fn add_adapters(&mut self, options: &LoraOptions, seed: u64) -> cotangent::Result<AdapterConfig> {
+        self.model.add_adapters(options, &Key::new(seed)?)?;
+        let adapters = self.model.adapters();
+        let rank = options.rank.unsigned_abs() as usize;
+        // Through its decimal digits: 0.1 shall not become 0.10000000149.
+        let scale = options.scale.to_string().parse().unwrap_or(f64::from(options.scale));
+        let mut config = AdapterConfig::of_tensors(adapters.keys().map(String::as_str), rank, scale);
+        config.num_layers = options.last_layers;
+        Ok(config)
+    }
+
+    /// Replaces the values of the adapters by those of a safetensors `file`.
+    ///
+    /// # Errors
+    /// If the file is absent or damaged, or its adapters have another rank or are on other layers.
+    pub fn set_adapters(&mut self, file: &Path) -> Result<(), BaseModelError> {
+        let fail = |reason: String| BaseModelError::AdapterDoesNotFit { file: file.to_owned(), reason };
+        let tensors = device_tensors(&load_tensors(file)?).map_err(|error| fail(error.to_string()))?;
+        let expected = self.model.adapters();
+        for (name, tensor) in &tensors {
+            let Some(expected) = expected.get(name) else {
+                return Err(fail(format!(
+                    "tensor `{name}` is on a layer that is not adapted\nhelp: give the same `--target` and \
+                     `--num-layers` as when it was trained"
+                )));
+            };
+            let axis = if name.ends_with(".lora_a") { -1 } else { 0 };
+            let (rank, wanted) = (tensor.dimension(axis), expected.dimension(axis));
+            if rank != wanted {
+                return Err(fail(format!(
+                    "tensor `{name}`: found rank {rank}, expected {wanted}\nhelp: give `--rank {rank}`"
+                )));
+            }
+        }
+        self.model.set_adapters(&tensors).map_err(|error| fail(error.to_string()))
+    }
+
+    /// Adds the adapter of folder `dir`, as it was saved.
+    ///
+    /// # Errors
+    /// If a file is absent or damaged, or the adapter is one of another model.
+    pub fn attach(&mut self, dir: &Path) -> Result<(), BaseModelError> {
+        let adapter = Adapter::load(dir)?;
+        adapter.check_fits(&self.config, dir)?;
+        let file = dir.join(WEIGHTS_FILE);
+        let fail = |error: cotangent::Error| BaseModelError::AdapterDoesNotFit { file, reason: error.to_string() };
+        let layers: BTreeSet<&str> =
+            adapter.tensors.keys().filter_map(|name| name.rsplit_once('.')).map(|(layer, _)| layer).collect();
+        let options = LoraOptions {
+            rank: adapter.config.rank as i32,
+            scale: adapter.config.scale as f32,
+            targets: LoraTargets::Patterns(layers.into_iter().map(str::to_owned).collect()),
+            last_layers: None,
+        };
+        let attach = |model: &mut Model<Stored>| {
+            model.add_adapters(&options, &Key::new(0)?)?;
+            model.set_adapters(&device_tensors(&adapter.tensors)?)
+        };
+        attach(&mut self.model).map_err(fail)
+    }
+}
+
+fn device_tensors(host: &BTreeMap<String, HostTensor>) -> cotangent::Result<BTreeMap<String, Tensor<Stored>>> {
+    host.iter().map(|(name, tensor)| Ok((name.clone(), from_host(tensor)?))).collect()
+}

@@ -1,0 +1,305 @@
+//! `cotangent demo`: a run small enough for any machine, with its effect made visible.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use cotangent::{Keep, Session};
+use cotangent_models::qwen35::LoraOptions;
+use cotangent_trainer::base_model::BaseModel;
+use cotangent_trainer::data::{Conversation, Dataset, Message, Role, jsonl};
+use cotangent_trainer::generation::{Request, generate};
+use cotangent_trainer::interrupt;
+use cotangent_trainer::loss_curve::LossCurve;
+use cotangent_trainer::reporting::Reporter;
+use cotangent_trainer::sampling::SamplingOptions;
+use cotangent_trainer::schedule::{Decay, Schedule};
+use cotangent_trainer::training::{Event, Outcome, Output, Report, Trainer, TrainingOptions, check_folder};
+
+use super::train::load_data;
+use super::values::positive_count;
+
+const RANK: i32 = 8;
+const SCALE: f32 = 2.0;
+const BATCH_SIZE: usize = 8;
+const LEARNING_RATE: f64 = 2e-3;
+const LONGEST_ANSWER: usize = 48;
+
+/// Options of `cotangent demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Folder for the adapters and the picture of the loss; made if it is not there
+    #[arg(long, value_name = "DIR", default_value = "demo-output")]
+    output: PathBuf,
+    /// Folder of the demo's checkpoint, data and questions
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    demo: PathBuf,
+    /// Iterations
+    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "150")]
+    iters: usize,
+    /// Of the adapters' first values and of the order of the data
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+/// What is taught, and how it is examined.
+struct Lesson {
+    train: Dataset,
+    valid: Option<Dataset>,
+    /// A conversation of the training data.
+    sample: Option<Conversation>,
+    /// What users say in the training data.
+    taught: BTreeSet<String>,
+    /// Questions whose answers are shown.
+    questions: Vec<Conversation>,
+    /// Questions that the training data does not have, and the answers wanted.
+    exam: Vec<(Conversation, String)>,
+}
+
+/// What a model knows.
+struct Answers {
+    /// To the questions.
+    shown: Vec<String>,
+    /// How many of the exam are right, word for word.
+    right: usize,
+}
+
+/// How the run went.
+struct Run {
+    curve: LossCurve,
+    last: Option<Report>,
+    time: Duration,
+}
+
+impl Demo {
+    /// Trains and shows.
+    pub fn run(self) -> Result<ExitCode> {
+        let started = Instant::now();
+        let mut out = io::stdout();
+        check_folder(&self.output)?;
+        let checkpoint = self.demo.join("checkpoint");
+        if !checkpoint.is_dir() {
+            bail!(
+                "`{}` is not there\nhelp: run this from the top of the project's checkout, or say with `--demo` where its \
+                 folder `demo` is",
+                checkpoint.display()
+            );
+        }
+        let mut session = Session::new()?;
+        let mut base = BaseModel::load(&session, &checkpoint)?;
+        let lesson = Lesson::load(&self.demo, &base)?;
+        introduce(&mut out, &session, &base, &lesson)?;
+        let before = lesson.examine(&mut session, &base)?;
+        let Some(run) = self.train(&mut session, &mut base, &lesson)? else {
+            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        };
+        let after = lesson.examine(&mut session, &base)?;
+        let picture = self.output.join("loss.svg");
+        run.curve.write_svg(&picture, "LoRA on the demo's conversations")?;
+
+        self.describe(&mut out, &base, &run)?;
+        compare(&mut out, &lesson, &before, &after)?;
+        writeln!(out, "The adapters:   {}", self.output.display())?;
+        writeln!(out, "The loss curve: {}", picture.display())?;
+        writeln!(out, "Time in all:    {:.0} s", started.elapsed().as_secs_f64())?;
+        writeln!(out)?;
+        writeln!(out, "Ask it yourself:")?;
+        writeln!(
+            out,
+            "  {} generate --model {} --adapter-path {} --enable-thinking false --prompt \"What is the capital of Spain?\"",
+            std::env::args().next().unwrap_or_else(|| "cotangent".into()),
+            checkpoint.display(),
+            self.output.display()
+        )?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn options(&self) -> TrainingOptions {
+        let (steps, warmup) = (self.iters, (self.iters / 20).min(10));
+        TrainingOptions {
+            batch_size: BATCH_SIZE,
+            accumulation: 1,
+            schedule: Schedule { peak: LEARNING_RATE, minimum: 0.0, warmup, steps, decay: Decay::Cosine },
+            weight_decay: 0.01,
+            max_gradient_norm: Some(1.0),
+            seed: self.seed,
+            keep: Keep::BlockInputs,
+            steps_per_report: 10,
+            steps_per_eval: (steps / 10).max(1),
+            validation_batches: None,
+            save_every: steps,
+        }
+    }
+
+    /// `None` if the person interrupted it.
+    fn train(&self, session: &mut Session, base: &mut BaseModel, lesson: &Lesson) -> Result<Option<Run>> {
+        let options = self.options();
+        let lora = LoraOptions { rank: RANK, scale: SCALE, ..LoraOptions::default() };
+        let config = base.add_adapters(&lora, self.seed)?;
+        let output = Output::prepare(&self.output, config, BTreeMap::new(), options.identity(&lesson.train))?;
+        let mut reporter = Reporter::new(options.schedule.steps, 0).quiet();
+        let mut last = None;
+        let mut observe = |event: &Event| {
+            reporter.show(event);
+            if let Event::Trained(report) = event {
+                last = Some(*report);
+            }
+        };
+        interrupt::install().context("cannot listen for Ctrl-C")?;
+        let started = Instant::now();
+        let trainer = Trainer {
+            session,
+            model: &mut base.model,
+            rope: &base.config.rope,
+            train: &lesson.train,
+            valid: lesson.valid.as_ref(),
+            options: &options,
+            output: Some(&output),
+        };
+        let outcome = trainer.run(None, &mut observe, &interrupt::asked);
+        let curve = reporter.finish();
+        if let Outcome::Interrupted { iteration } = outcome? {
+            eprintln!("Interrupted after iteration {iteration} of {}.", options.schedule.steps);
+            return Ok(None);
+        }
+        Ok(Some(Run { curve, last, time: started.elapsed() }))
+    }
+
+    fn describe(&self, out: &mut impl Write, base: &BaseModel, run: &Run) -> io::Result<()> {
+        let trained: usize = base.model.adapters().values().map(|tensor| tensor.size()).sum();
+        write!(
+            out,
+            "Trained {:.2} million parameters of adapters in {} iterations of {BATCH_SIZE} conversations: {:.0} s",
+            trained as f64 / 1e6,
+            self.iters,
+            run.time.as_secs_f64()
+        )?;
+        if let Some(Report { tokens_per_second, peak_memory, .. }) = run.last {
+            write!(out, ", {tokens_per_second:.0} tokens/s, {:.2} GB at most", peak_memory as f64 / 1e9)?;
+        }
+        writeln!(out, ".")?;
+        if let Some((first, last)) = run.curve.validation_ends() {
+            writeln!(out, "Validation loss: {first:.3} before, {last:.3} after.")?;
+        }
+        writeln!(out)
+    }
+}
+
+impl Lesson {
+    fn load(demo: &Path, base: &BaseModel) -> Result<Self> {
+        let data = demo.join("data");
+        let (train, valid) = load_data(&data, &base.format, base.config.max_position_embeddings)?;
+        let conversations = read(&data.join("train.jsonl"))?;
+        let users = conversations.iter().flat_map(|conversation| &conversation.messages);
+        let taught: BTreeSet<String> =
+            users.filter(|message| message.role == Role::User).map(|message| message.content.clone()).collect();
+        let mut exam = Vec::new();
+        for mut conversation in read(&data.join("valid.jsonl"))? {
+            let Some(Message { role: Role::Assistant, content, .. }) = conversation.messages.pop() else { continue };
+            if !taught.contains(question(&conversation)) {
+                exam.push((conversation, content));
+            }
+        }
+        let questions = read_questions(&demo.join("prompts.jsonl"))?;
+        Ok(Lesson { train, valid, sample: conversations.into_iter().next(), taught, questions, exam })
+    }
+
+    fn examine(&self, session: &mut Session, base: &BaseModel) -> Result<Answers> {
+        let shown = self.questions.iter().map(|question| answer(session, base, question)).collect::<Result<_>>()?;
+        let mut right = 0;
+        for (question, wanted) in &self.exam {
+            right += usize::from(answer(session, base, question)? == *wanted);
+        }
+        Ok(Answers { shown, right })
+    }
+}
+
+fn introduce(out: &mut impl Write, session: &Session, base: &BaseModel, lesson: &Lesson) -> io::Result<()> {
+    writeln!(
+        out,
+        "The model: a Qwen3.5 with {:.1} million parameters in {} layers, on {} in {}.",
+        base.model.count(|_| true) as f64 / 1e6,
+        base.config.layers.len(),
+        session.backend(),
+        base.dtype
+    )?;
+    writeln!(out, "The data:  {} conversations, such as", lesson.train.examples.len())?;
+    for message in lesson.sample.iter().flat_map(|sample| &sample.messages) {
+        let speaker = if message.role == Role::Assistant { "assistant" } else { "user" };
+        writeln!(out, "             {speaker}: {}", on_one_line(&message.content))?;
+    }
+    writeln!(out)
+}
+
+fn compare(out: &mut impl Write, lesson: &Lesson, before: &Answers, after: &Answers) -> io::Result<()> {
+    for ((asked, before), after) in lesson.questions.iter().zip(&before.shown).zip(&after.shown) {
+        writeln!(out, "  {}", on_one_line(question(asked)))?;
+        writeln!(out, "      before  {}", on_one_line(before))?;
+        writeln!(out, "      after   {}", on_one_line(after))?;
+        writeln!(out)?;
+    }
+    let new = lesson.questions.iter().filter(|asked| !lesson.taught.contains(question(asked))).count();
+    if new == lesson.questions.len() {
+        writeln!(out, "None of these questions is in the training data.")?;
+    } else {
+        writeln!(out, "{new} of these {} questions are not in the training data.", lesson.questions.len())?;
+    }
+    writeln!(
+        out,
+        "Of the {} questions in valid.jsonl that are not either, so many were answered as there, word for word:\n\
+         {} before, {} after.\n",
+        lesson.exam.len(),
+        before.right,
+        after.right
+    )
+}
+
+/// Greedily.
+fn answer(session: &mut Session, base: &BaseModel, question: &Conversation) -> Result<String> {
+    let prompt = base.format.encode_prompt(question, Some(false))?;
+    let request = Request {
+        prompt: &prompt,
+        stop: &base.format.stop_ids(),
+        max_tokens: LONGEST_ANSWER,
+        sampling: SamplingOptions::default(),
+    };
+    let generation =
+        generate(session, &base.model, &base.config, base.dtype, &request, |_| Ok::<(), anyhow::Error>(()))?;
+    Ok(base.format.tokenizer().decode(&generation.tokens, false)?.trim().to_owned())
+}
+
+fn read(file: &Path) -> Result<Vec<Conversation>> {
+    Ok(jsonl::read_conversations(file)?.into_iter().map(|(_, conversation)| conversation).collect())
+}
+
+/// Lines of `messages`, and of what else their makers noted.
+fn read_questions(file: &Path) -> Result<Vec<Conversation>> {
+    let here = |number: usize| format!("`{}`, line {}", file.display(), number + 1);
+    let text = fs::read_to_string(file).with_context(|| format!("`{}`", file.display()))?;
+    let mut questions = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let mut json: serde_json::Value = serde_json::from_str(line).with_context(|| here(number))?;
+        if let Some(object) = json.as_object_mut() {
+            object.retain(|key, _| key == "messages" || key == "tools");
+        }
+        questions.push(Conversation::from_json(&json).with_context(|| here(number))?);
+    }
+    if questions.is_empty() {
+        bail!("`{}`: found no line, expected a question on each", file.display());
+    }
+    Ok(questions)
+}
+
+/// What is asked last.
+fn question(conversation: &Conversation) -> &str {
+    conversation.messages.last().map_or("", |message| &message.content)
+}
+
+fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

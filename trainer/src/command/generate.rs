@@ -1,0 +1,144 @@
+//! `cotangent generate`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use cotangent::Session;
+use cotangent_trainer::base_model::BaseModel;
+use cotangent_trainer::data::{Conversation, Message, Role};
+use cotangent_trainer::generation::{Generation, Request, generate};
+use cotangent_trainer::sampling::SamplingOptions;
+use serde_json::{Value, json};
+
+use super::values::{number_from_zero, positive_count, probability};
+
+/// Options of `cotangent generate`.
+#[derive(Args, Debug)]
+pub struct Generate {
+    /// Folder of a Qwen3.5 checkpoint: config.json, safetensors, tokenizer, chat template
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Folder of adapters, as `cotangent train` or mlx-lm writes it
+    #[arg(long, value_name = "DIR")]
+    adapter_path: Option<PathBuf>,
+
+    /// What the user says
+    #[arg(
+        long,
+        value_name = "TEXT",
+        required_unless_present = "messages",
+        conflicts_with = "messages",
+        help_heading = "Prompt"
+    )]
+    prompt: Option<String>,
+    /// A JSON file: {"messages": [..]} as in a line of training data, or the list of messages alone
+    #[arg(long, value_name = "FILE", help_heading = "Prompt")]
+    messages: Option<PathBuf>,
+    /// What the system says before
+    #[arg(long, value_name = "TEXT", conflicts_with = "messages", help_heading = "Prompt")]
+    system: Option<String>,
+    /// Whether the model may think first [default: as the chat template has it]
+    #[arg(long, value_name = "BOOL", help_heading = "Prompt")]
+    enable_thinking: Option<bool>,
+
+    /// The longest answer, in tokens
+    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "256", help_heading = "Answer")]
+    max_tokens: usize,
+    /// Temperature; 0 takes the most probable token always
+    #[arg(long, value_name = "X", value_parser = number_from_zero, default_value = "0", help_heading = "Answer")]
+    temp: f64,
+    /// Only the most probable tokens that together have this probability
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "1", help_heading = "Answer")]
+    top_p: f64,
+    /// Only so many of the most probable tokens; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Answer")]
+    top_k: usize,
+    /// Only tokens at least this times as probable as the most probable
+    #[arg(long, value_name = "P", value_parser = probability, default_value = "0", help_heading = "Answer")]
+    min_p: f64,
+    /// Of the random choices
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Answer")]
+    seed: u64,
+}
+
+impl Generate {
+    /// Generates.
+    pub fn run(self) -> Result<ExitCode> {
+        let conversation = self.conversation()?;
+        let mut session = Session::new()?;
+        let mut base = BaseModel::load(&session, &self.model)?;
+        if let Some(dir) = &self.adapter_path {
+            base.attach(dir)?;
+        }
+        let prompt = base.format.encode_prompt(&conversation, self.enable_thinking)?;
+        let limit = base.config.max_position_embeddings;
+        if prompt.len() >= limit {
+            bail!("the prompt has {} tokens, but the model was made for {limit}; shorten it", prompt.len());
+        }
+        let request = Request {
+            prompt: &prompt,
+            stop: &base.format.stop_ids(),
+            max_tokens: self.max_tokens.min(limit - prompt.len()),
+            sampling: SamplingOptions {
+                temperature: self.temp,
+                top_p: self.top_p,
+                top_k: self.top_k,
+                min_p: self.min_p,
+                seed: self.seed,
+            },
+        };
+        let mut out = io::stdout().lock();
+        let mut text = base.format.tokenizer().stream();
+        let generation =
+            generate(&mut session, &base.model, &base.config, base.dtype, &request, |token| -> Result<()> {
+                write!(out, "{}", text.push(token)?)?;
+                Ok(out.flush()?)
+            })?;
+        writeln!(out, "{}", text.finish()?)?;
+        report(prompt.len(), &generation);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn conversation(&self) -> Result<Conversation> {
+        let Some(file) = &self.messages else {
+            let mut messages = Vec::new();
+            messages.extend(self.system.as_ref().map(|system| Message::new(Role::System, system)));
+            messages.extend(self.prompt.as_ref().map(|prompt| Message::new(Role::User, prompt)));
+            return Ok(Conversation { messages, tools: Vec::new() });
+        };
+        read_conversation(file)
+    }
+}
+
+fn read_conversation(file: &Path) -> Result<Conversation> {
+    let here = || format!("`{}`", file.display());
+    let text = fs::read_to_string(file).with_context(here)?;
+    let json: Value = serde_json::from_str(&text)
+        .with_context(|| format!("{}: not valid JSON, expected one object with `messages`", here()))?;
+    let json = if json.is_array() { json!({ "messages": json }) } else { json };
+    let conversation = Conversation::from_json(&json).with_context(here)?;
+    if conversation.messages.last().is_some_and(|message| message.role == Role::Assistant) {
+        bail!("{}: the last message is the assistant's, expected one to answer; remove it", here());
+    }
+    Ok(conversation)
+}
+
+/// Speeds, on standard error. A token is chosen after the one before was read, the first after the prompt.
+fn report(prompt: usize, generation: &Generation) {
+    let rate = |tokens: usize, seconds: f64| if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
+    let generated = generation.tokens.len();
+    let read = if generation.stopped { generated } else { generated.saturating_sub(1) };
+    eprintln!("Prompt: {prompt} tokens, {:.3} tokens-per-sec", rate(prompt, generation.prompt_time.as_secs_f64()));
+    eprintln!(
+        "Generation: {generated} tokens, {:.3} tokens-per-sec{}",
+        rate(read, generation.generation_time.as_secs_f64()),
+        if generation.stopped { "" } else { " (cut at the longest answer)" }
+    );
+    if let Ok(peak) = cotangent::memory::peak() {
+        eprintln!("Peak memory: {:.3} GB", peak as f64 / 1e9);
+    }
+}

@@ -1,0 +1,42 @@
+//! The subcommands.
+
+mod demo;
+mod generate;
+mod train;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Fine-tunes Qwen3.5, and shows what it learned.
+#[derive(Parser)]
+#[command(name = "cotangent", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train LoRA adapters on conversations
+    ///
+    /// Reads `train.jsonl` and, if it is there, `valid.jsonl` of the data folder; learns what the assistant says. Ctrl-C
+    /// finishes the iteration in flight, saves and ends; a second one ends at once.
+    Train(Box<train::Train>),
+    /// Let a model answer, with or without adapters
+    ///
+    /// The answer goes to standard output as it is made, speeds to standard error.
+    Generate(generate::Generate),
+    /// Train on the small model and data that come with the project, and show answers before and after
+    Demo(demo::Demo),
+}
+
+/// Runs the command and returns the program's exit code.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Train(train) => train.run(),
+        Command::Generate(generate) => generate.run(),
+        Command::Demo(demo) => demo.run(),
+    }
+}

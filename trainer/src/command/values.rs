@@ -1,0 +1,79 @@
+//! Values of options, checked while they are parsed: a wrong one is a mistake in the command line.
+
+/// A whole number of at least 1.
+pub fn positive_count(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) | Err(_) => Err("expected a whole number of at least 1".into()),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// A whole number of at least 1, or -1 for all.
+pub fn count_or_all(text: &str) -> Result<Count, String> {
+    if text == "-1" {
+        return Ok(Count::All);
+    }
+    positive_count(text).map(Count::Only).map_err(|_| "expected a whole number of at least 1, or -1 for all".into())
+}
+
+/// How many of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// As many as there are.
+    All,
+    /// Not more.
+    Only(usize),
+}
+
+impl Count {
+    /// The limit, if there is one.
+    pub fn limit(self) -> Option<usize> {
+        match self {
+            Count::All => None,
+            Count::Only(count) => Some(count),
+        }
+    }
+}
+
+/// A number above 0.
+pub fn positive_number(text: &str) -> Result<f64, String> {
+    number(text).filter(|number| *number > 0.0).ok_or_else(|| "expected a number above 0".into())
+}
+
+/// A number of at least 0.
+pub fn number_from_zero(text: &str) -> Result<f64, String> {
+    number(text).filter(|number| *number >= 0.0).ok_or_else(|| "expected a number of at least 0".into())
+}
+
+/// A number from 0 to 1.
+pub fn probability(text: &str) -> Result<f64, String> {
+    number(text).filter(|number| (0.0..=1.0).contains(number)).ok_or_else(|| "expected a number from 0 to 1".into())
+}
+
+/// Finite also as the float32 that most values become.
+fn number(text: &str) -> Option<f64> {
+    text.parse::<f64>().ok().filter(|number| (*number as f32).is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for text in ["0", "-1", "1.5", "", "many"] {
+            assert!(positive_count(text).is_err(), "{text}");
+        }
+        for text in ["0", "-2", "x"] {
+            assert!(count_or_all(text).is_err(), "{text}");
+        }
+        assert_eq!(count_or_all("-1"), Ok(Count::All));
+        assert_eq!(count_or_all("3").map(Count::limit), Ok(Some(3)));
+        for text in ["0", "-1e-5", "nan", "inf", "1e99", "x"] {
+            assert!(positive_number(text).is_err(), "{text}");
+        }
+        assert_eq!(positive_number("1e-5"), Ok(1e-5));
+        assert_eq!(number_from_zero("0"), Ok(0.0));
+        assert!(probability("1.01").is_err() && probability("1").is_ok());
+    }
+}

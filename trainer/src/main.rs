@@ -1,0 +1,51 @@
+//! The `cotangent` command.
+
+mod command;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use command::Arguments;
+
+fn main() -> ExitCode {
+    match command::run(Arguments::parse()) {
+        Ok(code) => code,
+        // Who reads our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line_chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
+}
+
+/// An error and its causes. Some errors tell their cause themselves: it is not repeated.
+fn one_line_chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_follow_on_one_line_and_are_not_repeated() {
+        let error = anyhow::anyhow!("no space").context("`a`: no space").context("cannot save");
+        assert_eq!(one_line_chain(&error), "cannot save: `a`: no space");
+    }
+}

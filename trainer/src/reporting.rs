@@ -1,0 +1,229 @@
+//! What a run shows: log lines, a progress bar, JSON lines.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::loss_curve::LossCurve;
+use crate::training::{Event, Report};
+
+const GIGABYTE: f64 = 1e9;
+
+/// Turns the events of a run into lines, a bar and a curve.
+pub struct Reporter {
+    bar: ProgressBar,
+    /// Whether lines are printed; the bar and the JSON lines do not depend on it.
+    verbose: bool,
+    json: Option<File>,
+    curve: LossCurve,
+}
+
+impl Reporter {
+    /// For a run of `iterations`, of which `done` are. The bar appears if standard error is a terminal.
+    pub fn new(iterations: usize, done: usize) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(iterations as u64), ProgressDrawTarget::stderr_with_hz(10));
+        let template = "{bar:24} {pos}/{len}  {msg}  {eta} left";
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_position(done as u64);
+        bar.reset_eta();
+        bar.enable_steady_tick(Duration::from_millis(500));
+        Reporter { bar, verbose: true, json: None, curve: LossCurve::default() }
+    }
+
+    /// Prints no lines.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.verbose = false;
+        self
+    }
+
+    /// Writes a line of JSON for each report and each validation to `file`: anew, or at its end if `append`.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn with_json(mut self, file: &Path, append: bool) -> io::Result<Self> {
+        let options = File::options().create(true).write(true).append(append).truncate(!append).open(file)?;
+        self.json = Some(options);
+        Ok(self)
+    }
+
+    /// Shows an event. What cannot be written is not worth ending a run for.
+    pub fn show(&mut self, event: &Event) {
+        match event {
+            Event::Step(report) => {
+                self.curve.add_training(report.iteration, report.loss);
+                self.bar.set_message(bar_message(report));
+                self.bar.set_position(report.iteration as u64);
+            }
+            Event::Validated { iteration, loss, .. } => self.curve.add_validation(*iteration, *loss),
+            Event::Trained(_) | Event::Skipped { .. } | Event::Saved(_) => {}
+        }
+        if self.verbose
+            && let Some(line) = log_line(event)
+        {
+            self.print(&line);
+        }
+        if let (Some(file), Some(line)) = (&mut self.json, json_line(event)) {
+            let _ = writeln!(file, "{line}");
+        }
+    }
+
+    /// Prints a line above the bar.
+    pub fn print(&self, line: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(io::stdout(), "{line}");
+        });
+    }
+
+    /// Takes the bar away; the losses seen remain.
+    pub fn finish(self) -> LossCurve {
+        self.bar.finish_and_clear();
+        self.curve
+    }
+}
+
+fn bar_message(report: &Report) -> String {
+    format!(
+        "loss {:.3}  {:.0} tokens/s  peak {:.2} GB",
+        report.loss,
+        report.tokens_per_second,
+        report.peak_memory as f64 / GIGABYTE
+    )
+}
+
+/// The line of an event, in the form of mlx-lm up to 0.31, which other programs parse.
+fn log_line(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Step(_) => return None,
+        Event::Trained(report) => format!(
+            "Iter {}: Train loss {:.3}, Learning Rate {}, It/sec {:.3}, Tokens/sec {:.3}, Trained Tokens {}, Peak mem \
+             {:.3} GB",
+            report.iteration,
+            report.loss,
+            c_exponent(report.learning_rate),
+            report.iterations_per_second,
+            report.tokens_per_second,
+            report.trained_tokens,
+            report.peak_memory as f64 / GIGABYTE
+        ),
+        // mlx-lm counts the validation before the first step as the first iteration's.
+        Event::Validated { iteration, loss, seconds } => {
+            format!("Iter {}: Val loss {loss:.3}, Val took {seconds:.3}s", (*iteration).max(1))
+        }
+        Event::Skipped { iteration, loss, gradient_norm } => format!(
+            "Iter {iteration}: Skipped: the norm of the gradients is {gradient_norm} (loss {loss:.3}); no weight changed"
+        ),
+        Event::Saved(saved) => format!(
+            "Iter {}: Saved adapter weights to {} and {}.",
+            saved.iteration,
+            saved.adapters.display(),
+            saved.numbered.display()
+        ),
+    })
+}
+
+/// The event as a JSON object, with the keys of mlx-lm's callbacks.
+fn json_line(event: &Event) -> Option<serde_json::Value> {
+    match event {
+        Event::Trained(report) => Some(json!({
+            "iteration": report.iteration,
+            "train_loss": report.loss,
+            "learning_rate": report.learning_rate,
+            "iterations_per_second": report.iterations_per_second,
+            "tokens_per_second": report.tokens_per_second,
+            "trained_tokens": report.trained_tokens,
+            "peak_memory": report.peak_memory as f64 / GIGABYTE,
+        })),
+        Event::Validated { iteration, loss, seconds } => {
+            Some(json!({ "iteration": (*iteration).max(1), "val_loss": loss, "val_time": seconds }))
+        }
+        Event::Skipped { iteration, loss, gradient_norm } => {
+            // JSON has no infinities: such numbers become null.
+            Some(json!({ "iteration": iteration, "skipped": true, "loss": loss, "gradient_norm": gradient_norm }))
+        }
+        Event::Step(_) | Event::Saved(_) => None,
+    }
+}
+
+/// `1.000e-05`, as C and Python print it.
+fn c_exponent(value: f64) -> String {
+    let text = format!("{value:.3e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) => {
+            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::Saved;
+
+    fn report() -> Report {
+        Report {
+            iteration: 10,
+            loss: 2.6624,
+            learning_rate: 1e-5,
+            iterations_per_second: 0.49,
+            tokens_per_second: 161.374,
+            trained_tokens: 3290,
+            peak_memory: 9_707_000_000,
+        }
+    }
+
+    #[test]
+    fn lines_have_the_form_that_programs_parse() {
+        let saved = Saved {
+            iteration: 100,
+            adapters: "adapters/adapters.safetensors".into(),
+            numbered: "adapters/0000100_adapters.safetensors".into(),
+        };
+        for (event, expected) in [
+            (
+                Event::Trained(report()),
+                "Iter 10: Train loss 2.662, Learning Rate 1.000e-05, It/sec 0.490, Tokens/sec 161.374, Trained Tokens \
+                 3290, Peak mem 9.707 GB",
+            ),
+            (
+                Event::Validated { iteration: 0, loss: 2.9361, seconds: 5.265 },
+                "Iter 1: Val loss 2.936, Val took 5.265s",
+            ),
+            (
+                Event::Saved(saved),
+                "Iter 100: Saved adapter weights to adapters/adapters.safetensors and \
+                 adapters/0000100_adapters.safetensors.",
+            ),
+            (
+                Event::Skipped { iteration: 7, loss: f64::NAN, gradient_norm: f32::INFINITY },
+                "Iter 7: Skipped: the norm of the gradients is inf (loss NaN); no weight changed",
+            ),
+        ] {
+            assert_eq!(log_line(&event).as_deref(), Some(expected));
+        }
+        assert_eq!(log_line(&Event::Step(report())), None);
+    }
+
+    #[test]
+    fn exponents_have_a_sign_and_two_digits() {
+        for (value, expected) in [(1e-5, "1.000e-05"), (0.5, "5.000e-01"), (2.0, "2.000e+00"), (0.0, "0.000e+00")] {
+            assert_eq!(c_exponent(value), expected);
+        }
+    }
+
+    #[test]
+    fn json_lines_are_json_even_where_a_loss_is_none() {
+        let line = json_line(&Event::Skipped { iteration: 7, loss: f64::NAN, gradient_norm: f32::INFINITY }).unwrap();
+        let expected = json!({ "iteration": 7, "skipped": true, "loss": null, "gradient_norm": null });
+        assert_eq!(line, expected);
+        let line = json_line(&Event::Trained(report())).unwrap();
+        assert_eq!(line["peak_memory"], 9.707);
+        assert_eq!(line["train_loss"], 2.6624);
+    }
+}

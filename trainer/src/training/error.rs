@@ -1,0 +1,51 @@
+use std::path::PathBuf;
+
+use cotangent_models::checkpoint::CheckpointError;
+
+use crate::adapter::AdapterError;
+
+/// Why a run stopped, or could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// A computation failed.
+    #[error(transparent)]
+    Compute(#[from] cotangent::Error),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] CheckpointError),
+    /// The adapters could not be written.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// The data set has fewer examples than a batch has rows.
+    #[error(
+        "found {examples} conversations to train on, expected at least the {batch_size} of one batch\n\
+         help: lower `--batch-size`, or add conversations"
+    )]
+    TooFewExamples {
+        /// Examples in the data set.
+        examples: usize,
+        /// Rows of a batch.
+        batch_size: usize,
+    },
+    /// Too many steps in a row were skipped.
+    #[error(
+        "the gradients of {steps} steps in a row were not finite (last loss {loss}, iteration {iteration})\n\
+         help: lower `--learning-rate` or `--scale`, and look at the data of these steps"
+    )]
+    NotFinite {
+        /// Steps in a row.
+        steps: usize,
+        /// The last of them.
+        iteration: usize,
+        /// Its loss.
+        loss: f64,
+    },
+    /// A saved state is not one of this run.
+    #[error("`{file}`: {reason}", file = file.display())]
+    State {
+        /// The file of the state.
+        file: PathBuf,
+        /// What was found, what was expected, what to do.
+        reason: String,
+    },
+}

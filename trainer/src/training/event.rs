@@ -1,0 +1,49 @@
+use super::Saved;
+
+/// What a run tells its observer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// An iteration is done. Its loss is its own; speeds are means since the last [`Trained`](Event::Trained).
+    Step(Report),
+    /// Some iterations are done; loss and speeds are means over them.
+    Trained(Report),
+    /// The validation loss was measured.
+    Validated {
+        /// Iterations done before.
+        iteration: usize,
+        /// Mean over the counted tokens.
+        loss: f64,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// An iteration changed nothing, because a gradient was infinite or no number.
+    Skipped {
+        /// The iteration.
+        iteration: usize,
+        /// Its loss.
+        loss: f64,
+        /// The norm of its gradients.
+        gradient_norm: f32,
+    },
+    /// The run was saved.
+    Saved(Saved),
+}
+
+/// Where training stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Report {
+    /// Iterations done.
+    pub iteration: usize,
+    /// Mean over the counted tokens.
+    pub loss: f64,
+    /// Of the last iteration.
+    pub learning_rate: f64,
+    /// Iterations a second, without validating and saving.
+    pub iterations_per_second: f64,
+    /// Tokens a second, padding not counted, without validating and saving.
+    pub tokens_per_second: f64,
+    /// Predictions that the loss has counted since the run began.
+    pub trained_tokens: usize,
+    /// The most bytes that arrays have held.
+    pub peak_memory: usize,
+}

@@ -1,0 +1,129 @@
+//! Which examples a micro-batch holds: a function of its number alone, so that a run can go on anywhere.
+
+use cotangent::Indices;
+use cotangent_kernels::Labels;
+use cotangent_models::config::RopeConfig;
+use cotangent_models::qwen35;
+use cotangent_models::rope::{Positions, Rotary};
+use std::collections::BTreeMap;
+
+use crate::data::{Batch, Dataset, IGNORED_LABEL, Order};
+
+/// The micro-batches of epoch after epoch, numbered from 0.
+#[derive(Debug)]
+pub struct MicroBatches<'a> {
+    dataset: &'a Dataset,
+    batch_size: usize,
+    seed: u64,
+    /// The epoch whose plan is at hand.
+    epoch: u64,
+    plan: Vec<Vec<usize>>,
+}
+
+impl<'a> MicroBatches<'a> {
+    /// The micro-batches of `dataset` in the order that `seed` gives.
+    ///
+    /// # Panics
+    /// If `batch_size` is 0.
+    pub fn new(dataset: &'a Dataset, batch_size: usize, seed: u64) -> Self {
+        let plan = dataset.plan_epoch(batch_size, Order::Shuffled { seed, epoch: 0 });
+        MicroBatches { dataset, batch_size, seed, epoch: 0, plan }
+    }
+
+    /// How many an epoch has.
+    pub fn per_epoch(&self) -> usize {
+        self.plan.len()
+    }
+
+    /// The micro-batch of this number.
+    pub fn get(&mut self, number: usize) -> Batch {
+        let epoch = (number / self.per_epoch()) as u64;
+        if epoch != self.epoch {
+            self.plan = self.dataset.plan_epoch(self.batch_size, Order::Shuffled { seed: self.seed, epoch });
+            self.epoch = epoch;
+        }
+        self.dataset.batch(&self.plan[number % self.per_epoch()])
+    }
+}
+
+/// Turns batches of the data into what the model reads; keeps the tables of positions, which few widths share.
+#[derive(Debug)]
+pub struct BatchMaker {
+    rope: RopeConfig,
+    tables: BTreeMap<(usize, usize), Rotary>,
+}
+
+impl BatchMaker {
+    /// For a model with these positions.
+    pub fn new(rope: RopeConfig) -> Self {
+        BatchMaker { rope, tables: BTreeMap::new() }
+    }
+
+    /// The batch for the model, whose summed loss is multiplied by `scale`.
+    ///
+    /// # Errors
+    /// If MLX refuses its sizes.
+    pub fn make(&mut self, batch: &Batch, scale: f64) -> cotangent::Result<qwen35::Batch> {
+        let (rows, width) = (batch.rows, batch.width);
+        let rotary = match self.tables.get(&(rows, width)) {
+            Some(table) => table.clone(),
+            None => {
+                let table = Rotary::new(&self.rope, &Positions::text(rows, 0, width))?;
+                self.tables.insert((rows, width), table.clone());
+                table
+            }
+        };
+        Ok(qwen35::Batch {
+            tokens: Indices::from_slice(&batch.input_ids, &[rows as i32, width as i32])?,
+            rotary,
+            labels: Labels::from_slice(&next_tokens(batch))?,
+            scale: scale as f32,
+        })
+    }
+}
+
+/// At each place the label of the place after it: what the model is to predict there. The last place predicts nothing.
+fn next_tokens(batch: &Batch) -> Vec<i32> {
+    let rows = batch.labels.chunks(batch.width);
+    rows.flat_map(|row| row[1..].iter().copied().chain([IGNORED_LABEL])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Example;
+    use std::path::Path;
+
+    fn dataset(lengths: &[usize]) -> Dataset {
+        let example = |length: &usize| Example { tokens: vec![7; *length], is_target: vec![true; *length] };
+        Dataset::from_examples(Path::new("train.jsonl"), lengths.iter().map(example).collect(), 64).unwrap()
+    }
+
+    #[test]
+    fn a_micro_batch_depends_on_its_number_alone() {
+        let data = dataset(&[3, 9, 5, 8, 4, 6, 7]);
+        let in_order: Vec<Batch> = {
+            let mut batches = MicroBatches::new(&data, 2, 5);
+            (0..12).map(|number| batches.get(number)).collect()
+        };
+        for start in [11, 4, 0, 8] {
+            assert_eq!(MicroBatches::new(&data, 2, 5).get(start), in_order[start]);
+        }
+        let mut lengths: Vec<usize> = in_order[4..8].iter().flat_map(|batch| batch.lengths.clone()).collect();
+        lengths.sort_unstable();
+        assert_eq!(lengths, [3, 4, 5, 6, 7, 8, 9], "the second epoch visits every example once");
+    }
+
+    #[test]
+    fn a_place_predicts_the_token_after_it_within_its_row() {
+        let batch = Batch {
+            rows: 2,
+            width: 3,
+            input_ids: vec![1, 2, 3, 4, 5, 0],
+            labels: vec![1, 2, 3, -100, 5, -100],
+            lengths: vec![3, 2],
+            targets: 3,
+        };
+        assert_eq!(next_tokens(&batch), [2, 3, -100, 5, -100, -100]);
+    }
+}
