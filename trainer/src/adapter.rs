@@ -89,7 +89,8 @@ impl Adapter {
         Ok(Self { config, tensors })
     }
 
-    /// Checks that every tensor belongs to a linear layer of the model and has its sizes; `dir` is only named in errors.
+    /// Checks that every tensor belongs to a linear layer of the model and has its sizes; `dir` is only named in
+    /// errors.
     ///
     /// # Errors
     /// Names the first tensor that does not fit.
@@ -122,8 +123,8 @@ impl Adapter {
 }
 
 impl AdapterConfig {
-    /// The configuration of an adapter with the given tensors, which adapts all layers. `keys` are always written, because
-    /// without them mlx-lm adapts every linear layer.
+    /// The configuration of an adapter with the given tensors, which adapts all layers. `keys` are always written,
+    /// because without them mlx-lm adapts every linear layer.
     pub fn of_tensors<'a>(names: impl IntoIterator<Item = &'a str>, rank: usize, scale: f64) -> Self {
         let modules: BTreeSet<&str> = names.into_iter().filter_map(split_name).map(|(_, module, _)| module).collect();
         let keys = modules.into_iter().map(str::to_owned).collect();
@@ -133,7 +134,8 @@ impl AdapterConfig {
     /// Reads the configuration `file`.
     ///
     /// # Errors
-    /// If the file is absent or not JSON, a value is absent or wrong, or the adapter is of a kind that is not supported.
+    /// If the file is absent or not JSON, a value is absent or wrong, or the adapter is of a kind that is not
+    /// supported.
     pub fn load(file: &Path) -> Result<Self, AdapterError> {
         let fail = |reason: String| AdapterError::Config { file: file.to_owned(), reason };
         let bytes = fs::read(file).map_err(|error| fail(error.to_string()))?;
@@ -197,8 +199,8 @@ impl AdapterConfig {
         Ok(Self { rank, scale, dropout, keys, num_layers })
     }
 
-    /// Writes the configuration to `file`, atomically, together with the arguments of the run, as mlx-lm does: keys sorted,
-    /// four blanks of indentation.
+    /// Writes the configuration to `file`, atomically, together with the arguments of the run, as mlx-lm does: keys
+    /// sorted, four blanks of indentation.
     ///
     /// # Errors
     /// If the file cannot be written.

@@ -44,7 +44,8 @@ impl SafetensorsFile {
         if header_bytes > file_bytes - 8 || header_bytes > MAX_HEADER_BYTES {
             let limit = MAX_HEADER_BYTES.min(file_bytes - 8);
             let reason = format!(
-                "claims a header of {header_bytes} bytes, expected at most {limit}: it is truncated or no safetensors file"
+                "claims a header of {header_bytes} bytes, expected at most {limit}: it is truncated or no \
+                 safetensors file"
             );
             return Err(CheckpointError::damaged(path, reason));
         }

@@ -1,7 +1,7 @@
 //! The JSON header of a safetensors file: <https://huggingface.co/docs/safetensors>.
 //!
-//! The `safetensors` crate validates a file that is wholly in memory, takes the last of duplicate names and does not name
-//! the tensor in most of its errors; so the checks are made here, on its types.
+//! The `safetensors` crate validates a file that is wholly in memory, takes the last of duplicate names and does not
+//! name the tensor in most of its errors; so the checks are made here, on its types.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -53,7 +53,8 @@ impl Header {
             }
             if *end > data_bytes {
                 return fail(format!(
-                    "reaches to byte {end} of the data, but the file has only {data_bytes}: it is truncated or damaged\n\
+                    "reaches to byte {end} of the data, but the file has only {data_bytes}: it is truncated or \
+                     damaged\n\
                      help: fetch the file again"
                 ));
             }

@@ -7,8 +7,8 @@ use super::HostTensor;
 pub enum Layout {
     /// `conv1d.weight` is `[channels, 1, kernel]`; a norm `w` scales by `1 + w`.
     HuggingFace,
-    /// `conv1d.weight` is `[channels, kernel, 1]`; norms are stored as `1 + w`, in the dtype of the checkpoint. mlx-lm and
-    /// mlx-vlm always change both together, so the convolution tells what the norms are.
+    /// `conv1d.weight` is `[channels, kernel, 1]`; norms are stored as `1 + w`, in the dtype of the checkpoint. mlx-lm
+    /// and mlx-vlm always change both together, so the convolution tells what the norms are.
     Mlx,
 }
 

@@ -72,7 +72,8 @@ impl Checkpoint {
                 let map = index::read(&index)?;
                 if map.values().any(|file| file != SINGLE_FILE) {
                     let reason = format!(
-                        "names other files than `{SINGLE_FILE}`, which is there too\nhelp: remove the one that is out of date"
+                        "names other files than `{SINGLE_FILE}`, which is there too\n\
+                         help: remove the one that is out of date"
                     );
                     return Err(CheckpointError::damaged(&index, reason));
                 }
@@ -102,7 +103,8 @@ impl Checkpoint {
                     let path = dir.join(shard);
                     if !is_present(&path) {
                         let reason = format!(
-                            "is missing, but `{INDEX_FILE}` says that it holds the tensor `{tensor}`\nhelp: fetch the file"
+                            "is missing, but `{INDEX_FILE}` says that it holds the tensor `{tensor}`\n\
+                             help: fetch the file"
                         );
                         return Err(CheckpointError::damaged(&path, reason));
                     }
@@ -183,6 +185,7 @@ fn nothing_to_open(dir: &Path) -> String {
         Some(name) => format!("`{}`", name.escape_debug()),
     };
     format!(
-        "found {found}, expected `{SINGLE_FILE}` or `{INDEX_FILE}`\nhelp: give the folder of a Hugging Face checkpoint in safetensors format"
+        "found {found}, expected `{SINGLE_FILE}` or `{INDEX_FILE}`\n\
+         help: give the folder of a Hugging Face checkpoint in safetensors format"
     )
 }

@@ -18,8 +18,8 @@ const TEXT_PREFIXES: [&str; 5] =
 
 /// Sorts out a tensor by its stored name, in every naming that Hugging Face and MLX exports use.
 ///
-/// The names are `model.language_model.*` (multimodal), `model.*` (text), `language_model.model.*` (MLX) and bare (without
-/// a head), each with the head beside or inside the prefix.
+/// The names are `model.language_model.*` (multimodal), `model.*` (text), `language_model.model.*` (MLX) and bare
+/// (without a head), each with the head beside or inside the prefix.
 pub fn classify(stored: &str) -> Role {
     let name = TEXT_PREFIXES.iter().find_map(|prefix| stored.strip_prefix(prefix)).unwrap_or(stored);
     let first = name.split('.').next().unwrap_or_default();

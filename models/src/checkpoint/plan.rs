@@ -6,8 +6,8 @@ use super::layout::{is_convolution, stored_shape, to_hugging_face};
 use super::names::{Role, classify, is_quantisation_detail};
 use super::{Checkpoint, CheckpointError, HostTensor, Layout, Mismatch};
 
-/// Which stored tensor provides which parameter of a model; made before anything is loaded, so that a checkpoint that does
-/// not fit is refused as a whole.
+/// Which stored tensor provides which parameter of a model; made before anything is loaded, so that a checkpoint that
+/// does not fit is refused as a whole.
 #[derive(Debug)]
 pub struct LoadPlan<'a> {
     checkpoint: &'a Checkpoint,
@@ -33,8 +33,8 @@ impl<'a> LoadPlan<'a> {
     /// [`TextConfig::parameters`](crate::config::TextConfig::parameters) lists them.
     ///
     /// # Errors
-    /// With all missing, extra and misshapen tensors in one error; or if two tensors claim to be the same parameter, the
-    /// checkpoint is quantised, or its layout cannot be told.
+    /// With all missing, extra and misshapen tensors in one error; or if two tensors claim to be the same parameter,
+    /// the checkpoint is quantised, or its layout cannot be told.
     pub fn new(checkpoint: &'a Checkpoint, expected: &[(String, Vec<usize>)]) -> Result<Self, CheckpointError> {
         let expected: BTreeMap<&str, &[usize]> =
             expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();

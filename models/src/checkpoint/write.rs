@@ -37,8 +37,8 @@ pub fn write_atomically(
     attempt().map_err(|source| CheckpointError::io(path, source))
 }
 
-/// Writes `tensors` as a safetensors file, widest dtype first and then by name (as the format's own writer does, so that
-/// every tensor is aligned), with `metadata` if there is any; atomically.
+/// Writes `tensors` as a safetensors file, widest dtype first and then by name (as the format's own writer does, so
+/// that every tensor is aligned), with `metadata` if there is any; atomically.
 ///
 /// # Errors
 /// If a tensor's bytes do not fit its shape, or the file cannot be written.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be opened or is not UTF-8.
-    #[error("`{file}`: cannot be read: {source}\nhelp: give the folder of a Hugging Face checkpoint", file = file.display())]
+    #[error(
+        "`{file}`: cannot be read: {source}\nhelp: give the folder of a Hugging Face checkpoint",
+        file = file.display()
+    )]
     Read {
         /// The file that was to be read.
         file: PathBuf,

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 
 use super::{ConfigError, MAX_EXTENT};
 
-/// One JSON object of a `config.json`, read field by field; remembers where it is for the errors. `null` counts as absent.
+/// One JSON object of a `config.json`, read field by field; remembers where it is for the errors. `null` counts as
+/// absent.
 #[derive(Clone)]
 pub(super) struct Fields<'a> {
     file: &'a Path,

@@ -3,8 +3,9 @@ use super::{LayerKind, TextConfig};
 impl TextConfig {
     /// Every parameter of the model in reading order, by canonical name, with its shape in Hugging Face layout.
     ///
-    /// A canonical name is the Hugging Face name without the prefix that differs between exports: `embed_tokens.weight`,
-    /// `layers.0.linear_attn.in_proj_qkv.weight`, `norm.weight`, and `lm_head.weight` unless the embeddings are tied.
+    /// A canonical name is the Hugging Face name without the prefix that differs between exports:
+    /// `embed_tokens.weight`, `layers.0.linear_attn.in_proj_qkv.weight`, `norm.weight`, and `lm_head.weight` unless the
+    /// embeddings are tied.
     pub fn parameters(&self) -> Vec<(String, Vec<usize>)> {
         let hidden = self.hidden_size;
         let mut parameters = vec![("embed_tokens.weight".to_owned(), vec![self.vocab_size, hidden])];

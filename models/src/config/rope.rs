@@ -10,8 +10,8 @@ pub struct RopeConfig {
     pub theta: f64,
     /// Lanes of a head that are rotated: even, at least 2, at most `head_dim`.
     pub rotary_dim: usize,
-    /// Frequencies that follow the position in time, height and width; their sum is `rotary_dim / 2`. The axes take turns
-    /// (interleaved), so text, whose three positions are equal, does not depend on it.
+    /// Frequencies that follow the position in time, height and width; their sum is `rotary_dim / 2`. The axes take
+    /// turns (interleaved), so text, whose three positions are equal, does not depend on it.
     pub mrope_section: [usize; 3],
 }
 

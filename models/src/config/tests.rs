@@ -133,7 +133,8 @@ fn wrong_values_are_named_with_what_was_found_and_expected() {
         ),
         (
             json!({"num_hidden_layers": 1, "layer_types": ["full_attention"]}),
-            "`layer_types[0]`: found `\"full_attention\"`, expected the other kind, as `full_attention_interval` 4 says",
+            "`layer_types[0]`: found `\"full_attention\"`, expected the other kind, as `full_attention_interval` 4 \
+             says",
         ),
         (json!({"rms_norm_eps": 0}), "`rms_norm_eps`: found `0`, expected a positive number"),
         (json!({"rope_parameters": null}), "`rope_theta`: found nothing, expected a positive number"),
@@ -148,7 +149,8 @@ fn wrong_values_are_named_with_what_was_found_and_expected() {
         ),
         (
             rope(json!({"mrope_section": [0, 16, 16]})),
-            "`rope_parameters.mrope_section`: found [0, 16, 16], expected sections that can take turns over 32 frequencies",
+            "`rope_parameters.mrope_section`: found [0, 16, 16], expected sections that can take turns over 32 \
+             frequencies",
         ),
         (
             json!({"head_dim": 255}),

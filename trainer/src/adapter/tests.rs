@@ -113,13 +113,15 @@ fn a_configuration_that_cannot_be_used_is_refused() {
         (parameters(json!({"rank": null})), "`lora_parameters.rank`: found null, expected a positive integer"),
         (
             parameters(json!({"scale": null, "alpha": 16})),
-            "`lora_parameters.scale`: found nothing, expected a number\nhelp: replace `alpha` by `scale`: 8, which is alpha / rank",
+            "`lora_parameters.scale`: found nothing, expected a number\nhelp: replace `alpha` by `scale`: 8, which is \
+             alpha / rank",
         ),
         (parameters(json!({"scale": "20"})), "`lora_parameters.scale`: found \"20\", expected a number"),
         (parameters(json!({"dropout": 1})), "`lora_parameters.dropout`: found 1, expected at least 0 and less than 1"),
         (
             parameters(json!({"keys": ["model.layers.0.mlp.up_proj"]})),
-            "`lora_parameters.keys`: found \"model.layers.0.mlp.up_proj\", expected names relative to a layer, such as `mlp.up_proj`",
+            "`lora_parameters.keys`: found \"model.layers.0.mlp.up_proj\", expected names relative to a \
+             layer, such as `mlp.up_proj`",
         ),
     ];
     for (config, expected) in table {

@@ -9,8 +9,8 @@ use super::{Dataset, Example};
 /// The label of a token that is not to be learned.
 pub const IGNORED_LABEL: i32 = -100;
 
-/// Batches are shuffled among this many neighbours before they are sorted by length: enough for rows of a batch to be alike,
-/// few enough that an epoch does not always meet the same rows together.
+/// Batches are shuffled among this many neighbours before they are sorted by length: enough for rows of a batch to be
+/// alike, few enough that an epoch does not always meet the same rows together.
 const BATCHES_PER_BUCKET: usize = 32;
 
 /// Rows of the same width. Padding stands on the right, where no token before it can see it.
@@ -53,8 +53,8 @@ impl Batch {
 }
 
 impl Dataset {
-    /// The rows of each batch of one epoch, as indices of examples. Every example appears exactly once; the last batch, or
-    /// one among them, may be smaller.
+    /// The rows of each batch of one epoch, as indices of examples. Every example appears exactly once; the last batch,
+    /// or one among them, may be smaller.
     ///
     /// # Panics
     /// If `batch_size` is 0.
@@ -110,8 +110,8 @@ impl Dataset {
     }
 }
 
-/// The smallest width of a row for `length` tokens. Each width is a shape to compile for, so there are few: multiples of 16,
-/// and from 128 on four to each doubling, so that padding adds less than a quarter. Never above `limit`.
+/// The smallest width of a row for `length` tokens. Each width is a shape to compile for, so there are few: multiples
+/// of 16, and from 128 on four to each doubling, so that padding adds less than a quarter. Never above `limit`.
 fn padded_width(length: usize, limit: usize) -> usize {
     let step = (length.next_power_of_two() / 8).max(16);
     length.next_multiple_of(step).min(limit.max(length))

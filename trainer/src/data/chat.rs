@@ -68,7 +68,8 @@ impl Conversation {
     /// Reads one parsed line of a data set.
     ///
     /// # Errors
-    /// Names the first place that departs from the schema. Unknown keys are errors: `tool` for `tools` must not go unnoticed.
+    /// Names the first place that departs from the schema. Unknown keys are errors: `tool` for `tools` must not go
+    /// unnoticed.
     pub fn from_json(json: &Value) -> Result<Self, SchemaError> {
         let top = object(json, "the line")?;
         if !top.contains_key("messages")

@@ -12,7 +12,11 @@ pub enum DataError {
         reason: String,
     },
     /// One line of a JSON-lines file.
-    #[error("`{file}`, line {line}{column}: {reason}", file = file.display(), column = column.map(|c| format!(", column {c}")).unwrap_or_default())]
+    #[error(
+        "`{file}`, line {line}{column}: {reason}",
+        file = file.display(),
+        column = column.map(|column| format!(", column {column}")).unwrap_or_default()
+    )]
     Line {
         /// The file.
         file: PathBuf,

@@ -78,8 +78,8 @@ impl ChatFormat {
         self.tokenizer.encode(&text)
     }
 
-    /// The tokens at which an answer ends: the checkpoint's end tokens, and the template's end of turn where that is one
-    /// token.
+    /// The tokens at which an answer ends: the checkpoint's end tokens, and the template's end of turn where that is
+    /// one token.
     pub fn stop_ids(&self) -> Vec<u32> {
         let mut ids = self.tokenizer.eos_ids().to_vec();
         ids.extend(self.tokenizer.token_id(self.markers.end()));

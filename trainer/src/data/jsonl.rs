@@ -8,8 +8,8 @@ use super::{Conversation, DataError};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads all conversations of the file at `path`, each with its line number, counted from 1. Blank lines are skipped; lines
-/// may end in CR LF; a byte order mark at the start is skipped.
+/// Reads all conversations of the file at `path`, each with its line number, counted from 1. Blank lines are skipped;
+/// lines may end in CR LF; a byte order mark at the start is skipped.
 ///
 /// # Errors
 /// If the file cannot be read or has no conversation; or at the first bad line, naming it and what is wrong with it.
@@ -96,11 +96,13 @@ mod tests {
             (b"\n{\"messages\" []}", "`train.jsonl`, line 2, column 13: not valid JSON: expected `:`"),
             (
                 b"{\n",
-                "`train.jsonl`, line 1, column 1: not valid JSON: EOF while parsing an object\nhelp: write each conversation as one JSON object on a line of its own",
+                "`train.jsonl`, line 1, column 1: not valid JSON: EOF while parsing an object\n\
+                 help: write each conversation as one JSON object on a line of its own",
             ),
             (
                 b"[{}",
-                "`train.jsonl`, line 1, column 3: not valid JSON: EOF while parsing a list\nhelp: write each conversation as one JSON object on a line of its own",
+                "`train.jsonl`, line 1, column 3: not valid JSON: EOF while parsing a list\n\
+                 help: write each conversation as one JSON object on a line of its own",
             ),
             (b"{\"messages\": \"\xff\"}", "`train.jsonl`, line 1, column 15: not UTF-8\nhelp: save the file as UTF-8"),
             (b"[]", "`train.jsonl`, line 1: `the line`: found a list, expected an object"),

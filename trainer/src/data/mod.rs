@@ -1,8 +1,8 @@
 //! From a JSON-lines file of conversations to padded batches with labels.
 //!
-//! `jsonl` reads conversations (`chat`); the checkpoint's own `template` renders each once; `spans` finds in the rendered text
-//! what the assistant said; `tokenizer` turns text into tokens; `format` does these three for one conversation; `dataset`
-//! for a file; `batch` groups and pads.
+//! `jsonl` reads conversations (`chat`); the checkpoint's own `template` renders each once; `spans` finds in the
+//! rendered text what the assistant said; `tokenizer` turns text into tokens; `format` does these three for one
+//! conversation; `dataset` for a file; `batch` groups and pads.
 
 pub mod batch;
 pub mod chat;

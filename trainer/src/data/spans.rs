@@ -1,8 +1,8 @@
 //! Where, in a rendered conversation, the assistant speaks.
 //!
 //! The markers around the assistant's turns are learned from the template itself, by rendering conversations of known
-//! contents. A conversation is then rendered once, and the turns are found by the markers; contents that hold a marker's text
-//! cannot open or close a turn, because they are told apart before the template sees them.
+//! contents. A conversation is then rendered once, and the turns are found by the markers; contents that hold a
+//! marker's text cannot open or close a turn, because they are told apart before the template sees them.
 
 use std::ops::Range;
 
@@ -21,8 +21,8 @@ pub struct TurnMarkers {
 pub struct Rendered {
     /// What the template wrote.
     pub text: String,
-    /// The bytes of `text` that the assistant has to say, ascending and disjoint: each turn from after its header to its
-    /// end-of-turn marker, marker included, thoughts and calls included.
+    /// The bytes of `text` that the assistant has to say, ascending and disjoint: each turn from after its header to
+    /// its end-of-turn marker, marker included, thoughts and calls included.
     pub assistant: Vec<Range<usize>>,
 }
 
@@ -60,7 +60,8 @@ impl TurnMarkers {
         let (before_q2, rest) = rest.split_once(q2)?;
         let (before_a2, after_a2) = rest.split_once(a2)?;
 
-        // Turns may begin with more than the header: an empty thought, or one to be continued. The header is what all share.
+        // Turns may begin with more than the header: an empty thought, or one to be continued. The header is what all
+        // share.
         let mut headers = vec![before_a1.strip_prefix(end_of_question)?, before_a2.strip_prefix(end_of_question)?];
         if !generation.is_empty() {
             headers.push(generation);
@@ -124,7 +125,8 @@ impl TurnMarkers {
         Ok(rendered)
     }
 
-    /// Where a marker stands within the conversation's strings, puts a character in its place that occurs nowhere in it.
+    /// Where a marker stands within the conversation's strings, puts a character in its place that occurs nowhere in
+    /// it.
     fn protect(&self, conversation: &Conversation) -> Result<Option<Protected<'_>>, RenderError> {
         let markers = [self.header.trim(), self.end.trim()];
         let mut conversation = conversation.clone();
@@ -204,7 +206,8 @@ fn common_prefix<'a>(texts: &[&'a str]) -> &'a str {
     }
 }
 
-/// Cuts a prefix that texts merely happen to share back to the last blank or closing bracket, so that no marker is split.
+/// Cuts a prefix that texts merely happen to share back to the last blank or closing bracket, so that no marker is
+/// split.
 fn whole_words(prefix: &str) -> &str {
     let end = prefix.rfind(|char: char| char.is_whitespace() || char == '>' || char == ']').map_or(0, |last| last + 1);
     &prefix[..end]

@@ -17,8 +17,8 @@ const TOOL_USE: &str = "tool_use";
 
 /// A compiled chat template.
 ///
-/// It runs in minijinja, set up as transformers sets up Jinja: blocks are trimmed, Python's string methods exist, `tojson`
-/// and what is printed look as in Python, `raise_exception` and `strftime_now` are there.
+/// It runs in minijinja, set up as transformers sets up Jinja: blocks are trimmed, Python's string methods exist,
+/// `tojson` and what is printed look as in Python, `raise_exception` and `strftime_now` are there.
 #[derive(Debug)]
 pub struct ChatTemplate {
     file: PathBuf,
@@ -67,7 +67,8 @@ impl ChatTemplate {
                 DataError::file(&config_file, "`chat_template`: expected text, or a list of `{\"name\", \"template\"}`")
             })?,
             None | Some(Json::Null) => {
-                let reason = "has no chat template: neither `chat_template.jinja` nor `chat_template` in `tokenizer_config.json`\n\
+                let reason = "has no chat template: neither `chat_template.jinja` nor `chat_template` in \
+                              `tokenizer_config.json`\n\
                               help: fetch the file from the model's page, or use an instruction-tuned checkpoint";
                 return Err(DataError::file(dir, reason));
             }
@@ -173,8 +174,8 @@ fn special_tokens(config: &Json) -> Map<String, Json> {
     tokens
 }
 
-/// Some templates mark what the assistant generates with a tag that only transformers knows. The spans are found without
-/// it, so it becomes a tag without effect that treats the blanks around it alike.
+/// Some templates mark what the assistant generates with a tag that only transformers knows. The spans are found
+/// without it, so it becomes a tag without effect that treats the blanks around it alike.
 fn without_generation_tags(source: &str) -> String {
     let mut result = String::with_capacity(source.len());
     let mut rest = source;

@@ -2,7 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-const SOUND: &str = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[2,1],"data_offsets":[8,12]}}"#;
+const SOUND: &str = r#"{
+  "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+  "b": {"dtype": "BF16", "shape": [2, 1], "data_offsets": [8, 12]}
+}"#;
 
 fn open(bytes: &[u8]) -> String {
     let dir = tempfile::tempdir().unwrap();
@@ -58,17 +61,20 @@ fn a_damaged_header_is_named_with_its_tensor() {
             "tensor `a`: reaches to byte 12 of the data, but the file has only 8: it is truncated or damaged",
         ),
         (
-            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
+                "b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
             &twelve,
             "tensor `b`: starts at byte 4 of the data, expected 8: it overlaps the tensor before it",
         ),
         (
-            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+                "b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}"#,
             &twelve,
             "tensor `b`: starts at byte 8 of the data, expected 4: it leaves a gap before it",
         ),
         (
-            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+                "a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
             &twelve[..8],
             "tensor `a` appears twice",
         ),

@@ -84,7 +84,8 @@ fn an_index_that_disagrees_with_its_shards_is_refused() {
         (
             index_of(json!({"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"})),
             &[ONE, copy],
-            "`two.safetensors`: tensor `a`: is in the file, but `model.safetensors.index.json` says that it is in `one.safetensors`",
+            "`two.safetensors`: tensor `a`: is in the file, but `model.safetensors.index.json` says that it is \
+             in `one.safetensors`",
         ),
         (
             index_of(whole),

@@ -56,7 +56,10 @@ proptest! {
     fn what_is_written_is_read_back(
         tensors in prop::collection::btree_map(
             "[a-z.\"\\\\é]{1,12}",
-            (prop::sample::select(vec![Dtype::F32, Dtype::BF16, Dtype::I64, Dtype::BOOL]), prop::collection::vec(0usize..4, 0..3)),
+            (
+                prop::sample::select(vec![Dtype::F32, Dtype::BF16, Dtype::I64, Dtype::BOOL]),
+                prop::collection::vec(0usize..4, 0..3),
+            ),
             0..6,
         ),
         metadata in prop::collection::btree_map("[a-z]{1,5}", ".{0,8}", 0..3),

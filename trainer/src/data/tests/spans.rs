@@ -209,14 +209,22 @@ proptest! {
         let mut messages = Vec::new();
         let mut expected = String::new();
         for (i, (question, thought, answer, uses_tool)) in turns.iter().enumerate() {
-            let thinking = |thought: &str| if i + 1 == turns.len() { format!("<think>\n{thought}\n</think>\n\n") } else { String::new() };
+            let is_last = i + 1 == turns.len();
+            let thinking = |thought: &str| match is_last {
+                true => format!("<think>\n{thought}\n</think>\n\n"),
+                false => String::new(),
+            };
             messages.push(Message::new(Role::User, question));
             if *uses_tool {
                 let mut call = Message::new(Role::Assistant, "");
-                call.tool_calls = vec![ToolCall { id: None, name: "f".into(), arguments: [("a".to_owned(), json!(question))].into_iter().collect() }];
+                let arguments = [("a".to_owned(), json!(question))].into_iter().collect();
+                call.tool_calls = vec![ToolCall { id: None, name: "f".into(), arguments }];
                 messages.extend([call, Message::new(Role::Tool, answer)]);
                 expected += &thinking("");
-                expected += &format!("<tool_call>\n<function=f>\n<parameter=a>\n{question}\n</parameter>\n</function>\n</tool_call><|im_end|>");
+                expected += &format!(
+                    "<tool_call>\n<function=f>\n<parameter=a>\n{question}\n</parameter>\n</function>\n</tool_call>\
+                     <|im_end|>"
+                );
             }
             messages.push(Message { reasoning: Some(thought.clone()), ..Message::new(Role::Assistant, answer) });
             expected += &thinking(thought);
