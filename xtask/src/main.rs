@@ -52,16 +52,17 @@ enum Command {
         /// The folder with a checkpoint and the other implementation's results
         #[arg(value_name = "DIR")]
         folder: OsString,
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
     },
     /// Time training steps; writes JSON to standard output
     Bench {
         /// What to time
         #[arg(value_name = "CONFIG.json")]
         configuration: OsString,
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
+    },
+    /// Check kernels' gradients at the sizes they declare
+    Check {
+        /// The name of the kernel's function; all kernels without one
+        kernel: Option<OsString>,
     },
     /// List the kernels, with their gradients
     Kernels {
@@ -96,15 +97,13 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let root = workspace::root()?;
-    let with = |first: OsString, rest: Vec<OsString>| [vec![first], rest].concat();
     match command {
         Command::Setup { force } => setup::set_up(&root, force).map(|()| ExitCode::SUCCESS),
         Command::Test => test::run(&root),
         Command::Demo { arguments } => ProjectProgram::DEMO.run(&root, &demo_arguments(&root, arguments)),
-        Command::Parity { folder, arguments } => ProjectProgram::PARITY.run(&root, &with(folder, arguments)),
-        Command::Bench { configuration, arguments } => {
-            ProjectProgram::BENCH.run(&root, &with(configuration, arguments))
-        }
+        Command::Parity { folder } => ProjectProgram::PARITY.run(&root, &[folder]),
+        Command::Bench { configuration } => ProjectProgram::BENCH.run(&root, &[configuration]),
+        Command::Check { kernel } => ProjectProgram::CHECK.run(&root, kernel.as_slice()),
         Command::Kernels { names } => print(&kernels::list(&root, names)?),
         Command::Expand { kernel } => print(&kernels::expand(&root, &kernel)?),
         Command::Explain { code } => print(&explain::text(code.as_deref())?),

@@ -17,13 +17,14 @@ impl ProjectProgram {
     pub const DEMO: Self = Self { package: "cotangent-trainer", binary: "cotangent" };
     pub const PARITY: Self = Self { package: "cotangent-tests", binary: "parity" };
     pub const BENCH: Self = Self { package: "cotangent-tests", binary: "bench" };
+    pub const CHECK: Self = Self { package: "cotangent-tests", binary: "check" };
 
     /// Builds and runs it in the caller's working directory, to which its `arguments` may be relative. Its standard
     /// output is passed through with nothing added, and so is its exit code.
     pub fn run(&self, root: &Path, arguments: &[OsString]) -> Result<ExitCode> {
         setup::ensure(root)?;
         let status = workspace::cargo()
-            .args(["run", "--release", "--quiet", "--manifest-path"])
+            .args(["run", "--release", "--manifest-path"])
             .arg(root.join("Cargo.toml"))
             .args(["--package", self.package, "--bin", self.binary, "--"])
             .args(arguments)
