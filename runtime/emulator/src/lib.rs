@@ -21,3 +21,8 @@ pub use error::Error;
 pub use finding::{Action, Finding, FindingKind, Location, Side, Thread};
 pub use kernel::{KernelText, Port, Source, TemplateValue};
 pub use launch::{Buffer, Checks, Launch, Run, Schedule};
+
+/// Metal text of `tile<T, 16, 16>`, to put in front of a kernel's header when it runs on a real GPU. The emulator has
+/// the type built in: `tile_load`, `tile_load_transposed`, `tile_store`, `tile_multiply_accumulate`, `tile_transpose`,
+/// `tile_for_each`; all but the last must be reached by all 32 lanes of a simdgroup together.
+pub const TILE_METAL: &str = include_str!("../shim/tile.metal");

@@ -415,6 +415,40 @@ fn matrices() {
     ]);
 }
 
+/// The text that real GPUs get, run on the emulator's simdgroup matrices.
+#[test]
+fn tiles_on_metal() {
+    // In the emulator there is one address space, so one of the two sets of overloads.
+    let one_space = cotangent_emulator::TILE_METAL.replace("TILE_MEMORY(threadgroup)\n", "");
+    let metal = one_space.replace("tile", "metal_tile").replace("metal_tile_metal", "tile_metal");
+    judge(&[sound(
+        "product, transposes, conversions",
+        "metal_tile<T, 16, 16> a, b;
+             metal_tile<float, 16, 16> c(0.0f), from_half;
+             metal_tile_load(a, x, 16);
+             metal_tile_load_transposed(b, x, 16);
+             metal_tile_multiply_accumulate(c, a, metal_tile_transpose(b));
+             metal_tile_load_transposed(from_half, x, 16);
+             metal_tile_for_each(from_half, row, column, value) { value *= row == 1 ? 1000.0f : 0.0f; }
+             metal_tile_for_each(c, row, column, value) { value += row * 16 + column; }
+             metal_tile_store(c, y, 16);
+             metal_tile_store(from_half, y + 256, 16);",
+    )
+    .header(&metal)
+    .template("T", TemplateValue::Dtype(Dtype::F16))
+    .threads(32, 32)
+    .x(Dtype::F16, &[16, 16], (0..256).map(|i| f64::from(i % 7)))
+    .y(Dtype::F32, &[2, 16, 16])
+    .gives(
+        (0..256)
+            .map(|i| {
+                let x = |r: usize, c: usize| ((16 * r + c) % 7) as f64;
+                (0..16).map(|k| x(i / 16, k) * x(k, i % 16)).sum::<f64>() + i as f64
+            })
+            .chain((0..256).map(|i| if i / 16 == 1 { f64::from((16 * (i % 16) + 1) % 7) * 1000.0 } else { 0.0 })),
+    )]);
+}
+
 #[test]
 fn language() {
     let value = |name, expression: &str, expected: f64| {

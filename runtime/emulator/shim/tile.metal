@@ -1,0 +1,87 @@
+// tile<T, 16, 16> on Metal: two by two simdgroup matrices. The emulator has its own, with loops.
+// The places of a lane's elements follow Apple's simdgroup_matrix layout, as `matrix.h` states it.
+
+template <typename T, int ROWS, int COLUMNS> struct tile {
+  static_assert(ROWS == 16 && COLUMNS == 16, "tile: 16 by 16 only");
+  simdgroup_matrix<T, 8, 8> part[4];
+  tile() = default;
+  explicit tile(T value) {
+    for (int p = 0; p < 4; ++p) part[p] = make_filled_simdgroup_matrix<T, 8, 8>(value);
+  }
+};
+
+// Inside a helper the lane's number is not an argument; it is the number of lanes in front.
+inline ushort tile_lane() { return simd_prefix_exclusive_sum(ushort(1)); }
+inline ushort tile_row(ushort lane, int element) {
+  return ushort(element / 4 * 8 + (lane / 4 & 4) + (lane / 2) % 4);
+}
+inline ushort tile_column(ushort lane, int element) {
+  return ushort(element / 2 % 2 * 8 + (lane / 4 & 2) * 2 + (lane % 2) * 2 + element % 2);
+}
+
+#define TILE_MEMORY(SPACE)                                                                                  \
+  template <typename T> inline void tile_load(thread tile<T, 16, 16>& t, const SPACE T* from, uint stride) {   \
+    for (int p = 0; p < 4; ++p) simdgroup_load(t.part[p], from + p / 2 * 8 * stride + p % 2 * 8, stride);      \
+  }                                                                                                         \
+  template <typename T>                                                                                     \
+  inline void tile_load_transposed(thread tile<T, 16, 16>& t, const SPACE T* from, uint stride) {              \
+    for (int p = 0; p < 4; ++p)                                                                             \
+      simdgroup_load(t.part[p], from + p % 2 * 8 * stride + p / 2 * 8, stride, ulong2(0, 0), true);            \
+  }                                                                                                         \
+  template <typename T> inline void tile_store(tile<T, 16, 16> t, SPACE T* to, uint stride) {                  \
+    for (int p = 0; p < 4; ++p) simdgroup_store(t.part[p], to + p / 2 * 8 * stride + p % 2 * 8, stride);       \
+  }                                                                                                         \
+  template <typename T, typename U>                                                                         \
+  inline void tile_load(thread tile<T, 16, 16>& t, const SPACE U* from, uint stride) {                         \
+    ushort lane = tile_lane();                                                                              \
+    for (int e = 0; e < 8; ++e)                                                                             \
+      t.part[e / 2].thread_elements()[e % 2] = static_cast<T>(from[tile_row(lane, e) * stride + tile_column(lane, e)]);   \
+  }                                                                                                         \
+  template <typename T, typename U>                                                                         \
+  inline void tile_load_transposed(thread tile<T, 16, 16>& t, const SPACE U* from, uint stride) {              \
+    ushort lane = tile_lane();                                                                              \
+    for (int e = 0; e < 8; ++e)                                                                             \
+      t.part[e / 2].thread_elements()[e % 2] = static_cast<T>(from[tile_column(lane, e) * stride + tile_row(lane, e)]);   \
+  }                                                                                                         \
+  template <typename T, typename U> inline void tile_store(tile<T, 16, 16> t, SPACE U* to, uint stride) {      \
+    ushort lane = tile_lane();                                                                              \
+    for (int e = 0; e < 8; ++e)                                                                             \
+      to[tile_row(lane, e) * stride + tile_column(lane, e)] = static_cast<U>(t.part[e / 2].thread_elements()[e % 2]);     \
+  }
+TILE_MEMORY(device)
+TILE_MEMORY(threadgroup)
+#undef TILE_MEMORY
+
+// d += a b
+template <typename D, typename A, typename B>
+inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<B, 16, 16> b) {
+  for (int row = 0; row < 2; ++row)
+    for (int column = 0; column < 2; ++column)
+      for (int k = 0; k < 2; ++k)
+        simdgroup_multiply_accumulate(
+            d.part[2 * row + column], a.part[2 * row + k], b.part[2 * k + column], d.part[2 * row + column]);
+}
+
+// Element (row, column) comes from the lane that holds (column, row).
+template <typename T> inline tile<T, 16, 16> tile_transpose(tile<T, 16, 16> t) {
+  tile<T, 16, 16> result;
+  ushort lane = tile_lane(), row = tile_row(lane, 0);
+  for (int p = 0; p < 4; ++p)
+    for (int e = 0; e < 2; ++e) {
+      ushort from_row = tile_column(lane, e), from_column = row;
+      ushort from = ushort((from_column >> 1 & 1) | (from_row & 3) << 1 | (from_column >> 2 & 1) << 3 | (from_row >> 2 & 1) << 4);
+      int other = p % 2 * 2 + p / 2;
+      T even = simd_shuffle(t.part[other].thread_elements()[0], from);
+      T odd = simd_shuffle(t.part[other].thread_elements()[1], from);
+      result.part[p].thread_elements()[e] = from_column % 2 ? odd : even;
+    }
+  return result;
+}
+
+// `tile_for_each(t, row, column, value) { … }`: once for each element this lane holds; `value` is a reference.
+// `continue` goes to the next element, `break` must not be used.
+#define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                            \
+  for (ushort lane_ = tile_lane(), element_ = 0; element_ < 8; ++element_)                                 \
+    for (bool once_ = true; once_;)                                                                        \
+      for (thread auto& VALUE = (TILE).part[element_ / 2].thread_elements()[element_ % 2]; once_;)         \
+        for (const ushort ROW = tile_row(lane_, element_), COLUMN = tile_column(lane_, element_); once_; once_ = false)
