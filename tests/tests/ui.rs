@@ -1,0 +1,52 @@
+//! What must not compile, with the message that says why; and what must.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cotangent_macros_core::catalogue::Code;
+
+#[test]
+fn messages_are_as_recorded() {
+    let cases = trybuild::TestCases::new();
+    for stage in ["declaration", "route", "pairing", "body", "cases", "graph", "parameters"] {
+        cases.compile_fail(format!("ui/{stage}/*.rs"));
+    }
+    cases.pass("ui/pass/*.rs");
+}
+
+#[test]
+fn every_code_has_a_fixture_and_every_fixture_a_code() {
+    let mut codes = BTreeSet::new();
+    for stage in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("ui")).unwrap() {
+        for file in std::fs::read_dir(stage.unwrap().path()).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            if let Some((code, _)) = name.split_once('_')
+                && code.starts_with('C')
+            {
+                codes.insert(code.to_owned());
+            }
+        }
+    }
+    let known: BTreeSet<String> = Code::ALL.iter().map(|code| code.name().to_owned()).collect();
+    assert_eq!(codes, known);
+}
+
+#[test]
+fn messages_that_are_ours_carry_their_code() {
+    let ui = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui");
+    for entry in cotangent_macros_core::catalogue() {
+        if entry.source == cotangent_macros_core::catalogue::Source::Compiler {
+            continue;
+        }
+        for stage in std::fs::read_dir(&ui).unwrap() {
+            for file in std::fs::read_dir(stage.unwrap().path()).unwrap() {
+                let path = file.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                if name.starts_with(entry.code.name()) && name.ends_with(".stderr") {
+                    let message = std::fs::read_to_string(&path).unwrap();
+                    assert!(message.contains(&format!("[{}]", entry.code)), "{name} does not name {}", entry.code);
+                }
+            }
+        }
+    }
+}
