@@ -17,14 +17,17 @@ for template in sorted(HERE.glob("*.jinja")):
     for conversation in conversations:
         for options in OPTIONS:
             try:
-                texts, _ = render_jinja_template(
+                texts, spans = render_jinja_template(
                     conversations=[conversation["messages"]],
                     tools=conversation.get("tools"),
                     chat_template=template.read_text(),
+                    return_assistant_tokens_mask=template.name == "marked.jinja",
                     bos_token="<s>",
                     **options,
                 )
                 outcome = {"text": texts[0]}
+                if template.name == "marked.jinja":
+                    outcome["assistant"] = [texts[0][start:end] for start, end in spans[0]]
             except Exception as error:  # what the template raises
                 outcome = {"error": str(error)}
             renderings.append({"template": template.name, "conversation": conversation["name"], **options, **outcome})

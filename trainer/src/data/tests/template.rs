@@ -14,26 +14,33 @@ fn say_hello(template: &ChatTemplate) -> String {
     template.render(&conversation(json!([{"role": "user", "content": "hello"}])), RenderOptions::default()).unwrap()
 }
 
-/// `renderings.json` was written by transformers.
-#[test]
-fn every_rendering_is_that_of_transformers() {
-    let read = |name: &str| -> Json { serde_json::from_str(&fs::read_to_string(data().join(name)).unwrap()).unwrap() };
-    let conversations = read("conversations.json");
-    let renderings = read("renderings.json");
-    for rendering in renderings.as_array().unwrap() {
-        let source = fs::read_to_string(data().join(rendering["template"].as_str().unwrap())).unwrap();
+/// Each rendering that transformers made, with the template, the conversation and the options it was made from.
+fn renderings() -> Vec<(ChatTemplate, Conversation, RenderOptions, Json)> {
+    let read = |name: &str| fs::read_to_string(data().join(name)).unwrap();
+    let json = |name: &str| -> Vec<Json> { serde_json::from_str(&read(name)).unwrap() };
+    let conversations = json("conversations.json");
+    let made_from = |rendering: Json| {
+        let source = read(rendering["template"].as_str().unwrap());
         let config = json!({"bos_token": {"content": "<s>"}, "chat_template": source}).to_string();
         let dir = folder(&[("tokenizer_config.json", &config)]);
         let template = ChatTemplate::load(dir.path()).unwrap();
 
-        let mut conversation =
-            conversations.as_array().unwrap().iter().find(|c| c["name"] == rendering["conversation"]).unwrap().clone();
+        let named = |conversation: &&Json| conversation["name"] == rendering["conversation"];
+        let mut conversation = conversations.iter().find(named).unwrap().clone();
         conversation.as_object_mut().unwrap().remove("name");
         let conversation = Conversation::from_json(&conversation).unwrap();
         let options = RenderOptions {
             add_generation_prompt: rendering["add_generation_prompt"] == true,
             enable_thinking: rendering["enable_thinking"].as_bool(),
         };
+        (template, conversation, options, rendering)
+    };
+    json("renderings.json").into_iter().map(made_from).collect()
+}
+
+#[test]
+fn every_rendering_is_that_of_transformers() {
+    for (template, conversation, options, rendering) in renderings() {
         match (template.render(&conversation, options), rendering["text"].as_str()) {
             (Ok(text), expected) => assert_eq!(Some(text.as_str()), expected, "{rendering}"),
             (Err(error), None) => {
@@ -43,6 +50,20 @@ fn every_rendering_is_that_of_transformers() {
             (Err(error), Some(_)) => panic!("{error} in {rendering}"),
         }
     }
+}
+
+#[test]
+fn where_a_template_marks_what_is_generated_the_spans_found_are_those_of_transformers() {
+    let marked = renderings().into_iter().filter(|(.., rendering)| rendering["template"] == "marked.jinja");
+    let mut compared = 0;
+    for (template, conversation, options, rendering) in marked {
+        let markers = TurnMarkers::derive(&template, RenderOptions::default()).unwrap();
+        let rendered = markers.render(&template, &conversation, options).unwrap();
+        let spans: Vec<&str> = rendered.assistant.iter().map(|span| &rendered.text[span.clone()]).collect();
+        assert_eq!(json!(spans), rendering["assistant"], "{rendering}");
+        compared += 1;
+    }
+    assert_eq!(compared, 27);
 }
 
 #[test]
