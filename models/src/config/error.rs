@@ -35,7 +35,10 @@ pub enum ConfigError {
         expected: String,
     },
     /// The file describes a model that exists but that Cotangent cannot run.
-    #[error("`{file}`: `{field}`: {what} is not supported for now", file = file.display())]
+    #[error(
+        "`{file}`: `{field}`: {what} is not supported for now\nhelp: use a dense Qwen3.5 checkpoint in bf16 or f32",
+        file = file.display()
+    )]
     Unsupported {
         /// The file that was read.
         file: PathBuf,

@@ -186,22 +186,22 @@ fn check_model_type(fields: &Fields, model_type: &str) -> Result<(), ConfigError
         t if t.contains("vision") => format!("`{t}`, a vision tower without a text model,"),
         t => format!("`{t}`"),
     };
-    Err(fields.unsupported("model_type", format!("{what} (dense `qwen3_5` and `qwen3_5_text` are)")))
+    Err(fields.unsupported("model_type", what))
 }
 
 fn refuse_unsupported(fields: &Fields) -> Result<(), ConfigError> {
     for field in ["quantization", "quantization_config"] {
         if fields.has(field) {
-            return Err(fields.unsupported(field, "a quantised base model (use the original bf16 or f32 checkpoint)"));
+            return Err(fields.unsupported(field, "a quantised base model"));
         }
     }
     if fields.optional_count("num_experts")?.unwrap_or(0) > 0 {
         return Err(fields.unsupported("num_experts", "a mixture of experts"));
     }
-    for (field, supported) in [("hidden_act", "silu"), ("output_gate_type", "silu")] {
+    for field in ["hidden_act", "output_gate_type"] {
         match fields.string(field)? {
             None | Some("silu" | "swish") => {}
-            Some(other) => return Err(fields.unsupported(field, format!("`{other}` (`{supported}` is)"))),
+            Some(other) => return Err(fields.unsupported(field, format!("`{other}` instead of `silu`"))),
         }
     }
     if fields.boolean("attention_bias")? == Some(true) {

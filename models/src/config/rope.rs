@@ -28,7 +28,7 @@ pub(super) fn read(text: &Fields, head_dim: usize) -> Result<RopeConfig, ConfigE
                 None | Some("default") => {}
                 // What `rope_scaling` called the default with sections.
                 Some("mrope") => {}
-                Some(other) => return Err(place.unsupported(field, format!("`{other}` (`default` is)"))),
+                Some(other) => return Err(place.unsupported(field, format!("`{other}` instead of `default`"))),
             }
         }
         if place.boolean("mrope_interleaved")? == Some(false) {

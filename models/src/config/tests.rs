@@ -199,7 +199,7 @@ fn what_exists_but_is_not_supported_is_refused_by_name() {
     for (json, expected) in table {
         let error = read(&json).expect_err(expected).to_string();
         assert!(
-            error.contains(expected) && error.ends_with("is not supported for now"),
+            error.contains(expected) && error.contains(" is not supported for now\nhelp: "),
             "{error}\nshould say: {expected}"
         );
     }

@@ -1,14 +1,17 @@
 use super::*;
 use crate::config::TextConfig;
 
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/fixtures").join(name)
+}
+
 /// Checkpoints that transformers wrote, in the layouts it publishes.
 #[test]
 fn the_reference_checkpoints_are_read() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/fixtures");
     for (name, dtype, skipped) in
         [("dense-untied", Dtype::BF16, Skipped::default()), ("dense-tied", Dtype::F32, Skipped::default())]
     {
-        let dir = fixtures.join(name);
+        let dir = fixture(name);
         let parameters = TextConfig::load(&dir).unwrap().parameters();
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let plan = LoadPlan::new(&checkpoint, &parameters).unwrap();
@@ -20,5 +23,17 @@ fn the_reference_checkpoints_are_read() {
             assert_eq!(&tensor.shape, shape, "{name} {parameter}");
             assert!(tensor.to_f32().unwrap().iter().all(|value| value.is_finite()), "{name} {parameter}");
         }
+    }
+}
+
+#[test]
+fn the_reference_checkpoints_of_other_models_are_refused_by_name() {
+    for (name, expected) in [
+        ("moe", "`model_type`: `qwen3_5_moe_text`, a mixture-of-experts model, is not supported"),
+        ("moe-per-expert", "`model_type`: `qwen3_5_moe_text`, a mixture-of-experts model, is not supported"),
+        ("qwen3-vl", "`model_type`: `qwen3_vl` is not supported"),
+    ] {
+        let error = TextConfig::load(&fixture(name)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }
