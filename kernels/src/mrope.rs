@@ -117,10 +117,10 @@ fn rotate<T: Float>(
     y: Out![T; B, H, S, D],
 ) {
     metal! {
-        uint thread = thread_position_in_grid.x;
+        uint index = thread_position_in_grid.x;
         uint lanes = D - F;
-        uint lane = thread % lanes;
-        uint row = thread / lanes;
+        uint lane = index % lanes;
+        uint row = index / lanes;
         uint start = row * D;
         if (lane >= uint(F)) {
             y[start + lane + F] = x[start + lane + F];

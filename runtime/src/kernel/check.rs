@@ -8,8 +8,8 @@ use std::fmt;
 
 use mlx_rs::Array;
 
-use super::dispatch::{Path, Request, path};
 use super::declaration::{Declaration, Fallback, Route};
+use super::dispatch::{Path, Request, path};
 use super::signature::{Case, PortDtype, PortRole, Sample, ScalarKind, Signature};
 use super::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::tensor::{Origin, TraceId};
@@ -283,8 +283,7 @@ impl Experiment {
         }
         let trace = TraceId::fresh();
         let function = |primals: &[Array]| self.run(way, primals, Some(trace));
-        let (outputs, gradients) =
-            vjp_arrays(self.declaration.signature.name, function, &self.primals(), &weights)?;
+        let (outputs, gradients) = vjp_arrays(self.declaration.signature.name, function, &self.primals(), &weights)?;
         let read = |arrays: Vec<Array>| arrays.into_iter().map(read).collect::<Result<Vec<_>>>();
         Ok((read(outputs)?, read(gradients)?))
     }

@@ -62,16 +62,16 @@ pub(super) fn path(declaration: &'static Declaration, backend: Backend) -> Resul
         return Ok(Path::Kernel);
     }
     let runs = match backend {
-        Backend::Metal => true,
+        Backend::Metal | Backend::Emulated => true,
         Backend::Cuda => declaration.launches().iter().all(|launch| launch.cuda.is_some()),
-        Backend::Emulated => launch::EMULATOR_IS_CONNECTED,
         Backend::Cpu => false,
     };
     match (runs, declaration.fallback()) {
         (true, _) => Ok(Path::Kernel),
         (false, Some(fallback)) => Ok(Path::Fallback(fallback)),
         (false, None) => {
-            let message = format!("it launches GPU code and has no fallback, so it cannot run on the {backend} backend");
+            let message =
+                format!("it launches GPU code and has no fallback, so it cannot run on the {backend} backend");
             Err(Error::Kernel { kernel: declaration.signature.name, port: None, message })
         }
     }
@@ -102,11 +102,8 @@ impl Request {
 
     /// The kernel's own body. Its gradient is made only where somebody wants it.
     pub(super) fn run_kernel<M: Graph>(self) -> Result<Outputs<M>> {
-        let values = if M::TRAINING && self.origin.needs_gradient {
-            self.differentiated()?
-        } else {
-            self.run_body(false, &[])?
-        };
+        let values =
+            if M::TRAINING && self.origin.needs_gradient { self.differentiated()? } else { self.run_body(false, &[])? };
         let outputs = self.declaration.signature.outputs;
         let visible = outputs.iter().zip(values).filter(|(port, _)| port.role == PortRole::Output);
         let values = visible.map(|(_, value)| value).collect();
@@ -121,11 +118,7 @@ impl Request {
 
     /// The fallback as it is: MLX differentiates its operations.
     pub(super) fn run_fallback<M: Graph>(self, fallback: Fallback) -> Result<Outputs<M>> {
-        let values = if M::TRAINING {
-            self.run_function(fallback.train)?
-        } else {
-            self.run_function(fallback.infer)?
-        };
+        let values = if M::TRAINING { self.run_function(fallback.train)? } else { self.run_function(fallback.infer)? };
         Ok(Outputs {
             declaration: self.declaration,
             values,
@@ -264,8 +257,7 @@ impl Request {
             .iter()
             .filter_map(|scalar| self.scalars.get(scalar_of(scalar.name)?).copied())
             .collect();
-        let primal_of =
-            |port: &Port| port.name.strip_prefix("d_").and_then(place_of).unwrap_or(usize::MAX);
+        let primal_of = |port: &Port| port.name.strip_prefix("d_").and_then(place_of).unwrap_or(usize::MAX);
         let wanted: Vec<bool> = backward
             .signature
             .outputs

@@ -21,7 +21,9 @@ pub mod signature;
 mod value;
 
 pub use call::{Call, Outputs, Stages};
-pub use declaration::{BackwardOf, Body, Declaration, Differentiable, Fallback, Kernel, Launch, PairedWith, Route, Run};
+pub use declaration::{
+    BackwardOf, Body, Declaration, Differentiable, Fallback, Kernel, Launch, PairedWith, Route, Run,
+};
 pub use dispatch::{call, call_stage};
 pub use registry::kernels;
 pub use value::{ConstantValue, PortValue, ScalarValue};

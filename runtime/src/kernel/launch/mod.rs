@@ -1,17 +1,15 @@
 //! Runs one launch: puts the text together and hands it to the backend.
 
-use mlx_rs::Array;
-use mlx_rs::fast::{MetalKernel, MetalKernelApplyOptions, MetalKernelOptions, MetalKernelOutput, TemplateArg};
+mod emulated;
+mod metal;
+
+use mlx_rs::{Array, Dtype};
 
 use super::binding::Symbols;
 use super::declaration::{Declaration, Launch};
 use super::signature::{ConstantKind, Expression, PortRole};
 use super::value::ScalarValue;
-use crate::error::Context as _;
 use crate::{Backend, Error, Result};
-
-/// Whether the `emulated` backend runs kernel text; until then it runs fallbacks.
-pub(super) const EMULATOR_IS_CONNECTED: bool = false;
 
 /// Threads that Metal allows in one threadgroup.
 const MAX_THREADS: i64 = 1024;
@@ -29,6 +27,20 @@ pub(super) struct Request<'a> {
     pub(super) wants: &'a [bool],
 }
 
+/// A value of a template parameter.
+#[derive(Clone, Copy)]
+enum TemplateValue {
+    Dtype(Dtype),
+    Int(i32),
+    Bool(bool),
+}
+
+/// What a launch returns.
+struct Output {
+    shape: Vec<i32>,
+    dtype: Dtype,
+}
+
 /// Sizes of a launch.
 #[derive(Debug, PartialEq, Eq)]
 struct Extents {
@@ -39,87 +51,78 @@ struct Extents {
 impl Request<'_> {
     /// One array for each output, not yet evaluated.
     pub(super) fn run(&self) -> Result<Vec<Array>> {
-        let backend = crate::backend()?;
-        match backend {
-            Backend::Metal => self.run_metal(),
-            Backend::Cuda | Backend::Cpu | Backend::Emulated => {
+        match crate::backend()? {
+            Backend::Metal => metal::run(self),
+            Backend::Emulated => emulated::run(self),
+            backend @ (Backend::Cuda | Backend::Cpu) => {
                 Err(self.error(format!("its launches cannot run on the {backend} backend yet")))
             }
         }
     }
 
-    fn run_metal(&self) -> Result<Vec<Array>> {
-        let signature = self.declaration.signature;
-        let name = signature.name;
-        let extents = self.extents()?;
-        let mut input_names: Vec<&str> = signature.inputs.iter().map(|port| port.name).collect();
-        input_names.extend(signature.scalars.iter().map(|scalar| scalar.name));
-        let output_names: Vec<&str> = signature.outputs.iter().map(|port| port.name).collect();
-        let options = MetalKernelOptions {
-            header: self.launch.headers.concat(),
-            ensure_row_contiguous: !self.launch.strided,
-            atomic_outputs: self.launch.atomic,
-        };
-        let kernel =
-            MetalKernel::new(name, &input_names, &output_names, &self.text(self.launch.metal), options).during(name)?;
-        let outputs = self.outputs()?;
-        let scalars: Vec<Array> = self.scalars.iter().map(scalar_array).collect();
-        let inputs: Vec<&Array> = self.inputs.iter().copied().chain(&scalars).collect();
-        let options = MetalKernelApplyOptions {
-            template_args: self.template_arguments(),
-            init_value: self.launch.init,
-            verbose: false,
-        };
-        // SAFETY: shapes, dtypes and extents are those the kernel declares, checked against this call; that its text
-        // stays inside them and writes every output is what the emulator checks for every declared case.
-        let outputs = unsafe { kernel.apply(&inputs, &outputs, extents.grid, extents.threads, options) };
-        outputs.during(name)
+    fn name(&self) -> &'static str {
+        self.declaration.signature.name
     }
 
-    /// The body with the dimensions it names before it, and the place it comes from, so that a GPU compiler's error
-    /// names the author's line.
-    fn text(&self, body: &str) -> String {
-        let mut text = String::new();
+    /// Ports and scalars, which follow them.
+    fn input_names(&self) -> Vec<&'static str> {
+        let signature = self.declaration.signature;
+        let ports = signature.inputs.iter().map(|port| port.name);
+        ports.chain(signature.scalars.iter().map(|scalar| scalar.name)).collect()
+    }
+
+    fn output_names(&self) -> Vec<&'static str> {
+        self.declaration.signature.outputs.iter().map(|port| port.name).collect()
+    }
+
+    /// One array for each of [`input_names`](Self::input_names).
+    fn input_arrays(&self) -> Vec<Array> {
+        let ports = self.inputs.iter().map(|array| (*array).clone());
+        ports.chain(self.scalars.iter().map(scalar_array)).collect()
+    }
+
+    /// One line that defines the dimensions the text uses by name.
+    fn dimension_definitions(&self) -> String {
+        let mut line = String::new();
         for name in self.launch.dimensions {
             let dimension = self.declaration.signature.dimensions.iter().find(|dimension| dimension.name == *name);
             if let Some(dimension) = dimension {
                 let input = self.declaration.signature.inputs[dimension.bound.input].name;
-                text.push_str(&format!("const int {name} = {input}_shape[{}];\n", dimension.bound.axis));
+                line.push_str(&format!("const int {name} = {input}_shape[{}]; ", dimension.bound.axis));
             }
         }
-        text.push_str(&format!("#line {} {:?}\n{body}\n", self.launch.line, self.declaration.file));
-        text
+        line
     }
 
-    fn template_arguments(&self) -> Vec<(String, TemplateArg)> {
+    fn template_arguments(&self) -> Vec<(String, TemplateValue)> {
         let signature = self.declaration.signature;
         let mut arguments = Vec::new();
         for parameter in signature.dtypes {
             if let Some(dtype) = self.symbols.dtype(parameter.name) {
-                arguments.push((parameter.name.to_owned(), TemplateArg::Dtype(dtype.to_mlx())));
+                arguments.push((parameter.name.to_owned(), TemplateValue::Dtype(dtype.to_mlx())));
             }
         }
         for constant in signature.constants {
             let value = self.symbols.value(constant.name).and_then(|value| i32::try_from(value).ok()).unwrap_or(0);
             let argument = match constant.kind {
-                ConstantKind::Bool => TemplateArg::Bool(value != 0),
-                ConstantKind::Usize | ConstantKind::I32 => TemplateArg::Int(value),
+                ConstantKind::Bool => TemplateValue::Bool(value != 0),
+                ConstantKind::Usize | ConstantKind::I32 => TemplateValue::Int(value),
             };
             arguments.push((constant.name.to_owned(), argument));
         }
         for (port, wanted) in signature.outputs.iter().zip(self.wants) {
-            arguments.push((format!("WANTS_{}", port.name), TemplateArg::Bool(*wanted)));
+            arguments.push((format!("WANTS_{}", port.name), TemplateValue::Bool(*wanted)));
         }
         for port in signature.outputs.iter().filter(|port| port.role == PortRole::Saved) {
-            arguments.push((format!("SAVES_{}", port.name), TemplateArg::Bool(self.saves)));
+            arguments.push((format!("SAVES_{}", port.name), TemplateValue::Bool(self.saves)));
         }
         arguments
     }
 
-    fn outputs(&self) -> Result<Vec<MetalKernelOutput>> {
+    fn outputs(&self) -> Result<Vec<Output>> {
         let outputs = self.declaration.signature.outputs.iter().map(|port| {
             match (self.symbols.port_shape(port), self.symbols.port_dtype(port)) {
-                (Some(shape), Some(dtype)) => Ok(MetalKernelOutput { shape, dtype: dtype.to_mlx() }),
+                (Some(shape), Some(dtype)) => Ok(Output { shape, dtype: dtype.to_mlx() }),
                 _ => Err(Error::Kernel {
                     kernel: self.declaration.signature.name,
                     port: Some(port.name),

@@ -1,0 +1,43 @@
+//! The shipped checkpoints against transformers, on every backend that any machine has.
+
+use std::process::Command;
+
+/// Runs the command that people run, on one backend.
+fn parity(backend: &str, fixture: &str) {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/fixtures/").to_owned() + fixture;
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_parity")).arg(dir).env("COTANGENT_BACKEND", backend).output().unwrap();
+    let (table, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{backend} {fixture}\n{table}{errors}");
+    // All ten kinds must have been compared, not only those that happened to be found.
+    assert_eq!(table.matches(" ok ").count(), 10, "{backend} {fixture}\n{table}");
+}
+
+#[test]
+fn tied_embeddings_on_the_cpu() {
+    parity("cpu", "dense-tied");
+}
+
+#[test]
+fn untied_embeddings_on_the_cpu() {
+    parity("cpu", "dense-untied");
+}
+
+#[test]
+fn tied_embeddings_through_the_kernels_own_text() {
+    parity("emulated", "dense-tied");
+}
+
+#[test]
+fn untied_embeddings_through_the_kernels_own_text() {
+    parity("emulated", "dense-untied");
+}
+
+#[test]
+fn a_folder_that_is_none_is_one_clear_error() {
+    let output = Command::new(env!("CARGO_BIN_EXE_parity")).arg("no/such/folder").output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors.starts_with("error: ") && errors.contains("no/such/folder"), "{errors}");
+    assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+}
