@@ -1,0 +1,167 @@
+//! A launch written down in TOML, for the command.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use cotangent_emulator::{Buffer, Checks, Dtype, KernelText, Launch, Schedule, Source, TemplateValue};
+use serde::Deserialize;
+
+/// The file. Paths in it are relative to its folder.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    grid: Vec<u32>,
+    threadgroup: Vec<u32>,
+    /// `"forward"`, `"reversed"`, or a seed.
+    schedule: Option<toml::Value>,
+    checks: Option<bool>,
+    init_value: Option<f32>,
+    #[serde(default)]
+    atomic_outputs: bool,
+    /// A file of helper functions.
+    header: Option<String>,
+    #[serde(default)]
+    inputs: Vec<Input>,
+    outputs: Vec<Output>,
+    #[serde(default)]
+    template: BTreeMap<String, toml::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    /// Numbers in rows, one number for all elements, `"count"` (0, 1, 2 …) or `"random"` (between -1 and 1).
+    values: Option<toml::Value>,
+    /// A file of little-endian elements.
+    file: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Output {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+}
+
+impl Description {
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} does not describe a launch", path.display()))
+    }
+
+    /// The kernel whose body is `body`, and its launch; `folder` is where paths start.
+    pub fn resolve(self, body: Source, folder: &Path) -> Result<(KernelText, Launch<'static>)> {
+        let mut kernel = KernelText::new(body.file.clone(), "");
+        kernel.body = body;
+        kernel.init_value = self.init_value;
+        kernel.atomic_outputs = self.atomic_outputs;
+        if let Some(header) = self.header {
+            let path = folder.join(&header);
+            let text =
+                std::fs::read_to_string(&path).with_context(|| format!("cannot read the header {}", path.display()))?;
+            kernel.header = Source::new(header, text);
+        }
+        for (name, value) in self.template {
+            let value = template_value(&value).with_context(|| format!("template parameter `{name}`"))?;
+            kernel = kernel.template(name, value);
+        }
+        let mut launch = Launch {
+            grid: three(&self.grid).context("`grid`")?,
+            threadgroup: three(&self.threadgroup).context("`threadgroup`")?,
+            schedule: self.schedule.as_ref().map_or(Ok(Schedule::Forward), schedule)?,
+            checks: if self.checks.unwrap_or(true) { Checks::On } else { Checks::Off },
+            ..Launch::default()
+        };
+        for input in self.inputs {
+            let dtype = dtype(&input.dtype)?;
+            let buffer = input.buffer(dtype, folder).with_context(|| format!("input `{}`", input.name))?;
+            launch.inputs.push(buffer);
+            kernel = kernel.input(input.name, dtype);
+        }
+        for output in self.outputs {
+            kernel = kernel.output(output.name, dtype(&output.dtype)?);
+            launch.output_shapes.push(output.shape);
+        }
+        Ok((kernel, launch))
+    }
+}
+
+impl Input {
+    fn buffer(&self, dtype: Dtype, folder: &Path) -> Result<Buffer<'static>> {
+        let size: usize = self.shape.iter().product();
+        let buffer = |values: Vec<f64>| Buffer::of(dtype, self.shape.clone(), values);
+        match (&self.values, &self.file) {
+            (None, Some(file)) => {
+                let path = folder.join(file);
+                let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                Ok(Buffer::new(dtype, self.shape.clone(), bytes))
+            }
+            (Some(toml::Value::String(kind)), None) => match kind.as_str() {
+                "count" => Ok(buffer((0..size).map(|i| i as f64).collect())),
+                "random" => Ok(buffer((0..size as u64).map(random).collect())),
+                _ => bail!("`{kind}` is no kind of values: write \"count\", \"random\", a number or numbers"),
+            },
+            (Some(value @ toml::Value::Array(_)), None) => {
+                let mut values = Vec::new();
+                flatten(value, &mut values)?;
+                ensure!(values.len() == size, "{} values given, shape {:?} holds {size}", values.len(), self.shape);
+                Ok(buffer(values))
+            }
+            (Some(value), None) => {
+                let mut one = Vec::new();
+                flatten(value, &mut one)?;
+                Ok(buffer(one.repeat(size)))
+            }
+            _ => bail!("give either `values` or `file`"),
+        }
+    }
+}
+
+/// A number between -1 and 1 that looks random and is the same everywhere.
+fn random(i: u64) -> f64 {
+    let mixed = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+}
+
+fn flatten(value: &toml::Value, into: &mut Vec<f64>) -> Result<()> {
+    match value {
+        toml::Value::Integer(n) => into.push(*n as f64),
+        toml::Value::Float(x) => into.push(*x),
+        toml::Value::Boolean(b) => into.push(f64::from(u8::from(*b))),
+        toml::Value::Array(rows) => rows.iter().try_for_each(|row| flatten(row, into))?,
+        other => bail!("`{other}` is no number"),
+    }
+    Ok(())
+}
+
+fn dtype(name: &str) -> Result<Dtype> {
+    name.parse().map_err(anyhow::Error::msg)
+}
+
+fn three(sizes: &[u32]) -> Result<[u32; 3]> {
+    ensure!((1..=3).contains(&sizes.len()), "one to three sizes expected, {} found", sizes.len());
+    Ok(std::array::from_fn(|d| sizes.get(d).copied().unwrap_or(1)))
+}
+
+fn template_value(value: &toml::Value) -> Result<TemplateValue> {
+    Ok(match value {
+        toml::Value::String(name) => TemplateValue::Dtype(dtype(name)?),
+        toml::Value::Integer(n) => TemplateValue::Int(i32::try_from(*n).context("an int has 32 bits")?),
+        toml::Value::Boolean(b) => TemplateValue::Bool(*b),
+        other => bail!("`{other}` is neither a dtype, an int nor a bool"),
+    })
+}
+
+fn schedule(value: &toml::Value) -> Result<Schedule> {
+    Ok(match value {
+        toml::Value::String(s) if s == "forward" => Schedule::Forward,
+        toml::Value::String(s) if s == "reversed" => Schedule::Reversed,
+        toml::Value::Integer(seed) => Schedule::Random(*seed as u64),
+        other => bail!("`{other}` is no schedule: write \"forward\", \"reversed\" or a seed"),
+    })
+}
