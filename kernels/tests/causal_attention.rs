@@ -2,40 +2,48 @@
 
 mod cases;
 
-use cases::{Case, Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, random};
-use cotangent::{Graph, Result, Tensor, memory};
-use cotangent_kernels::attention::{causal_attention, causal_attention_in_strips};
+use cases::{Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, random};
+use cotangent::ops::Visible;
+use cotangent::{Graph, Result, Tensor};
+use cotangent_kernels::attention::{Strips, causal_attention_in_strips};
 
 /// queries, keys, values.
 #[derive(Clone)]
 struct Attention {
     scale: f32,
     lengths: Option<Vec<i32>>,
-    strip_bytes: Option<usize>,
+    strips: Strips,
 }
 
 impl Attention {
     fn new(head_dim: i32) -> Self {
-        Attention { scale: (head_dim as f32).powf(-0.5), lengths: None, strip_bytes: None }
+        Attention { scale: (head_dim as f32).powf(-0.5), lengths: None, strips: Strips::default() }
     }
 }
 
 impl Operator for Attention {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let [q, k, v] = inputs else { unreachable!() };
-        let lengths = self.lengths.as_deref();
-        Ok(vec![match self.strip_bytes {
-            Some(bytes) => causal_attention_in_strips(q, k, v, self.scale, lengths, bytes)?,
-            None => causal_attention(q, k, v, self.scale, lengths)?,
-        }])
+        Ok(vec![causal_attention_in_strips(q, k, v, self.scale, self.lengths.as_deref(), self.strips)?])
     }
 }
 
-/// Strips of one query, of a few that do not divide the rows, and whole rows.
-fn strips(case: &Case<'_>) -> [Option<usize>; 4] {
-    let (q, k) = (case.input("q"), case.input("k"));
-    let query = (4 * q.dimension(0) * q.dimension(1) * k.dimension(2)) as usize;
-    [Some(1), Some(3 * query), Some(5 * query), None]
+/// MLX's own, for comparison.
+#[derive(Clone)]
+struct Whole {
+    scale: f32,
+}
+
+impl Operator for Whole {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        Ok(vec![inputs[0].attention(&inputs[1], &inputs[2], self.scale, Visible::Causal)?])
+    }
+}
+
+/// Strips of one query, of a few that do not divide the rows, and whole rows; with weights kept and computed again.
+fn strips() -> Vec<Strips> {
+    let of = |queries, kept_bytes| Strips { queries, kept_bytes, ..Strips::default() };
+    [1, 3, 5, 64].into_iter().flat_map(|queries| [of(queries, 0), of(queries, usize::MAX)]).collect()
 }
 
 #[test]
@@ -44,9 +52,8 @@ fn agrees_with_the_reference_in_strips_of_any_size() {
     // One query that sees all keys is causal too; `sdpa.bidirectional` is not this operator.
     for name in ["sdpa.causal.full", "sdpa.causal.offset", "sdpa.causal.ragged", "sdpa.decode.ragged"] {
         let case = cases.case(name);
-        for strip_bytes in strips(&case) {
-            let attention =
-                Attention { lengths: Some(case.integers("lengths")), strip_bytes, ..Attention::new(16) };
+        for strips in strips() {
+            let attention = Attention { lengths: Some(case.integers("lengths")), strips, ..Attention::new(16) };
             case.check(&attention, &["q", "k", "v"], &["o"], TOLERANCE);
         }
     }
@@ -72,25 +79,33 @@ fn padding_on_the_right_needs_no_mask() {
 
 #[test]
 fn gradients_are_those_of_finite_differences() {
-    for (heads, key_heads, queries, keys, strip) in [(1, 1, 1, 1, 1), (2, 1, 5, 5, 80), (4, 2, 6, 9, 500)] {
+    for (heads, key_heads, queries, keys, strip) in [(1, 1, 1, 1, 1), (2, 1, 5, 5, 2), (4, 2, 6, 9, 4)] {
         let inputs = [
             random(1, &[2, heads, queries, 8], 1.0),
             random(2, &[2, key_heads, keys, 8], 1.0),
             random(3, &[2, key_heads, keys, 4], 1.0),
         ];
-        let attention = Attention { strip_bytes: Some(strip), ..Attention::new(8) };
-        assert_finite_differences(&attention, &inputs, 3e-3);
+        for kept_bytes in [0, usize::MAX] {
+            let strips = Strips { queries: strip, kept_bytes, ..Strips::default() };
+            assert_finite_differences(&Attention { strips, ..Attention::new(8) }, &inputs, 3e-3);
+        }
     }
 }
 
 #[test]
 fn strips_change_nothing() {
     let inputs = [random(1, &[2, 4, 150, 16], 1.0), random(2, &[2, 2, 150, 16], 1.0), random(3, &[2, 2, 150, 16], 1.0)];
-    let whole = Attention::new(16);
-    for rows in [1, 7, 64, 149] {
-        let strips = Attention { strip_bytes: Some(rows * 4 * 2 * 4 * 150), ..whole.clone() };
-        assert_gradients(&strips, &whole, &inputs, &[random(4, &[2, 4, 150, 16], 1.0)], 2e-6);
+    let cotangent = [random(4, &[2, 4, 150, 16], 1.0)];
+    let whole = Whole { scale: 0.25 };
+    for queries in [1, 7, 64, 149, 150] {
+        for kept_bytes in [0, usize::MAX] {
+            let strips = Strips { queries, kept_bytes, ..Strips::default() };
+            assert_gradients(&Attention { strips, ..Attention::new(16) }, &whole, &inputs, &cotangent, 2e-6);
+        }
     }
+    // Seven queries of 2 rows and 4 heads over 150 keys, by their bytes.
+    let strips = Strips { bytes: 7 * 4 * 2 * 4 * 150, ..Strips::default() };
+    assert_gradients(&Attention { strips, ..Attention::new(16) }, &whole, &inputs, &cotangent, 2e-6);
 }
 
 #[test]
@@ -106,34 +121,4 @@ fn shapes_that_do_not_fit_are_refused() {
         let result = std::panic::catch_unwind(|| cases::outputs(&Attention::new(8), &inputs));
         assert!(result.is_err(), "{queries:?} {keys:?} {values:?}");
     }
-}
-
-#[test]
-fn memory_is_linear_in_the_length() {
-    let (heads, length, width) = (2, 4096, 16);
-    let inputs = [1, 2, 3].map(|seed| random(seed, &[1, heads, length, width], 1.0));
-    let attention = Attention { strip_bytes: Some(4 << 20), ..Attention::new(width) };
-    let cotangent = random(4, &[1, heads, length, width], 1.0);
-    memory::reset_peak().unwrap();
-    let before = memory::active().unwrap();
-    let gradients = cases::gradients(&attention, &inputs, std::slice::from_ref(&cotangent));
-    let peak = memory::peak().unwrap() - before;
-    let scores = (4 * heads * length * length) as usize;
-    assert!(peak <= scores / 3, "{} MiB, of {} MiB of scores", peak >> 20, scores >> 20);
-
-    // And it is right there: the first queries do not see the rest.
-    let short = inputs.clone().map(|input| head_of(&input, 64));
-    let expected = cases::outputs(&attention, &short);
-    let found = cases::outputs(&attention, &inputs);
-    assert_close("the first queries", &head_of(&found[0], 64), &expected[0], TOLERANCE);
-    assert!(gradients.iter().all(|gradient| gradient.to_vec::<f32>().unwrap().iter().all(|value| value.is_finite())));
-}
-
-/// The first steps of `[1, H, T, D]`.
-fn head_of(x: &Tensor<cotangent::Stored>, steps: usize) -> Tensor<cotangent::Stored> {
-    let &[_, heads, length, width] = x.shape() else { unreachable!() };
-    let values = x.to_vec::<f32>().unwrap();
-    let kept: Vec<f32> =
-        values.chunks((length * width) as usize).flat_map(|head| &head[..steps * width as usize]).copied().collect();
-    Tensor::from_slice(&kept, &[1, heads, steps as i32, width]).unwrap()
 }

@@ -6,8 +6,23 @@ use cotangent::{Constant, Dtype, Error, Graph, Mask, Result, Tensor, custom_vjp}
 
 const OPERATION: &str = "causal_attention";
 
-/// Bytes of float32 scores in a strip of queries. A few arrays of this size are alive at once.
-const STRIP_BYTES: usize = 64 << 20;
+/// How the work is cut up, and what is kept of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strips {
+    /// Queries of a strip. Keys that no query of a strip sees are skipped, so narrow strips do less.
+    pub queries: i32,
+    /// Bytes of float32 scores that a strip may have, up to ten arrays of this size being alive at once. Where it is
+    /// less than a strip of `queries` has, strips are narrower, down to one query.
+    pub bytes: usize,
+    /// Bytes of softmax weights that may be kept for the backward pass; more are computed again.
+    pub kept_bytes: usize,
+}
+
+impl Default for Strips {
+    fn default() -> Self {
+        Strips { queries: 64, bytes: 64 << 20, kept_bytes: 64 << 20 }
+    }
+}
 
 /// What the two directions know besides tensors.
 #[derive(Clone, Copy)]
@@ -15,6 +30,7 @@ struct Host {
     scale: f32,
     /// Queries of a strip.
     rows: i32,
+    keeps_weights: bool,
 }
 
 /// `softmax(scale * q k^T) v`, each query seeing the keys up to its own: queries `[B, H, T, D]`, keys `[B, G, S, D]`,
@@ -35,10 +51,10 @@ pub fn causal_attention<M: Graph>(
     scale: f32,
     lengths: Option<&[i32]>,
 ) -> Result<Tensor<M>> {
-    causal_attention_in_strips(queries, keys, values, scale, lengths, STRIP_BYTES)
+    causal_attention_in_strips(queries, keys, values, scale, lengths, Strips::default())
 }
 
-/// [`causal_attention`] with `strip_bytes` of float32 scores in a strip of queries, or a single query if that is more.
+/// [`causal_attention`] with the work cut up otherwise.
 ///
 /// # Errors
 /// As [`causal_attention`].
@@ -48,13 +64,14 @@ pub fn causal_attention_in_strips<M: Graph>(
     values: &Tensor<M>,
     scale: f32,
     lengths: Option<&[i32]>,
-    strip_bytes: usize,
+    strips: Strips,
 ) -> Result<Tensor<M>> {
     check(queries, keys, values)?;
-    let query_bytes = Dtype::F32.size() * queries.shape()[..2].iter().product::<i32>() as usize
-        * keys.dimension(2).max(1) as usize;
-    let rows = (strip_bytes / query_bytes.max(1)).clamp(1, queries.dimension(2).max(1) as usize) as i32;
-    let host = Host { scale, rows };
+    let [batch, heads, steps] = [0, 1, 2].map(|axis| queries.dimension(axis) as usize);
+    let query_bytes = Dtype::F32.size() * batch * heads * keys.dimension(2) as usize;
+    let rows = (strips.bytes / query_bytes.max(1)).min(strips.queries.max(1) as usize).clamp(1, steps) as i32;
+    let trains = [queries, keys, values].iter().any(|input| input.needs_gradient());
+    let host = Host { scale, rows, keeps_weights: trains && query_bytes * steps <= strips.kept_bytes };
     let mut outputs = custom_vjp(OPERATION, &[queries, keys, values], &host, strips::forward, strips::backward)?;
     let output = outputs.swap_remove(0);
     match lengths {

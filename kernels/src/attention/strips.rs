@@ -60,17 +60,22 @@ impl Strip {
     }
 }
 
-/// The output `[B, H, T, E]`.
+/// The output `[B, H, T, E]`; then, if they are kept, the weights of each strip.
 pub(super) fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> {
     let [queries, keys, values] = inputs else { unreachable!("three inputs") };
     let mut outputs: Vec<Tensor<Infer>> = Vec::new();
+    let mut kept: Vec<Tensor<Infer>> = Vec::new();
     for strip in Strip::all(queries, keys, host.rows) {
         let scaled = strip.of_queries(&ordered(queries, outputs.last().as_slice())?)?.multiply(host.scale)?;
-        let weights = strip.weights(&scaled, &strip.of_keys(keys)?)?.cast(values.dtype())?;
-        let output = weights.matmul(&strip.of_keys(values)?)?;
+        let weights = strip.weights(&scaled, &strip.of_keys(keys)?)?;
+        let output = weights.cast(values.dtype())?.matmul(&strip.of_keys(values)?)?;
         outputs.push(strip.to_heads(&output, queries.dimension(1))?);
+        if host.keeps_weights {
+            kept.push(weights);
+        }
     }
-    Ok(vec![Tensor::concatenate(&outputs.iter().collect::<Vec<_>>(), 2)?])
+    let output = Tensor::concatenate(&outputs.iter().collect::<Vec<_>>(), 2)?;
+    Ok([output].into_iter().chain(kept).collect())
 }
 
 /// With weights P and score slopes dS = P (dO v^T - sum(dO O)): dq = scale dS k, dk = dS^T (scale q), dv = P^T dO.
@@ -81,24 +86,29 @@ pub(super) fn backward(
     host: &Host,
 ) -> Result<Vec<Tensor<Infer>>> {
     let [queries, keys, values] = primals else { unreachable!("three inputs") };
-    let (d_output, output) = (&cotangents[0], &outputs[0]);
+    let (d_output, output, kept) = (&cotangents[0], &outputs[0], &outputs[1..]);
     let mut d_queries: Vec<Tensor<Infer>> = Vec::new();
     let (mut d_keys, mut d_values) = (OfKeys::default(), OfKeys::default());
     // From the last strip, which sees all keys: those that the next strip does not see are then done.
-    for strip in Strip::all(queries, keys, host.rows).iter().rev() {
-        let before: Vec<_> = d_queries.last().into_iter().chain(d_keys.done.last()).chain(d_values.done.last()).collect();
-        let queries = strip.of_queries(&ordered(queries, &before)?)?.multiply(host.scale)?;
+    for (index, strip) in Strip::all(queries, keys, host.rows).iter().enumerate().rev() {
+        let before: Vec<_> =
+            d_queries.last().into_iter().chain(d_keys.done.last()).chain(d_values.done.last()).collect();
+        let scaled = strip.of_queries(&ordered(queries, &before)?)?.multiply(host.scale)?;
+        let d_strip = strip.of_queries(&ordered(d_output, &before)?)?;
         let (seen_keys, seen_values) = (strip.of_keys(keys)?, strip.of_keys(values)?);
-        let d_strip = strip.of_queries(d_output)?;
-        let weights = strip.weights(&queries, &seen_keys)?;
+        let weights = match kept.get(index) {
+            Some(weights) => weights.clone(),
+            None => strip.weights(&scaled, &seen_keys)?,
+        };
         d_values.add(&weights.cast(values.dtype())?.swap_axes(2, 3)?.matmul(&d_strip)?.cast(Dtype::F32)?)?;
 
         let d_weights = d_strip.matmul(&seen_values.swap_axes(2, 3)?)?.cast(Dtype::F32)?;
-        let along = d_strip.cast(Dtype::F32)?.multiply(&strip.of_queries(output)?.cast(Dtype::F32)?)?.sum_keep(&[-1])?;
+        let along =
+            d_strip.cast(Dtype::F32)?.multiply(&strip.of_queries(output)?.cast(Dtype::F32)?)?.sum_keep(&[-1])?;
         let d_scores = weights.multiply(&d_weights.subtract(&along)?)?.cast(keys.dtype())?;
-        d_keys.add(&d_scores.swap_axes(2, 3)?.matmul(&queries)?.cast(Dtype::F32)?)?;
-        let d_strip = d_scores.matmul(&seen_keys)?.multiply(host.scale)?;
-        d_queries.push(strip.to_heads(&d_strip, primals[0].dimension(1))?);
+        d_keys.add(&d_scores.swap_axes(2, 3)?.matmul(&scaled)?.cast(Dtype::F32)?)?;
+        let d_scaled = d_scores.matmul(&seen_keys)?;
+        d_queries.push(strip.to_heads(&d_scaled.multiply(host.scale)?, queries.dimension(1))?);
     }
     d_queries.reverse();
     Ok(vec![

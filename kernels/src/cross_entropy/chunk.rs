@@ -4,9 +4,6 @@ use cotangent::{Constant, Dtype, Indices, Infer, Result, Tensor};
 
 use super::labels::{Counted, Labels};
 
-/// Bytes of float32 weight that are converted at a time.
-const BLOCK_BYTES: usize = 64 << 20;
-
 /// The rows that count, in chunks.
 pub(super) struct Chunks<'a> {
     chunks: std::slice::Chunks<'a, Counted>,
@@ -38,24 +35,39 @@ impl Chunk<'_> {
         hidden.take_rows(&Indices::from_slice(&rows, &[rows.len() as i32])?)?.cast(Dtype::F32)
     }
 
-    /// `-log softmax(logits)[label]` of each row: `[rows]`.
-    pub(super) fn losses(&self, logits: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+    /// The losses of these rows, and what their gradient is made of.
+    pub(super) fn scores(&self, logits: &Tensor<Infer>) -> Result<Scores> {
         let labels: Vec<i32> = self.0.iter().map(|counted| counted.label).collect();
         let labels = Indices::from_slice(&labels, &[labels.len() as i32, 1])?;
-        logits.logsumexp_keep(-1)?.subtract(&logits.take_along_axis(&labels, -1)?)?.squeeze(1)
+        let largest = logits.max_keep(&[-1])?;
+        let exponentials = logits.subtract(&largest)?.exp()?;
+        let sums = exponentials.sum_keep(&[-1])?;
+        let losses = sums.log()?.add(&largest.subtract(&logits.take_along_axis(&labels, -1)?)?)?.squeeze(1)?;
+        Ok(Scores { losses, exponentials, sums })
     }
 
-    /// The gradient of [`losses`](Self::losses): softmax, less 1 at the label.
-    pub(super) fn slopes(&self, logits: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+    /// The gradient of the losses with respect to the logits: softmax, less 1 at the label.
+    pub(super) fn slopes(&self, scores: &Scores) -> Result<Tensor<Infer>> {
         let labels: Vec<f32> = self.0.iter().map(|counted| counted.label as f32).collect();
         let labels = Constant::from_slice(&labels, &[labels.len() as i32, 1])?;
-        let vocabulary: Vec<f32> = (0..logits.dimension(1)).map(|index| index as f32).collect();
+        let vocabulary: Vec<f32> = (0..scores.exponentials.dimension(1)).map(|index| index as f32).collect();
         let vocabulary = Constant::from_slice(&vocabulary, &[1, vocabulary.len() as i32])?;
-        let below = labels.to_tensor::<Infer>().greater(&vocabulary)?;
-        let above = vocabulary.to_tensor::<Infer>().greater(&labels)?;
-        let softmax = logits.softmax()?;
-        softmax.select(&below, &softmax.select(&above, &softmax.subtract(1.0)?)?)
+        // -1 where the distance is 0, else 0: whole numbers of float32 are exact up to 2^24.
+        let vocabulary = vocabulary.to_tensor::<Infer>().after(&[&scores.sums])?;
+        let distance = vocabulary.subtract(&labels)?.abs()?;
+        let at_label = distance.subtract(1.0)?.minimum(0.0)?;
+        scores.exponentials.multiply(&scores.sums.reciprocal()?)?.add(&at_label)
     }
+}
+
+/// The softmax of a chunk, not yet divided: exponentials cost more than anything else here, so there is one a logit.
+pub(super) struct Scores {
+    /// `-log softmax(logits)[label]` of each row: `[rows]`.
+    pub(super) losses: Tensor<Infer>,
+    /// `e^(logit - largest)`: `[rows, V]`.
+    exponentials: Tensor<Infer>,
+    /// Of each row: `[rows, 1]`.
+    sums: Tensor<Infer>,
 }
 
 /// The head's weight, used in float32. Stored in another dtype it is converted in blocks of its rows, each when it is
@@ -67,15 +79,16 @@ pub(super) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    pub(super) fn new(weight: &'a Tensor<Infer>) -> Result<Self> {
+    /// With at most `bytes` in a block, or a single row.
+    pub(super) fn new(weight: &'a Tensor<Infer>, bytes: usize) -> Self {
         let (length, width) = (weight.dimension(0), weight.dimension(1));
         let rows = if weight.dtype() == Dtype::F32 {
             length.max(1)
         } else {
-            (BLOCK_BYTES / (Dtype::F32.size() * width.max(1) as usize)).clamp(1, length.max(1) as usize) as i32
+            (bytes / (Dtype::F32.size() * width.max(1) as usize)).clamp(1, length.max(1) as usize) as i32
         };
         let blocks = (0..length).step_by(rows as usize).map(|start| (start, (start + rows).min(length))).collect();
-        Ok(Head { weight, blocks })
+        Head { weight, blocks }
     }
 
     fn block(&self, (start, end): (i32, i32), before: Option<&Tensor<Infer>>) -> Result<Tensor<Infer>> {

@@ -10,8 +10,9 @@ pub use labels::{IGNORED, Labels};
 
 const OPERATION: &str = "cross_entropy";
 
-/// Bytes of float32 logits in a chunk. A few arrays of this size are alive at once.
-const CHUNK_BYTES: usize = 128 << 20;
+/// Bytes of float32 logits in a chunk, and of a block of the weight that is converted. Up to ten arrays of this size are
+/// alive at once: MLX allocates for operations when it queues them.
+const CHUNK_BYTES: usize = 64 << 20;
 
 /// What the two directions know besides tensors.
 #[derive(Clone)]
@@ -40,7 +41,8 @@ pub fn cross_entropy<M: Graph>(
     cross_entropy_in_chunks(hidden, weight, labels, scale, CHUNK_BYTES)
 }
 
-/// [`cross_entropy`] with `chunk_bytes` of float32 logits in a chunk, or a single row if that is more.
+/// [`cross_entropy`] with `chunk_bytes` of float32 logits in a chunk, or a single row if that is more; a weight of
+/// another dtype is converted in blocks of as many bytes.
 ///
 /// # Errors
 /// As [`cross_entropy`].
@@ -69,12 +71,12 @@ pub fn cross_entropy_in_chunks<M: Graph>(
 /// As [`cross_entropy`].
 pub fn token_losses(hidden: &Tensor<Infer>, weight: &Tensor<Infer>, labels: &Labels) -> Result<Tensor<Infer>> {
     check(hidden, weight, labels)?;
-    let head = Head::new(weight)?;
+    let head = Head::new(weight, CHUNK_BYTES);
     let mut losses: Vec<Tensor<Infer>> = Vec::new();
     for chunk in Chunks::new(labels, weight.dimension(0), CHUNK_BYTES) {
         let before: Vec<_> = losses.last().into_iter().collect();
         let logits = head.logits(&chunk.rows(hidden, &before)?)?;
-        losses.push(chunk.losses(&logits)?);
+        losses.push(chunk.scores(&logits)?.losses);
     }
     losses.push(zeros(&[1], Dtype::F32)?);
     Tensor::concatenate(&losses.iter().collect::<Vec<_>>(), 0)?.take_rows(&labels.places()?)
@@ -91,11 +93,9 @@ fn check<M: Graph>(hidden: &Tensor<M>, weight: &Tensor<M>, labels: &Labels) -> R
     }
     // Checked before anything is computed: MLX reads out of bounds without a word.
     match labels.counted().iter().find(|counted| counted.label >= w[0]) {
-        Some(counted) => Err(Error::IndexOutOfRange {
-            operation: OPERATION,
-            index: counted.label.into(),
-            length: w[0].into(),
-        }),
+        Some(counted) => {
+            Err(Error::IndexOutOfRange { operation: OPERATION, index: counted.label.into(), length: w[0].into() })
+        }
         None => Ok(()),
     }
 }
@@ -104,15 +104,15 @@ fn check<M: Graph>(hidden: &Tensor<M>, weight: &Tensor<M>, labels: &Labels) -> R
 /// each block of the weight (float32), both for the cotangent 1.
 fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> {
     let [hidden, weight] = inputs else { unreachable!("two inputs") };
-    let head = Head::new(weight)?;
+    let head = Head::new(weight, host.chunk_bytes);
     let mut loss: Option<Tensor<Infer>> = None;
     let mut hidden_gradients: Vec<Tensor<Infer>> = Vec::new();
     let mut weight_gradients: Vec<Tensor<Infer>> = Vec::new();
     for chunk in Chunks::new(&host.labels, weight.dimension(0), host.chunk_bytes) {
         let before: Vec<_> = loss.iter().chain(hidden_gradients.last()).chain(&weight_gradients).collect();
         let rows = chunk.rows(hidden, &before)?;
-        let logits = head.logits(&rows)?;
-        let sum = chunk.losses(&logits)?.sum_all()?.multiply(host.scale)?;
+        let scores = chunk.scores(&head.logits(&rows)?)?;
+        let sum = scores.losses.sum_all()?.multiply(host.scale)?;
         loss = Some(match loss {
             Some(loss) => loss.add(&sum)?,
             None => sum,
@@ -120,8 +120,7 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
         if !host.wants_hidden && !host.wants_weight {
             continue;
         }
-        let slopes = chunk.slopes(&logits)?;
-        drop(logits);
+        let slopes = chunk.slopes(&scores)?;
         if host.wants_hidden {
             hidden_gradients.push(head.hidden_gradient(&slopes)?.multiply(host.scale)?);
         }

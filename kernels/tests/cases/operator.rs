@@ -97,8 +97,11 @@ pub fn assert_finite_differences<O: Operator>(operator: &O, inputs: &[Tensor<Sto
         let outputs = outputs(operator, inputs);
         outputs.iter().zip(&cotangents).map(|(output, cotangent)| dot(output, cotangent)).sum()
     };
-    let terms: Vec<f64> =
-        outputs(operator, inputs).iter().zip(&cotangents).map(|(output, cotangent)| dot_of_squares(output, cotangent)).collect();
+    let terms: Vec<f64> = outputs(operator, inputs)
+        .iter()
+        .zip(&cotangents)
+        .map(|(output, cotangent)| dot_of_squares(output, cotangent))
+        .collect();
     // What rounding the outputs to float32 does to a difference.
     let rounding = f64::from(f32::EPSILON / step) * terms.iter().sum::<f64>().sqrt();
     for (index, gradient) in gradients(operator, inputs, &cotangents).iter().enumerate() {

@@ -1,0 +1,160 @@
+//! The loss over the vocabulary: the reference's values and gradients, in chunks of any size, and its memory.
+
+mod cases;
+
+use cases::{Case, Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, gradients_of, outputs, random};
+use cotangent::{Dtype, Error, Graph, Infer, Result, Session, Stored, Tensor};
+use cotangent_kernels::cross_entropy::{IGNORED, Labels, cross_entropy, cross_entropy_in_chunks, token_losses};
+
+/// hidden, weight.
+#[derive(Clone)]
+struct CrossEntropy {
+    labels: Labels,
+    scale: f32,
+    chunk_bytes: Option<usize>,
+}
+
+impl CrossEntropy {
+    fn new(labels: &[i32], scale: f32) -> Self {
+        CrossEntropy { labels: Labels::from_slice(labels).unwrap(), scale, chunk_bytes: None }
+    }
+
+    fn in_chunks_of(self, rows: usize, vocabulary: usize) -> Self {
+        CrossEntropy { chunk_bytes: Some(rows * vocabulary * 4), ..self }
+    }
+}
+
+impl Operator for CrossEntropy {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [hidden, weight] = inputs else { unreachable!() };
+        Ok(vec![match self.chunk_bytes {
+            Some(bytes) => cross_entropy_in_chunks(hidden, weight, &self.labels, self.scale, bytes)?,
+            None => cross_entropy(hidden, weight, &self.labels, self.scale)?,
+        }])
+    }
+}
+
+fn losses(hidden: &Tensor<Stored>, weight: &Tensor<Stored>, labels: &Labels) -> Tensor<Stored> {
+    fn infer(inputs: &Vec<Tensor<Infer>>, _: &Vec<Tensor<Infer>>, labels: &Labels) -> Result<Tensor<Infer>> {
+        token_losses(&inputs[0], &inputs[1], labels)
+    }
+    let inputs = vec![hidden.clone(), weight.clone()];
+    Session::new().unwrap().infer(&inputs, &Vec::<Tensor<Stored>>::new(), labels, infer).unwrap()
+}
+
+/// Logits as hidden states, with a weight that passes them on.
+fn of_logits(case: &Case<'_>) -> (Tensor<Stored>, Tensor<Stored>, Labels) {
+    let logits = case.input("logits");
+    let vocabulary = logits.dimension(-1);
+    let rows = logits.size() as i32 / vocabulary;
+    let hidden = Tensor::from_slice(&logits.to_vec::<f32>().unwrap(), &[rows, vocabulary]).unwrap();
+    let identity: Vec<f32> =
+        (0..vocabulary * vocabulary).map(|index| f32::from(index / vocabulary == index % vocabulary)).collect();
+    let identity = Tensor::from_slice(&identity, &[vocabulary, vocabulary]).unwrap();
+    (hidden, identity, Labels::from_slice(&case.integers("labels")).unwrap())
+}
+
+fn flat(tensor: &Tensor<Stored>, shape: &[i32]) -> Tensor<Stored> {
+    Tensor::from_slice(&tensor.to_vec::<f32>().unwrap(), shape).unwrap()
+}
+
+#[test]
+fn agrees_with_the_reference_in_chunks_of_any_size() {
+    for case in Cases::operators().all("cross_entropy") {
+        let (hidden, identity, labels) = of_logits(&case);
+        let rows = hidden.dimension(0);
+        let found = losses(&hidden, &identity, &labels);
+        assert_close(&case.name, &found, &flat(&case.output("per_token"), &[rows]), TOLERANCE);
+
+        let scale = 1.0 / labels.count().max(1) as f32;
+        for rows_of_chunk in [1, 2, 5, 100] {
+            let operator = CrossEntropy { labels: labels.clone(), scale, chunk_bytes: None };
+            let operator = operator.in_chunks_of(rows_of_chunk, 50);
+            let inputs = [hidden.clone(), identity.clone()];
+            assert_close(&case.name, &outputs(&operator, &inputs)[0], &case.output("loss"), TOLERANCE);
+            let (loss, gradients) = gradients_of(&operator, &inputs, &[case.cotangent("loss")], |index| index == 0);
+            assert_close(&case.name, &Tensor::from_slice(&[loss], &[]).unwrap(), &case.output("loss"), TOLERANCE);
+            let expected = flat(&case.gradient("logits"), hidden.shape());
+            assert_close(&case.name, gradients[0].as_ref().unwrap(), &expected, TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_finite_differences() {
+    let (hidden, weight) = (random(1, &[6, 5], 1.0), random(2, &[11, 5], 1.0));
+    let labels = [3, IGNORED, 0, 10, 3, IGNORED];
+    for rows in [1, 3, 100] {
+        let operator = CrossEntropy::new(&labels, 0.3).in_chunks_of(rows, 11);
+        assert_finite_differences(&operator, &[hidden.clone(), weight.clone()], 2e-3);
+    }
+}
+
+#[test]
+fn gradients_follow_the_cotangent() {
+    let inputs = [random(1, &[6, 5], 1.0), random(2, &[11, 5], 1.0)];
+    let operator = CrossEntropy::new(&[3, 1, 0, 10, 3, IGNORED], 0.3);
+    let with = |cotangent: f32| {
+        let cotangent = Tensor::from_slice(&[cotangent], &[]).unwrap();
+        cases::gradients(&operator, &inputs, &[cotangent])
+    };
+    for (once, scaled) in with(1.0).iter().zip(with(-2.5)) {
+        let expected: Vec<f32> = once.to_vec::<f32>().unwrap().iter().map(|value| -2.5 * value).collect();
+        assert_close("scaled", &scaled, &Tensor::from_slice(&expected, once.shape()).unwrap(), 1e-6);
+    }
+}
+
+#[test]
+fn only_what_trains_has_a_gradient() {
+    let inputs = [random(1, &[6, 5], 1.0), random(2, &[11, 5], 1.0)];
+    let operator = CrossEntropy::new(&[3, 1, 0, 10, 3, IGNORED], 0.3).in_chunks_of(2, 11);
+    let one = [Tensor::from_slice(&[1.0_f32], &[]).unwrap()];
+    let (_, both) = gradients_of(&operator, &inputs, &one, |_| true);
+    for only in 0..2 {
+        let (_, found) = gradients_of(&operator, &inputs, &one, |index| index == only);
+        assert!(found[1 - only].is_none());
+        assert_close("alone", found[only].as_ref().unwrap(), both[only].as_ref().unwrap(), 0.0);
+    }
+}
+
+#[test]
+fn nothing_that_counts_means_no_loss_and_no_gradient() {
+    let inputs = [random(1, &[4, 5], 1.0), random(2, &[11, 5], 1.0)];
+    let operator = CrossEntropy::new(&[IGNORED; 4], 1.0);
+    let (loss, gradients) = gradients_of(&operator, &inputs, &[Tensor::from_slice(&[1.0_f32], &[]).unwrap()], |_| true);
+    assert!(loss == 0.0);
+    for gradient in gradients.into_iter().flatten() {
+        assert!(gradient.to_vec::<f32>().unwrap().iter().all(|&value| value == 0.0));
+    }
+    assert!(losses(&inputs[0], &inputs[1], &operator.labels).to_vec::<f32>().unwrap() == [0.0; 4]);
+}
+
+#[test]
+fn bfloat16_logits_are_not_rounded() {
+    // Chunks of two rows, and blocks of the weight that do not divide it.
+    let (vocabulary, width) = (1_001, 64);
+    let hidden = random(1, &[3, width], 1.0).cast(Dtype::BF16).unwrap();
+    let weight = random(2, &[vocabulary, width], 0.1).cast(Dtype::BF16).unwrap();
+    let wide = [hidden.cast(Dtype::F32).unwrap(), weight.cast(Dtype::F32).unwrap()];
+    let operator = CrossEntropy::new(&[1_000, 0, 123], 1.0).in_chunks_of(2, vocabulary as usize);
+    let narrow = [hidden, weight];
+    assert_close("loss", &outputs(&operator, &narrow)[0], &outputs(&operator, &wide)[0], 1e-6);
+    let one = [Tensor::from_slice(&[1.0_f32], &[]).unwrap()];
+    let found = cases::gradients(&operator, &narrow, &one);
+    for (found, expected) in found.iter().zip(cases::gradients(&operator, &wide, &one)) {
+        assert_eq!(found.dtype(), Dtype::BF16);
+        // Rounded once, at the end: half a unit in the last of 8 places, and a little where float32 sums differ.
+        assert_close("gradient", found, &expected, 1.0 / 256.0);
+    }
+}
+
+#[test]
+fn labels_outside_the_vocabulary_are_refused() {
+    let labels = Labels::from_slice(&[0, 11]).unwrap();
+    fn infer(inputs: &Vec<Tensor<Infer>>, _: &Vec<Tensor<Infer>>, labels: &Labels) -> Result<Tensor<Infer>> {
+        cross_entropy(&inputs[0], &inputs[1], labels, 1.0)
+    }
+    let inputs = vec![random(1, &[2, 5], 1.0), random(2, &[11, 5], 1.0)];
+    let result = Session::new().unwrap().infer(&inputs, &Vec::<Tensor<Stored>>::new(), &labels, infer);
+    assert_eq!(result.err(), Some(Error::IndexOutOfRange { operation: "cross_entropy", index: 11, length: 11 }));
+}

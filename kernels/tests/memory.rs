@@ -1,0 +1,97 @@
+//! Peak memory where it must not grow with the obvious. MLX counts per process: these have one to themselves, and run
+//! one after the other.
+
+mod cases;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use cases::{Operator, TOLERANCE, assert_close, gradients_of, outputs, random};
+use cotangent::{Graph, Result, Stored, Tensor, memory};
+use cotangent_kernels::attention::{Strips, causal_attention_in_strips};
+use cotangent_kernels::cross_entropy::{Labels, cross_entropy_in_chunks};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The most bytes that `function` has in arrays at once, besides those that were there before.
+fn peak_of<T>(function: impl FnOnce() -> T) -> (usize, T) {
+    memory::reset_peak().unwrap();
+    let before = memory::active().unwrap();
+    let result = function();
+    (memory::peak().unwrap() - before, result)
+}
+
+/// hidden, weight.
+#[derive(Clone)]
+struct CrossEntropy {
+    labels: Labels,
+    chunk_bytes: usize,
+}
+
+impl Operator for CrossEntropy {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        Ok(vec![cross_entropy_in_chunks(&inputs[0], &inputs[1], &self.labels, 1e-3, self.chunk_bytes)?])
+    }
+}
+
+#[test]
+fn the_loss_stays_far_below_the_logits() {
+    let _alone = alone();
+    let (rows, vocabulary, width) = (2_000, 20_000, 16);
+    let inputs = [random(1, &[rows, width], 1.0), random(2, &[vocabulary, width], 1.0)];
+    let labels: Vec<i32> = (0..rows).map(|row| row * 7 % vocabulary).collect();
+    let labels = Labels::from_slice(&labels).unwrap();
+    let one = [Tensor::from_slice(&[1.0_f32], &[]).unwrap()];
+    // MLX allocates for the operations it has queued: about ten arrays of a chunk's size.
+    let operator = CrossEntropy { labels, chunk_bytes: 2 << 20 };
+    let logits = (4 * rows * vocabulary) as usize;
+    for (what, trains) in [("hidden states", [true, false]), ("both", [true, true])] {
+        let (peak, _) = peak_of(|| gradients_of(&operator, &inputs, &one, |index| trains[index]));
+        assert!(peak <= logits / 5, "gradients of {what}: {} MiB, of {} MiB of logits", peak >> 20, logits >> 20);
+    }
+    let (peak, _) = peak_of(|| outputs(&operator, &inputs));
+    assert!(peak <= logits / 5, "no gradients: {} MiB, of {} MiB of logits", peak >> 20, logits >> 20);
+}
+
+/// queries, keys, values.
+#[derive(Clone)]
+struct Attention(Strips);
+
+impl Operator for Attention {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        Ok(vec![causal_attention_in_strips(&inputs[0], &inputs[1], &inputs[2], 0.25, None, self.0)?])
+    }
+}
+
+#[test]
+fn attention_is_linear_in_the_length() {
+    let _alone = alone();
+    let (heads, width) = (2, 16);
+    let attention = Attention(Strips { bytes: 2 << 20, kept_bytes: 0, ..Strips::default() });
+    let of_length = |length: i32| {
+        let inputs = [1, 2, 3].map(|seed| random(seed, &[1, heads, length, width], 1.0));
+        let cotangent = [random(4, &[1, heads, length, width], 1.0)];
+        peak_of(|| gradients_of(&attention, &inputs, &cotangent, |_| true)).0
+    };
+    let (half, whole) = (of_length(2048), of_length(4096));
+    let scores = (4 * heads * 4096 * 4096) as usize;
+    assert!(whole <= scores / 6, "{} MiB, of {} MiB of scores", whole >> 20, scores >> 20);
+    assert!(whole <= half * 9 / 4, "{} MiB at 2048, {} MiB at 4096", half >> 20, whole >> 20);
+
+    // And it is right there: the first queries do not see the rest.
+    let inputs = [1, 2, 3].map(|seed| random(seed, &[1, heads, 4096, width], 1.0));
+    let expected = outputs(&attention, &inputs.clone().map(|input| first(&input, 64)));
+    assert_close("the first queries", &first(&outputs(&attention, &inputs)[0], 64), &expected[0], TOLERANCE);
+}
+
+/// The first steps of `[1, H, T, D]`.
+fn first(x: &Tensor<Stored>, steps: i32) -> Tensor<Stored> {
+    let &[_, heads, length, width] = x.shape() else { unreachable!() };
+    let values = x.to_vec::<f32>().unwrap();
+    let kept: Vec<f32> =
+        values.chunks((length * width) as usize).flat_map(|head| &head[..(steps * width) as usize]).copied().collect();
+    Tensor::from_slice(&kept, &[1, heads, steps, width]).unwrap()
+}
