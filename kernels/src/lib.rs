@@ -3,7 +3,7 @@
 pub mod attention;
 pub mod causal_conv;
 pub mod cross_entropy;
-pub mod gated_delta;
+pub mod delta_rule;
 pub mod gates;
 pub mod l2norm;
 pub mod mrope;
@@ -13,7 +13,7 @@ pub mod swiglu;
 pub use attention::causal_attention;
 pub use causal_conv::{causal_conv_silu, causal_conv_window};
 pub use cross_entropy::{IGNORED, Labels, cross_entropy, token_losses};
-pub use gated_delta::{GatedDeltaOutputs, gated_delta, gated_delta_step, gated_delta_steps};
+pub use delta_rule::{GatedDeltaOutputs, gated_delta, gated_delta_step, gated_delta_steps};
 pub use gates::{GatesOutputs, gates};
 pub use l2norm::l2norm;
 pub use mrope::Frequencies;

@@ -237,7 +237,7 @@ fn half_precision_is_only_at_the_edges() {
     impl Operator for Narrow {
         fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
             let narrow = |index: usize| inputs[index].cast(Dtype::BF16);
-            let outputs = gated_delta(&narrow(0)?, &narrow(1)?, &narrow(2)?, &inputs[3], &narrow(4)?, &inputs[5])?;
+            let outputs = gated_delta(&narrow(0)?, &narrow(1)?, &narrow(2)?, &inputs[3], &inputs[4], &inputs[5])?;
             assert_eq!((outputs.y.dtype(), outputs.final_state.dtype()), (Dtype::BF16, Dtype::F32));
             Ok(vec![outputs.y.cast(Dtype::F32)?, outputs.final_state])
         }
@@ -248,7 +248,7 @@ fn half_precision_is_only_at_the_edges() {
         .iter()
         .enumerate()
         .map(|(index, input)| match index {
-            3 | 5 => input.clone(),
+            3..=5 => input.clone(),
             _ => input.cast(Dtype::BF16).and_then(|narrow| narrow.cast(Dtype::F32)).expect("a cast"),
         })
         .collect();
@@ -263,14 +263,26 @@ fn what_does_not_fit_is_refused_by_name() {
         fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
             let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
             let narrow = log_decay.cast(Dtype::BF16)?;
+            let of_three = |tensor: &Tensor<M>, axis: i32| tensor.slice(axis, 0, 3);
             for (result, says) in [
                 (gated_delta(queries, keys, values, &narrow, beta, state), "port `log_decay`: found bfloat16"),
                 (
                     gated_delta(queries, keys, values, log_decay, &state.slice(0, 0, 1)?, state),
-                    "port `beta`: found the shape",
+                    "port `beta`: found shape",
                 ),
-                (gated_delta(&queries.slice(1, 0, 2)?, keys, values, log_decay, beta, state), "port `queries`"),
+                (gated_delta(&queries.slice(1, 0, 2)?, keys, values, log_decay, beta, state), "port `keys`: found shape"),
                 (gated_delta_step(queries, keys, values, log_decay, beta, state), "found 3 tokens, expected one"),
+                (
+                    gated_delta(
+                        queries,
+                        keys,
+                        &of_three(values, 2)?,
+                        &of_three(log_decay, 2)?,
+                        &of_three(beta, 2)?,
+                        &of_three(state, 1)?,
+                    ),
+                    "found 2 heads, expected a divisor of the 3",
+                ),
             ] {
                 let message = result.err().expect("an error").to_string();
                 assert!(message.contains(says), "{message}");

@@ -5,9 +5,9 @@ use cotangent::{Dtype, Infer, Result, Tensor};
 use super::geometry::Geometry;
 use super::inverse::BLOCK;
 
-/// The longest chunk. A longer one saves fewer states and takes fewer sequential steps, but its work within the chunk
-/// grows with the square of its length.
-const LONGEST: i32 = 64;
+/// The longest chunk, as the shape of the saved states in [`gated_delta`](super::gated_delta) has it too. A longer one
+/// would save fewer states and take fewer sequential steps, but work within a chunk grows with the square of its length.
+const LONGEST: i32 = 32;
 
 /// The cut of `[B, T, heads, D]` into `[N, B, Hk, group, C, D]`: N chunks of C tokens. Key heads have a group of 1, which
 /// broadcasts over the value heads that read them.
@@ -48,15 +48,15 @@ impl Chunks {
         whole.slice(1, 0, self.geometry.time)?.cast(like.dtype())
     }
 
-    /// `[B, Hv, Dv, Dk]` as the state of one chunk: `[1, B, Hk, group, Dv, Dk]`.
-    pub(super) fn to_chunk_state(self, state: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+    /// States `[.., B, Hv, Dv, Dk]` with their value heads in groups: `[n, B, Hk, group, Dv, Dk]`.
+    pub(super) fn state_of_groups(&self, states: &Tensor<Infer>) -> Result<Tensor<Infer>> {
         let Geometry { batch, key_heads, key_dim, value_dim, .. } = self.geometry;
-        state.reshape(&[1, batch, key_heads, self.geometry.group(), value_dim, key_dim])
+        states.reshape(&[-1, batch, key_heads, self.geometry.group(), value_dim, key_dim])
     }
 
-    /// The inverse of [`to_chunk_state`](Self::to_chunk_state).
-    pub(super) fn from_chunk_state(self, state: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+    /// The inverse of [`state_of_groups`](Self::state_of_groups): `[n, B, Hv, Dv, Dk]`.
+    pub(super) fn state_of_heads(&self, states: &Tensor<Infer>) -> Result<Tensor<Infer>> {
         let Geometry { batch, value_heads, key_dim, value_dim, .. } = self.geometry;
-        state.reshape(&[batch, value_heads, value_dim, key_dim])
+        states.reshape(&[-1, batch, value_heads, value_dim, key_dim])
     }
 }

@@ -6,17 +6,24 @@ use super::chunks::Chunks;
 use super::geometry::Geometry;
 use super::within::Within;
 
-/// `[queries, keys, values, log_decay, beta, initial_state]` to `[y, final_state, states]`, the last being the states
-/// that chunks begin with, `[N, B, Hk, group, Dv, Dk]`: all that the backward pass needs besides the inputs.
-pub(super) fn forward(inputs: &[Tensor<Infer>], geometry: &Geometry) -> Result<Vec<Tensor<Infer>>> {
-    let [queries, keys, values, log_decay, beta, initial_state] = inputs else {
-        unreachable!("`gated_delta` passes six tensors")
-    };
-    let chunks = Chunks::of(*geometry);
+/// What the forward pass computes.
+pub(super) struct Forward {
+    /// `[B, T, Hv, Dv]`.
+    pub(super) y: Tensor<Infer>,
+    /// `[B, Hv, Dv, Dk]`.
+    pub(super) final_state: Tensor<Infer>,
+    /// The states that chunks begin with, `[N, B, Hv, Dv, Dk]`: all that the backward pass needs besides the inputs.
+    pub(super) chunk_states: Tensor<Infer>,
+}
+
+/// From queries, keys, values, log gates, betas and the initial state.
+pub(super) fn forward(geometry: Geometry, inputs: [&Tensor<Infer>; 6]) -> Result<Forward> {
+    let [queries, keys, values, log_decay, beta, initial_state] = inputs;
+    let chunks = Chunks::of(geometry);
     let within = Within::of(&chunks, [queries, keys, values, log_decay, beta])?;
     let weighted_values = within.values.multiply(&within.beta)?;
 
-    let mut state = chunks.to_chunk_state(initial_state)?;
+    let mut state = chunks.state_of_groups(initial_state)?;
     let mut states = Vec::new();
     let mut deltas = Vec::new();
     for chunk in 0..chunks.count {
@@ -34,6 +41,9 @@ pub(super) fn forward(inputs: &[Tensor<Infer>], geometry: &Geometry) -> Result<V
 
     let from_state = within.queries.matmul(&states.swap_axes(4, 5)?)?.multiply(&within.since_start)?;
     let from_chunk = within.decay.multiply(&within.query_scores)?.matmul(&deltas)?;
-    let y = chunks.join(&from_state.add(&from_chunk)?, values)?;
-    Ok(vec![y, chunks.from_chunk_state(&state)?, states])
+    Ok(Forward {
+        y: chunks.join(&from_state.add(&from_chunk)?, values)?,
+        final_state: chunks.state_of_heads(&state)?.squeeze(0)?,
+        chunk_states: chunks.state_of_heads(&states)?,
+    })
 }

@@ -37,15 +37,27 @@ impl Geometry {
                 return Err(shape_error(port, tensor, format!("{expected:?}")));
             }
         }
-        if time == 0 || key_heads == 0 || value_heads % key_heads != 0 {
-            return Err(shape_error("keys", keys, format!("at least one token, and heads that divide {value_heads}")));
-        }
         for (port, tensor) in [("log_decay", log_decay), ("initial_state", initial_state)] {
             if tensor.dtype() != Dtype::F32 {
                 return Err(error(port, format!("found {}, expected float32; `cast` it", tensor.dtype())));
             }
         }
-        Ok(Geometry { batch, time, key_heads, value_heads, key_dim, value_dim })
+        Geometry { batch, time, key_heads, value_heads, key_dim, value_dim }.checked()
+    }
+
+    /// These sizes, if the recurrence is defined for them.
+    pub(super) fn checked(self) -> Result<Self> {
+        if self.time == 0 {
+            return Err(error("keys", "found no tokens, expected at least one".into()));
+        }
+        if self.key_heads == 0 || self.value_heads % self.key_heads != 0 {
+            let Geometry { key_heads, value_heads, .. } = self;
+            return Err(error(
+                "keys",
+                format!("found {key_heads} heads, expected a divisor of the {value_heads} of `values`"),
+            ));
+        }
+        Ok(self)
     }
 
     pub(super) fn require_single_token(&self) -> Result<()> {

@@ -6,22 +6,28 @@ use super::chunks::Chunks;
 use super::geometry::Geometry;
 use super::within::Within;
 
-/// The gradients of queries, keys, values, log gates, betas and initial state, each in its primal's dtype.
-///
-/// `cotangents` and `outputs` are those of [`forward`](super::forward::forward).
+/// One gradient for each input, in its shape and dtype.
+pub(super) struct Gradients {
+    pub(super) queries: Tensor<Infer>,
+    pub(super) keys: Tensor<Infer>,
+    pub(super) values: Tensor<Infer>,
+    pub(super) log_decay: Tensor<Infer>,
+    pub(super) beta: Tensor<Infer>,
+    pub(super) initial_state: Tensor<Infer>,
+}
+
+/// From queries, keys, values, log gates and betas, the states that [`forward`](super::forward::forward) saved, and the
+/// cotangents of `y` and the final state.
 pub(super) fn backward(
-    primals: &[Tensor<Infer>],
-    cotangents: &[Tensor<Infer>],
-    outputs: &[Tensor<Infer>],
-    geometry: &Geometry,
-) -> Result<Vec<Tensor<Infer>>> {
-    let ([queries, keys, values, log_decay, beta, _], [d_y, d_final_state, _], [_, _, states]) =
-        (primals, cotangents, outputs)
-    else {
-        unreachable!("`gated_delta` passes six tensors and gets three")
-    };
-    let chunks = Chunks::of(*geometry);
-    let within = Within::of(&chunks, [queries, keys, values, log_decay, beta])?;
+    geometry: Geometry,
+    inputs: [&Tensor<Infer>; 5],
+    chunk_states: &Tensor<Infer>,
+    [d_y, d_final_state]: [&Tensor<Infer>; 2],
+) -> Result<Gradients> {
+    let [queries, keys, values, log_decay, beta] = inputs;
+    let chunks = Chunks::of(geometry);
+    let states = &chunks.state_of_groups(chunk_states)?;
+    let within = Within::of(&chunks, inputs)?;
     let Within { decay, since_start, until_end, lower, strictly_lower, .. } = &within;
 
     let errors = within.values.subtract(&within.keys.matmul(&states.swap_axes(4, 5)?)?.multiply(since_start)?)?;
@@ -70,14 +76,14 @@ pub(super) fn backward(
         .add(&strictly_lower.matmul(&d_until_end)?)?
         .add(&d_throughout)?;
 
-    Ok(vec![
-        chunks.join(&d_queries, queries)?,
-        chunks.join(&d_keys, keys)?,
-        chunks.join(&d_values, values)?,
-        chunks.join(&d_log_decay, log_decay)?,
-        chunks.join(&d_beta, beta)?,
-        chunks.from_chunk_state(&chain.d_initial_state)?,
-    ])
+    Ok(Gradients {
+        queries: chunks.join(&d_queries, queries)?,
+        keys: chunks.join(&d_keys, keys)?,
+        values: chunks.join(&d_values, values)?,
+        log_decay: chunks.join(&d_log_decay, log_decay)?,
+        beta: chunks.join(&d_beta, beta)?,
+        initial_state: chunks.state_of_heads(&chain.d_initial_state)?.squeeze(0)?,
+    })
 }
 
 /// The sum over the value heads of a key head.
@@ -104,7 +110,7 @@ impl StateChain {
         d_states_here: &Tensor<Infer>,
         d_final_state: &Tensor<Infer>,
     ) -> Result<Self> {
-        let mut d_state = chunks.to_chunk_state(d_final_state)?;
+        let mut d_state = chunks.state_of_groups(d_final_state)?;
         let mut d_solved = Vec::new();
         let mut d_exits = Vec::new();
         for chunk in (0..chunks.count).rev() {

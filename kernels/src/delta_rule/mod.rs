@@ -1,0 +1,91 @@
+//! The gated delta rule: a linear attention whose state forgets by a gate and overwrites by the delta rule.
+//!
+//! Per value head, with the state `S` a matrix `[Dv, Dk]` that maps keys to values,
+//!
+//! ```text
+//! S_t = g_t S_{t-1} + beta_t (v_t - g_t S_{t-1} k_t) k_t^T        y_t = S_t q_t
+//! ```
+//!
+//! All arithmetic is float32, whatever the inputs are: in bfloat16 the recurrence loses its gradients.
+
+mod backward;
+mod chunks;
+mod forward;
+mod geometry;
+mod inverse;
+mod steps;
+mod within;
+
+use cotangent::differentiable;
+
+use geometry::Geometry;
+
+pub use steps::{gated_delta_step, gated_delta_steps};
+
+/// The gated delta rule over `T` tokens, in chunks.
+///
+/// - `queries`, `keys`: l2-normalised, and the queries scaled, by the caller;
+/// - `values`: of `Hv` heads, a multiple of `Hk`; head `h` reads key head `h / (Hv / Hk)`;
+/// - `log_decay`: `ln g`, not positive;
+/// - `y` has the dtype of the values, `final_state` is the state after the last token.
+///
+/// A token with `log_decay` and `beta` 0 leaves the state as it was: so is padding masked.
+///
+/// # Errors
+/// Shapes or dtypes that do not fit.
+#[differentiable(
+    backward = gated_delta_backward,
+    fallback = gated_delta_steps,
+    cases = [
+        (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 4, Dv = 5),
+        (B = 1, T = 70, Hk = 2, Hv = 2, Dk = 8, Dv = 3),
+    ],
+)]
+pub fn gated_delta<F: Float, G: Float>(
+    queries: In![F; B, T, Hk, Dk],
+    keys: In![F; B, T, Hk, Dk],
+    values: In![F; B, T, Hv, Dv],
+    #[values(-2.0..0.0)] log_decay: In![f32; B, T, Hv],
+    #[values(0.0..1.0)] beta: In![G; B, T, Hv],
+    initial_state: In![f32; B, Hv, Dv, Dk],
+    y: Out![F; B, T, Hv, Dv],
+    final_state: Out![f32; B, Hv, Dv, Dk],
+    #[saved] chunk_states: Out![f32; ceil_div(T, 32), B, Hv, Dv, Dk],
+) {
+    let geometry =
+        Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv }.checked()?;
+    let forward = forward::forward(geometry, [queries, keys, values, log_decay, beta, initial_state])?;
+    Ok(Outputs { y: forward.y, final_state: forward.final_state, chunk_states: forward.chunk_states })
+}
+
+/// The gradient of [`gated_delta`]: everything within the chunks is computed again from the states they began with.
+#[differentiable(backward_of = gated_delta)]
+pub fn gated_delta_backward<F: Float, G: Float>(
+    queries: In![F; B, T, Hk, Dk],
+    keys: In![F; B, T, Hk, Dk],
+    values: In![F; B, T, Hv, Dv],
+    log_decay: In![f32; B, T, Hv],
+    beta: In![G; B, T, Hv],
+    chunk_states: In![f32; ceil_div(T, 32), B, Hv, Dv, Dk],
+    d_y: In![F; B, T, Hv, Dv],
+    d_final_state: In![f32; B, Hv, Dv, Dk],
+    d_queries: Out![F; B, T, Hk, Dk],
+    d_keys: Out![F; B, T, Hk, Dk],
+    d_values: Out![F; B, T, Hv, Dv],
+    d_log_decay: Out![f32; B, T, Hv],
+    d_beta: Out![G; B, T, Hv],
+    d_initial_state: Out![f32; B, Hv, Dv, Dk],
+) {
+    let geometry = Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv };
+    let inputs = [queries, keys, values, log_decay, beta];
+    let gradients = backward::backward(geometry, inputs, chunk_states, [d_y, d_final_state])?;
+    // Nothing is computed before it is evaluated: a gradient that nobody wants costs nothing.
+    Ok(Outputs {
+        d_queries: Some(gradients.queries),
+        d_keys: Some(gradients.keys),
+        d_values: Some(gradients.values),
+        d_log_decay: Some(gradients.log_decay),
+        d_beta: Some(gradients.beta),
+        d_initial_state: Some(gradients.initial_state),
+    })
+}
