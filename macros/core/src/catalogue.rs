@@ -51,6 +51,17 @@ pub struct Entry {
     pub help: &'static str,
     /// Who writes the message.
     pub source: Source,
+    /// A program that contains the failure, and so does not compile.
+    pub wrong: &'static str,
+    /// The same without it.
+    pub right: &'static str,
+}
+
+/// A program from the compile-time tests: so every example is held to be what it says.
+macro_rules! fixture {
+    ($name:literal) => {
+        include_str!(concat!("../../../tests/ui/", $name, ".rs"))
+    };
 }
 
 /// Every failure, in the order of the codes.
@@ -79,6 +90,8 @@ const ENTRIES: &[Entry] = &[
         help: "name a paired kernel with `backward = ..`, the same function made of differentiable operations with \
                `fallback = ..`, or say why there is none with `inference_only = \"reason\"`",
         source: Source::Cotangent,
+        wrong: fixture!("route/C01_no_route"),
+        right: fixture!("pass/launch"),
     },
     Entry {
         code: Code::C02,
@@ -88,6 +101,8 @@ const ENTRIES: &[Entry] = &[
         help: "declare one output `d_x` for each differentiable input `x` of the forward, and no other; mark a float \
                input that has no gradient `#[nodiff]` in the forward",
         source: Source::Cotangent,
+        wrong: fixture!("pairing/C02_gradient_missing"),
+        right: fixture!("pass/pair_of_rust_bodies"),
     },
     Entry {
         code: Code::C03,
@@ -97,6 +112,8 @@ const ENTRIES: &[Entry] = &[
                       `B * H` equals `H * B`.",
         help: "give `d_x` exactly the shape of `x`; sum over broadcast dimensions in a Rust body",
         source: Source::Cotangent,
+        wrong: fixture!("pairing/C03_gradient_shape"),
+        right: fixture!("pass/pair_of_rust_bodies"),
     },
     Entry {
         code: Code::C04,
@@ -105,6 +122,8 @@ const ENTRIES: &[Entry] = &[
                       parameter becomes float32 after one step.",
         help: "give `d_x` exactly the dtype of `x`; accumulate in float32 and convert at the end",
         source: Source::Cotangent,
+        wrong: fixture!("pairing/C04_gradient_dtype"),
+        right: fixture!("pass/pair_of_rust_bodies"),
     },
     Entry {
         code: Code::C05,
@@ -113,6 +132,8 @@ const ENTRIES: &[Entry] = &[
                       not use that output, and wrong in the model that does.",
         help: "declare the input `d_y` for each output `y` and read it, or say `ignores(y)` in the backward",
         source: Source::Cotangent,
+        wrong: fixture!("pairing/C05_cotangent_missing"),
+        right: fixture!("pass/ignored_output"),
     },
     Entry {
         code: Code::C06,
@@ -122,6 +143,8 @@ const ENTRIES: &[Entry] = &[
                       `fn` items, which capture nothing, and the compiler refuses a closure that does.",
         help: "pass the tensor as an argument, or put it into the parameter tree",
         source: Source::Compiler,
+        wrong: fixture!("graph/C06_captured_weight"),
+        right: fixture!("pass/weight_in_the_tree"),
     },
     Entry {
         code: Code::C07,
@@ -131,6 +154,8 @@ const ENTRIES: &[Entry] = &[
         help: "return the tensor from the step and read it through the session afterwards; decide on the host from \
                host data",
         source: Source::Cotangent,
+        wrong: fixture!("graph/C07_value_read_in_training"),
+        right: fixture!("pass/value_read_outside"),
     },
     Entry {
         code: Code::C08,
@@ -139,6 +164,8 @@ const ENTRIES: &[Entry] = &[
                       after minutes of work. `Indices` are behind a stop-gradient from the start and are not floats.",
         help: "use the indices to gather; where their value is wanted as data, convert it with a reason",
         source: Source::Cotangent,
+        wrong: fixture!("graph/C08_index_as_float"),
+        right: fixture!("pass/index_gathers"),
     },
     Entry {
         code: Code::C09,
@@ -147,6 +174,8 @@ const ENTRIES: &[Entry] = &[
                       frequencies and a silent loss of gradient for anything that trains.",
         help: "pass a `Constant`; cut a tensor with `x.detach(\"reason\")`, which the audit lists",
         source: Source::Compiler,
+        wrong: fixture!("graph/C09_tensor_into_nodiff"),
+        right: fixture!("pass/detached_with_a_reason"),
     },
     Entry {
         code: Code::C10,
@@ -156,6 +185,8 @@ const ENTRIES: &[Entry] = &[
                       code that reaches it must say so in its bounds.",
         help: "take the training path of the layer in `Train`, or give the kernel a gradient",
         source: Source::Cotangent,
+        wrong: fixture!("route/C10_inference_only_in_training"),
+        right: fixture!("pass/inference_only"),
     },
     Entry {
         code: Code::C11,
@@ -163,6 +194,8 @@ const ENTRIES: &[Entry] = &[
         explanation: "Arrays that do not come through the runtime carry no trace, no mode and no gradient checks.",
         help: "use `Tensor<M>`, `Constant`, `Indices` or `Mask`; declare kernels with `#[differentiable]`",
         source: Source::Cotangent,
+        wrong: fixture!("graph/C11_raw_array"),
+        right: fixture!("pass/index_gathers"),
     },
     Entry {
         code: Code::C12,
@@ -172,6 +205,8 @@ const ENTRIES: &[Entry] = &[
                       uninitialised.",
         help: "declare every array the body uses as a port, write outputs only, and write each of them",
         source: Source::Cotangent,
+        wrong: fixture!("body/C12_undeclared_name"),
+        right: fixture!("pass/launch"),
     },
     Entry {
         code: Code::C13,
@@ -180,6 +215,8 @@ const ENTRIES: &[Entry] = &[
                       results in each run.",
         help: "store before accumulating, or say `init = 0.0`; say `atomic, nondeterministic` for float atomics",
         source: Source::Cotangent,
+        wrong: fixture!("body/C13_sum_into_uninitialised"),
+        right: fixture!("pass/initialised_sum"),
     },
     Entry {
         code: Code::C14,
@@ -189,6 +226,8 @@ const ENTRIES: &[Entry] = &[
                       checked when the kernel is compiled by Rust, sizes that depend on shapes when it is launched.",
         help: "split the work, or tile it",
         source: Source::Cotangent,
+        wrong: fixture!("body/C14_double"),
+        right: fixture!("pass/launch"),
     },
     Entry {
         code: Code::C15,
@@ -198,6 +237,8 @@ const ENTRIES: &[Entry] = &[
         help: "mark the forward's output `#[saved]` and take an input of the same name, shape and dtype in the \
                backward",
         source: Source::Cotangent,
+        wrong: fixture!("pairing/C15_residual_never_read"),
+        right: fixture!("pass/residual"),
     },
     Entry {
         code: Code::C16,
@@ -206,6 +247,8 @@ const ENTRIES: &[Entry] = &[
                       wrong. Both sides name each other, and identity is by type.",
         help: "write `backward = k` at the forward and `backward_of = f` at the backward, naming each other",
         source: Source::Cotangent,
+        wrong: fixture!("pairing/C16_backward_of_nobody"),
+        right: fixture!("pass/pair_of_rust_bodies"),
     },
     Entry {
         code: Code::C17,
@@ -215,6 +258,8 @@ const ENTRIES: &[Entry] = &[
                       case is odd and greater than one.",
         help: "add `cases = [(B = 1, S = 7, ..), ..]` that bind every dimension and constant of the signature",
         source: Source::Cotangent,
+        wrong: fixture!("cases/C17_nothing_ragged"),
+        right: fixture!("pass/launch"),
     },
     Entry {
         code: Code::C18,
@@ -223,6 +268,8 @@ const ENTRIES: &[Entry] = &[
                       on the branch that calls it. Here a kernel is a function, and the compiler checks each call.",
         help: "pass the new argument at each call",
         source: Source::Compiler,
+        wrong: fixture!("graph/C18_argument_gained"),
+        right: fixture!("pass/argument_passed"),
     },
 ];
 

@@ -12,13 +12,50 @@ const KERNEL: (&str, &str) = (
      }",
 );
 
-const TREE: &str = "#[derive(Parameters)] struct Block<M: Mode> { #[parameters(rename = \"x\")] a: A<M>, #[config] n: usize }";
+const TREE: &str =
+    "#[derive(Parameters)] struct Block<M: Mode> { #[parameters(rename = \"x\")] a: A<M>, #[config] n: usize }";
 
 /// Words that mean something to the macros, so that random streams reach further than the first error.
 const WORDS: &[&str] = &[
-    "fn", "pub", "struct", "enum", "metal", "cuda", "In", "Out", "f32", "bf16", "T", "Float", "const", "usize", "B", "N",
-    "x", "y", "d_y", "backward", "backward_of", "fallback", "grid", "threads", "cases", "stages", "crate", "init",
-    "ceil_div", "Ok", "Outputs", "threadgroup", "float", "double", "M", "Mode", "for", "if", "self",
+    "fn",
+    "pub",
+    "struct",
+    "enum",
+    "metal",
+    "cuda",
+    "In",
+    "Out",
+    "f32",
+    "bf16",
+    "T",
+    "Float",
+    "const",
+    "usize",
+    "B",
+    "N",
+    "x",
+    "y",
+    "d_y",
+    "backward",
+    "backward_of",
+    "fallback",
+    "grid",
+    "threads",
+    "cases",
+    "stages",
+    "crate",
+    "init",
+    "ceil_div",
+    "Ok",
+    "Outputs",
+    "threadgroup",
+    "float",
+    "double",
+    "M",
+    "Mode",
+    "for",
+    "if",
+    "self",
 ];
 
 fn token() -> impl Strategy<Value = TokenTree> {

@@ -286,9 +286,7 @@ impl Scan {
             AccessKind::Atomic
         } else if (preceded('+') || preceded('-')) && is_doubled(tokens, index) {
             AccessKind::Accumulate
-        } else if preceded('&') && !binary_before {
-            AccessKind::Address
-        } else if !indexed && is_handed_on(tokens, index, next) {
+        } else if (preceded('&') && !binary_before) || (!indexed && is_handed_on(tokens, index, next)) {
             AccessKind::Address
         } else {
             AccessKind::Read

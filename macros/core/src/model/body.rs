@@ -8,7 +8,7 @@ use super::kernel::Extents;
 #[derive(Debug, Clone)]
 pub enum Body {
     /// One launch of kernel text.
-    Launch(Launch),
+    Launch(Box<Launch>),
     /// A Rust function that composes launches and operations.
     Rust(RustBody),
 }

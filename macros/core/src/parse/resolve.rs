@@ -41,7 +41,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
                 scalars.push(Scalar { name, kind });
             }
             Parameter::Port(port) => {
-                let Some(port) = resolve_port(port, &dtypes, is_backward, diagnostics) else { continue };
+                let Some(port) = resolve_port(*port, &dtypes, is_backward, diagnostics) else { continue };
                 if port.role.is_output() {
                     outputs.push(port);
                 } else {
@@ -132,7 +132,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
                 // Written, but unreadable: reported already.
                 None => options.span_of(option).map(|span| (one(), span)),
             };
-            Body::Launch(Launch {
+            Body::Launch(Box::new(Launch {
                 metal,
                 span,
                 cuda,
@@ -143,7 +143,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
                 atomic: options.atomic,
                 nondeterministic: options.nondeterministic.is_some(),
                 strided: options.strided.is_some(),
-            })
+            }))
         }
         BodySyntax::Rust { block, span, identifiers } => {
             for option in ["grid", "threads", "headers", "init", "atomic", "nondeterministic", "strided"] {

@@ -13,7 +13,7 @@ use crate::model::port::Dtype;
 /// One parameter of the function.
 pub enum Parameter {
     /// An array.
-    Port(PortSyntax),
+    Port(Box<PortSyntax>),
     /// A plain value.
     Scalar(Ident, ScalarKind),
 }
@@ -165,7 +165,7 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
         Type::Macro(ty) if ty.mac.path.is_ident("In") || ty.mac.path.is_ident("Out") => {
             let is_output = ty.mac.path.is_ident("Out");
             let (dtype, shape) = diagnostics.keep(read_port_type(&ty.mac.tokens, ty.mac.path.span()))?;
-            Some(Parameter::Port(PortSyntax { name, is_output, dtype, shape, nodiff, saved, values }))
+            Some(Parameter::Port(Box::new(PortSyntax { name, is_output, dtype, shape, nodiff, saved, values })))
         }
         Type::Path(path) => {
             let kind = match path.path.get_ident().map(ToString::to_string).as_deref() {
