@@ -3,7 +3,7 @@
 
 use super::layout::{Installation, Layout};
 use super::pins::{self, Architecture};
-use super::problem::{self, Problem};
+use super::problem;
 use super::python::Python;
 use super::stamp::Stamp;
 use super::tools::{self, Compiler};
@@ -123,14 +123,11 @@ fn outdated(layout: &Layout, stamp: &Stamp) -> Option<String> {
 
 fn install(root: &Path, architecture: Architecture, layout: &Layout, unfinished: &Installation) -> Result<()> {
     let wheels = [pins::mlx(architecture), pins::openblas(architecture)];
-    let mut problems = Vec::new();
-    let mut note = |problem: Option<Problem>| problems.extend(problem);
-    let compiler = Compiler::find().map_err(|problem| note(Some(problem))).ok();
-    let python = Python::find().map_err(|problem| note(Some(problem))).ok();
-    note(tools::glibc_problem());
-    note(tools::disk_problem(&layout.folder));
-    problem::report(&problems)?;
-    let (Some(compiler), Some(python)) = (compiler, python) else { unreachable!("each missing tool is a problem") };
+    let (compiler, python) = (Compiler::find(), Python::find());
+    let (glibc, disk) = (tools::glibc_problem(), tools::disk_problem(&layout.folder));
+    let problems = [compiler.as_ref().err(), python.as_ref().err(), glibc.as_ref(), disk.as_ref()];
+    problem::report(&problems.into_iter().flatten().collect::<Vec<_>>())?;
+    let (compiler, python) = (compiler?, python?);
 
     let mut paths = Vec::new();
     for wheel in &wheels {

@@ -8,7 +8,7 @@ use std::process::Command;
 /// Checks for the tools that building MLX takes.
 pub fn check() -> Result<()> {
     let runs = |program: &str, arguments: &[&str]| program::output(Command::new(program).args(arguments)).is_ok();
-    problem::report(&missing(runs))
+    problem::report(&missing(runs).iter().collect::<Vec<_>>())
 }
 
 /// `runs` tells whether a program with arguments runs and succeeds.

@@ -27,12 +27,12 @@ impl fmt::Display for Problem {
 impl std::error::Error for Problem {}
 
 /// All problems at once, so that nobody installs one tool only to hear of the next.
-pub fn report(problems: &[Problem]) -> Result<()> {
+pub fn report(problems: &[&Problem]) -> Result<()> {
     match problems {
         [] => Ok(()),
         [problem] => bail!("{problem}"),
         _ => {
-            let list: Vec<_> = problems.iter().map(Problem::to_string).collect();
+            let list: Vec<_> = problems.iter().map(|problem| problem.to_string()).collect();
             bail!("{} things are missing for MLX\n\n{}", problems.len(), list.join("\n\n"))
         }
     }
@@ -44,14 +44,15 @@ mod tests {
 
     #[test]
     fn one_problem_is_the_whole_message() {
-        let error = report(&[Problem::new("no C++ compiler", "install g++")]).unwrap_err();
+        let error = report(&[&Problem::new("no C++ compiler", "install g++")]).unwrap_err();
         assert_eq!(error.to_string(), "no C++ compiler\n  help: install g++");
     }
 
     #[test]
     fn several_problems_are_reported_together() {
-        let problems = [Problem::new("no C++ compiler", "install g++"), Problem::new("no Python", "install python3")];
-        let error = report(&problems).unwrap_err().to_string();
+        let (compiler, python) =
+            (Problem::new("no C++ compiler", "install g++"), Problem::new("no Python", "install python3"));
+        let error = report(&[&compiler, &python]).unwrap_err().to_string();
         assert_eq!(
             error,
             "2 things are missing for MLX\n\nno C++ compiler\n  help: install g++\n\nno Python\n  help: install python3"
