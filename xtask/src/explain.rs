@@ -65,7 +65,9 @@ mod tests {
             let explanation = text(Some(code)).unwrap();
             assert!(explanation.starts_with(&format!("{code}: ")), "{explanation}");
             assert!(explanation.contains("\nWhat to do: "), "{explanation}");
-            assert!(explanation.lines().skip(1).all(|line| line.chars().count() <= WIDTH), "{explanation}");
+            let (prose, programs) = explanation.split_once("\nWrong:\n").unwrap();
+            assert!(prose.lines().skip(1).all(|line| line.chars().count() <= WIDTH), "{explanation}");
+            assert!(programs.contains("\nRight:\n"), "{explanation}");
         }
     }
 
