@@ -141,18 +141,25 @@ impl Emulator {
             return Ok(image.clone());
         }
         let (source, object) = self.cache.files(key);
+        let warnings = object.with_extension("warnings");
         if !object.exists() {
             self.cache.write(&source, unit.text.as_bytes())?;
             let hooks = self.hooks(checks)?;
             let include = &self.cache.include;
-            Cache::make(&object, |draft| self.compiler.compile(&source, draft, include, &hooks, checks))?
-                .map_err(|messages| Error::Compile { kernel: kernel.name.clone(), messages })?;
+            let failed = |messages| Error::Compile { kernel: kernel.name.clone(), messages };
+            let compiled = Cache::make(&object, |draft| {
+                let compiled = self.compiler.compile(&source, draft, include, &hooks, checks)?;
+                // In place before the object is, since whoever finds the object looks for them.
+                compiled.as_ref().map_or(Ok(()), |w| std::fs::write(&warnings, w)).map(|()| compiled)
+            })?;
+            compiled.map_err(failed)?;
         }
+        let warnings = std::fs::read_to_string(&warnings).unwrap_or_default();
         let mut files: Vec<String> = unit.sites.iter().map(|s| s.at.file.clone()).collect();
         files.extend([kernel.body.file.clone(), kernel.header.file.clone()]);
         files.sort();
         files.dedup();
-        let image = Arc::new(Image::load(&object, unit.sites, files)?);
+        let image = Arc::new(Image::load(&object, unit.sites, files, &warnings)?);
         Ok(slot.get_or_init(|| image).clone())
     }
 }
@@ -233,6 +240,7 @@ fn limit_findings(arguments: &[Argument<'_>], launch: &Launch<'_>) -> Vec<Findin
         kind: FindingKind::Limit,
         subject: None,
         element: None,
+        place: None,
         side: None,
         other: None,
         message,
@@ -258,6 +266,7 @@ fn unwritten(name: &str, count: usize, first: usize, total: usize) -> Finding {
         kind: FindingKind::UnwrittenOutput,
         subject: Some(name.to_owned()),
         element: Some(first as i64),
+        place: None,
         side: None,
         other: None,
         message: format!("{count} of {total} elements of `{name}` were never written, the first is element {first}"),

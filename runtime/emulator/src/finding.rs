@@ -138,6 +138,8 @@ pub struct Finding {
     pub subject: Option<String>,
     /// The element of `subject`, counted in its own element type; negative in front of its start.
     pub element: Option<i64>,
+    /// Where the compiler saw it; `None` for what was seen when threads ran, which `side` tells.
+    pub place: Option<Location>,
     /// The thread in whose doing it was seen.
     pub side: Option<Side>,
     /// The thread it collided with.
@@ -153,7 +155,7 @@ pub struct Finding {
 impl Finding {
     /// Where it was seen.
     pub fn at(&self) -> Option<&Location> {
-        self.side.as_ref().and_then(|s| s.at.as_ref())
+        self.place.as_ref().or_else(|| self.side.as_ref().and_then(|s| s.at.as_ref()))
     }
 
     /// Where the thread was that it collided with.
@@ -165,6 +167,9 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.kind.title(), self.message)?;
+        if let Some(place) = &self.place {
+            write!(f, "\n    at {place}")?;
+        }
         for (label, side) in [("at", &self.side), ("and", &self.other)] {
             if let Some(side) = side {
                 let at = side.at.as_ref().map_or_else(|| "unknown place".into(), Location::to_string);

@@ -7,7 +7,7 @@ use crate::{Finding, FindingKind, Location, Side};
 /// Finds the places of all entries, in order of place.
 pub(crate) fn findings(image: &Image, geometry: &Geometry, entries: Vec<Entry>) -> Vec<Finding> {
     if entries.is_empty() {
-        return Vec::new();
+        return image.uninitialised.clone();
     }
     let lines = image.lines();
     let locate = |place: Place| -> Option<Location> {
@@ -24,12 +24,14 @@ pub(crate) fn findings(image: &Image, geometry: &Geometry, entries: Vec<Entry>) 
             kind: e.kind,
             subject: e.subject,
             element: e.element,
+            place: None,
             side: e.side.map(side),
             other: e.other.map(side),
             message: e.message,
             advice: e.advice,
             count: e.count,
         })
+        .chain(image.uninitialised.iter().cloned())
         .collect();
     findings.sort_by(|a, b| (a.at(), a.kind).cmp(&(b.at(), b.kind)));
     merge(findings)

@@ -362,6 +362,14 @@ fn uninitialised_memory() {
         .threads(64, 1),
         defect(
             UninitialisedRead,
+            "private variable never set",
+            "uint i = thread_position_in_grid.x;
+             float sum;
+             sum += x[i]; //!
+             y[i] = sum;",
+        ),
+        defect(
+            UninitialisedRead,
             "half of an element",
             "uint i = thread_position_in_grid.x;
              threadgroup uint s[64];

@@ -59,16 +59,16 @@ impl Cache {
     }
 
     /// Has `path` made under a name that nobody else uses, then renamed to it.
-    pub fn make<E>(
+    pub fn make<T, E>(
         path: &Path,
-        maker: impl FnOnce(&Path) -> io::Result<Result<(), E>>,
-    ) -> Result<Result<(), E>, Error> {
+        maker: impl FnOnce(&Path) -> io::Result<Result<T, E>>,
+    ) -> Result<Result<T, E>, Error> {
         use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let draft = path.with_extension(format!("{}-{number}.draft", std::process::id()));
         let made = maker(&draft).and_then(|made| match made {
-            Ok(()) => fs::rename(&draft, path).map(Ok),
+            Ok(value) => fs::rename(&draft, path).map(|()| Ok(value)),
             Err(e) => Ok(Err(e)),
         });
         made.map_err(|e| cache_error(path, e))

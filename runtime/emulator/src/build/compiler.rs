@@ -52,7 +52,7 @@ impl Compiler {
             "-fno-strict-aliasing",
             "-fno-delete-null-pointer-checks",
             "-ftrivial-auto-var-init=pattern",
-            "-w",
+            "-Wuninitialized",
             "-Werror=vla",
             "-Werror=return-type",
             // A lane's stack is 256 KiB; no GPU has as much private memory as this allows.
@@ -73,7 +73,8 @@ impl Compiler {
         flags
     }
 
-    /// Compiles `source` to the shared object `object`, with `hooks` linked in; on failure returns the compiler's messages.
+    /// Compiles `source` to the shared object `object`, with `hooks` linked in. Returns the compiler's warnings of
+    /// variables that are never set, a line each; on failure its errors.
     pub fn compile(
         &self,
         source: &Path,
@@ -81,7 +82,7 @@ impl Compiler {
         include: &Path,
         hooks: &Path,
         checks: Checks,
-    ) -> io::Result<Result<(), String>> {
+    ) -> io::Result<Result<String, String>> {
         let mut command = self.command(object, include, checks);
         if cfg!(target_os = "macos") {
             command.args(["-undefined", "dynamic_lookup"]);
@@ -99,7 +100,7 @@ impl Compiler {
         object: &Path,
         include: &Path,
         checks: Checks,
-    ) -> io::Result<Result<(), String>> {
+    ) -> io::Result<Result<String, String>> {
         run(self.command(object, include, checks).args(["-O2", "-c"]).arg(source))
     }
 
@@ -110,22 +111,59 @@ impl Compiler {
     }
 }
 
-fn run(command: &mut Command) -> io::Result<Result<(), String>> {
+fn run(command: &mut Command) -> io::Result<Result<String, String>> {
     let output = command.output()?;
+    let messages = String::from_utf8_lossy(&output.stderr);
     Ok(match output.status.success() {
-        true => Ok(()),
-        false => Err(readable(&String::from_utf8_lossy(&output.stderr))),
+        true => Ok(messages.lines().filter(|l| l.ends_with("[-Wuninitialized]")).map(|l| format!("{l}\n")).collect()),
+        false => Err(errors(&messages)),
     })
 }
 
-/// The first errors, without the compiler's narration of includes and instantiations inside our own files.
-fn readable(messages: &str) -> String {
+/// The first errors, without warnings and without the compiler's narration of its way through our own files.
+fn errors(messages: &str) -> String {
     let narration = ["In file included from", "                 from", "cc1plus:", "compilation terminated"];
-    let lines: Vec<&str> = messages.lines().filter(|l| !narration.iter().any(|n| l.starts_with(n))).collect();
+    let mut kept = Vec::new();
+    let mut in_warning = false;
+    for line in messages.lines().filter(|l| !narration.iter().any(|n| l.starts_with(n))) {
+        if line.contains(": warning: ") {
+            in_warning = true;
+        } else if line.contains(": error: ") || line.contains(": fatal error: ") {
+            in_warning = false;
+        }
+        if !in_warning {
+            kept.push(line);
+        }
+    }
     const SHOWN: usize = 40;
-    let mut text = lines[..lines.len().min(SHOWN)].join("\n");
-    if lines.len() > SHOWN {
-        text += &format!("\n… and {} more lines", lines.len() - SHOWN);
+    let mut text = kept[..kept.len().min(SHOWN)].join("\n");
+    if kept.len() > SHOWN {
+        text += &format!("\n… and {} more lines", kept.len() - SHOWN);
     }
     text
+}
+
+/// File, line and variable of a warning that [`Compiler::compile`] returned.
+pub(crate) fn uninitialised(warning: &str) -> Option<(&str, u32, &str)> {
+    let (place, message) = warning.split_once(": warning: ")?;
+    // g++ quotes with ‘ ’ or ' ', clang with ' '.
+    let variable = message.split(['\'', '‘', '’']).nth(1)?;
+    let mut parts = place.rsplitn(3, ':');
+    let (_column, line, file) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+    Some((file, line, variable))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_of_both_compilers_are_understood() {
+        for warning in [
+            "k.metal:3:8: warning: ‘sum’ is used uninitialized [-Wuninitialized]",
+            "k.metal:3:8: warning: variable 'sum' is uninitialized when used here [-Wuninitialized]",
+        ] {
+            assert_eq!(uninitialised(warning), Some(("k.metal", 3, "sum")));
+        }
+    }
 }

@@ -122,8 +122,8 @@ impl Case {
                 Some(kind) => {
                     let lines = self.marked_lines();
                     let hit = run.findings.iter().filter(|f| f.kind == kind).any(|f| {
-                        let sides = [&f.side, &f.other].into_iter().flatten().filter_map(|s| s.at.as_ref());
-                        lines.is_empty() || sides.into_iter().any(|at| lines.contains(&(at.file.clone(), at.line)))
+                        let mut places = [f.at(), f.other_at()].into_iter().flatten();
+                        lines.is_empty() || places.any(|at| lines.contains(&(at.file.clone(), at.line)))
                     });
                     if !hit {
                         return wrong(&format!("expected {kind:?} on one of {lines:?}"));
