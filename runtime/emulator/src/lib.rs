@@ -1,8 +1,4 @@
-//! Runs Metal kernels on the CPU and finds what a GPU would hide: races, accesses out of bounds, reads of
-//! uninitialised memory, divergent barriers.
-//!
-//! A kernel is given as MLX's `metal_kernel` takes it ([`KernelText`]), a launch as data and sizes ([`Launch`]); a run
-//! gives outputs and findings ([`Run`], [`Finding`]).
+#![doc = include_str!("../README.md")]
 
 mod build;
 mod dtype;
