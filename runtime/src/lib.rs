@@ -28,7 +28,7 @@ pub use constant::{Constant, Indices, Mask};
 pub use cotangent_macros::{Parameters, differentiable, stage};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
-pub use mode::{Graph, Infer, Mode, Stored, Train};
+pub use mode::{Graph, Infer, Mode, Readable, Stored, Train};
 pub use parameters::Parameters;
 pub use session::Session;
 pub use tensor::{Element, Tensor};

@@ -25,6 +25,17 @@ pub trait Graph: Mode {
     fn state<T>(state: &mut Self::State<T>) -> Option<&mut T>;
 }
 
+/// A mode whose tensors have values: [`Stored`].
+#[diagnostic::on_unimplemented(
+    message = "a value cannot be read inside a graph of mode `{Self}` [C07]",
+    label = "reads a value that is not there yet",
+    note = "reading it would make a constant of it, and its gradient would be wrong without a word",
+    note = "return the tensor from the function that the driver runs, and read it outside"
+)]
+pub trait Readable: Mode {}
+
+impl Readable for Stored {}
+
 /// Evaluated weights and results: to load, save, read and send, but not to compute with.
 #[derive(Debug, Clone, Copy)]
 pub enum Stored {}

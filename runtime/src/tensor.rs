@@ -7,7 +7,7 @@ use mlx_rs::Array;
 
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
-use crate::mode::{Mode, Stored};
+use crate::mode::{Mode, Readable, Stored};
 
 /// An array of a [`Mode`]: what the mode forbids has no method here.
 ///
@@ -100,6 +100,49 @@ impl<M: Mode> Tensor<M> {
     /// Whether a parameter that trains had a part in this value; always false outside training.
     pub fn needs_gradient(&self) -> bool {
         self.origin.needs_gradient
+    }
+
+    /// The values as little-endian bytes in row-major order.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the value cannot be computed or copied.
+    pub fn to_bytes(&self) -> Result<Vec<u8>>
+    where
+        M: Readable,
+    {
+        crate::ffi::array_to_bytes(&self.array)
+    }
+
+    /// The values as `T`, converted where the tensor holds another type.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the value cannot be computed or copied.
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>>
+    where
+        M: Readable,
+    {
+        let operation = "to_vec";
+        let array = self.array.as_dtype(<T as Element>::DTYPE.to_mlx()).during(operation)?;
+        let array = array.contiguous().during(operation)?;
+        array.to_vec_exact::<T>().map_err(|error| crate::error::mlx_error(operation, &error.to_string()))
+    }
+
+    /// The only value of a tensor of one element.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are more or fewer, [`Error::Mlx`] if it cannot be computed.
+    pub fn item<T: Element>(&self) -> Result<T>
+    where
+        M: Readable,
+    {
+        match self.to_vec::<T>()?.as_slice() {
+            [value] => Ok(*value),
+            values => Err(Error::Shape {
+                operation: "item",
+                found: format!("{} elements", values.len()),
+                expected: "one".into(),
+            }),
+        }
     }
 
     pub(crate) fn array(&self) -> &Array {
@@ -198,40 +241,6 @@ impl Tensor<Stored> {
         check_length("from_bytes", bytes.len() / dtype.size(), shape)?;
         crate::ffi::initialise();
         Ok(Tensor::from_parts(crate::ffi::array_from_bytes(bytes, dtype, shape), Origin::HOST))
-    }
-
-    /// The values as little-endian bytes in row-major order.
-    ///
-    /// # Errors
-    /// [`Error::Mlx`] if the value cannot be computed or copied.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        crate::ffi::array_to_bytes(&self.array)
-    }
-
-    /// The values as `T`, converted where the tensor holds another type.
-    ///
-    /// # Errors
-    /// [`Error::Mlx`] if the value cannot be computed or copied.
-    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        let operation = "to_vec";
-        let array = self.array.as_dtype(<T as Element>::DTYPE.to_mlx()).during(operation)?;
-        let array = array.contiguous().during(operation)?;
-        array.to_vec_exact::<T>().map_err(|error| crate::error::mlx_error(operation, &error.to_string()))
-    }
-
-    /// The only value of a tensor of one element.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if there are more or fewer, [`Error::Mlx`] if it cannot be computed.
-    pub fn item<T: Element>(&self) -> Result<T> {
-        match self.to_vec::<T>()?.as_slice() {
-            [value] => Ok(*value),
-            values => Err(Error::Shape {
-                operation: "item",
-                found: format!("{} elements", values.len()),
-                expected: "one".into(),
-            }),
-        }
     }
 
     /// The same values in another element type.

@@ -5,7 +5,7 @@ use crate::error::{Context as _, Result};
 use crate::mode::Graph;
 use crate::tensor::{Origin, Tensor};
 
-use super::Operand;
+use super::IntoOperand;
 
 macro_rules! binary {
     ($($(#[$doc:meta])* $name:ident => $function:path;)*) => {
@@ -14,7 +14,7 @@ macro_rules! binary {
             ///
             /// # Errors
             /// Shapes that do not broadcast, dtypes that differ, or tensors of different training graphs.
-            pub fn $name<'a>(&self, other: impl Into<Operand<'a, M>>) -> Result<Tensor<M>> {
+            pub fn $name<'a>(&self, other: impl IntoOperand<'a, M>) -> Result<Tensor<M>> {
                 self.binary(stringify!($name), other, |left, right| $function(left, right))
             }
         )*}
@@ -43,7 +43,7 @@ impl<M: Graph> Tensor<M> {
     ///
     /// # Errors
     /// As the other operations of two operands.
-    pub fn select<'a>(&self, mask: &Mask, other: impl Into<Operand<'a, M>>) -> Result<Tensor<M>> {
+    pub fn select<'a>(&self, mask: &Mask, other: impl IntoOperand<'a, M>) -> Result<Tensor<M>> {
         self.binary("select", other, |chosen, other| mlx_rs::ops::select(mask.array(), chosen, other))
     }
 
@@ -51,8 +51,8 @@ impl<M: Graph> Tensor<M> {
     ///
     /// # Errors
     /// As the other operations of two operands.
-    pub fn greater<'a>(&self, other: impl Into<Operand<'a, M>>) -> Result<Mask> {
-        let (other, other_origin) = other.into().resolve("greater", self.dtype())?;
+    pub fn greater<'a>(&self, other: impl IntoOperand<'a, M>) -> Result<Mask> {
+        let (other, other_origin) = other.into_operand().resolve("greater", self.dtype())?;
         Origin::join("greater", [self.origin(), other_origin])?;
         let array = mlx_rs::ops::gt(self.array(), other).during("greater")?;
         Ok(Mask::from_array(mlx_rs::stop_gradient(array).during("greater")?))

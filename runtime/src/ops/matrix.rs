@@ -4,16 +4,16 @@ use crate::error::Result;
 use crate::mode::Graph;
 use crate::tensor::Tensor;
 
-use super::{Operand, shape_error};
+use super::{IntoOperand, shape_error};
 
 impl<M: Graph> Tensor<M> {
     /// `[.., n, k] x [.., k, m] -> [.., n, m]`; leading axes broadcast.
     ///
     /// # Errors
     /// Inner lengths that differ, leading axes that do not broadcast, dtypes that differ.
-    pub fn matmul<'a>(&self, other: impl Into<Operand<'a, M>>) -> Result<Tensor<M>> {
+    pub fn matmul<'a>(&self, other: impl IntoOperand<'a, M>) -> Result<Tensor<M>> {
         let operation = "matmul";
-        let other = other.into();
+        let other = other.into_operand();
         let (array, origin) = other.resolve(operation, self.dtype())?;
         let (left, right) = (self.shape(), array.shape().to_vec());
         let fits = left.len() >= 2

@@ -33,21 +33,33 @@ enum Value<'a, M: Graph> {
     Scalar(f32),
 }
 
-impl<'a, M: Graph> From<&'a Tensor<M>> for Operand<'a, M> {
-    fn from(tensor: &'a Tensor<M>) -> Self {
-        Operand(Value::Tensor(tensor))
+/// What can be an [`Operand`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no operand of a tensor operation in mode `{M}` [C08] [C11]",
+    label = "expected `&Tensor<{M}>`, `&Constant` or `f32`",
+    note = "indices choose elements, as in `take_rows`; where they are data, convert them: `to_constant(\"reason\")`",
+    note = "arrays and evaluated tensors enter a graph as arguments of its driver"
+)]
+pub trait IntoOperand<'a, M: Graph> {
+    /// As an operand.
+    fn into_operand(self) -> Operand<'a, M>;
+}
+
+impl<'a, M: Graph> IntoOperand<'a, M> for &'a Tensor<M> {
+    fn into_operand(self) -> Operand<'a, M> {
+        Operand(Value::Tensor(self))
     }
 }
 
-impl<'a, M: Graph> From<&'a Constant> for Operand<'a, M> {
-    fn from(constant: &'a Constant) -> Self {
-        Operand(Value::Constant(constant))
+impl<'a, M: Graph> IntoOperand<'a, M> for &'a Constant {
+    fn into_operand(self) -> Operand<'a, M> {
+        Operand(Value::Constant(self))
     }
 }
 
-impl<M: Graph> From<f32> for Operand<'_, M> {
-    fn from(scalar: f32) -> Self {
-        Operand(Value::Scalar(scalar))
+impl<'a, M: Graph> IntoOperand<'a, M> for f32 {
+    fn into_operand(self) -> Operand<'a, M> {
+        Operand(Value::Scalar(self))
     }
 }
 
@@ -98,10 +110,10 @@ impl<M: Graph> Tensor<M> {
     fn binary<'a>(
         &self,
         operation: &'static str,
-        other: impl Into<Operand<'a, M>>,
+        other: impl IntoOperand<'a, M>,
         function: impl FnOnce(&Array, &Array) -> mlx_rs::error::Result<Array>,
     ) -> Result<Tensor<M>> {
-        let (other, other_origin) = other.into().resolve(operation, self.dtype())?;
+        let (other, other_origin) = other.into_operand().resolve(operation, self.dtype())?;
         let origin = Origin::join(operation, [self.origin(), other_origin])?;
         if !broadcasts(self.shape(), other.shape()) {
             return Err(shape_error(operation, (self.shape(), other.shape()), "shapes that broadcast"));
