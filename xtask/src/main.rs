@@ -12,6 +12,7 @@ mod workspace;
 
 use clap::{Parser, Subcommand};
 use project_program::{ProjectProgram, demo_arguments};
+use setup::Build;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write, stdout};
 use std::process::ExitCode;
@@ -32,6 +33,12 @@ enum Command {
     /// Everything goes into `.mlx`; plain `cargo build`, `cargo test` and editors work afterwards. On macOS, where Cargo
     /// builds MLX itself: checks for the tools this takes. Does nothing when all is in place.
     Setup {
+        /// Linux: set up MLX's CUDA build (87 MB), which needs an NVIDIA driver and CUDA 13's libraries
+        #[arg(long)]
+        cuda: bool,
+        /// Linux: go back to MLX's CPU build. Without either, the build is the last one, at first the CPU's
+        #[arg(long, conflicts_with = "cuda")]
+        cpu: bool,
         /// Do it again, even if all is in place
         #[arg(long)]
         force: bool,
@@ -98,7 +105,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let root = workspace::root()?;
     match command {
-        Command::Setup { force } => setup::set_up(&root, force).map(|()| ExitCode::SUCCESS),
+        Command::Setup { cuda, cpu, force } => {
+            let build = if cuda { Some(Build::Cuda) } else { cpu.then_some(Build::Cpu) };
+            setup::set_up(&root, build, force).map(|()| ExitCode::SUCCESS)
+        }
         Command::Test => test::run(&root),
         Command::Demo { arguments } => ProjectProgram::DEMO.run(&root, &demo_arguments(&root, arguments)),
         Command::Parity { folder } => ProjectProgram::PARITY.run(&root, &[folder]),

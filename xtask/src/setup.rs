@@ -4,6 +4,7 @@
 pub mod bindings;
 mod blas;
 mod cargo_config;
+mod cuda;
 mod digest;
 mod download;
 mod layout;
@@ -20,10 +21,13 @@ mod tools;
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// Sets MLX up, if it is not or `force` is given.
-pub fn set_up(root: &Path, force: bool) -> Result<()> {
+pub use pins::Build;
+
+/// Sets MLX up, if it is not or `force` is given; without a `build`, the one that was set up last.
+pub fn set_up(root: &Path, build: Option<Build>, force: bool) -> Result<()> {
     match std::env::consts::OS {
-        "linux" => linux::set_up(root, force, linux::Report::Always),
+        "linux" => linux::set_up(root, build, force, linux::Report::Always),
+        "macos" if build == Some(Build::Cuda) => bail!("there is no CUDA on macOS\n  help: leave out `--cuda`"),
         "macos" => {
             macos::check()?;
             eprintln!("Nothing to set up: on macOS Cargo builds MLX itself, in some minutes the first time.");
@@ -36,8 +40,8 @@ pub fn set_up(root: &Path, force: bool) -> Result<()> {
 /// What every command that builds the project begins with: silent if MLX is set up.
 pub fn ensure(root: &Path) -> Result<()> {
     match std::env::consts::OS {
-        "linux" => linux::set_up(root, false, linux::Report::Work),
+        "linux" => linux::set_up(root, None, false, linux::Report::Work),
         "macos" => macos::check(),
-        _ => set_up(root, false),
+        _ => set_up(root, None, false),
     }
 }

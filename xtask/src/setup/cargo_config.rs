@@ -36,10 +36,11 @@ fn quoted(prefix: &str, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::setup::pins::Build;
 
     #[test]
     fn the_override_names_library_and_bindings() {
-        let installation = Installation { folder: "/home/ada/my work/.mlx/0.32.2".into() };
+        let installation = Installation { folder: "/home/ada/my work/.mlx/0.32.2".into(), build: Build::Cpu };
         let text = text("x86_64-unknown-linux-gnu", &installation, "5eed");
         let lines: Vec<_> = text.lines().skip(2).collect();
         assert_eq!(

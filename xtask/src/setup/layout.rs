@@ -1,6 +1,6 @@
 //! Where set-up keeps things: all in `.mlx` at the root of the checkout.
 
-use super::pins;
+use super::pins::{self, Build};
 use std::path::{Path, PathBuf};
 
 /// The folder `.mlx`.
@@ -19,12 +19,16 @@ impl Layout {
     }
 
     /// What is being made; it becomes `installation` by being renamed once complete.
-    pub fn unfinished(&self) -> Installation {
-        Installation { folder: self.folder.join("unfinished") }
+    pub fn unfinished(&self, build: Build) -> Installation {
+        Installation { folder: self.folder.join("unfinished"), build }
     }
 
-    pub fn installation(&self) -> Installation {
-        Installation { folder: self.folder.join(pins::MLX) }
+    pub fn installation(&self, build: Build) -> Installation {
+        let name = match build {
+            Build::Cpu => pins::MLX.to_owned(),
+            Build::Cuda => format!("{}-cuda", pins::MLX),
+        };
+        Installation { folder: self.folder.join(name), build }
     }
 
     /// The file that the committed `.cargo/config.toml` includes.
@@ -50,6 +54,7 @@ impl Layout {
 /// One version of MLX with its C interface and bindings.
 pub struct Installation {
     pub folder: PathBuf,
+    pub build: Build,
 }
 
 impl Installation {
@@ -68,7 +73,7 @@ impl Installation {
 
     /// The libraries bundled with the wheel, BLAS and LAPACK among them.
     pub fn bundled_libraries(&self) -> PathBuf {
-        self.folder.join("wheel/mlx_cpu.libs")
+        self.wheel().join(self.build.bundled_libraries())
     }
 
     /// OpenBLAS' wheel, unpacked.

@@ -2,12 +2,12 @@
 //! to use both in place of mlx-sys' build script.
 
 use super::layout::{Installation, Layout};
-use super::pins::{self, Architecture};
+use super::pins::{self, Architecture, Build};
 use super::problem;
 use super::python::Python;
-use super::stamp::Stamp;
+use super::stamp::{self, Stamp};
 use super::tools::{self, Compiler};
-use super::{blas, cargo_config, download, mlx_c, sources};
+use super::{blas, cargo_config, cuda, download, mlx_c, sources};
 use crate::{program, workspace};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File, TryLockError};
@@ -24,7 +24,7 @@ pub enum Report {
     Work,
 }
 
-pub fn set_up(root: &Path, force: bool, report: Report) -> Result<()> {
+pub fn set_up(root: &Path, build: Option<Build>, force: bool, report: Report) -> Result<()> {
     let architecture = supported_architecture()?;
     check_path(root)?;
     check_locked_version(root)?;
@@ -32,24 +32,22 @@ pub fn set_up(root: &Path, force: bool, report: Report) -> Result<()> {
     fs::create_dir_all(&layout.folder).with_context(|| format!("cannot create `{}`", layout.folder.display()))?;
     let _lock = lock(&layout.lock())?;
 
-    let stamp = Stamp::current(root, architecture);
-    let reason = if force { Some("asked for".to_owned()) } else { outdated(&layout, &stamp) };
+    let build = build.unwrap_or_else(|| stamp::build_in(&fs::read_to_string(layout.stamp()).unwrap_or_default()));
+    let (version, stamp) = (build.version(), Stamp::current(root, build, architecture));
+    let reason = if force { Some("asked for".to_owned()) } else { outdated(&layout, build, &stamp) };
     let Some(reason) = reason else {
         if report == Report::Always {
-            eprintln!("MLX {} is set up.", pins::MLX);
+            eprintln!("MLX {version} is set up.");
         }
         return Ok(());
     };
     let start = Instant::now();
-    eprintln!("Setting up MLX {} ({reason}) …", pins::MLX);
-    let unfinished = layout.unfinished();
+    eprintln!("Setting up MLX {version} ({reason}) …");
+    let unfinished = layout.unfinished(build);
     install(root, architecture, &layout, &unfinished)?;
     finish(&layout, &unfinished, architecture, &stamp)?;
-    eprintln!(
-        "MLX {} is set up, in {} s. `cargo build` and `cargo test` work now.",
-        pins::MLX,
-        start.elapsed().as_secs()
-    );
+    let seconds = start.elapsed().as_secs();
+    eprintln!("MLX {version} is set up, in {seconds} s. `cargo build` and `cargo test` work now.");
     Ok(())
 }
 
@@ -110,21 +108,21 @@ fn lock(path: &Path) -> Result<File> {
 }
 
 /// Why there is work to do; nothing if the set-up holds.
-fn outdated(layout: &Layout, stamp: &Stamp) -> Option<String> {
+fn outdated(layout: &Layout, build: Build, stamp: &Stamp) -> Option<String> {
     let Ok(found) = fs::read_to_string(layout.stamp()) else {
-        let begun = layout.unfinished().folder.exists();
+        let begun = layout.unfinished(build).folder.exists();
         return Some(if begun { "the last set-up was interrupted" } else { "first time in this checkout" }.to_owned());
     };
     stamp.difference(&found).or_else(|| {
-        let complete = layout.installation().is_complete() && layout.cargo_config().is_file();
+        let complete = layout.installation(build).is_complete() && layout.cargo_config().is_file();
         (!complete).then(|| "files in `.mlx` are missing".to_owned())
     })
 }
 
 fn install(root: &Path, architecture: Architecture, layout: &Layout, unfinished: &Installation) -> Result<()> {
-    let wheels = [pins::mlx(architecture), pins::openblas(architecture)];
+    let wheels = [pins::mlx(unfinished.build, architecture), pins::openblas(architecture)];
     let (compiler, python) = (Compiler::find(), Python::find());
-    let (glibc, disk) = (tools::glibc_problem(), tools::disk_problem(&layout.folder));
+    let (glibc, disk) = (tools::glibc_problem(), tools::disk_problem(&layout.folder, unfinished.build));
     let problems = [compiler.as_ref().err(), python.as_ref().err(), glibc.as_ref(), disk.as_ref()];
     problem::report(&problems.into_iter().flatten().collect::<Vec<_>>())?;
     let (compiler, python) = (compiler?, python?);
@@ -150,18 +148,21 @@ fn install(root: &Path, architecture: Architecture, layout: &Layout, unfinished:
         source.write_into(&unfinished.build())?;
     }
     blas::replace(&compiler, architecture, unfinished)?;
+    if unfinished.build == Build::Cuda {
+        cuda::use_libraries_of(&python, unfinished)?;
+    }
 
     let mlx_sys = workspace::source_of(root, "mlx-sys", pins::MLX_SYS)?;
     let mlx_c = mlx_c::Source::open(&mlx_sys)?;
     mlx_c.compile(&compiler, unfinished)?;
-    mlx_c::link(&compiler, unfinished, &layout.installation())?;
+    mlx_c::link(&compiler, unfinished, &layout.installation(unfinished.build))?;
     fs::write(unfinished.bindings(), sources::BINDINGS.text).context("cannot write the bindings of mlx-c")
 }
 
 /// Puts the new installation in the old one's place. Whenever this is interrupted, Cargo either finds a whole
 /// installation or says that MLX is not set up.
 fn finish(layout: &Layout, unfinished: &Installation, architecture: Architecture, stamp: &Stamp) -> Result<()> {
-    let installation = layout.installation();
+    let installation = layout.installation(unfinished.build);
     remove_if_there(&layout.stamp())?;
     remove_if_there(&layout.cargo_config())?;
     remove_if_there(&installation.folder)?;
@@ -176,7 +177,10 @@ fn finish(layout: &Layout, unfinished: &Installation, architecture: Architecture
 
 fn try_out(installation: &Installation) -> Result<()> {
     let program = installation.build().join("smoke_test");
-    let version = program::output(&mut Command::new(program)).context("MLX was compiled but does not run")?;
+    let version = program::output(&mut Command::new(program)).with_context(|| match installation.build {
+        Build::Cpu => "MLX was compiled but does not run".to_owned(),
+        Build::Cuda => cuda::missing_libraries().to_string(),
+    })?;
     if version.trim() != pins::MLX {
         bail!("set up MLX {}, but it says that it is {}", pins::MLX, version.trim());
     }
@@ -221,11 +225,11 @@ mod tests {
         }
 
         fn stamp(&self) -> Stamp {
-            Stamp::current(self.0.path(), Architecture::X86_64)
+            Stamp::current(self.0.path(), Build::Cpu, Architecture::X86_64)
         }
 
         fn set_up(&self) {
-            let (layout, installation) = (self.layout(), self.layout().installation());
+            let (layout, installation) = (self.layout(), self.layout().installation(Build::Cpu));
             for file in
                 [installation.libmlxc(), installation.bindings(), installation.libmlx_folder().join("libmlx.so")]
             {
@@ -237,7 +241,7 @@ mod tests {
         }
 
         fn outdated(&self) -> Option<String> {
-            outdated(&self.layout(), &self.stamp())
+            outdated(&self.layout(), Build::Cpu, &self.stamp())
         }
     }
 
@@ -252,13 +256,13 @@ mod tests {
     fn a_new_checkout_and_an_interrupted_set_up_are_told_apart() {
         let checkout = Checkout::new();
         assert_eq!(checkout.outdated().as_deref(), Some("first time in this checkout"));
-        create(&checkout.layout().unfinished().folder).unwrap();
+        create(&checkout.layout().unfinished(Build::Cpu).folder).unwrap();
         assert_eq!(checkout.outdated().as_deref(), Some("the last set-up was interrupted"));
     }
 
     #[test]
     fn missing_files_are_noticed() {
-        for missing in [Layout::cargo_config, |layout: &Layout| layout.installation().libmlxc()] {
+        for missing in [Layout::cargo_config, |layout: &Layout| layout.installation(Build::Cpu).libmlxc()] {
             let checkout = Checkout::new();
             checkout.set_up();
             fs::remove_file(missing(&checkout.layout())).unwrap();

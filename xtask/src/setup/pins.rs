@@ -37,6 +37,32 @@ impl Architecture {
     }
 }
 
+/// What MLX computes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    Cpu,
+    /// CUDA 13 and the CPU.
+    Cuda,
+}
+
+impl Build {
+    /// The version with what sets this build apart.
+    pub fn version(self) -> String {
+        match self {
+            Self::Cpu => MLX.to_owned(),
+            Self::Cuda => format!("{MLX} with CUDA"),
+        }
+    }
+
+    /// The folder in the wheel with the libraries that MLX's authors bundled.
+    pub fn bundled_libraries(self) -> &'static str {
+        match self {
+            Self::Cpu => "mlx_cpu.libs",
+            Self::Cuda => "mlx_cuda_13.libs",
+        }
+    }
+}
+
 /// A Python wheel of which only the native library is used: no Python code of it ever runs.
 #[derive(Debug)]
 pub struct Wheel {
@@ -49,22 +75,38 @@ pub struct Wheel {
     pub megabytes: u32,
 }
 
-pub fn mlx(architecture: Architecture) -> Wheel {
-    let (platform, file, sha256, megabytes) = match architecture {
-        Architecture::X86_64 => (
+pub fn mlx(build: Build, architecture: Architecture) -> Wheel {
+    let project = match build {
+        Build::Cpu => "mlx-cpu",
+        Build::Cuda => "mlx-cuda-13",
+    };
+    let (platform, file, sha256, megabytes) = match (build, architecture) {
+        (Build::Cpu, Architecture::X86_64) => (
             "manylinux_2_35_x86_64",
             "mlx_cpu-0.32.2-py3-none-manylinux_2_35_x86_64.whl",
             "fc5d31b90fc4f457b2f9614ed45651a567d22a6a11a03d114a90a4e10bdd8878",
             10,
         ),
-        Architecture::Aarch64 => (
+        (Build::Cpu, Architecture::Aarch64) => (
             "manylinux_2_35_aarch64",
             "mlx_cpu-0.32.2-py3-none-manylinux_2_35_aarch64.whl",
             "d0f94625588b51a878786dd51cec5617894ce586cf3c94645ce1b64e24c27c0b",
             9,
         ),
+        (Build::Cuda, Architecture::X86_64) => (
+            "manylinux_2_35_x86_64",
+            "mlx_cuda_13-0.32.2-py3-none-manylinux_2_35_x86_64.whl",
+            "335094ccd1c0c6dc3e09c8caba207c8180602bacc0c38ba20c1d81e9456ab394",
+            87,
+        ),
+        (Build::Cuda, Architecture::Aarch64) => (
+            "manylinux_2_35_aarch64",
+            "mlx_cuda_13-0.32.2-py3-none-manylinux_2_35_aarch64.whl",
+            "49b1a25df9021f3b519a534fd39a32a5cdbf93a1b265a31e59671c2d9fc9f4a2",
+            87,
+        ),
     };
-    Wheel { project: "mlx-cpu", version: MLX, platform, file, sha256, megabytes }
+    Wheel { project, version: MLX, platform, file, sha256, megabytes }
 }
 
 /// OpenBLAS with its names prefixed by `scipy_`: some thirty times as fast as the reference BLAS in MLX's wheel.
@@ -99,7 +141,7 @@ mod tests {
     #[test]
     fn file_names_agree_with_version_and_platform() {
         for architecture in [Architecture::X86_64, Architecture::Aarch64] {
-            for wheel in [mlx(architecture), openblas(architecture)] {
+            for wheel in [mlx(Build::Cpu, architecture), mlx(Build::Cuda, architecture), openblas(architecture)] {
                 let start = format!("{}-{}-py3-none-", wheel.project.replace('-', "_"), wheel.version);
                 assert!(wheel.file.starts_with(&start), "{wheel:?}");
                 assert!(wheel.file.contains(wheel.platform), "{wheel:?}");

@@ -4,7 +4,7 @@ use super::pins::Wheel;
 use super::problem::Problem;
 use crate::program;
 use anyhow::{Context, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A Python 3 of the system.
@@ -44,6 +44,13 @@ impl Python {
         program::output(Command::new(&self.program).args(["-m", "zipfile", "-e"]).arg(wheel).arg(into))
             .map(drop)
             .with_context(|| format!("cannot unpack `{}`", wheel.display()))
+    }
+
+    /// The folder of the package `name`, which other packages put their parts into.
+    pub fn namespace_package(&self, name: &str) -> Option<PathBuf> {
+        let script = format!("import {name}; print(list({name}.__path__)[0])");
+        let folder = program::output(Command::new(&self.program).args(["-c", &script])).ok()?;
+        Some(PathBuf::from(folder.trim())).filter(|folder| folder.is_dir())
     }
 
     /// This Python or, as Debian's has no pip unless asked for, one in a virtual environment.

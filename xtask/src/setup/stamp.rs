@@ -1,6 +1,7 @@
 //! The stamp of a finished set-up: what it was made from, to tell whether it still holds.
 
-use super::{pins, sources};
+use super::pins::{self, Architecture, Build};
+use super::sources;
 use crate::setup::digest;
 use std::path::Path;
 
@@ -13,13 +14,13 @@ pub struct Stamp(Vec<(&'static str, String)>);
 
 impl Stamp {
     /// The stamp of a set-up made now, for the checkout at `root`.
-    pub fn current(root: &Path, architecture: pins::Architecture) -> Self {
-        let mut inputs = vec![LAYOUT, pins::mlx(architecture).sha256, pins::openblas(architecture).sha256];
+    pub fn current(root: &Path, build: Build, architecture: Architecture) -> Self {
+        let mut inputs = vec![LAYOUT, pins::mlx(build, architecture).sha256, pins::openblas(architecture).sha256];
         inputs.extend(sources::ALL.map(|source| source.text));
         Self(vec![
             // Libraries and Cargo's configuration hold absolute paths.
             ("checkout", root.display().to_string()),
-            ("MLX", pins::MLX.to_owned()),
+            ("MLX", build.version()),
             ("mlx-sys", pins::MLX_SYS.to_owned()),
             ("inputs", digest::of(inputs.join("\n").as_bytes())),
         ])
@@ -49,12 +50,18 @@ impl Stamp {
     }
 }
 
+/// The build that the stamp `found` is of; the CPU's if it names none.
+pub fn build_in(found: &str) -> Build {
+    let cuda = found.lines().any(|line| line == format!("MLX: {}", Build::Cuda.version()));
+    if cuda { Build::Cuda } else { Build::Cpu }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn stamp() -> Stamp {
-        Stamp::current(Path::new("/home/ada/cotangent"), pins::Architecture::X86_64)
+        Stamp::current(Path::new("/home/ada/cotangent"), Build::Cpu, Architecture::X86_64)
     }
 
     #[test]
@@ -79,8 +86,19 @@ mod tests {
     }
 
     #[test]
-    fn architectures_have_different_stamps() {
-        let other = Stamp::current(Path::new("/home/ada/cotangent"), pins::Architecture::Aarch64);
-        assert_ne!(stamp(), other);
+    fn architectures_and_builds_have_different_stamps() {
+        let current = |build, architecture| Stamp::current(Path::new("/home/ada/cotangent"), build, architecture);
+        assert_ne!(stamp(), current(Build::Cpu, Architecture::Aarch64));
+        let cuda = current(Build::Cuda, Architecture::X86_64);
+        assert_eq!(cuda.difference(&stamp().text()).unwrap(), "MLX has changed from 0.32.2 to 0.32.2 with CUDA");
+    }
+
+    #[test]
+    fn a_stamp_tells_which_build_it_is_of() {
+        for build in [Build::Cpu, Build::Cuda] {
+            let stamp = Stamp::current(Path::new("/home/ada/cotangent"), build, Architecture::X86_64);
+            assert_eq!(build_in(&stamp.text()), build);
+        }
+        assert_eq!(build_in(""), Build::Cpu);
     }
 }

@@ -1,13 +1,18 @@
 //! What a Linux machine must have before MLX can be set up.
 
-use super::pins;
+use super::pins::{self, Build};
 use super::problem::Problem;
 use crate::program;
 use std::path::Path;
 use std::process::Command;
 
 /// Wheels, unpacked wheels and object files, with room to spare.
-const NEEDED_MEGABYTES: u64 = 200;
+fn needed_megabytes(build: Build) -> u64 {
+    match build {
+        Build::Cpu => 200,
+        Build::Cuda => 800,
+    }
+}
 
 /// A C++ compiler that knows C++20.
 pub struct Compiler {
@@ -71,18 +76,18 @@ fn old_glibc(text: &str) -> Option<Problem> {
 }
 
 /// What to say if there is too little room for `folder`.
-pub fn disk_problem(folder: &Path) -> Option<Problem> {
+pub fn disk_problem(folder: &Path, build: Build) -> Option<Problem> {
     let text = program::output(Command::new("df").arg("-Pk").arg(folder)).ok()?;
-    full_disk(&text, folder)
+    full_disk(&text, folder, needed_megabytes(build))
 }
 
 /// `text` is what `df -Pk` says: a heading, then name, size, used and available kilobytes, and more.
-fn full_disk(text: &str, folder: &Path) -> Option<Problem> {
+fn full_disk(text: &str, folder: &Path, needed: u64) -> Option<Problem> {
     let kilobytes: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
     let available = kilobytes / 1024;
-    (available < NEEDED_MEGABYTES).then(|| {
+    (available < needed).then(|| {
         Problem::new(
-            format!("{available} MB are free for `{}`, but set-up takes {NEEDED_MEGABYTES} MB", folder.display()),
+            format!("{available} MB are free for `{}`, but set-up takes {needed} MB", folder.display()),
             "make room, or move the checkout to another disk",
         )
     })
@@ -111,9 +116,9 @@ mod tests {
             )
         };
         let folder = Path::new("/home/ada/.mlx");
-        assert_eq!(full_disk(&df(300 * 1024), folder), None);
+        assert_eq!(full_disk(&df(300 * 1024), folder, 200), None);
         assert_eq!(
-            full_disk(&df(20 * 1024), folder).unwrap().found,
+            full_disk(&df(20 * 1024), folder, 200).unwrap().found,
             "20 MB are free for `/home/ada/.mlx`, but set-up takes 200 MB"
         );
     }
