@@ -1,6 +1,6 @@
 """Pretrain the demo checkpoint on plain chats and write it in the Hugging Face layout.
 
-    python pretrain.py CHECKPOINT [--steps 3000]        the tokenizer must be there already
+    python pretrain.py CHECKPOINT [--steps 3600]        the tokenizer must be there already
 
 One thread; every run draws the same chats in the same order.
 """
@@ -100,7 +100,7 @@ def save(model, folder):
         exact = name.endswith(("A_log", "linear_attn.norm.weight"))
         weights[name] = weight.to(torch.float32 if exact else torch.bfloat16).contiguous().clone()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    config = model.config.to_dict() | PUBLISHED_EXTRAS | {"architectures": ["Qwen3_5ForCausalLM"], "dtype": "bfloat16"}
+    config = model.config.to_diff_dict() | PUBLISHED_EXTRAS | {"architectures": ["Qwen3_5ForCausalLM"], "dtype": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     generation = {"do_sample": False, "eos_token_id": [model.config.eos_token_id, model.config.pad_token_id],
                   "pad_token_id": model.config.pad_token_id, "max_new_tokens": 64}
@@ -110,7 +110,7 @@ def save(model, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=3600)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
