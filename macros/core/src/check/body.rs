@@ -43,6 +43,16 @@ fn check_text(kernel: &Kernel, launch: &Launch, scan: &Scan, diagnostics: &mut D
     if launch.headers.is_empty() {
         check_declared(kernel, scan, diagnostics);
     }
+    for name in &scan.reserved {
+        diagnostics.push(
+            Diagnostic::coded(
+                Code::C12,
+                name.span(),
+                format!("`{name}` is a word of Metal, so it cannot name a variable"),
+            )
+            .help(format!("rename it, to `{name}_index` say")),
+        );
+    }
     for span in &scan.doubles {
         diagnostics.push(
             Diagnostic::coded(Code::C14, *span, "Metal has no `double`")

@@ -20,6 +20,8 @@ pub struct Scan {
     pub threadgroup: Vec<(Ident, Option<i64>)>,
     /// Places where the text says `double`.
     pub doubles: Vec<Span>,
+    /// Variables named by a word that the language keeps for itself.
+    pub reserved: Vec<Ident>,
 }
 
 /// One use of a name as a value.
@@ -197,7 +199,16 @@ impl Scan {
                 Some(TokenTree::Punct(punct)) => matches!(punct.as_char(), '=' | ',' | ':' | ';'),
                 _ => false,
             };
-            if !declares || (is_keyword(&name.to_string())) {
+            if !declares {
+                return;
+            }
+            if is_keyword(&name.to_string()) {
+                // `float thread = ..`, but not `else if (..)` behind a word this does not know.
+                if element.as_deref().is_some_and(is_type)
+                    && matches!(next, Some(TokenTree::Punct(punct)) if punct.as_char() == '=')
+                {
+                    self.reserved.push(name.clone());
+                }
                 return;
             }
             self.declared.insert(name.to_string());
@@ -447,6 +458,18 @@ mod tests {
             assert!(found.declared.contains(name), "{name}: {:?}", found.declared);
         }
         assert_eq!(found.threadgroup[0].1, Some(16 * 17 * 4));
+    }
+
+    #[test]
+    fn reserved_words_are_no_variables() {
+        for (text, expected) in [
+            ("uint thread = 3;", vec!["thread"]),
+            ("const float device = 1.0f;", vec!["device"]),
+            ("uint threads = 3;", vec![]),
+        ] {
+            let names: Vec<String> = scan(text).reserved.iter().map(Ident::to_string).collect();
+            assert_eq!(names, expected, "{text}");
+        }
     }
 
     #[test]
