@@ -2,9 +2,9 @@
 
 mod cases;
 
-use cases::{Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, random};
+use cases::{Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, random};
 use cotangent::ops::Visible;
-use cotangent::{Graph, Result, Tensor};
+use cotangent::{Dtype, Graph, Result, Tensor};
 use cotangent_kernels::attention::{Strips, causal_attention_in_strips};
 
 /// queries, keys, values.
@@ -106,6 +106,26 @@ fn strips_change_nothing() {
     // Seven queries of 2 rows and 4 heads over 150 keys, by their bytes.
     let strips = Strips { bytes: 7 * 4 * 2 * 4 * 150, ..Strips::default() };
     assert_gradients(&Attention { strips, ..Attention::new(16) }, &whole, &inputs, &cotangent, 2e-6);
+}
+
+#[test]
+fn bfloat16_stays_near_float32() {
+    let inputs = [random(1, &[1, 4, 90, 64], 1.0), random(2, &[1, 2, 90, 64], 1.0), random(3, &[1, 2, 90, 64], 1.0)]
+        .map(|input| input.cast(Dtype::BF16).unwrap());
+    let wide = inputs.clone().map(|input| input.cast(Dtype::F32).unwrap());
+    let cotangent = [random(4, &[1, 4, 90, 64], 1.0).cast(Dtype::BF16).unwrap()];
+    let wide_cotangent = cotangent.clone().map(|cotangent| cotangent.cast(Dtype::F32).unwrap());
+    let expected = cases::gradients(&Attention::new(64), &wide, &wide_cotangent);
+    for kept_bytes in [0, usize::MAX] {
+        let attention = Attention { strips: Strips { kept_bytes, ..Strips::default() }, ..Attention::new(64) };
+        let output = &cases::outputs(&attention, &inputs)[0];
+        assert_eq!(output.dtype(), Dtype::BF16);
+        assert_close("output", output, &cases::outputs(&attention, &wide)[0], 1e-2);
+        for (found, expected) in cases::gradients(&attention, &inputs, &cotangent).iter().zip(&expected) {
+            assert_eq!(found.dtype(), Dtype::BF16);
+            assert_close("gradient", found, expected, 1e-2);
+        }
+    }
 }
 
 #[test]

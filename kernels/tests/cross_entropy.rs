@@ -1,5 +1,7 @@
 //! The loss over the vocabulary: the reference's values and gradients, in chunks of any size, and its memory.
 
+#![allow(clippy::ptr_arg, reason = "trees of parameters are `Vec`s here, and drivers pass them by reference")]
+
 mod cases;
 
 use cases::{Case, Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, gradients_of, outputs, random};

@@ -20,7 +20,7 @@ pub struct Strips {
 
 impl Default for Strips {
     fn default() -> Self {
-        Strips { queries: 64, bytes: 64 << 20, kept_bytes: 64 << 20 }
+        Strips { queries: 64, bytes: 64 << 20, kept_bytes: 128 << 20 }
     }
 }
 
@@ -68,10 +68,12 @@ pub fn causal_attention_in_strips<M: Graph>(
 ) -> Result<Tensor<M>> {
     check(queries, keys, values)?;
     let [batch, heads, steps] = [0, 1, 2].map(|axis| queries.dimension(axis) as usize);
-    let query_bytes = Dtype::F32.size() * batch * heads * keys.dimension(2) as usize;
+    let score_bytes = Dtype::F32.size() * batch * heads;
+    let query_bytes = score_bytes * keys.dimension(2) as usize;
+    let seen_bytes = query_bytes * steps - score_bytes * steps * (steps - 1) / 2;
     let rows = (strips.bytes / query_bytes.max(1)).min(strips.queries.max(1) as usize).clamp(1, steps) as i32;
     let trains = [queries, keys, values].iter().any(|input| input.needs_gradient());
-    let host = Host { scale, rows, keeps_weights: trains && query_bytes * steps <= strips.kept_bytes };
+    let host = Host { scale, rows, keeps_weights: trains && seen_bytes <= strips.kept_bytes };
     let mut outputs = custom_vjp(OPERATION, &[queries, keys, values], &host, strips::forward, strips::backward)?;
     let output = outputs.swap_remove(0);
     match lengths {

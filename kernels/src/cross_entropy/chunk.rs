@@ -35,14 +35,22 @@ impl Chunk<'_> {
         hidden.take_rows(&Indices::from_slice(&rows, &[rows.len() as i32])?)?.cast(Dtype::F32)
     }
 
-    /// The losses of these rows, and what their gradient is made of.
-    pub(super) fn scores(&self, logits: &Tensor<Infer>) -> Result<Scores> {
+    /// `-log softmax(logits)[label]` of each row: `[rows]`.
+    pub(super) fn losses(&self, logits: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        logits.logsumexp_keep(-1)?.subtract(&logits.take_along_axis(&self.labels()?, -1)?)?.squeeze(1)
+    }
+
+    fn labels(&self) -> Result<Indices> {
         let labels: Vec<i32> = self.0.iter().map(|counted| counted.label).collect();
-        let labels = Indices::from_slice(&labels, &[labels.len() as i32, 1])?;
+        Indices::from_slice(&labels, &[labels.len() as i32, 1])
+    }
+
+    /// The losses again, and what their gradient is made of.
+    pub(super) fn scores(&self, logits: &Tensor<Infer>) -> Result<Scores> {
         let largest = logits.max_keep(&[-1])?;
         let exponentials = logits.subtract(&largest)?.exp()?;
         let sums = exponentials.sum_keep(&[-1])?;
-        let losses = sums.log()?.add(&largest.subtract(&logits.take_along_axis(&labels, -1)?)?)?.squeeze(1)?;
+        let losses = sums.log()?.add(&largest.subtract(&logits.take_along_axis(&self.labels()?, -1)?)?)?.squeeze(1)?;
         Ok(Scores { losses, exponentials, sums })
     }
 
@@ -62,7 +70,7 @@ impl Chunk<'_> {
 
 /// The softmax of a chunk, not yet divided: exponentials cost more than anything else here, so there is one a logit.
 pub(super) struct Scores {
-    /// `-log softmax(logits)[label]` of each row: `[rows]`.
+    /// As [`Chunk::losses`].
     pub(super) losses: Tensor<Infer>,
     /// `e^(logit - largest)`: `[rows, V]`.
     exponentials: Tensor<Infer>,

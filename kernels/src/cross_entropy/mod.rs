@@ -76,7 +76,7 @@ pub fn token_losses(hidden: &Tensor<Infer>, weight: &Tensor<Infer>, labels: &Lab
     for chunk in Chunks::new(labels, weight.dimension(0), CHUNK_BYTES) {
         let before: Vec<_> = losses.last().into_iter().collect();
         let logits = head.logits(&chunk.rows(hidden, &before)?)?;
-        losses.push(chunk.scores(&logits)?.losses);
+        losses.push(chunk.losses(&logits)?);
     }
     losses.push(zeros(&[1], Dtype::F32)?);
     Tensor::concatenate(&losses.iter().collect::<Vec<_>>(), 0)?.take_rows(&labels.places()?)
@@ -111,15 +111,18 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
     for chunk in Chunks::new(&host.labels, weight.dimension(0), host.chunk_bytes) {
         let before: Vec<_> = loss.iter().chain(hidden_gradients.last()).chain(&weight_gradients).collect();
         let rows = chunk.rows(hidden, &before)?;
-        let scores = chunk.scores(&head.logits(&rows)?)?;
-        let sum = scores.losses.sum_all()?.multiply(host.scale)?;
+        let logits = head.logits(&rows)?;
+        let scores = if host.wants_hidden || host.wants_weight { Some(chunk.scores(&logits)?) } else { None };
+        let losses = match &scores {
+            Some(scores) => scores.losses.clone(),
+            None => chunk.losses(&logits)?,
+        };
+        let sum = losses.sum_all()?.multiply(host.scale)?;
         loss = Some(match loss {
             Some(loss) => loss.add(&sum)?,
             None => sum,
         });
-        if !host.wants_hidden && !host.wants_weight {
-            continue;
-        }
+        let Some(scores) = scores else { continue };
         let slopes = chunk.slopes(&scores)?;
         if host.wants_hidden {
             hidden_gradients.push(head.hidden_gradient(&slopes)?.multiply(host.scale)?);

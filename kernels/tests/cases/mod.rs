@@ -1,6 +1,7 @@
 //! The operator cases in `tests/reference`, and how results are compared with them.
 
 #![allow(dead_code, unused_imports, reason = "every test file uses a part of it")]
+#![allow(clippy::ptr_arg, reason = "trees of parameters are `Vec`s here, and drivers pass them by reference")]
 
 mod operator;
 
