@@ -2,12 +2,78 @@
 //!
 //! A kernel is declared with [`#[differentiable]`](macro@crate::differentiable). The macro checks the declaration and
 //! generates data: a marker type that implements [`Kernel`] with a constant [`Signature`](signature::Signature), and a
-//! function that calls [`call`]. This module holds everything that data is interpreted with:
+//! function that calls [`call()`]. This module holds everything that data is interpreted with:
 //!
 //! - [`signature`]: what a declaration says, as constants,
 //! - [`pairing`]: the proof, at compile time, that a backward belongs to its forward,
 //! - [`registry`]: every kernel of the program,
-//! - [`check`]: gradients of all of them against finite differences and against their fallbacks.
+//! - [`mod@check`]: gradients of all of them against finite differences and against their fallbacks.
+//!
+//! # Declaring a kernel
+//!
+//! ```
+//! use cotangent::{Graph, Result, Tensor, differentiable};
+//!
+//! /// Multiplies rows `[B, D]` by one weight each.
+//! #[differentiable(
+//!     backward = scale_rows_backward,        // a paired kernel ..
+//!     fallback = scale_rows_by_operations,   // .. and the same function made of differentiable operations
+//!     cases = [(B = 3, D = 4), (B = 1, D = 130)],
+//! )]
+//! pub fn scale_rows<T: Float>(x: In![T; B, D], w: In![T; B], y: Out![T; B, D], #[saved] column: Out![T; B, 1]) {
+//!     let column = w.reshape(&[B, 1])?;
+//!     Ok(Outputs { y: x.multiply(&column)?, column })
+//! }
+//!
+//! #[differentiable(backward_of = scale_rows)]
+//! pub fn scale_rows_backward<T: Float>(
+//!     x: In![T; B, D],
+//!     column: In![T; B, 1],
+//!     d_y: In![T; B, D],
+//!     d_x: Out![T; B, D],
+//!     d_w: Out![T; B],
+//! ) {
+//!     let d_w = if wants_d_w { Some(d_y.multiply(x)?.sum(&[1])?) } else { None };
+//!     Ok(Outputs { d_x: Some(d_y.multiply(column)?), d_w })
+//! }
+//!
+//! fn scale_rows_by_operations<M: Graph>(x: &Tensor<M>, w: &Tensor<M>) -> Result<Tensor<M>> {
+//!     x.multiply(&w.expand_dims(1)?)
+//! }
+//!
+//! # fn model<M: Graph>(x: &Tensor<M>, w: &Tensor<M>) -> Result<Tensor<M>> {
+//! scale_rows(x, w)
+//! # }
+//! ```
+//!
+//! **Ports** are `In![dtype; extents]` and `Out![dtype; extents]`; `Out![f32;]` is a scalar array. A float input is
+//! differentiable and arrives as `&Tensor<M>`; `#[nodiff]` makes it a `&Constant`. `i32` and `u32` inputs are `&Indices`,
+//! `bool` inputs `&Mask`. `#[saved]` marks an output that is kept for the backward and never seen by the caller.
+//! `#[values(low..high)]` says what generated tests fill an input with. Parameters of type `f32`, `i32`, `u32` and `bool`
+//! are scalars.
+//!
+//! **Extents** are integers, upper-case names, `+ - * / %`, `ceil_div(a, b)`, `min(a, b)` and `max(a, b)`. A name that
+//! stands alone in an input's shape is bound by it; any other must be a template constant `const N: usize`, which becomes
+//! an argument of the generated function. Extents are compared in a normal form: `B * H` is `H * B`.
+//!
+//! **Dtypes** are `f32`, `bf16`, `f16`, `i32`, `u32`, `bool`, or a parameter: `T: Float`, `T: Int`, `T: F32 + BF16`.
+//!
+//! **Bodies.** `metal! { .. }` is one launch, with `grid = (x, y, z)` and `threads = (x, y, z)` in the attribute. Ports,
+//! dimensions, constants and scalars have their names in it; a backward has a template bool `WANTS_d_x` for each gradient,
+//! a forward `SAVES_r` for each residual. A Rust body sees tensors of mode [`Infer`](crate::Infer), dimensions as `i32`,
+//! and `wants_d_x`; it ends in `Ok(Outputs { .. })`, with an `Option` for each output of a backward. It composes
+//! operations and the launches it lists: `stages = [a]` gives it the name `stages`, and `a(stages, x, ..)?` launches the
+//! kernel that [`#[stage]`](macro@crate::stage) declares. Nothing differentiates through either kind of body.
+//!
+//! **Options of a launch**: `init = 0.0` fills outputs beforehand, `atomic` makes them atomics (floats also need
+//! `nondeterministic`), `strided` hands inputs over as they lie, `headers = [TEXT]` puts constants of text before it.
+//!
+//! **Routes.** On a GPU (and in the emulator) the kernel runs with its paired backward, or with the gradient of its
+//! fallback; on the CPU the fallback runs as it is. A pair of Rust bodies without stages runs everywhere.
+//! `inference_only = "reason"` instead of a route gives a function that no training graph can reach.
+//!
+//! What a text may not contain, because it does not lex as Rust tokens: line continuations, `1'000`, hexadecimal floats,
+//! raw strings, unbalanced brackets inside `#if`.
 
 mod binding;
 mod call;
