@@ -9,6 +9,7 @@ mod kernel;
 mod launch;
 mod machine;
 mod report;
+mod static_check;
 mod text;
 
 pub use dtype::Dtype;
@@ -17,6 +18,7 @@ pub use error::Error;
 pub use finding::{Action, Finding, FindingKind, Location, Side, Thread};
 pub use kernel::{KernelText, Port, Source, TemplateValue};
 pub use launch::{Buffer, Checks, Launch, Run, Schedule};
+pub use static_check::{Complaint, StaticCheck};
 
 /// Metal text of `tile<T, 16, 16>`, to put in front of a kernel's header when it runs on a real GPU. The emulator has
 /// the type built in: `tile_load`, `tile_load_transposed`, `tile_store`, `tile_multiply_accumulate`, `tile_transpose`,

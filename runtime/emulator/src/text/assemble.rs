@@ -38,38 +38,14 @@ pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Resu
         });
         parameters.push(format!("{declaration} {name}"));
     }
-    if !kernel.template.is_empty() {
-        let parameters: Vec<String> = kernel
-            .template
-            .iter()
-            .map(|(name, value)| match value {
-                TemplateValue::Dtype(_) => format!("typename {name}"),
-                TemplateValue::Int(_) => format!("int {name}"),
-                TemplateValue::Bool(_) => format!("bool {name}"),
-            })
-            .collect();
-        let _ = writeln!(text, "template <{}>", parameters.join(", "));
-    }
+    text += &template_line(kernel);
     let _ = write!(
         text,
         "static __attribute__((noinline)) void metal_kernel_body({}) {{\n{}{body}\n}}\n#line 1 \"entry\"\n",
         parameters.join(", "),
         line_directive(&kernel.body)
     );
-    let instance = if kernel.template.is_empty() {
-        String::new()
-    } else {
-        let values: Vec<String> = kernel
-            .template
-            .iter()
-            .map(|(_, value)| match value {
-                TemplateValue::Dtype(dtype) => dtype.metal().to_owned(),
-                TemplateValue::Int(n) => n.to_string(),
-                TemplateValue::Bool(b) => b.to_string(),
-            })
-            .collect();
-        format!("<{}>", values.join(", "))
-    };
+    let instance = template_arguments(kernel);
     let _ = write!(
         text,
         "extern \"C\" __attribute__((visibility(\"default\"))) METAL_UNWATCHED void metal_kernel_entry(void* const* buffers, \
@@ -77,6 +53,64 @@ pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Resu
         values.join(", ")
     );
     Ok(Unit { text, sites })
+}
+
+/// The unit that clang checks: the kernel as a function with Metal's address spaces, and one instance of it.
+pub(crate) fn check_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<String, Error> {
+    let mut sites = Vec::new();
+    let header = rewrite(&kernel.header, Target::Check, true, &mut sites)?;
+    let body = rewrite(&kernel.body, Target::Check, false, &mut sites)?;
+    let parameters: Vec<String> = arguments
+        .iter()
+        .map(|argument| {
+            let (declaration, name) = parameter(kernel, argument);
+            let space = match argument {
+                Argument::Input { small: false, .. } => "device ",
+                Argument::Output { .. } => "device ",
+                Argument::Attribute { .. } => "",
+                _ => "constant ",
+            };
+            let plain = declaration.strip_prefix("const ");
+            let declaration = plain.map_or(format!("{space}{declaration}"), |plain| format!("const {space}{plain}"));
+            format!("{declaration} {name}")
+        })
+        .collect();
+    let parameters = parameters.join(", ");
+    let mut text = String::from("#include \"check.h\"\nusing namespace metal;\n");
+    if !header.is_empty() {
+        let _ = writeln!(text, "{}{header}", line_directive(&kernel.header));
+    }
+    text += &template_line(kernel);
+    let _ = write!(text, "void metal_kernel_body({parameters}) {{\n{}{body}\n}}\n", line_directive(&kernel.body));
+    if !kernel.template.is_empty() {
+        let instance = template_arguments(kernel);
+        let _ = writeln!(text, "#line 1 \"entry\"\ntemplate void metal_kernel_body{instance}({parameters});");
+    }
+    Ok(text)
+}
+
+fn template_line(kernel: &KernelText) -> String {
+    if kernel.template.is_empty() {
+        return String::new();
+    }
+    let parameters = kernel.template.iter().map(|(name, value)| match value {
+        TemplateValue::Dtype(_) => format!("typename {name}"),
+        TemplateValue::Int(_) => format!("int {name}"),
+        TemplateValue::Bool(_) => format!("bool {name}"),
+    });
+    format!("template <{}>\n", parameters.collect::<Vec<_>>().join(", "))
+}
+
+fn template_arguments(kernel: &KernelText) -> String {
+    if kernel.template.is_empty() {
+        return String::new();
+    }
+    let values = kernel.template.iter().map(|(_, value)| match value {
+        TemplateValue::Dtype(dtype) => dtype.metal().to_owned(),
+        TemplateValue::Int(n) => n.to_string(),
+        TemplateValue::Bool(b) => b.to_string(),
+    });
+    format!("<{}>", values.collect::<Vec<_>>().join(", "))
 }
 
 /// Type and name of a parameter; a reference's type ends in `&`.

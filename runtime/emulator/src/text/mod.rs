@@ -3,8 +3,10 @@
 mod assemble;
 mod lexer;
 mod rewrite;
+mod rules;
 mod signature;
 
-pub(crate) use assemble::host_unit;
+pub(crate) use assemble::{check_unit, host_unit};
 pub(crate) use rewrite::Site;
+pub(crate) use rules::breaches;
 pub(crate) use signature::{Argument, arguments};

@@ -18,6 +18,8 @@ pub(crate) struct Site {
 pub(crate) enum Target {
     /// C++ that runs in the emulator.
     Host,
+    /// C++ with address spaces, for clang to check.
+    Check,
 }
 
 const GROUP_OPERATIONS: &[&str] = &[
@@ -144,6 +146,10 @@ impl<'t> Writer<'_, 't> {
                         i = self.threadgroup(i, range.end)?;
                         continue;
                     }
+                    if self.target == Target::Check {
+                        i = self.checked_word(i, range.end);
+                        continue;
+                    }
                     if ADDRESS_SPACES.contains(&token.text) {
                         i += 1;
                         continue;
@@ -169,6 +175,10 @@ impl<'t> Writer<'_, 't> {
                             continue;
                         }
                     }
+                }
+                Kind::Punctuation if self.target == Target::Check && token.is('(') => {
+                    i = self.checked_cast(i, range.end);
+                    continue;
                 }
                 Kind::Punctuation if token.is('(') => {
                     parentheses.push(None);
@@ -311,6 +321,50 @@ impl<'t> Writer<'_, 't> {
         Some(format!("{method}(metal::components<{}>())", indices.join(", ")))
     }
 
+    /// Copies a word for the check; a vector type that is called becomes a function that counts components.
+    fn checked_word(&mut self, i: usize, end: usize) -> usize {
+        let called = || {
+            let open = self.next_significant(i + 1, end).filter(|&n| self.tokens[n].is('<'))?;
+            let mut depth = 0;
+            let close = (open..end).find(|&n| {
+                depth += i32::from(self.tokens[n].is('<')) - i32::from(self.tokens[n].is('>'));
+                depth == 0
+            })?;
+            self.next_significant(close + 1, end).filter(|&n| self.tokens[n].is('('))
+        };
+        let makes_vector = self.tokens[i].text == "vec" && called().is_some();
+        self.out += if makes_vector { "make_vec" } else { self.tokens[i].text };
+        i + 1
+    }
+
+    /// Copies a parenthesis for the check; that of a cast to a pointer becomes a cast that knows address spaces.
+    fn checked_cast(&mut self, open: usize, end: usize) -> usize {
+        let mut depth = 0;
+        let close = (open..end).find(|&n| {
+            depth += i32::from(self.tokens[n].is('(')) - i32::from(self.tokens[n].is(')'));
+            depth == 0
+        });
+        let cast = close.filter(|&close| {
+            let inside = &self.tokens[open + 1..close];
+            let significant = || inside.iter().filter(|t| t.kind != Kind::Space);
+            let spaced = significant().any(|t| ADDRESS_SPACES.contains(&t.text) || t.text == "threadgroup");
+            let ends_in_star = significant().next_back().is_some_and(|t| t.is('*'));
+            let no_call = inside.iter().all(|t| !t.is('('));
+            let operand = self.next_significant(close + 1, end).is_some_and(|n| {
+                let t = &self.tokens[n];
+                t.kind == Kind::Identifier || t.is('(') || t.is('&')
+            });
+            spaced && ends_in_star && no_call && operand
+        });
+        let Some(close) = cast else {
+            self.out.push('(');
+            return open + 1;
+        };
+        let ty: String = self.tokens[open + 1..close].iter().map(|t| t.text).collect();
+        let _ = write!(self.out, "metal::cast_to<{ty}>() % ");
+        close + 1
+    }
+
     /// The word `threadgroup` at `i`: the start of an array's declaration, or part of a pointer's or reference's type.
     /// Returns where to go on.
     fn threadgroup(&mut self, i: usize, end: usize) -> Result<usize, Error> {
@@ -321,7 +375,12 @@ impl<'t> Writer<'_, 't> {
         let stop = self.declaration_end(i + 1, end);
         let indirect =
             (i + 1..stop).any(|n| self.depth_free(i + 1, n) && (self.tokens[n].is('*') || self.tokens[n].is('&')));
-        if indirect {
+        // An argument of a macro that writes a function for each address space.
+        let alone = self.next_significant(i + 1, end).is_some_and(|n| self.tokens[n].is(')') || self.tokens[n].is(','));
+        if indirect || (alone && !starts_statement) {
+            if self.target == Target::Check {
+                self.out += token.text;
+            }
             return Ok(i + 1);
         }
         let help = "write `threadgroup TYPE NAME[SIZE];` as a statement of its own in the kernel's body";
@@ -330,6 +389,10 @@ impl<'t> Writer<'_, 't> {
         }
         if self.is_header {
             return Err(self.error(&token, "threadgroup memory is declared outside the kernel's body", help));
+        }
+        if self.target == Target::Check {
+            self.out += "METAL_THREADGROUP";
+            return Ok(i + 1);
         }
         self.declaration(i + 1, stop)?;
         Ok(stop + 1)

@@ -1,0 +1,268 @@
+// The static check: Metal's types and functions as declarations, with real address spaces. For clang 19 or newer, which
+// has `_Float16` and `__bf16` arithmetic and extended vectors with swizzles. Nothing here is ever run.
+#pragma once
+
+typedef __SIZE_TYPE__ size_t;
+typedef __PTRDIFF_TYPE__ ptrdiff_t;
+typedef unsigned char uchar;
+typedef unsigned short ushort;
+typedef unsigned int uint;
+typedef unsigned long ulong;
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef short int16_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long int64_t;
+typedef unsigned long uint64_t;
+typedef _Float16 half;
+typedef __bf16 bfloat;
+typedef half float16_t;
+typedef bfloat bfloat16_t;
+
+#define device __attribute__((address_space(1)))
+#define constant __attribute__((address_space(2)))
+#define threadgroup __attribute__((address_space(3)))
+#define thread
+#define kernel
+#define METAL_FUNC inline
+// Not `static`: clang would look for a constructor that works in this address space.
+#define METAL_THREADGROUP extern threadgroup
+#define METAL_SPACES(F) F(device) F(threadgroup)
+
+namespace metal {
+using ::half;
+using ::bfloat;
+
+template <class A, class B> constexpr bool is_same_v = __is_same(A, B);
+template <class A, class B> struct is_same { static constexpr bool value = __is_same(A, B); };
+template <bool, class T = void> struct enable_if {};
+template <class T> struct enable_if<true, T> { typedef T type; };
+template <bool B, class T = void> using enable_if_t = typename enable_if<B, T>::type;
+template <bool, class A, class B> struct conditional { typedef A type; };
+template <class A, class B> struct conditional<false, A, B> { typedef B type; };
+template <bool C, class A, class B> using conditional_t = typename conditional<C, A, B>::type;
+template <class T> struct type_identity { typedef T type; };
+template <class T> using type_identity_t = typename type_identity<T>::type;
+template <class T> constexpr bool is_integral_v = __is_integral(T);
+template <class T> constexpr bool is_floating_point_v = __is_floating_point(T);
+template <class T> constexpr bool is_scalar_v = __is_arithmetic(T);
+template <class T> constexpr bool is_signed_v = __is_signed(T);
+
+template <class T, int N> using vec = T __attribute__((ext_vector_type(N)));
+#define METAL_VECTORS(T) typedef vec<T, 2> T##2; typedef vec<T, 3> T##3; typedef vec<T, 4> T##4;
+METAL_VECTORS(bool) METAL_VECTORS(char) METAL_VECTORS(uchar) METAL_VECTORS(short) METAL_VECTORS(ushort) METAL_VECTORS(int)
+METAL_VECTORS(uint) METAL_VECTORS(long) METAL_VECTORS(ulong) METAL_VECTORS(half) METAL_VECTORS(bfloat) METAL_VECTORS(float)
+template <class T, int N> struct packed_vec {
+  T at[N];
+  packed_vec() = default;
+  packed_vec(vec<T, N>);
+  operator vec<T, N>() const;
+};
+typedef packed_vec<float, 2> packed_float2;
+typedef packed_vec<float, 3> packed_float3;
+typedef packed_vec<float, 4> packed_float4;
+typedef packed_vec<half, 2> packed_half2;
+typedef packed_vec<half, 3> packed_half3;
+typedef packed_vec<half, 4> packed_half4;
+
+// How many components an argument of a vector's constructor contributes.
+template <class T> struct width { static constexpr int value = 1; };
+template <class T, int N> struct width<T __attribute__((ext_vector_type(N)))> { static constexpr int value = N; };
+template <class T, int N, class... A> constexpr vec<T, N> make_vec(A... a) {
+  constexpr int given = (width<A>::value + ... + 0);
+  static_assert(given == N || (sizeof...(A) == 1 && given == 1), "a vector's constructor: the number of components does not fit");
+  return vec<T, N>{};
+}
+
+// `(device T*)p` is rewritten to `cast_to<device T*>() % p`, which exists only within one address space.
+template <class P> struct space { static constexpr int value = 0; };
+#define METAL_SPACE(N)                                                                                    \
+  template <class T> struct space<__attribute__((address_space(N))) T*> { static constexpr int value = N; }; \
+  template <class T> struct space<const __attribute__((address_space(N))) T*> { static constexpr int value = N; };
+METAL_SPACE(1) METAL_SPACE(2) METAL_SPACE(3)
+template <class To> struct read_through {};
+template <class To> struct cast_to { read_through<To> operator*() const; };
+template <class To, class From> enable_if_t<space<To>::value == space<From*>::value, To> operator%(cast_to<To>, From* p);
+template <class To, class From>
+auto operator%(read_through<To>, From* p) -> enable_if_t<space<To>::value == space<From*>::value, decltype(*To())>;
+
+template <class To, class From> To as_type(From from) {
+  static_assert(sizeof(To) == sizeof(From), "as_type: the sizes differ");
+  return __builtin_bit_cast(To, from);
+}
+
+#define METAL_1(N) float N(float); half N(half); bfloat N(bfloat); template <int K> vec<float, K> N(vec<float, K>); template <int K> vec<half, K> N(vec<half, K>);
+#define METAL_2(N) float N(float, float); half N(half, half); bfloat N(bfloat, bfloat); template <int K> vec<float, K> N(vec<float, K>, vec<float, K>);
+#define METAL_MATH                                                                                                       \
+  METAL_1(exp) METAL_1(exp2) METAL_1(exp10) METAL_1(log) METAL_1(log2) METAL_1(log10) METAL_1(sqrt) METAL_1(rsqrt)        \
+  METAL_1(sin) METAL_1(cos) METAL_1(tan) METAL_1(asin) METAL_1(acos) METAL_1(atan) METAL_1(sinh) METAL_1(cosh)            \
+  METAL_1(tanh) METAL_1(asinh) METAL_1(acosh) METAL_1(atanh) METAL_1(ceil) METAL_1(floor) METAL_1(trunc) METAL_1(rint)    \
+  METAL_1(round) METAL_1(fabs) METAL_1(sinpi) METAL_1(cospi) METAL_1(sign) METAL_1(saturate) METAL_1(fract)               \
+  METAL_2(pow) METAL_2(powr) METAL_2(atan2) METAL_2(fmod) METAL_2(divide) METAL_2(fdim) METAL_2(step)                     \
+  METAL_2(copysign) METAL_2(fmin) METAL_2(fmax)
+METAL_MATH
+namespace precise { METAL_MATH }
+namespace fast { METAL_MATH }
+float fma(float, float, float); half fma(half, half, half); bfloat fma(bfloat, bfloat, bfloat);
+template <int K> vec<float, K> fma(vec<float, K>, vec<float, K>, vec<float, K>);
+float mad(float, float, float);
+float ldexp(float, int);
+float sincos(float, float&);
+float log1p(float);
+float expm1f(float);
+float smoothstep(float, float, float);
+bool isnan(float); bool isinf(float); bool isfinite(float); bool isnormal(float); bool signbit(float);
+template <int K> vec<bool, K> isnan(vec<float, K>); template <int K> vec<bool, K> isinf(vec<float, K>);
+bool any(bool); bool all(bool);
+template <class T, int K> bool any(vec<T, K>); template <class T, int K> bool all(vec<T, K>);
+template <class T> T min(T, T); template <class T> T max(T, T); template <class T> T min3(T, T, T); template <class T> T max3(T, T, T);
+template <class T> T clamp(T, type_identity_t<T>, type_identity_t<T>);
+template <class T> T abs(T); template <class T> T absdiff(T, T); template <class T> T mix(T, T, type_identity_t<T>);
+template <class T> T select(T, T, bool); template <class T, int K> vec<T, K> select(vec<T, K>, vec<T, K>, vec<bool, K>);
+template <class T, int K> T dot(vec<T, K>, vec<T, K>); template <class T, int K> T length(vec<T, K>);
+template <class T, int K> T length_squared(vec<T, K>); template <class T, int K> T distance(vec<T, K>, vec<T, K>);
+template <class T, int K> vec<T, K> normalize(vec<T, K>); template <class T> vec<T, 3> cross(vec<T, 3>, vec<T, 3>);
+template <class T> T popcount(T); template <class T> T clz(T); template <class T> T ctz(T); template <class T> T reverse_bits(T);
+template <class T> T rotate(T, T); template <class T> T mulhi(T, T); template <class T> T extract_bits(T, uint, uint);
+
+template <class T> struct numeric_limits {
+  static constexpr T infinity() { return T(__builtin_inff()); }
+  static constexpr T quiet_NaN() { return T(__builtin_nanf("")); }
+  static constexpr T max() { return T(0); }
+  static constexpr T min() { return T(0); }
+  static constexpr T lowest() { return T(0); }
+  static constexpr T epsilon() { return T(0); }
+};
+
+#define METAL_GROUP(G)                                                                                                   \
+  template <class T> T G##_sum(T); template <class T> T G##_product(T); template <class T> T G##_min(T);                 \
+  template <class T> T G##_max(T); template <class T> T G##_and(T); template <class T> T G##_or(T);                      \
+  template <class T> T G##_xor(T); template <class T> T G##_broadcast_first(T);                                          \
+  template <class T> T G##_prefix_inclusive_sum(T); template <class T> T G##_prefix_exclusive_sum(T);                    \
+  template <class T> T G##_prefix_inclusive_product(T); template <class T> T G##_prefix_exclusive_product(T);            \
+  template <class T> T G##_broadcast(T, ushort); template <class T> T G##_shuffle(T, ushort);                            \
+  template <class T> T G##_shuffle_xor(T, ushort); template <class T> T G##_shuffle_up(T, ushort);                       \
+  template <class T> T G##_shuffle_down(T, ushort); template <class T> T G##_shuffle_rotate_up(T, ushort);               \
+  template <class T> T G##_shuffle_rotate_down(T, ushort);                                                               \
+  template <class T> T G##_shuffle_and_fill_up(T, T, ushort); template <class T> T G##_shuffle_and_fill_down(T, T, ushort); \
+  template <class T> T G##_shuffle_and_fill_up(T, T, ushort, ushort);                                                    \
+  template <class T> T G##_shuffle_and_fill_down(T, T, ushort, ushort);                                                  \
+  bool G##_any(bool); bool G##_all(bool); bool G##_is_first(); simd_vote G##_ballot(bool); simd_vote G##_active_threads_mask();
+struct simd_vote {
+  typedef ulong vote_t;
+  explicit operator ulong() const;
+  explicit operator uint() const;
+  bool all() const;
+  bool any() const;
+};
+METAL_GROUP(simd)
+METAL_GROUP(quad)
+
+enum class mem_flags : uint { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4 };
+constexpr mem_flags operator|(mem_flags a, mem_flags b) { return mem_flags(uint(a) | uint(b)); }
+void threadgroup_barrier(mem_flags);
+void simdgroup_barrier(mem_flags);
+
+enum memory_order { memory_order_relaxed };
+template <class T> struct atomic { T value; };
+typedef atomic<int> atomic_int;
+typedef atomic<uint> atomic_uint;
+typedef atomic<float> atomic_float;
+typedef atomic<bool> atomic_bool;
+typedef atomic<ulong> atomic_ulong;
+#define METAL_UPDATE(S, N) template <class T> T N(volatile S atomic<T>*, type_identity_t<T>, memory_order);
+#define METAL_ATOMICS(S)                                                                                                 \
+  METAL_UPDATE(S, atomic_fetch_add_explicit) METAL_UPDATE(S, atomic_fetch_sub_explicit) METAL_UPDATE(S, atomic_fetch_max_explicit) \
+  METAL_UPDATE(S, atomic_fetch_min_explicit) METAL_UPDATE(S, atomic_fetch_and_explicit) METAL_UPDATE(S, atomic_fetch_or_explicit) \
+  METAL_UPDATE(S, atomic_fetch_xor_explicit) METAL_UPDATE(S, atomic_exchange_explicit)                                   \
+  template <class T> void atomic_store_explicit(volatile S atomic<T>*, type_identity_t<T>, memory_order);                \
+  template <class T> T atomic_load_explicit(const volatile S atomic<T>*, memory_order);                                  \
+  template <class T> bool atomic_compare_exchange_weak_explicit(volatile S atomic<T>*, T*, type_identity_t<T>, memory_order, memory_order);
+METAL_SPACES(METAL_ATOMICS)
+
+template <class T, int C, int R> struct simdgroup_matrix {
+  simdgroup_matrix() = default;
+  explicit simdgroup_matrix(T);
+  vec<T, 2>& thread_elements();
+};
+typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
+typedef simdgroup_matrix<half, 8, 8> simdgroup_half8x8;
+typedef simdgroup_matrix<bfloat, 8, 8> simdgroup_bfloat8x8;
+template <class T, int C, int R> simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T);
+#define METAL_MATRICES(S)                                                                                                \
+  template <class T> void simdgroup_load(simdgroup_matrix<T, 8, 8>&, const S T*, ulong = 8, vec<ulong, 2> = 0, bool = false); \
+  template <class T> void simdgroup_store(simdgroup_matrix<T, 8, 8>, S T*, ulong = 8, vec<ulong, 2> = 0, bool = false);
+METAL_SPACES(METAL_MATRICES)
+template <class D, class A, class B, class C>
+void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>&, simdgroup_matrix<A, 8, 8>, simdgroup_matrix<B, 8, 8>, simdgroup_matrix<C, 8, 8>);
+template <class D, class A, class B> void simdgroup_multiply(simdgroup_matrix<D, 8, 8>&, simdgroup_matrix<A, 8, 8>, simdgroup_matrix<B, 8, 8>);
+
+template <class T, int R, int C> struct tile {
+  T at[8];
+  tile() = default;
+  explicit tile(T);
+  ushort row(int) const;
+  ushort column(int) const;
+};
+#define METAL_TILES(S)                                                                   \
+  template <class T, class U> void tile_load(tile<T, 16, 16>&, const S U*, uint);            \
+  template <class T, class U> void tile_load_transposed(tile<T, 16, 16>&, const S U*, uint); \
+  template <class T, class U> void tile_store(tile<T, 16, 16>, S U*, uint);
+METAL_SPACES(METAL_TILES)
+template <class D, class A, class B> void tile_multiply_accumulate(tile<D, 16, 16>&, tile<A, 16, 16>, tile<B, 16, 16>);
+template <class T> tile<T, 16, 16> tile_transpose(tile<T, 16, 16>);
+#define tile_for_each(TILE, ROW, COLUMN, VALUE)                                  \
+  for (int element_ = 0; element_ < 8; ++element_)                               \
+    for (bool once_ = true; once_;)                                              \
+      for (auto& VALUE = (TILE).at[element_]; once_;)                            \
+        for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_; once_ = false)
+} // namespace metal
+
+template <class T> struct Limits {
+  static T max();
+  static T min();
+  static T finite_max();
+  static T finite_min();
+};
+template <class I = long, class E> I elem_to_loc(E, const constant int*, const constant long*, int);
+template <class T, class U> T ceildiv(T, U);
+
+#define METAL_MAKE(T, N, ...) (metal::make_vec<T, N>(__VA_ARGS__))
+#define float2(...) METAL_MAKE(float, 2, __VA_ARGS__)
+#define float3(...) METAL_MAKE(float, 3, __VA_ARGS__)
+#define float4(...) METAL_MAKE(float, 4, __VA_ARGS__)
+#define half2(...) METAL_MAKE(half, 2, __VA_ARGS__)
+#define half3(...) METAL_MAKE(half, 3, __VA_ARGS__)
+#define half4(...) METAL_MAKE(half, 4, __VA_ARGS__)
+#define bfloat2(...) METAL_MAKE(bfloat, 2, __VA_ARGS__)
+#define bfloat4(...) METAL_MAKE(bfloat, 4, __VA_ARGS__)
+#define uint2(...) METAL_MAKE(uint, 2, __VA_ARGS__)
+#define uint3(...) METAL_MAKE(uint, 3, __VA_ARGS__)
+#define uint4(...) METAL_MAKE(uint, 4, __VA_ARGS__)
+#define int2(...) METAL_MAKE(int, 2, __VA_ARGS__)
+#define int3(...) METAL_MAKE(int, 3, __VA_ARGS__)
+#define int4(...) METAL_MAKE(int, 4, __VA_ARGS__)
+#define ulong2(...) METAL_MAKE(ulong, 2, __VA_ARGS__)
+#define bool2(...) METAL_MAKE(bool, 2, __VA_ARGS__)
+#define INFINITY __builtin_inff()
+#define NAN __builtin_nanf("")
+#define HUGE_VALF __builtin_inff()
+#define MAXFLOAT 3.40282347e+38f
+#define FLT_MAX 3.40282347e+38f
+#define FLT_MIN 1.17549435e-38f
+#define FLT_EPSILON 1.1920929e-7f
+#define INT_MAX 2147483647
+#define INT_MIN (-2147483647 - 1)
+#define UINT_MAX 4294967295u
+#define M_E_F 2.71828183f
+#define M_LOG2E_F 1.44269504f
+#define M_LN2_F 0.693147181f
+#define M_PI_F 3.14159265f
+#define M_PI_2_F 1.57079633f
+#define M_1_PI_F 0.318309886f
+#define M_SQRT2_F 1.41421356f
+#define M_2_SQRTPI_F 1.12837917f
+
+#pragma GCC poison double goto new delete virtual try catch throw dynamic_cast typeid thread_local static std printf assert malloc

@@ -1,0 +1,120 @@
+//! Checks of a kernel's text that need no run: address spaces, and what Metal forbids.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::process::Command;
+
+use crate::text::{arguments, breaches, check_unit};
+use crate::{Error, KernelText, Location};
+
+/// What breaks a rule of Metal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Complaint {
+    /// Where.
+    pub at: Location,
+    /// What, in clang's words or ours.
+    pub message: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.message)
+    }
+}
+
+/// Checks text with clang, the one compiler on every platform that knows address spaces.
+#[derive(Clone, Debug)]
+pub struct StaticCheck {
+    clang: OsString,
+}
+
+/// The first version with 16-bit floats of both kinds on every processor.
+const NEEDED: u32 = 19;
+
+impl StaticCheck {
+    /// A clang of version 19 or newer: `COTANGENT_CLANG`, or else the first one found. `None` if there is none: then say
+    /// so and go on, as kernels run without this check too.
+    pub fn find() -> Option<Self> {
+        let candidates: Vec<OsString> = match std::env::var_os("COTANGENT_CLANG") {
+            Some(program) => vec![program],
+            None => {
+                let numbered = (NEEDED..NEEDED + 6).rev().map(|n| format!("clang++-{n}"));
+                std::iter::once("clang++".to_owned()).chain(numbered).map(OsString::from).collect()
+            }
+        };
+        candidates.into_iter().find(|c| version(c).is_some_and(|v| v >= NEEDED)).map(|clang| StaticCheck { clang })
+    }
+
+    /// Everything in the text that Metal would refuse, for inputs of these shapes: an input of fewer than 8 elements is
+    /// in `constant` memory, so check small and large ones if both occur.
+    ///
+    /// # Errors
+    /// If the text cannot be taken apart, or clang does not start.
+    pub fn check(&self, kernel: &KernelText, input_shapes: &[&[usize]]) -> Result<Vec<Complaint>, Error> {
+        let unit = check_unit(kernel, &arguments(kernel, input_shapes))?;
+        let failed = |source| Error::Cache { path: self.clang.clone().into(), source };
+        let folder = tempfile::tempdir().map_err(failed)?;
+        let file = folder.path().join("kernel.cpp");
+        std::fs::write(folder.path().join("check.h"), include_str!("../shim/check.h")).map_err(failed)?;
+        std::fs::write(&file, unit).map_err(failed)?;
+        let output = Command::new(&self.clang)
+            .args(["-fsyntax-only", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-caret-diagnostics"])
+            .args([
+                "-fno-color-diagnostics",
+                "-Wno-everything",
+                "-ferror-limit=50",
+                "-Werror=uninitialized",
+                "-Werror=vla",
+                "-Werror=vla-extension",
+            ])
+            .args(["-I"])
+            .arg(folder.path())
+            .arg(&file)
+            .output()
+            .map_err(failed)?;
+        let own = [kernel.body.file.as_str(), kernel.header.file.as_str()];
+        let mut complaints = complaints(&String::from_utf8_lossy(&output.stderr), &own);
+        let rules = [&kernel.header, &kernel.body].into_iter().flat_map(breaches);
+        complaints.extend(rules.map(|(at, what, help)| Complaint { at, message: format!("{what}\n  help: {help}") }));
+        complaints.sort();
+        complaints.dedup();
+        if complaints.is_empty() && !output.status.success() {
+            let at = Location { file: kernel.body.file.clone(), line: kernel.body.line };
+            complaints.push(Complaint { at, message: String::from_utf8_lossy(&output.stderr).into_owned() });
+        }
+        Ok(complaints)
+    }
+}
+
+fn version(program: &OsString) -> Option<u32> {
+    let output = Command::new(program).arg("--version").output().ok().filter(|o| o.status.success())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Apple numbers its own clang otherwise, and has Metal's compiler anyway.
+    let number = text.split("clang version ").nth(1).filter(|_| !text.contains("Apple"))?;
+    number.split('.').next()?.parse().ok()
+}
+
+/// clang's errors. One in our declarations counts where the kernel's text led to it.
+fn complaints(messages: &str, own: &[&str]) -> Vec<Complaint> {
+    let mut found = Vec::new();
+    let mut pending: Option<String> = None;
+    for line in messages.lines() {
+        let is_error = line.contains(": error: ") || line.contains(": fatal error: ");
+        let Some((place, message)) = line.split_once(if is_error { "error: " } else { "note: " }) else { continue };
+        if is_error {
+            pending = Some(message.to_owned());
+        }
+        if let (Some(at), Some(message)) = (own_place(place, own), &pending) {
+            found.push(Complaint { at, message: message.clone() });
+            pending = None;
+        }
+    }
+    found
+}
+
+fn own_place(place: &str, own: &[&str]) -> Option<Location> {
+    let mut parts = place.trim_end_matches([' ', ':']).rsplitn(3, ':');
+    let (_column, line, file) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+    let file = own.iter().find(|o| !o.is_empty() && **o == file)?;
+    Some(Location { file: (*file).to_owned(), line })
+}
