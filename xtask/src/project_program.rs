@@ -35,14 +35,18 @@ impl ProjectProgram {
     }
 }
 
-/// The arguments of `cotangent` for the demo: results go to `demo-output` in the checkout unless `arguments` say where.
+/// The arguments of `cotangent` for the demo: its folders are the checkout's, whatever the working directory is, unless
+/// `arguments` name others.
 pub fn demo_arguments(root: &Path, arguments: Vec<OsString>) -> Vec<OsString> {
-    let says_where = arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
-        argument == "--output" || argument.starts_with("--output=") || argument == "--help" || argument == "-h"
-    });
     let mut all = vec![OsString::from("demo")];
-    if !says_where {
-        all.extend(["--output".into(), root.join("demo-output").into()]);
+    for (option, folder) in [("--demo", "demo"), ("--output", "demo-output")] {
+        let named = arguments
+            .iter()
+            .filter_map(|argument| argument.to_str())
+            .any(|argument| argument.strip_prefix(option).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')));
+        if !named {
+            all.extend([option.into(), root.join(folder).into()]);
+        }
     }
     all.extend(arguments);
     all
@@ -53,16 +57,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_demo_writes_where_it_is_told_or_into_the_checkout() {
-        let root = Path::new("/home/ada/cotangent");
-        let cases: [(&[&str], &[&str]); 4] = [
-            (&[], &["demo", "--output", "/home/ada/cotangent/demo-output"]),
-            (&["--seed", "1"], &["demo", "--output", "/home/ada/cotangent/demo-output", "--seed", "1"]),
-            (&["--output", "here"], &["demo", "--output", "here"]),
-            (&["--output=here"], &["demo", "--output=here"]),
+    fn the_demos_folders_are_the_checkouts_unless_others_are_named() {
+        const DEMO: [&str; 2] = ["--demo", "/home/ada/cotangent/demo"];
+        const OUTPUT: [&str; 2] = ["--output", "/home/ada/cotangent/demo-output"];
+        let cases: [(&[&str], &[&[&str]]); 5] = [
+            (&[], &[&DEMO, &OUTPUT]),
+            (&["--seed", "1"], &[&DEMO, &OUTPUT, &["--seed", "1"]]),
+            (&["--output", "here"], &[&DEMO, &["--output", "here"]]),
+            (&["--output=here"], &[&DEMO, &["--output=here"]]),
+            (&["--demo", "mine", "--output=here"], &[&["--demo", "mine", "--output=here"]]),
         ];
         for (arguments, expected) in cases {
-            assert_eq!(demo_arguments(root, arguments.iter().map(OsString::from).collect()), expected);
+            let found =
+                demo_arguments(Path::new("/home/ada/cotangent"), arguments.iter().map(OsString::from).collect());
+            assert_eq!(found[0], "demo");
+            assert_eq!(found[1..], expected.concat(), "for {arguments:?}");
         }
     }
 }
