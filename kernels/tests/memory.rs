@@ -40,20 +40,20 @@ impl Operator for CrossEntropy {
 #[test]
 fn the_loss_stays_far_below_the_logits() {
     let _alone = alone();
-    let (rows, vocabulary, width) = (2_000, 20_000, 16);
+    let (rows, vocabulary, width) = (1_000, 10_000, 16);
     let inputs = [random(1, &[rows, width], 1.0), random(2, &[vocabulary, width], 1.0)];
     let labels: Vec<i32> = (0..rows).map(|row| row * 7 % vocabulary).collect();
     let labels = Labels::from_slice(&labels).unwrap();
     let one = [Tensor::from_slice(&[1.0_f32], &[]).unwrap()];
     // MLX allocates for the operations it has queued: about ten arrays of a chunk's size.
-    let operator = CrossEntropy { labels, chunk_bytes: 2 << 20 };
+    let operator = CrossEntropy { labels, chunk_bytes: 512 << 10 };
     let logits = (4 * rows * vocabulary) as usize;
     for (what, trains) in [("hidden states", [true, false]), ("both", [true, true])] {
         let (peak, _) = peak_of(|| gradients_of(&operator, &inputs, &one, |index| trains[index]));
-        assert!(peak <= logits / 5, "gradients of {what}: {} MiB, of {} MiB of logits", peak >> 20, logits >> 20);
+        assert!(peak <= logits / 4, "gradients of {what}: {} MiB, of {} MiB of logits", peak >> 20, logits >> 20);
     }
     let (peak, _) = peak_of(|| outputs(&operator, &inputs));
-    assert!(peak <= logits / 5, "no gradients: {} MiB, of {} MiB of logits", peak >> 20, logits >> 20);
+    assert!(peak <= logits / 4, "no gradients: {} MiB, of {} MiB of logits", peak >> 20, logits >> 20);
 }
 
 /// queries, keys, values.

@@ -82,21 +82,21 @@ pub(super) struct Scores {
 /// used, so that no copy of the whole is needed; products of bfloat16 would round the logits.
 pub(super) struct Head<'a> {
     weight: &'a Tensor<Infer>,
-    /// First row and the one after the last of each block.
+    /// Rows that are used at once: first, and one after the last.
     blocks: Vec<(i32, i32)>,
+    /// Rows whose gradient is formed at once.
+    gradient_blocks: Vec<(i32, i32)>,
 }
 
 impl<'a> Head<'a> {
     /// With at most `bytes` in a block, or a single row.
     pub(super) fn new(weight: &'a Tensor<Infer>, bytes: usize) -> Self {
-        let (length, width) = (weight.dimension(0), weight.dimension(1));
-        let rows = if weight.dtype() == Dtype::F32 {
-            length.max(1)
-        } else {
-            (bytes / (Dtype::F32.size() * width.max(1) as usize)).clamp(1, length.max(1) as usize) as i32
-        };
-        let blocks = (0..length).step_by(rows as usize).map(|start| (start, (start + rows).min(length))).collect();
-        Head { weight, blocks }
+        let (length, width) = (weight.dimension(0), weight.dimension(1).max(1) as usize);
+        let rows = (bytes / (Dtype::F32.size() * width)).clamp(1, length.max(1) as usize);
+        let gradient_blocks: Vec<_> =
+            (0..length).step_by(rows).map(|start| (start, (start + rows as i32).min(length))).collect();
+        let blocks = if weight.dtype() == Dtype::F32 { vec![(0, length)] } else { gradient_blocks.clone() };
+        Head { weight, blocks, gradient_blocks }
     }
 
     fn block(&self, (start, end): (i32, i32), before: Option<&Tensor<Infer>>) -> Result<Tensor<Infer>> {
@@ -142,7 +142,7 @@ impl<'a> Head<'a> {
         before: Vec<Tensor<Infer>>,
     ) -> Result<Vec<Tensor<Infer>>> {
         let mut before = before.into_iter();
-        self.blocks
+        self.gradient_blocks
             .iter()
             .map(|&(start, end)| {
                 let product = slopes.slice(1, start, end)?.swap_axes(0, 1)?.matmul(rows)?;
