@@ -108,11 +108,19 @@ impl Polynomial {
         }
     }
 
+    /// The atom, if the expression is one alone.
+    fn as_atom(&self) -> Option<&Atom> {
+        let (product, 1) = self.terms.iter().next()? else { return None };
+        let (atom, 1) = product.iter().next()? else { return None };
+        (self.terms.len() == 1 && product.len() == 1).then_some(atom)
+    }
+
     /// The name, if the expression is one symbol alone: the only form from which a shape binds it.
     pub fn as_symbol(&self) -> Option<&str> {
-        let (product, 1) = self.terms.iter().next()? else { return None };
-        let (Atom::Symbol(name), 1) = product.iter().next()? else { return None };
-        (self.terms.len() == 1 && product.len() == 1).then_some(name)
+        match self.as_atom()? {
+            Atom::Symbol(name) => Some(name),
+            Atom::Operation(..) => None,
+        }
     }
 
     /// The sum, or nothing beyond 64 bits.
@@ -243,6 +251,12 @@ impl fmt::Display for Polynomial {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.terms.is_empty() {
             return formatter.write_str("0");
+        }
+        if let Some(Atom::Operation(operation @ (Operation::Quotient | Operation::Remainder), left, right)) =
+            self.as_atom()
+        {
+            let sign = if *operation == Operation::Quotient { '/' } else { '%' };
+            return write!(formatter, "{} {sign} {}", Factor(left), Factor(right));
         }
         // Products with more atoms first, the constant last: `B * H + B + 1`.
         let mut terms: Vec<_> = self.terms().collect();
