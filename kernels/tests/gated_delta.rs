@@ -270,7 +270,10 @@ fn what_does_not_fit_is_refused_by_name() {
                     gated_delta(queries, keys, values, log_decay, &state.slice(0, 0, 1)?, state),
                     "port `beta`: found shape",
                 ),
-                (gated_delta(&queries.slice(1, 0, 2)?, keys, values, log_decay, beta, state), "port `keys`: found shape"),
+                (
+                    gated_delta(&queries.slice(1, 0, 2)?, keys, values, log_decay, beta, state),
+                    "port `keys`: found shape",
+                ),
                 (gated_delta_step(queries, keys, values, log_decay, beta, state), "found 3 tokens, expected one"),
                 (
                     gated_delta(

@@ -3,6 +3,7 @@
 use cotangent::{Infer, Result, Tensor};
 
 use super::chunks::Chunks;
+use super::decay::Decay;
 use super::geometry::Geometry;
 use super::within::Within;
 
@@ -28,15 +29,16 @@ pub(super) fn backward(
     let chunks = Chunks::of(geometry);
     let states = &chunks.state_of_groups(chunk_states)?;
     let within = Within::of(&chunks, inputs)?;
-    let Within { decay, since_start, until_end, lower, strictly_lower, .. } = &within;
+    let Within { lower, strictly_lower, .. } = &within;
+    let Decay { since_start, until_end, between, .. } = &within.decay;
 
     let errors = within.values.subtract(&within.keys.matmul(&states.swap_axes(4, 5)?)?.multiply(since_start)?)?;
     let deltas = within.inverse.matmul(&errors.multiply(&within.beta)?)?;
     let deltas_across = deltas.swap_axes(4, 5)?;
 
-    let d_y = chunks.cut(d_y, geometry.group())?;
+    let d_y = chunks.cut_copied(d_y, geometry.group())?;
     let decayed_d_y = d_y.multiply(since_start)?;
-    let scores = decay.multiply(&within.query_scores)?;
+    let scores = between.multiply(&within.query_scores)?;
     let d_scores = d_y.matmul(&deltas_across)?;
     let d_deltas = scores.swap_axes(4, 5)?.matmul(&d_y)?;
     let d_states_here = decayed_d_y.swap_axes(4, 5)?.matmul(&within.queries)?;
@@ -48,9 +50,9 @@ pub(super) fn backward(
     let by_writing = deltas.matmul(&chain.d_exits)?;
 
     // The factor of the inverse: dA = -dM' Delta^T below the diagonal. Its sign is taken where it is used.
-    let d_factor = chain.d_solved.matmul(&deltas_across)?.multiply(decay)?;
+    let d_factor = chain.d_solved.matmul(&deltas_across)?.multiply(between)?;
     let d_factor_scores = d_factor.multiply(&within.key_scores.multiply(strictly_lower)?)?;
-    let d_query_scores = sum_group(&d_scores.multiply(decay)?)?.multiply(lower)?;
+    let d_query_scores = sum_group(&d_scores.multiply(between)?)?.multiply(lower)?;
     let d_key_scores = sum_group(&d_factor.multiply(&within.beta)?)?.multiply(strictly_lower)?;
 
     let d_queries = sum_group(&by_queries)?.add(&d_query_scores.matmul(&within.keys)?)?;
@@ -67,7 +69,7 @@ pub(super) fn backward(
         .sum_keep(&[5])?
         .subtract(&by_reading.multiply(&within.keys)?.sum_keep(&[5])?)?;
     let d_until_end = by_writing.multiply(&within.keys)?.sum_keep(&[5])?.multiply(until_end)?;
-    let d_throughout = chain.d_exits.multiply(states)?.sum_keep(&[4, 5])?.multiply(&within.throughout)?;
+    let d_throughout = chain.d_exits.multiply(states)?.sum_keep(&[4, 5])?.multiply(&within.decay.throughout)?;
     let d_log_decay = d_decay
         .cumsum_reverse(4)?
         .multiply(strictly_lower)?
@@ -118,7 +120,7 @@ impl StateChain {
             let d_delta = at(&within.writing_keys)?.matmul(&d_state.swap_axes(4, 5)?)?.add(&at(d_deltas)?)?;
             let solved = at(&within.inverse)?.swap_axes(4, 5)?.matmul(&d_delta)?;
             let d_entry = d_state
-                .multiply(&at(&within.throughout)?)?
+                .multiply(&at(&within.decay.throughout)?)?
                 .add(&at(d_states_here)?)?
                 .subtract(&solved.swap_axes(4, 5)?.matmul(&at(&within.reading_keys)?)?)?;
             d_exits.push(std::mem::replace(&mut d_state, d_entry));

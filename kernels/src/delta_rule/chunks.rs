@@ -3,11 +3,13 @@
 use cotangent::{Dtype, Infer, Result, Tensor};
 
 use super::geometry::Geometry;
-use super::inverse::BLOCK;
 
 /// The longest chunk, as the shape of the saved states in [`gated_delta`](super::gated_delta) has it too. A longer one
 /// would save fewer states and take fewer sequential steps, but work within a chunk grows with the square of its length.
 const LONGEST: i32 = 32;
+
+/// The shortest chunk, for rows of a few tokens. Lengths are powers of two from here to [`LONGEST`].
+const SHORTEST: i32 = 8;
 
 /// The cut of `[B, T, heads, D]` into `[N, B, Hk, group, C, D]`: N chunks of C tokens. Key heads have a group of 1, which
 /// broadcasts over the value heads that read them.
@@ -22,7 +24,7 @@ pub(super) struct Chunks {
 
 impl Chunks {
     pub(super) fn of(geometry: Geometry) -> Self {
-        let mut length = BLOCK;
+        let mut length = SHORTEST;
         while length < geometry.time.min(LONGEST) {
             length *= 2;
         }
@@ -31,6 +33,8 @@ impl Chunks {
 
     /// Cuts `[B, T, Hk * group, D]`, in float32. Missing tokens at the end become zeros: a log gate and a beta of zero
     /// leave the state as it is.
+    ///
+    /// A view; what goes into several matrix products is better [copied](Self::cut_copied) once.
     pub(super) fn cut(&self, tensor: &Tensor<Infer>, group: i32) -> Result<Tensor<Infer>> {
         let Geometry { batch, time, key_heads, .. } = self.geometry;
         let width = tensor.size() as i32 / (batch * time * key_heads * group);
@@ -38,6 +42,14 @@ impl Chunks {
         let missing = self.count * self.length - time;
         let whole = if missing == 0 { tensor } else { tensor.pad(1, 0, missing)? };
         whole.reshape(&[batch, self.count, self.length, key_heads, group, width])?.transpose(&[1, 0, 3, 4, 2, 5])
+    }
+
+    /// As [`cut`](Self::cut), with contiguous chunks.
+    pub(super) fn cut_copied(&self, tensor: &Tensor<Infer>, group: i32) -> Result<Tensor<Infer>> {
+        let view = self.cut(tensor, group)?;
+        let shape = view.shape();
+        // Joining the axes of heads and tokens takes a copy, unless they lie in order already.
+        view.reshape(&[shape[0], shape[1], -1])?.reshape(shape)
     }
 
     /// The inverse of [`cut`](Self::cut), to the shape and dtype of `like`.

@@ -1,15 +1,18 @@
 //! The inverse of unit lower triangular matrices.
 
-use cotangent::{Constant, Infer, Result, Tensor};
+use cotangent::{Infer, Result, Tensor};
 
-/// Up to this size rows are substituted one by one; larger inverses are put together from these by matrix products.
-pub(super) const BLOCK: i32 = 8;
+use super::constants::where_holds;
+
+/// Up to this size inverses are products of powers; larger ones are put together from these by substitution. With equal
+/// keys, which text is full of, blocks of 8 would lose another digit.
+const BLOCK: i32 = 4;
 
 /// `(I - L)^-1` where L is what `[.., C, C]` holds below the diagonal; the rest is never read. C is `BLOCK` times a
 /// power of two.
 ///
-/// Forward substitution, in blocks: with similar keys the powers of L grow beyond float32 before they cancel, so the
-/// product `(I + L)(I + L^2)(I + L^4)..` is no alternative.
+/// Forward substitution in blocks. Over a whole chunk of similar keys the powers of L grow beyond float32 before they
+/// cancel: products of powers are for small blocks only.
 pub(super) fn unit_lower_inverse(matrices: &Tensor<Infer>) -> Result<Tensor<Infer>> {
     let size = matrices.dimension(-1);
     let count = matrices.size() as i32 / (size * size);
@@ -32,33 +35,17 @@ fn inverse_of(matrices: &Tensor<Infer>, blocks: &[Tensor<Infer>], start: i32, si
     Tensor::concatenate(&[&first.pad(2, 0, half)?, &Tensor::concatenate(&[&corner, &second], 2)?], 1)
 }
 
-/// The inverses of the blocks on the diagonal, each `[count, BLOCK, BLOCK]`.
-///
-/// The matrices are the last axis meanwhile: a row operation is then one long vector operation.
+/// The inverses of the blocks on the diagonal, each `[count, BLOCK, BLOCK]`:
+/// `(I - L)^-1 = (I + L)(I + L^2)`, since `L^4 = 0`.
 fn diagonal_inverses(matrices: &Tensor<Infer>, size: i32) -> Result<Vec<Tensor<Infer>>> {
-    let count = matrices.dimension(0);
     let starts = (0..size).step_by(BLOCK as usize);
     let blocks = starts
-        .map(|start| {
-            let rows = matrices.slice(1, start, start + BLOCK)?;
-            rows.slice(2, start, start + BLOCK)?.transpose(&[1, 2, 0])
-        })
+        .map(|start| matrices.slice(1, start, start + BLOCK)?.slice(2, start, start + BLOCK))
         .collect::<Result<Vec<_>>>()?;
-    let lower = Tensor::concatenate(&blocks.iter().collect::<Vec<_>>(), 2)?;
-    let width = lower.dimension(2);
-
-    let mut rows: Vec<Tensor<Infer>> = Vec::new();
-    for row in 0..BLOCK {
-        let unit: Vec<f32> = (0..BLOCK).map(|column| if column == row { 1.0 } else { 0.0 }).collect();
-        let unit = Constant::from_slice(&unit, &[1, BLOCK, 1])?;
-        if row == 0 {
-            rows.push(unit.to_tensor().broadcast_to(&[1, BLOCK, width])?);
-            continue;
-        }
-        let weights = lower.slice(0, row, row + 1)?.slice(1, 0, row)?.reshape(&[row, 1, width])?;
-        let above = Tensor::concatenate(&rows.iter().collect::<Vec<_>>(), 0)?;
-        rows.push(weights.multiply(&above)?.sum_keep(&[0])?.add(&unit)?);
-    }
-    let inverses = Tensor::concatenate(&rows.iter().collect::<Vec<_>>(), 0)?.transpose(&[2, 0, 1])?;
-    (0..size / BLOCK).map(|block| inverses.slice(0, block * count, (block + 1) * count)).collect()
+    // Blocks first, so that each is contiguous again in the end.
+    let blocks = Tensor::stack(&blocks.iter().collect::<Vec<_>>(), 0)?;
+    let lower = blocks.multiply(&where_holds(BLOCK, BLOCK, |row, column| column < row)?)?;
+    let first_two = lower.add(&where_holds(BLOCK, BLOCK, |row, column| column == row)?)?;
+    let inverses = first_two.add(&first_two.matmul(&lower.matmul(&lower)?)?)?;
+    (0..size / BLOCK).map(|block| inverses.slice(0, block, block + 1)?.squeeze(0)).collect()
 }

@@ -10,6 +10,8 @@
 
 mod backward;
 mod chunks;
+mod constants;
+mod decay;
 mod forward;
 mod geometry;
 mod inverse;
