@@ -125,8 +125,8 @@ fn check_case(declaration: &'static Declaration, case: Case, report: &mut Report
 
     let mut computed: Vec<Computed> = Vec::new();
     for way in ways {
-        let (outputs, gradients) = experiment.differentiate(way)?;
-        for (place, gradient) in experiment.places.iter().zip(&gradients) {
+        let result = experiment.differentiate(way)?;
+        for (place, gradient) in experiment.places.iter().zip(&result.gradients) {
             report.comparisons.push(Comparison {
                 subject: format!(
                     "{} gradient of `{}` against finite differences ({sizes})",
@@ -137,7 +137,7 @@ fn check_case(declaration: &'static Declaration, case: Case, report: &mut Report
                 bound: DIFFERENCE_BOUND,
             });
         }
-        computed.push(Computed { way, outputs, gradients });
+        computed.push(result);
     }
     let [kernel, fallback] = computed.as_slice() else { return Ok(()) };
     let both = format!("{} against {} ({sizes})", kernel.way.name(), fallback.way.name());
@@ -274,7 +274,7 @@ impl Experiment {
     }
 
     /// Outputs, and gradients of their inner product with the weights of [`Self::weights`].
-    fn differentiate(&self, way: Way) -> Result<(Vec<Vec<f32>>, Vec<Vec<f32>>)> {
+    fn differentiate(&self, way: Way) -> Result<Computed> {
         let plain = self.run(way, &self.primals(), None)?;
         let mut weights = Vec::new();
         for (weight, output) in self.weights(&plain).into_iter().zip(&plain) {
@@ -285,7 +285,7 @@ impl Experiment {
         let function = |primals: &[Array]| self.run(way, primals, Some(trace));
         let (outputs, gradients) = vjp_arrays(self.declaration.signature.name, function, &self.primals(), &weights)?;
         let read = |arrays: Vec<Array>| arrays.into_iter().map(read).collect::<Result<Vec<_>>>();
-        Ok((read(outputs)?, read(gradients)?))
+        Ok(Computed { way, outputs: read(outputs)?, gradients: read(gradients)? })
     }
 
     /// How far the derivative along a random direction of one input is from the finite difference.
