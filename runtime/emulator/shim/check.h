@@ -213,11 +213,11 @@ template <class T, int R, int C> struct tile {
 METAL_SPACES(METAL_TILES)
 template <class D, class A, class B> void tile_multiply_accumulate(tile<D, 16, 16>&, tile<A, 16, 16>, tile<B, 16, 16>);
 template <class T> tile<T, 16, 16> tile_transpose(tile<T, 16, 16>);
-#define tile_for_each(TILE, ROW, COLUMN, VALUE)                                  \
-  for (int element_ = 0; element_ < 8; ++element_)                               \
-    for (bool once_ = true; once_;)                                              \
-      for (auto& VALUE = (TILE).at[element_]; once_;)                            \
-        for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_; once_ = false)
+#define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                  \
+  for (int element_ = 0; element_ < 8; ++element_)                                               \
+    for (bool once_ = true; once_;)                                                              \
+      for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_;)    \
+        for (auto VALUE = (TILE).at[element_]; once_; (TILE).at[element_] = VALUE, once_ = false)
 } // namespace metal
 
 template <class T> struct Limits {

@@ -192,10 +192,10 @@ template <class T, uint SITE> METAL_INLINE METAL_UNWATCHED tile<T, 16, 16> tile_
 
 } // namespace metal
 
-// `tile_for_each(t, row, column, value) { … }`: once for each element this lane holds; `value` is a reference.
-// `continue` goes to the next element, `break` must not be used.
-#define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                    \
-  for (int element_ = 0; element_ < 8; ++element_)                                                 \
-    for (bool once_ = true; once_;)                                                                \
-      for (auto& VALUE = (TILE).at[element_]; once_;)                                              \
-        for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_; once_ = false)
+// `tile_for_each(t, row, column, value) { … }`: once for each element this lane holds; what `value` is at the end is
+// stored. `continue` goes to the next element, `break` must not be used.
+#define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                            \
+  for (int element_ = 0; element_ < 8; ++element_)                                                         \
+    for (bool once_ = true; once_;)                                                                        \
+      for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_;)              \
+        for (auto VALUE = (TILE).at[element_]; once_; (TILE).at[element_] = VALUE, once_ = false)

@@ -78,10 +78,18 @@ template <typename T> inline tile<T, 16, 16> tile_transpose(tile<T, 16, 16> t) {
   return result;
 }
 
-// `tile_for_each(t, row, column, value) { … }`: once for each element this lane holds; `value` is a reference.
-// `continue` goes to the next element, `break` must not be used.
-#define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                            \
-  for (ushort lane_ = tile_lane(), element_ = 0; element_ < 8; ++element_)                                 \
-    for (bool once_ = true; once_;)                                                                        \
-      for (thread auto& VALUE = (TILE).part[element_ / 2].thread_elements()[element_ % 2]; once_;)         \
-        for (const ushort ROW = tile_row(lane_, element_), COLUMN = tile_column(lane_, element_); once_; once_ = false)
+// A copy and a store, as no reference can be bound to a vector's component.
+template <typename T> inline T tile_get(thread tile<T, 16, 16>& t, int element) {
+  return t.part[element / 2].thread_elements()[element % 2];
+}
+template <typename T> inline void tile_set(thread tile<T, 16, 16>& t, int element, T value) {
+  t.part[element / 2].thread_elements()[element % 2] = value;
+}
+
+// `tile_for_each(t, row, column, value) { … }`: once for each element this lane holds; what `value` is at the end is
+// stored. `continue` goes to the next element, `break` must not be used.
+#define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                                  \
+  for (ushort lane_ = tile_lane(), element_ = 0; element_ < 8; ++element_)                                       \
+    for (bool once_ = true; once_;)                                                                              \
+      for (const ushort ROW = tile_row(lane_, element_), COLUMN = tile_column(lane_, element_); once_;)          \
+        for (auto VALUE = tile_get(TILE, element_); once_; tile_set(TILE, element_, VALUE), once_ = false)

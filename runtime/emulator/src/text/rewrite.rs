@@ -209,6 +209,11 @@ impl<'t> Writer<'_, 't> {
         self.tokens[..before].iter().rev().find(|t| t.kind != Kind::Space)
     }
 
+    fn starts_statement(&self, i: usize) -> bool {
+        let before = self.previous_significant(i);
+        before.is_none_or(|t| t.kind == Kind::Directive || [';', '{', '}'].iter().any(|&c| t.is(c)))
+    }
+
     /// Whether the token is a member's name, after `.` or `->`.
     fn is_member(&self, i: usize) -> bool {
         let Some(before) = self.tokens[..i].iter().rposition(|t| t.kind != Kind::Space) else { return false };
@@ -332,6 +337,17 @@ impl<'t> Writer<'_, 't> {
             })?;
             self.next_significant(close + 1, end).filter(|&n| self.tokens[n].is('('))
         };
+        // `float4 v(1, 2, 3, 4);` is `float4 v = float4(1, 2, 3, 4);`
+        if !self.is_header && vector_type(self.tokens[i].text) && self.starts_statement(i) {
+            let name = self.next_significant(i + 1, end).filter(|&n| self.tokens[n].kind == Kind::Identifier);
+            let open = name.and_then(|n| self.next_significant(n + 1, end)).filter(|&n| self.tokens[n].is('('));
+            if let (Some(name), Some(open)) = (name, open) {
+                let ty = self.tokens[i].text;
+                let _ = write!(self.out, "{ty} {} = {ty}", self.tokens[name].text);
+                self.keep_lines(i, open);
+                return open;
+            }
+        }
         let makes_vector = self.tokens[i].text == "vec" && called().is_some();
         self.out += if makes_vector { "make_vec" } else { self.tokens[i].text };
         i + 1
@@ -369,9 +385,7 @@ impl<'t> Writer<'_, 't> {
     /// Returns where to go on.
     fn threadgroup(&mut self, i: usize, end: usize) -> Result<usize, Error> {
         let token = self.tokens[i];
-        let starts_statement = self
-            .previous_significant(i)
-            .is_none_or(|t| t.kind == Kind::Directive || [';', '{', '}'].iter().any(|&c| t.is(c)));
+        let starts_statement = self.starts_statement(i);
         let stop = self.declaration_end(i + 1, end);
         let indirect =
             (i + 1..stop).any(|n| self.depth_free(i + 1, n) && (self.tokens[n].is('*') || self.tokens[n].is('&')));
@@ -486,6 +500,13 @@ impl<'t> Writer<'_, 't> {
         let inner = std::mem::replace(&mut self.out, outer);
         result.map(|()| inner)
     }
+}
+
+/// `float2` … `ulong4`
+fn vector_type(word: &str) -> bool {
+    let scalar = word.strip_suffix(['2', '3', '4']).unwrap_or_default();
+    ["float", "half", "bfloat", "int", "uint", "short", "ushort", "char", "uchar", "long", "ulong", "bool"]
+        .contains(&scalar)
 }
 
 /// `float2x2` … `half4x4`

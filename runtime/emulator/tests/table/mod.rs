@@ -1,7 +1,7 @@
 //! Cases for tables of kernels: a body, what it runs on, what must be found.
 
 use cotangent_emulator::{
-    Buffer, Checks, Dtype, Emulator, FindingKind, KernelText, Launch, Run, Schedule, Source, TemplateValue,
+    Buffer, Checks, Dtype, Emulator, FindingKind, KernelText, Launch, Run, Schedule, Source, StaticCheck, TemplateValue,
 };
 
 /// A kernel with its data. Unless said otherwise: `x` holds 0, 1, 2 … 63 in f32, `y` takes 64 elements of f32, and 64
@@ -110,8 +110,19 @@ impl Case {
         sources.into_iter().flat_map(marked).collect()
     }
 
+    /// What the static check has against a sound kernel, where there is a clang for it.
+    fn complaints(&self) -> Result<(), String> {
+        static CHECK: std::sync::LazyLock<Option<StaticCheck>> = std::sync::LazyLock::new(StaticCheck::find);
+        let Some(check) = CHECK.as_ref().filter(|_| self.finds.is_none()) else { return Ok(()) };
+        let shapes: Vec<&[usize]> = self.launch.inputs.iter().map(|b| b.shape.as_slice()).collect();
+        let found = check.check(&self.kernel, &shapes).map_err(|e| e.to_string())?;
+        let text: String = found.iter().map(|c| format!("\n{c}")).collect();
+        if found.is_empty() { Ok(()) } else { Err(format!("`{}`, static check:{text}", self.name)) }
+    }
+
     /// What is wrong with the emulator's answer, if anything.
     pub fn verdict(&self) -> Result<(), String> {
+        self.complaints()?;
         for schedule in [Schedule::Forward, Schedule::Reversed] {
             let run = self.run(schedule, Checks::On)?;
             let found = || run.findings.iter().map(|f| format!("\n{f}")).collect::<String>();
