@@ -38,22 +38,27 @@ impl Operator for CrossEntropy {
 }
 
 #[test]
-fn the_loss_stays_far_below_the_logits() {
+fn the_loss_does_not_grow_with_the_rows() {
     let _alone = alone();
-    let (rows, vocabulary, width) = (1_000, 10_000, 16);
-    let inputs = [random(1, &[rows, width], 1.0), random(2, &[vocabulary, width], 1.0)];
-    let labels: Vec<i32> = (0..rows).map(|row| row * 7 % vocabulary).collect();
-    let labels = Labels::from_slice(&labels).unwrap();
+    let (vocabulary, width) = (10_000, 16);
     let one = [Tensor::from_slice(&[1.0_f32], &[]).unwrap()];
-    // MLX allocates for the operations it has queued: about ten arrays of a chunk's size.
-    let operator = CrossEntropy { labels, chunk_bytes: 512 << 10 };
-    let logits = (4 * rows * vocabulary) as usize;
-    for (what, trains) in [("hidden states", [true, false]), ("both", [true, true])] {
-        let (peak, _) = peak_of(|| gradients_of(&operator, &inputs, &one, |index| trains[index]));
-        assert!(peak <= logits / 4, "gradients of {what}: {} MiB, of {} MiB of logits", peak >> 20, logits >> 20);
+    let of_rows = |rows: i32, trains: &[bool]| {
+        let inputs = [random(1, &[rows, width], 1.0), random(2, &[vocabulary, width], 1.0)];
+        let labels: Vec<i32> = (0..rows).map(|row| row * 7 % vocabulary).collect();
+        let operator = CrossEntropy { labels: Labels::from_slice(&labels).unwrap(), chunk_bytes: 512 << 10 };
+        if trains.contains(&true) {
+            peak_of(|| gradients_of(&operator, &inputs, &one, |index| trains[index])).0
+        } else {
+            peak_of(|| outputs(&operator, &inputs)).0
+        }
+    };
+    let logits = (4 * 1_000 * vocabulary) as usize;
+    for trains in [[false, false], [true, false], [false, true], [true, true]] {
+        let (quarter, whole) = (of_rows(250, &trains), of_rows(1_000, &trains));
+        // MLX allocates for the operations it has queued, ten arrays of a chunk's size and more, as timing has it.
+        assert!(whole <= 2 * quarter, "{trains:?}: {} KiB for 250 rows, {} KiB for 1000", quarter >> 10, whole >> 10);
+        assert!(whole <= logits / 3, "{trains:?}: {} MiB, of {} MiB of logits", whole >> 20, logits >> 20);
     }
-    let (peak, _) = peak_of(|| outputs(&operator, &inputs));
-    assert!(peak <= logits / 4, "no gradients: {} MiB, of {} MiB of logits", peak >> 20, logits >> 20);
 }
 
 /// queries, keys, values.
