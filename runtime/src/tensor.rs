@@ -122,6 +122,9 @@ impl<M: Mode> Tensor<M> {
         M: Readable,
     {
         let operation = "to_vec";
+        if self.size() == 0 {
+            return Ok(Vec::new());
+        }
         let array = self.array.as_dtype(<T as Element>::DTYPE.to_mlx()).during(operation)?;
         let array = array.contiguous().during(operation)?;
         array.to_vec_exact::<T>().map_err(|error| crate::error::mlx_error(operation, &error.to_string()))

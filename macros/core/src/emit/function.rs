@@ -87,11 +87,11 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
                 let getter = output_getter(port);
                 quote!(#name: outputs.#getter(#index)?)
             });
-            quote!(#outputs { #(#fields),* })
+            quote!(::core::result::Result::Ok(#outputs { #(#fields),* }))
         }
         None => {
             let getter = kernel.visible_outputs().next().map(output_getter);
-            quote!(outputs.#getter(0usize)?)
+            quote!(outputs.#getter(0usize))
         }
     };
     quote! {
@@ -101,7 +101,7 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
             &[#(#scalars),*],
             &[#(#constants),*],
         )?;
-        ::core::result::Result::Ok(#returned)
+        #returned
     }
 }
 
