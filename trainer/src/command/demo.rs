@@ -40,7 +40,7 @@ pub struct Demo {
     #[arg(long, value_name = "DIR", default_value = "demo")]
     demo: PathBuf,
     /// Iterations
-    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "150")]
+    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "90")]
     iters: usize,
     /// Of the adapters' first values and of the order of the data
     #[arg(long, value_name = "N", default_value_t = 0)]

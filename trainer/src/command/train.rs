@@ -134,6 +134,7 @@ impl Train {
         let mut base = BaseModel::load(&session, &self.model)?;
         let (train, valid) = load_data(&self.data, &base.format, self.max_seq_length)?;
         let options = self.options(&train)?;
+        options.check(&train)?;
 
         let lora = self.lora(base.config.layers.len())?;
         let config = base.add_adapters(&lora, self.seed)?;
@@ -142,17 +143,16 @@ impl Train {
         }
         let mut identity = options.identity(&train);
         identity.insert("--scale".into(), config.scale.to_string());
+        let state = if self.resume { Some(TrainingState::load(&state_file(&self.output), &identity)?) } else { None };
         let output = Output::prepare(&self.output, config, self.arguments(&options), identity)?;
-        let state =
-            if self.resume { Some(TrainingState::load(&state_file(&self.output), output.identity())?) } else { None };
         let done = state.as_ref().map_or(0, |state| state.iteration);
         let mut reporter = Reporter::new(options.schedule.steps, done);
         if let Some(file) = &self.log_json {
             reporter = reporter.with_json(file, self.resume).with_context(|| format!("`{}`", file.display()))?;
         }
+        interrupt::install().context("cannot listen for Ctrl-C")?;
         self.say_what_is_trained(&reporter, &session, &base, &train, done, &options);
 
-        interrupt::install().context("cannot listen for Ctrl-C")?;
         let trainer = Trainer {
             session: &mut session,
             model: &mut base.model,
@@ -295,6 +295,12 @@ impl Train {
             millions(trained),
             millions(trained + frozen)
         ));
+        if base.skipped.vision + base.skipped.multi_token_prediction > 0 {
+            reporter.print(&format!(
+                "Left out of the checkpoint: {} tensors of vision, {} of multi-token prediction",
+                base.skipped.vision, base.skipped.multi_token_prediction
+            ));
+        }
         reporter.print(&format!(
             "Starting training on {}..., iters: {}, conversations: {}, tokens to learn: {}",
             session.backend(),

@@ -61,6 +61,15 @@ impl TrainingOptions {
         AdamWOptions { weight_decay: self.weight_decay, max_norm: self.max_gradient_norm, ..AdamWOptions::default() }
     }
 
+    /// Checks that there is enough to train on.
+    ///
+    /// # Errors
+    /// [`TrainingError::TooFewExamples`] if `data` does not fill a batch.
+    pub fn check(&self, data: &Dataset) -> Result<(), TrainingError> {
+        let (examples, batch_size) = (data.examples.len(), self.batch_size);
+        if examples < batch_size { Err(TrainingError::TooFewExamples { examples, batch_size }) } else { Ok(()) }
+    }
+
     /// What must be the same for a run to go on where another stopped, by the names of the command's options.
     pub fn identity(&self, data: &Dataset) -> BTreeMap<String, String> {
         let Schedule { peak, minimum, warmup, steps, decay } = self.schedule;
@@ -141,10 +150,7 @@ impl Trainer<'_> {
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Outcome, TrainingError> {
         let options = self.options;
-        let (examples, batch_size) = (self.train.examples.len(), options.batch_size);
-        if examples < batch_size {
-            return Err(TrainingError::TooFewExamples { examples, batch_size });
-        }
+        options.check(self.train)?;
         let trainable = self.model.adapters_trainable()?;
         let mut optimizer = AdamW::new(options.optimizer());
         let mut done = 0;
@@ -154,7 +160,7 @@ impl Trainer<'_> {
             optimizer = state.resume_optimizer(options.optimizer())?;
             (done, window.trained_tokens) = (state.iteration, state.trained_tokens);
         }
-        let mut micro_batches = MicroBatches::new(self.train, batch_size, options.seed);
+        let mut micro_batches = MicroBatches::new(self.train, options.batch_size, options.seed);
         let mut maker = BatchMaker::new(self.rope.clone());
         let last = options.schedule.steps;
         let mut skipped_in_a_row = 0;

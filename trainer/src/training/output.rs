@@ -52,11 +52,6 @@ impl Output {
         Ok(Output { dir: dir.to_owned(), config, arguments, identity })
     }
 
-    /// What must be the same for a run to go on.
-    pub fn identity(&self) -> &BTreeMap<String, String> {
-        &self.identity
-    }
-
     /// Saves adapters, their configuration and the state.
     ///
     /// # Errors
