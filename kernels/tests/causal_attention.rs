@@ -17,7 +17,7 @@ struct Attention {
 
 impl Attention {
     fn new(head_dim: i32) -> Self {
-        Attention { scale: (head_dim as f32).powf(-0.5), lengths: None, strips: Strips::default() }
+        Attention { scale: (head_dim as f32).powf(-0.5), lengths: None, strips: Strips::of(cotangent::Backend::Cpu) }
     }
 }
 
@@ -42,7 +42,7 @@ impl Operator for Whole {
 
 /// Strips of one query, of a few that do not divide the rows, and whole rows; with weights kept and computed again.
 fn strips() -> Vec<Strips> {
-    let of = |queries, kept_bytes| Strips { queries, kept_bytes, ..Strips::default() };
+    let of = |queries, kept_bytes| Strips { queries, kept_bytes, ..Strips::of(cotangent::Backend::Cpu) };
     [1, 3, 5, 64].into_iter().flat_map(|queries| [of(queries, 0), of(queries, usize::MAX)]).collect()
 }
 
@@ -86,7 +86,7 @@ fn gradients_are_those_of_finite_differences() {
             random(3, &[2, key_heads, keys, 4], 1.0),
         ];
         for kept_bytes in [0, usize::MAX] {
-            let strips = Strips { queries: strip, kept_bytes, ..Strips::default() };
+            let strips = Strips { queries: strip, kept_bytes, ..Strips::of(cotangent::Backend::Cpu) };
             assert_finite_differences(&Attention { strips, ..Attention::new(8) }, &inputs, 3e-3);
         }
     }
@@ -99,12 +99,12 @@ fn strips_change_nothing() {
     let whole = Whole { scale: 0.25 };
     for queries in [1, 7, 64, 149, 150] {
         for kept_bytes in [0, usize::MAX] {
-            let strips = Strips { queries, kept_bytes, ..Strips::default() };
+            let strips = Strips { queries, kept_bytes, ..Strips::of(cotangent::Backend::Cpu) };
             assert_gradients(&Attention { strips, ..Attention::new(16) }, &whole, &inputs, &cotangent, 2e-6);
         }
     }
     // Seven queries of 2 rows and 4 heads over 150 keys, by their bytes.
-    let strips = Strips { bytes: 7 * 4 * 2 * 4 * 150, ..Strips::default() };
+    let strips = Strips { bytes: 7 * 4 * 2 * 4 * 150, ..Strips::of(cotangent::Backend::Cpu) };
     assert_gradients(&Attention { strips, ..Attention::new(16) }, &whole, &inputs, &cotangent, 2e-6);
 }
 
@@ -117,7 +117,7 @@ fn bfloat16_stays_near_float32() {
     let wide_cotangent = cotangent.clone().map(|cotangent| cotangent.cast(Dtype::F32).unwrap());
     let expected = cases::gradients(&Attention::new(64), &wide, &wide_cotangent);
     for kept_bytes in [0, usize::MAX] {
-        let attention = Attention { strips: Strips { kept_bytes, ..Strips::default() }, ..Attention::new(64) };
+        let attention = Attention { strips: Strips { kept_bytes, ..Strips::of(cotangent::Backend::Cpu) }, ..Attention::new(64) };
         let output = &cases::outputs(&attention, &inputs)[0];
         assert_eq!(output.dtype(), Dtype::BF16);
         assert_close("output", output, &cases::outputs(&attention, &wide)[0], 1e-2);

@@ -35,6 +35,15 @@ impl Backend {
         }
     }
 
+    /// Bytes that a temporary of a computation in chunks should take: small enough for a CPU's memory, or large enough
+    /// that a GPU is not kept waiting for the next chunk.
+    pub fn chunk_bytes(self) -> usize {
+        match self {
+            Backend::Metal | Backend::Cuda => 512 << 20,
+            Backend::Cpu | Backend::Emulated => 64 << 20,
+        }
+    }
+
     fn is_available(self) -> bool {
         match self {
             Backend::Metal => ffi::metal_is_available(),

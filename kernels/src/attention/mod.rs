@@ -2,7 +2,7 @@
 
 mod strips;
 
-use cotangent::{Constant, Dtype, Error, Graph, Mask, Result, Tensor, custom_vjp};
+use cotangent::{Backend, Constant, Dtype, Error, Graph, Mask, Result, Tensor, custom_vjp};
 
 const OPERATION: &str = "causal_attention";
 
@@ -18,9 +18,14 @@ pub struct Strips {
     pub kept_bytes: usize,
 }
 
-impl Default for Strips {
-    fn default() -> Self {
-        Strips { queries: 64, bytes: 64 << 20, kept_bytes: 128 << 20 }
+impl Strips {
+    /// What suits a backend: on GPUs launches cost more than scores that nobody sees.
+    pub fn of(backend: Backend) -> Self {
+        let queries = match backend {
+            Backend::Metal | Backend::Cuda => 512,
+            Backend::Cpu | Backend::Emulated => 64,
+        };
+        Strips { queries, bytes: backend.chunk_bytes(), kept_bytes: 64 << 20 }
     }
 }
 
@@ -51,7 +56,7 @@ pub fn causal_attention<M: Graph>(
     scale: f32,
     lengths: Option<&[i32]>,
 ) -> Result<Tensor<M>> {
-    causal_attention_in_strips(queries, keys, values, scale, lengths, Strips::default())
+    causal_attention_in_strips(queries, keys, values, scale, lengths, Strips::of(cotangent::backend()?))
 }
 
 /// [`causal_attention`] with the work cut up otherwise.

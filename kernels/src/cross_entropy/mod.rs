@@ -10,10 +10,6 @@ pub use labels::{IGNORED, Labels};
 
 const OPERATION: &str = "cross_entropy";
 
-/// Bytes of float32 logits in a chunk, and of a block of the weight that is converted. Up to ten arrays of this size are
-/// alive at once: MLX allocates for operations when it queues them.
-const CHUNK_BYTES: usize = 64 << 20;
-
 /// What the two directions know besides tensors.
 #[derive(Clone)]
 struct Host {
@@ -38,11 +34,12 @@ pub fn cross_entropy<M: Graph>(
     labels: &Labels,
     scale: f32,
 ) -> Result<Tensor<M>> {
-    cross_entropy_in_chunks(hidden, weight, labels, scale, CHUNK_BYTES)
+    cross_entropy_in_chunks(hidden, weight, labels, scale, cotangent::backend()?.chunk_bytes())
 }
 
 /// [`cross_entropy`] with `chunk_bytes` of float32 logits in a chunk, or a single row if that is more; a weight of
-/// another dtype is converted in blocks of as many bytes.
+/// another dtype is converted in blocks of as many bytes. Up to ten arrays of this size are alive at once: MLX allocates
+/// for operations when it queues them.
 ///
 /// # Errors
 /// As [`cross_entropy`].
@@ -71,9 +68,10 @@ pub fn cross_entropy_in_chunks<M: Graph>(
 /// As [`cross_entropy`].
 pub fn token_losses(hidden: &Tensor<Infer>, weight: &Tensor<Infer>, labels: &Labels) -> Result<Tensor<Infer>> {
     check(hidden, weight, labels)?;
-    let head = Head::new(weight, CHUNK_BYTES);
+    let chunk_bytes = cotangent::backend()?.chunk_bytes();
+    let head = Head::new(weight, chunk_bytes);
     let mut losses: Vec<Tensor<Infer>> = Vec::new();
-    for chunk in Chunks::new(labels, weight.dimension(0), CHUNK_BYTES) {
+    for chunk in Chunks::new(labels, weight.dimension(0), chunk_bytes) {
         let before: Vec<_> = losses.last().into_iter().collect();
         let logits = head.logits(&chunk.rows(hidden, &before)?)?;
         losses.push(chunk.losses(&logits)?);
