@@ -27,7 +27,7 @@ use super::values::positive_count;
 const RANK: i32 = 8;
 const SCALE: f32 = 2.0;
 const BATCH_SIZE: usize = 8;
-const LEARNING_RATE: f64 = 2e-3;
+const LEARNING_RATE: f64 = 1e-3;
 const LONGEST_ANSWER: usize = 48;
 
 /// Options of `cotangent demo`.
@@ -111,7 +111,7 @@ impl Demo {
         writeln!(out, "Ask it yourself:")?;
         writeln!(
             out,
-            "  {} generate --model {} --adapter-path {} --enable-thinking false --prompt \"What is the capital of Spain?\"",
+            "  {} generate --model {} --adapter-path {} --prompt \"What is the capital of Spain?\"",
             std::env::args().next().unwrap_or_else(|| "cotangent".into()),
             checkpoint.display(),
             self.output.display()
@@ -261,7 +261,7 @@ fn compare(out: &mut impl Write, lesson: &Lesson, before: &Answers, after: &Answ
 
 /// Greedily.
 fn answer(session: &mut Session, base: &BaseModel, question: &Conversation) -> Result<String> {
-    let prompt = base.format.encode_prompt(question, Some(false))?;
+    let prompt = base.format.encode_prompt(question, None)?;
     let request = Request {
         prompt: &prompt,
         stop: &base.format.stop_ids(),

@@ -1,0 +1,268 @@
+//! The program as people meet it: what it answers to mistakes, what Ctrl-C leaves, what a whole run writes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cotangent_models::checkpoint::{HostTensor, SafetensorsFile};
+use cotangent_trainer::adapter::{Adapter, write_tensors};
+use tempfile::TempDir;
+
+fn demo(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo").join(path)
+}
+
+fn line(question: &str, answer: &str) -> String {
+    format!(
+        r#"{{"messages": [{{"role": "user", "content": "{question}"}}, {{"role": "assistant", "content": "{answer}"}}]}}"#
+    )
+}
+
+/// A folder with data and mistakes in it, to run the program in.
+fn workplace() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let good = [line("One?", "Two."), line("Three?", "Four."), line("Five?", "Six."), line("Seven?", "Eight.")].join("\n");
+    write("data/train.jsonl", &good);
+    write("data/valid.jsonl", &line("Nine?", "Ten."));
+    write("bad/train.jsonl", &format!("{}\n{{\"messages\": [{{\"role\": \"robot\"}}]}}\n", line("One?", "Two.")));
+    write("empty/readme", "");
+    write("file", "");
+    write("broken.json", "{");
+    write("answered.json", &line("One?", "Two."));
+    write("asked.json", r#"[{"role": "user", "content": "What is the capital of Denmark?"}]"#);
+    let factor = |shape: &[usize]| HostTensor::from_f32(shape, &vec![0.01; shape.iter().product()]);
+    let pair = BTreeMap::from([
+        ("layers.0.mlp.up_proj.lora_a".to_owned(), factor(&[128, 4])),
+        ("layers.0.mlp.up_proj.lora_b".to_owned(), factor(&[4, 384])),
+    ]);
+    write_tensors(&dir.path().join("rank4.safetensors"), &pair).unwrap();
+    dir
+}
+
+/// The program in `dir`; the word CHECKPOINT stands for the demo's.
+fn cotangent(dir: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cotangent"));
+    let checkpoint = demo("checkpoint");
+    for argument in arguments.split_whitespace() {
+        match argument {
+            "CHECKPOINT" => command.arg(&checkpoint),
+            argument => command.arg(argument),
+        };
+    }
+    // Its threads cost more than they bring on matrices as small as these.
+    command.current_dir(dir).env("OPENBLAS_NUM_THREADS", "1").env_remove("COTANGENT_BACKEND");
+    command
+}
+
+/// Exit code, standard output, standard error.
+fn run(dir: &Path, arguments: &str) -> (Option<i32>, String, String) {
+    let output = cotangent(dir, arguments).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+const TRAIN: &str = "train --model CHECKPOINT --data data --output out";
+
+#[test]
+fn mistakes_are_told_in_a_sentence_and_leave_nothing_behind() {
+    let workplace = workplace();
+    let dir = workplace.path();
+    let before = files(dir);
+    let train = |more: &str| format!("{TRAIN} {more}");
+    let generate = |more: &str| format!("generate --model CHECKPOINT {more}");
+    for (arguments, code, expected) in [
+        // The command line.
+        ("".into(), 2, "Usage: cotangent"),
+        ("fly".into(), 2, "unrecognized subcommand 'fly'"),
+        ("train --data data".into(), 2, "--model <DIR>"),
+        (train("--batchsize 3"), 2, "unexpected argument '--batchsize'"),
+        (train("--batch-size 0"), 2, "expected a whole number of at least 1"),
+        (train("--learning-rate -1e-5"), 2, "unexpected argument '-1'"),
+        (train("--learning-rate nan"), 2, "expected a number above 0"),
+        (train("--iters 3 --epochs 1"), 2, "cannot be used with"),
+        (train("--scale 2 --alpha 16"), 2, "cannot be used with"),
+        (train("--schedule stairs"), 2, "[possible values: constant, linear, cosine]"),
+        (train("--num-layers 0"), 2, "expected a whole number of at least 1, or -1 for all"),
+        (generate(""), 2, "--prompt <TEXT>"),
+        (generate("--prompt a --messages asked.json"), 2, "cannot be used with"),
+        (generate("--prompt a --top-p 1.5"), 2, "expected a number from 0 to 1"),
+        // Values that contradict the model, the data or each other.
+        (train("--iters 5 --warmup 5"), 1, "error: `--warmup 5` leaves none of the 5 iterations"),
+        (train("--min-learning-rate 1"), 1, "error: `--min-learning-rate 1` is above `--learning-rate 0.00001`"),
+        (train("--num-layers 40"), 1, "error: `--num-layers 40`: the model has 4 layers"),
+        (train("--target wings"), 1, "error: the adapter target `wings` matches no linear layer; use a role"),
+        (train("--batch-size 9"), 1, "error: found 4 conversations to train on, expected at least the 9 of one batch"),
+        (train("--max-seq-length 3"), 1, "has anything of the assistant within the first 3 tokens"),
+        (train("--resume-adapter-file rank4.safetensors"), 1, "found rank 4, expected 8\nhelp: give `--rank 4`"),
+        (train("--resume-adapter-file rank4.safetensors --rank 4 --target q_proj"), 1, "is on a layer that is not adapted"),
+        // Files.
+        ("train --model none --data data".into(), 1, "error: `none/config.json`: cannot be read: No such file"),
+        ("train --model CHECKPOINT --data empty".into(), 1, "error: `empty/train.jsonl`: No such file"),
+        ("train --model CHECKPOINT --data bad".into(), 1, "error: `bad/train.jsonl`, line 2: `messages[0].role`: found"),
+        ("train --model CHECKPOINT --data data --output file".into(), 1, "error: `file`: found a file, expected a folder"),
+        (train("--resume"), 1, "error: `out/training_state.safetensors`: found no file, expected the state"),
+        (train("--resume-adapter-file absent"), 1, "error: `absent`: No such file"),
+        (generate("--prompt a --adapter-path empty"), 1, "error: `empty/adapter_config.json`: No such file"),
+        (generate("--messages absent.json"), 1, "error: `absent.json`: No such file"),
+        (generate("--messages broken.json"), 1, "error: `broken.json`: not valid JSON, expected one object with `messages`"),
+        (generate("--messages answered.json"), 1, "error: `answered.json`: the last message is the assistant's"),
+        ("demo".into(), 1, "error: `demo/checkpoint` is not there\nhelp: run this from the top"),
+    ] {
+        let (found, _, stderr) = run(dir, &arguments);
+        assert!(stderr.contains(expected), "`{arguments}`: expected `{expected}` in\n{stderr}");
+        assert_eq!(found, Some(code), "`{arguments}`\n{stderr}");
+        assert!(!stderr.contains("panicked"), "`{arguments}`\n{stderr}");
+        assert_eq!(files(dir), before, "`{arguments}` left something behind");
+    }
+}
+
+#[test]
+fn a_backend_that_is_not_there_is_named() {
+    let workplace = workplace();
+    let mut command = cotangent(workplace.path(), TRAIN);
+    let output = command.env("COTANGENT_BACKEND", "abacus").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.starts_with("error: COTANGENT_BACKEND is `abacus`, expected `metal`, `cuda`, `cpu`"), "{stderr}");
+}
+
+#[test]
+fn a_run_writes_an_adapter_that_answers_and_that_can_be_gone_on_with() {
+    let workplace = workplace();
+    let dir = workplace.path();
+    let options = "--batch-size 2 --iters 4 --steps-per-report 2 --save-every 2 --learning-rate 5e-3 --rank 4 --alpha 8 \
+                   --target mlp,q_proj --log-json log.jsonl --loss-curve curve.svg";
+    let (code, stdout, stderr) = run(dir, &format!("{TRAIN} {options}"));
+    assert_eq!(code, Some(0), "{stderr}");
+    for expected in [
+        "Trainable parameters: ",
+        "Starting training on cpu..., iters: 4, conversations: 4, ",
+        "Iter 1: Val loss ",
+        "Iter 2: Train loss ",
+        ", Learning Rate 5.000e-03, It/sec ",
+        "Iter 2: Saved adapter weights to out/adapters.safetensors and out/0000002_adapters.safetensors.",
+        "Iter 4: Val loss ",
+    ] {
+        assert!(stdout.contains(expected), "expected `{expected}` in\n{stdout}");
+    }
+    let adapter = Adapter::load(&dir.join("out")).unwrap();
+    assert_eq!((adapter.config.rank, adapter.config.scale), (4, 2.0));
+    let keys = adapter.config.keys.unwrap();
+    assert_eq!(keys, ["mlp.down_proj", "mlp.gate_proj", "mlp.up_proj", "self_attn.q_proj"]);
+    assert!(fs::read_to_string(dir.join("curve.svg")).unwrap().contains("</svg>"));
+    let log = fs::read_to_string(dir.join("log.jsonl")).unwrap();
+    let log: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let iterations: Vec<_> = log.iter().map(|line| (line["iteration"].as_u64().unwrap(), line.get("val_loss").is_some())).collect();
+    assert_eq!(iterations, [(1, true), (2, false), (4, false), (4, true)]);
+
+    // A constant rate does not depend on the end: the run may be prolonged.
+    let (code, stdout, stderr) = run(dir, &format!("{TRAIN} {options} --resume --iters 6").replacen("--iters 4 ", "", 1));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("Resuming after iteration 4") && stdout.contains("Iter 6: Train loss"), "{stdout}");
+
+    let ask = |more: &str| {
+        let (code, stdout, stderr) = run(dir, &format!("generate --model CHECKPOINT --messages asked.json {more}"));
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stderr.contains("Prompt: ") && stderr.contains("Generation: "), "{stderr}");
+        stdout
+    };
+    assert_eq!(ask(""), "The capital of Denmark is Copenhagen.\n");
+    assert_ne!(ask("--adapter-path out"), "");
+    assert_eq!(ask("--max-tokens 1").trim(), "The");
+}
+
+#[test]
+fn ctrl_c_finishes_the_iteration_saves_and_says_so() {
+    let workplace = workplace();
+    let dir = workplace.path();
+    let mut child = cotangent(dir, &format!("{TRAIN} --batch-size 1 --steps-per-report 1 --save-every 1000"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("Iter 3: Train loss")), "the run ended too early");
+    interrupt(child.id());
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
+
+    assert!(rest.iter().any(|line| line.contains("Saved adapter weights to out/adapters.safetensors")), "{rest:?}");
+    assert!(stderr.contains("Interrupted after iteration "), "{stderr}");
+    for file in fs::read_dir(dir.join("out")).unwrap().map(|entry| entry.unwrap().path()) {
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("safetensors") => drop(SafetensorsFile::open(&file).unwrap()),
+            _ => assert!(file.ends_with("adapter_config.json"), "{file:?} was left behind"),
+        }
+    }
+    Adapter::load(&dir.join("out")).unwrap();
+}
+
+#[test]
+fn a_second_ctrl_c_ends_the_program_at_once() {
+    let workplace = workplace();
+    let mut child = cotangent(workplace.path(), &format!("{TRAIN} --grad-accumulation-steps 100000"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("Iter 1: Val loss")));
+    // The first iteration would take hours.
+    interrupt(child.id());
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "the first Ctrl-C ended an iteration");
+    let asked = Instant::now();
+    interrupt(child.id());
+    let code = child.wait().unwrap().code();
+    assert_eq!(code, Some(130));
+    assert!(asked.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_leaves_the_earlier_files_whole() {
+    let workplace = workplace();
+    let dir = workplace.path();
+    let (code, _, stderr) = run(dir, &format!("{TRAIN} --iters 1 --rank 2"));
+    assert_eq!(code, Some(0), "{stderr}");
+    let before = fs::read(dir.join("out/adapters.safetensors")).unwrap();
+
+    // A limit on the size of files, at which writes fail as on a full disk.
+    let program = cotangent(dir, &format!("{TRAIN} --iters 1 --rank 2 --seed 1"));
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg("trap '' XFSZ; ulimit -f 8; exec \"$@\"").arg("sh").arg(program.get_program());
+    limited.args(program.get_args()).current_dir(dir).env("OPENBLAS_NUM_THREADS", "1");
+    let output = limited.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: `out/0000001_adapters.safetensors`: File too large"), "{stderr}");
+    assert_eq!(fs::read(dir.join("out/adapters.safetensors")).unwrap(), before);
+    assert!(!files(dir).iter().any(|file| file.contains(".writing-")), "{:?}", files(dir));
+}
+
+fn interrupt(process: u32) {
+    assert!(Command::new("kill").arg("-INT").arg(process.to_string()).status().unwrap().success());
+}
+
+/// All paths under `dir`.
+fn files(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        found.push(path.display().to_string());
+        if path.is_dir() {
+            found.extend(files(&path));
+        }
+    }
+    found.sort();
+    found
+}
