@@ -162,8 +162,8 @@ template <> struct numeric_limits<bool> {
   METAL_STATIC constexpr bool lowest() { return false; }
 };
 template <> struct numeric_limits<float> {
-  METAL_STATIC constexpr float infinity() { return __builtin_huge_valf(); }
-  METAL_STATIC constexpr float quiet_NaN() { return __builtin_nanf(""); }
+  METAL_STATIC constexpr float infinity() { return __builtin_bit_cast(float, 0x7f800000u); }
+  METAL_STATIC constexpr float quiet_NaN() { return __builtin_bit_cast(float, 0x7fc00000u); }
   METAL_STATIC constexpr float max() { return 3.40282347e+38f; }
   METAL_STATIC constexpr float min() { return 1.17549435e-38f; }
   METAL_STATIC constexpr float lowest() { return -3.40282347e+38f; }

@@ -13,7 +13,7 @@ namespace metal {
 template <class T, T V> struct integral_constant {
   static constexpr T value = V;
   typedef T value_type;
-  constexpr operator T() const { return V; }
+  METAL_INLINE constexpr operator T() const { return V; }
 };
 template <bool B> using bool_constant = integral_constant<bool, B>;
 typedef bool_constant<true> true_type;

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod build;
+mod cuda;
 mod dtype;
 mod emulator;
 mod error;
@@ -12,6 +13,7 @@ mod report;
 mod static_check;
 mod text;
 
+pub use cuda::{CudaText, cuda_text};
 pub use dtype::Dtype;
 pub use emulator::Emulator;
 pub use error::Error;

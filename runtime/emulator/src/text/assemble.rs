@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::rewrite::{Site, Target, rewrite};
+use super::rewrite::{Site, Target, find_word, rewrite};
 use super::signature::Argument;
 use crate::{Error, KernelText, Source, TemplateValue};
 
@@ -88,6 +88,70 @@ pub(crate) fn check_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Res
     }
     Ok(text)
 }
+
+/// A kernel for CUDA.
+pub(crate) struct CudaParts {
+    /// Header and kernel, as device functions.
+    pub text: String,
+    /// `<…>` of the one instance, or nothing.
+    pub instance: String,
+    /// Whether the text has barriers or operations across lanes.
+    pub threads_meet: bool,
+}
+
+pub(crate) fn cuda_parts(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<CudaParts, Error> {
+    let mut sites = Vec::new();
+    let header = rewrite(&kernel.header, Target::Cuda, true, &mut sites)?;
+    let body = rewrite(&kernel.body, Target::Cuda, false, &mut sites)?;
+    let parameters: Vec<String> =
+        arguments.iter().map(|argument| parameter(kernel, argument)).map(|(ty, name)| format!("{ty} {name}")).collect();
+    let mut text = String::new();
+    if !header.is_empty() {
+        let _ = writeln!(text, "{}{header}", line_directive(&kernel.header));
+    }
+    text += &template_line(kernel);
+    let _ = write!(
+        text,
+        "__device__ __forceinline__ void metal_kernel_body({}) {{\n{}{body}\n}}",
+        parameters.join(", "),
+        line_directive(&kernel.body)
+    );
+    Ok(CudaParts { text, instance: template_arguments_in(kernel, "metal::"), threads_meet: !sites.is_empty() })
+}
+
+/// The first use of what CUDA has no counterpart of.
+pub(crate) fn breaks_on_cuda(kernel: &KernelText) -> Option<Error> {
+    let raw = |word: &str| word.starts_with("simdgroup_") && !["simdgroup_barrier"].contains(&word);
+    [&kernel.header, &kernel.body].into_iter().find_map(|source| {
+        let (at, word) = find_word(source, |w| raw(w) && !w.contains("index") && !w.contains("per_"))?;
+        let what = format!("`{word}` has no counterpart in CUDA");
+        Some(Error::Unsupported { at, what, help: "use `tile<T, 16, 16>`, or write a text for CUDA".into() })
+    })
+}
+
+fn template_arguments_in(kernel: &KernelText, namespace: &str) -> String {
+    let mut arguments = template_arguments(kernel);
+    for small in ["half", "bfloat"] {
+        arguments = arguments.replace(&format!("<{small}"), &format!("<{namespace}{small}"));
+        arguments = arguments.replace(&format!(" {small}"), &format!(" {namespace}{small}"));
+    }
+    for (name, plain) in INTEGERS {
+        arguments = arguments.replace(name, plain);
+    }
+    arguments
+}
+
+/// Integer types that CUDA's namespace does not name; longer names first.
+const INTEGERS: [(&str, &str); 8] = [
+    ("uint16_t", "unsigned short"),
+    ("uint64_t", "unsigned long"),
+    ("uint8_t", "unsigned char"),
+    ("int16_t", "short"),
+    ("int64_t", "long"),
+    ("int8_t", "signed char"),
+    ("uint", "unsigned int"),
+    ("int", "int"),
+];
 
 fn template_line(kernel: &KernelText) -> String {
     if kernel.template.is_empty() {

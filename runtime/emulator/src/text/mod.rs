@@ -6,7 +6,7 @@ mod rewrite;
 mod rules;
 mod signature;
 
-pub(crate) use assemble::{check_unit, host_unit};
+pub(crate) use assemble::{breaks_on_cuda, check_unit, cuda_parts, host_unit};
 pub(crate) use rewrite::Site;
 pub(crate) use rules::breaches;
 pub(crate) use signature::{Argument, arguments};

@@ -20,6 +20,8 @@ pub(crate) enum Target {
     Host,
     /// C++ with address spaces, for clang to check.
     Check,
+    /// CUDA device code.
+    Cuda,
 }
 
 const GROUP_OPERATIONS: &[&str] = &[
@@ -114,8 +116,9 @@ pub(crate) fn rewrite(
 ) -> Result<String, Error> {
     let tokens = lex(&source.text);
     let places = Places::new(source, &tokens);
+    let functions = if target == Target::Cuda && is_header { function_starts(&tokens) } else { Vec::new() };
     let mut writer =
-        Writer { tokens: &tokens, places: &places, target, is_header, sites, out: String::new(), arrays: 0 };
+        Writer { tokens: &tokens, places: &places, target, is_header, functions, sites, out: String::new(), arrays: 0 };
     writer.all(0..tokens.len())?;
     Ok(writer.out)
 }
@@ -125,6 +128,8 @@ struct Writer<'a, 't> {
     places: &'a Places<'t>,
     target: Target,
     is_header: bool,
+    /// Tokens at which a function's definition begins, for CUDA.
+    functions: Vec<usize>,
     sites: &'a mut Vec<Site>,
     out: String,
     arrays: u32,
@@ -137,6 +142,9 @@ impl<'t> Writer<'_, 't> {
         let mut parentheses: Vec<Option<usize>> = Vec::new();
         while i < range.end {
             let token = self.tokens[i];
+            if self.functions.contains(&i) {
+                self.out += "__device__ ";
+            }
             match token.kind {
                 Kind::Directive => self.directive(&token)?,
                 Kind::Number => self.out += &number(token.text),
@@ -151,6 +159,14 @@ impl<'t> Writer<'_, 't> {
                         continue;
                     }
                     if ADDRESS_SPACES.contains(&token.text) {
+                        // A table of constants needs a place that device code can index.
+                        if self.target == Target::Cuda
+                            && self.is_header
+                            && token.text == "constant"
+                            && self.starts_statement(i)
+                        {
+                            self.out += "__constant__";
+                        }
                         i += 1;
                         continue;
                     }
@@ -167,6 +183,11 @@ impl<'t> Writer<'_, 't> {
                             self.out += &between;
                             self.out.push('(');
                             let number = self.sites.len() - 1;
+                            if self.target == Target::Cuda {
+                                parentheses.push(None);
+                                i = open + 1;
+                                continue;
+                            }
                             if empty {
                                 let _ = write!(self.out, "metal::site<{number}>()");
                             }
@@ -474,6 +495,10 @@ impl<'t> Writer<'_, 't> {
                 ));
             }
             let dimensions = self.nested(bracket, stop)?.replace('\n', " ");
+            if self.target == Target::Cuda {
+                let _ = write!(self.out, "__shared__ {element} {}{dimensions};", self.tokens[name].text);
+                continue;
+            }
             let (id, name) = (self.arrays, self.tokens[name].text);
             self.arrays += 1;
             let _ = write!(
@@ -500,6 +525,58 @@ impl<'t> Writer<'_, 't> {
         let inner = std::mem::replace(&mut self.out, outer);
         result.map(|()| inner)
     }
+}
+
+/// Where each function's definition in a header begins, after `template <…>`.
+fn function_starts(tokens: &[Token<'_>]) -> Vec<usize> {
+    let significant: Vec<usize> = (0..tokens.len()).filter(|&i| tokens[i].kind != Kind::Space).collect();
+    let at = |n: usize| significant.get(n).map(|&i| &tokens[i]);
+    let is = |n: usize, c: char| at(n).is_some_and(|t| t.is(c));
+    let mut starts = Vec::new();
+    for n in 1..significant.len() {
+        let named = at(n - 1)
+            .is_some_and(|t| t.kind == Kind::Identifier && !["if", "for", "while", "switch"].contains(&t.text));
+        if !is(n, '(') || !named {
+            continue;
+        }
+        let mut depth = 0;
+        let close = (n..significant.len()).find(|&m| {
+            depth += i32::from(is(m, '(')) - i32::from(is(m, ')'));
+            depth == 0
+        });
+        let Some(close) = close else { continue };
+        let body = if at(close + 1).is_some_and(|t| t.text == "const") { close + 2 } else { close + 1 };
+        if !is(body, '{') {
+            continue;
+        }
+        let ends = |m: usize| {
+            [';', '{', '}', ':'].iter().any(|&c| is(m, c))
+                && !(is(m, ':') && (is(m + 1, ':') || (m > 0 && is(m - 1, ':'))))
+        };
+        let stop = |m: &usize| ends(*m) || at(*m).is_some_and(|t| t.kind == Kind::Directive);
+        let mut start = (0..n).rev().find(stop).map_or(0, |m| m + 1);
+        while at(start).is_some_and(|t| t.text == "template") {
+            let mut depth = 0;
+            let past = (start + 1..n).find(|&m| {
+                depth += i32::from(is(m, '<')) - i32::from(is(m, '>'));
+                depth == 0
+            });
+            start = past.map_or(n, |m| m + 1);
+        }
+        if at(start).is_none_or(|t| t.text != "METAL_FUNC") {
+            starts.extend(significant.get(start).copied());
+        }
+    }
+    starts.sort_unstable();
+    starts.dedup();
+    starts
+}
+
+/// The first identifier that `wanted` accepts, and its place.
+pub(crate) fn find_word(source: &Source, wanted: impl Fn(&str) -> bool) -> Option<(Location, &str)> {
+    let tokens = lex(&source.text);
+    let token = tokens.iter().find(|t| t.kind == Kind::Identifier && wanted(t.text))?;
+    Some((Places::new(source, &tokens).of(token), token.text))
 }
 
 /// `float2` … `ulong4`

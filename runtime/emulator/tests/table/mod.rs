@@ -1,7 +1,10 @@
 //! Cases for tables of kernels: a body, what it runs on, what must be found.
 
+pub mod nvrtc;
+
 use cotangent_emulator::{
-    Buffer, Checks, Dtype, Emulator, FindingKind, KernelText, Launch, Run, Schedule, Source, StaticCheck, TemplateValue,
+    Buffer, Checks, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Run, Schedule, Source, StaticCheck,
+    TemplateValue, cuda_text,
 };
 
 /// A kernel with its data. Unless said otherwise: `x` holds 0, 1, 2 … 63 in f32, `y` takes 64 elements of f32, and 64
@@ -120,9 +123,24 @@ impl Case {
         if found.is_empty() { Ok(()) } else { Err(format!("`{}`, static check:{text}", self.name)) }
     }
 
+    /// Compiles a sound kernel for CUDA, where there is a compiler and CUDA has all it takes.
+    fn cuda(&self) -> Result<(), String> {
+        if self.finds.is_some() || !nvrtc::is_there() {
+            return Ok(());
+        }
+        let shapes: Vec<&[usize]> = self.launch.inputs.iter().map(|b| b.shape.as_slice()).collect();
+        let source = match cuda_text(&self.kernel, &shapes, self.launch.grid, self.launch.threadgroup) {
+            Ok(text) => nvrtc::as_mlx_does(&self.kernel, &text, &shapes),
+            Err(Error::Unsupported { .. } | Error::Launch { .. }) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        nvrtc::compile(&source).map(|_| ()).map_err(|log| format!("`{}`, CUDA: {log}", self.name))
+    }
+
     /// What is wrong with the emulator's answer, if anything.
     pub fn verdict(&self) -> Result<(), String> {
         self.complaints()?;
+        self.cuda()?;
         for schedule in [Schedule::Forward, Schedule::Reversed] {
             let run = self.run(schedule, Checks::On)?;
             let found = || run.findings.iter().map(|f| format!("\n{f}")).collect::<String>();

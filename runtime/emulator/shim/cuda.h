@@ -1,0 +1,264 @@
+// Simdgroups as warps, threadgroups as blocks. The emulator has shown that all lanes reach each operation together,
+// so masks are full.
+
+namespace metal {
+
+METAL_INLINE uint linear_thread() { return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z); }
+METAL_INLINE uint lane_number() { return linear_thread() & 31u; }
+
+// ---- moving values between lanes ------------------------------------------------------------------------------------
+
+struct FromLane { uint lane; METAL_INLINE uint operator()(uint mask, uint v, int width) const { return __shfl_sync(mask, v, int(lane), width); } };
+struct FromXor { uint bits; METAL_INLINE uint operator()(uint mask, uint v, int width) const { return __shfl_xor_sync(mask, v, int(bits), width); } };
+struct FromBelow { uint by; METAL_INLINE uint operator()(uint mask, uint v, int width) const { return __shfl_up_sync(mask, v, by, width); } };
+struct FromAbove { uint by; METAL_INLINE uint operator()(uint mask, uint v, int width) const { return __shfl_down_sync(mask, v, by, width); } };
+
+// Values of any size, in words of 32 bits.
+template <int WIDTH, class T, class How> METAL_INLINE T exchange(T value, How how) {
+  constexpr int words = (int(sizeof(T)) + 3) / 4;
+  uint mask = WIDTH == 32 ? 0xffffffffu : 0xfu << (lane_number() & 28u);
+  uint bits[words] = {};
+  METAL_COPY(bits, &value, sizeof(T));
+  for (int i = 0; i < words; ++i) bits[i] = how(mask, bits[i], WIDTH);
+  METAL_COPY(&value, bits, sizeof(T));
+  return value;
+}
+
+struct Plus { template <class T> static METAL_INLINE T of(T a, T b) { return T(a + b); } };
+struct Times { template <class T> static METAL_INLINE T of(T a, T b) { return T(a * b); } };
+struct Least { template <class T> static METAL_INLINE T of(T a, T b) { return min(a, b); } };
+struct Greatest { template <class T> static METAL_INLINE T of(T a, T b) { return max(a, b); } };
+struct And { template <class T> static METAL_INLINE T of(T a, T b) { return T(a & b); } };
+struct Or { template <class T> static METAL_INLINE T of(T a, T b) { return T(a | b); } };
+struct Xor { template <class T> static METAL_INLINE T of(T a, T b) { return T(a ^ b); } };
+
+// The tree that the emulator computes.
+template <class F, int WIDTH, class T> METAL_INLINE T reduce(T value) {
+  for (uint distance = WIDTH / 2; distance; distance /= 2) value = F::of(value, exchange<WIDTH>(value, FromXor{distance}));
+  return value;
+}
+template <class F, int WIDTH, class T> METAL_INLINE T prefix(T value, T unit, bool inclusive) {
+  uint lane = lane_number() % WIDTH;
+  T sum = unit, mine = unit;
+  for (uint i = 0; i < WIDTH; ++i) {
+    T next = exchange<WIDTH>(value, FromLane{i});
+    if (i == lane && !inclusive) mine = sum;
+    sum = F::of(sum, next);
+    if (i == lane && inclusive) mine = sum;
+  }
+  return mine;
+}
+template <int WIDTH, class T> METAL_INLINE T fill(T value, T filling, int from, uint within) {
+  uint lane = lane_number() % WIDTH, start = lane / within * within;
+  bool inside = from >= 0 && from < int(within);
+  uint edge = start + uint(from < 0 ? from + int(within) : from - int(within));
+  T moved = exchange<WIDTH>(value, FromLane{inside ? start + uint(from) : lane});
+  T filled = exchange<WIDTH>(filling, FromLane{inside ? lane : edge});
+  return inside ? moved : filled;
+}
+
+struct simd_vote {
+  typedef ulong vote_t;
+  ulong votes, everyone;
+  METAL_INLINE explicit operator ulong() const { return votes; }
+  METAL_INLINE explicit operator uint() const { return uint(votes); }
+  METAL_INLINE bool all() const { return votes == everyone; }
+  METAL_INLINE bool any() const { return votes != 0; }
+};
+typedef simd_vote quad_vote;
+
+#define METAL_GROUP(G, W)                                                                                                \
+  template <class T> METAL_INLINE T G##_sum(T v) { return reduce<Plus, W>(v); }                                          \
+  template <class T> METAL_INLINE T G##_product(T v) { return reduce<Times, W>(v); }                                     \
+  template <class T> METAL_INLINE T G##_min(T v) { return reduce<Least, W>(v); }                                         \
+  template <class T> METAL_INLINE T G##_max(T v) { return reduce<Greatest, W>(v); }                                      \
+  template <class T> METAL_INLINE T G##_and(T v) { return reduce<And, W>(v); }                                           \
+  template <class T> METAL_INLINE T G##_or(T v) { return reduce<Or, W>(v); }                                             \
+  template <class T> METAL_INLINE T G##_xor(T v) { return reduce<Xor, W>(v); }                                           \
+  template <class T> METAL_INLINE T G##_prefix_inclusive_sum(T v) { return prefix<Plus, W>(v, T(0), true); }             \
+  template <class T> METAL_INLINE T G##_prefix_exclusive_sum(T v) { return prefix<Plus, W>(v, T(0), false); }            \
+  template <class T> METAL_INLINE T G##_prefix_inclusive_product(T v) { return prefix<Times, W>(v, T(1), true); }        \
+  template <class T> METAL_INLINE T G##_prefix_exclusive_product(T v) { return prefix<Times, W>(v, T(1), false); }       \
+  template <class T> METAL_INLINE T G##_broadcast(T v, ushort lane) { return exchange<W>(v, FromLane{lane}); }           \
+  template <class T> METAL_INLINE T G##_broadcast_first(T v) { return exchange<W>(v, FromLane{0}); }                     \
+  template <class T> METAL_INLINE T G##_shuffle(T v, ushort lane) { return exchange<W>(v, FromLane{lane}); }             \
+  template <class T> METAL_INLINE T G##_shuffle_xor(T v, ushort bits) { return exchange<W>(v, FromXor{bits}); }          \
+  template <class T> METAL_INLINE T G##_shuffle_up(T v, ushort by) { return exchange<W>(v, FromBelow{by}); }             \
+  template <class T> METAL_INLINE T G##_shuffle_down(T v, ushort by) { return exchange<W>(v, FromAbove{by}); }           \
+  template <class T> METAL_INLINE T G##_shuffle_rotate_up(T v, ushort by) { return exchange<W>(v, FromLane{(lane_number() - by) % W}); } \
+  template <class T> METAL_INLINE T G##_shuffle_rotate_down(T v, ushort by) { return exchange<W>(v, FromLane{(lane_number() + by) % W}); } \
+  template <class T> METAL_INLINE T G##_shuffle_and_fill_up(T v, T f, ushort by, ushort within = W) {                    \
+    return fill<W>(v, f, int(lane_number() % W % within) - int(by), within);                                             \
+  }                                                                                                                      \
+  template <class T> METAL_INLINE T G##_shuffle_and_fill_down(T v, T f, ushort by, ushort within = W) {                  \
+    return fill<W>(v, f, int(lane_number() % W % within) + int(by), within);                                             \
+  }                                                                                                                      \
+  METAL_INLINE ulong G##_votes(bool v) {                                                                                 \
+    uint base = W == 32 ? 0 : lane_number() & 28u;                                                                       \
+    return ulong(__ballot_sync(W == 32 ? 0xffffffffu : 0xfu << base, v) >> base);                                        \
+  }                                                                                                                      \
+  METAL_INLINE simd_vote G##_ballot(bool v) { return simd_vote{G##_votes(v), W == 32 ? 0xfffffffful : 0xful}; }          \
+  METAL_INLINE bool G##_any(bool v) { return G##_votes(v) != 0; }                                                        \
+  METAL_INLINE bool G##_all(bool v) { return G##_votes(!v) == 0; }                                                       \
+  METAL_INLINE simd_vote G##_active_threads_mask() {                                                                     \
+    uint base = W == 32 ? 0 : lane_number() & 28u;                                                                       \
+    return simd_vote{ulong(__activemask() >> base) & (W == 32 ? 0xfffffffful : 0xful), W == 32 ? 0xfffffffful : 0xful};  \
+  }                                                                                                                      \
+  METAL_INLINE bool G##_is_first() { return ctz(G##_active_threads_mask().votes) == lane_number() % W; }
+METAL_GROUP(simd, 32)
+METAL_GROUP(quad, 4)
+#undef METAL_GROUP
+
+// ---- barriers, atomics ----------------------------------------------------------------------------------------------
+
+enum class mem_flags : uint { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4 };
+METAL_INLINE constexpr mem_flags operator|(mem_flags a, mem_flags b) { return mem_flags(uint(a) | uint(b)); }
+METAL_INLINE void threadgroup_barrier(mem_flags) { __syncthreads(); }
+METAL_INLINE void simdgroup_barrier(mem_flags) { __syncwarp(); }
+
+enum memory_order { memory_order_relaxed };
+template <class T> struct atomic {
+  static_assert(sizeof(T) == 4, "atomic: four bytes only on CUDA");
+  T value;
+};
+typedef atomic<int> atomic_int;
+typedef atomic<uint> atomic_uint;
+typedef atomic<float> atomic_float;
+
+template <class T, class F> METAL_INLINE T atomic_update(volatile atomic<T>* object, F next) {
+  unsigned int* word = (unsigned int*)const_cast<atomic<T>*>(object);
+  unsigned int seen = *(volatile unsigned int*)word, before;
+  do {
+    before = seen;
+    seen = atomicCAS(word, before, as_type<unsigned int>(next(as_type<T>(before))));
+  } while (seen != before);
+  return as_type<T>(seen);
+}
+template <class T> METAL_INLINE T atomic_fetch_add_explicit(volatile atomic<T>* object, type_identity_t<T> b, memory_order) {
+  return atomicAdd((T*)const_cast<atomic<T>*>(object), b);
+}
+#define METAL_ATOMIC_UPDATE(NAME, EXPRESSION)                                                                            \
+  template <class T> struct NAME##_next { T b; METAL_INLINE T operator()(T a) const { return T(EXPRESSION); } };          \
+  template <class T> METAL_INLINE T NAME##_explicit(volatile atomic<T>* object, type_identity_t<T> b, memory_order) {     \
+    return atomic_update(object, NAME##_next<T>{b});                                                                     \
+  }
+METAL_ATOMIC_UPDATE(atomic_fetch_sub, a - b)
+METAL_ATOMIC_UPDATE(atomic_fetch_max, max(a, b))
+METAL_ATOMIC_UPDATE(atomic_fetch_min, min(a, b))
+METAL_ATOMIC_UPDATE(atomic_fetch_and, a & b)
+METAL_ATOMIC_UPDATE(atomic_fetch_or, a | b)
+METAL_ATOMIC_UPDATE(atomic_fetch_xor, a ^ b)
+METAL_ATOMIC_UPDATE(atomic_exchange, b)
+#undef METAL_ATOMIC_UPDATE
+template <class T> METAL_INLINE void atomic_store_explicit(volatile atomic<T>* object, type_identity_t<T> b, memory_order) {
+  *(volatile T*)const_cast<atomic<T>*>(object) = b;
+}
+template <class T> METAL_INLINE T atomic_load_explicit(const volatile atomic<T>* object, memory_order) {
+  return *(const volatile T*)const_cast<const atomic<T>*>(object);
+}
+template <class T>
+METAL_INLINE bool atomic_compare_exchange_weak_explicit(
+    volatile atomic<T>* object, T* expected, type_identity_t<T> desired, memory_order, memory_order) {
+  unsigned int before = as_type<unsigned int>(*expected);
+  unsigned int seen = atomicCAS((unsigned int*)const_cast<atomic<T>*>(object), before, as_type<unsigned int>(desired));
+  *expected = as_type<T>(seen);
+  return seen == before;
+}
+
+// ---- tiles on tensor cores ------------------------------------------------------------------------------------------
+
+// Elements lie as mma.m16n8k16 wants the left factor: 0, 1 in row lane / 4, columns 2 (lane % 4) and the next; 2, 3 eight
+// rows below; 4 to 7 eight columns to the right. PTX ISA, "Matrix Fragments for mma.m16n8k16".
+template <class T, int ROWS, int COLUMNS> struct tile {
+  static_assert(ROWS == 16 && COLUMNS == 16, "tile: 16 by 16 only");
+  T at[8];
+  tile() = default;
+  METAL_INLINE explicit tile(T value) { for (int i = 0; i < 8; ++i) at[i] = value; }
+  static METAL_INLINE ushort row(int i) { return ushort(lane_number() / 4 + i / 2 % 2 * 8); }
+  static METAL_INLINE ushort column(int i) { return ushort(lane_number() % 4 * 2 + i % 2 + i / 4 * 8); }
+};
+template <class T, class U> METAL_INLINE void tile_load(tile<T, 16, 16>& t, const U* from, uint stride) {
+  for (int i = 0; i < 8; ++i) t.at[i] = T(from[t.row(i) * stride + t.column(i)]);
+}
+template <class T, class U> METAL_INLINE void tile_load_transposed(tile<T, 16, 16>& t, const U* from, uint stride) {
+  for (int i = 0; i < 8; ++i) t.at[i] = T(from[t.column(i) * stride + t.row(i)]);
+}
+template <class T, class U> METAL_INLINE void tile_store(const tile<T, 16, 16>& t, U* to, uint stride) {
+  for (int i = 0; i < 8; ++i) to[t.row(i) * stride + t.column(i)] = U(t.at[i]);
+}
+template <class T> METAL_INLINE tile<T, 16, 16> tile_transpose(const tile<T, 16, 16>& t) {
+  tile<T, 16, 16> result;
+  uint lane = lane_number();
+  for (int i = 0; i < 8; ++i) {
+    uint from = (lane % 4 * 2 + i % 2) * 4 + lane / 8;
+    int block = i / 2 % 2 * 4 + i / 4 * 2;
+    T even = exchange<32>(t.at[block], FromLane{from}), odd = exchange<32>(t.at[block + 1], FromLane{from});
+    result.at[i] = lane / 4 % 2 ? odd : even;
+  }
+  return result;
+}
+template <class T> METAL_INLINE uint pair_of(T low, T high) { return uint(low.bits) | uint(high.bits) << 16; }
+#define METAL_MMA(T, NAME)                                                                                               \
+  METAL_INLINE void multiply_half(float* d, const tile<T, 16, 16>& a, T b0, T b1, T b2, T b3) {                          \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." NAME "." NAME ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" \
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                        \
+                 : "r"(pair_of(a.at[0], a.at[1])), "r"(pair_of(a.at[2], a.at[3])), "r"(pair_of(a.at[4], a.at[5])),       \
+                   "r"(pair_of(a.at[6], a.at[7])), "r"(pair_of(b0, b1)), "r"(pair_of(b2, b3)));                          \
+  }                                                                                                                      \
+  METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<T, 16, 16>& a, const tile<T, 16, 16>& b) { \
+    tile<T, 16, 16> c = tile_transpose(b);                                                                               \
+    multiply_half(d.at, a, c.at[0], c.at[1], c.at[4], c.at[5]);                                                          \
+    multiply_half(d.at + 4, a, c.at[2], c.at[3], c.at[6], c.at[7]);                                                      \
+  }
+METAL_MMA(half, "f16")
+METAL_MMA(bfloat, "bf16")
+#undef METAL_MMA
+// Other types exactly, in float: tensor cores would round float factors to ten bits.
+template <class D, class A, class B>
+METAL_INLINE void tile_multiply_accumulate(tile<D, 16, 16>& d, const tile<A, 16, 16>& a, const tile<B, 16, 16>& b) {
+  uint lane = lane_number();
+  float sum[8];
+  for (int i = 0; i < 8; ++i) sum[i] = float(d.at[i]);
+#pragma unroll
+  for (int k = 0; k < 16; ++k) {
+    float left[2], right[4];
+    for (int r = 0; r < 2; ++r)
+      left[r] = exchange<32>(float(a.at[k / 8 * 4 + r * 2 + k % 2]), FromLane{lane / 4 * 4 + uint(k % 8 / 2)});
+    for (int c = 0; c < 4; ++c)
+      right[c] = exchange<32>(float(b.at[c / 2 * 4 + k / 8 * 2 + c % 2]), FromLane{uint(k % 8) * 4 + lane % 4});
+    for (int i = 0; i < 8; ++i) sum[i] += left[i / 2 % 2] * right[i / 4 * 2 + i % 2];
+  }
+  for (int i = 0; i < 8; ++i) d.at[i] = D(sum[i]);
+}
+
+// ---- attributes -----------------------------------------------------------------------------------------------------
+
+METAL_INLINE uint3 uint3_of(dim3 d) { return uint3(d.x, d.y, d.z); }
+METAL_INLINE uint3 attribute_thread_position_in_threadgroup() { return uint3(threadIdx.x, threadIdx.y, threadIdx.z); }
+METAL_INLINE uint3 attribute_threadgroup_position_in_grid() { return uint3(blockIdx.x, blockIdx.y, blockIdx.z); }
+METAL_INLINE uint3 attribute_threads_per_threadgroup() { return uint3_of(blockDim); }
+METAL_INLINE uint3 attribute_dispatch_threads_per_threadgroup() { return uint3_of(blockDim); }
+METAL_INLINE uint3 attribute_threadgroups_per_grid() { return uint3_of(gridDim); }
+METAL_INLINE uint3 attribute_thread_position_in_grid() {
+  return attribute_threadgroup_position_in_grid() * attribute_threads_per_threadgroup() + attribute_thread_position_in_threadgroup();
+}
+METAL_INLINE uint3 attribute_grid_origin() { return uint3(0u); }
+METAL_INLINE uint attribute_thread_index_in_threadgroup() { return linear_thread(); }
+METAL_INLINE uint attribute_thread_index_in_simdgroup() { return lane_number(); }
+METAL_INLINE uint attribute_simdgroup_index_in_threadgroup() { return linear_thread() / 32; }
+METAL_INLINE uint attribute_simdgroups_per_threadgroup() { return (blockDim.x * blockDim.y * blockDim.z + 31) / 32; }
+METAL_INLINE uint attribute_dispatch_simdgroups_per_threadgroup() { return attribute_simdgroups_per_threadgroup(); }
+METAL_INLINE uint attribute_thread_index_in_quadgroup() { return lane_number() % 4; }
+METAL_INLINE uint attribute_quadgroup_index_in_threadgroup() { return linear_thread() / 4; }
+METAL_INLINE uint attribute_quadgroups_per_threadgroup() { return (blockDim.x * blockDim.y * blockDim.z + 3) / 4; }
+METAL_INLINE uint attribute_dispatch_quadgroups_per_threadgroup() { return attribute_quadgroups_per_threadgroup(); }
+METAL_INLINE uint attribute_threads_per_simdgroup() { return 32; }
+METAL_INLINE uint attribute_thread_execution_width() { return 32; }
+
+} // namespace metal
+
+#define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                            \
+  for (int element_ = 0; element_ < 8; ++element_)                                                         \
+    for (bool once_ = true; once_;)                                                                        \
+      for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_;)              \
+        for (auto VALUE = (TILE).at[element_]; once_; (TILE).at[element_] = VALUE, once_ = false)

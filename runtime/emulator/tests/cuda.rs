@@ -1,0 +1,90 @@
+//! Kernel text for CUDA. Every kernel of `sound.rs` that has a counterpart is compiled there too, where NVRTC is at hand
+//! (`pip install nvidia-cuda-nvrtc-cu12`, then `COTANGENT_NVRTC=…/libnvrtc.so.12`).
+
+#[allow(dead_code)]
+mod table;
+
+use cotangent_emulator::{CudaText, Dtype, Error, KernelText, Source, TemplateValue, cuda_text};
+use table::nvrtc;
+
+fn kernel() -> KernelText {
+    let body = "
+        uint row = threadgroup_position_in_grid.x;
+        threadgroup float partial[N];
+        float sum = simd_sum(weighted(x[row * x_shape[1] + thread_index_in_threadgroup], scale));
+        if (thread_index_in_simdgroup == 0) partial[simdgroup_index_in_threadgroup] = sum * 0.5;
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (thread_index_in_threadgroup == 0) y[row] = static_cast<T>(partial[0] + partial[1] + offsets[1]);";
+    let header = "constant constexpr float offsets[2] = {0.5, 1.0};\ntemplate <typename T>\nfloat weighted(T x, float by) { return x * by; }";
+    KernelText::new("weighted row-sums", body)
+        .header(Source::new("weighted.metal", header))
+        .input("x", Dtype::F16)
+        .input("scale", Dtype::F32)
+        .output("y", Dtype::Bf16)
+        .template("T", TemplateValue::Dtype(Dtype::Bf16))
+        .template("N", TemplateValue::Int(2))
+}
+
+fn text(grid: u32) -> Result<CudaText, Error> {
+    cuda_text(&kernel(), &[&[8, 64], &[]], [grid, 1, 1], [64, 1, 1])
+}
+
+#[test]
+fn the_source_is_one_call_with_metal_arguments() {
+    let text = text(512).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(
+        text.source,
+        "metal::kernel_weighted_row_sums::metal_kernel_body<metal::bfloat, 2>((const metal::half*)x, (const \
+         int*)x_shape.data(), *(const float*)scale, (metal::bfloat*)y, \
+         metal::attribute_simdgroup_index_in_threadgroup(), metal::attribute_thread_index_in_simdgroup(), \
+         metal::attribute_thread_index_in_threadgroup(), metal::attribute_threadgroup_position_in_grid());\n"
+    );
+}
+
+#[test]
+fn words_of_metal_become_words_of_cuda_on_the_same_lines() {
+    let header = text(512).unwrap_or_else(|e| panic!("{e}")).header;
+    for expected in [
+        "#line 1 \"weighted.metal\"\n__constant__ constexpr float offsets[2] = {0.5f, 1.0f};\ntemplate <typename T>\n\
+         __device__ float weighted(T x, float by)",
+        "__shared__ ",
+        "sum * 0.5f;",
+    ] {
+        assert!(header.contains(expected), "{expected}:\n{}", &header[header.len() - 2000..]);
+    }
+}
+
+#[test]
+fn it_compiles_to_machine_code_of_the_h100() {
+    if !nvrtc::is_there() {
+        eprintln!(
+            "SKIPPED: no NVRTC (pip install nvidia-cuda-nvrtc-cu12, then set COTANGENT_NVRTC to its libnvrtc.so.12)"
+        );
+        return;
+    }
+    let text = text(512).unwrap_or_else(|e| panic!("{e}"));
+    let code =
+        nvrtc::compile(&nvrtc::as_mlx_does(&kernel(), &text, &[&[8, 64], &[]])).unwrap_or_else(|log| panic!("{log}"));
+    assert_eq!(&code[..4], b"\x7fELF");
+}
+
+#[test]
+fn what_cuda_cannot_do_is_refused() {
+    let ragged = text(500).expect_err("threads meet in a ragged threadgroup").to_string();
+    assert!(ragged.contains("CUDA has whole ones only"), "{ragged}");
+    let raw =
+        KernelText::new("raw", "\nsimdgroup_matrix<float, 8, 8> m;\nsimdgroup_store(m, y, 8);").output("y", Dtype::F32);
+    let raw = cuda_text(&raw, &[], [32, 1, 1], [32, 1, 1]).expect_err("no counterpart").to_string();
+    assert!(raw.starts_with("raw.metal:2: `simdgroup_matrix` has no counterpart"), "{raw}");
+}
+
+#[test]
+fn threads_beyond_a_ragged_grid_do_nothing_where_none_meet() {
+    let kernel = KernelText::new("plain", "y[thread_position_in_grid.x] = threads_per_grid.x;").output("y", Dtype::F32);
+    let text = cuda_text(&kernel, &[], [70, 1, 1], [64, 1, 1]).unwrap_or_else(|e| panic!("{e}"));
+    assert!(
+        text.source.contains("if (at_.x >= 70u") && text.source.contains("metal::uint3(70u, 1u, 1u)"),
+        "{}",
+        text.source
+    );
+}
