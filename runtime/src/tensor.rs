@@ -234,7 +234,7 @@ impl Tensor<Stored> {
     /// # Errors
     /// [`Error::Shape`] if `bytes` is not as long as `shape` and `dtype` say.
     pub fn from_bytes(bytes: &[u8], dtype: Dtype, shape: &[i32]) -> Result<Self> {
-        if bytes.len() % dtype.size() != 0 {
+        if !bytes.len().is_multiple_of(dtype.size()) {
             return Err(Error::Shape {
                 operation: "from_bytes",
                 found: format!("{} bytes", bytes.len()),

@@ -18,13 +18,13 @@ use crate::tensor::{Origin, Tensor, TraceId};
 ///
 /// # Errors
 /// What `layer` returns; [`Error::MixedTraces`] if parameters and inputs belong to different graphs.
-pub fn checkpoint<P: Parameters<Mode = Train>>(
+pub fn checkpoint<P>(
     parameters: &P,
     inputs: &[&Tensor<Train>],
     layer: fn(&P, &[Tensor<Train>]) -> Result<Vec<Tensor<Train>>>,
 ) -> Result<Vec<Tensor<Train>>>
 where
-    P: 'static,
+    P: Parameters<Mode = Train> + 'static,
     P::In<Stored>: Parameters<Mode = Stored, In<Train> = P> + Send + 'static,
 {
     let operation = "checkpoint";

@@ -3,7 +3,7 @@
 //! Inputs are evaluated on the host in the middle of the graph. That is safe where this is reached from: inside a custom
 //! VJP, whose forward and backward MLX never differentiates, and in inference.
 
-use cotangent_emulator::{Buffer, Dtype, Emulator, KernelText, Launch, Port, Source, TemplateValue};
+use cotangent_emulator::{Buffer, Dtype, Emulator, KernelText, Launch, Port, Run, Schedule, Source, TemplateValue};
 use mlx_rs::Array;
 
 use super::Request;
@@ -12,7 +12,8 @@ use crate::{Error, Result, ffi};
 /// One array for each output.
 ///
 /// # Errors
-/// [`Error::Kernel`] if the text does not compile, or the emulator finds a defect: a race, a read out of bounds …
+/// [`Error::Kernel`] if the text does not compile, the emulator finds a defect (a race, a read out of bounds …), or the
+/// result depends on the order of threads.
 pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     let outputs = request.outputs()?;
     let extents = request.extents()?;
@@ -34,16 +35,32 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     };
     let kernel = kernel_text(request, &inputs)?;
     let emulator = Emulator::global().map_err(|error| request.error(error.to_string()))?;
-    let run = emulator.run(&kernel, &launch).map_err(|error| request.error(error.to_string()))?;
-    if !run.is_clean() {
-        let findings: Vec<String> = run.findings.iter().map(ToString::to_string).collect();
-        return Err(request.error(format!("the emulator found a defect\n{}", findings.join("\n"))));
+    let run = run_clean(request, emulator, &kernel, &launch)?;
+    if !request.launch.nondeterministic {
+        // A GPU promises no order, so the result must not depend on one.
+        let reversed = Launch { schedule: Schedule::Reversed, ..launch };
+        let again = run_clean(request, emulator, &kernel, &reversed)?;
+        if let Some(index) = (0..outputs.len()).find(|index| run.outputs[*index] != again.outputs[*index]) {
+            let port = Some(request.output_names()[index]);
+            let message = "its result depends on the order in which threads run; order them with barriers, or declare the \
+                           kernel `nondeterministic`";
+            return Err(Error::Kernel { kernel: request.name(), port, message: message.to_owned() });
+        }
     }
     let arrays = outputs
         .iter()
         .zip(&run.outputs)
         .map(|(output, bytes)| ffi::array_from_bytes(bytes, crate::Dtype::from_mlx(output.dtype), &output.shape));
     Ok(arrays.collect())
+}
+
+fn run_clean(request: &Request<'_>, emulator: &Emulator, kernel: &KernelText, launch: &Launch<'_>) -> Result<Run> {
+    let run = emulator.run(kernel, launch).map_err(|error| request.error(error.to_string()))?;
+    if run.is_clean() {
+        return Ok(run);
+    }
+    let findings: Vec<String> = run.findings.iter().map(ToString::to_string).collect();
+    Err(request.error(format!("the emulator found a defect\n{}", findings.join("\n"))))
 }
 
 fn kernel_text(request: &Request<'_>, inputs: &[Array]) -> Result<KernelText> {
