@@ -31,7 +31,7 @@ pub use steps::{gated_delta_step, gated_delta_steps};
 /// - `log_decay`: `ln g`, not positive;
 /// - `y` has the dtype of the values, `final_state` is the state after the last token.
 ///
-/// A token with `log_decay` and `beta` 0 leaves the state as it was: so is padding masked.
+/// A token with `log_decay` and `beta` 0 leaves the state as it was, and its `y` reads that state: so is padding masked.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
