@@ -47,3 +47,41 @@ fn route(kernel: &Kernel) -> String {
         Role::Stage => "a stage of others".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::find_in;
+    use super::*;
+
+    const TEXT: &str = "
+        #[differentiable(fallback = ops::double, grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7), (N = 64)])]
+        pub fn double(x: In![f32; N], y: Out![f32; N]) {
+            metal! { uint i = thread_position_in_grid.x; if (i < N) { y[i] = 2 * x[i]; } }
+        }
+
+        #[differentiable]
+        pub fn unfinished(x: In![f32; N]) {}
+
+        #[stage]
+        fn part(x: In![f32; N]) {}
+    ";
+
+    #[test]
+    fn a_row_tells_the_gradient_and_the_place() {
+        let table = table(&find_in(TEXT, "kernels/src/double.rs").unwrap());
+        let rows: Vec<Vec<_>> = table
+            .lines()
+            .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+            .collect();
+        assert_eq!(rows[0], ["kernel", "gradient", "where"]);
+        assert_eq!(rows[1], ["double", "fallback ops::double", "kernels/src/double.rs:3"]);
+        assert_eq!(rows[2][0], "unfinished");
+        assert!(rows[2][1].starts_with("refused: "), "{table}");
+        assert_eq!(rows[3], ["part", "a stage of others", "kernels/src/double.rs:11"]);
+    }
+
+    #[test]
+    fn names_stand_one_a_line() {
+        assert_eq!(names(&find_in(TEXT, "double.rs").unwrap()), "double\nunfinished\npart\n");
+    }
+}

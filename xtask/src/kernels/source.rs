@@ -49,7 +49,7 @@ pub fn find_all(root: &Path, crates: &[&str]) -> Result<Vec<KernelSource>> {
 }
 
 /// The kernels in the text of the file `name`.
-fn find_in(text: &str, name: &str) -> Result<Vec<KernelSource>> {
+pub(super) fn find_in(text: &str, name: &str) -> Result<Vec<KernelSource>> {
     // Most files have none, and need not be parsed.
     if !text.contains("differentiable") && !text.contains("stage") {
         return Ok(Vec::new());
