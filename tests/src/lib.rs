@@ -3,6 +3,15 @@
 pub mod bench;
 pub mod parity;
 
+/// An error with its causes in one line, those left out that it tells itself.
+pub fn describe(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |told, cause| if told.contains(&cause) { told } else { format!("{told}: {cause}") })
+}
+
 /// The README's kernel, compiled as a documentation test.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

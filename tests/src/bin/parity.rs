@@ -15,7 +15,7 @@ fn main() -> ExitCode {
             if table.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", cotangent_tests::describe(&error));
             ExitCode::FAILURE
         }
     }
