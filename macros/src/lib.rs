@@ -2,13 +2,29 @@
 
 use proc_macro::TokenStream;
 
-/// Declares a kernel together with its gradient; see the `cotangent::kernel` module for the whole language.
+/// Declares a kernel together with its gradient; the documentation of `cotangent::kernel` describes the whole language.
+///
+/// The attribute stands on a `fn` whose parameters are ports, `In![f32; B, D]` and `Out![f32; B, D]`, and scalars, and whose
+/// body is one launch, `metal! { .. }`, or Rust that ends in `Ok(Outputs { .. })`. Options:
+///
+/// - `backward = kernel`: the paired gradient, which names this kernel with `backward_of = ..`,
+/// - `fallback = function`: the same function made of differentiable operations; its gradient is the kernel's where the
+///   pair cannot run, or where there is no pair,
+/// - `inference_only = "reason"`: no gradient; no training graph can reach the kernel,
+/// - `backward_of = kernel`, and `ignores(y)` for outputs whose cotangent it leaves out,
+/// - `cases = [(B = 1, D = 7), ..]`: sizes at which the kernel is tested,
+/// - `stages = [launch, ..]`: launches that a Rust body makes,
+/// - `grid`, `threads`, `init`, `atomic`, `nondeterministic`, `strided`, `headers`: how a launch runs,
+/// - `crate = path`: where the runtime is, if not at `::cotangent`.
 #[proc_macro_attribute]
 pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::differentiable(options.into(), item.into()).into()
 }
 
-/// Declares a launch that only the Rust bodies of kernels may call.
+/// Declares a launch that only the Rust bodies of kernels may call, those that list it in `stages = [..]`.
+///
+/// It is written like a kernel of one launch and takes the options of a launch, `cases` and `crate`. It has no gradient of
+/// its own: that of the kernel which calls it is declared there.
 #[proc_macro_attribute]
 pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::stage(options.into(), item.into()).into()

@@ -1,9 +1,14 @@
 //! C14: what a launch asks of Metal, where the declaration alone shows it.
 
+use std::collections::BTreeSet;
+
+use proc_macro2::TokenStream;
+
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::body::Body;
 use crate::model::kernel::Kernel;
+use crate::parse::declaration::collect_identifiers;
 
 /// Threads in one threadgroup.
 const MAX_THREADS: i64 = 1024;
@@ -44,13 +49,17 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             );
         }
     }
-    let buffers = kernel.ports().count() + kernel.scalars.len();
+    let own = kernel.ports().count() + kernel.scalars.len();
+    let buffers = own + described(kernel, &launch.metal);
     if buffers > MAX_BUFFERS {
         diagnostics.push(
             Diagnostic::coded(
                 Code::C14,
                 name.span(),
-                format!("`{name}` needs {buffers} buffers, Metal allows {MAX_BUFFERS}"),
+                format!(
+                    "`{name}` needs {buffers} buffers, {} of them for shapes and strides; Metal allows {MAX_BUFFERS}",
+                    buffers - own
+                ),
             )
             .help("pack scalars and small arrays into one port"),
         );
@@ -69,4 +78,21 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
                 .help("add `init = 0.0`"),
         );
     }
+}
+
+/// The buffers in which MLX hands over shapes, strides and ranks: those that the text mentions, and the shapes from which
+/// it takes dimensions by name.
+fn described(kernel: &Kernel, text: &TokenStream) -> usize {
+    let mut identifiers = Vec::new();
+    collect_identifiers(text.clone(), &mut identifiers);
+    let mentioned: BTreeSet<String> = identifiers.iter().map(ToString::to_string).collect();
+    let mut described = BTreeSet::new();
+    for port in &kernel.inputs {
+        let names = ["shape", "strides", "ndim"].map(|what| format!("{}_{what}", port.name));
+        described.extend(names.into_iter().filter(|name| mentioned.contains(name)));
+    }
+    for dimension in kernel.dimensions.iter().filter(|dimension| mentioned.contains(&dimension.name)) {
+        described.insert(format!("{}_shape", kernel.inputs[dimension.bound.input].name));
+    }
+    described.len()
 }
