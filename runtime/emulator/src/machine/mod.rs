@@ -5,6 +5,7 @@ mod dispatch;
 mod hooks;
 mod journal;
 mod memory;
+mod notes;
 mod order;
 mod shadow;
 mod stacks;

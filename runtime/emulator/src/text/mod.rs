@@ -1,10 +1,14 @@
 //! From kernel text to C++: lexing, the few rewrites that Metal's words need, MLX's signature rules.
 
 mod assemble;
+mod checked;
+mod functions;
 mod lexer;
 mod rewrite;
 mod rules;
 mod signature;
+mod threadgroup;
+mod words;
 
 pub(crate) use assemble::{breaks_on_cuda, check_unit, cuda_parts, host_unit};
 pub(crate) use rewrite::Site;

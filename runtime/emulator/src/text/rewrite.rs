@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 
+use super::functions::function_starts;
 use super::lexer::{Kind, Places, Token, lex};
+use super::words::{ADDRESS_SPACES, REFUSED, is_collective, matrix_type, number};
 use crate::{Error, Location, Source};
 
 /// A call to a barrier, a simdgroup or quadgroup operation: threads must reach the same one together.
@@ -24,89 +26,6 @@ pub(crate) enum Target {
     Cuda,
 }
 
-const GROUP_OPERATIONS: &[&str] = &[
-    "sum",
-    "product",
-    "min",
-    "max",
-    "and",
-    "or",
-    "xor",
-    "broadcast",
-    "broadcast_first",
-    "prefix_inclusive_sum",
-    "prefix_exclusive_sum",
-    "prefix_inclusive_product",
-    "prefix_exclusive_product",
-    "shuffle",
-    "shuffle_xor",
-    "shuffle_up",
-    "shuffle_down",
-    "shuffle_rotate_up",
-    "shuffle_rotate_down",
-    "shuffle_and_fill_up",
-    "shuffle_and_fill_down",
-    "ballot",
-    "any",
-    "all",
-    "active_threads_mask",
-    "is_first",
-];
-
-const OTHER_COLLECTIVES: &[&str] = &[
-    "threadgroup_barrier",
-    "simdgroup_barrier",
-    "simdgroup_load",
-    "simdgroup_store",
-    "simdgroup_multiply",
-    "simdgroup_multiply_accumulate",
-    "tile_load",
-    "tile_load_transposed",
-    "tile_store",
-    "tile_multiply_accumulate",
-    "tile_transpose",
-];
-
-fn is_collective(name: &str) -> bool {
-    let operation = name.strip_prefix("simd_").or_else(|| name.strip_prefix("quad_"));
-    operation.is_some_and(|o| GROUP_OPERATIONS.contains(&o)) || OTHER_COLLECTIVES.contains(&name)
-}
-
-/// Words of Metal that the emulator does not model, and words that Metal does not have, each with advice.
-const REFUSED: &[(&str, &str)] = &[
-    ("double", "use `float`: Metal has no 64-bit floating point"),
-    ("texture1d", TEXTURE),
-    ("texture2d", TEXTURE),
-    ("texture3d", TEXTURE),
-    ("texturecube", TEXTURE),
-    ("texture_buffer", TEXTURE),
-    ("sampler", TEXTURE),
-    ("imageblock", TEXTURE),
-    ("simdgroup_event", "load with `simdgroup_load` or plain loads: asynchronous copies are not modelled"),
-    ("simdgroup_async_copy", "load with `simdgroup_load` or plain loads: asynchronous copies are not modelled"),
-    ("atomic_thread_fence", "use a barrier with memory flags: fences are not modelled"),
-    ("intersector", "leave ray tracing out: it is not modelled"),
-    ("visible_function_table", "call functions directly: function tables are not modelled"),
-    ("goto", "use structured control flow: Metal has no `goto`"),
-    ("new", "declare arrays: Metal has no heap"),
-    ("delete", "declare arrays: Metal has no heap"),
-    ("virtual", "use templates: Metal has no virtual functions"),
-    ("throw", "return a value: Metal has no exceptions"),
-    ("try", "return a value: Metal has no exceptions"),
-    ("catch", "return a value: Metal has no exceptions"),
-    ("dynamic_cast", "use templates: Metal has no run-time types"),
-    ("typeid", "use templates: Metal has no run-time types"),
-    ("thread_local", "use a local variable: Metal has no thread-local storage"),
-    ("std", "use namespace `metal`: Metal has no C++ standard library"),
-    ("printf", "write the value to an output: Metal kernels do not print"),
-    ("asm", "use Metal's functions: Metal has no inline assembly"),
-    ("__asm__", "use Metal's functions: Metal has no inline assembly"),
-];
-
-const TEXTURE: &str = "pass a buffer: textures are not modelled";
-
-const ADDRESS_SPACES: [&str; 4] = ["device", "constant", "thread", "kernel"];
-
 /// Rewrites one text. Sites and threadgroup arrays are numbered on from those that are there already.
 pub(crate) fn rewrite(
     source: &Source,
@@ -123,16 +42,16 @@ pub(crate) fn rewrite(
     Ok(writer.out)
 }
 
-struct Writer<'a, 't> {
-    tokens: &'a [Token<'t>],
-    places: &'a Places<'t>,
-    target: Target,
-    is_header: bool,
+pub(super) struct Writer<'a, 't> {
+    pub(super) tokens: &'a [Token<'t>],
+    pub(super) places: &'a Places<'t>,
+    pub(super) target: Target,
+    pub(super) is_header: bool,
     /// Tokens at which a function's definition begins, for CUDA.
-    functions: Vec<usize>,
-    sites: &'a mut Vec<Site>,
-    out: String,
-    arrays: u32,
+    pub(super) functions: Vec<usize>,
+    pub(super) sites: &'a mut Vec<Site>,
+    pub(super) out: String,
+    pub(super) arrays: u32,
 }
 
 impl<'t> Writer<'_, 't> {
@@ -218,11 +137,11 @@ impl<'t> Writer<'_, 't> {
         Ok(())
     }
 
-    fn error(&self, token: &Token<'_>, what: impl Into<String>, help: impl Into<String>) -> Error {
+    pub(super) fn error(&self, token: &Token<'_>, what: impl Into<String>, help: impl Into<String>) -> Error {
         Error::Unsupported { at: self.places.of(token), what: what.into(), help: help.into() }
     }
 
-    fn next_significant(&self, from: usize, end: usize) -> Option<usize> {
+    pub(super) fn next_significant(&self, from: usize, end: usize) -> Option<usize> {
         (from..end).find(|&i| self.tokens[i].kind != Kind::Space)
     }
 
@@ -230,7 +149,7 @@ impl<'t> Writer<'_, 't> {
         self.tokens[..before].iter().rev().find(|t| t.kind != Kind::Space)
     }
 
-    fn starts_statement(&self, i: usize) -> bool {
+    pub(super) fn starts_statement(&self, i: usize) -> bool {
         let before = self.previous_significant(i);
         before.is_none_or(|t| t.kind == Kind::Directive || [';', '{', '}'].iter().any(|&c| t.is(c)))
     }
@@ -347,179 +266,7 @@ impl<'t> Writer<'_, 't> {
         Some(format!("{method}(metal::components<{}>())", indices.join(", ")))
     }
 
-    /// Copies a word for the check; a vector type that is called becomes a function that counts components.
-    fn checked_word(&mut self, i: usize, end: usize) -> usize {
-        let called = || {
-            let open = self.next_significant(i + 1, end).filter(|&n| self.tokens[n].is('<'))?;
-            let mut depth = 0;
-            let close = (open..end).find(|&n| {
-                depth += i32::from(self.tokens[n].is('<')) - i32::from(self.tokens[n].is('>'));
-                depth == 0
-            })?;
-            self.next_significant(close + 1, end).filter(|&n| self.tokens[n].is('('))
-        };
-        // `float4 v(1, 2, 3, 4);` is `float4 v = float4(1, 2, 3, 4);`
-        if !self.is_header && vector_type(self.tokens[i].text) && self.starts_statement(i) {
-            let name = self.next_significant(i + 1, end).filter(|&n| self.tokens[n].kind == Kind::Identifier);
-            let open = name.and_then(|n| self.next_significant(n + 1, end)).filter(|&n| self.tokens[n].is('('));
-            if let (Some(name), Some(open)) = (name, open) {
-                let ty = self.tokens[i].text;
-                let _ = write!(self.out, "{ty} {} = {ty}", self.tokens[name].text);
-                self.keep_lines(i, open);
-                return open;
-            }
-        }
-        let makes_vector = self.tokens[i].text == "vec" && called().is_some();
-        self.out += if makes_vector { "make_vec" } else { self.tokens[i].text };
-        i + 1
-    }
-
-    /// Copies a parenthesis for the check; that of a cast to a pointer becomes a cast that knows address spaces.
-    fn checked_cast(&mut self, open: usize, end: usize) -> usize {
-        let mut depth = 0;
-        let close = (open..end).find(|&n| {
-            depth += i32::from(self.tokens[n].is('(')) - i32::from(self.tokens[n].is(')'));
-            depth == 0
-        });
-        let cast = close.filter(|&close| {
-            let inside = &self.tokens[open + 1..close];
-            let significant = || inside.iter().filter(|t| t.kind != Kind::Space);
-            let spaced = significant().any(|t| ADDRESS_SPACES.contains(&t.text) || t.text == "threadgroup");
-            let ends_in_star = significant().next_back().is_some_and(|t| t.is('*'));
-            let no_call = inside.iter().all(|t| !t.is('('));
-            let operand = self.next_significant(close + 1, end).is_some_and(|n| {
-                let t = &self.tokens[n];
-                t.kind == Kind::Identifier || t.is('(') || t.is('&')
-            });
-            spaced && ends_in_star && no_call && operand
-        });
-        let Some(close) = cast else {
-            self.out.push('(');
-            return open + 1;
-        };
-        let ty: String = self.tokens[open + 1..close].iter().map(|t| t.text).collect();
-        let _ = write!(self.out, "metal::cast_to<{ty}>() % ");
-        close + 1
-    }
-
-    /// The word `threadgroup` at `i`: the start of an array's declaration, or part of a pointer's or reference's type.
-    /// Returns where to go on.
-    fn threadgroup(&mut self, i: usize, end: usize) -> Result<usize, Error> {
-        let token = self.tokens[i];
-        let starts_statement = self.starts_statement(i);
-        let stop = self.declaration_end(i + 1, end);
-        let indirect =
-            (i + 1..stop).any(|n| self.depth_free(i + 1, n) && (self.tokens[n].is('*') || self.tokens[n].is('&')));
-        // An argument of a macro that writes a function for each address space.
-        let alone = self.next_significant(i + 1, end).is_some_and(|n| self.tokens[n].is(')') || self.tokens[n].is(','));
-        if indirect || (alone && !starts_statement) {
-            if self.target == Target::Check {
-                self.out += token.text;
-            }
-            return Ok(i + 1);
-        }
-        let help = "write `threadgroup TYPE NAME[SIZE];` as a statement of its own in the kernel's body";
-        if !starts_statement || stop >= end || !self.tokens[stop].is(';') {
-            return Err(self.error(&token, "this use of `threadgroup` is not understood", help));
-        }
-        if self.is_header {
-            return Err(self.error(&token, "threadgroup memory is declared outside the kernel's body", help));
-        }
-        if self.target == Target::Check {
-            self.out += "METAL_THREADGROUP";
-            return Ok(i + 1);
-        }
-        self.declaration(i + 1, stop)?;
-        Ok(stop + 1)
-    }
-
-    /// The first `;`, `=`, or unmatched `)`, `>` or `,` … that ends what began at `from`.
-    fn declaration_end(&self, from: usize, end: usize) -> usize {
-        let mut depth = 0i32;
-        for n in from..end {
-            let t = &self.tokens[n];
-            if t.is('(') || t.is('[') || t.is('<') {
-                depth += 1;
-            } else if t.is(')') || t.is(']') || t.is('>') {
-                depth -= 1;
-                if depth < 0 {
-                    return n;
-                }
-            } else if depth == 0 && (t.is(';') || t.is('=') || t.is('{')) {
-                return n;
-            }
-        }
-        end
-    }
-
-    /// Whether token `n` stands outside all brackets opened since `from`; parentheses of `(&a)[4]` do not count.
-    fn depth_free(&self, from: usize, n: usize) -> bool {
-        let mut depth = 0i32;
-        for t in &self.tokens[from..n] {
-            depth += i32::from(t.is('[') || t.is('<')) - i32::from(t.is(']') || t.is('>'));
-        }
-        depth == 0
-    }
-
-    /// `TYPE a[4], b;` -> for each name a reference to memory of the emulator.
-    fn declaration(&mut self, from: usize, stop: usize) -> Result<(), Error> {
-        let mut parts: Vec<(usize, usize)> = Vec::new();
-        let (mut depth, mut start) = (0i32, from);
-        for n in from..stop {
-            let t = &self.tokens[n];
-            depth += i32::from(t.is('[') || t.is('<') || t.is('(')) - i32::from(t.is(']') || t.is('>') || t.is(')'));
-            if depth == 0 && t.is(',') {
-                parts.push((start, n));
-                start = n + 1;
-            }
-        }
-        parts.push((start, stop));
-        let before = self.out.len();
-        let mut element = String::new();
-        for (number, (start, stop)) in parts.into_iter().enumerate() {
-            let bracket = (start..stop).find(|&n| self.tokens[n].is('[')).unwrap_or(stop);
-            let name = (start..bracket).rev().find(|&n| self.tokens[n].kind != Kind::Space);
-            let Some(name) = name.filter(|&n| self.tokens[n].kind == Kind::Identifier) else {
-                let token = self.tokens[from - 1];
-                return Err(self.error(&token, "a threadgroup declaration without a name", "name the array"));
-            };
-            if number == 0 {
-                element = self.nested(start, name)?.replace('\n', " ");
-            }
-            if element.trim().is_empty() {
-                let token = self.tokens[name];
-                return Err(self.error(
-                    &token,
-                    "a threadgroup declaration without a type",
-                    "write `threadgroup TYPE NAME[SIZE];`",
-                ));
-            }
-            let dimensions = self.nested(bracket, stop)?.replace('\n', " ");
-            if self.target == Target::Cuda {
-                let _ = write!(self.out, "__shared__ {element} {}{dimensions};", self.tokens[name].text);
-                continue;
-            }
-            let (id, name) = (self.arrays, self.tokens[name].text);
-            self.arrays += 1;
-            let _ = write!(
-                self.out,
-                "typedef {element} metal_array_{id}_{dimensions}; metal_array_{id}_& {name} = \
-                 metal::threadgroup_array<metal_array_{id}_>({id}, \"{name}\");"
-            );
-        }
-        debug_assert!(!self.out[before..].contains('\n'));
-        self.keep_lines(from, stop);
-        Ok(())
-    }
-
-    /// Ends as many lines as the tokens that were replaced.
-    fn keep_lines(&mut self, from: usize, to: usize) {
-        for token in &self.tokens[from..to] {
-            self.out.extend(token.text.matches('\n'));
-        }
-    }
-
-    fn nested(&mut self, from: usize, to: usize) -> Result<String, Error> {
+    pub(super) fn nested(&mut self, from: usize, to: usize) -> Result<String, Error> {
         let outer = std::mem::take(&mut self.out);
         let result = self.all(from..to);
         let inner = std::mem::replace(&mut self.out, outer);
@@ -527,88 +274,11 @@ impl<'t> Writer<'_, 't> {
     }
 }
 
-/// Where each function's definition in a header begins, after `template <…>`.
-fn function_starts(tokens: &[Token<'_>]) -> Vec<usize> {
-    let significant: Vec<usize> = (0..tokens.len()).filter(|&i| tokens[i].kind != Kind::Space).collect();
-    let at = |n: usize| significant.get(n).map(|&i| &tokens[i]);
-    let is = |n: usize, c: char| at(n).is_some_and(|t| t.is(c));
-    let mut starts = Vec::new();
-    for n in 1..significant.len() {
-        let named = at(n - 1)
-            .is_some_and(|t| t.kind == Kind::Identifier && !["if", "for", "while", "switch"].contains(&t.text));
-        if !is(n, '(') || !named {
-            continue;
-        }
-        let mut depth = 0;
-        let close = (n..significant.len()).find(|&m| {
-            depth += i32::from(is(m, '(')) - i32::from(is(m, ')'));
-            depth == 0
-        });
-        let Some(close) = close else { continue };
-        let body = if at(close + 1).is_some_and(|t| t.text == "const") { close + 2 } else { close + 1 };
-        if !is(body, '{') {
-            continue;
-        }
-        let ends = |m: usize| {
-            [';', '{', '}', ':'].iter().any(|&c| is(m, c))
-                && !(is(m, ':') && (is(m + 1, ':') || (m > 0 && is(m - 1, ':'))))
-        };
-        let stop = |m: &usize| ends(*m) || at(*m).is_some_and(|t| t.kind == Kind::Directive);
-        let mut start = (0..n).rev().find(stop).map_or(0, |m| m + 1);
-        while at(start).is_some_and(|t| t.text == "template") {
-            let mut depth = 0;
-            let past = (start + 1..n).find(|&m| {
-                depth += i32::from(is(m, '<')) - i32::from(is(m, '>'));
-                depth == 0
-            });
-            start = past.map_or(n, |m| m + 1);
-        }
-        if at(start).is_none_or(|t| t.text != "METAL_FUNC") {
-            starts.extend(significant.get(start).copied());
-        }
-    }
-    starts.sort_unstable();
-    starts.dedup();
-    starts
-}
-
 /// The first identifier that `wanted` accepts, and its place.
 pub(crate) fn find_word(source: &Source, wanted: impl Fn(&str) -> bool) -> Option<(Location, &str)> {
     let tokens = lex(&source.text);
     let token = tokens.iter().find(|t| t.kind == Kind::Identifier && wanted(t.text))?;
     Some((Places::new(source, &tokens).of(token), token.text))
-}
-
-/// `float2` … `ulong4`
-fn vector_type(word: &str) -> bool {
-    let scalar = word.strip_suffix(['2', '3', '4']).unwrap_or_default();
-    ["float", "half", "bfloat", "int", "uint", "short", "ushort", "char", "uchar", "long", "ulong", "bool"]
-        .contains(&scalar)
-}
-
-/// `float2x2` … `half4x4`
-fn matrix_type(word: &str) -> bool {
-    let dimensions = word.strip_prefix("float").or_else(|| word.strip_prefix("half"));
-    matches!(dimensions.map(str::as_bytes), Some([b'2'..=b'4', b'x', b'2'..=b'4']))
-}
-
-/// Metal's floating literals are single precision unless they say `h` or `bf`; C++'s are double unless they say `f`.
-fn number(text: &str) -> String {
-    let lower = text.to_ascii_lowercase();
-    if lower.starts_with("0x") && !lower.contains('p') {
-        return text.to_owned();
-    }
-    let floating = lower.contains(['.', 'e', 'p']);
-    for (suffix, name) in [("bf", "bfloat"), ("h", "half")] {
-        if let Some(digits) = lower.strip_suffix(suffix) {
-            let point = if floating { "" } else { ".0" };
-            return format!("metal::{name}({digits}{point}f)");
-        }
-    }
-    match floating && !lower.ends_with(['f', 'l']) {
-        true => format!("{text}f"),
-        false => text.to_owned(),
-    }
 }
 
 #[cfg(test)]
