@@ -9,6 +9,7 @@ fn every_kernel_has_the_gradient_it_declares() {
     assert!(kernels.iter().any(|kernel| kernel.signature.name == "mrope"), "the registry is linked");
     for kernel in kernels {
         let report = check::check(&mut session, kernel).unwrap();
+        println!("{report}");
         assert!(report.passed(), "{report}");
     }
 }
