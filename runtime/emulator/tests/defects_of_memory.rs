@@ -4,8 +4,8 @@
 #[allow(dead_code)]
 mod table;
 
-use cotangent_emulator::FindingKind::*;
 use cotangent_emulator::Dtype;
+use cotangent_emulator::FindingKind::*;
 use table::{defect, judge};
 
 #[test]
@@ -365,6 +365,14 @@ fn uninitialised_memory() {
              float sum;
              sum += x[i]; //!
              y[i] = sum;",
+        ),
+        defect(
+            UninitialisedRead,
+            "private array set in part",
+            "uint i = thread_position_in_grid.x;
+             float a[4];
+             for (int k = 0; k < 3; ++k) a[k] = x[i];
+             y[i] = a[i % 4] + x[i]; //!",
         ),
         defect(
             UninitialisedRead,

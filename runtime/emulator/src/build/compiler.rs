@@ -56,10 +56,11 @@ impl Compiler {
             "-Werror=vla",
             "-Werror=return-type",
             // A lane's stack is 256 KiB; no GPU has as much private memory as this allows.
-            "-Werror=frame-larger-than=32768",
+            "-Wframe-larger-than=32768",
         ];
+        flags.push(if self.is_clang { "-Werror=frame-larger-than" } else { "-Werror=frame-larger-than=32768" });
         flags.extend(match checks {
-            Checks::Off => &["-O2", "-DMETAL_UNCHECKED"][..],
+            Checks::Off => &["-O2"][..],
             Checks::On => &["-O1", "-fsanitize=thread", "-fsanitize=integer-divide-by-zero,shift-exponent"][..],
         });
         match (checks, self.is_clang) {

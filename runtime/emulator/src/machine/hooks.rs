@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::context::{ATOMIC, Combine, DIVERGENCE_ALLOWED, Lane, PendingStore, Stop, UPDATES, WIDTH_MASK, WRITES};
 use super::journal::{Entry, Place};
-use super::notes::{note_nan, note_no_progress, note_out_of_bounds, note_verdict, object};
+use super::notes::{note_nan, note_no_progress, note_out_of_bounds, note_unset, note_verdict, object};
 use super::shadow::{Touch, Verdict};
 use super::worker::Worker;
 use crate::{Action, Checks, Dtype, FindingKind};
@@ -142,7 +142,7 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
     if is_float {
         if reads {
             // SAFETY: the access is inside a buffer, and this thread alone runs.
-            let nan = verdict.uninitialised || unsafe { holds_nan(worker, address, bytes) };
+            let nan = verdict.uninitialised || unsafe { any_element(worker, address, bytes, Dtype::is_nan) };
             // SAFETY: as above.
             unsafe { (*lane).saw_nan |= nan };
         }
@@ -153,35 +153,49 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
     }
 }
 
-/// Whether the bytes hold a NaN of their buffer's type.
+/// The elements of these bytes, which belong to one buffer or array of floats.
 ///
 /// # Safety
 /// The bytes lie inside a buffer or array, and no other thread writes them.
-unsafe fn holds_nan(worker: &Worker<'_>, address: usize, bytes: usize) -> bool {
+unsafe fn any_element(worker: &Worker<'_>, address: usize, bytes: usize, wanted: fn(Dtype, &[u8]) -> bool) -> bool {
     let dtype = match worker.dispatch.arena.find(address, bytes) {
         Some((buffer, _)) => Some(worker.dispatch.arena.buffers[buffer].dtype),
         None => worker.memory.borrow_mut().find(address, bytes).and_then(|(array, _)| array.dtype),
     };
     // SAFETY: the caller's promise.
     let memory = unsafe { std::slice::from_raw_parts(address as *const u8, bytes) };
-    dtype.is_some_and(|d| memory.chunks_exact(d.size()).any(|element| d.is_nan(element)))
+    dtype.is_some_and(|d| memory.chunks_exact(d.size()).any(|element| wanted(d, element)))
 }
 
-/// Looks at what the thread stored last: a NaN that no NaN led to is news, once a launch.
+/// Whether an element is what the compiler fills private variables with that nothing sets: g++ with 0xfe, clang with
+/// 0xff. A sum with such a number is mostly that number still.
+fn is_unset(dtype: Dtype, element: &[u8]) -> bool {
+    match dtype {
+        Dtype::F32 => matches!(element, [0xfe, 0xfe, 0xfe, 0xfe] | [0xff, 0xff, 0xff, 0xff]),
+        Dtype::Bf16 => matches!(element, [0xfe | 0xff, 0xfe] | [0xff, 0xff]),
+        _ => false,
+    }
+}
+
+/// Looks at what the thread stored last: a NaN that no NaN led to is news, once a launch; so is what was never set.
 pub(crate) fn look_at_pending_store(lane: *mut Lane) {
     // SAFETY: called for a thread that runs or has just ended, by its worker; the store was inside a buffer.
-    let (worker, store, index) = unsafe {
+    let (worker, store, index, unset) = unsafe {
         let Some(store) = (*lane).pending.take() else { return };
         let worker = worker(lane);
-        if (*lane).saw_nan || !holds_nan(worker, store.address, store.bytes) {
+        let unset = any_element(worker, store.address, store.bytes, is_unset);
+        if (*lane).saw_nan || !(unset || any_element(worker, store.address, store.bytes, Dtype::is_nan)) {
             return;
         }
         (*lane).saw_nan = true;
-        (worker, store, (*lane).index)
+        (worker, store, (*lane).index, unset)
     };
     let at = worker.code(store.pc);
-    let object = object(worker, store.address);
-    note_nan(worker, index, at, object.as_ref().map(|o| (o.name.as_str(), o.element())));
+    let Some(object) = object(worker, store.address) else { return };
+    match unset {
+        true => note_unset(worker, index, at, &object),
+        false => note_nan(worker, index, at, Some((object.name.as_str(), object.element()))),
+    }
 }
 
 /// Waits for the simdgroup or quadgroup, and has the results computed if this lane is the first to go on.

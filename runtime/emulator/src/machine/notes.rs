@@ -203,3 +203,21 @@ pub(super) fn note_nan(worker: &Worker<'_>, index: u32, at: Place, stored: Optio
         count: 1,
     });
 }
+
+pub(super) fn note_unset(worker: &Worker<'_>, index: u32, at: Place, object: &Object) {
+    let group = worker.group.get();
+    worker.note(FindingKind::UninitialisedRead, at, Place::Nowhere, object.number, || Entry {
+        kind: FindingKind::UninitialisedRead,
+        subject: Some(object.name.clone()),
+        element: Some(object.element()),
+        side: Some((Action::Write, at, (group, index))),
+        other: None,
+        message: format!(
+            "element {} of `{}` becomes what a private variable holds that was never set, or was computed from one",
+            object.element(),
+            object.name
+        ),
+        advice: "give every private variable a value where it is declared".into(),
+        count: 1,
+    });
+}
