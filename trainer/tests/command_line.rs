@@ -29,7 +29,8 @@ fn workplace() -> TempDir {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
-    let good = [line("One?", "Two."), line("Three?", "Four."), line("Five?", "Six."), line("Seven?", "Eight.")].join("\n");
+    let good =
+        [line("One?", "Two."), line("Three?", "Four."), line("Five?", "Six."), line("Seven?", "Eight.")].join("\n");
     write("data/train.jsonl", &good);
     write("data/valid.jsonl", &line("Nine?", "Ten."));
     write("bad/train.jsonl", &format!("{}\n{{\"messages\": [{{\"role\": \"robot\"}}]}}\n", line("One?", "Two.")));
@@ -102,17 +103,33 @@ fn mistakes_are_told_in_a_sentence_and_leave_nothing_behind() {
         (train("--batch-size 9"), 1, "error: found 4 conversations to train on, expected at least the 9 of one batch"),
         (train("--max-seq-length 3"), 1, "has anything of the assistant within the first 3 tokens"),
         (train("--resume-adapter-file rank4.safetensors"), 1, "found rank 4, expected 8\nhelp: give `--rank 4`"),
-        (train("--resume-adapter-file rank4.safetensors --rank 4 --target q_proj"), 1, "is on a layer that is not adapted"),
+        (
+            train("--resume-adapter-file rank4.safetensors --rank 4 --target q_proj"),
+            1,
+            "is on a layer that is not adapted",
+        ),
         // Files.
         ("train --model none --data data".into(), 1, "error: `none/config.json`: cannot be read: No such file"),
         ("train --model CHECKPOINT --data empty".into(), 1, "error: `empty/train.jsonl`: No such file"),
-        ("train --model CHECKPOINT --data bad".into(), 1, "error: `bad/train.jsonl`, line 2: `messages[0].role`: found"),
-        ("train --model CHECKPOINT --data data --output file".into(), 1, "error: `file`: found a file, expected a folder"),
+        (
+            "train --model CHECKPOINT --data bad".into(),
+            1,
+            "error: `bad/train.jsonl`, line 2: `messages[0].role`: found",
+        ),
+        (
+            "train --model CHECKPOINT --data data --output file".into(),
+            1,
+            "error: `file`: found a file, expected a folder",
+        ),
         (train("--resume"), 1, "error: `out/training_state.safetensors`: found no file, expected the state"),
         (train("--resume-adapter-file absent"), 1, "error: `absent`: No such file"),
         (generate("--prompt a --adapter-path empty"), 1, "error: `empty/adapter_config.json`: No such file"),
         (generate("--messages absent.json"), 1, "error: `absent.json`: No such file"),
-        (generate("--messages broken.json"), 1, "error: `broken.json`: not valid JSON, expected one object with `messages`"),
+        (
+            generate("--messages broken.json"),
+            1,
+            "error: `broken.json`: not valid JSON, expected one object with `messages`",
+        ),
         (generate("--messages answered.json"), 1, "error: `answered.json`: the last message is the assistant's"),
         ("demo".into(), 1, "error: `demo/checkpoint` is not there\nhelp: run this from the top"),
     ] {
@@ -160,11 +177,13 @@ fn a_run_writes_an_adapter_that_answers_and_that_can_be_gone_on_with() {
     assert!(fs::read_to_string(dir.join("curve.svg")).unwrap().contains("</svg>"));
     let log = fs::read_to_string(dir.join("log.jsonl")).unwrap();
     let log: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let iterations: Vec<_> = log.iter().map(|line| (line["iteration"].as_u64().unwrap(), line.get("val_loss").is_some())).collect();
+    let iterations: Vec<_> =
+        log.iter().map(|line| (line["iteration"].as_u64().unwrap(), line.get("val_loss").is_some())).collect();
     assert_eq!(iterations, [(1, true), (2, false), (4, false), (4, true)]);
 
     // A constant rate does not depend on the end: the run may be prolonged.
-    let (code, stdout, stderr) = run(dir, &format!("{TRAIN} {options} --resume --iters 6").replacen("--iters 4 ", "", 1));
+    let (code, stdout, stderr) =
+        run(dir, &format!("{TRAIN} {options} --resume --iters 6").replacen("--iters 4 ", "", 1));
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout.contains("Resuming after iteration 4") && stdout.contains("Iter 6: Train loss"), "{stdout}");
 

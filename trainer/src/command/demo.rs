@@ -27,7 +27,7 @@ use super::values::positive_count;
 const RANK: i32 = 8;
 const SCALE: f32 = 2.0;
 const BATCH_SIZE: usize = 8;
-const LEARNING_RATE: f64 = 1e-3;
+const LEARNING_RATE: f64 = 2e-3;
 const LONGEST_ANSWER: usize = 48;
 
 /// Options of `cotangent demo`.
@@ -40,7 +40,7 @@ pub struct Demo {
     #[arg(long, value_name = "DIR", default_value = "demo")]
     demo: PathBuf,
     /// Iterations
-    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "90")]
+    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "100")]
     iters: usize,
     /// Of the adapters' first values and of the order of the data
     #[arg(long, value_name = "N", default_value_t = 0)]
