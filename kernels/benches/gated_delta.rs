@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cotangent::random::Key;
 use cotangent::{Graph, Infer, Result, Session, Stored, Tensor, Train, Trainable, value_and_grad};
-use cotangent_kernels::{GatedDeltaOutputs, gated_delta, gated_delta_steps, l2norm};
+use cotangent_kernels::{GatedDeltaOutputs, chunk_length, gated_delta, gated_delta_steps, l2norm};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 /// Batch, tokens, key heads, value heads, head dimension.
@@ -40,7 +40,8 @@ fn draw([batch, time, key_heads, value_heads, dim]: Sizes) -> Result<Inputs<Stor
 }
 
 fn chunked<M: Graph>(inputs: &Inputs<M>) -> Result<GatedDeltaOutputs<M>> {
-    gated_delta(&inputs[0], &inputs[1], &inputs[2], &inputs[3], &inputs[4], &inputs[5])
+    let chunk = chunk_length(cotangent::backend()?);
+    gated_delta(&inputs[0], &inputs[1], &inputs[2], &inputs[3], &inputs[4], &inputs[5], chunk)
 }
 
 fn stepwise<M: Graph>(inputs: &Inputs<M>) -> Result<GatedDeltaOutputs<M>> {

@@ -13,7 +13,7 @@ pub mod swiglu;
 pub use attention::causal_attention;
 pub use causal_conv::{causal_conv_silu, causal_conv_window};
 pub use cross_entropy::{IGNORED, Labels, cross_entropy, token_losses};
-pub use delta_rule::{GatedDeltaOutputs, gated_delta, gated_delta_step, gated_delta_steps};
+pub use delta_rule::{GatedDeltaOutputs, chunk_length, gated_delta, gated_delta_step, gated_delta_steps};
 pub use gates::{GatesOutputs, gates};
 pub use l2norm::l2norm;
 pub use mrope::Frequencies;

@@ -117,7 +117,8 @@ fn bfloat16_stays_near_float32() {
     let wide_cotangent = cotangent.clone().map(|cotangent| cotangent.cast(Dtype::F32).unwrap());
     let expected = cases::gradients(&Attention::new(64), &wide, &wide_cotangent);
     for kept_bytes in [0, usize::MAX] {
-        let attention = Attention { strips: Strips { kept_bytes, ..Strips::of(cotangent::Backend::Cpu) }, ..Attention::new(64) };
+        let attention =
+            Attention { strips: Strips { kept_bytes, ..Strips::of(cotangent::Backend::Cpu) }, ..Attention::new(64) };
         let output = &cases::outputs(&attention, &inputs)[0];
         assert_eq!(output.dtype(), Dtype::BF16);
         assert_close("output", output, &cases::outputs(&attention, &wide)[0], 1e-2);

@@ -11,9 +11,15 @@ use cotangent_kernels::{gated_delta, gated_delta_step, gated_delta_steps, gates,
 /// For similar keys, shut gates and long rows.
 const STRESS_TOLERANCE: f32 = 5e-5;
 
+/// The lengths of chunks that backends use, and one more.
+const CHUNKS: [usize; 3] = [32, 64, 128];
+/// Where the length does not matter.
+const CHUNK: usize = 32;
+
 #[derive(Clone, Copy)]
 enum Form {
-    Chunked,
+    /// In chunks of so many tokens.
+    Chunked(usize),
     Steps,
 }
 
@@ -28,7 +34,7 @@ struct GatedDelta {
 }
 
 impl GatedDelta {
-    const CHUNKED: GatedDelta = GatedDelta { form: Form::Chunked, log_gate: true, mask: None };
+    const CHUNKED: GatedDelta = GatedDelta { form: Form::Chunked(CHUNK), log_gate: true, mask: None };
     const STEPS: GatedDelta = GatedDelta { form: Form::Steps, ..GatedDelta::CHUNKED };
 }
 
@@ -43,11 +49,10 @@ impl Operator for GatedDelta {
             [state] => state.clone(),
             _ => zero_state(keys, values)?,
         };
-        let rule = match self.form {
-            Form::Chunked => gated_delta::<M>,
-            Form::Steps => gated_delta_steps::<M>,
+        let outputs = match self.form {
+            Form::Chunked(chunk) => gated_delta(queries, keys, values, &log_decay, &beta, &state, chunk)?,
+            Form::Steps => gated_delta_steps(queries, keys, values, &log_decay, &beta, &state)?,
         };
-        let outputs = rule(queries, keys, values, &log_decay, &beta, &state)?;
         let y = match &self.mask {
             Some((_, mask)) => outputs.y.multiply(mask)?,
             None => outputs.y,
@@ -79,7 +84,9 @@ fn check(case: &Case<'_>, form: Form, log_gate: bool, tolerance: f32) {
 #[test]
 fn chunks_match_the_reference() {
     for case in Cases::operators().all("delta.scalar.") {
-        check(&case, Form::Chunked, false, TOLERANCE);
+        for chunk in CHUNKS {
+            check(&case, Form::Chunked(chunk), false, TOLERANCE);
+        }
     }
 }
 
@@ -93,7 +100,9 @@ fn steps_match_the_reference() {
 #[test]
 fn chunks_match_the_reference_where_it_is_hard() {
     for case in Cases::stress().all("delta.stress.") {
-        check(&case, Form::Chunked, true, STRESS_TOLERANCE);
+        for chunk in CHUNKS {
+            check(&case, Form::Chunked(chunk), true, STRESS_TOLERANCE);
+        }
     }
 }
 
@@ -113,6 +122,7 @@ impl Operator for Full {
             &gates.log_decay,
             &gates.beta,
             &zero_state(keys, values)?,
+            CHUNK,
         )?;
         Ok(vec![outputs.y, outputs.final_state])
     }
@@ -203,7 +213,7 @@ fn a_row_may_be_cut_anywhere_and_go_on_from_its_state() {
         fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
             let part = |start: i32, end: i32, state: &Tensor<M>| {
                 let at = |index: usize| inputs[index].slice(1, start, end);
-                gated_delta(&at(0)?, &at(1)?, &at(2)?, &at(3)?, &at(4)?, state)
+                gated_delta(&at(0)?, &at(1)?, &at(2)?, &at(3)?, &at(4)?, state, CHUNK)
             };
             let first = part(0, self.0, &inputs[5])?;
             let second = part(self.0, inputs[0].dimension(1), &first.final_state)?;
@@ -237,7 +247,8 @@ fn half_precision_is_only_at_the_edges() {
     impl Operator for Narrow {
         fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
             let narrow = |index: usize| inputs[index].cast(Dtype::BF16);
-            let outputs = gated_delta(&narrow(0)?, &narrow(1)?, &narrow(2)?, &inputs[3], &inputs[4], &inputs[5])?;
+            let outputs =
+                gated_delta(&narrow(0)?, &narrow(1)?, &narrow(2)?, &inputs[3], &inputs[4], &inputs[5], CHUNK)?;
             assert_eq!((outputs.y.dtype(), outputs.final_state.dtype()), (Dtype::BF16, Dtype::F32));
             Ok(vec![outputs.y.cast(Dtype::F32)?, outputs.final_state])
         }
@@ -265,13 +276,13 @@ fn what_does_not_fit_is_refused_by_name() {
             let narrow = log_decay.cast(Dtype::BF16)?;
             let of_three = |tensor: &Tensor<M>, axis: i32| tensor.slice(axis, 0, 3);
             for (result, says) in [
-                (gated_delta(queries, keys, values, &narrow, beta, state), "port `log_decay`: found bfloat16"),
+                (gated_delta(queries, keys, values, &narrow, beta, state, CHUNK), "port `log_decay`: found bfloat16"),
                 (
-                    gated_delta(queries, keys, values, log_decay, &state.slice(0, 0, 1)?, state),
+                    gated_delta(queries, keys, values, log_decay, &state.slice(0, 0, 1)?, state, CHUNK),
                     "port `beta`: found shape",
                 ),
                 (
-                    gated_delta(&queries.slice(1, 0, 2)?, keys, values, log_decay, beta, state),
+                    gated_delta(&queries.slice(1, 0, 2)?, keys, values, log_decay, beta, state, CHUNK),
                     "port `keys`: found shape",
                 ),
                 (gated_delta_step(queries, keys, values, log_decay, beta, state), "found 3 tokens, expected one"),
@@ -283,6 +294,7 @@ fn what_does_not_fit_is_refused_by_name() {
                         &of_three(log_decay, 2)?,
                         &of_three(beta, 2)?,
                         &of_three(state, 1)?,
+                        CHUNK,
                     ),
                     "found 2 heads, expected a divisor of the 3",
                 ),

@@ -18,10 +18,7 @@ struct MRope {
 impl Operator for MRope {
     /// The reference has tokens before heads.
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-        inputs
-            .iter()
-            .map(|x| self.frequencies.rotate(&x.swap_axes(1, 2)?, &self.positions)?.swap_axes(1, 2))
-            .collect()
+        inputs.iter().map(|x| self.frequencies.rotate(&x.swap_axes(1, 2)?, &self.positions)?.swap_axes(1, 2)).collect()
     }
 }
 

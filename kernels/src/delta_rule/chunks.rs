@@ -2,14 +2,7 @@
 
 use cotangent::{Dtype, Infer, Result, Tensor};
 
-use super::geometry::Geometry;
-
-/// The longest chunk, as the shape of the saved states in [`gated_delta`](super::gated_delta) has it too. A longer one
-/// would save fewer states and take fewer sequential steps, but work within a chunk grows with the square of its length.
-const LONGEST: i32 = 32;
-
-/// The shortest chunk, for rows of a few tokens. Lengths are powers of two from here to [`LONGEST`].
-const SHORTEST: i32 = 8;
+use super::geometry::{Geometry, SHORTEST_CHUNK};
 
 /// The cut of `[B, T, heads, D]` into `[N, B, Hk, group, C, D]`: N chunks of C tokens. Key heads have a group of 1, which
 /// broadcasts over the value heads that read them.
@@ -24,8 +17,9 @@ pub(super) struct Chunks {
 
 impl Chunks {
     pub(super) fn of(geometry: Geometry) -> Self {
-        let mut length = SHORTEST;
-        while length < geometry.time.min(LONGEST) {
+        // A row of a few tokens would be mostly padding.
+        let mut length = SHORTEST_CHUNK;
+        while length < geometry.time.min(geometry.chunk) {
             length *= 2;
         }
         Chunks { geometry, length, count: (geometry.time + length - 1) / length }

@@ -13,7 +13,12 @@ pub(super) struct Geometry {
     pub(super) value_heads: i32,
     pub(super) key_dim: i32,
     pub(super) value_dim: i32,
+    /// Tokens of a chunk; a row of fewer tokens has a shorter one.
+    pub(super) chunk: i32,
 }
+
+/// The shortest chunk.
+pub(super) const SHORTEST_CHUNK: i32 = 8;
 
 impl Geometry {
     /// The sizes, if all shapes and dtypes fit: queries and keys `[B, T, Hk, Dk]`, values `[B, T, Hv, Dv]`, `log_decay`
@@ -42,7 +47,7 @@ impl Geometry {
                 return Err(error(port, format!("found {}, expected float32; `cast` it", tensor.dtype())));
             }
         }
-        Geometry { batch, time, key_heads, value_heads, key_dim, value_dim }.checked()
+        Geometry { batch, time, key_heads, value_heads, key_dim, value_dim, chunk: SHORTEST_CHUNK }.checked()
     }
 
     /// These sizes, if the recurrence is defined for them.
@@ -56,6 +61,11 @@ impl Geometry {
                 "keys",
                 format!("found {key_heads} heads, expected a divisor of the {value_heads} of `values`"),
             ));
+        }
+        if self.chunk < SHORTEST_CHUNK || !(self.chunk as u32).is_power_of_two() {
+            let message =
+                format!("found chunks of {} tokens, expected a power of two from {SHORTEST_CHUNK} on", self.chunk);
+            return Err(Error::Kernel { kernel: KERNEL, port: None, message });
         }
         Ok(self)
     }

@@ -18,17 +18,27 @@ mod inverse;
 mod steps;
 mod within;
 
-use cotangent::differentiable;
+use cotangent::{Backend, Graph, Result, Tensor, differentiable};
 
 use geometry::Geometry;
 
 pub use steps::{gated_delta_step, gated_delta_steps};
+
+/// Tokens of a chunk that suit a backend. Longer chunks save fewer states and take fewer steps one after the other, but
+/// the work within a chunk grows with the square of its length: a CPU pays for that work, a GPU for the steps.
+pub fn chunk_length(backend: Backend) -> usize {
+    match backend {
+        Backend::Metal | Backend::Cuda => 64,
+        Backend::Cpu | Backend::Emulated => 32,
+    }
+}
 
 /// The gated delta rule over `T` tokens, in chunks.
 ///
 /// - `queries`, `keys`: l2-normalised, and the queries scaled, by the caller;
 /// - `values`: of `Hv` heads, a multiple of `Hk`; head `h` reads key head `h / (Hv / Hk)`;
 /// - `log_decay`: `ln g`, not positive;
+/// - `chunk`: tokens of a chunk, a power of two from 8 on; [`chunk_length`] is a good one;
 /// - `y` has the dtype of the values, `final_state` is the state after the last token.
 ///
 /// A token with `log_decay` and `beta` 0 leaves the state as it was, and its `y` reads that state: so is padding masked.
@@ -37,13 +47,14 @@ pub use steps::{gated_delta_step, gated_delta_steps};
 /// Shapes or dtypes that do not fit.
 #[differentiable(
     backward = gated_delta_backward,
-    fallback = gated_delta_steps,
+    fallback = token_by_token,
     cases = [
-        (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 4, Dv = 5),
-        (B = 1, T = 70, Hk = 2, Hv = 2, Dk = 8, Dv = 3),
+        (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 4, Dv = 5, CHUNK = 32),
+        (B = 1, T = 70, Hk = 2, Hv = 2, Dk = 8, Dv = 3, CHUNK = 32),
+        (B = 1, T = 70, Hk = 1, Hv = 2, Dk = 8, Dv = 3, CHUNK = 64),
     ],
 )]
-pub fn gated_delta<F: Float, G: Float>(
+pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
     values: In![F; B, T, Hv, Dv],
@@ -52,23 +63,24 @@ pub fn gated_delta<F: Float, G: Float>(
     initial_state: In![f32; B, Hv, Dv, Dk],
     y: Out![F; B, T, Hv, Dv],
     final_state: Out![f32; B, Hv, Dv, Dk],
-    #[saved] chunk_states: Out![f32; ceil_div(T, 32), B, Hv, Dv, Dk],
+    #[saved] chunk_states: Out![f32; ceil_div(T, CHUNK), B, Hv, Dv, Dk],
 ) {
     let geometry =
-        Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv }.checked()?;
+        Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
+            .checked()?;
     let forward = forward::forward(geometry, [queries, keys, values, log_decay, beta, initial_state])?;
     Ok(Outputs { y: forward.y, final_state: forward.final_state, chunk_states: forward.chunk_states })
 }
 
 /// The gradient of [`gated_delta`]: everything within the chunks is computed again from the states they began with.
 #[differentiable(backward_of = gated_delta)]
-pub fn gated_delta_backward<F: Float, G: Float>(
+pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
     values: In![F; B, T, Hv, Dv],
     log_decay: In![f32; B, T, Hv],
     beta: In![G; B, T, Hv],
-    chunk_states: In![f32; ceil_div(T, 32), B, Hv, Dv, Dk],
+    chunk_states: In![f32; ceil_div(T, CHUNK), B, Hv, Dv, Dk],
     d_y: In![F; B, T, Hv, Dv],
     d_final_state: In![f32; B, Hv, Dv, Dk],
     d_queries: Out![F; B, T, Hk, Dk],
@@ -78,7 +90,8 @@ pub fn gated_delta_backward<F: Float, G: Float>(
     d_beta: Out![G; B, T, Hv],
     d_initial_state: Out![f32; B, Hv, Dv, Dk],
 ) {
-    let geometry = Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv };
+    let geometry =
+        Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
     let inputs = [queries, keys, values, log_decay, beta];
     let gradients = backward::backward(geometry, inputs, chunk_states, [d_y, d_final_state])?;
     // Nothing is computed before it is evaluated: a gradient that nobody wants costs nothing.
@@ -90,4 +103,17 @@ pub fn gated_delta_backward<F: Float, G: Float>(
         d_beta: Some(gradients.beta),
         d_initial_state: Some(gradients.initial_state),
     })
+}
+
+/// [`gated_delta_steps`], to which chunks mean nothing.
+fn token_by_token<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    log_decay: &Tensor<M>,
+    beta: &Tensor<M>,
+    initial_state: &Tensor<M>,
+    _chunk: usize,
+) -> Result<GatedDeltaOutputs<M>> {
+    gated_delta_steps(queries, keys, values, log_decay, beta, initial_state)
 }

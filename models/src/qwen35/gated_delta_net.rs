@@ -88,7 +88,9 @@ impl<M: Graph> GatedDeltaNet<M> {
                 Constant::full(&shape, 0.0, Dtype::F32)?.to_tensor()
             }
         };
-        let delta = cotangent_kernels::gated_delta(&queries, &keys, &values, &gates.log_decay, &gates.beta, &state)?;
+        let chunk = cotangent_kernels::chunk_length(cotangent::backend()?);
+        let delta =
+            cotangent_kernels::gated_delta(&queries, &keys, &values, &gates.log_decay, &gates.beta, &state, chunk)?;
         if let (Some(cache), Some(window)) = (cache, next_window) {
             cache.window = window;
             cache.state = delta.final_state;
