@@ -233,6 +233,18 @@ fn arithmetic_and_progress() {
         ),
         defect(
             NoProgress,
+            "spinning on a plain flag",
+            "threadgroup volatile int flag[1];
+             uint i = thread_position_in_grid.x;
+             if (i == 0) flag[0] = 0;
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             while (flag[0] == 0) {} //!
+             y[i] = x[i];",
+        )
+        .init(0.0)
+        .threads(2, 2),
+        defect(
+            NoProgress,
             "spinning on a flag",
             "threadgroup atomic_int flag[1];
              uint i = thread_position_in_grid.x;

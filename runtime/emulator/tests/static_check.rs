@@ -126,6 +126,24 @@ fn what_metal_takes_is_taken() {
     }
 }
 
+/// Both address spaces, which the emulator cannot tell apart.
+#[test]
+fn metal_takes_the_text_of_tiles() {
+    let Some(check) = clang() else { return };
+    let header = cotangent_emulator::TILE_METAL.replace("tile", "metal_tile");
+    let body = "threadgroup half s[256];
+        metal_tile<half, 16, 16> a, b;
+        metal_tile<float, 16, 16> c(0.0f);
+        metal_tile_load_transposed(a, x, 16);
+        metal_tile_store(a, s, 16);
+        simdgroup_barrier(mem_flags::mem_threadgroup);
+        metal_tile_load(b, s, 16);
+        metal_tile_multiply_accumulate(c, a, metal_tile_transpose(b));
+        metal_tile_for_each(c, row, column, value) { value += row * column; }
+        metal_tile_store(c, y, 16);";
+    assert_eq!(complaints(&check, &header, body), Vec::<String>::new());
+}
+
 #[test]
 fn a_complaint_names_the_line_of_the_kernel() {
     let Some(check) = clang() else { return };

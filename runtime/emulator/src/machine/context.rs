@@ -94,8 +94,8 @@ pub(crate) struct Lane {
     pub index: u32,
     /// Which of the simdgroup's finished collectives it takes its result from.
     pub release: u32,
-    /// Atomics since it last waited.
-    pub atomics: u32,
+    /// Accesses since it last waited, an atomic counting for many.
+    pub effort: u32,
     /// It has met a NaN before, so that later ones are no news.
     pub saw_nan: bool,
 }

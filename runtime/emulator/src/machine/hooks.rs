@@ -14,8 +14,9 @@ use crate::{Action, Checks, Dtype, FindingKind};
 
 /// Metal's limit on threadgroup memory, in bytes.
 const THREADGROUP_MEMORY: usize = 32 * 1024;
-/// Atomics a thread may do before it waits for others or ends.
+/// What a thread may do before it waits for others or ends: as many atomics, or 32 times as many other accesses.
 const PATIENCE: u32 = 1 << 20;
+const ACCESSES_PER_ATOMIC: u32 = 32;
 /// The same, once a thread has used it up.
 const IMPATIENCE: u32 = 1 << 10;
 
@@ -70,17 +71,15 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
     let index = unsafe { (*lane).index };
     let watched = worker.dispatch.checks == Checks::On;
 
-    if atomic {
-        // SAFETY: as above.
-        let atomics = unsafe {
-            (*lane).atomics += 1;
-            (*lane).atomics
-        };
-        if atomics > PATIENCE || (atomics > IMPATIENCE && worker.journal.borrow().has(FindingKind::NoProgress)) {
-            note_no_progress(worker, index, pc, PATIENCE);
-            // SAFETY: as above, and nothing with a destructor lives here.
-            unsafe { trap(lane) };
-        }
+    // SAFETY: as above.
+    let effort = unsafe {
+        (*lane).effort = (*lane).effort.saturating_add(if atomic { ACCESSES_PER_ATOMIC } else { 1 });
+        (*lane).effort / ACCESSES_PER_ATOMIC
+    };
+    if effort > IMPATIENCE && (effort > PATIENCE || worker.journal.borrow().has(FindingKind::NoProgress)) {
+        note_no_progress(worker, index, pc, PATIENCE);
+        // SAFETY: as above, and nothing with a destructor lives here.
+        unsafe { trap(lane) };
     }
     let mut touch = Touch { atomic, pc: pc.wrapping_sub(worker.dispatch.image.begin) as u32, ..Touch::default() };
     let verdict;

@@ -175,9 +175,11 @@ pub(super) fn note_no_progress(worker: &Worker<'_>, index: u32, pc: usize, patie
         kind: FindingKind::NoProgress,
         subject: None,
         element: None,
-        side: Some((Action::Atomic, at, (group, index))),
+        side: Some((Action::Read, at, (group, index))),
         other: None,
-        message: format!("a thread did {patience} atomic operations without ending or meeting others"),
+        message: format!(
+            "a thread did {patience} atomic operations, or far more other accesses, without ending or meeting others"
+        ),
         advice: "wait at a barrier instead of spinning: Metal does not promise that other threads run meanwhile".into(),
         count: 1,
     });

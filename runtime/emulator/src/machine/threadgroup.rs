@@ -96,7 +96,7 @@ impl Worker<'_> {
         unsafe {
             (*lane).stop = Stop::Ready;
             (*lane).pending = None;
-            (*lane).atomics = 0;
+            (*lane).effort = 0;
             (*lane).saw_nan = false;
         }
         let entry = self.dispatch.image.entry;
@@ -136,7 +136,7 @@ impl Worker<'_> {
         unsafe {
             (*lane).stop = Stop::Ready;
             (*lane).release = token;
-            (*lane).atomics = 0;
+            (*lane).effort = 0;
         }
     }
 

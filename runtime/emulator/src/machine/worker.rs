@@ -118,7 +118,7 @@ impl<'d> Worker<'d> {
             pending: None,
             index: i as u32,
             release: 0,
-            atomics: 0,
+            effort: 0,
             saw_nan: false,
         }
     }

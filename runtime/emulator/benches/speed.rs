@@ -1,0 +1,121 @@
+//! How many threads a second the emulator runs: of a step-by-step gated delta rule (64 steps, two simdgroup sums a step),
+//! and of a product of matrices that pass through threadgroup memory (256 reads of it a thread).
+
+use std::time::Instant;
+
+use cotangent_emulator::{Buffer, Checks, Dtype, Emulator, KernelText, Launch, TemplateValue};
+
+const STEPS: usize = 64;
+const HEADS: usize = 4;
+const KEY_DIM: usize = 128;
+const VALUE_DIM: usize = 128;
+
+/// A lane holds four rows of one column of the state. S' = g S + k (b (v - (g S)ᵀ k))ᵀ, o = S'ᵀ q.
+const BODY: &str = "
+    uint lane = thread_index_in_simdgroup;
+    uint column = thread_position_in_grid.y;
+    uint head = thread_position_in_grid.z;
+    float s[ROWS];
+    for (int r = 0; r < ROWS; ++r) s[r] = 0;
+    for (int t = 0; t < STEPS; ++t) {
+        const device T* qt = q + (t * HEADS + head) * KEY_DIM;
+        const device T* kt = k + (t * HEADS + head) * KEY_DIM;
+        float decay = g[t * HEADS + head];
+        float seen = 0;
+        for (int r = 0; r < ROWS; ++r) {
+            s[r] *= decay;
+            seen += s[r] * kt[ROWS * lane + r];
+        }
+        seen = simd_sum(seen);
+        float delta = (v[(t * HEADS + head) * VALUE_DIM + column] - seen) * beta[t * HEADS + head];
+        float out = 0;
+        for (int r = 0; r < ROWS; ++r) {
+            s[r] += kt[ROWS * lane + r] * delta;
+            out += s[r] * qt[ROWS * lane + r];
+        }
+        out = simd_sum(out);
+        if (lane == 0) o[(t * HEADS + head) * VALUE_DIM + column] = static_cast<T>(out);
+    }";
+
+fn gated_delta() -> (KernelText, Launch<'static>) {
+    let int = |n: usize| TemplateValue::Int(n as i32);
+    let mut kernel = KernelText::new("gated_delta", BODY)
+        .template("T", TemplateValue::Dtype(Dtype::F32))
+        .template("STEPS", int(STEPS))
+        .template("HEADS", int(HEADS))
+        .template("KEY_DIM", int(KEY_DIM))
+        .template("VALUE_DIM", int(VALUE_DIM))
+        .template("ROWS", int(KEY_DIM / 32))
+        .output("o", Dtype::F32);
+    let mut launch = Launch {
+        grid: [32, VALUE_DIM as u32, HEADS as u32],
+        threadgroup: [32, 4, 1],
+        output_shapes: vec![vec![STEPS, HEADS, VALUE_DIM]],
+        ..Launch::default()
+    };
+    for (name, shape) in [
+        ("q", vec![STEPS, HEADS, KEY_DIM]),
+        ("k", vec![STEPS, HEADS, KEY_DIM]),
+        ("v", vec![STEPS, HEADS, VALUE_DIM]),
+        ("g", vec![STEPS, HEADS]),
+        ("beta", vec![STEPS, HEADS]),
+    ] {
+        kernel = kernel.input(name, Dtype::F32);
+        launch.inputs.push(waves(shape));
+    }
+    (kernel, launch)
+}
+
+/// C = A B for 128 by 128 matrices, in blocks of 16 by 16 that pass through threadgroup memory.
+const PRODUCT: &str = "
+    uint row = thread_position_in_grid.y, column = thread_position_in_grid.x;
+    uint r = thread_position_in_threadgroup.y, c = thread_position_in_threadgroup.x;
+    threadgroup float a[16][16], b[16][16];
+    float sum = 0;
+    for (uint k = 0; k < 128; k += 16) {
+        a[r][c] = left[row * 128 + k + c];
+        b[r][c] = right[(k + r) * 128 + column];
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (uint i = 0; i < 16; ++i) sum += a[r][i] * b[i][c];
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+    }
+    product[row * 128 + column] = sum;";
+
+fn product() -> (KernelText, Launch<'static>) {
+    let kernel = KernelText::new("product", PRODUCT)
+        .input("left", Dtype::F32)
+        .input("right", Dtype::F32)
+        .output("product", Dtype::F32);
+    let launch = Launch {
+        grid: [128, 128, 1],
+        threadgroup: [16, 16, 1],
+        inputs: vec![waves(vec![128, 128]), waves(vec![128, 128])],
+        output_shapes: vec![vec![128, 128]],
+        ..Launch::default()
+    };
+    (kernel, launch)
+}
+
+fn waves(shape: Vec<usize>) -> Buffer<'static> {
+    let size: usize = shape.iter().product();
+    Buffer::of(Dtype::F32, shape, (0..size).map(|i| (i as f64 * 0.37).sin() * 0.1))
+}
+
+fn main() {
+    let emulator = Emulator::global().unwrap_or_else(|e| panic!("{e}"));
+    for (kernel, launch) in [gated_delta(), product()] {
+        for (checks, workers) in [(Checks::On, Some(1)), (Checks::Off, Some(1)), (Checks::On, None)] {
+            let launch = Launch { checks, workers, ..launch.clone() };
+            let mut best = f64::INFINITY;
+            for _ in 0..6 {
+                let start = Instant::now();
+                let run = emulator.run(&kernel, &launch).unwrap_or_else(|e| panic!("{e}"));
+                assert!(run.is_clean(), "{:?}", run.findings);
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            let threads = f64::from(launch.grid.iter().product::<u32>());
+            let cores = workers.map_or("all cores".into(), |n| format!("{n} core"));
+            println!("{}, checks {checks:?}, {cores}: {:.0} threads/s", kernel.name, threads / best);
+        }
+    }
+}
