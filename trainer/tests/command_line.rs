@@ -124,6 +124,7 @@ fn mistakes_are_told_in_a_sentence_and_leave_nothing_behind() {
         (train("--resume"), 1, "error: `out/training_state.safetensors`: found no file, expected the state"),
         (train("--resume-adapter-file absent"), 1, "error: `absent`: No such file"),
         (generate("--prompt a --adapter-path empty"), 1, "error: `empty/adapter_config.json`: No such file"),
+        ("evaluate --model CHECKPOINT --data data".into(), 1, "error: `data`: found no file, expected a file with one"),
         (generate("--messages absent.json"), 1, "error: `absent.json`: No such file"),
         (
             generate("--messages broken.json"),
@@ -186,6 +187,15 @@ fn a_run_writes_an_adapter_that_answers_and_that_can_be_gone_on_with() {
         run(dir, &format!("{TRAIN} {options} --resume --iters 6").replacen("--iters 4 ", "", 1));
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout.contains("Resuming after iteration 4") && stdout.contains("Iter 6: Train loss"), "{stdout}");
+
+    let test = |more: &str| {
+        let (code, stdout, stderr) = run(dir, &format!("evaluate --model CHECKPOINT --data data/train.jsonl {more}"));
+        assert_eq!(code, Some(0), "{stderr}");
+        let loss = stdout.strip_prefix("Test loss ").and_then(|rest| rest.split(',').next()).unwrap().to_owned();
+        loss.parse::<f64>().unwrap()
+    };
+    let (before, after) = (test(""), test("--adapter-path out"));
+    assert!(after < 0.8 * before, "loss {before} before, {after} after");
 
     let ask = |more: &str| {
         let (code, stdout, stderr) = run(dir, &format!("generate --model CHECKPOINT --messages asked.json {more}"));

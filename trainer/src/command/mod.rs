@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod demo;
+mod evaluate;
 mod generate;
 mod train;
 mod values;
@@ -24,6 +25,8 @@ enum Command {
     /// Reads `train.jsonl` and, if it is there, `valid.jsonl` of the data folder; learns what the assistant says. Ctrl-C
     /// finishes the iteration in flight, saves and ends; a second one ends at once.
     Train(Box<train::Train>),
+    /// Measure loss and perplexity on a file of conversations, with or without adapters
+    Evaluate(evaluate::Evaluate),
     /// Let a model answer, with or without adapters
     ///
     /// The answer goes to standard output as it is made, speeds to standard error.
@@ -36,6 +39,7 @@ enum Command {
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Train(train) => train.run(),
+        Command::Evaluate(evaluate) => evaluate.run(),
         Command::Generate(generate) => generate.run(),
         Command::Demo(demo) => demo.run(),
     }

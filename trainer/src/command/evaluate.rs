@@ -1,0 +1,59 @@
+//! `cotangent evaluate`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use cotangent::Session;
+use cotangent_trainer::base_model::BaseModel;
+use cotangent_trainer::data::Dataset;
+use cotangent_trainer::training::{BatchMaker, validate};
+
+use super::values::{Count, count_or_all, positive_count};
+
+/// Options of `cotangent evaluate`.
+#[derive(Args, Debug)]
+pub struct Evaluate {
+    /// Folder of a Qwen3.5 checkpoint: config.json, safetensors, tokenizer, chat template
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Folder of adapters, as `cotangent train` or mlx-lm writes it
+    #[arg(long, value_name = "DIR")]
+    adapter_path: Option<PathBuf>,
+    /// A file of conversations, such as valid.jsonl
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Conversations in a batch
+    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "4")]
+    batch_size: usize,
+    /// Conversations are cut at so many tokens
+    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "2048")]
+    max_seq_length: usize,
+    /// Batches to look at, spread over all lengths; -1 for all
+    #[arg(long, value_name = "N", value_parser = count_or_all, default_value = "-1", allow_hyphen_values = true)]
+    test_batches: Count,
+}
+
+impl Evaluate {
+    /// Evaluates.
+    pub fn run(self) -> Result<ExitCode> {
+        let mut session = Session::new()?;
+        let mut base = BaseModel::load(&session, &self.model)?;
+        if let Some(dir) = &self.adapter_path {
+            base.attach(dir)?;
+        }
+        let data = Dataset::load(&self.data, &base.format, self.max_seq_length)?;
+        for warning in data.warnings() {
+            eprintln!("warning: {warning}");
+        }
+        let mut maker = BatchMaker::new(base.config.rope.clone());
+        let batches = self.test_batches.limit();
+        let loss = validate(&mut session, &base.model, &mut maker, &data, self.batch_size, batches, &|| false)?;
+        if let Some(loss) = loss {
+            writeln!(io::stdout(), "Test loss {loss:.3}, Test ppl {:.3}.", loss.exp())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
