@@ -1,5 +1,5 @@
 //! How many threads a second the emulator runs: of a step-by-step gated delta rule (64 steps, two simdgroup sums a step),
-//! and of a product of matrices that pass through threadgroup memory (256 reads of it a thread).
+//! and of a product of matrices that pass through threadgroup memory (256 reads of it a thread). Takes kernel names.
 
 use std::time::Instant;
 
@@ -103,7 +103,11 @@ fn waves(shape: Vec<usize>) -> Buffer<'static> {
 
 fn main() {
     let emulator = Emulator::global().unwrap_or_else(|e| panic!("{e}"));
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     for (kernel, launch) in [gated_delta(), product()] {
+        if !wanted.is_empty() && !wanted.contains(&kernel.name) {
+            continue;
+        }
         for (checks, workers) in [(Checks::On, Some(1)), (Checks::Off, Some(1)), (Checks::On, None)] {
             let launch = Launch { checks, workers, ..launch.clone() };
             let mut best = f64::INFINITY;

@@ -143,6 +143,9 @@ impl Worker<'_> {
     /// Lets lanes of a simdgroup go on that have met. False if all that are left wait for the threadgroup.
     fn meet(&self, simdgroup: usize, first: usize, width: usize) -> bool {
         self.simdgroups.borrow_mut()[simdgroup].releases.clear();
+        if self.all_meet(simdgroup, first, width) {
+            return true;
+        }
         let all = first..first + width;
         let quad_of = |i: usize| i / 4 * 4..(i / 4 * 4 + 4).min(all.end);
         let mut progress = false;
@@ -170,6 +173,22 @@ impl Worker<'_> {
             self.note_divergence(range.clone(), site, quad);
         }
         self.let_go(simdgroup, range, site);
+        true
+    }
+
+    /// What nearly always happens: all lanes wait at one operation of the simdgroup.
+    fn all_meet(&self, simdgroup: usize, first: usize, width: usize) -> bool {
+        let Stop::Collective { combine, site: wanted, width: 32, .. } = self.stop_of(first) else { return false };
+        let mut release = Release { combine, operands: [std::ptr::null_mut(); 32], present: 0, done: false };
+        for lane in 0..width {
+            match self.stop_of(first + lane) {
+                Stop::Collective { operand, site, .. } if site == wanted => release.operands[lane] = operand,
+                _ => return false,
+            }
+            release.present |= 1 << lane;
+        }
+        (first..first + width).for_each(|i| self.release(i, 0));
+        self.simdgroups.borrow_mut()[simdgroup].releases.push(release);
         true
     }
 
