@@ -2,6 +2,7 @@
 
 use proc_macro2::Ident;
 use quote::format_ident;
+use syn::ext::IdentExt as _;
 
 use crate::metal::text;
 use crate::model::body::Body;
@@ -57,7 +58,7 @@ impl Plan {
             Role::Backward { .. } => FunctionKind::None,
             Role::Stage => FunctionKind::Stage,
         };
-        let camel = upper_camel(&kernel.name.to_string());
+        let camel = upper_camel(&kernel.name.unraw().to_string());
         let span = kernel.name.span();
         let several = kernel.visible_outputs().count() != 1;
         let outputs_name =

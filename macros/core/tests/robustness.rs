@@ -61,6 +61,8 @@ const WORDS: &[&str] = &[
 fn token() -> impl Strategy<Value = TokenTree> {
     prop_oneof![
         proptest::sample::select(WORDS).prop_map(|word| TokenTree::Ident(Ident::new(word, Span::call_site()))),
+        proptest::sample::select(&["type", "N", "x"][..])
+            .prop_map(|word| TokenTree::Ident(Ident::new_raw(word, Span::call_site()))),
         proptest::sample::select("=,;:<>!#[]+-*/%&.|?'".chars().filter(|c| !"[]'".contains(*c)).collect::<Vec<_>>())
             .prop_flat_map(|character| any::<bool>().prop_map(move |joint| {
                 TokenTree::Punct(Punct::new(character, if joint { Spacing::Joint } else { Spacing::Alone }))

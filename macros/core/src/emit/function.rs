@@ -1,7 +1,7 @@
 //! The function that models (or, for a stage, Rust bodies) call.
 
-use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use proc_macro2::TokenStream;
+use quote::quote;
 
 use super::documentation;
 use crate::model::kernel::{Argument, ConstantKind, Kernel, Role, ScalarKind};
@@ -67,7 +67,7 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
     });
     let constants = kernel.free_constants().map(|constant| {
         let text = constant.name.to_string();
-        let name = constant_argument(&constant.name);
+        let name = constant.argument();
         quote!((#text, #constant_value::from(#name)))
     });
     let (function, right) = match plan.function {
@@ -123,7 +123,7 @@ fn parameters(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenSt
         })
         .collect();
     for constant in kernel.free_constants() {
-        let name = constant_argument(&constant.name);
+        let name = constant.argument();
         let ty = match constant.kind {
             ConstantKind::Usize => quote!(usize),
             ConstantKind::I32 => quote!(i32),
@@ -132,11 +132,6 @@ fn parameters(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenSt
         parameters.push(quote!(#name: #ty));
     }
     parameters
-}
-
-/// A template constant as an argument: `R` becomes `r`.
-fn constant_argument(name: &Ident) -> Ident {
-    format_ident!("{}", name.to_string().to_lowercase(), span = name.span())
 }
 
 fn returned_type(plan: &Plan, mode: &TokenStream, paths: &Paths) -> TokenStream {

@@ -1,6 +1,7 @@
 //! The resolved kernel.
 
 use proc_macro2::{Ident, Span, TokenStream};
+use syn::ext::IdentExt as _;
 
 use super::body::Body;
 use super::expression::Polynomial;
@@ -77,6 +78,16 @@ pub struct TemplateConstant {
     pub kind: ConstantKind,
     /// The input and axis from which it is bound; without one it is an argument of the generated function.
     pub bound: Option<Binding>,
+}
+
+impl TemplateConstant {
+    /// The constant as an argument of the generated function: `R` becomes `r`, and `In`, whose lower case is a word of
+    /// Rust, `in_`.
+    pub fn argument(&self) -> Ident {
+        let lower = self.name.unraw().to_string().to_lowercase();
+        let text = if syn::parse_str::<Ident>(&lower).is_ok() { lower } else { format!("{lower}_") };
+        Ident::new(&text, self.name.span())
+    }
 }
 
 /// The type of a template constant.

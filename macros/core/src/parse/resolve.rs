@@ -328,6 +328,25 @@ fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         }
         seen.push(name);
     }
+    let lower = || kernel.ports().map(|port| &port.name).chain(kernel.scalars.iter().map(|scalar| &scalar.name));
+    for constant in kernel.free_constants() {
+        let argument = constant.argument();
+        if let Some(taken) = lower().find(|name| **name == argument) {
+            diagnostics.push(
+                Diagnostic::new(
+                    constant.name.span(),
+                    format!("`{}` becomes the argument `{argument}`, which `{taken}` is already", constant.name),
+                )
+                .help("rename one of the two"),
+            );
+        }
+    }
+    for name in lower().chain(seen).chain([&kernel.name]).filter(|name| name.to_string().starts_with("r#")) {
+        diagnostics.push(
+            Diagnostic::new(name.span(), format!("`{name}` is a name in Rust only"))
+                .help("choose one that is no word of Rust"),
+        );
+    }
     for port in kernel.ports() {
         let text = port.name.to_string();
         if !kernel.is_backward() && (text.starts_with("d_") || text.starts_with("wants_")) {
