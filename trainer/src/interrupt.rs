@@ -12,8 +12,8 @@ pub const EXIT_CODE: u8 = 130;
 
 static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From now on the first Ctrl-C only makes [`asked`] true; the second ends the process at once, without the clean-up of
-/// libraries: under a thread that computes, MLX's crashes.
+/// From now on the first Ctrl-C only makes [`asked`] true; the second ends the process at once: without the clean-up of
+/// libraries at exit, which is not made for threads that still compute.
 ///
 /// # Errors
 /// If the system does not let the process handle signals.

@@ -246,7 +246,8 @@ fn a_second_ctrl_c_ends_the_program_at_once() {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().starts_with("Iter 1: Val loss")));
-    // The first iteration would take hours.
+    // The first iteration, which takes hours, begins at once.
+    std::thread::sleep(Duration::from_secs(2));
     interrupt(child.id());
     std::thread::sleep(Duration::from_millis(500));
     assert!(child.try_wait().unwrap().is_none(), "the first Ctrl-C ended an iteration");
