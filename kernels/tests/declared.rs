@@ -1,5 +1,7 @@
 //! What machinery checks of every kernel.
 
+use std::process::Command;
+
 use cotangent::{Session, kernel::check};
 
 #[test]
@@ -12,4 +14,18 @@ fn every_kernel_has_the_gradient_it_declares() {
         println!("{report}");
         assert!(report.passed(), "{report}");
     }
+}
+
+/// A process has one backend, so this is another process: there the kernels' own texts run, watched for races, reads out
+/// of bounds or before a write, and elements left unwritten.
+#[test]
+fn every_text_has_it_in_the_emulator() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "every_kernel_has_the_gradient_it_declares", "--nocapture"])
+        .env("COTANGENT_BACKEND", "emulated")
+        .output()
+        .unwrap();
+    let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("kernel gradient of `x` against finite differences (B = 3, H = 1, S = 13"), "{text}");
 }
