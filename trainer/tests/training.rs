@@ -44,7 +44,7 @@ fn micro_batches_weigh_by_their_tokens_as_in_one_big_batch() {
     assert_eq!((together.targets, together.tokens), (apart.targets, apart.tokens));
     assert!((together.loss - apart.loss).abs() < 1e-6 * together.loss, "{} {}", together.loss, apart.loss);
     let deviation = deviation(&apart.gradients, &together.gradients);
-    assert!(deviation < 3e-6, "{deviation}");
+    assert!(deviation < 1e-5, "{deviation}");
 }
 
 #[test]
