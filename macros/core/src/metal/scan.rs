@@ -287,9 +287,16 @@ impl Scan {
             index > 0 && matches!(&tokens[index - 1], TokenTree::Punct(punct) if punct.as_char() == character)
         };
         let binary_before = index >= 2 && !matches!(&tokens[index - 2], TokenTree::Punct(_));
+        // `as_type<float>(x)`, `numeric_limits<float>::max()`
+        let behind_template = skip_template(tokens, index + 1);
+        if behind_template > index + 1 && is_scope(tokens, behind_template) {
+            return;
+        }
         let kind = if next == index + 1
-            && matches!(tokens.get(next), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis)
-        {
+            && matches!(
+                tokens.get(behind_template),
+                Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis
+            ) {
             AccessKind::Call
         } else if let Some(kind) = assignment(tokens, next) {
             kind
@@ -458,6 +465,37 @@ mod tests {
             assert!(found.declared.contains(name), "{name}: {:?}", found.declared);
         }
         assert_eq!(found.threadgroup[0].1, Some(16 * 17 * 4));
+    }
+
+    #[test]
+    fn nothing_that_metal_allows_seems_undeclared() {
+        for text in [
+            "uint bits = as_type<uint>(1.0f); float top = numeric_limits<float>::max();",
+            "const auto n = uint(3); T acc[4]{}; float4 v = {1, 2, 3, 4}, w = v.wzyx;",
+            "if constexpr (sizeof(T) == 4) { half late = half(1); late += 1.0h; }",
+            "for (ushort i = 0, end = 4; i < end; i += 2) { simdgroup_float8x8 m; simdgroup_load(m, &i, 8); }",
+            "threadgroup_barrier(mem_flags::mem_threadgroup); float s = simd_sum(metal::precise::exp(-INFINITY));",
+            "auto f = [=](float a, thread float& b) -> float { b = a; return a > b ? a : -b; };",
+            "constexpr int LANES = 32; threadgroup float part[LANES * 2]; part[0] = M_PI_F;",
+            "typedef vec<float, 2> pair; pair p = pair(1, 2); using other = half; other q = other(p.x);",
+            "#define SQUARE(z) ((z) * (z))\nfloat r = SQUARE(2.0f);\nfloat last = r;",
+            "switch (3) { case 1: { int one = 1; one++; break; } default: break; }",
+            "do { int k = 0; while (k < 3) ++k; } while (false);",
+        ] {
+            let found = scan(text);
+            let unknown: Vec<String> = found
+                .accesses
+                .iter()
+                .filter(|access| access.kind != AccessKind::Call)
+                .map(|access| access.name.to_string())
+                .filter(|name| {
+                    let known =
+                        found.declared.contains(name) || is_type(name) || super::super::names::is_constant(name);
+                    !known && name != "T"
+                })
+                .collect();
+            assert_eq!(unknown, Vec::<String>::new(), "{text}\n{:?}", found.declared);
+        }
     }
 
     #[test]
