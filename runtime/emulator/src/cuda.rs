@@ -37,7 +37,7 @@ pub fn cuda_text(
         return Err(refused);
     }
     let arguments = arguments(kernel, input_shapes);
-    let parts = cuda_parts(kernel, &arguments)?;
+    let parts = cuda_parts(kernel, &arguments, metal_type)?;
     let refuse = |what: String| Error::Launch { kernel: kernel.name.clone(), what };
     let threads: u32 = threadgroup.iter().product();
     let ragged =

@@ -64,8 +64,8 @@ pub enum Checks {
     /// Every access is checked before it happens; findings are reported.
     #[default]
     On,
-    /// No findings but for divergence and Metal's limits, and a kernel that leaves its buffers may end the process.
-    /// For kernels known to be clean, some two to five times as fast.
+    /// No findings but for divergence and Metal's limits; a kernel that leaves its buffers or divides an integer by
+    /// zero may end the process. For kernels known to be clean: two to fifteen times as fast.
     Off,
 }
 

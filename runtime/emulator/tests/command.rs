@@ -63,3 +63,44 @@ fn a_launch_prints_outputs_and_findings() {
         );
     }
 }
+
+#[test]
+fn all_compilers_give_the_same_bits() {
+    let named = std::env::var("COTANGENT_CLANG").ok();
+    let usual = ["g++", "clang++", "clang++-19", "clang++-14"].map(str::to_owned);
+    let compilers: Vec<String> = named
+        .into_iter()
+        .chain(usual)
+        .filter(|c| Command::new(c).arg("--version").output().is_ok_and(|o| o.status.success()))
+        .collect();
+    if compilers.len() < 2 {
+        eprintln!("SKIPPED: two compilers are needed to compare them, found {compilers:?}");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let body = "uint i = thread_position_in_grid.x;
+        float v = x[i] * 0.37;
+        half h = half(v) * 1.7h + half(sin(v));
+        bfloat b = bfloat(exp(-v)) / bfloat(3.0f);
+        float s = simd_sum(log(v + 1.5) * float(h)) + simd_prefix_exclusive_sum(pow(v, 1.3)) / 7.0;
+        y[i] = T(s + float(b) * N + fast::tanh(v) - float3(v, 2, 3).zyx.x / sqrt(v + 0.1));";
+    let launch = LAUNCH.replace("bf16", "f32");
+    std::fs::write(folder.path().join("k.metal"), body).expect("a file in a fresh folder");
+    for checks in [true, false] {
+        std::fs::write(folder.path().join("k.toml"), format!("checks = {checks}\n{launch}")).expect("a file");
+        let printed = |compiler: &String| {
+            let output = Command::new(env!("CARGO_BIN_EXE_cotangent-emulator"))
+                .current_dir(folder.path())
+                .env("COTANGENT_CXX", compiler)
+                .args(["k.metal", "k.toml"])
+                .output()
+                .expect("the command starts");
+            assert!(output.status.success(), "{compiler}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let first = printed(&compilers[0]);
+        for compiler in &compilers[1..] {
+            assert_eq!(printed(compiler), first, "{compiler} against {}, checks {checks}", compilers[0]);
+        }
+    }
+}

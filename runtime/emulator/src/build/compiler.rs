@@ -50,6 +50,7 @@ impl Compiler {
             "-ffp-contract=off",
             "-fwrapv",
             "-fno-strict-aliasing",
+            "-fsigned-char",
             "-fno-delete-null-pointer-checks",
             "-ftrivial-auto-var-init=pattern",
             "-Wuninitialized",

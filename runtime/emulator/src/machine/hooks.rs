@@ -250,7 +250,7 @@ pub(crate) unsafe extern "C" fn threadgroup_array(
     name: *const c_char,
 ) -> *mut c_void {
     // SAFETY: the caller's promise.
-    let (worker, index) = unsafe { (worker(lane), (*lane).index) };
+    let worker = unsafe { worker(lane) };
     let group = worker.group.get();
     let (address, used) = {
         let mut memory = worker.memory.borrow_mut();
@@ -270,7 +270,6 @@ pub(crate) unsafe extern "C" fn threadgroup_array(
             count: 1,
         });
     }
-    let _ = index;
     match address {
         Some(address) => address as *mut c_void,
         // SAFETY: as above.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::rewrite::{Site, Target, find_word, rewrite};
 use super::signature::Argument;
-use crate::{Error, KernelText, Source, TemplateValue};
+use crate::{Dtype, Error, KernelText, Source, TemplateValue};
 
 /// A translation unit, and what its parts mean.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Resu
         parameters.join(", "),
         line_directive(&kernel.body)
     );
-    let instance = template_arguments(kernel);
+    let instance = template_arguments(kernel, Dtype::metal);
     let _ = write!(
         text,
         "extern \"C\" __attribute__((visibility(\"default\"))) METAL_UNWATCHED void metal_kernel_entry(void* const* buffers, \
@@ -83,7 +83,7 @@ pub(crate) fn check_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Res
     text += &template_line(kernel);
     let _ = write!(text, "void metal_kernel_body({parameters}) {{\n{}{body}\n}}\n", line_directive(&kernel.body));
     if !kernel.template.is_empty() {
-        let instance = template_arguments(kernel);
+        let instance = template_arguments(kernel, Dtype::metal);
         let _ = writeln!(text, "#line 1 \"entry\"\ntemplate void metal_kernel_body{instance}({parameters});");
     }
     Ok(text)
@@ -99,7 +99,12 @@ pub(crate) struct CudaParts {
     pub threads_meet: bool,
 }
 
-pub(crate) fn cuda_parts(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<CudaParts, Error> {
+/// `dtype_name` names a type as seen from outside the kernel's namespace.
+pub(crate) fn cuda_parts(
+    kernel: &KernelText,
+    arguments: &[Argument<'_>],
+    dtype_name: fn(Dtype) -> &'static str,
+) -> Result<CudaParts, Error> {
     let mut sites = Vec::new();
     let header = rewrite(&kernel.header, Target::Cuda, true, &mut sites)?;
     let body = rewrite(&kernel.body, Target::Cuda, false, &mut sites)?;
@@ -116,7 +121,7 @@ pub(crate) fn cuda_parts(kernel: &KernelText, arguments: &[Argument<'_>]) -> Res
         parameters.join(", "),
         line_directive(&kernel.body)
     );
-    Ok(CudaParts { text, instance: template_arguments_in(kernel, "metal::"), threads_meet: !sites.is_empty() })
+    Ok(CudaParts { text, instance: template_arguments(kernel, dtype_name), threads_meet: !sites.is_empty() })
 }
 
 /// The first use of what CUDA has no counterpart of.
@@ -128,30 +133,6 @@ pub(crate) fn breaks_on_cuda(kernel: &KernelText) -> Option<Error> {
         Some(Error::Unsupported { at, what, help: "use `tile<T, 16, 16>`, or write a text for CUDA".into() })
     })
 }
-
-fn template_arguments_in(kernel: &KernelText, namespace: &str) -> String {
-    let mut arguments = template_arguments(kernel);
-    for small in ["half", "bfloat"] {
-        arguments = arguments.replace(&format!("<{small}"), &format!("<{namespace}{small}"));
-        arguments = arguments.replace(&format!(" {small}"), &format!(" {namespace}{small}"));
-    }
-    for (name, plain) in INTEGERS {
-        arguments = arguments.replace(name, plain);
-    }
-    arguments
-}
-
-/// Integer types that CUDA's namespace does not name; longer names first.
-const INTEGERS: [(&str, &str); 8] = [
-    ("uint16_t", "unsigned short"),
-    ("uint64_t", "unsigned long"),
-    ("uint8_t", "unsigned char"),
-    ("int16_t", "short"),
-    ("int64_t", "long"),
-    ("int8_t", "signed char"),
-    ("uint", "unsigned int"),
-    ("int", "int"),
-];
 
 fn template_line(kernel: &KernelText) -> String {
     if kernel.template.is_empty() {
@@ -165,12 +146,13 @@ fn template_line(kernel: &KernelText) -> String {
     format!("template <{}>\n", parameters.collect::<Vec<_>>().join(", "))
 }
 
-fn template_arguments(kernel: &KernelText) -> String {
+/// `<…>` of the one instance, or nothing.
+fn template_arguments(kernel: &KernelText, dtype_name: fn(Dtype) -> &'static str) -> String {
     if kernel.template.is_empty() {
         return String::new();
     }
     let values = kernel.template.iter().map(|(_, value)| match value {
-        TemplateValue::Dtype(dtype) => dtype.metal().to_owned(),
+        TemplateValue::Dtype(dtype) => dtype_name(*dtype).to_owned(),
         TemplateValue::Int(n) => n.to_string(),
         TemplateValue::Bool(b) => b.to_string(),
     });
