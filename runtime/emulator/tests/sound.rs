@@ -237,6 +237,19 @@ fn memory() {
         .header("template <typename T>\ninline T total(threadgroup const T* p, uint n) {\n  T sum = 0;\n  for (uint k = 0; k < n; ++k) sum += p[k];\n  return sum;\n}")
         .gives(counting(64).map(|i| if i == 63.0 { 0.0 } else { i + 1.0 })),
         sound(
+            "a helper for each address space",
+            "uint i = thread_position_in_grid.x;
+             threadgroup float s[64];
+             s[i] = x[i];
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             y[i] = pair(x, i) + pair(s, i);",
+        )
+        .header(
+            "inline float pair(const device float* p, uint i) { return p[i] + p[i ^ 1]; }
+             inline float pair(const threadgroup float* p, uint i) { return p[i] + p[i ^ 1]; }",
+        )
+        .gives(counting(64).map(|i| 2.0 * (i + f64::from(i as u32 ^ 1)))),
+        sound(
             "private arrays of every index",
             "uint i = thread_position_in_grid.x;
              float a[8];

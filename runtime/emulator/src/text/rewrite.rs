@@ -2,8 +2,9 @@
 //! understand: a rewrite that guesses gives wrong numbers.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
-use super::functions::function_starts;
+use super::functions::{Definition, definitions, repeated};
 use super::lexer::{Kind, Places, Token, lex};
 use super::words::{ADDRESS_SPACES, REFUSED, is_collective, matrix_type, number};
 use crate::{Error, Location, Source};
@@ -35,9 +36,11 @@ pub(crate) fn rewrite(
 ) -> Result<String, Error> {
     let tokens = lex(&source.text);
     let places = Places::new(source, &tokens);
-    let functions = if target == Target::Cuda && is_header { function_starts(&tokens) } else { Vec::new() };
-    let mut writer =
-        Writer { tokens: &tokens, places: &places, target, is_header, functions, sites, out: String::new(), arrays: 0 };
+    let definitions = if is_header { definitions(&tokens) } else { Vec::new() };
+    let repeated = if target == Target::Check { Vec::new() } else { repeated(&tokens, &definitions) };
+    let out = String::new();
+    let (tokens, places) = (&tokens, &places);
+    let mut writer = Writer { tokens, places, target, is_header, definitions, repeated, sites, out, arrays: 0 };
     writer.all(0..tokens.len())?;
     Ok(writer.out)
 }
@@ -47,21 +50,29 @@ pub(super) struct Writer<'a, 't> {
     pub(super) places: &'a Places<'t>,
     pub(super) target: Target,
     pub(super) is_header: bool,
-    /// Tokens at which a function's definition begins, for CUDA.
-    pub(super) functions: Vec<usize>,
+    /// Functions of a header.
+    pub(super) definitions: Vec<Definition>,
+    /// Those to leave out.
+    pub(super) repeated: Vec<Range<usize>>,
     pub(super) sites: &'a mut Vec<Site>,
     pub(super) out: String,
     pub(super) arrays: u32,
 }
 
 impl<'t> Writer<'_, 't> {
-    fn all(&mut self, range: std::ops::Range<usize>) -> Result<(), Error> {
+    fn all(&mut self, range: Range<usize>) -> Result<(), Error> {
         let mut i = range.start;
         // One entry an open parenthesis: the site to append in front of its end.
         let mut parentheses: Vec<Option<usize>> = Vec::new();
         while i < range.end {
             let token = self.tokens[i];
-            if self.functions.contains(&i) {
+            if let Some(repeated) = self.repeated.iter().find(|r| r.start == i).cloned() {
+                self.keep_lines(repeated.start, repeated.end);
+                i = repeated.end;
+                continue;
+            }
+            let defines = self.definitions.iter().any(|d| d.head == i);
+            if self.target == Target::Cuda && defines && token.text != "METAL_FUNC" {
                 self.out += "__device__ ";
             }
             match token.kind {
