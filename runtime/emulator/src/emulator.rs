@@ -14,7 +14,7 @@ use crate::{Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Run,
 pub struct Emulator {
     compiler: Compiler,
     cache: Cache,
-    images: Mutex<HashMap<u128, Arc<OnceLock<Arc<Image>>>>>,
+    images: Mutex<HashMap<u128, Arc<Image>>>,
     stacks: StackPool,
 }
 
@@ -131,13 +131,13 @@ impl Emulator {
         Ok(Run { outputs, findings, threads })
     }
 
-    /// The compiled kernel. Two threads that ask for the same one compile it once.
+    /// The compiled kernel. Two threads that ask for it at once may both compile it, to the same effect.
     fn image(&self, kernel: &KernelText, arguments: &[Argument<'_>], checks: Checks) -> Result<Arc<Image>, Error> {
         let unit = host_unit(kernel, arguments)?;
         let flags = self.compiler.flags(checks).join(" ");
         let key = content_key([unit.text.as_str(), &flags, &self.compiler.version]);
-        let slot = self.images.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
-        if let Some(image) = slot.get() {
+        let images = || self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = images().get(&key) {
             return Ok(image.clone());
         }
         let (source, object) = self.cache.files(key);
@@ -160,7 +160,7 @@ impl Emulator {
         files.sort();
         files.dedup();
         let image = Arc::new(Image::load(&object, unit.sites, files, &warnings)?);
-        Ok(slot.get_or_init(|| image).clone())
+        Ok(images().entry(key).or_insert(image).clone())
     }
 }
 
