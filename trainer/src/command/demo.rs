@@ -251,8 +251,8 @@ fn compare(out: &mut impl Write, lesson: &Lesson, before: &Answers, after: &Answ
     }
     writeln!(
         out,
-        "Of the {} questions in valid.jsonl that are not either, so many were answered as there, word for word:\n\
-         {} before, {} after.\n",
+        "valid.jsonl has {} questions that are not in it. Answers that equal the ones there, word for word:\n\
+         {} before training, {} after.\n",
         lesson.exam.len(),
         before.right,
         after.right
