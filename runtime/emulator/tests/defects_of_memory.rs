@@ -1,4 +1,4 @@
-//! Broken kernels, one defect of memory each: every one must be found, named, and placed on its line, in two schedules; and
+//! Broken kernels, one defect of memory each: every one must be found, named, and placed on its line, in three schedules; and
 //! nothing else must be found.
 
 #[allow(dead_code)]

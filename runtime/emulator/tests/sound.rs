@@ -1,4 +1,4 @@
-//! Kernels that are correct though they look suspicious: nothing must be found, in two schedules, and where it is easy
+//! Kernels that are correct though they look suspicious: nothing must be found, in three schedules, and where it is easy
 //! to say, the numbers must be exact.
 
 #[allow(dead_code)]

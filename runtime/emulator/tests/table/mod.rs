@@ -141,7 +141,7 @@ impl Case {
     pub fn verdict(&self) -> Result<(), String> {
         self.complaints()?;
         self.cuda()?;
-        for schedule in [Schedule::Forward, Schedule::Reversed] {
+        for schedule in [Schedule::Forward, Schedule::Reversed, Schedule::Random(7)] {
             let run = self.run(schedule, Checks::On)?;
             let found = || run.findings.iter().map(|f| format!("\n{f}")).collect::<String>();
             let wrong = |what: &str| Err(format!("`{}`, {schedule:?}: {what}; found:{}", self.name, found()));
