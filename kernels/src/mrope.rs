@@ -8,7 +8,7 @@
 
 use cotangent::{Constant, Dtype, Graph, Indices, Result, Tensor, differentiable, stage};
 
-/// The rotary frequencies of a model, ready for [`mrope`].
+/// The rotary frequencies of a model, ready for [`mrope`](fn@mrope).
 #[derive(Debug, Clone)]
 pub struct Frequencies {
     turns: Constant,

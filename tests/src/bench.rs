@@ -32,9 +32,9 @@ struct Description {
     steps: usize,
     #[serde(default)]
     seed: u64,
-    /// `all` or `block-inputs`.
+    /// Whether intermediate results are computed again in the backward pass instead of being kept.
     #[serde(default)]
-    keep: Option<String>,
+    grad_checkpoint: bool,
     /// `float32` or `bfloat16`.
     #[serde(default)]
     dtype: Option<String>,
@@ -147,11 +147,7 @@ pub fn run(path: &Path) -> Result<Value> {
     if description.batch == 0 || description.tokens == 0 || description.steps == 0 {
         bail!("`{}`: `batch`, `tokens` and `steps` must be positive", path.display());
     }
-    let keep = match description.keep.as_deref() {
-        None | Some("block-inputs") => Keep::BlockInputs,
-        Some("all") => Keep::All,
-        Some(other) => bail!("`keep` is `{other}`, expected `all` or `block-inputs`"),
-    };
+    let keep = if description.grad_checkpoint { Keep::BlockInputs } else { Keep::All };
     let dtype = match description.dtype.as_deref() {
         None | Some("float32") => Dtype::F32,
         Some("bfloat16") => Dtype::BF16,

@@ -72,7 +72,7 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
     Ok(Outputs { y: forward.y, final_state: forward.final_state, chunk_states: forward.chunk_states })
 }
 
-/// The gradient of [`gated_delta`]: everything within the chunks is computed again from the states they began with.
+/// The gradient of [`gated_delta`](fn@gated_delta): everything within the chunks is computed again from the states they began with.
 #[differentiable(backward_of = gated_delta)]
 pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     queries: In![F; B, T, Hk, Dk],

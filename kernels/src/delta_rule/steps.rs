@@ -5,10 +5,10 @@ use cotangent::{Dtype, Graph, Result, Tensor};
 use super::GatedDeltaOutputs;
 use super::geometry::Geometry;
 
-/// [`gated_delta`](super::gated_delta) token by token, in differentiable operations: slow, and easy to believe.
+/// [`gated_delta`](fn@super::gated_delta) token by token, in differentiable operations: slow, and easy to believe.
 ///
 /// # Errors
-/// As [`gated_delta`](super::gated_delta).
+/// As [`gated_delta`](fn@super::gated_delta).
 pub fn gated_delta_steps<M: Graph>(
     queries: &Tensor<M>,
     keys: &Tensor<M>,
@@ -30,10 +30,10 @@ pub fn gated_delta_steps<M: Graph>(
     Ok(GatedDeltaOutputs { y, final_state: state })
 }
 
-/// [`gated_delta`](super::gated_delta) of a single token (T = 1), as generation needs it.
+/// [`gated_delta`](fn@super::gated_delta) of a single token (T = 1), as generation needs it.
 ///
 /// # Errors
-/// As [`gated_delta`](super::gated_delta), and more than one token.
+/// As [`gated_delta`](fn@super::gated_delta), and more than one token.
 pub fn gated_delta_step<M: Graph>(
     queries: &Tensor<M>,
     keys: &Tensor<M>,
