@@ -10,20 +10,26 @@ use std::process::ExitCode;
 pub struct ProjectProgram {
     package: &'static str,
     binary: &'static str,
+    /// Whether its matrices are too small for several threads.
+    small: bool,
 }
 
 impl ProjectProgram {
     /// The program that people use; its `demo` subcommand is `cargo xtask demo`.
-    pub const DEMO: Self = Self { package: "cotangent-trainer", binary: "cotangent" };
-    pub const PARITY: Self = Self { package: "cotangent-tests", binary: "parity" };
-    pub const BENCH: Self = Self { package: "cotangent-tests", binary: "bench" };
-    pub const CHECK: Self = Self { package: "cotangent-tests", binary: "check" };
+    pub const DEMO: Self = Self { package: "cotangent-trainer", binary: "cotangent", small: true };
+    pub const PARITY: Self = Self { package: "cotangent-tests", binary: "parity", small: false };
+    pub const BENCH: Self = Self { package: "cotangent-tests", binary: "bench", small: false };
+    pub const CHECK: Self = Self { package: "cotangent-tests", binary: "check", small: false };
 
     /// Builds and runs it in the caller's working directory, to which its `arguments` may be relative. Its standard
     /// output is passed through with nothing added, and so is its exit code.
     pub fn run(&self, root: &Path, arguments: &[OsString]) -> Result<ExitCode> {
         setup::ensure(root)?;
-        let status = workspace::cargo()
+        let mut command = workspace::cargo();
+        if self.small {
+            workspace::with_one_blas_thread(&mut command);
+        }
+        let status = command
             .args(["run", "--release", "--manifest-path"])
             .arg(root.join("Cargo.toml"))
             .args(["--package", self.package, "--bin", self.binary, "--"])

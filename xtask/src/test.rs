@@ -67,10 +67,7 @@ fn cargo(root: &Path) -> Command {
         // MLX only from below it.
         command.env_remove("CARGO_TARGET_DIR");
     }
-    if std::env::var_os("OPENBLAS_NUM_THREADS").is_none() {
-        // Tests run side by side; OpenBLAS threads that share their cores wait for each other.
-        command.env("OPENBLAS_NUM_THREADS", "1");
-    }
+    workspace::with_one_blas_thread(&mut command);
     if stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }

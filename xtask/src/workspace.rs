@@ -49,6 +49,16 @@ pub fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     versions.next().is_none().then_some(version)
 }
 
+/// One OpenBLAS thread, unless the user says otherwise: for programs of small matrices, or several at a time, threads that
+/// share cores wait for each other more than they help.
+pub fn with_one_blas_thread(command: &mut Command) -> &mut Command {
+    const VARIABLE: &str = "OPENBLAS_NUM_THREADS";
+    if std::env::var_os(VARIABLE).is_none() {
+        command.env(VARIABLE, "1");
+    }
+    command
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
