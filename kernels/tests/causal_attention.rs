@@ -4,7 +4,7 @@ mod cases;
 
 use cases::{Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, random};
 use cotangent::ops::Visible;
-use cotangent::{Dtype, Graph, Result, Tensor};
+use cotangent::{Dtype, Graph, Mask, Result, Tensor};
 use cotangent_kernels::attention::{Strips, causal_attention_in_strips};
 
 /// queries, keys, values.
@@ -49,7 +49,7 @@ fn strips() -> Vec<Strips> {
 #[test]
 fn agrees_with_the_reference_in_strips_of_any_size() {
     let cases = Cases::operators();
-    // One query that sees all keys is causal too; `sdpa.bidirectional` is not this operator.
+    // One query that sees all keys is causal too.
     for name in ["sdpa.causal.full", "sdpa.causal.offset", "sdpa.causal.ragged", "sdpa.decode.ragged"] {
         let case = cases.case(name);
         for strips in strips() {
@@ -57,6 +57,35 @@ fn agrees_with_the_reference_in_strips_of_any_size() {
             case.check(&attention, &["q", "k", "v"], &["o"], TOLERANCE);
         }
     }
+}
+
+/// The runtime's attention without an order, as a vision tower has it: all see all keys that count.
+#[derive(Clone)]
+struct Unordered {
+    scale: f32,
+    /// `[B, 1, 1, S]` and `[B, 1, T, 1]`.
+    counts: (Mask, Mask),
+}
+
+impl Operator for Unordered {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [q, k, v] = inputs else { unreachable!() };
+        let (keys, queries) = &self.counts;
+        Ok(vec![q.attention(k, v, self.scale, Visible::Where(keys))?.select(queries, 0.0)?])
+    }
+}
+
+#[test]
+fn attention_without_an_order_agrees_with_the_reference() {
+    let cases = Cases::operators();
+    let case = cases.case("sdpa.bidirectional");
+    let tokens = case.input("q").shape()[2];
+    let lengths = case.integers("lengths");
+    let counts: Vec<bool> = lengths.iter().flat_map(|length| (0..tokens).map(move |token| token < *length)).collect();
+    let mask = |shape: [i32; 4]| Mask::from_slice(&counts, &shape).unwrap();
+    let rows = lengths.len() as i32;
+    let counts = (mask([rows, 1, 1, tokens]), mask([rows, 1, tokens, 1]));
+    case.check(&Unordered { scale: 16_f32.powf(-0.5), counts }, &["q", "k", "v"], &["o"], TOLERANCE);
 }
 
 #[test]
