@@ -161,6 +161,23 @@ fn missing_input() -> Error {
     Error::Other("a block was called without its hidden state".into())
 }
 
+fn forward_block<S: Stack>(
+    block: &<S::Block as Parameters>::In<Train>,
+    hidden: Option<&Tensor<Train>>,
+    batch: &S::Batch,
+) -> Result<Array> {
+    Ok(S::forward(block, hidden.ok_or_else(missing_input)?, batch)?.into_array())
+}
+
+fn loss_of<S: Stack>(
+    operation: &'static str,
+    head: &<S::Head as Parameters>::In<Train>,
+    hidden: Option<&Tensor<Train>>,
+    batch: &S::Batch,
+) -> Result<Array> {
+    scalar_loss(operation, S::loss(head, hidden.ok_or_else(missing_input)?, batch)?)
+}
+
 fn block_path<S: Stack>(index: usize) -> Path {
     let mut path = Path::new(S::BLOCKS);
     path.push_index(index);
@@ -175,7 +192,7 @@ fn block_path<S: Stack>(index: usize) -> Path {
 /// # Errors
 /// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`].
 pub fn train_stack<S: Stack>(
-    session: &mut Session,
+    _session: &mut Session,
     stack: &S,
     trainable: &Trainable,
     batch: &S::Batch,
@@ -184,12 +201,11 @@ pub fn train_stack<S: Stack>(
 ) -> Result<Tensor<Stored>> {
     match keep {
         Keep::All => whole_graph(stack, trainable, batch, gradients),
-        Keep::BlockInputs => block_by_block(session, stack, trainable, batch, gradients),
+        Keep::BlockInputs => block_by_block(stack, trainable, batch, gradients),
     }
 }
 
 fn block_by_block<S: Stack>(
-    _session: &mut Session,
     stack: &S,
     trainable: &Trainable,
     batch: &S::Batch,
@@ -212,19 +228,16 @@ fn block_by_block<S: Stack>(
     let mut inputs = vec![run(&embedding, None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?];
     let mut in_flight = InFlight::default();
     for (index, block) in blocks.iter().enumerate() {
-        let output = run(block, Some(&inputs[index]), |block, hidden| {
-            Ok(S::forward(block, hidden.ok_or_else(missing_input)?, batch)?.into_array())
-        })?;
+        let output = run(block, Some(&inputs[index]), |block, hidden| forward_block::<S>(block, hidden, batch))?;
         in_flight.start(vec![output.clone()])?;
         inputs.push(output);
     }
 
     let hidden = inputs.pop().ok_or_else(missing_input)?;
-    let loss = |head: &<S::Head as Parameters>::In<Train>, hidden: Option<&Tensor<Train>>| {
-        scalar_loss(operation, S::loss(head, hidden.ok_or_else(missing_input)?, batch)?)
-    };
     let one = Array::from_f32(1.0);
-    let pulled = pull(&head, &root, trainable, Some((&hidden, trains_before[blocks.len()])), &one, &loss)?;
+    let input = Some((&hidden, trains_before[blocks.len()]));
+    let pulled =
+        pull(&head, &root, trainable, input, &one, &|head, hidden| loss_of::<S>(operation, head, hidden, batch))?;
     drop(hidden);
     let value = pulled.output;
     let mut cotangent = pulled.input;
@@ -233,11 +246,10 @@ fn block_by_block<S: Stack>(
     for (index, block) in blocks.iter().enumerate().rev() {
         let input = inputs.pop().ok_or_else(missing_input)?;
         let Some(output_gradient) = cotangent.take() else { break };
-        let forward = |block: &<S::Block as Parameters>::In<Train>, hidden: Option<&Tensor<Train>>| {
-            Ok(S::forward(block, hidden.ok_or_else(missing_input)?, batch)?.into_array())
-        };
         let input = Some((&input, trains_before[index]));
-        let pulled = pull(block, &block_path::<S>(index), trainable, input, &output_gradient, &forward)?;
+        let pulled = pull(block, &block_path::<S>(index), trainable, input, &output_gradient, &|block, hidden| {
+            forward_block::<S>(block, hidden, batch)
+        })?;
         cotangent = pulled.input;
         start(&mut in_flight, gradients, pulled.parameters, cotangent.as_ref(), None)?;
     }
@@ -318,15 +330,11 @@ pub fn evaluate_stack<S: Stack>(_session: &mut Session, stack: &S, batch: &S::Ba
     let mut hidden = run(&stack.embedding(), None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?;
     let mut in_flight = InFlight::default();
     for block in stack.blocks() {
-        hidden = run(block, Some(&hidden), |block, hidden| {
-            Ok(S::forward(block, hidden.ok_or_else(missing_input)?, batch)?.into_array())
-        })?;
+        hidden = run(block, Some(&hidden), |block, hidden| forward_block::<S>(block, hidden, batch))?;
         in_flight.start(vec![hidden.clone()])?;
     }
     in_flight.finish()?;
-    let loss = run(&stack.head(), Some(&hidden), |head, hidden| {
-        scalar_loss(operation, S::loss(head, hidden.ok_or_else(missing_input)?, batch)?)
-    })?;
+    let loss = run(&stack.head(), Some(&hidden), |head, hidden| loss_of::<S>(operation, head, hidden, batch))?;
     ffi::evaluate(operation, [&loss])?;
     Ok(Tensor::from_parts(loss, Origin::HOST))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use cotangent::optimizer::{AdamW, AdamWOptions};
 use cotangent::random::Key;
-use cotangent::{Gradients, Infer, Keep, Session, Stored, Tensor, train_stack};
+use cotangent::{Dtype, Gradients, Infer, Keep, Session, Stored, Tensor, train_stack};
 use cotangent_models::checkpoint::{Role, classify};
 use cotangent_models::qwen35::{Batch, LoraOptions, LoraTargets, Model};
 
@@ -96,7 +96,8 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, file: &Path,
     let initial = transposed(&adapters, "init.")?;
     let modules: Vec<String> =
         initial.keys().filter_map(|name| name.strip_suffix(".lora_a").map(str::to_owned)).collect();
-    let mut model = subject.model()?;
+    // Its own, because adapters change it.
+    let (mut model, ..) = Model::load(subject.dir, Dtype::F32)?;
     let options = LoraOptions {
         rank: description.rank,
         scale: description.scale,
@@ -110,7 +111,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, file: &Path,
         .collect::<Result<BTreeMap<_, _>>>()?;
     model.set_adapters(&tensors)?;
 
-    let nothing = Tensor::zeros(&[1], cotangent::Dtype::F32)?;
+    let nothing = Tensor::zeros(&[1], Dtype::F32)?;
     let found = session.infer(&model, &nothing, &case.batch, logits)?;
     let counts = at_real_tokens(&case, subject.config.vocab_size);
     table.compare(Kind::AdapterLogits, "lora.logits", &found.to_vec()?, &adapters.floats("logits")?.0, counts);

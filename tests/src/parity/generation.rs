@@ -12,11 +12,10 @@ use super::table::{Kind, Table};
 const EXCLUDED: std::ops::Range<usize> = 250..254;
 
 pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut Table) -> Result<()> {
-    let Subject { config, reference, .. } = subject;
+    let Subject { config, model, reference, .. } = subject;
     let (prompt, _) = reference.integers("generate.prompt")?;
     let (expected_tokens, _) = reference.integers("generate.tokens")?;
     let (expected_logits, _) = reference.floats("generate.logits")?;
-    let model = subject.model()?;
 
     let mut cache = Cache::empty(config, 1, Dtype::F32)?;
     let mut next = prompt;
@@ -28,7 +27,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut 
             tokens: Indices::from_slice(&next, &[1, length as i32])?,
             rotary: Rotary::new(&config.rope, &Positions::text(1, cache.length, length))?,
         };
-        let (logits, advanced) = session.infer(&model, &cache, &step, Model::<Infer>::decode)?;
+        let (logits, advanced) = session.infer(model, &cache, &step, Model::<Infer>::decode)?;
         cache = advanced;
         let logits: Vec<f32> = logits.to_vec()?;
         let choice = (0..logits.len())

@@ -24,14 +24,9 @@ use reference::Reference;
 struct Subject<'a> {
     dir: &'a Path,
     config: TextConfig,
+    /// In float32: every stored weight is representable, so nothing is lost.
+    model: Model<Stored>,
     reference: Reference,
-}
-
-impl Subject<'_> {
-    /// A fresh model in float32: every stored weight is representable, so nothing is lost.
-    fn model(&self) -> Result<Model<Stored>> {
-        Ok(Model::load(self.dir, Dtype::F32)?.0)
-    }
 }
 
 /// Runs every comparison the folder has references for.
@@ -39,10 +34,10 @@ impl Subject<'_> {
 /// # Errors
 /// If a file is missing or wrong, or the model cannot be run; a deviation is no error but a row of the table.
 pub fn run(dir: &Path) -> Result<Table> {
-    let (_, config, _) = Model::load(dir, Dtype::F32)?;
+    let (model, config, _) = Model::load(dir, Dtype::F32)?;
     let reference = Reference::open(&dir.join("reference.safetensors"))?;
     let mut session = Session::new()?;
-    let subject = Subject { dir, config, reference };
+    let subject = Subject { dir, config, model, reference };
     let mut table = Table::default();
     for case in ["plain", "padded"] {
         if subject.reference.has(&format!("{case}.input_ids")) {

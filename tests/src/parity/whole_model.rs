@@ -28,11 +28,10 @@ pub(super) fn at_real_tokens(case: &Case, width: usize) -> impl Fn(usize) -> boo
 }
 
 pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, table: &mut Table) -> Result<()> {
-    let Subject { config, reference, .. } = subject;
+    let Subject { config, model, reference, .. } = subject;
     let case = reference.case(name, config)?;
-    let model = subject.model()?;
     let nothing = cotangent::Tensor::zeros(&[1], cotangent::Dtype::F32)?;
-    let (states, (logits, losses)) = session.infer(&model, &nothing, &case.batch, forward)?;
+    let (states, (logits, losses)) = session.infer(model, &nothing, &case.batch, forward)?;
 
     let (expected, _) = reference.floats(&format!("{name}.logits"))?;
     let vocabulary = config.vocab_size;
@@ -58,9 +57,9 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, 
         table.compare(Kind::TokenLoss, &tensor, &losses.to_vec()?, &reference.floats(&tensor)?.0, |_| true);
     }
 
-    let trainable = Trainable::of(&model, |_| true)?;
+    let trainable = Trainable::of(model, |_| true)?;
     let mut gradients = Gradients::new();
-    let loss = train_stack(session, &model, &trainable, &case.batch, Keep::BlockInputs, &mut gradients)?;
+    let loss = train_stack(session, model, &trainable, &case.batch, Keep::BlockInputs, &mut gradients)?;
     let tensor = format!("{name}.loss");
     table.compare(Kind::MeanLoss, &tensor, &[loss.item()?], &reference.floats(&tensor)?.0, |_| true);
 
