@@ -107,25 +107,18 @@ impl Request {
         let outputs = self.declaration.signature.outputs;
         let visible = outputs.iter().zip(values).filter(|(port, _)| port.role == PortRole::Output);
         let values = visible.map(|(_, value)| value).collect();
-        Ok(Outputs {
-            declaration: self.declaration,
-            values,
-            symbols: self.symbols,
-            origin: self.origin,
-            mode: PhantomData,
-        })
+        Ok(self.outputs(values))
     }
 
     /// The fallback as it is: MLX differentiates its operations.
     pub(super) fn run_fallback<M: Graph>(self, fallback: Fallback) -> Result<Outputs<M>> {
         let values = if M::TRAINING { self.run_function(fallback.train)? } else { self.run_function(fallback.infer)? };
-        Ok(Outputs {
-            declaration: self.declaration,
-            values,
-            symbols: self.symbols,
-            origin: self.origin,
-            mode: PhantomData,
-        })
+        Ok(self.outputs(values))
+    }
+
+    /// What the caller gets: one value for each visible output.
+    fn outputs<M: Graph>(self, values: Vec<Option<PortValue>>) -> Outputs<M> {
+        Outputs { declaration: self.declaration, values, symbols: self.symbols, origin: self.origin, mode: PhantomData }
     }
 
     fn run_function<M: Graph>(&self, function: Run<M>) -> Result<Vec<Option<PortValue>>> {
