@@ -1,9 +1,11 @@
 //! Values without a gradient: host data, indices, masks.
 
 use std::fmt;
+use std::panic::Location;
 
 use mlx_rs::Array;
 
+use crate::cut::{self, CutKind};
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
 use crate::mode::{Graph, Stored};
@@ -169,8 +171,11 @@ impl Indices {
     ///
     /// # Errors
     /// [`Error::Mlx`] if the conversion fails.
+    #[track_caller]
     pub fn to_constant(&self, reason: &'static str) -> Result<Constant> {
         debug_assert!(!reason.is_empty(), "say why an index is data here");
+        let place = Location::caller();
+        cut::note_at((place.file(), place.line()), CutKind::IndicesAsData, reason, &self.array, false);
         let operation = "Indices::to_constant";
         Ok(Constant { array: self.array.as_dtype(mlx_rs::Dtype::Float32).during(operation)? })
     }

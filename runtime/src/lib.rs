@@ -9,6 +9,7 @@
 
 mod backend;
 mod constant;
+mod cut;
 mod dtype;
 mod error;
 mod ffi;
@@ -26,6 +27,7 @@ mod transform;
 pub use backend::{Backend, backend};
 pub use constant::{Constant, Indices, Mask};
 pub use cotangent_macros::{Parameters, differentiable, stage};
+pub use cut::{Cut, CutKind};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use mode::{Graph, Infer, Mode, Readable, Stored, Train};
@@ -33,8 +35,8 @@ pub use parameters::Parameters;
 pub use session::Session;
 pub use tensor::{Element, Tensor};
 pub use transform::{
-    Backward, Forward, Gradients, Keep, Stack, Trainable, checkpoint, custom_vjp, evaluate_stack, train_stack,
-    value_and_grad,
+    Audit, AuditedParameter, Backward, Forward, GradientState, Gradients, Keep, Stack, Trainable, audit_stack,
+    checkpoint, custom_vjp, evaluate_stack, train_stack, value_and_grad,
 };
 
 /// What the macros expand to. Not an interface: it changes with them.

@@ -10,6 +10,7 @@ use super::declaration::{Body, Declaration, Fallback, Kernel, Run};
 use super::launch;
 use super::signature::{Port, PortRole};
 use super::value::{ConstantValue, Content, PortValue, ScalarValue};
+use crate::cut::{self, CutKind};
 use crate::error::Context as _;
 use crate::tensor::{Origin, TraceId};
 use crate::transform::{custom_vjp_arrays, vjp_arrays};
@@ -141,6 +142,8 @@ impl Request {
 
     /// Every output of the body, residuals included.
     fn run_body(&self, saves: bool, wants: &[bool]) -> Result<Vec<Option<PortValue>>> {
+        // Nothing differentiates through a body: its gradient is the backward's or the fallback's.
+        let _pause = cut::Pause::new();
         let outputs = match &self.declaration.body {
             Body::Launch(launch) => {
                 let arrays: Vec<&Array> = self.inputs.iter().map(PortValue::array).collect();
@@ -192,7 +195,21 @@ impl Request {
                 return Err(Error::Kernel { kernel: name, port: None, message });
             }
         };
+        if let Some(backward) = self.declaration.backward() {
+            self.note_ignored(backward, &outputs);
+        }
         Ok(outputs.into_iter().map(|array| Some(PortValue::float(array))).collect())
+    }
+
+    fn note_ignored(&self, backward: &'static Declaration, outputs: &[Array]) {
+        for name in backward.signature.ignores {
+            let place = self.declaration.signature.outputs.iter().position(|port| port.name == *name);
+            if let Some(output) = place.and_then(|place| outputs.get(place)) {
+                let reason = format!("`{}` declares `ignores({name})`", backward.signature.name);
+                let place = (backward.file, backward.line);
+                cut::note_at(place, CutKind::IgnoredOutput, &reason, output, self.origin.needs_gradient);
+            }
+        }
     }
 
     fn run_forward(&self) -> Result<Vec<Array>> {

@@ -1,6 +1,7 @@
 //! Operations of two operands, element by element, broadcasting as NumPy does.
 
 use crate::constant::Mask;
+use crate::cut::{self, CutKind};
 use crate::error::{Context as _, Result};
 use crate::mode::Graph;
 use crate::tensor::{Origin, Tensor};
@@ -51,7 +52,9 @@ impl<M: Graph> Tensor<M> {
     ///
     /// # Errors
     /// As the other operations of two operands.
+    #[track_caller]
     pub fn greater<'a>(&self, other: impl IntoOperand<'a, M>) -> Result<Mask> {
+        cut::note(CutKind::Discrete, "`greater`: a comparison has no gradient", self);
         let (other, other_origin) = other.into_operand().resolve("greater", self.dtype())?;
         Origin::join("greater", [self.origin(), other_origin])?;
         let array = mlx_rs::ops::gt(self.array(), other).during("greater")?;
@@ -62,7 +65,9 @@ impl<M: Graph> Tensor<M> {
     ///
     /// # Errors
     /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
+    #[track_caller]
     pub fn is_finite(&self) -> Result<Mask> {
+        cut::note(CutKind::Discrete, "`is_finite`: a comparison has no gradient", self);
         Ok(Mask::from_array(self.array().is_finite().during("is_finite")?))
     }
 }

@@ -3,6 +3,7 @@
 use mlx_rs::Array;
 use mlx_rs::ops;
 
+use crate::cut::{self, CutKind};
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::mode::Graph;
@@ -41,8 +42,6 @@ unary! {
     square => |x: &Array| ops::square(x);
     /// `|x|`.
     abs => |x: &Array| ops::abs(x);
-    /// The largest integer that is not above `x`; its gradient is zero.
-    floor => |x: &Array| ops::floor(x);
     /// The sine of radians.
     sin => |x: &Array| ops::sin(x);
     /// The cosine of radians.
@@ -58,6 +57,16 @@ unary! {
 }
 
 impl<M: Graph> Tensor<M> {
+    /// The largest integer that is not above `x`; its gradient is zero.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
+    #[track_caller]
+    pub fn floor(&self) -> Result<Tensor<M>> {
+        cut::note(CutKind::Discrete, "`floor`: a staircase has gradient zero", self);
+        self.unary("floor", |x| ops::floor(x))
+    }
+
     /// The same values in another float type; the gradient comes back in this one.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ pub use attention::Visible;
 use mlx_rs::Array;
 
 use crate::constant::Constant;
+use crate::cut::CutKind;
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
 use crate::mode::Graph;
@@ -133,9 +134,11 @@ impl<M: Graph> Tensor<M> {
 
     /// A tensor without gradient: what comes out of `detach` and of host data.
     ///
-    /// `reason` says why the cut is right; an audit lists it.
+    /// `reason` says why the cut is right; [`Session::record_cuts`](crate::Session::record_cuts) and an audit list it.
+    #[track_caller]
     pub fn detach(&self, reason: &'static str) -> Constant {
         debug_assert!(!reason.is_empty(), "say why the gradient may be cut");
+        crate::cut::note(CutKind::Detach, reason, self);
         // A view of the same data: cannot fail.
         let array = mlx_rs::stop_gradient(self.array()).unwrap_or_else(|_| self.array().clone());
         Constant::from_array(array)

@@ -1,6 +1,7 @@
 //! Sums and other reductions over axes.
 
 use crate::constant::Indices;
+use crate::cut::{self, CutKind};
 use crate::error::{Context as _, Result};
 use crate::mode::Graph;
 use crate::tensor::Tensor;
@@ -77,7 +78,9 @@ impl<M: Graph> Tensor<M> {
     ///
     /// # Errors
     /// An axis that is not there.
+    #[track_caller]
     pub fn argmax(&self, axis: i32) -> Result<Indices> {
+        cut::note(CutKind::Discrete, "`argmax`: indices have no gradient", self);
         let length = self.dimension_checked("argmax", axis)?;
         let array = mlx_rs::ops::indexing::argmax_axis(self.array(), axis, !KEEP).during("argmax")?;
         Ok(Indices::from_array(mlx_rs::stop_gradient(array).during("argmax")?, length))

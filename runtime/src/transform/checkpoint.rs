@@ -1,9 +1,11 @@
 //! Recomputation instead of storage.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mlx_rs::Array;
 
+use crate::cut::Pause;
 use crate::error::{Error, Result};
 use crate::ffi::Closure;
 use crate::mode::{Stored, Train};
@@ -46,7 +48,10 @@ where
     let needs: Vec<bool> = origins.iter().map(|origin| origin.needs_gradient).collect();
     let skeleton = Mutex::new(skeleton);
 
+    let ran = AtomicBool::new(false);
     let closure = Closure::new(move |arrays: &[Array]| {
+        // What is recomputed was cut the first time.
+        let _pause = ran.swap(true, Ordering::Relaxed).then(Pause::new);
         let trace = TraceId::fresh();
         let mut leaf = 0..leaves;
         let skeleton = skeleton.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -2,6 +2,7 @@
 
 use mlx_rs::Array;
 
+use crate::cut::Pause;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::ffi::{Closure, Custom};
@@ -71,9 +72,14 @@ pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
     let origin = Origin::join(name, inputs.iter().map(|input| input.origin()))?;
     let arrays: Vec<Array> = inputs.iter().map(|input| input.array().clone()).collect();
     let (forward_host, backward_host) = (host.clone(), host.clone());
-    let forward = move |inputs: &[Array]| Ok(unwrap(forward(&wrap(inputs), &forward_host)?));
+    // Nothing differentiates through either of the two, so nothing is cut in them.
+    let forward = move |inputs: &[Array]| {
+        let _pause = Pause::new();
+        Ok(unwrap(forward(&wrap(inputs), &forward_host)?))
+    };
     let outputs = if origin.needs_gradient {
         custom_vjp_arrays(name, &arrays, forward, move |primals, cotangents, outputs| {
+            let _pause = Pause::new();
             Ok(unwrap(backward(&wrap(primals), &wrap(cotangents), &wrap(outputs), &backward_host)?))
         })?
     } else {

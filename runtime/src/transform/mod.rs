@@ -1,10 +1,12 @@
 //! Gradients: of functions of arrays inside the crate, of functions of parameters outside.
 
+mod audit;
 mod checkpoint;
 mod custom_vjp;
 mod gradient;
 mod stack;
 
+pub use audit::{Audit, AuditedParameter, GradientState, audit_stack};
 pub use checkpoint::checkpoint;
 pub use custom_vjp::{Backward, Forward, custom_vjp};
 pub use gradient::{Gradients, Trainable, value_and_grad};

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use mlx_rs::Array;
 
+use crate::cut::Part;
 use crate::error::{Error, Result};
 use crate::ffi;
 use crate::mode::{Stored, Train};
@@ -178,6 +179,10 @@ fn loss_of<S: Stack>(
     scalar_loss(operation, S::loss(head, hidden.ok_or_else(missing_input)?, batch)?)
 }
 
+/// What [`Cut::part`](crate::Cut::part) calls the parts that are no blocks.
+const EMBEDDING: &str = "embedding";
+const HEAD: &str = "head";
+
 fn block_path<S: Stack>(index: usize) -> Path {
     let mut path = Path::new(S::BLOCKS);
     path.push_index(index);
@@ -225,9 +230,11 @@ fn block_by_block<S: Stack>(
         before
     };
 
+    let mut part = Part::enter(EMBEDDING);
     let mut inputs = vec![run(&embedding, None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?];
     let mut in_flight = InFlight::default();
     for (index, block) in blocks.iter().enumerate() {
+        part.change(block_path::<S>(index).as_str());
         let output = run(block, Some(&inputs[index]), |block, hidden| forward_block::<S>(block, hidden, batch))?;
         in_flight.start(vec![output.clone()])?;
         inputs.push(output);
@@ -236,6 +243,7 @@ fn block_by_block<S: Stack>(
     let hidden = inputs.pop().ok_or_else(missing_input)?;
     let one = Array::from_f32(1.0);
     let input = Some((&hidden, trains_before[blocks.len()]));
+    part.change(HEAD);
     let pulled =
         pull(&head, &root, trainable, input, &one, &|head, hidden| loss_of::<S>(operation, head, hidden, batch))?;
     drop(hidden);
@@ -247,6 +255,7 @@ fn block_by_block<S: Stack>(
         let input = inputs.pop().ok_or_else(missing_input)?;
         let Some(output_gradient) = cotangent.take() else { break };
         let input = Some((&input, trains_before[index]));
+        part.change(block_path::<S>(index).as_str());
         let pulled = pull(block, &block_path::<S>(index), trainable, input, &output_gradient, &|block, hidden| {
             forward_block::<S>(block, hidden, batch)
         })?;
@@ -254,6 +263,7 @@ fn block_by_block<S: Stack>(
         start(&mut in_flight, gradients, pulled.parameters, cotangent.as_ref(), None)?;
     }
     if let Some(output_gradient) = cotangent {
+        part.change(EMBEDDING);
         let embed = |embedding: &<S::Embedding as Parameters>::In<Train>, _: Option<&Tensor<Train>>| {
             Ok(S::embed(embedding, batch)?.into_array())
         };
@@ -303,13 +313,16 @@ fn whole_graph<S: Stack>(
 
     let trace = TraceId::fresh();
     let function = |primals: &[Array]| {
+        let mut part = Part::enter(EMBEDDING);
         let tree = with_primals(&embedding, &root, trainable, trace, &primals[..ends[0]])?;
         let mut hidden = S::embed(&tree, batch)?;
         for (index, block) in blocks.iter().enumerate() {
             let primals = &primals[ends[index]..ends[index + 1]];
+            part.change(block_path::<S>(index).as_str());
             let tree = with_primals(block, &block_path::<S>(index), trainable, trace, primals)?;
             hidden = S::forward(&tree, &hidden, batch)?;
         }
+        part.change(HEAD);
         let tree = with_primals(&head, &root, trainable, trace, &primals[ends[blocks.len()]..])?;
         Ok(vec![scalar_loss(operation, S::loss(&tree, &hidden, batch)?)?])
     };

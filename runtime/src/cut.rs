@@ -1,0 +1,159 @@
+//! Where a training graph stops a gradient on purpose, for whoever asks.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::panic::Location;
+
+use mlx_rs::Array;
+
+use crate::dtype::Dtype;
+use crate::mode::Graph;
+use crate::session::Session;
+use crate::tensor::Tensor;
+
+/// One place at which a training graph let no gradient through, because its author said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// What stopped the gradient.
+    pub kind: CutKind,
+    /// Why that is right, in its author's words where there are any.
+    pub reason: String,
+    /// Where in the sources it was asked for: file and line.
+    pub place: (&'static str, u32),
+    /// The part of the model that the driver was in, such as `layers.3`; empty outside [`train_stack`](crate::train_stack).
+    pub part: String,
+    /// The shape of what was cut.
+    pub shape: Vec<i32>,
+    /// Its dtype.
+    pub dtype: Dtype,
+    /// Whether a parameter that trains had a part in what was cut; if not, nothing was lost.
+    pub needed_gradient: bool,
+}
+
+/// What stopped a gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum CutKind {
+    /// [`Tensor::detach`].
+    Detach,
+    /// An operation whose result is discrete: [`Tensor::argmax`], [`Tensor::greater`], [`Tensor::floor`].
+    Discrete,
+    /// [`Indices::to_constant`](crate::Indices::to_constant).
+    IndicesAsData,
+    /// An output whose cotangent the kernel's backward leaves out: `ignores(..)`.
+    IgnoredOutput,
+}
+
+impl fmt::Display for CutKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CutKind::Detach => "detach",
+            CutKind::Discrete => "discrete",
+            CutKind::IndicesAsData => "indices as data",
+            CutKind::IgnoredOutput => "ignored output",
+        })
+    }
+}
+
+/// What the innermost recording of this thread has seen.
+#[derive(Default)]
+struct Recording {
+    cuts: Vec<Cut>,
+    part: String,
+    /// Bodies that run without gradients, and recomputations, cut nothing.
+    paused: usize,
+}
+
+thread_local! {
+    // Of the thread, because a training graph never leaves its own: recordings of different threads cannot mix.
+    static RECORDING: RefCell<Option<Recording>> = const { RefCell::new(None) };
+}
+
+fn with_recording(change: impl FnOnce(&mut Recording)) {
+    RECORDING.with_borrow_mut(|recording| recording.as_mut().map(change));
+}
+
+impl Session {
+    /// Runs `drive`, which runs drivers, and returns with its result every cut that their training graphs met, in the
+    /// order in which they were met.
+    ///
+    /// A driver that runs a block twice meets its cuts twice: once without a gradient, once with it.
+    pub fn record_cuts<T>(&mut self, drive: impl FnOnce(&mut Session) -> T) -> (T, Vec<Cut>) {
+        /// Puts the outer recording back, also when `drive` panics.
+        struct Restore(Option<Recording>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                RECORDING.set(self.0.take());
+            }
+        }
+        let outer = Restore(RECORDING.replace(Some(Recording::default())));
+        let result = drive(self);
+        let recording = RECORDING.take().unwrap_or_default();
+        drop(outer);
+        (result, recording.cuts)
+    }
+}
+
+/// Names the part of the model that a driver runs until this is dropped.
+pub(crate) struct Part(String);
+
+impl Part {
+    pub(crate) fn enter(name: &str) -> Self {
+        let mut outer = String::new();
+        with_recording(|recording| outer = std::mem::replace(&mut recording.part, name.to_owned()));
+        Part(outer)
+    }
+
+    /// Goes on to another part.
+    pub(crate) fn change(&mut self, name: &str) {
+        with_recording(|recording| name.clone_into(&mut recording.part));
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        with_recording(|recording| recording.part = std::mem::take(&mut self.0));
+    }
+}
+
+/// Nothing is recorded until this is dropped.
+pub(crate) struct Pause(());
+
+impl Pause {
+    pub(crate) fn new() -> Self {
+        with_recording(|recording| recording.paused += 1);
+        Pause(())
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        with_recording(|recording| recording.paused = recording.paused.saturating_sub(1));
+    }
+}
+
+/// Notes that `of` was cut, if its graph trains and somebody records.
+#[track_caller]
+pub(crate) fn note<M: Graph>(kind: CutKind, reason: &str, of: &Tensor<M>) {
+    if M::TRAINING {
+        let place = Location::caller();
+        note_at((place.file(), place.line()), kind, reason, of.array(), of.needs_gradient());
+    }
+}
+
+/// As [`note`], of any array, cut at `place`.
+pub(crate) fn note_at(place: (&'static str, u32), kind: CutKind, reason: &str, array: &Array, needed_gradient: bool) {
+    with_recording(|recording| {
+        if recording.paused == 0 {
+            recording.cuts.push(Cut {
+                kind,
+                reason: reason.to_owned(),
+                place,
+                part: recording.part.clone(),
+                shape: array.shape().to_vec(),
+                dtype: Dtype::from_mlx(array.dtype()),
+                needed_gradient,
+            });
+        }
+    });
+}

@@ -1,0 +1,154 @@
+//! Whether everything that should train does.
+
+use mlx_rs::Array;
+
+use crate::cut::{Cut, CutKind};
+use crate::dtype::Dtype;
+use crate::error::{Context as _, Result};
+use crate::ffi;
+use crate::mode::Stored;
+use crate::parameters::{Parameters, Path};
+use crate::session::Session;
+use crate::tensor::{Origin, Tensor};
+
+use super::gradient::{Gradients, Trainable};
+use super::stack::{Keep, Stack, train_stack};
+
+/// What one training step gave each parameter that should train, and where gradients were stopped on purpose.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// The loss of the batch.
+    pub loss: f32,
+    /// The parameters that should train, in the order of the tree.
+    pub parameters: Vec<AuditedParameter>,
+    /// How many parameters are frozen.
+    pub frozen: usize,
+    /// The cuts that the graph met, each once for each part of the model, in the order in which they were met.
+    pub cuts: Vec<Cut>,
+}
+
+/// One parameter that should train.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditedParameter {
+    /// Its full name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i32>,
+    /// Its dtype.
+    pub dtype: Dtype,
+    /// What it got.
+    pub gradient: GradientState,
+}
+
+/// The gradient that a parameter got.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum GradientState {
+    /// All elements are finite, and some are not zero.
+    Finite {
+        /// The square root of the sum of squares.
+        norm: f64,
+    },
+    /// All elements are zero: the loss does not depend on the parameter, or the path was cut.
+    Zero,
+    /// Some elements are infinite or not a number.
+    NotFinite,
+    /// There is none: no part of the model that the driver walks holds this parameter.
+    Missing,
+}
+
+impl GradientState {
+    /// Whether the parameter trains.
+    pub fn trains(self) -> bool {
+        matches!(self, GradientState::Finite { .. })
+    }
+}
+
+impl Audit {
+    /// The parameters that should train and do not.
+    pub fn failures(&self) -> impl Iterator<Item = &AuditedParameter> {
+        self.parameters.iter().filter(|parameter| !parameter.gradient.trains())
+    }
+
+    /// Whether every parameter that should train does, and there is one.
+    pub fn passed(&self) -> bool {
+        !self.parameters.is_empty() && self.failures().next().is_none()
+    }
+}
+
+/// Runs one training step of `model`, as [`train_stack`] runs it, and looks at every gradient.
+///
+/// Parameters are those of the whole tree, not only of the parts that the driver asks for: one that no part holds is
+/// reported as [`GradientState::Missing`].
+///
+/// # Errors
+/// As [`train_stack`].
+pub fn audit_stack<S>(session: &mut Session, model: &S, trainable: &Trainable, batch: &S::Batch) -> Result<Audit>
+where
+    S: Stack + Parameters<Mode = Stored>,
+{
+    let mut gradients = Gradients::new();
+    let (loss, cuts) =
+        session.record_cuts(|session| train_stack(session, model, trainable, batch, Keep::BlockInputs, &mut gradients));
+    let loss = loss?.item::<f32>()?;
+
+    let mut parameters = Vec::new();
+    let mut frozen = 0;
+    let mut failed = None;
+    model.visit(&mut Path::root(), &mut |path, tensor| {
+        let name = path.as_str();
+        if !trainable.contains(name) {
+            frozen += 1;
+            return;
+        }
+        let gradient = gradients.get(name).map_or(Ok(GradientState::Missing), |gradient| state(gradient.array()));
+        match gradient {
+            Ok(gradient) => parameters.push(AuditedParameter {
+                name: name.to_owned(),
+                shape: tensor.shape().to_vec(),
+                dtype: tensor.dtype(),
+                gradient,
+            }),
+            Err(error) => failed = Some(error),
+        }
+    });
+    failed.map_or(Ok(Audit { loss, parameters, frozen, cuts: merge(cuts) }), Err)
+}
+
+fn state(gradient: &Array) -> Result<GradientState> {
+    let operation = "audit_stack";
+    if gradient.size() == 0 {
+        return Ok(GradientState::Zero);
+    }
+    let gradient = gradient.as_dtype(mlx_rs::Dtype::Float32).during(operation)?;
+    let finite = gradient.is_finite().during(operation)?.all(false).during(operation)?;
+    let largest = gradient.abs().during(operation)?.max(false).during(operation)?;
+    // Of what is at most one, so that squares neither overflow nor vanish.
+    let scaled = gradient.divide(&largest).during(operation)?;
+    let length = scaled.square().during(operation)?.sum(false).during(operation)?.sqrt().during(operation)?;
+    ffi::evaluate(operation, [&finite, &largest, &length])?;
+    let read = |array: Array| Tensor::<Stored>::from_parts(array, Origin::HOST);
+    if !read(finite).item::<bool>()? {
+        return Ok(GradientState::NotFinite);
+    }
+    let largest = f64::from(read(largest).item::<f32>()?);
+    if largest == 0.0 {
+        return Ok(GradientState::Zero);
+    }
+    Ok(GradientState::Finite { norm: largest * f64::from(read(length).item::<f32>()?) })
+}
+
+/// The same cut of the same part once: the driver runs a block's forward pass before it asks for its gradient, and a
+/// cut counts if either of the two needed one.
+fn merge(cuts: Vec<Cut>) -> Vec<Cut> {
+    let mut merged: Vec<Cut> = Vec::new();
+    let identity = |cut: &Cut| -> (CutKind, (&'static str, u32), String, String) {
+        (cut.kind, cut.place, cut.part.clone(), cut.reason.clone())
+    };
+    for cut in cuts {
+        match merged.iter_mut().find(|known| identity(known) == identity(&cut)) {
+            Some(known) => known.needed_gradient |= cut.needed_gradient,
+            None => merged.push(cut),
+        }
+    }
+    merged
+}
