@@ -36,7 +36,8 @@ pub struct Cut {
 pub enum CutKind {
     /// [`Tensor::detach`].
     Detach,
-    /// An operation whose result is discrete: [`Tensor::argmax`], [`Tensor::greater`], [`Tensor::floor`].
+    /// An operation whose result is discrete, of something that a parameter has a part in: [`Tensor::argmax`],
+    /// [`Tensor::greater`], [`Tensor::floor`], [`Tensor::is_finite`].
     Discrete,
     /// [`Indices::to_constant`](crate::Indices::to_constant).
     IndicesAsData,
@@ -135,7 +136,9 @@ impl Drop for Pause {
 /// Notes that `of` was cut, if its graph trains and somebody records.
 #[track_caller]
 pub(crate) fn note<M: Graph>(kind: CutKind, reason: &str, of: &Tensor<M>) {
-    if M::TRAINING {
+    // A discrete result of what has no gradient anyway, such as a position, cuts nothing and is nobody's decision.
+    let is_cut = of.needs_gradient() || kind != CutKind::Discrete;
+    if M::TRAINING && is_cut {
         let place = Location::caller();
         note_at((place.file(), place.line()), kind, reason, of.array(), of.needs_gradient());
     }

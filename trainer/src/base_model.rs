@@ -71,10 +71,7 @@ impl BaseModel {
     /// # Errors
     /// If a file is absent or damaged, or they do not fit each other.
     pub fn load(session: &Session, dir: &Path) -> Result<Self, BaseModelError> {
-        let dtype = match session.backend() {
-            Backend::Cpu | Backend::Emulated => Dtype::F32,
-            Backend::Metal | Backend::Cuda => Dtype::BF16,
-        };
+        let dtype = compute_dtype(session);
         // Small files first: their faults should not be told after minutes of reading weights.
         let config = TextConfig::load(dir).map_err(LoadError::from)?;
         let format = ChatFormat::load(dir)?;
@@ -133,24 +130,40 @@ impl BaseModel {
     /// # Errors
     /// If a file is absent or damaged, or the adapter is one of another model.
     pub fn attach(&mut self, dir: &Path) -> Result<(), BaseModelError> {
-        let adapter = Adapter::load(dir)?;
-        adapter.check_fits(&self.config, dir)?;
-        let file = dir.join(WEIGHTS_FILE);
-        let fail = |error: cotangent::Error| BaseModelError::AdapterDoesNotFit { file, reason: error.to_string() };
-        let layers: BTreeSet<&str> =
-            adapter.tensors.keys().filter_map(|name| name.rsplit_once('.')).map(|(layer, _)| layer).collect();
-        let options = LoraOptions {
-            rank: adapter.config.rank as i32,
-            scale: adapter.config.scale as f32,
-            targets: LoraTargets::Patterns(layers.into_iter().map(str::to_owned).collect()),
-            last_layers: None,
-        };
-        let attach = |model: &mut Model<Stored>| {
-            model.add_adapters(&options, &Key::new(0)?)?;
-            model.set_adapters(&device_tensors(&adapter.tensors)?)
-        };
-        attach(&mut self.model).map_err(fail)
+        attach_adapter(&mut self.model, &self.config, dir)
     }
+}
+
+/// What weights are held and computed in: float32 on CPUs, which compute in nothing shorter, else bfloat16.
+pub fn compute_dtype(session: &Session) -> Dtype {
+    match session.backend() {
+        Backend::Cpu | Backend::Emulated => Dtype::F32,
+        Backend::Metal | Backend::Cuda => Dtype::BF16,
+    }
+}
+
+/// Adds the adapter of folder `dir` to `model`, as it was saved.
+///
+/// # Errors
+/// If a file is absent or damaged, or the adapter is one of another model.
+pub fn attach_adapter(model: &mut Model<Stored>, config: &TextConfig, dir: &Path) -> Result<(), BaseModelError> {
+    let adapter = Adapter::load(dir)?;
+    adapter.check_fits(config, dir)?;
+    let file = dir.join(WEIGHTS_FILE);
+    let fail = |error: cotangent::Error| BaseModelError::AdapterDoesNotFit { file, reason: error.to_string() };
+    let layers: BTreeSet<&str> =
+        adapter.tensors.keys().filter_map(|name| name.rsplit_once('.')).map(|(layer, _)| layer).collect();
+    let options = LoraOptions {
+        rank: adapter.config.rank as i32,
+        scale: adapter.config.scale as f32,
+        targets: LoraTargets::Patterns(layers.into_iter().map(str::to_owned).collect()),
+        last_layers: None,
+    };
+    let attach = |model: &mut Model<Stored>| {
+        model.add_adapters(&options, &Key::new(0)?)?;
+        model.set_adapters(&device_tensors(&adapter.tensors)?)
+    };
+    attach(model).map_err(fail)
 }
 
 fn device_tensors(host: &BTreeMap<String, HostTensor>) -> cotangent::Result<BTreeMap<String, Tensor<Stored>>> {

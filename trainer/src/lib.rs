@@ -2,6 +2,7 @@
 
 /// Adapter folders in the format of mlx-lm.
 pub mod adapter;
+pub mod audit;
 pub mod base_model;
 /// From a JSON-lines file of conversations to padded batches with labels.
 pub mod data;

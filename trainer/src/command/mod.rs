@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod audit;
 mod demo;
 mod evaluate;
 mod generate;
@@ -31,6 +32,10 @@ enum Command {
     ///
     /// The answer goes to standard output as it is made, speeds to standard error.
     Generate(generate::Generate),
+    /// Check that every parameter of a checkpoint gets a gradient, and list where gradients are cut
+    ///
+    /// Runs one forward and backward pass on a few tokens. Fails if something that should train does not.
+    Audit(audit::Audit),
     /// Train on the small model and data that come with the project, and show answers before and after
     Demo(demo::Demo),
 }
@@ -41,6 +46,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Train(train) => train.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Generate(generate) => generate.run(),
+        Command::Audit(audit) => audit.run(),
         Command::Demo(demo) => demo.run(),
     }
 }

@@ -1,0 +1,450 @@
+//! An audit as people and programs read it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use cotangent::{Audit, AuditedParameter, Cut, CutKind, GradientState};
+use serde_json::{Value, json};
+
+/// Columns of the text.
+const WIDTH: usize = 80;
+/// From so many parameters on, layers that are alike share their lines.
+const LONG: usize = 30;
+
+/// An audit with what was audited.
+#[derive(Debug)]
+pub struct AuditReport {
+    /// The checkpoint, as it was named.
+    pub model: String,
+    /// What should train.
+    pub view: &'static str,
+    /// Where it was computed.
+    pub backend: &'static str,
+    /// In what: the dtype of matrices.
+    pub dtype: String,
+    /// Rows of the batch.
+    pub rows: usize,
+    /// Tokens of a row.
+    pub tokens: usize,
+    /// What was found.
+    pub audit: Audit,
+}
+
+impl AuditReport {
+    /// A table of parameters, the cuts, and the verdict, in lines of 80 columns as far as names allow. `all` gives every
+    /// parameter its own line.
+    pub fn to_text(&self, all: bool) -> String {
+        let AuditReport { model, view, backend, dtype, rows, tokens, audit } = self;
+        let mut text = format!("Audit of `{model}`: {view}\n");
+        let _ =
+            writeln!(text, "One step of {rows} x {tokens} tokens on {backend} in {dtype}, loss {:.4}\n", audit.loss);
+        text += &table(&audit.parameters, all);
+        text += &cuts(&audit.cuts);
+        text += &self.verdict();
+        text
+    }
+
+    fn verdict(&self) -> String {
+        let audit = &self.audit;
+        let frozen = match audit.frozen {
+            0 => String::new(),
+            frozen => format!(", {frozen} are frozen"),
+        };
+        if audit.parameters.is_empty() {
+            return format!("\nFAILED: nothing should train{frozen}\n");
+        }
+        let failures: Vec<&AuditedParameter> = audit.failures().collect();
+        if failures.is_empty() {
+            return format!("\nAll {} parameters train{frozen}.\n", audit.parameters.len());
+        }
+        let count = audit.parameters.len();
+        let mut text = format!("\nFAILED: {} of {count} parameters should train and do not{frozen}\n", failures.len());
+        let width = failures.iter().map(|parameter| parameter.name.len()).max().unwrap_or(0);
+        for parameter in &failures {
+            let _ = writeln!(text, "  {:width$}  {}", parameter.name, state(parameter.gradient));
+        }
+        let states: BTreeSet<&str> = failures.iter().filter_map(|parameter| help(parameter.gradient)).collect();
+        for help in states {
+            text += &wrap(&format!("help: {help}"), "");
+        }
+        text
+    }
+
+    /// The same as JSON. Norms and losses that are no numbers are null.
+    pub fn to_json(&self) -> Value {
+        let audit = &self.audit;
+        let parameters = audit.parameters.iter().map(|parameter| {
+            let norm = match parameter.gradient {
+                GradientState::Finite { norm } => json!(norm),
+                _ => Value::Null,
+            };
+            json!({
+                "name": parameter.name,
+                "shape": parameter.shape,
+                "dtype": parameter.dtype.to_string(),
+                "gradient": state(parameter.gradient),
+                "norm": norm,
+            })
+        });
+        let cuts = audit.cuts.iter().map(|cut| {
+            json!({
+                "kind": cut.kind.to_string(),
+                "reason": cut.reason,
+                "file": cut.place.0,
+                "line": cut.place.1,
+                "part": cut.part,
+                "shape": cut.shape,
+                "dtype": cut.dtype.to_string(),
+                "needed_gradient": cut.needed_gradient,
+            })
+        });
+        json!({
+            "model": self.model,
+            "view": self.view,
+            "backend": self.backend,
+            "dtype": self.dtype,
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "loss": audit.loss,
+            "passed": audit.passed(),
+            "failed": audit.failures().count(),
+            "frozen": audit.frozen,
+            "parameters": parameters.collect::<Vec<_>>(),
+            "cuts": cuts.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn state(gradient: GradientState) -> &'static str {
+    match gradient {
+        GradientState::Finite { .. } => "finite",
+        GradientState::Zero => "zero",
+        GradientState::NotFinite => "not finite",
+        GradientState::Missing => "missing",
+    }
+}
+
+/// What to look at first.
+fn help(gradient: GradientState) -> Option<&'static str> {
+    match gradient {
+        GradientState::Finite { .. } => None,
+        GradientState::Zero => Some(
+            "find out why the loss does not depend on a parameter whose gradient is zero: a cut listed above, or weights \
+             after it that are all zero",
+        ),
+        GradientState::NotFinite => {
+            Some("look for infinities and NaN in the checkpoint's weights where a gradient is not finite")
+        }
+        GradientState::Missing => {
+            Some("put a parameter whose gradient is missing into a part that the model's forward uses")
+        }
+    }
+}
+
+/// One line of the table: a parameter, or those of several layers that are alike.
+struct Row<'a> {
+    /// The layers' common name and their numbers; nothing for a parameter of no layer.
+    layers: Option<(&'a str, BTreeSet<usize>)>,
+    name: &'a str,
+    shape: &'a [i32],
+    gradient: &'static str,
+    /// The smallest and the largest norm.
+    norms: Option<(f64, f64)>,
+}
+
+impl Row<'_> {
+    fn gradient(&self) -> String {
+        match self.norms {
+            None => self.gradient.to_uppercase(),
+            Some((least, most)) if least == most => format!("{}  {least:.1e}", self.gradient),
+            Some((least, most)) => format!("{}  {least:.1e} to {most:.1e}", self.gradient),
+        }
+    }
+}
+
+/// `layers.3.mlp.up_proj.weight` as `layers`, 3, `mlp.up_proj.weight`.
+fn of_layer(name: &str) -> Option<(&str, usize, &str)> {
+    let mut at = 0;
+    for segment in name.split('.') {
+        if let (Ok(index), false) = (segment.parse(), at == 0) {
+            return Some((&name[..at - 1], index, name.get(at + segment.len() + 1..)?));
+        }
+        at += segment.len() + 1;
+    }
+    None
+}
+
+fn rows(parameters: &[AuditedParameter], group: bool) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for parameter in parameters {
+        let norm = match parameter.gradient {
+            GradientState::Finite { norm } => Some(norm),
+            _ => None,
+        };
+        let (shape, gradient) = (parameter.shape.as_slice(), state(parameter.gradient));
+        let layer = if group { of_layer(&parameter.name) } else { None };
+        let Some((list, index, name)) = layer else {
+            let norms = norm.map(|norm| (norm, norm));
+            rows.push(Row { layers: None, name: &parameter.name, shape, gradient, norms });
+            continue;
+        };
+        let alike = rows.iter_mut().find(|row| {
+            row.layers.as_ref().is_some_and(|(known, _)| *known == list)
+                && (row.name, row.shape, row.gradient) == (name, shape, gradient)
+        });
+        match alike {
+            Some(row) => {
+                if let Some((_, indices)) = &mut row.layers {
+                    indices.insert(index);
+                }
+                row.norms = row.norms.zip(norm).map(|((least, most), norm)| (norm.min(least), norm.max(most)));
+            }
+            None => {
+                let layers = Some((list, BTreeSet::from([index])));
+                rows.push(Row { layers, name, shape, gradient, norms: norm.map(|norm| (norm, norm)) });
+            }
+        }
+    }
+    rows
+}
+
+fn table(parameters: &[AuditedParameter], all: bool) -> String {
+    let rows = rows(parameters, !all && parameters.len() >= LONG);
+    // Parameters of no layer, then the layers' by which layers they are, in order of the first.
+    let mut sections: Vec<(String, Vec<&Row<'_>>)> = Vec::new();
+    for row in &rows {
+        let title = row.layers.as_ref().map_or_else(String::new, |(list, indices)| elements(list, indices));
+        match sections.iter_mut().find(|(known, _)| *known == title) {
+            Some((_, section)) => section.push(row),
+            None => sections.push((title, vec![row])),
+        }
+    }
+    let indent = |title: &str| if title.is_empty() { "" } else { "  " };
+    let shape = |row: &Row<'_>| {
+        let extents: Vec<String> = row.shape.iter().map(ToString::to_string).collect();
+        extents.join(" x ")
+    };
+    let cells = sections.iter().flat_map(|(title, rows)| rows.iter().map(move |row| (indent(title), row)));
+    let names = cells.map(|(indent, row)| indent.len() + row.name.len()).max().unwrap_or(0).max("parameter".len());
+    let shapes = rows.iter().map(|row| shape(row).len()).max().unwrap_or(0).max("shape".len());
+    let mut text = format!("{:names$}  {:shapes$}  gradient, its norm\n", "parameter", "shape");
+    for (title, section) in &sections {
+        if !title.is_empty() {
+            text += &wrap(title, "  ");
+        }
+        for row in section {
+            let name = format!("{}{}", indent(title), row.name);
+            let _ = writeln!(text, "{name:names$}  {:shapes$}  {}", shape(row), row.gradient());
+        }
+    }
+    text
+}
+
+/// `layers.3`, or `layers 0-2, 4, 6-8`.
+fn elements(list: &str, indices: &BTreeSet<usize>) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &index in indices {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == index => *last = index,
+            _ => runs.push((index, index)),
+        }
+    }
+    if let [(first, last)] = runs.as_slice()
+        && first == last
+    {
+        return format!("{list}.{first}");
+    }
+    let runs: Vec<String> = runs
+        .into_iter()
+        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
+        .collect();
+    format!("{list} {}", runs.join(", "))
+}
+
+fn cuts(cuts: &[Cut]) -> String {
+    if cuts.is_empty() {
+        return wrap("\nNo cuts: the graph met no `detach`, and nothing else that stops a gradient on purpose.", "");
+    }
+    // The same line of the sources, in whatever parts, is one cut to its reader.
+    let mut places: BTreeMap<(&str, u32), Vec<&Cut>> = BTreeMap::new();
+    for cut in cuts {
+        places.entry(cut.place).or_default().push(cut);
+    }
+    let mut text = "\nCuts, at which gradients stop on purpose:\n".to_owned();
+    for ((file, line), cuts) in places {
+        let reasons: BTreeSet<(String, &str)> =
+            cuts.iter().map(|cut| (cut.kind.to_string(), cut.reason.as_str())).collect();
+        for (kind, reason) in reasons {
+            text += &wrap(&format!("  {kind}: {reason}"), "    ");
+        }
+        let _ = writeln!(text, "    at {file}:{line}");
+        let parts: Vec<&str> = cuts.iter().map(|cut| cut.part.as_str()).filter(|part| !part.is_empty()).collect();
+        let cuts_nothing = cuts.iter().all(|cut| cut.kind == CutKind::Detach && !cut.needed_gradient);
+        let lost = if cuts_nothing { "; no gradient would have come here" } else { "" };
+        let found =
+            format!("    in {}{lost}", if parts.is_empty() { "the whole graph".to_owned() } else { places_of(&parts) });
+        text += &wrap(&found, "    ");
+    }
+    text
+}
+
+/// Parts of the model, layers by their ranges.
+fn places_of(parts: &[&str]) -> String {
+    let mut layers: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    let mut names: Vec<String> = Vec::new();
+    for part in parts {
+        match part.rsplit_once('.').and_then(|(list, index)| Some((list, index.parse().ok()?))) {
+            Some((list, index)) => {
+                layers.entry(list).or_default().insert(index);
+            }
+            None if names.iter().all(|known| known != part) => names.push((*part).to_owned()),
+            None => {}
+        }
+    }
+    names.extend(layers.into_iter().map(|(list, indices)| elements(list, &indices)));
+    names.join(", ")
+}
+
+/// `text` in lines of at most [`WIDTH`] columns, those after the first behind `indent`. Spaces at its start stay.
+fn wrap(text: &str, indent: &str) -> String {
+    let start = text.len() - text.trim_start().len();
+    let mut wrapped = text[..start].to_owned();
+    let mut column = start;
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if !empty && column + 1 + length > WIDTH {
+            wrapped += "\n";
+            wrapped += indent;
+            column = indent.len();
+        } else if !empty {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped += word;
+        column += length;
+        empty = false;
+    }
+    wrapped + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cotangent::Dtype;
+
+    fn parameter(name: &str, gradient: GradientState) -> AuditedParameter {
+        AuditedParameter { name: name.to_owned(), shape: vec![248_320, 1024], dtype: Dtype::F32, gradient }
+    }
+
+    fn cut(part: &str, needed_gradient: bool) -> Cut {
+        Cut {
+            kind: CutKind::Detach,
+            reason: "the running mean is not learned, so that it can be folded into the weights later".to_owned(),
+            place: ("models/src/norm.rs", 41),
+            part: part.to_owned(),
+            shape: vec![64],
+            dtype: Dtype::F32,
+            needed_gradient,
+        }
+    }
+
+    /// Twelve layers, of which every fourth has attention, and of which layer 7 has lost something.
+    fn report() -> AuditReport {
+        let mut parameters = vec![parameter("embed_tokens.weight", GradientState::Finite { norm: 2.0 })];
+        for layer in 0..12 {
+            let mixer = if layer % 4 == 3 { "self_attn.q_proj" } else { "linear_attn.in_proj_qkv" };
+            for name in [mixer, "post_attention_layernorm", "mlp.up_proj"] {
+                let lost = layer == 7 && name == "mlp.up_proj";
+                let norm = 1.0 + f64::from(layer) / 10.0;
+                let gradient = if lost { GradientState::Zero } else { GradientState::Finite { norm } };
+                parameters.push(parameter(&format!("layers.{layer}.{name}.weight"), gradient));
+            }
+        }
+        parameters.push(parameter("norm.weight", GradientState::NotFinite));
+        parameters.push(parameter("orphan", GradientState::Missing));
+        let cuts = (0..12).map(|layer| cut(&format!("layers.{layer}"), layer == 7)).collect();
+        AuditReport {
+            model: "checkpoint".to_owned(),
+            view: "every parameter should train",
+            backend: "cpu",
+            dtype: "float32".to_owned(),
+            rows: 2,
+            tokens: 32,
+            audit: Audit { loss: 4.25, parameters, frozen: 0, cuts },
+        }
+    }
+
+    #[test]
+    fn layers_that_are_alike_share_their_lines() {
+        let expected = "\
+Audit of `checkpoint`: every parameter should train
+One step of 2 x 32 tokens on cpu in float32, loss 4.2500
+
+parameter                          shape          gradient, its norm
+embed_tokens.weight                248320 x 1024  finite  2.0e0
+norm.weight                        248320 x 1024  NOT FINITE
+orphan                             248320 x 1024  MISSING
+layers 0-2, 4-6, 8-10
+  linear_attn.in_proj_qkv.weight   248320 x 1024  finite  1.0e0 to 2.0e0
+layers 0-11
+  post_attention_layernorm.weight  248320 x 1024  finite  1.0e0 to 2.1e0
+layers 0-6, 8-11
+  mlp.up_proj.weight               248320 x 1024  finite  1.0e0 to 2.1e0
+layers 3, 7, 11
+  self_attn.q_proj.weight          248320 x 1024  finite  1.3e0 to 2.1e0
+layers.7
+  mlp.up_proj.weight               248320 x 1024  ZERO
+
+Cuts, at which gradients stop on purpose:
+  detach: the running mean is not learned, so that it can be folded into the
+    weights later
+    at models/src/norm.rs:41
+    in layers 0-11
+
+FAILED: 3 of 39 parameters should train and do not
+  layers.7.mlp.up_proj.weight  zero
+  norm.weight                  not finite
+  orphan                       missing
+help: find out why the loss does not depend on a parameter whose gradient is
+zero: a cut listed above, or weights after it that are all zero
+help: look for infinities and NaN in the checkpoint's weights where a gradient
+is not finite
+help: put a parameter whose gradient is missing into a part that the model's
+forward uses
+";
+        assert_eq!(report().to_text(false), expected);
+    }
+
+    #[test]
+    fn all_rows_are_those_of_the_parameters() {
+        let text = report().to_text(true);
+        for parameter in &report().audit.parameters {
+            assert!(text.lines().any(|line| line.starts_with(&format!("{} ", parameter.name))), "{text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn json_has_every_parameter_and_every_cut() {
+        let json = report().to_json();
+        assert_eq!((json["passed"].as_bool(), json["failed"].as_u64()), (Some(false), Some(3)));
+        assert_eq!(json["parameters"].as_array().map(Vec::len), Some(39));
+        assert_eq!(json["parameters"][0]["norm"], 2.0);
+        assert_eq!(json["parameters"][38]["gradient"], "missing");
+        assert_eq!((&json["cuts"][7]["line"], &json["cuts"][7]["part"]), (&json!(41), &json!("layers.7")));
+    }
+
+    #[test]
+    fn numbers_in_names_are_layers_only_between_other_segments() {
+        for (name, expected) in [
+            ("layers.3.mlp.up_proj.weight", Some(("layers", 3, "mlp.up_proj.weight"))),
+            ("visual.blocks.12.norm1.bias", Some(("visual.blocks", 12, "norm1.bias"))),
+            ("conv1d.weight", None),
+            ("3.weight", None),
+            ("layers.3", None),
+        ] {
+            assert_eq!(of_layer(name), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `cotangent audit`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use cotangent::random::Key;
+use cotangent::{Session, Stored, Trainable, audit_stack};
+use cotangent_models::config::TextConfig;
+use cotangent_models::qwen35::{LoraOptions, Model};
+use cotangent_trainer::audit::AuditReport;
+use cotangent_trainer::base_model::{attach_adapter, compute_dtype};
+use cotangent_trainer::data::Batch;
+use cotangent_trainer::training::BatchMaker;
+
+use super::values::positive_count;
+
+/// Options of `cotangent audit`.
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// Folder of a Qwen3.5 checkpoint: config.json and safetensors
+    #[arg(value_name = "CHECKPOINT")]
+    model: PathBuf,
+    /// Audit the adapters in this folder instead of the model's own parameters
+    #[arg(long, value_name = "DIR")]
+    adapter_path: Option<PathBuf>,
+    /// Audit new adapters on every linear layer instead
+    ///
+    /// Both factors are random: while the second is zero, as in a new adapter, the first has no gradient.
+    #[arg(long, conflicts_with = "adapter_path")]
+    lora: bool,
+    /// Rows of the batch
+    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "2")]
+    batch_size: usize,
+    /// Tokens of a row; one alone has nothing to attend to
+    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "32")]
+    tokens: usize,
+    /// Print every parameter on its own line
+    #[arg(long)]
+    all: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "all")]
+    json: bool,
+}
+
+impl Audit {
+    /// Audits. Fails if something that should train does not.
+    pub fn run(self) -> Result<ExitCode> {
+        if self.tokens < 2 {
+            bail!("`--tokens {}` leaves nothing to predict\nhelp: give at least 2", self.tokens);
+        }
+        let mut session = Session::new()?;
+        let dtype = compute_dtype(&session);
+        let (mut model, config, _) = Model::load(&self.model, dtype)?;
+        let limit = config.max_position_embeddings;
+        if self.tokens > limit {
+            bail!("`--tokens {}`: the model was made for {limit}", self.tokens);
+        }
+        let (trainable, view) = self.select(&mut model, &config)?;
+        let batch = spread_batch(self.batch_size, self.tokens, config.vocab_size);
+        let batch = BatchMaker::new(config.rope.clone()).make(&batch, 1.0 / batch.targets as f64)?;
+        let report = AuditReport {
+            model: self.model.display().to_string(),
+            view,
+            backend: session.backend().name(),
+            dtype: dtype.to_string(),
+            rows: self.batch_size,
+            tokens: self.tokens,
+            audit: audit_stack(&mut session, &model, &trainable, &batch)?,
+        };
+        let text = if self.json { format!("{:#}\n", report.to_json()) } else { report.to_text(self.all) };
+        io::stdout().write_all(text.as_bytes())?;
+        Ok(if report.audit.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// What should train: the adapters where some are asked for, else every parameter.
+    fn select(&self, model: &mut Model<Stored>, config: &TextConfig) -> Result<(Trainable, &'static str)> {
+        if let Some(dir) = &self.adapter_path {
+            attach_adapter(model, config, dir)?;
+            return Ok((model.adapters_trainable()?, "its adapters should train"));
+        }
+        if self.lora {
+            let (first, mut key) = Key::new(0)?.split()?;
+            model.add_adapters(&LoraOptions::default(), &first)?;
+            let mut factors = model.adapters();
+            for (name, factor) in &mut factors {
+                if name.ends_with(".lora_b") {
+                    let (draw, next) = key.split()?;
+                    key = next;
+                    *factor = draw.uniform(-0.02, 0.02, factor.shape())?;
+                }
+            }
+            model.set_adapters(&factors)?;
+            return Ok((model.adapters_trainable()?, "new adapters on every linear layer should train"));
+        }
+        let everything = Trainable::of(model, |_| true).context("the checkpoint")?;
+        Ok((everything, "every parameter should train"))
+    }
+}
+
+/// Tokens from all over the vocabulary, the same every time.
+fn spread_batch(rows: usize, width: usize, vocabulary: usize) -> Batch {
+    // The golden ratio's multiples are spread evenly over whatever they are taken modulo.
+    let token = |index: usize| ((index + 1) as f64 * 0.618_033_988_749_894_9).fract() * vocabulary as f64;
+    let tokens: Vec<i32> = (0..rows * width).map(|index| token(index) as i32).collect();
+    Batch {
+        rows,
+        width,
+        labels: tokens.clone(),
+        input_ids: tokens,
+        lengths: vec![width; rows],
+        targets: rows * (width - 1),
+    }
+}
