@@ -58,6 +58,16 @@ pub enum Error {
         /// What was found and what was expected.
         message: String,
     },
+    /// The backend has no counterpart of a kernel's text, at the sizes of this call; its fallback runs where it has one.
+    #[error("kernel `{kernel}` cannot run on the {backend} backend at these sizes: {message}")]
+    Untranslated {
+        /// The kernel's name.
+        kernel: &'static str,
+        /// The backend.
+        backend: crate::Backend,
+        /// What there is no counterpart of.
+        message: String,
+    },
     /// A gradient does not fit its primal.
     #[error("backward of `{function}`: {message}")]
     Gradient {

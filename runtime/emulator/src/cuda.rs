@@ -1,5 +1,6 @@
 //! The same kernel text for CUDA: what MLX's `cuda_kernel` takes as header and source.
 
+use crate::build::content_key;
 use crate::text::{Argument, arguments, breaks_on_cuda, cuda_parts};
 use crate::{Dtype, Error, KernelText};
 
@@ -11,6 +12,57 @@ pub struct CudaText {
     pub header: String,
     /// The function's body: one call.
     pub source: String,
+    /// Whether the text reads [`GRID_INPUT`].
+    pub reads_grid: bool,
+}
+
+/// The name of one more input, after all others, for texts that say so: the grid's three extents in threads, as `i32`.
+/// CUDA counts whole blocks only, and a text that had the numbers in it would be compiled again for each batch.
+pub const GRID_INPUT: &str = "threads_of_grid_";
+
+impl CudaText {
+    /// `kernel` with a number that no other text has. MLX keeps compiled kernels by their names alone, also on disk, so
+    /// two texts of one name would be one kernel.
+    pub fn name(&self, kernel: &str) -> String {
+        format!("{}_{:032x}", identifier(kernel), content_key([self.header.as_str(), &self.source]))
+    }
+}
+
+/// What CUDA makes of a launch's sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CudaGrid {
+    /// Whether some blocks or warps have threads that the grid has not: CUDA starts whole ones. A text depends on its
+    /// launch's sizes by this alone.
+    pub ragged: bool,
+}
+
+/// CUDA's limits of a launch: threads of a block in all and along z, blocks along y and z.
+const BLOCK_THREADS: u64 = 1024;
+const BLOCK_DEPTH: u32 = 64;
+const BLOCKS: u32 = 65_535;
+
+impl CudaGrid {
+    /// Of `grid` threads, as for Metal, in threadgroups of `threadgroup`.
+    ///
+    /// # Errors
+    /// What the launch has too much of, in words: CUDA's limits are tighter than Metal's.
+    pub fn new(grid: [u32; 3], threadgroup: [u32; 3]) -> Result<Self, String> {
+        let threads: u64 = threadgroup.iter().map(|&extent| u64::from(extent)).product();
+        if threads == 0 || threads > BLOCK_THREADS {
+            return Err(format!("a threadgroup of {threads} threads, where CUDA takes 1 to {BLOCK_THREADS}"));
+        }
+        if threadgroup[2] > BLOCK_DEPTH {
+            return Err(format!("a threadgroup of {} threads along z, where CUDA takes {BLOCK_DEPTH}", threadgroup[2]));
+        }
+        for (axis, name) in [(1, "y"), (2, "z")] {
+            let blocks = grid[axis].div_ceil(threadgroup[axis]);
+            if blocks > BLOCKS {
+                return Err(format!("{blocks} threadgroups along {name}, where CUDA takes {BLOCKS}"));
+            }
+        }
+        let whole = grid.iter().zip(threadgroup).all(|(extent, by)| extent.is_multiple_of(by));
+        Ok(CudaGrid { ragged: !whole || !threads.is_multiple_of(32) })
+    }
 }
 
 /// What all CUDA kernels share, in order.
@@ -22,34 +74,21 @@ const SHIM: [&str; 5] = [
     include_str!("../shim/mlx.h"),
 ];
 
-/// Translates a kernel for inputs of these shapes and a launch of this size (`grid` in threads, as for Metal).
+/// Translates a kernel for inputs of these shapes, of which only the numbers of dimensions matter, and a launch of these
+/// sizes.
 ///
 /// # Errors
 /// If the text asks for what CUDA has no counterpart of (raw `simdgroup_matrix`), or threads meet in a launch whose
 /// threadgroups are ragged: CUDA starts whole blocks of whole warps.
-pub fn cuda_text(
-    kernel: &KernelText,
-    input_shapes: &[&[usize]],
-    grid: [u32; 3],
-    threadgroup: [u32; 3],
-) -> Result<CudaText, Error> {
+pub fn cuda_text(kernel: &KernelText, input_shapes: &[&[usize]], grid: CudaGrid) -> Result<CudaText, Error> {
     if let Some(refused) = breaks_on_cuda(kernel) {
         return Err(refused);
     }
     let arguments = arguments(kernel, input_shapes);
     let parts = cuda_parts(kernel, &arguments, metal_type)?;
-    let refuse = |what: String| Error::Launch { kernel: kernel.name.clone(), what };
-    let threads: u32 = threadgroup.iter().product();
-    let ragged =
-        (0..3).any(|d| threadgroup[d] == 0 || !grid[d].is_multiple_of(threadgroup[d])) || !threads.is_multiple_of(32);
-    if ragged && parts.threads_meet {
-        return Err(refuse(format!(
-            "grid {grid:?} in threadgroups of {threadgroup:?} leaves ragged threadgroups or simdgroups, in which threads meet; \
-             CUDA has whole ones only"
-        )));
-    }
-    if threads > 1024 || threadgroup[2] > 64 || threadgroup.contains(&0) {
-        return Err(refuse(format!("CUDA has no threadgroup of {threadgroup:?}")));
+    if grid.ragged && parts.threads_meet {
+        let what = "its grid leaves threadgroups or simdgroups ragged, in which threads meet; CUDA has whole ones only";
+        return Err(Error::Launch { kernel: kernel.name.clone(), what: what.to_owned() });
     }
 
     let mut header: String = SHIM.concat();
@@ -57,21 +96,24 @@ pub fn cuda_text(
     // Inside the namespace `metal`, whose names hide CUDA's own `half`, `float4`, `max`.
     header += &format!("namespace metal {{ namespace kernel_{name} {{\n{}\n}} }}\n", parts.text);
 
-    let values: Vec<String> = arguments.iter().map(|a| value(kernel, a, grid)).collect();
+    let values: Vec<String> = arguments.iter().map(|argument| value(kernel, argument)).collect();
     let mut source = String::new();
-    if ragged {
+    if grid.ragged {
         source += &format!(
-            "{{ metal::uint3 at_ = metal::attribute_thread_position_in_grid();\n  if (at_.x >= {}u || at_.y >= {}u || at_.z >= \
-             {}u) return; }}\n",
-            grid[0], grid[1], grid[2]
+            "{{ metal::uint3 at_ = metal::attribute_thread_position_in_grid(), end_ = {GRID};\n  if (at_.x >= end_.x || \
+             at_.y >= end_.y || at_.z >= end_.z) return; }}\n"
         );
     }
     source += &format!("metal::kernel_{name}::metal_kernel_body{}({});\n", parts.instance, values.join(", "));
-    Ok(CudaText { header, source })
+    let reads_grid = source.contains(GRID_INPUT);
+    Ok(CudaText { header, source, reads_grid })
 }
 
+/// The grid, from the input that brings it.
+const GRID: &str = "metal::uint3(threads_of_grid_[0], threads_of_grid_[1], threads_of_grid_[2])";
+
 /// The argument as an expression of MLX's parameters: all inputs are pointers there, shapes are arrays by value.
-fn value(kernel: &KernelText, argument: &Argument<'_>, grid: [u32; 3]) -> String {
+fn value(kernel: &KernelText, argument: &Argument<'_>) -> String {
     match argument {
         Argument::Input { port, scalar, .. } => {
             format!("{}(const {}*){}", if *scalar { "*" } else { "" }, metal_type(port.dtype), port.name)
@@ -84,9 +126,7 @@ fn value(kernel: &KernelText, argument: &Argument<'_>, grid: [u32; 3]) -> String
         }
         Argument::Output { port, .. } => format!("({}*){}", metal_type(port.dtype), port.name),
         // A ragged grid cannot be told from blocks.
-        Argument::Attribute { name: "threads_per_grid" | "grid_size", .. } => {
-            format!("metal::uint3({}u, {}u, {}u)", grid[0], grid[1], grid[2])
-        }
+        Argument::Attribute { name: "threads_per_grid" | "grid_size", .. } => GRID.to_owned(),
         Argument::Attribute { name, .. } => format!("metal::attribute_{name}()"),
     }
 }

@@ -13,7 +13,7 @@ mod report;
 mod static_check;
 mod text;
 
-pub use cuda::{CudaText, cuda_text};
+pub use cuda::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
 pub use dtype::Dtype;
 pub use emulator::Emulator;
 pub use error::Error;

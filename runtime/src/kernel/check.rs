@@ -147,7 +147,11 @@ fn check_case(declaration: &'static Declaration, case: Case, report: &mut Report
 
     let mut computed: Vec<Computed> = Vec::new();
     for way in ways {
-        let result = experiment.differentiate(way)?;
+        let result = match experiment.differentiate(way) {
+            // Nothing of the kernel runs at these sizes here; its fallback is checked next.
+            Err(Error::Untranslated { .. }) if declaration.fallback().is_some() => continue,
+            result => result?,
+        };
         for (place, gradient) in experiment.places.iter().zip(&result.gradients) {
             report.comparisons.push(Comparison {
                 subject: format!(

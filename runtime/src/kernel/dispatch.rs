@@ -27,7 +27,7 @@ pub fn call<K: Kernel, M: Graph>(
 ) -> Result<Outputs<M>> {
     let request = Request::new(K::declaration(), inputs, scalars, constants)?;
     match path(request.declaration, crate::backend()?)? {
-        Path::Kernel => request.run_kernel::<M>(),
+        Path::Kernel => request.run_kernel_or_fallback::<M>(),
         Path::Fallback(fallback) => request.run_fallback::<M>(fallback),
     }
 }
@@ -63,8 +63,8 @@ pub(super) fn path(declaration: &'static Declaration, backend: Backend) -> Resul
         return Ok(Path::Kernel);
     }
     let runs = match backend {
-        Backend::Metal | Backend::Emulated => true,
-        Backend::Cuda => declaration.launches().iter().all(|launch| launch.cuda.is_some()),
+        // What CUDA has no counterpart of depends on sizes, and shows when a launch is made.
+        Backend::Metal | Backend::Cuda | Backend::Emulated => true,
         Backend::Cpu => false,
     };
     match (runs, declaration.fallback()) {
@@ -99,6 +99,15 @@ impl Request {
         let constants: Vec<_> = constants.iter().map(|(name, value)| (*name, value.0)).collect();
         let symbols = bind(declaration.signature, &inputs, &constants)?;
         Ok(Self { declaration, inputs, symbols, scalars: scalars.to_vec(), origin })
+    }
+
+    /// The kernel, or its fallback where the backend has no counterpart of the kernel's text at these sizes.
+    fn run_kernel_or_fallback<M: Graph>(self) -> Result<Outputs<M>> {
+        let Some(fallback) = self.declaration.fallback() else { return self.run_kernel() };
+        match self.clone().run_kernel() {
+            Err(Error::Untranslated { .. }) => self.run_fallback(fallback),
+            result => result,
+        }
     }
 
     /// The kernel's own body. Its gradient is made only where somebody wants it.
@@ -176,12 +185,17 @@ impl Request {
             move |primals: &[Array]| request.with_primals(&places, primals, Origin::HOST).run_forward()
         };
         let outputs = match (self.declaration.backward(), self.declaration.fallback()) {
-            (Some(backward), _) => {
+            (Some(backward), fallback) => {
                 let request = self.detached();
                 let wants: Vec<bool> = self.inputs.iter().map(|input| input.origin().needs_gradient).collect();
                 custom_vjp_arrays(name, &primals, forward, move |primals, cotangents, outputs| {
-                    let request = request.with_primals(&places, primals, Origin::HOST);
-                    request.run_backward(backward, &places, &wants, cotangents, outputs)
+                    let call = request.with_primals(&places, primals, Origin::HOST);
+                    match (call.run_backward(backward, &places, &wants, cotangents, outputs), fallback) {
+                        (Err(Error::Untranslated { .. }), Some(fallback)) => {
+                            request.differentiate_fallback(fallback, &places, primals, cotangents)
+                        }
+                        (result, _) => result,
+                    }
                 })?
             }
             (None, Some(fallback)) => {

@@ -68,6 +68,13 @@
 //! **Options of a launch**: `init = 0.0` fills outputs beforehand, `atomic` makes them atomics (floats also need
 //! `nondeterministic`), `strided` hands inputs over as they lie, `headers = [TEXT]` puts constants of text before it.
 //!
+//! **CUDA.** On an NVIDIA GPU the Metal text runs, translated by
+//! `cotangent_emulator::cuda_text`; where CUDA has no counterpart at a call's sizes (raw
+//! `simdgroup_matrix`; threads that meet in a ragged threadgroup) the fallback runs. `cuda! { .. }` beside `metal! { .. }`
+//! is a text of one's own for it, in CUDA C++: ports are pointers (values where they have no dimensions), scalars,
+//! dimensions and template constants have their names, `headers` are not seen. CUDA starts whole blocks: such a text keeps
+//! threads beyond the grid from writing.
+//!
 //! **Routes.** On a GPU (and in the emulator) the kernel runs with its paired backward, or with the gradient of its
 //! fallback; on the CPU the fallback runs as it is. A pair of Rust bodies without stages runs everywhere.
 //! `inference_only = "reason"` instead of a route gives a function that no training graph can reach.

@@ -3,8 +3,8 @@
 pub mod nvrtc;
 
 use cotangent_emulator::{
-    Buffer, Checks, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Run, Schedule, Source, StaticCheck,
-    TemplateValue, cuda_text,
+    Buffer, Checks, CudaGrid, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Run, Schedule, Source,
+    StaticCheck, TemplateValue, cuda_text,
 };
 
 /// A kernel with its data. Unless said otherwise: `x` holds 0, 1, 2 … 63 in f32, `y` takes 64 elements of f32, and 64
@@ -129,7 +129,8 @@ impl Case {
             return Ok(());
         }
         let shapes: Vec<&[usize]> = self.launch.inputs.iter().map(|b| b.shape.as_slice()).collect();
-        let source = match cuda_text(&self.kernel, &shapes, self.launch.grid, self.launch.threadgroup) {
+        let Ok(grid) = CudaGrid::new(self.launch.grid, self.launch.threadgroup) else { return Ok(()) };
+        let source = match cuda_text(&self.kernel, &shapes, grid) {
             Ok(text) => nvrtc::as_mlx_does(&self.kernel, &text, &shapes),
             Err(Error::Unsupported { .. } | Error::Launch { .. }) => return Ok(()),
             Err(error) => return Err(error.to_string()),

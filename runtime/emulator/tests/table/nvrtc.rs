@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::LazyLock;
 
-use cotangent_emulator::{CudaText, Dtype, KernelText};
+use cotangent_emulator::{CudaText, Dtype, GRID_INPUT, KernelText};
 use libloading::Library;
 
 static LIBRARY: LazyLock<Option<Library>> = LazyLock::new(|| {
@@ -46,6 +46,9 @@ pub fn as_mlx_does(kernel: &KernelText, text: &CudaText, shapes: &[&[usize]]) ->
                 }
             }
         }
+    }
+    if text.reads_grid {
+        parameters.push(format!("const int* {GRID_INPUT}"));
     }
     parameters.extend(kernel.outputs.iter().map(|port| format!("{}* {}", ty(port.dtype), port.name)));
     format!(

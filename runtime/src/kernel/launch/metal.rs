@@ -23,7 +23,7 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     let inputs: Vec<&Array> = inputs.iter().collect();
     let template_args = request.template_arguments().into_iter().map(|(name, value)| {
         let value = match value {
-            TemplateValue::Dtype(dtype) => TemplateArg::Dtype(dtype),
+            TemplateValue::Dtype(dtype) => TemplateArg::Dtype(dtype.to_mlx()),
             TemplateValue::Int(value) => TemplateArg::Int(value),
             TemplateValue::Bool(value) => TemplateArg::Bool(value),
         };

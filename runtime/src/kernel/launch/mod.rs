@@ -1,7 +1,9 @@
 //! Runs one launch: puts the text together and hands it to the backend.
 
+mod cuda;
 mod emulated;
 mod metal;
+mod text;
 
 use mlx_rs::{Array, Dtype};
 
@@ -28,9 +30,9 @@ pub(super) struct Request<'a> {
 }
 
 /// A value of a template parameter.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum TemplateValue {
-    Dtype(Dtype),
+    Dtype(crate::Dtype),
     Int(i32),
     Bool(bool),
 }
@@ -53,10 +55,9 @@ impl Request<'_> {
     pub(super) fn run(&self) -> Result<Vec<Array>> {
         match crate::backend()? {
             Backend::Metal => metal::run(self),
+            Backend::Cuda => cuda::run(self),
             Backend::Emulated => emulated::run(self),
-            backend @ (Backend::Cuda | Backend::Cpu) => {
-                Err(self.error(format!("its launches cannot run on the {backend} backend yet")))
-            }
+            Backend::Cpu => Err(self.error("the cpu backend runs no kernel text".to_owned())),
         }
     }
 
@@ -99,7 +100,7 @@ impl Request<'_> {
         let mut arguments = Vec::new();
         for parameter in signature.dtypes {
             if let Some(dtype) = self.symbols.dtype(parameter.name) {
-                arguments.push((parameter.name.to_owned(), TemplateValue::Dtype(dtype.to_mlx())));
+                arguments.push((parameter.name.to_owned(), TemplateValue::Dtype(dtype)));
             }
         }
         for constant in signature.constants {

@@ -1,0 +1,67 @@
+//! A launch as `cotangent-emulator` takes it: what the emulator runs and what is translated to CUDA.
+
+use cotangent_emulator::{Dtype, KernelText, Port, Source, TemplateValue};
+use mlx_rs::Array;
+
+use super::Request;
+use crate::{Error, Result};
+
+/// The kernel's text with its ports and template values.
+pub(super) fn kernel_text(request: &Request<'_>, inputs: &[Array]) -> Result<KernelText> {
+    let input_ports = request.input_names().into_iter().zip(inputs);
+    let outputs = request.outputs()?;
+    let output_ports = request.output_names().into_iter().zip(&outputs);
+    let template = request.template_arguments().into_iter().map(|(name, value)| {
+        let value = match value {
+            super::TemplateValue::Dtype(found) => TemplateValue::Dtype(dtype(request, found.to_mlx())?),
+            super::TemplateValue::Int(value) => TemplateValue::Int(value),
+            super::TemplateValue::Bool(value) => TemplateValue::Bool(value),
+        };
+        Ok((name, value))
+    });
+    Ok(KernelText {
+        name: request.name().to_owned(),
+        header: Source { text: request.launch.headers.concat(), ..Source::default() },
+        body: Source {
+            text: format!("{}\n{}", request.dimension_definitions(), request.launch.metal),
+            file: request.declaration.file.to_owned(),
+            // The definitions take the line before the text.
+            line: request.launch.line.saturating_sub(1),
+        },
+        inputs: input_ports
+            .map(|(name, array)| Ok(Port::new(name, dtype(request, array.dtype())?)))
+            .collect::<Result<_>>()?,
+        outputs: output_ports
+            .map(|(name, output)| Ok(Port::new(name, dtype(request, output.dtype)?)))
+            .collect::<Result<_>>()?,
+        template: template.collect::<Result<_>>()?,
+        init_value: request.launch.init,
+        atomic_outputs: request.launch.atomic,
+    })
+}
+
+pub(super) fn shape(array: &Array) -> Vec<usize> {
+    array.shape().iter().map(|extent| *extent as usize).collect()
+}
+
+pub(super) fn unsigned((x, y, z): (i32, i32, i32)) -> [u32; 3] {
+    [x, y, z].map(|extent| extent.unsigned_abs())
+}
+
+/// The emulator's name of a dtype.
+pub(super) fn dtype(request: &Request<'_>, dtype: mlx_rs::Dtype) -> Result<Dtype> {
+    Ok(match dtype {
+        mlx_rs::Dtype::Bool => Dtype::Bool,
+        mlx_rs::Dtype::Uint8 => Dtype::U8,
+        mlx_rs::Dtype::Uint32 => Dtype::U32,
+        mlx_rs::Dtype::Int32 => Dtype::I32,
+        mlx_rs::Dtype::Int64 => Dtype::I64,
+        mlx_rs::Dtype::Float16 => Dtype::F16,
+        mlx_rs::Dtype::Bfloat16 => Dtype::Bf16,
+        mlx_rs::Dtype::Float32 => Dtype::F32,
+        other => {
+            let message = format!("found {other:?}, which kernels of this crate do not have");
+            return Err(Error::Kernel { kernel: request.name(), port: None, message });
+        }
+    })
+}
