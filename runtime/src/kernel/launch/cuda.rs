@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_text_names_dimensions_and_saves_only_what_is_asked() {
-        let text = call(&TRANSLATED, (2, 64), Dtype::BF16, false, |request, inputs, grid| text(request, inputs, grid));
+        let text = call(&TRANSLATED, (2, 64), Dtype::BF16, false, text);
         let text = text.unwrap();
         assert!(text.header.contains("#line 6 \"scaled.rs\"\nconst int B = x_shape[0];"), "the author's own lines");
         assert_eq!(
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_has_no_counterpart_is_refused_by_name() {
-        let at = |sizes| call(&MEETING, sizes, Dtype::F32, false, |request, inputs, grid| text(request, inputs, grid));
+        let at = |sizes| call(&MEETING, sizes, Dtype::F32, false, text);
         assert!(at((2, 64)).is_ok());
         let refused = at((3, 7)).unwrap_err();
         assert!(matches!(refused, Error::Untranslated { kernel: "scaled", .. }), "{refused}");
