@@ -1,6 +1,7 @@
 //! The kernels of Qwen3.5, each with its gradient.
 
 pub mod attention;
+pub mod attention_gate;
 pub mod causal_conv;
 pub mod cross_entropy;
 pub mod delta_rule;
@@ -11,6 +12,7 @@ pub mod rms_norm;
 pub mod swiglu;
 
 pub use attention::causal_attention;
+pub use attention_gate::attention_gate;
 pub use causal_conv::{causal_conv_silu, causal_conv_window};
 pub use cross_entropy::{IGNORED, Labels, cross_entropy, token_losses};
 pub use delta_rule::{GatedDeltaOutputs, chunk_length, gated_delta, gated_delta_step, gated_delta_steps};

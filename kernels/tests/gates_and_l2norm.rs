@@ -42,3 +42,8 @@ fn l2norm_matches_the_reference() {
 fn a_scaled_l2norm_has_a_scaled_gradient() {
     assert_finite_differences(&L2Norm { scale: 0.25 }, &[random(1, &[2, 3, 8], 1.0)], 2e-3);
 }
+
+#[test]
+fn the_same_holds_in_the_emulator() {
+    cases::assert_same_in_the_emulator();
+}

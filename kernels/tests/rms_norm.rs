@@ -46,6 +46,24 @@ fn gradients_are_those_of_finite_differences() {
     }
 }
 
+/// x, gate and weight; x and gate are slices of wider arrays, as projections give them.
+#[derive(Clone, Copy)]
+struct OfSlices;
+
+impl Operator for OfSlices {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [x, gate] = [&inputs[0], &inputs[1]].map(|wide| wide.slice(-1, 3, 8));
+        let (x, gate) = (x?, gate?);
+        Ok(vec![rms_norm_zero_centred(&x, &inputs[2], EPSILON)?, rms_norm_gated(&x, &gate, &inputs[2], EPSILON)?])
+    }
+}
+
+#[test]
+fn slices_are_normalised_where_they_lie() {
+    let wide = [random(1, &[2, 3, 4, 11], 1.0), random(2, &[2, 3, 4, 11], 1.0)];
+    assert_finite_differences(&OfSlices, &[wide[0].clone(), wide[1].clone(), random(3, &[5], 0.5)], 2e-3);
+}
+
 #[test]
 fn a_weight_of_zero_leaves_rows_of_mean_square_one() {
     let y = outputs(&Norm::ZeroCentred, &[random(4, &[7, 64], 30.0), Tensor::zeros(&[64], Dtype::F32).unwrap()]);
@@ -70,4 +88,9 @@ fn bfloat16_is_computed_in_float32() {
         // Rounded once, at the end.
         assert_close("bfloat16", &narrow[0], &wide[0].cast(Dtype::BF16).unwrap(), 0.0);
     }
+}
+
+#[test]
+fn the_same_holds_in_the_emulator() {
+    cases::assert_same_in_the_emulator();
 }

@@ -44,3 +44,8 @@ fn far_gates_are_shut_or_open() {
     assert_eq!(gradients[0].to_vec::<f32>().unwrap(), [0.0, 3.0]);
     assert_eq!(gradients[1].to_vec::<f32>().unwrap(), [0.0, 200.0]);
 }
+
+#[test]
+fn the_same_holds_in_the_emulator() {
+    cases::assert_same_in_the_emulator();
+}

@@ -11,7 +11,10 @@ use cotangent::{Dtype, Stored, Tensor};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-pub use operator::{Operator, assert_finite_differences, assert_gradients, gradients, gradients_of, outputs};
+pub use operator::{
+    Operator, assert_finite_differences, assert_gradients, assert_same_in_the_emulator, gradients, gradients_of,
+    outputs,
+};
 
 /// Largest deviation over the largest magnitude, for operators in float32.
 pub const TOLERANCE: f32 = 1e-5;

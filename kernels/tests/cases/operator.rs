@@ -84,6 +84,19 @@ pub fn assert_gradients<O: Operator, E: Operator>(
     }
 }
 
+/// Runs the other tests of this file again, with the kernels' own texts in the emulator: a process has one backend, so
+/// this is another process. The test that calls it is named `the_same_holds_in_the_emulator`.
+pub fn assert_same_in_the_emulator() {
+    let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--skip", "the_same_holds_in_the_emulator"])
+        .env("COTANGENT_BACKEND", "emulated")
+        .output()
+        .expect("this program starts");
+    let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(output.status.success(), "{text}");
+    assert!(!text.contains("running 0 tests"), "{text}");
+}
+
 /// Fails unless the gradient agrees with central differences along a random direction of each input, within
 /// `tolerance` of the gradient's length.
 pub fn assert_finite_differences<O: Operator>(operator: &O, inputs: &[Tensor<Stored>], tolerance: f64) {

@@ -46,7 +46,7 @@ impl<M: Graph> Attention<M> {
         let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
         let queries_and_gates = self.q_proj.forward(x)?.reshape(&[batch, tokens, heads, 2 * head_dim])?;
         let queries = queries_and_gates.slice(-1, 0, head_dim)?;
-        let gates = queries_and_gates.slice(-1, head_dim, 2 * head_dim)?.reshape(&[batch, tokens, heads * head_dim])?;
+        let gates = queries_and_gates.slice(-1, head_dim, 2 * head_dim)?;
         let keys = self.k_proj.forward(x)?.reshape(&[batch, tokens, kv_heads, head_dim])?;
         let values = self.v_proj.forward(x)?.reshape(&[batch, tokens, kv_heads, head_dim])?;
 
@@ -62,7 +62,6 @@ impl<M: Graph> Attention<M> {
                 queries.attention(&keys, &values, scale, Visible::Causal)?
             }
         };
-        let attended = attended.swap_axes(1, 2)?.reshape(&[batch, tokens, heads * head_dim])?;
-        self.o_proj.forward(&attended.multiply(&gates.sigmoid()?)?)
+        self.o_proj.forward(&cotangent_kernels::attention_gate(&attended, &gates)?)
     }
 }

@@ -1,6 +1,12 @@
 //! The gates of the gated delta rule: how much of the state stays, and how much of a token is written.
+//!
+//! Formulas of Yang, Kautz and Hatamizadeh, "Gated delta networks" (2024), in the parameters of Mamba 2 (Dao and Gu, 2024).
 
-use cotangent::{Dtype, Graph, Result, Tensor};
+mod fused;
+
+use cotangent::{Dtype, Error, Graph, Result, Tensor};
+
+pub use fused::{FusedGatesOutputs, fused_gates, fused_gates_backward};
 
 /// What [`gates`] returns, both float32.
 #[derive(Debug)]
@@ -17,14 +23,23 @@ pub struct GatesOutputs<M: Graph> {
 /// models, and gradients with respect to the decay itself would be divided by it.
 ///
 /// # Errors
-/// Shapes that do not broadcast.
+/// Shapes or dtypes that do not fit.
 pub fn gates<M: Graph>(
     a: &Tensor<M>,
     b: &Tensor<M>,
     a_log: &Tensor<M>,
     dt_bias: &Tensor<M>,
 ) -> Result<GatesOutputs<M>> {
-    let rate = a_log.cast(Dtype::F32)?.exp()?.negative()?;
-    let step = a.cast(Dtype::F32)?.add(&dt_bias.cast(Dtype::F32)?)?.softplus()?;
-    Ok(GatesOutputs { log_decay: step.multiply(&rate)?, beta: b.cast(Dtype::F32)?.sigmoid()? })
+    let shape = a.shape();
+    let (Some(heads), true) = (shape.last(), shape == b.shape()) else {
+        return Err(Error::Shape {
+            operation: "gates",
+            found: format!("{shape:?} and {:?}", b.shape()),
+            expected: "one shape [.., heads]".into(),
+        });
+    };
+    let rows = [-1, *heads];
+    let outputs =
+        fused_gates(&a.reshape(&rows)?, &b.reshape(&rows)?, &a_log.cast(Dtype::F32)?, &dt_bias.cast(Dtype::F32)?)?;
+    Ok(GatesOutputs { log_decay: outputs.log_decay.reshape(shape)?, beta: outputs.beta.reshape(shape)? })
 }

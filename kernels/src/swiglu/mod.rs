@@ -1,0 +1,27 @@
+//! The gate of the feed-forward layers.
+
+mod fused;
+mod portable;
+
+use cotangent::{Error, Graph, Result, Tensor};
+
+pub use fused::{fused_swiglu, fused_swiglu_backward};
+pub use portable::{portable_swiglu, portable_swiglu_backward};
+
+/// `silu(gate) * up`, element by element, in the dtype of the two: `[.., I]`.
+///
+/// Shazeer, "GLU variants improve transformer" (2020).
+///
+/// # Errors
+/// Shapes or dtypes that differ.
+pub fn swiglu<M: Graph>(gate: &Tensor<M>, up: &Tensor<M>) -> Result<Tensor<M>> {
+    // The kernel checks the rest; flattened, two shapes could look alike.
+    if gate.shape() != up.shape() {
+        return Err(Error::Shape {
+            operation: "swiglu",
+            found: format!("{:?} and {:?}", gate.shape(), up.shape()),
+            expected: "one shape".into(),
+        });
+    }
+    fused_swiglu(&gate.reshape(&[-1])?, &up.reshape(&[-1])?)?.reshape(gate.shape())
+}
