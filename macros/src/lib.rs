@@ -12,6 +12,8 @@ use proc_macro::TokenStream;
 ///   pair cannot run, or where there is no pair,
 /// - `inference_only = "reason"`: no gradient; no training graph can reach the kernel,
 /// - `backward_of = kernel`, and `ignores(y)` for outputs whose cotangent it leaves out,
+/// - `fallback_on = [metal, cuda]`: backends on which the fallback is measured to be faster, and so runs,
+/// - `requires = [D % 16 == 0, D <= 256]`: at which sizes the kernel runs; at others its fallback does,
 /// - `cases = [(B = 1, D = 7), ..]`: sizes at which the kernel is tested,
 /// - `stages = [launch, ..]`: launches that a Rust body makes,
 /// - `grid`, `threads`, `init`, `atomic`, `nondeterministic`, `strided`, `headers`: how a launch runs,

@@ -4,8 +4,8 @@ use proc_macro2::TokenStream;
 
 /// A fused scaling whose backward is a launch as well.
 const FORWARD: (&str, &str) = (
-    "backward = scale_backward, fallback = scale_by_operations, grid = (B * N, 1, 1), threads = (256, 1, 1),
-     cases = [(B = 2, N = 7)]",
+    "backward = scale_backward, fallback = scale_by_operations, fallback_on = [cuda], grid = (B * N, 1, 1),
+     threads = (256, 1, 1), requires = [N <= 256, (B * N) % 2 == 0], cases = [(B = 2, N = 7)]",
     "/// Multiplies rows by their weights.
      pub fn scale<T: Float>(
          x: In![T; B, N],

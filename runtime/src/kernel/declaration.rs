@@ -3,7 +3,7 @@
 use super::call::Call;
 use super::signature::{Case, Expression, Signature};
 use super::value::PortValue;
-use crate::{Infer, Result, Train};
+use crate::{Backend, Infer, Result, Train};
 
 /// A kernel: implemented by the marker type that [`#[differentiable]`](macro@crate::differentiable) makes.
 #[diagnostic::on_unimplemented(
@@ -92,6 +92,8 @@ pub struct Fallback {
     pub train: Run<Train>,
     /// Without gradients.
     pub infer: Run<Infer>,
+    /// Backends on which it is measured to be faster than the kernel, and so runs in its place.
+    pub preferred_on: &'static [Backend],
 }
 
 impl std::fmt::Debug for Fallback {

@@ -26,7 +26,7 @@ pub fn call<K: Kernel, M: Graph>(
     constants: &[(&'static str, ConstantValue)],
 ) -> Result<Outputs<M>> {
     let request = Request::new(K::declaration(), inputs, scalars, constants)?;
-    match path(request.declaration, crate::backend()?)? {
+    match path(request.declaration, &request.symbols, crate::backend()?)? {
         Path::Kernel => request.run_kernel_or_fallback::<M>(),
         Path::Fallback(fallback) => request.run_fallback::<M>(fallback),
     }
@@ -42,40 +42,59 @@ pub fn call_stage<K: Kernel>(
     scalars: &[ScalarValue],
     constants: &[(&'static str, ConstantValue)],
 ) -> Result<Outputs<Infer>> {
-    Request::new(K::declaration(), inputs, scalars, constants)?.run_kernel::<Infer>()
+    let request = Request::new(K::declaration(), inputs, scalars, constants)?;
+    check_requirements(request.declaration, &request.symbols)?;
+    request.run_kernel::<Infer>()
 }
 
 /// What runs.
 #[derive(Debug)]
-pub(super) enum Path {
+enum Path {
     /// The kernel's own body, with its gradient beside it.
     Kernel,
     /// The fallback.
     Fallback(Fallback),
 }
 
-/// What runs on a backend.
+/// What runs on a backend at these sizes: the kernel where it can, unless its fallback is measured to be faster there.
 ///
 /// # Errors
 /// [`Error::Kernel`] if nothing of the kernel can.
-pub(super) fn path(declaration: &'static Declaration, backend: Backend) -> Result<Path> {
-    if declaration.is_portable() {
-        return Ok(Path::Kernel);
-    }
-    let runs = match backend {
-        // What CUDA has no counterpart of depends on sizes, and shows when a launch is made.
-        Backend::Metal | Backend::Cuda | Backend::Emulated => true,
-        Backend::Cpu => false,
-    };
-    match (runs, declaration.fallback()) {
-        (true, _) => Ok(Path::Kernel),
-        (false, Some(fallback)) => Ok(Path::Fallback(fallback)),
-        (false, None) => {
+fn path(declaration: &'static Declaration, symbols: &Symbols, backend: Backend) -> Result<Path> {
+    let runs = runs_on(declaration, backend);
+    let allowed = check_requirements(declaration, symbols);
+    match (runs, allowed, declaration.fallback()) {
+        (true, Ok(()), Some(fallback)) if fallback.preferred_on.contains(&backend) => Ok(Path::Fallback(fallback)),
+        (true, Ok(()), _) => Ok(Path::Kernel),
+        (_, _, Some(fallback)) => Ok(Path::Fallback(fallback)),
+        (true, Err(error), None) => Err(error),
+        (false, _, None) => {
             let message =
                 format!("it launches GPU code and has no fallback, so it cannot run on the {backend} backend");
             Err(Error::Kernel { kernel: declaration.signature.name, port: None, message })
         }
     }
+}
+
+/// Whether the body of a kernel, and that of its backward, can run on a backend at all.
+pub(super) fn runs_on(declaration: &'static Declaration, backend: Backend) -> bool {
+    declaration.is_portable()
+        || match backend {
+            // What CUDA has no counterpart of depends on sizes, and shows when a launch is made.
+            Backend::Metal | Backend::Cuda | Backend::Emulated => true,
+            Backend::Cpu => false,
+        }
+}
+
+/// Holds the sizes of a call against what the kernel requires of them.
+fn check_requirements(declaration: &'static Declaration, symbols: &Symbols) -> Result<()> {
+    let signature = declaration.signature;
+    let Some(broken) = signature.broken_requirement(&|name| symbols.value(name)) else { return Ok(()) };
+    let names = broken.symbols();
+    let port = names.iter().find_map(|name| Some(signature.inputs[signature.binding(name)?.input].name));
+    let found = names.iter().filter_map(|name| Some(format!("`{name}` = {}", symbols.value(name)?)));
+    let message = format!("found {}, expected `{}`", found.collect::<Vec<_>>().join(", "), broken.text);
+    Err(Error::Kernel { kernel: signature.name, port, message })
 }
 
 /// A call whose arguments fit the signature.
@@ -358,5 +377,61 @@ impl Request {
             request.inputs[*place] = PortValue(Content::Tensor(primal.clone(), origin));
         }
         request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tensor;
+
+    #[crate::differentiable(
+        crate = crate,
+        fallback = by_operations,
+        fallback_on = [cuda],
+        requires = [N % 2 == 0],
+        cases = [(N = 6), (N = 3)],
+    )]
+    fn portable(x: In![f32; N], y: Out![f32; N]) {
+        Ok(Outputs { y: x.clone() })
+    }
+
+    #[crate::differentiable(
+        crate = crate,
+        fallback = by_operations,
+        fallback_on = [metal, cuda],
+        grid = (N, 1, 1),
+        threads = (32, 1, 1),
+        cases = [(N = 3)],
+    )]
+    fn launched(x: In![f32; N], y: Out![f32; N]) {
+        metal! { y[thread_position_in_grid.x] = x[thread_position_in_grid.x]; }
+    }
+
+    fn by_operations<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
+        Ok(x.clone())
+    }
+
+    #[test]
+    fn the_fallback_runs_where_it_is_faster_and_where_the_kernel_cannot() {
+        use Backend::{Cpu, Cuda, Emulated, Metal};
+        for (declaration, backend, n, expected) in [
+            (portable::declaration(), Metal, 4, "kernel"),
+            (portable::declaration(), Cpu, 4, "kernel"),
+            (portable::declaration(), Cuda, 4, "fallback"),
+            (portable::declaration(), Metal, 3, "fallback"),
+            (launched::declaration(), Emulated, 3, "kernel"),
+            (launched::declaration(), Metal, 3, "fallback"),
+            (launched::declaration(), Cuda, 3, "fallback"),
+            (launched::declaration(), Cpu, 3, "fallback"),
+        ] {
+            let x = PortValue::float(Array::from_slice(&vec![0.0_f32; n as usize], &[n]));
+            let request = Request::new(declaration, vec![x], &[], &[]).unwrap();
+            let found = match path(declaration, &request.symbols, backend).unwrap() {
+                Path::Kernel => "kernel",
+                Path::Fallback(_) => "fallback",
+            };
+            assert_eq!(found, expected, "{} on {backend} at {n}", declaration.signature.name);
+        }
     }
 }

@@ -75,6 +75,10 @@
 //! dimensions and template constants have their names, `headers` are not seen. CUDA starts whole blocks: such a text keeps
 //! threads beyond the grid from writing.
 //!
+//! **Requirements.** `requires = [D % 16 == 0, D <= 256]` says at which sizes the kernel runs: comparisons of extents. At
+//! others its fallback runs; a stage, or a kernel without a fallback, is then an error that names the size.
+//! `fallback_on = [cuda]` lets the fallback run on a backend where it is measured to be faster than the kernel.
+//!
 //! **Routes.** On a GPU (and in the emulator) the kernel runs with its paired backward, or with the gradient of its
 //! fallback; on the CPU the fallback runs as it is. A pair of Rust bodies without stages runs everywhere.
 //! `inference_only = "reason"` instead of a route gives a function that no training graph can reach.

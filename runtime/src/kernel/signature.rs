@@ -21,6 +21,8 @@ pub struct Signature {
     pub outputs: &'static [Port],
     /// Plain values it takes.
     pub scalars: &'static [Scalar],
+    /// What must hold of dimensions and constants for the kernel to run.
+    pub requirements: &'static [Requirement],
     /// Of a backward: outputs of the forward whose cotangents it leaves out on purpose.
     pub ignores: &'static [&'static str],
 }
@@ -36,12 +38,25 @@ impl Signature {
         inputs: &[],
         outputs: &[],
         scalars: &[],
+        requirements: &[],
         ignores: &[],
     };
 
     /// Outputs that the caller sees.
     pub fn visible_outputs(&self) -> impl Iterator<Item = &'static Port> {
         self.outputs.iter().filter(|port| port.role == PortRole::Output)
+    }
+
+    /// The first requirement that does not hold with `value_of` for each symbol.
+    pub fn broken_requirement(&self, value_of: &dyn Fn(&str) -> Option<i64>) -> Option<&'static Requirement> {
+        self.requirements.iter().find(|requirement| !requirement.holds(value_of))
+    }
+
+    /// The place whose extent binds a dimension or constant, if one does.
+    pub fn binding(&self, symbol: &str) -> Option<Binding> {
+        let dimension = self.dimensions.iter().find(|dimension| dimension.name == symbol);
+        let constant = || self.constants.iter().find(|constant| constant.name == symbol);
+        dimension.map(|dimension| dimension.bound).or_else(|| constant()?.bound)
     }
 
     /// Dimensions and integer constants: what a test case binds.
@@ -197,6 +212,79 @@ impl Expression {
             Self::Maximum(left, right) => both(left, right).map(|(left, right)| left.max(right)),
         }
     }
+
+    /// Adds the symbols that are not yet among `names`.
+    fn collect_symbols(&self, names: &mut Vec<&'static str>) {
+        match self {
+            Self::Constant(_) => {}
+            Self::Symbol(name) if names.contains(name) => {}
+            Self::Symbol(name) => names.push(name),
+            Self::Sum(parts) | Self::Product(parts) => parts.iter().for_each(|part| part.collect_symbols(names)),
+            Self::Quotient(left, right)
+            | Self::Remainder(left, right)
+            | Self::CeilingQuotient(left, right)
+            | Self::Minimum(left, right)
+            | Self::Maximum(left, right) => {
+                left.collect_symbols(names);
+                right.collect_symbols(names);
+            }
+        }
+    }
+}
+
+/// A comparison that must hold for the kernel to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Requirement {
+    /// As text: `D % 16 == 0`.
+    pub text: &'static str,
+    /// What stands to the left.
+    pub left: Expression,
+    /// How the two are compared.
+    pub relation: Relation,
+    /// What stands to the right.
+    pub right: Expression,
+}
+
+/// The ways to compare two integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+impl Requirement {
+    /// Whether it holds with `value_of` for each symbol; what has no value does not hold.
+    pub fn holds(&self, value_of: &dyn Fn(&str) -> Option<i64>) -> bool {
+        let (Some(left), Some(right)) = (self.left.evaluate(value_of), self.right.evaluate(value_of)) else {
+            return false;
+        };
+        match self.relation {
+            Relation::Equal => left == right,
+            Relation::NotEqual => left != right,
+            Relation::Less => left < right,
+            Relation::LessOrEqual => left <= right,
+            Relation::Greater => left > right,
+            Relation::GreaterOrEqual => left >= right,
+        }
+    }
+
+    /// The symbols in it, in the order of their first appearance.
+    pub fn symbols(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        self.left.collect_symbols(&mut names);
+        self.right.collect_symbols(&mut names);
+        names
+    }
 }
 
 /// A plain value.
@@ -255,6 +343,36 @@ mod tests {
             (Expression::Symbol("T"), None),
         ] {
             assert_eq!(expression.evaluate(&value), expected, "{expression:?}");
+        }
+    }
+
+    #[test]
+    fn requirements_compare_what_has_a_value() {
+        use Relation::{Equal, Greater, GreaterOrEqual, Less, LessOrEqual, NotEqual};
+        const S: Expression = Expression::Symbol("S");
+        let value = |name: &str| (name == "S").then_some(130);
+        for (relation, right, expected) in [
+            (Equal, 130, true),
+            (Equal, 129, false),
+            (NotEqual, 129, true),
+            (NotEqual, 130, false),
+            (Less, 131, true),
+            (Less, 130, false),
+            (LessOrEqual, 130, true),
+            (LessOrEqual, 129, false),
+            (Greater, 129, true),
+            (Greater, 130, false),
+            (GreaterOrEqual, 130, true),
+            (GreaterOrEqual, 131, false),
+        ] {
+            let requirement = Requirement { text: "", left: S, relation, right: Expression::Constant(right) };
+            assert_eq!(requirement.holds(&value), expected, "{requirement:?}");
+            assert_eq!(requirement.symbols(), ["S"]);
+        }
+        for nothing in [Expression::Symbol("T"), Expression::Quotient(&S, &Expression::Constant(0))] {
+            let requirement =
+                Requirement { text: "", left: nothing, relation: NotEqual, right: Expression::Constant(0) };
+            assert!(!requirement.holds(&value), "{requirement:?}");
         }
     }
 }

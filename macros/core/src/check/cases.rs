@@ -1,8 +1,11 @@
 //! C17: every kernel names the sizes at which machinery tests it, one of them ragged.
 
+use proc_macro2::Span;
+
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::model::kernel::{Kernel, Role};
+use crate::model::kernel::{Case, Kernel, Role};
+use crate::model::requirement::Requirement;
 
 /// Checks the cases of forwards and stages; a backward is tested at those of its forward.
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
@@ -58,13 +61,74 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             );
         }
     }
-    let ragged = kernel.cases.iter().flat_map(|case| &case.values).any(|(_, value)| *value > 1 && value % 2 == 1);
-    if !ragged && !symbols.is_empty() {
+    check_requirements(kernel, span, diagnostics);
+    let possible: Vec<&Case> = kernel.cases.iter().filter(|case| broken(kernel, case).is_none()).collect();
+    let is_ragged = |value: i64| value > 1 && value % 2 == 1;
+    let ragged = possible.iter().flat_map(|case| &case.values).any(|(_, value)| is_ragged(*value));
+    // Where requirements leave no odd size, there is none to test.
+    let could_be = |case: &&Case| {
+        symbols.iter().any(|symbol| {
+            let odd = case.value(symbol).map(|value| if value < 2 { 3 } else { value | 1 });
+            let value_of = |name: &str| if name == symbol { odd } else { case.value(name) };
+            kernel.requirements.iter().all(|requirement| requirement.holds(&value_of))
+        })
+    };
+    if !ragged && possible.iter().any(could_be) {
+        let among = if possible.len() == kernel.cases.len() { "" } else { " that meets its requirements" };
         diagnostics.push(
-            Diagnostic::coded(Code::C17, span, format!("no case of `{name}` is ragged: every size is even or one"))
-                .help(entry(Code::C17).help),
+            Diagnostic::coded(
+                Code::C17,
+                span,
+                format!("no case of `{name}`{among} is ragged: every size is even or one"),
+            )
+            .help(entry(Code::C17).help),
         );
     }
+}
+
+/// A case that breaks a requirement tests the fallback alone: there must be one, and another case for the kernel.
+fn check_requirements(kernel: &Kernel, span: Span, diagnostics: &mut Diagnostics) {
+    let name = &kernel.name;
+    let has_fallback = matches!(&kernel.role, Role::Forward(route) if route.fallback.is_some());
+    let mut tested = false;
+    for case in &kernel.cases {
+        let Some(requirement) = broken(kernel, case) else {
+            tested = true;
+            continue;
+        };
+        if !has_fallback {
+            tested = true;
+            diagnostics.push(
+                Diagnostic::coded(
+                    Code::C17,
+                    case.span,
+                    format!(
+                        "this case breaks the requirement `{requirement}` of `{name}`, which has no fallback to run"
+                    ),
+                )
+                .help("test sizes that meet the requirements"),
+            );
+        }
+    }
+    if !tested {
+        diagnostics.push(
+            Diagnostic::coded(
+                Code::C17,
+                span,
+                format!("no case meets the requirements of `{name}`, so only its fallback would be tested"),
+            )
+            .help("add a case that the kernel itself can run"),
+        );
+    }
+}
+
+/// The first requirement that `case` breaks. A case that leaves a symbol of it open was reported for that.
+fn broken<'a>(kernel: &'a Kernel, case: &Case) -> Option<&'a Requirement> {
+    let value_of = |name: &str| case.value(name);
+    kernel.requirements.iter().find(|requirement| {
+        let complete = requirement.symbols().iter().all(|symbol| case.value(symbol).is_some());
+        complete && !requirement.holds(&value_of)
+    })
 }
 
 /// What a case binds: dimensions and constants, in order.

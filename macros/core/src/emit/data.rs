@@ -58,6 +58,14 @@ pub fn signature(plan: &Plan, paths: &Paths) -> TokenStream {
         };
         quote!(#path { name: #name, kind: #kind_path::#kind })
     });
+    let requirements = kernel.requirements.iter().map(|requirement| {
+        let path = paths.signature(quote!(Requirement));
+        let relation_path = paths.signature(quote!(Relation));
+        let relation = format_ident!("{}", requirement.relation.variant());
+        let (left, right) = (expression(&requirement.left, paths), expression(&requirement.right, paths));
+        let text = requirement.to_string();
+        quote!(#path { text: #text, left: #left, relation: #relation_path::#relation, right: #right })
+    });
     let ignores: Vec<String> = match &kernel.role {
         Role::Backward { ignores, .. } => ignores.iter().map(Ident::to_string).collect(),
         _ => Vec::new(),
@@ -72,6 +80,7 @@ pub fn signature(plan: &Plan, paths: &Paths) -> TokenStream {
             inputs: &[#(#inputs),*],
             outputs: &[#(#outputs),*],
             scalars: &[#(#scalars),*],
+            requirements: &[#(#requirements),*],
             ignores: &[#(#ignores),*],
         }
     }
@@ -204,10 +213,16 @@ pub fn route(plan: &Plan, paths: &Paths) -> TokenStream {
             let fallback = route.fallback.as_ref().map_or(none, |_| {
                 let fallback = paths.kernel(quote!(Fallback));
                 let (train, infer) = (paths.item(quote!(Train)), paths.item(quote!(Infer)));
+                let backend = paths.item(quote!(Backend));
+                let preferred_on = route.fallback_on.iter().map(|gpu| {
+                    let variant = format_ident!("{}", gpu.variant());
+                    quote!(#backend::#variant)
+                });
                 quote! {
                     ::core::option::Option::Some(#fallback {
                         train: run_fallback::<#train>,
                         infer: run_fallback::<#infer>,
+                        preferred_on: &[#(#preferred_on),*],
                     })
                 }
             });

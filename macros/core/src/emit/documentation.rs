@@ -1,7 +1,7 @@
 //! The documentation of a kernel: its ports and where its gradient comes from.
 
 use crate::model::body::Body;
-use crate::model::kernel::{Argument, Role, ScalarKind};
+use crate::model::kernel::{Argument, Role, Route, ScalarKind};
 use crate::model::port::{Port, PortRole};
 use crate::plan::Plan;
 
@@ -33,9 +33,26 @@ pub fn lines(plan: &Plan) -> Vec<String> {
     for output in &kernel.outputs {
         lines.push(format!("- returns `{}`: {}", output.name, port(output)));
     }
+    if !kernel.requirements.is_empty() {
+        lines.push(String::new());
+        lines.push("# Requirements".to_owned());
+        lines.extend(kernel.requirements.iter().map(|requirement| format!("- `{requirement}`")));
+        lines.push(String::new());
+        lines.push(match fallback(plan) {
+            Some(fallback) => format!("At other sizes `{fallback}` runs."),
+            None => "Other sizes are an error.".to_owned(),
+        });
+    }
     lines.push(String::new());
     lines.push("# Gradient".to_owned());
     lines.push(gradient(plan));
+    if let (Some(fallback), Role::Forward(Route { fallback_on, .. })) = (fallback(plan), &kernel.role)
+        && !fallback_on.is_empty()
+    {
+        let backends: Vec<_> = fallback_on.iter().map(|backend| backend.title()).collect();
+        lines.push(String::new());
+        lines.push(format!("On {} `{fallback}` runs: it is measured to be faster there.", backends.join(" and ")));
+    }
     lines.push(String::new());
     lines.push("# Errors".to_owned());
     lines.push(
@@ -59,8 +76,19 @@ pub fn port(port: &Port) -> String {
     format!("`{}` `{shape}`{role}", port.dtype)
 }
 
+fn compact(tokens: &proc_macro2::TokenStream) -> String {
+    tokens.to_string().replace(' ', "")
+}
+
+/// The path of the fallback, if the kernel has one.
+fn fallback(plan: &Plan) -> Option<String> {
+    match &plan.kernel.role {
+        Role::Forward(route) => route.fallback.as_ref().map(|(fallback, _)| compact(fallback)),
+        _ => None,
+    }
+}
+
 fn gradient(plan: &Plan) -> String {
-    let compact = |tokens: &proc_macro2::TokenStream| tokens.to_string().replace(' ', "");
     let operations = matches!(&plan.kernel.body, Body::Rust(body) if body.stages.is_empty());
     match &plan.kernel.role {
         Role::Stage => "None of its own: a stage is called by the Rust bodies of kernels.".to_owned(),

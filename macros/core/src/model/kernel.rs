@@ -6,6 +6,7 @@ use syn::ext::IdentExt as _;
 use super::body::Body;
 use super::expression::Polynomial;
 use super::port::{DtypeParameter, Port};
+use super::requirement::Requirement;
 
 /// A kernel whose names are all resolved.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Kernel {
     pub scalars: Vec<Scalar>,
     /// The order in which the author wrote inputs and scalars: it is the order of the generated function.
     pub arguments: Vec<Argument>,
+    /// What must hold of dimensions and constants for the kernel to run.
+    pub requirements: Vec<Requirement>,
     /// What runs.
     pub body: Body,
     /// Sizes at which machinery tests the kernel.
@@ -65,8 +68,46 @@ pub struct Route {
     pub backward: Option<(TokenStream, Span)>,
     /// Path of the same function made of differentiable operations.
     pub fallback: Option<(TokenStream, Span)>,
+    /// GPU backends on which the fallback is measured to be faster.
+    pub fallback_on: Vec<GpuBackend>,
     /// The author's reason to have no gradient.
     pub inference_only: Option<(String, Span)>,
+}
+
+/// A backend that runs kernel texts on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GpuBackend {
+    /// Apple's.
+    Metal,
+    /// NVIDIA's.
+    Cuda,
+}
+
+impl GpuBackend {
+    /// The backend that an author writes `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "metal" => Some(Self::Metal),
+            "cuda" => Some(Self::Cuda),
+            _ => None,
+        }
+    }
+
+    /// The name of the variant in the runtime's `Backend`.
+    pub fn variant(self) -> &'static str {
+        match self {
+            Self::Metal => "Metal",
+            Self::Cuda => "Cuda",
+        }
+    }
+
+    /// Its name in a sentence.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Metal => "Metal",
+            Self::Cuda => "CUDA",
+        }
+    }
 }
 
 /// A constant of the kernel's text, a value in Rust.

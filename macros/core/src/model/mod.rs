@@ -4,3 +4,4 @@ pub mod body;
 pub mod expression;
 pub mod kernel;
 pub mod port;
+pub mod requirement;

@@ -5,6 +5,7 @@ use syn::{BinOp, Expr, Lit, UnOp};
 
 use crate::diagnostics::Diagnostic;
 use crate::model::expression::{Operation, Polynomial};
+use crate::model::requirement::{Relation, Requirement};
 
 /// Brings `expression` into normal form.
 ///
@@ -57,6 +58,43 @@ pub fn read(expression: &Expr) -> Result<Polynomial, Diagnostic> {
             apply(operation, read(left)?, read(right)?, expression)
         }
         _ => Err(unknown(expression)),
+    }
+}
+
+/// Brings both sides of the comparison `expression` into normal form.
+///
+/// # Errors
+/// Anything but one of `==`, `!=`, `<`, `<=`, `>`, `>=` between what [`read`] accepts.
+pub fn read_requirement(expression: &Expr) -> Result<Requirement, Diagnostic> {
+    let unknown = || {
+        Diagnostic::new(expression.span(), "this compares nothing")
+            .help("write a comparison such as `D % 16 == 0`, with one of `==`, `!=`, `<`, `<=`, `>`, `>=`")
+    };
+    match expression {
+        Expr::Paren(inner) => read_requirement(&inner.expr),
+        Expr::Group(inner) => read_requirement(&inner.expr),
+        Expr::Binary(binary) => {
+            let relation = match binary.op {
+                BinOp::Eq(_) => Relation::Equal,
+                BinOp::Ne(_) => Relation::NotEqual,
+                BinOp::Lt(_) => Relation::Less,
+                BinOp::Le(_) => Relation::LessOrEqual,
+                BinOp::Gt(_) => Relation::Greater,
+                BinOp::Ge(_) => Relation::GreaterOrEqual,
+                BinOp::And(_) => {
+                    return Err(Diagnostic::new(binary.op.span(), "a requirement is one comparison")
+                        .help("write two requirements: all of them must hold"));
+                }
+                BinOp::Or(_) => {
+                    return Err(Diagnostic::new(binary.op.span(), "a requirement is one comparison")
+                        .help("declare two kernels, or require what both sides have in common"));
+                }
+                _ => return Err(unknown()),
+            };
+            let (left, right) = (read(&binary.left)?, read(&binary.right)?);
+            Ok(Requirement { left, relation, right, span: expression.span() })
+        }
+        _ => Err(unknown()),
     }
 }
 

@@ -9,6 +9,7 @@ use syn::spanned::Spanned;
 use syn::{Expr, Ident, Lit, LitStr, Path, Token, UnOp, bracketed, parenthesized};
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::model::kernel::GpuBackend;
 
 /// Which attribute is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,18 +29,30 @@ impl Attribute {
     }
 
     fn allowed(self) -> &'static [&'static str] {
-        const LAUNCH: &[&str] =
-            &["grid", "threads", "cases", "headers", "init", "atomic", "nondeterministic", "strided", "crate"];
+        const LAUNCH: &[&str] = &[
+            "grid",
+            "threads",
+            "cases",
+            "requires",
+            "headers",
+            "init",
+            "atomic",
+            "nondeterministic",
+            "strided",
+            "crate",
+        ];
         const ALL: &[&str] = &[
             "backward",
             "backward_of",
             "fallback",
+            "fallback_on",
             "inference_only",
             "ignores",
             "stages",
             "grid",
             "threads",
             "cases",
+            "requires",
             "headers",
             "init",
             "atomic",
@@ -63,10 +76,19 @@ impl Attribute {
 const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     ("inference_only", "backward", "an inference-only kernel has no gradient"),
     ("inference_only", "fallback", "an inference-only kernel has no gradient"),
+    ("inference_only", "fallback_on", "an inference-only kernel has no fallback"),
     ("inference_only", "backward_of", "a backward runs in training only"),
     ("backward_of", "backward", "a gradient has no gradient of its own"),
     ("backward_of", "fallback", "a gradient has no gradient of its own"),
+    ("backward_of", "fallback_on", "where its forward's fallback runs, that has its own gradient"),
+    ("backward_of", "requires", "a backward runs at the sizes that its forward requires"),
     ("backward_of", "cases", "a backward is tested at the cases of its forward"),
+];
+
+/// Options that are nothing without another, each with the reason.
+const NEEDS: &[(&str, &str, &str)] = &[
+    ("ignores", "backward_of", "only a backward has cotangents to ignore"),
+    ("fallback_on", "fallback", "there is nothing else that could run on those backends"),
 ];
 
 /// The options as written; absent ones are `None`.
@@ -78,6 +100,8 @@ pub struct Options {
     pub backward_of: Option<Path>,
     /// `fallback = path`
     pub fallback: Option<Path>,
+    /// `fallback_on = [cuda]`
+    pub fallback_on: Vec<GpuBackend>,
     /// `inference_only = "reason"`
     pub inference_only: Option<LitStr>,
     /// `ignores(y, z)`
@@ -90,6 +114,8 @@ pub struct Options {
     pub threads: Option<(Vec<Expr>, Span)>,
     /// `cases = [(B = 1, ..), ..]`
     pub cases: Option<(Vec<CaseSyntax>, Span)>,
+    /// `requires = [D % 16 == 0, ..]`
+    pub requires: Vec<Expr>,
     /// `headers = [A, B]`
     pub headers: Vec<Path>,
     /// `init = 0.0`
@@ -169,11 +195,15 @@ impl Options {
                 );
             }
         }
-        if let (Some(span), None) = (self.span_of("ignores"), self.span_of("backward_of")) {
-            diagnostics.push(
-                Diagnostic::new(span, "option `ignores` needs `backward_of`: only a backward has cotangents to ignore")
-                    .help(attribute.list()),
-            );
+        for (option, needed, reason) in NEEDS {
+            // A contradiction with what would be needed was an error of its own.
+            let contradicted = CONTRADICTIONS.iter().any(|(left, right, _)| right == option && self.was_given(left));
+            if let (Some(span), None, false) = (self.span_of(option), self.span_of(needed), contradicted) {
+                diagnostics.push(
+                    Diagnostic::new(span, format!("option `{option}` needs `{needed}`: {reason}"))
+                        .help(attribute.list()),
+                );
+            }
         }
     }
 
@@ -204,6 +234,8 @@ impl Options {
                     }
                     "stages" => self.stages = read_list(input)?,
                     "headers" => self.headers = read_list(input)?,
+                    "fallback_on" => self.fallback_on = read_backends(input)?,
+                    "requires" => self.requires = read_requirements(input)?,
                     "grid" => self.grid = Some((read_extents(input)?, span)),
                     "threads" => self.threads = Some((read_extents(input)?, span)),
                     "init" => self.init = Some(read_number(&input.parse()?)? as f32),
@@ -222,6 +254,13 @@ fn form(name: &str) -> &'static str {
         "backward" => "write `backward = path::to::kernel`",
         "backward_of" => "write `backward_of = path::to::kernel`",
         "fallback" => "write `fallback = path::to::function`; a closure could capture arrays, which get no gradient",
+        "fallback_on" => {
+            "write `fallback_on = [metal]`, `[cuda]` or both: the backends on which the fallback was faster"
+        }
+        "requires" => {
+            "write `requires = [D % 16 == 0, D <= 256]`: comparisons of dimensions and template constants, each with one \
+             of `==`, `!=`, `<`, `<=`, `>`, `>=`"
+        }
         "crate" => "write `crate = path::to::cotangent`",
         "inference_only" => "write `inference_only = \"why it has no gradient\"`",
         "ignores" => "write `ignores(output, ..)`",
@@ -261,6 +300,37 @@ fn read_list(input: ParseStream<'_>) -> syn::Result<Vec<Path>> {
     let content;
     bracketed!(content in input);
     Ok(Punctuated::<Path, Token![,]>::parse_terminated(&content)?.into_iter().collect())
+}
+
+fn read_backends(input: ParseStream<'_>) -> syn::Result<Vec<GpuBackend>> {
+    let content;
+    let bracket = bracketed!(content in input);
+    let names: Vec<Ident> = Punctuated::<Ident, Token![,]>::parse_terminated(&content)?.into_iter().collect();
+    if names.is_empty() {
+        return Err(syn::Error::new(bracket.span.join(), "this list names no backend"));
+    }
+    let mut backends = Vec::new();
+    for name in names {
+        let Some(backend) = GpuBackend::named(&name.to_string()) else {
+            return Err(syn::Error::new(name.span(), format!("`{name}` is no backend that could run the kernel")));
+        };
+        if backends.contains(&backend) {
+            return Err(syn::Error::new(name.span(), format!("backend `{name}` is named twice")));
+        }
+        backends.push(backend);
+    }
+    Ok(backends)
+}
+
+/// Comparisons; what stands in them is resolved with the dimensions.
+fn read_requirements(input: ParseStream<'_>) -> syn::Result<Vec<Expr>> {
+    let content;
+    let bracket = bracketed!(content in input);
+    let requirements: Vec<Expr> = Punctuated::<Expr, Token![,]>::parse_terminated(&content)?.into_iter().collect();
+    if requirements.is_empty() {
+        return Err(syn::Error::new(bracket.span.join(), "this list requires nothing"));
+    }
+    Ok(requirements)
 }
 
 fn read_extents(input: ParseStream<'_>) -> syn::Result<Vec<Expr>> {

@@ -16,6 +16,7 @@ use crate::model::kernel::{
     Argument, Binding, Case, Dimension, Extents, Kernel, Role, Route, Scalar, TemplateConstant,
 };
 use crate::model::port::{Dtype, DtypeParameter, Port, PortDtype, PortRole, Sample};
+use crate::model::requirement::Requirement;
 
 /// Resolves `declaration`. What could not be resolved is reported and left out, so that the rest can still be checked.
 pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
@@ -85,7 +86,8 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             if backward.is_none() && reason.is_none() {
                 fallback = fallback.or_else(unread);
             }
-            Role::Forward(Route { backward, fallback, inference_only: reason })
+            let fallback_on = options.fallback_on.clone();
+            Role::Forward(Route { backward, fallback, fallback_on, inference_only: reason })
         }
     };
     let mut kernel = Kernel {
@@ -100,6 +102,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         outputs,
         scalars,
         arguments,
+        requirements: Vec::new(),
         body: Body::Rust(RustBody {
             block: Default::default(),
             span: Span::call_site(),
@@ -115,6 +118,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         kernel.cases = cases.iter().map(|case| Case { values: case.values.clone(), span: case.span }).collect();
     }
 
+    kernel.requirements = resolve_requirements(&kernel, &options.requires, diagnostics);
     kernel.body = match body {
         BodySyntax::Metal { metal, span, cuda } => {
             if let Some(span) = options.span_of("stages") {
@@ -296,20 +300,42 @@ fn resolve_extents(kernel: &Kernel, extents: &[Expr], diagnostics: &mut Diagnost
     let mut resolved: Vec<Polynomial> = Vec::new();
     for extent in extents {
         let value = diagnostics.keep(expression::read(extent))?;
-        for name in value.symbols() {
-            if !kernel.has_symbol(&name) {
-                diagnostics.push(
-                    Diagnostic::new(
-                        extent.span(),
-                        format!("`{name}` is no dimension or constant of `{}`", kernel.name),
-                    )
-                    .help(known_symbols(kernel)),
-                );
-            }
-        }
+        check_symbols(kernel, &value.symbols(), extent.span(), diagnostics);
         resolved.push(value);
     }
     resolved.try_into().ok()
+}
+
+fn resolve_requirements(kernel: &Kernel, written: &[Expr], diagnostics: &mut Diagnostics) -> Vec<Requirement> {
+    let mut requirements: Vec<Requirement> = Vec::new();
+    for requirement in written {
+        let Some(requirement) = diagnostics.keep(expression::read_requirement(requirement)) else { continue };
+        let symbols = requirement.symbols();
+        if symbols.is_empty() {
+            let verdict = if requirement.holds(&|_| None) { "always" } else { "never" };
+            diagnostics.push(
+                Diagnostic::new(requirement.span, format!("`{requirement}` holds {verdict}, whatever the sizes are"))
+                    .help(known_symbols(kernel)),
+            );
+        } else if check_symbols(kernel, &symbols, requirement.span, diagnostics) {
+            requirements.push(requirement);
+        }
+    }
+    requirements
+}
+
+/// Whether each of `symbols` is a dimension or constant of the kernel; reports those that are not.
+fn check_symbols(kernel: &Kernel, symbols: &[String], span: Span, diagnostics: &mut Diagnostics) -> bool {
+    let unknown = symbols.iter().filter(|name| !kernel.has_symbol(name));
+    let mut all_known = true;
+    for name in unknown {
+        all_known = false;
+        diagnostics.push(
+            Diagnostic::new(span, format!("`{name}` is no dimension or constant of `{}`", kernel.name))
+                .help(known_symbols(kernel)),
+        );
+    }
+    all_known
 }
 
 /// A help line that lists what may stand in an extent.
