@@ -9,6 +9,8 @@ pub mod gates;
 pub mod l2norm;
 pub mod mrope;
 pub mod rms_norm;
+pub mod rope_layout;
+pub mod rotary;
 pub mod swiglu;
 
 pub use attention::causal_attention;
@@ -20,6 +22,8 @@ pub use gates::{GatesOutputs, gates};
 pub use l2norm::l2norm;
 pub use mrope::Frequencies;
 pub use rms_norm::{rms_norm, rms_norm_gated, rms_norm_zero_centred};
+pub use rope_layout::{AxisChoice, Pairing};
+pub use rotary::{RotaryLayout, TableLayout, rotary};
 pub use swiglu::swiglu;
 
 /// Every kernel of the program, those of this crate among them.

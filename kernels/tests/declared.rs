@@ -27,5 +27,5 @@ fn every_text_has_it_in_the_emulator() {
         .unwrap();
     let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("kernel gradient of `x` against finite differences (B = 3, H = 1, S = 13"), "{text}");
+    assert!(text.contains("kernel gradient of `x` against finite differences (A = 1, B = 3, H = 1, S = 13"), "{text}");
 }

@@ -4,7 +4,7 @@ mod cases;
 
 use cases::{Cases, Operator, assert_close, gradients, outputs};
 use cotangent::{Graph, Indices, Result, Tensor};
-use cotangent_kernels::Frequencies;
+use cotangent_kernels::{AxisChoice, Frequencies, Pairing};
 
 /// What a float32 angle formed naively could not reach at these positions.
 const TOLERANCE: f32 = 2e-6;
@@ -34,6 +34,39 @@ fn mrope_matches_the_reference() {
             positions: Indices::from_slice(&case.integers("positions"), &shape).unwrap(),
         };
         case.check(&operator, &["q", "k"], &["q", "k"], TOLERANCE);
+    }
+}
+
+#[test]
+fn tokens_with_one_position_turn_as_those_with_three_equal_ones() {
+    let frequencies = Frequencies::new(1e4, 8, [2, 1, 1]).unwrap();
+    let positions = [5, 999, 70_000, 1, 2, 3];
+    let once = MRope { frequencies: frequencies.clone(), positions: Indices::from_slice(&positions, &[2, 3]).unwrap() };
+    let thrice = MRope { frequencies, positions: Indices::from_slice(&positions.repeat(3), &[3, 2, 3]).unwrap() };
+    let x = [cases::random(3, &[2, 3, 2, 11], 1.0)];
+    assert_close("one position", &outputs(&once, &x)[0], &outputs(&thrice, &x)[0], 0.0);
+    assert_close("its gradient", &gradients(&once, &x, &x)[0], &gradients(&thrice, &x, &x)[0], 0.0);
+}
+
+#[test]
+fn even_and_odd_lanes_turn_as_the_halves_of_a_reordered_head() {
+    let positions = Indices::from_slice(&[5, 999, 70_000, 1, 2, 3, 9, 8, 7], &[3, 1, 3]).unwrap();
+    for choice in [AxisChoice::Interleaved([2, 1, 1]), AxisChoice::Sectioned([2, 1, 1])] {
+        let with = |pairing| MRope {
+            frequencies: Frequencies::with_layout(1e4, 8, choice, pairing).unwrap(),
+            positions: positions.clone(),
+        };
+        let x = cases::random(3, &[1, 3, 2, 11], 1.0);
+        let reorder = |tensor: &Tensor<cotangent::Stored>, lanes: [usize; 8]| {
+            let values = tensor.to_vec::<f32>().unwrap();
+            let heads =
+                values.chunks(11).flat_map(|head| lanes.iter().map(|&lane| head[lane]).chain(head[8..].to_vec()));
+            Tensor::from_slice(&heads.collect::<Vec<_>>(), tensor.shape()).unwrap()
+        };
+        let halves = outputs(&with(Pairing::HalfSplit), &[reorder(&x, [0, 2, 4, 6, 1, 3, 5, 7])]);
+        let expected = reorder(&halves[0], [0, 4, 1, 5, 2, 6, 3, 7]);
+        assert_close("even-odd", &outputs(&with(Pairing::EvenOdd), std::slice::from_ref(&x))[0], &expected, 1e-6);
+        cases::assert_finite_differences(&with(Pairing::EvenOdd), &[x], 2e-3);
     }
 }
 
@@ -78,4 +111,9 @@ fn heads_narrower_than_the_rotated_lanes_are_refused() {
         .map(|_| ())
         .unwrap_err();
     assert_eq!(error.to_string(), "`Frequencies::rotate`: found heads of 6 lanes, expected at least the 8 that rotate");
+}
+
+#[test]
+fn the_same_holds_in_the_emulator() {
+    cases::assert_same_in_the_emulator();
 }

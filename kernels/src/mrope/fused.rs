@@ -1,0 +1,130 @@
+//! The rotation in one launch; its gradient is the same launch the other way round.
+
+use cotangent::{Constant, Dtype, Graph, Indices, Result, Tensor, differentiable, stage};
+
+use super::LOW_BITS;
+use crate::rope_layout::Pairs;
+
+/// Rotates query or key heads by their position in time, height and width; see [`Frequencies::rotate`](super::Frequencies::rotate).
+#[differentiable(
+    backward = mrope_backward,
+    fallback = mrope_by_operations,
+    stages = [rotate],
+    cases = [
+        (A = 3, B = 1, H = 2, S = 7, D = 12, F = 4, EVEN_ODD = false),
+        (A = 1, B = 3, H = 1, S = 13, D = 6, F = 3, EVEN_ODD = false),
+        (A = 3, B = 1, H = 2, S = 1, D = 13, F = 5, EVEN_ODD = true),
+    ],
+)]
+pub fn mrope<T: Float, const EVEN_ODD: bool>(
+    x: In![T; B, H, S, D],
+    #[values(0..6000)] positions: In![i32; A, B, S],
+    #[nodiff] turns: In![f32; 4, F],
+    #[values(0..A)] axes: In![i32; F],
+    y: Out![T; B, H, S, D],
+) {
+    Ok(Outputs { y: rotate(stages, x, positions, turns, axes, 1.0, EVEN_ODD)? })
+}
+
+/// The same launch with every angle negated: a rotation is orthogonal, so its transpose turns back.
+#[differentiable(backward_of = mrope, stages = [rotate])]
+pub fn mrope_backward<T: Float, const EVEN_ODD: bool>(
+    positions: In![i32; A, B, S],
+    #[nodiff] turns: In![f32; 4, F],
+    axes: In![i32; F],
+    d_y: In![T; B, H, S, D],
+    d_x: Out![T; B, H, S, D],
+) {
+    Ok(Outputs { d_x: Some(rotate(stages, d_y, positions, turns, axes, -1.0, EVEN_ODD)?) })
+}
+
+/// One thread rotates one pair of lanes, or copies one lane that passes.
+#[stage(
+    strided,
+    grid = (256 * ceil_div(B * H * S * (D - F), 256), 1, 1),
+    threads = (256, 1, 1),
+    cases = [
+        (A = 3, B = 1, H = 2, S = 7, D = 12, F = 4, EVEN_ODD = false),
+        (A = 1, B = 3, H = 1, S = 13, D = 6, F = 3, EVEN_ODD = false),
+        (A = 3, B = 1, H = 2, S = 1, D = 13, F = 5, EVEN_ODD = true),
+    ],
+)]
+fn rotate<T: Float, const EVEN_ODD: bool>(
+    x: In![T; B, H, S, D],
+    #[values(0..6000)] positions: In![i32; A, B, S],
+    #[nodiff] turns: In![f32; 4, F],
+    #[values(0..A)] axes: In![i32; F],
+    direction: f32,
+    y: Out![T; B, H, S, D],
+) {
+    metal! {
+        uint index = thread_position_in_grid.x;
+        uint lanes = D - F;
+        uint lane = index % lanes;
+        uint row = index / lanes;
+        uint token = row % S;
+        uint head = row / S % H;
+        uint batch = row / (S * H);
+        if (batch >= uint(B)) { return; }
+        ulong start = ulong(row) * D;
+        ulong x_row = ulong(batch) * x_strides[0] + ulong(head) * x_strides[1] + ulong(token) * x_strides[2];
+        if (lane >= uint(F)) {
+            y[start + lane + F] = x[x_row + (lane + F) * x_strides[3]];
+            return;
+        }
+        uint left = EVEN_ODD ? 2u * lane : lane;
+        uint right = EVEN_ODD ? 2u * lane + 1u : lane + F;
+        uint axis = axes[lane * axes_strides[0]];
+        uint position = positions[axis * positions_strides[0] + batch * positions_strides[1] + token * positions_strides[2]];
+        float low = float(position & 1023u);
+        float high = float(position >> 10u);
+        uint column = lane * turns_strides[1];
+        float whole = fract(low * turns[column]) + fract(high * turns[2 * turns_strides[0] + column]);
+        float rest = low * turns[turns_strides[0] + column] + high * turns[3 * turns_strides[0] + column];
+        float turn = whole + rest;
+        float angle = direction * 6.2831853f * (turn - floor(turn + 0.5f));
+        float cosine = precise::cos(angle);
+        float sine = precise::sin(angle);
+        float first = float(x[x_row + left * x_strides[3]]);
+        float second = float(x[x_row + right * x_strides[3]]);
+        y[start + left] = T(first * cosine - second * sine);
+        y[start + right] = T(second * cosine + first * sine);
+    }
+}
+
+/// The same rotation, composed of operations.
+fn mrope_by_operations<M: Graph>(
+    x: &Tensor<M>,
+    positions: &Indices,
+    turns: &Constant,
+    axes: &Indices,
+    even_odd: bool,
+) -> Result<Tensor<M>> {
+    let angles = angles::<M>(positions, turns, axes)?;
+    let (cosine, sine) = (angles.cos()?, angles.sin()?);
+    let pairs = Pairs::of(x, axes.shape()[0], even_odd)?;
+    let (first, second) = (pairs.first.cast(Dtype::F32)?, pairs.second.cast(Dtype::F32)?);
+    let turned_first = first.multiply(&cosine)?.subtract(&second.multiply(&sine)?)?.cast(x.dtype())?;
+    let turned_second = second.multiply(&cosine)?.add(&first.multiply(&sine)?)?.cast(x.dtype())?;
+    Pairs { first: turned_first, second: turned_second, passing: pairs.passing }.join(even_odd)
+}
+
+/// Angles in -pi..pi, `[B, 1, S, F]`.
+fn angles<M: Graph>(positions: &Indices, turns: &Constant, axes: &Indices) -> Result<Tensor<M>> {
+    let positions = positions.to_constant("a position is what a token is rotated by")?.to_tensor::<M>();
+    // Exact: float32 holds integers below 2^24, and the divisor is a power of two.
+    let high = positions.multiply(1.0 / (1 << LOW_BITS) as f32)?.floor()?;
+    let low = positions.subtract(&high.multiply((1 << LOW_BITS) as f32)?)?;
+    let by_frequency = |part: &Tensor<M>| part.take(axes, 0)?.transpose(&[1, 2, 0])?.expand_dims(1);
+    let (low, high) = (by_frequency(&low)?, by_frequency(&high)?);
+    let turns = turns.to_tensor::<M>().split(&[1, 1, 1, 1], 0)?;
+    let fraction = |part: &Tensor<M>, turns: &Tensor<M>| {
+        let product = part.multiply(turns)?;
+        product.subtract(&product.floor()?)
+    };
+    let whole = fraction(&low, &turns[0])?.add(&fraction(&high, &turns[2])?)?;
+    let rest = low.multiply(&turns[1])?.add(&high.multiply(&turns[3])?)?;
+    let turn = whole.add(&rest)?;
+    let nearest = turn.add(0.5)?.floor()?;
+    turn.subtract(&nearest)?.multiply(std::f32::consts::TAU)
+}
