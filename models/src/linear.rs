@@ -1,6 +1,6 @@
 //! A linear layer, with or without a low-rank adapter.
 
-use cotangent::{Dtype, Graph, Mode, Parameters, Result, Stored, Tensor};
+use cotangent::{Graph, Mode, Parameters, Result, Stored, Tensor};
 
 /// `y = x W^T`, plus `scale (x A) B` if it is adapted.
 #[derive(Parameters)]
@@ -47,17 +47,11 @@ impl<M: Graph> Linear<M> {
     /// # Errors
     /// If the last axis of `x` is not as long as the weight's rows.
     pub fn forward(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
-        let y = x.linear(&self.weight)?;
-        let Some(adapter) = &self.adapter else { return Ok(y) };
-        y.add(&adapter.forward(x)?)
-    }
-}
-
-impl<M: Graph> LowRank<M> {
-    /// Adapters are float32; the products run in the dtype of `x`.
-    fn forward(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
-        let dtype: Dtype = x.dtype();
-        let down = x.matmul_rows(&self.lora_a.cast(dtype)?)?;
-        down.multiply(self.scale)?.matmul_rows(&self.lora_b.cast(dtype)?)
+        match &self.adapter {
+            None => x.linear(&self.weight),
+            Some(LowRank { lora_a, lora_b, scale }) => {
+                cotangent_kernels::adapted_linear(x, &self.weight, lora_a, lora_b, *scale)
+            }
+        }
     }
 }

@@ -28,6 +28,25 @@ impl<M: Graph> Tensor<M> {
         Ok(Tensor::from_parts(product, origin))
     }
 
+    /// `self + scale * left right`: `[n, m]` with `[n, k]` and `[k, m]`, as one product that adds to what is there.
+    ///
+    /// # Errors
+    /// Shapes or dtypes that do not fit.
+    pub fn add_product(&self, left: &Tensor<M>, right: &Tensor<M>, scale: f32) -> Result<Tensor<M>> {
+        let operation = "add_product";
+        let (sum, l, r) = (self.shape(), left.shape(), right.shape());
+        let fits = sum.len() == 2 && l.len() == 2 && r.len() == 2 && l[1] == r[0] && sum == [l[0], r[1]];
+        if !fits {
+            return Err(shape_error(operation, (sum, l, r), "[n, m], [n, k] and [k, m]"));
+        }
+        for factor in [left, right] {
+            super::require_dtype(operation, factor.dtype(), self.dtype())?;
+        }
+        let origin = crate::tensor::Origin::join(operation, [self.origin(), left.origin(), right.origin()])?;
+        let array = mlx_rs::ops::addmm(self.array(), left.array(), right.array(), scale, 1.0);
+        Ok(Tensor::from_parts(crate::error::Context::during(array, operation)?, origin))
+    }
+
     /// `x W^T`: `[.., inputs] x [outputs, inputs] -> [.., outputs]`, as a linear layer stores its weight.
     ///
     /// # Errors
