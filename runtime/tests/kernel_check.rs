@@ -1,7 +1,7 @@
 //! The checker finds wrong gradients: kernels that are wrong on purpose, and what is said about each.
 
 use cotangent::kernel::{Differentiable, Kernel, check::check};
-use cotangent::{Graph, Infer, Result, Session, Tensor, differentiable};
+use cotangent::{Dtype, Graph, Infer, Result, Session, Tensor, differentiable};
 
 /// The names of the comparisons that fail.
 fn failures<K: Differentiable + Kernel>() -> Vec<String> {
@@ -69,6 +69,7 @@ fn a_wrong_sign_is_found_in_the_input_that_has_it() {
         failures::<wrong_sign>(),
         [
             "kernel gradient of `w` against finite differences (N = 5)",
+            "kernel Jacobian by `w` against finite differences (N = 5)",
             "gradient of `w`, kernel against fallback (N = 5)"
         ]
     );
@@ -80,6 +81,7 @@ fn a_forgotten_cotangent_is_found() {
         failures::<no_cotangent>(),
         [
             "kernel gradient of `x` against finite differences (N = 5)",
+            "kernel Jacobian by `x` against finite differences (N = 5)",
             "gradient of `x`, kernel against fallback (N = 5)"
         ]
     );
@@ -95,4 +97,52 @@ fn a_pair_that_computes_another_function_than_its_fallback_is_found() {
             "gradient of `w`, kernel against fallback (N = 5)"
         ]
     );
+}
+
+/// Right in float32, but the gradient loses half of its bits where its inputs are half precision.
+#[differentiable(backward = coarse_backward, fallback = squared_by_operations, cases = [(S = 5)])]
+pub fn coarse<T: F32 + BF16>(x: In![T; S], y: Out![T; S]) {
+    Ok(Outputs { y: x.multiply(x)? })
+}
+
+#[differentiable(backward_of = coarse)]
+pub fn coarse_backward<T: F32 + BF16>(x: In![T; S], d_y: In![T; S], d_x: Out![T; S]) {
+    let product = d_y.multiply(x)?.multiply(2.0)?;
+    let lost = if T == Dtype::BF16 { 0.05 } else { 0.0 };
+    Ok(Outputs { d_x: Some(product.add(&product.multiply(lost)?)?) })
+}
+
+fn squared_by_operations<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
+    x.multiply(x)
+}
+
+#[test]
+fn half_precision_is_checked_where_a_dtype_parameter_allows_it_and_so_is_one_token() {
+    assert_eq!(
+        failures::<coarse>(),
+        [
+            "gradient of `x`, kernel against fallback in float32 (S = 5, bfloat16)",
+            "gradient of `x`, kernel against fallback in float32 (S = 1, bfloat16)"
+        ]
+    );
+}
+
+/// Right where `x` is positive, and no number elsewhere.
+#[differentiable(backward = hole_backward, fallback = squared_by_operations, cases = [(S = 5)])]
+pub fn hole(x: In![f32; S], y: Out![f32; S]) {
+    Ok(Outputs { y: x.multiply(x)? })
+}
+
+#[differentiable(backward_of = hole)]
+pub fn hole_backward(x: In![f32; S], d_y: In![f32; S], d_x: Out![f32; S]) {
+    let holes = x.sqrt()?.multiply(0.0)?;
+    Ok(Outputs { d_x: Some(d_y.multiply(x)?.multiply(2.0)?.add(&holes)?) })
+}
+
+#[test]
+fn nan_is_never_a_small_deviation() {
+    let failed = failures::<hole>();
+    assert!(failed.contains(&"kernel gradient of `x` against finite differences (S = 5)".to_owned()), "{failed:?}");
+    assert!(failed.contains(&"kernel Jacobian by `x` against finite differences (S = 5)".to_owned()), "{failed:?}");
+    assert!(failed.contains(&"gradient of `x`, kernel against fallback (S = 5)".to_owned()), "{failed:?}");
 }

@@ -190,8 +190,7 @@ mod tests {
         inputs: &[port("x", PortRole::Differentiable)],
         outputs: &[port("y", PortRole::Output), port("r", PortRole::Saved)],
         scalars: &[Scalar { name: "scale", kind: ScalarKind::F32 }],
-        requirements: &[],
-        ignores: &[],
+        ..Signature::STAND_IN
     };
 
     const LAUNCH: Launch = Launch {

@@ -1,0 +1,170 @@
+//! Checks of kernels that nobody writes: each kernel at the sizes its declaration names, in the dtypes it allows.
+//!
+//! - Outputs and gradients of the kernel's own pair against those of its fallback: in float32 with the same numbers, in
+//!   half precision against the fallback in float32 on the same, already rounded inputs.
+//! - Gradients of both against central finite differences in float32: along a random direction of each input, so that an
+//!   error in one input's gradient does not hide behind another's, and entry by entry at the largest of the small cases.
+//! - At the declared cases and, where there is a sequence, for one token.
+//! - In the emulator each launch runs in two orders of its threads, on outputs full of garbage, and a defect is an error.
+
+mod cases;
+mod differences;
+mod experiment;
+mod random;
+mod record;
+mod report;
+mod tolerance;
+
+use self::cases::{cases, elements, runs_at};
+use self::experiment::{Computed, Experiment, Sizes, Way, dtypes, read, sizes_text};
+use self::report::distance;
+use self::tolerance::{DIFFERENCE, JACOBIAN, Tolerance};
+use super::declaration::{Declaration, Route};
+use crate::{Dtype, Error, Result, Session};
+
+pub use self::record::{Record, Recorded, compare, record};
+pub use self::report::{Comparison, Report};
+
+/// The most elements of a kernel's arrays for which whole Jacobians are made: each of an input takes two forward passes,
+/// each of an output a backward pass.
+const JACOBIAN_ELEMENTS: u64 = 600;
+
+/// Checks a kernel at each of its cases, on the session's backend.
+///
+/// Stages and inference-only kernels have no gradient: they are run where the backend can, and what they write must be
+/// numbers. A backward is checked with its forward. A case that breaks a requirement of the kernel checks the fallback
+/// alone; where the fallback is preferred because it is faster, the kernel is checked all the same.
+///
+/// # Errors
+/// What the kernel or its fallback returns; in the emulator also a defect it found.
+pub fn check(_session: &mut Session, declaration: &'static Declaration) -> Result<Report> {
+    let mut report = Report::new(declaration.signature.name);
+    let cases = cases(declaration);
+    let small = cases.iter().filter(|case| elements(declaration, case) <= JACOBIAN_ELEMENTS);
+    let whole = small.max_by_key(|case| elements(declaration, case));
+    for case in &cases {
+        for dtype in dtypes(declaration.signature) {
+            match declaration.route {
+                Route::Gradient { .. } => {
+                    check_case(declaration, case, dtype, whole == Some(case), &mut report)?;
+                }
+                Route::Stage | Route::InferenceOnly { .. } => run_case(declaration, case, dtype, &mut report)?,
+                Route::Backward { .. } => {}
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// `(S = 7, bfloat16)`
+fn place(sizes: &Sizes, dtype: Dtype) -> String {
+    if dtype == Dtype::F32 { format!("({})", sizes_text(sizes)) } else { format!("({}, {dtype})", sizes_text(sizes)) }
+}
+
+fn run_case(declaration: &'static Declaration, case: &Sizes, dtype: Dtype, report: &mut Report) -> Result<()> {
+    if !runs_at(declaration, case)? {
+        return Ok(());
+    }
+    let experiment = Experiment::new(declaration, case, dtype, dtype)?;
+    let outputs = match experiment.run(Way::Kernel, &experiment.primals()) {
+        Err(Error::Untranslated { message, .. }) => {
+            report.notes.push(format!("{} does not run: {message}", place(case, dtype)));
+            return Ok(());
+        }
+        outputs => outputs?,
+    };
+    let mut broken = 0;
+    for output in experiment.floats(outputs) {
+        broken += read(output)?.iter().filter(|value| !value.is_finite()).count();
+    }
+    report.compare(format!("outputs that are no numbers {}", place(case, dtype)), broken as f64, 0.0);
+    Ok(())
+}
+
+fn check_case(
+    declaration: &'static Declaration,
+    case: &Sizes,
+    dtype: Dtype,
+    whole: bool,
+    report: &mut Report,
+) -> Result<()> {
+    let experiment = Experiment::new(declaration, case, dtype, dtype)?;
+    let mut ways = Vec::new();
+    if runs_at(declaration, case)? {
+        ways.push(Way::Kernel);
+    }
+    ways.extend(declaration.fallback().map(Way::Fallback));
+    let Some(last) = ways.last().copied() else { return Ok(()) };
+
+    let mut computed = Vec::new();
+    for way in ways {
+        match experiment.compute(way) {
+            Err(Error::Untranslated { message, .. }) if declaration.fallback().is_some() => {
+                report.notes.push(format!("the fallback runs at {}: {message}", place(case, dtype)));
+            }
+            result => computed.push(result?),
+        }
+    }
+    if dtype == Dtype::F32 {
+        for result in &computed {
+            differentiate(declaration, case, &experiment, result, whole, report)?;
+        }
+        if let [kernel, fallback] = computed.as_slice() {
+            compare_results(declaration, &experiment, (kernel, fallback), dtype, &place(case, dtype), report);
+        }
+    } else {
+        // The last way, which is the fallback where there is one, on the same inputs and without its roundings.
+        let exact = Experiment::new(declaration, case, dtype, Dtype::F32)?.compute(last)?;
+        for result in &computed {
+            compare_results(declaration, &experiment, (result, &exact), dtype, &place(case, dtype), report);
+        }
+    }
+    Ok(())
+}
+
+/// Holds gradients against finite differences.
+fn differentiate(
+    declaration: &'static Declaration,
+    case: &Sizes,
+    experiment: &Experiment,
+    computed: &Computed,
+    whole: bool,
+    report: &mut Report,
+) -> Result<()> {
+    let (way, sizes) = (computed.way.name(), sizes_text(case));
+    let name = |place: usize| declaration.signature.inputs[place].name;
+    for (position, input) in experiment.places.iter().enumerate() {
+        let subject = format!("{way} gradient of `{}` against finite differences ({sizes})", name(*input));
+        report.compare(subject, experiment.difference(computed, position)?, DIFFERENCE);
+    }
+    if whole {
+        for (input, deviation) in experiment.places.iter().zip(experiment.jacobian(computed.way)?) {
+            let subject = format!("{way} Jacobian by `{}` against finite differences ({sizes})", name(*input));
+            report.compare(subject, deviation, JACOBIAN);
+        }
+    }
+    Ok(())
+}
+
+/// Holds outputs and gradients of one way against those of another.
+fn compare_results(
+    declaration: &'static Declaration,
+    experiment: &Experiment,
+    (left, right): (&Computed, &Computed),
+    dtype: Dtype,
+    place: &str,
+    report: &mut Report,
+) {
+    let bound = Tolerance::of(dtype).fallback;
+    let exact = if dtype == Dtype::F32 { "" } else { " in float32" };
+    let both = format!("{} against {}{exact} {place}", left.way.name(), right.way.name());
+    for ((port, left), (_, right)) in left.outputs.iter().zip(&right.outputs) {
+        // Integers and bools agree or do not.
+        let bound = if experiment.is_float(port) { bound } else { 0.0 };
+        report.compare(format!("output `{}`, {both}", port.name), distance(left, right), bound);
+    }
+    for (input, (left, right)) in experiment.places.iter().zip(left.gradients.iter().zip(&right.gradients)) {
+        let name = declaration.signature.inputs[*input].name;
+        report.compare(format!("gradient of `{name}`, {both}"), distance(left, right), bound);
+    }
+}

@@ -1,0 +1,89 @@
+//! Results that travel: what one machine computed, for another to be held against.
+
+use super::cases::{cases, runs_at};
+use super::experiment::{Experiment, Way, dtypes, read, sizes_text};
+use super::report::{Report, distance};
+use super::tolerance::Tolerance;
+use crate::kernel::declaration::{Declaration, Route};
+use crate::{Dtype, Error, Result, Session};
+
+/// What a kernel's own text, or that of its backward, computed at one case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// Case, dtype, and which output or gradient: the same on every machine.
+    pub subject: String,
+    /// Its elements, whatever their dtype.
+    pub values: Vec<f32>,
+}
+
+/// All that a kernel computed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Record {
+    /// Outputs and gradients of all cases.
+    pub results: Vec<Recorded>,
+    /// Cases that the backend has no counterpart for, with the reason.
+    pub refused: Vec<String>,
+}
+
+/// Computes outputs and gradients of a kernel at all cases and dtypes, by its own text.
+///
+/// # Errors
+/// What the kernel returns. Backwards are computed with their forwards and give an empty record of their own.
+pub fn record(_session: &mut Session, declaration: &'static Declaration) -> Result<Record> {
+    let mut record = Record::default();
+    if matches!(declaration.route, Route::Backward { .. }) {
+        return Ok(record);
+    }
+    let differentiable = matches!(declaration.route, Route::Gradient { .. });
+    for (sizes, dtype) in cases(declaration)
+        .iter()
+        .flat_map(|case| dtypes(declaration.signature).into_iter().map(move |dtype| (case, dtype)))
+    {
+        if !runs_at(declaration, sizes)? {
+            continue;
+        }
+        let place = format!("{}, {dtype}", sizes_text(sizes));
+        let experiment = Experiment::new(declaration, sizes, dtype, dtype)?;
+        let found = if differentiable {
+            experiment.compute(Way::Kernel).map(|found| (found.outputs, found.gradients))
+        } else {
+            let outputs = experiment.run(Way::Kernel, &experiment.primals())?.into_iter().map(read);
+            let ports = declaration.signature.visible_outputs();
+            let outputs = ports.zip(outputs).map(|(port, values)| Ok((port, values?)));
+            outputs.collect::<Result<Vec<_>>>().map(|outputs| (outputs, Vec::new()))
+        };
+        match found {
+            Err(Error::Untranslated { message, .. }) => record.refused.push(format!("{place}: {message}")),
+            Err(error) => return Err(error),
+            Ok((outputs, gradients)) => {
+                for (port, values) in outputs {
+                    let subject = format!("{place}: `{}`", port.name);
+                    record.results.push(Recorded { subject, values });
+                }
+                for (place_of, values) in experiment.places.iter().zip(gradients) {
+                    let subject = format!("{place}: gradient of `{}`", declaration.signature.inputs[*place_of].name);
+                    record.results.push(Recorded { subject, values });
+                }
+            }
+        }
+    }
+    Ok(record)
+}
+
+/// Holds what this machine computed against what another did.
+pub fn compare(declaration: &'static Declaration, found: &Record, reference: &Record) -> Report {
+    let mut report = Report::new(declaration.signature.name);
+    for result in &found.results {
+        let other = reference.results.iter().find(|other| other.subject == result.subject);
+        let deviation = other.map_or(f64::NAN, |other| distance(&result.values, &other.values));
+        let mut subject = result.subject.clone();
+        if other.is_none() {
+            subject += ", which the record does not have";
+        }
+        let named = |dtype: &Dtype| result.subject.contains(&format!(", {dtype}:"));
+        let dtype = [Dtype::BF16, Dtype::F16].into_iter().find(named).unwrap_or(Dtype::F32);
+        report.compare(subject, deviation, Tolerance::of(dtype).machine);
+    }
+    report.notes.extend(found.refused.iter().map(|refused| format!("the fallback runs at {refused}")));
+    report
+}

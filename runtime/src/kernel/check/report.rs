@@ -1,0 +1,102 @@
+//! What checks say.
+
+use std::fmt;
+
+/// What a check found.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub(super) kernel: &'static str,
+    pub(super) comparisons: Vec<Comparison>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Two numbers that should agree.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// What is compared, at which case.
+    pub subject: String,
+    /// How far the two are apart, relative to their size.
+    pub deviation: f64,
+    /// How far they may be.
+    pub bound: f64,
+}
+
+impl Comparison {
+    /// Whether the two agree; what is not a number agrees with nothing.
+    pub fn passed(&self) -> bool {
+        self.deviation <= self.bound
+    }
+}
+
+impl Report {
+    pub(super) fn new(kernel: &'static str) -> Self {
+        Report { kernel, comparisons: Vec::new(), notes: Vec::new() }
+    }
+
+    pub(super) fn compare(&mut self, subject: String, deviation: f64, bound: f64) {
+        self.comparisons.push(Comparison { subject, deviation, bound });
+    }
+
+    /// Whether everything agreed.
+    pub fn passed(&self) -> bool {
+        self.comparisons.iter().all(Comparison::passed)
+    }
+
+    /// Everything that was compared.
+    pub fn comparisons(&self) -> &[Comparison] {
+        &self.comparisons
+    }
+
+    /// What was left out, and why.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "kernel `{}`", self.kernel)?;
+        for comparison in &self.comparisons {
+            let verdict = if comparison.passed() { "ok  " } else { "FAIL" };
+            let Comparison { subject, deviation, bound } = comparison;
+            writeln!(formatter, "  {verdict} {deviation:9.2e} of {bound:.0e}  {subject}")?;
+        }
+        for note in &self.notes {
+            writeln!(formatter, "  note: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The largest difference, relative to the largest value of `right`, NaN where lengths differ or a difference is none.
+pub(super) fn distance(left: &[f32], right: &[f32]) -> f64 {
+    let scale = right.iter().fold(1e-6_f64, |largest, value| largest.max(f64::from(value.abs())));
+    let mut largest = 0.0_f64;
+    for (left, right) in left.iter().zip(right) {
+        let difference = (f64::from(*left) - f64::from(*right)).abs();
+        if !difference.is_finite() {
+            return f64::NAN;
+        }
+        largest = largest.max(difference);
+    }
+    if left.len() == right.len() { largest / scale } else { f64::NAN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_relative_and_nothing_agrees_with_nan() {
+        assert_eq!(distance(&[1.0, 2.0], &[1.0, 4.0]), 0.5);
+        assert_eq!(distance(&[], &[]), 0.0);
+        for deviation in [
+            distance(&[f32::NAN], &[1.0]),
+            distance(&[1.0], &[f32::NAN]),
+            distance(&[f32::INFINITY], &[1.0]),
+            distance(&[1.0], &[1.0, 2.0]),
+        ] {
+            assert!(!Comparison { subject: String::new(), deviation, bound: 1.0 }.passed());
+        }
+    }
+}
