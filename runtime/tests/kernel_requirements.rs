@@ -92,5 +92,11 @@ fn a_case_that_breaks_a_requirement_checks_the_fallback_alone() {
             "gradient of `x`, kernel against fallback (B = 3, D = 4)"
         ]
     );
-    assert_eq!(subjects("(B = 3, D = 5)"), ["fallback gradient of `x` against finite differences (B = 3, D = 5)"]);
+    assert_eq!(
+        subjects("(B = 3, D = 5)"),
+        [
+            "fallback gradient of `x` against finite differences (B = 3, D = 5)",
+            "fallback Jacobian by `x` against finite differences (B = 3, D = 5)"
+        ]
+    );
 }
