@@ -231,6 +231,117 @@ METAL_INLINE void tile_multiply_accumulate(tile<D, 16, 16>& d, const tile<A, 16,
   for (int i = 0; i < 8; ++i) d.at[i] = D(sum[i]);
 }
 
+// d += a b, element by element.
+template <class D, class A, class B>
+METAL_INLINE void tile_multiply_accumulate_elements(tile<D, 16, 16>& d, const tile<A, 16, 16>& a, const tile<B, 16, 16>& b) {
+  for (int i = 0; i < 8; ++i) d.at[i] = D(float(d.at[i]) + float(a.at[i]) * float(b.at[i]));
+}
+
+// A right factor lies transposed, as the instructions want it: making one from a transposed tile, or loading one, moves
+// nothing between lanes.
+template <class T, int ROWS, int COLUMNS> struct right_tile {
+  tile<T, ROWS, COLUMNS> transposed;
+};
+template <class T, class U> METAL_INLINE void tile_load_right(right_tile<T, 16, 16>& t, const U* from, uint stride) {
+  tile_load_transposed(t.transposed, from, stride);
+}
+template <class T, class U>
+METAL_INLINE void tile_load_right_transposed(right_tile<T, 16, 16>& t, const U* from, uint stride) {
+  tile_load(t.transposed, from, stride);
+}
+template <class T> METAL_INLINE right_tile<T, 16, 16> tile_as_right(const tile<T, 16, 16>& t) {
+  return right_tile<T, 16, 16>{tile_transpose(t)};
+}
+template <class T> METAL_INLINE right_tile<T, 16, 16> tile_as_right_transposed(const tile<T, 16, 16>& t) {
+  return right_tile<T, 16, 16>{t};
+}
+
+// A tile's elements in pairs, as the instructions take them.
+struct Pairs { uint at[4]; };
+template <class T> METAL_INLINE Pairs pairs_of(const tile<T, 16, 16>& t) {
+  return Pairs{{pair_of(t.at[0], t.at[1]), pair_of(t.at[2], t.at[3]), pair_of(t.at[4], t.at[5]), pair_of(t.at[6], t.at[7])}};
+}
+METAL_INLINE uint bfloat_pair(float low, float high) {
+  uint pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+// A float as two bfloats: itself rounded, and what that leaves, rounded in turn. They keep sixteen bits.
+METAL_INLINE void split_in_pairs(const tile<float, 16, 16>& t, Pairs& leading, Pairs& rest) {
+  for (int i = 0; i < 4; ++i) {
+    float low = t.at[2 * i], high = t.at[2 * i + 1];
+    uint pair = bfloat_pair(low, high);
+    leading.at[i] = pair;
+    rest.at[i] = bfloat_pair(low - as_type<float>(pair << 16), high - as_type<float>(pair & 0xffff0000u));
+  }
+}
+#define METAL_MMA(T, NAME)                                                                                               \
+  METAL_INLINE void multiply_half(float* d, const Pairs& a, uint b0, uint b1, T) {                                        \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." NAME "." NAME ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" \
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                        \
+                 : "r"(a.at[0]), "r"(a.at[1]), "r"(a.at[2]), "r"(a.at[3]), "r"(b0), "r"(b1));                            \
+  }
+METAL_MMA(half, "f16")
+METAL_MMA(bfloat, "bf16")
+#undef METAL_MMA
+template <class T> METAL_INLINE void multiply_pairs(tile<float, 16, 16>& d, const Pairs& a, const Pairs& b, T type) {
+  multiply_half(d.at, a, b.at[0], b.at[2], type);
+  multiply_half(d.at + 4, a, b.at[1], b.at[3], type);
+}
+METAL_INLINE float tensor_float(float value) {
+  uint bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return as_type<float>(bits);
+}
+// Eight of the sixteen inner indices, from element `e` on of each factor: which of them is whose number does not matter,
+// as long as both factors agree.
+METAL_INLINE void multiply_eighth(float* d, const float* a, const float* b) {
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(as_type<uint>(a[0])), "r"(as_type<uint>(a[2])), "r"(as_type<uint>(a[1])), "r"(as_type<uint>(a[3])),
+                 "r"(as_type<uint>(b[0])), "r"(as_type<uint>(b[1])));
+}
+
+// d += a b. Factors of half the width are exact on tensor cores. A float is split in two there, so that products keep 21
+// bits of two floats and 16 of a float and a bfloat, and sums are float.
+template <class T>
+METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<T, 16, 16>& a, const right_tile<T, 16, 16>& b) {
+  multiply_pairs(d, pairs_of(a), pairs_of(b.transposed), T());
+}
+METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<float, 16, 16>& a, const right_tile<bfloat, 16, 16>& b) {
+  Pairs leading, rest, right = pairs_of(b.transposed);
+  split_in_pairs(a, leading, rest);
+  multiply_pairs(d, rest, right, bfloat());
+  multiply_pairs(d, leading, right, bfloat());
+}
+METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<bfloat, 16, 16>& a, const right_tile<float, 16, 16>& b) {
+  Pairs leading, rest, left = pairs_of(a);
+  split_in_pairs(b.transposed, leading, rest);
+  multiply_pairs(d, left, rest, bfloat());
+  multiply_pairs(d, left, leading, bfloat());
+}
+METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<float, 16, 16>& a, const right_tile<float, 16, 16>& b) {
+  float left[2][8], right[2][8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    left[0][i] = tensor_float(a.at[i]), left[1][i] = tensor_float(a.at[i] - left[0][i]);
+    right[0][i] = tensor_float(b.transposed.at[i]), right[1][i] = tensor_float(b.transposed.at[i] - right[0][i]);
+  }
+#pragma unroll
+  for (int order = 0; order < 3; ++order) {
+#pragma unroll
+    for (int part = 0; part < 4; ++part)
+      multiply_eighth(d.at + part % 2 * 4, left[order == 0] + part / 2 * 4, right[order == 1] + part / 2 * 4 + part % 2 * 2);
+  }
+}
+template <class A, class B>
+METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<A, 16, 16>& a, const right_tile<B, 16, 16>& b) {
+  tile<float, 16, 16> left;
+  right_tile<float, 16, 16> right;
+  for (int i = 0; i < 8; ++i) left.at[i] = float(a.at[i]), right.transposed.at[i] = float(b.transposed.at[i]);
+  tile_multiply_accumulate(d, left, right);
+}
+
 // ---- attributes -----------------------------------------------------------------------------------------------------
 
 METAL_INLINE uint3 uint3_of(dim3 d) { return uint3(d.x, d.y, d.z); }

@@ -123,7 +123,22 @@ template <class T, int ROWS, int COLUMNS> struct tile {
   }
 METAL_SPACELESS_LOAD(tile_load, t.row(i) * row_stride + t.column(i))
 METAL_SPACELESS_LOAD(tile_load_transposed, t.column(i) * row_stride + t.row(i))
+
+// A right factor: the same matrix, in whatever layout the target multiplies fastest. Only products read it.
+template <class T, int ROWS, int COLUMNS> struct right_tile {
+  tile<T, ROWS, COLUMNS> whole;
+};
+METAL_SPACELESS_LOAD(tile_load_into_right, t.row(i) * row_stride + t.column(i))
+METAL_SPACELESS_LOAD(tile_load_into_right_transposed, t.column(i) * row_stride + t.row(i))
 #undef METAL_SPACELESS_LOAD
+template <class T, class U, uint SITE>
+METAL_INLINE void tile_load_right(right_tile<T, 16, 16>& t, const U* from, uint row_stride, site<SITE> at) {
+  tile_load_into_right(t.whole, from, row_stride, at);
+}
+template <class T, class U, uint SITE>
+METAL_INLINE void tile_load_right_transposed(right_tile<T, 16, 16>& t, const U* from, uint row_stride, site<SITE> at) {
+  tile_load_into_right_transposed(t.whole, from, row_stride, at);
+}
 template <class T, class U, uint SITE>
 METAL_INLINE void tile_store(tile<T, 16, 16> t, U* to, uint row_stride, site<SITE>) {
   meet<SITE>();
@@ -166,6 +181,12 @@ METAL_INLINE METAL_UNWATCHED void tile_multiply_accumulate(tile<D, 16, 16>& d, c
   c->collective(c, &mine, tile_multiply<D, A, B>, distinct<SITE>(), SIMD);
 }
 
+// d += a b, element by element.
+template <class D, class A, class B>
+METAL_INLINE void tile_multiply_accumulate_elements(tile<D, 16, 16>& d, const tile<A, 16, 16>& a, const tile<B, 16, 16>& b) {
+  for (int i = 0; i < 8; ++i) d.at[i] = D(float(d.at[i]) + float(a.at[i]) * float(b.at[i]));
+}
+
 template <class T> struct TransposeOperand {
   const T* from;
   T* to;
@@ -188,6 +209,18 @@ template <class T, uint SITE> METAL_INLINE METAL_UNWATCHED tile<T, 16, 16> tile_
   emulator::Context* c = emulator::context();
   c->collective(c, &mine, transpose_tile<T>, distinct<SITE>(), SIMD);
   return result;
+}
+
+template <class T, uint SITE> METAL_INLINE right_tile<T, 16, 16> tile_as_right(const tile<T, 16, 16>& t, site<SITE>) {
+  meet<SITE>();
+  return right_tile<T, 16, 16>{t};
+}
+template <class T, uint SITE> METAL_INLINE right_tile<T, 16, 16> tile_as_right_transposed(const tile<T, 16, 16>& t, site<SITE> at) {
+  return right_tile<T, 16, 16>{tile_transpose(t, at)};
+}
+template <class D, class A, class B, uint SITE>
+METAL_INLINE METAL_UNWATCHED void tile_multiply_accumulate(tile<D, 16, 16>& d, const tile<A, 16, 16>& a, const right_tile<B, 16, 16>& b, site<SITE> at) {
+  tile_multiply_accumulate(d, a, b.whole, at);
 }
 
 } // namespace metal

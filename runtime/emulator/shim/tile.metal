@@ -10,6 +10,11 @@ template <typename T, int ROWS, int COLUMNS> struct tile {
   }
 };
 
+// A right factor. On Metal a tile is one already; other targets lay it out differently.
+template <typename T, int ROWS, int COLUMNS> struct right_tile {
+  tile<T, ROWS, COLUMNS> whole;
+};
+
 // Inside a helper the lane's number is not an argument; it is the number of lanes in front.
 inline ushort tile_lane() { return simd_prefix_exclusive_sum(ushort(1)); }
 inline ushort tile_row(ushort lane, int element) {
@@ -48,18 +53,56 @@ inline ushort tile_column(ushort lane, int element) {
     for (int e = 0; e < 8; ++e)                                                                             \
       to[tile_row(lane, e) * stride + tile_column(lane, e)] = static_cast<U>(t.part[e / 2].thread_elements()[e % 2]);     \
   }
+#define TILE_RIGHT_MEMORY(SPACE)                                                                            \
+  template <typename T, typename U>                                                                         \
+  inline void tile_load_right(thread right_tile<T, 16, 16>& t, const SPACE U* from, uint stride) {             \
+    tile_load(t.whole, from, stride);                                                                       \
+  }                                                                                                         \
+  template <typename T, typename U>                                                                         \
+  inline void tile_load_right_transposed(thread right_tile<T, 16, 16>& t, const SPACE U* from, uint stride) {  \
+    tile_load_transposed(t.whole, from, stride);                                                            \
+  }
 TILE_MEMORY(device)
 TILE_MEMORY(threadgroup)
+TILE_RIGHT_MEMORY(device)
+TILE_RIGHT_MEMORY(threadgroup)
 #undef TILE_MEMORY
+#undef TILE_RIGHT_MEMORY
+
+// The same numbers in float.
+inline tile<float, 16, 16> tile_in_float(tile<float, 16, 16> t) { return t; }
+template <typename T> inline tile<float, 16, 16> tile_in_float(tile<T, 16, 16> t) {
+  tile<float, 16, 16> result;
+  for (int e = 0; e < 8; ++e) result.part[e / 2].thread_elements()[e % 2] = float(t.part[e / 2].thread_elements()[e % 2]);
+  return result;
+}
 
 // d += a b
-template <typename D, typename A, typename B>
-inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<B, 16, 16> b) {
+template <typename D, typename A>
+inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<A, 16, 16> b) {
   for (int row = 0; row < 2; ++row)
     for (int column = 0; column < 2; ++column)
       for (int k = 0; k < 2; ++k)
         simdgroup_multiply_accumulate(
             d.part[2 * row + column], a.part[2 * row + k], b.part[2 * k + column], d.part[2 * row + column]);
+}
+// Factors of two types meet in float.
+template <typename D, typename A, typename B>
+inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<B, 16, 16> b) {
+  tile_multiply_accumulate(d, tile_in_float(a), tile_in_float(b));
+}
+template <typename D, typename A, typename B>
+inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, right_tile<B, 16, 16> b) {
+  tile_multiply_accumulate(d, a, b.whole);
+}
+
+// d += a b, element by element.
+template <typename D, typename A, typename B>
+inline void tile_multiply_accumulate_elements(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<B, 16, 16> b) {
+  for (int e = 0; e < 8; ++e)
+    d.part[e / 2].thread_elements()[e % 2] =
+        D(float(d.part[e / 2].thread_elements()[e % 2]) +
+          float(a.part[e / 2].thread_elements()[e % 2]) * float(b.part[e / 2].thread_elements()[e % 2]));
 }
 
 // Element (row, column) comes from the lane that holds (column, row).
@@ -76,6 +119,15 @@ template <typename T> inline tile<T, 16, 16> tile_transpose(tile<T, 16, 16> t) {
       result.part[p].thread_elements()[e] = from_column % 2 ? odd : even;
     }
   return result;
+}
+
+template <typename T> inline right_tile<T, 16, 16> tile_as_right(tile<T, 16, 16> t) {
+  right_tile<T, 16, 16> result;
+  result.whole = t;
+  return result;
+}
+template <typename T> inline right_tile<T, 16, 16> tile_as_right_transposed(tile<T, 16, 16> t) {
+  return tile_as_right(tile_transpose(t));
 }
 
 // A copy and a store, as no reference can be bound to a vector's component.

@@ -65,6 +65,36 @@ fn matrices() {
         .y(Dtype::F32, &[16, 16])
         .gives(product(a, b, 16)),
         sound(
+            "right factors: loaded, loaded transposed, made of a tile and of a transposed one",
+            "tile<T, 16, 16> a, b;
+             tile<float, 16, 16> c(0.0f), whole, turned;
+             right_tile<T, 16, 16> right;
+             right_tile<float, 16, 16> wide;
+             tile_load(a, x, 16);
+             tile_load(b, w, 16);
+             tile_load_transposed(turned, w, 16);
+             tile_load(whole, x, 16);
+             tile_load_right(right, w, 16);
+             tile_multiply_accumulate(c, a, right);
+             tile_load_right_transposed(wide, x, 16);
+             tile_multiply_accumulate(c, whole, tile_as_right(b));
+             tile_multiply_accumulate(c, whole, tile_as_right_transposed(turned));
+             tile_multiply_accumulate(c, tile_transpose(a), wide);
+             tile_multiply_accumulate(c, tile_transpose(a), tile_as_right_transposed(a));
+             tile_multiply_accumulate_elements(c, a, b);
+             tile_store(c, y, 16);",
+        )
+        .template("T", TemplateValue::Dtype(Dtype::Bf16))
+        .threads(32, 32)
+        .x(Dtype::Bf16, &[16, 16], fill(a, 16))
+        .input("w", Dtype::Bf16, &[16, 16], fill(b, 16))
+        .y(Dtype::F32, &[16, 16])
+        .gives((0..256).map(|i| {
+            let (row, column) = (i / 16, i % 16);
+            let products = (0..16).map(|k| 3.0 * a(row, k) * b(k, column) + 2.0 * a(k, row) * a(column, k));
+            products.sum::<f64>() + a(row, column) * b(row, column)
+        })),
+        sound(
             "tile transposed twice over",
             "tile<float, 16, 16> a, b;
              tile_load_transposed(a, x, 16);
@@ -95,7 +125,9 @@ fn matrices() {
 #[test]
 fn tiles_on_metal() {
     // In the emulator there is one address space, so one of the two sets of overloads.
-    let one_space = cotangent_emulator::TILE_METAL.replace("TILE_MEMORY(threadgroup)\n", "");
+    let one_space = cotangent_emulator::TILE_METAL
+        .replace("TILE_MEMORY(threadgroup)\n", "")
+        .replace("TILE_RIGHT_MEMORY(threadgroup)\n", "");
     let metal = one_space.replace("tile", "metal_tile").replace("metal_tile_metal", "tile_metal");
     judge(&[sound(
         "product, transposes, conversions",
@@ -103,7 +135,15 @@ fn tiles_on_metal() {
              metal_tile<float, 16, 16> c(0.0f), from_half;
              metal_tile_load(a, x, 16);
              metal_tile_load_transposed(b, x, 16);
+             right_metal_tile<T, 16, 16> right, other;
+             metal_tile_load_right(right, x, 16);
+             metal_tile_load_right_transposed(other, x, 16);
+             metal_tile_multiply_accumulate(c, a, right);
+             metal_tile_multiply_accumulate(c, a, metal_tile_as_right_transposed(b));
+             metal_tile_multiply_accumulate(c, metal_tile_in_float(a), metal_tile_as_right(a));
+             metal_tile_multiply_accumulate(c, a, other);
              metal_tile_multiply_accumulate(c, a, metal_tile_transpose(b));
+             metal_tile_multiply_accumulate_elements(c, a, b);
              metal_tile_load_transposed(from_half, x, 16);
              metal_tile_for_each(from_half, row, column, value) { value *= row == 1 ? 1000.0f : 0.0f; }
              metal_tile_for_each(c, row, column, value) { value += row * 16 + column; }
@@ -119,7 +159,8 @@ fn tiles_on_metal() {
         (0..256)
             .map(|i| {
                 let x = |r: usize, c: usize| ((16 * r + c) % 7) as f64;
-                (0..16).map(|k| x(i / 16, k) * x(k, i % 16)).sum::<f64>() + i as f64
+                let products = (0..16).map(|k| 4.0 * x(i / 16, k) * x(k, i % 16) + x(i / 16, k) * x(i % 16, k));
+                products.sum::<f64>() + x(i / 16, i % 16) * x(i % 16, i / 16) + i as f64
             })
             .chain((0..256).map(|i| if i / 16 == 1 { f64::from((16 * (i % 16) + 1) % 7) * 1000.0 } else { 0.0 })),
     )]);

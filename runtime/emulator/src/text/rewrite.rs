@@ -222,6 +222,11 @@ impl<'t> Writer<'_, 't> {
                 self.out += &rewrite(&body, self.target, self.is_header, self.sites)?;
                 Ok(())
             }
+            // Without it arrays of tiles are not registers.
+            "pragma" if self.target == Target::Cuda && words["pragma".len()..].trim_start().starts_with("unroll") => {
+                self.out += token.text;
+                Ok(())
+            }
             "pragma" => {
                 self.out.extend(token.text.matches('\n'));
                 Ok(())
