@@ -90,7 +90,8 @@ const CONSTANTS: &[&str] = &[
     "UINT_MAX",
 ];
 
-const TEMPLATES: &[&str] = &["array", "atomic", "matrix", "packed_vec", "right_tile", "simdgroup_matrix", "tile", "vec"];
+const TEMPLATES: &[&str] =
+    &["array", "atomic", "matrix", "packed_vec", "right_tile", "simdgroup_matrix", "tile", "vec"];
 
 const SCALARS: &[(&str, i64)] = &[
     ("bool", 1),

@@ -1,5 +1,6 @@
 //! A launch on an Apple GPU, through MLX's `metal_kernel`.
 
+use cotangent_emulator::TILE_METAL;
 use mlx_rs::Array;
 use mlx_rs::fast::{MetalKernel, MetalKernelApplyOptions, MetalKernelOptions, MetalKernelOutput, TemplateArg};
 
@@ -12,7 +13,7 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     let name = request.name();
     let extents = request.extents()?;
     let options = MetalKernelOptions {
-        header: request.launch.headers.concat(),
+        header: header(request),
         ensure_row_contiguous: !request.launch.strided,
         atomic_outputs: request.launch.atomic,
     };
@@ -38,6 +39,12 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     // SAFETY: shapes, dtypes and extents are those the kernel declares, checked against this call; that its text stays
     // inside them and writes every output is what the emulator checks for every declared case.
     unsafe { kernel.apply(&inputs, &outputs, extents.grid, extents.threads, options) }.during(name)
+}
+
+/// What goes before the kernel: our `tile`, which Metal does not have, where the text speaks of it.
+fn header(request: &Request<'_>) -> String {
+    let own = request.launch.headers.concat();
+    if request.launch.metal.contains("tile") || own.contains("tile") { format!("{TILE_METAL}{own}") } else { own }
 }
 
 /// The body after the dimensions it names, and the place it comes from, so that the Metal compiler's error names the
