@@ -2,6 +2,8 @@
 
 mod cases;
 
+use std::process::Command;
+
 use cases::{
     Case, Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, gradients, outputs, random,
 };
@@ -306,4 +308,15 @@ fn what_does_not_fit_is_refused_by_name() {
         }
     }
     outputs(&Refused, &draw([1, 3, 2, 4, 8, 8]));
+}
+
+/// A process has one backend, so this is another process, where the tiles of a GPU compute what operations do here.
+#[test]
+fn all_of_this_holds_for_the_texts_in_the_emulator() {
+    if std::env::var_os("COTANGENT_BACKEND").is_some() {
+        return;
+    }
+    let output = Command::new(std::env::current_exe().unwrap()).env("COTANGENT_BACKEND", "emulated").output().unwrap();
+    let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(output.status.success() && text.contains("chunks_match_the_reference_where_it_is_hard ... ok"), "{text}");
 }

@@ -8,19 +8,18 @@
 //!
 //! All arithmetic is float32, whatever the inputs are: in bfloat16 the recurrence loses its gradients.
 
-mod backward;
-mod chunks;
-mod constants;
-mod decay;
-mod forward;
 mod geometry;
-mod inverse;
+mod padding;
+mod portable;
+mod stages;
 mod steps;
-mod within;
 
 use cotangent::{Backend, Graph, Result, Tensor, differentiable};
 
 use geometry::Geometry;
+use padding::Padding;
+use portable::gated_delta_in_operations;
+use stages::{chunk_gradients, chunk_outputs, recompute_chunks, scan_cotangents, scan_states, solve_chunks};
 
 pub use steps::{gated_delta_step, gated_delta_steps};
 
@@ -47,11 +46,13 @@ pub fn chunk_length(backend: Backend) -> usize {
 /// Shapes or dtypes that do not fit.
 #[differentiable(
     backward = gated_delta_backward,
-    fallback = token_by_token,
+    fallback = in_operations,
+    stages = [solve_chunks, scan_states, chunk_outputs],
     cases = [
-        (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 4, Dv = 5, CHUNK = 32),
-        (B = 1, T = 70, Hk = 2, Hv = 2, Dk = 8, Dv = 3, CHUNK = 32),
-        (B = 1, T = 70, Hk = 1, Hv = 2, Dk = 8, Dv = 3, CHUNK = 64),
+        (B = 2, T = 1, Hk = 1, Hv = 1, Dk = 4, Dv = 5, CHUNK = 32),
+        (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 16, Dv = 5, CHUNK = 8),
+        (B = 1, T = 40, Hk = 2, Hv = 2, Dk = 4, Dv = 32, CHUNK = 16),
+        (B = 1, T = 70, Hk = 1, Hv = 2, Dk = 32, Dv = 16, CHUNK = 128),
     ],
 )]
 pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
@@ -63,24 +64,51 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
     initial_state: In![f32; B, Hv, Dv, Dk],
     y: Out![F; B, T, Hv, Dv],
     final_state: Out![f32; B, Hv, Dv, Dk],
-    #[saved] chunk_states: Out![f32; ceil_div(T, CHUNK), B, Hv, Dv, Dk],
+    #[saved] chunk_states: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), ceil_div(Dv, 16) * 16, ceil_div(Dk, 16) * 16],
 ) {
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
-    let forward = forward::forward(geometry, [queries, keys, values, log_decay, beta, initial_state])?;
-    Ok(Outputs { y: forward.y, final_state: forward.final_state, chunk_states: forward.chunk_states })
+    let padding = Padding::of(geometry);
+    let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
+    let [log_decay, beta] = [padding.tokens(log_decay)?, padding.tokens(beta)?];
+    let chunks = solve_chunks(stages, &keys, &values, &log_decay, &beta, padding.chunk)?;
+    let scanned = scan_states(
+        stages,
+        &keys,
+        &beta,
+        &chunks.gates,
+        &chunks.solved_keys,
+        &chunks.solved_values,
+        &padding.states(initial_state)?,
+        padding.chunk,
+    )?;
+    let y = chunk_outputs(
+        stages,
+        &queries,
+        &keys,
+        &beta,
+        &chunks.gates,
+        &scanned.errors,
+        &scanned.chunk_states,
+        padding.chunk,
+    )?;
+    Ok(Outputs {
+        y: padding.without_heads(&y, Dv)?,
+        final_state: padding.without_states(&scanned.final_state)?,
+        chunk_states: scanned.chunk_states,
+    })
 }
 
 /// The gradient of [`gated_delta`](fn@gated_delta): everything within the chunks is computed again from the states they began with.
-#[differentiable(backward_of = gated_delta)]
+#[differentiable(backward_of = gated_delta, stages = [solve_chunks, recompute_chunks, scan_cotangents, chunk_gradients])]
 pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
     values: In![F; B, T, Hv, Dv],
     log_decay: In![f32; B, T, Hv],
     beta: In![G; B, T, Hv],
-    chunk_states: In![f32; ceil_div(T, CHUNK), B, Hv, Dv, Dk],
+    chunk_states: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), ceil_div(Dv, 16) * 16, ceil_div(Dk, 16) * 16],
     d_y: In![F; B, T, Hv, Dv],
     d_final_state: In![f32; B, Hv, Dv, Dk],
     d_queries: Out![F; B, T, Hk, Dk],
@@ -92,28 +120,72 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
 ) {
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
-    let inputs = [queries, keys, values, log_decay, beta];
-    let gradients = backward::backward(geometry, inputs, chunk_states, [d_y, d_final_state])?;
-    // Nothing is computed before it is evaluated: a gradient that nobody wants costs nothing.
+    let padding = Padding::of(geometry);
+    let dtype = queries.dtype();
+    let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
+    let [log_decay, beta, d_y] = [padding.tokens(log_decay)?, padding.tokens(beta)?, padding.heads(d_y)?];
+    let chunks = solve_chunks(stages, &keys, &values, &log_decay, &beta, padding.chunk)?;
+    let here = recompute_chunks(
+        stages,
+        &queries,
+        &keys,
+        &chunks.gates,
+        &chunks.solved_keys,
+        &chunks.solved_values,
+        chunk_states,
+        &d_y,
+        padding.chunk,
+    )?;
+    let scanned = scan_cotangents(
+        stages,
+        &queries,
+        &keys,
+        &beta,
+        &chunks.gates,
+        &chunks.solved_keys,
+        &d_y,
+        &here.written_cotangent_here,
+        &padding.states(d_final_state)?,
+        padding.chunk,
+    )?;
+    let gradients = chunk_gradients(
+        stages,
+        &queries,
+        &keys,
+        &beta,
+        &chunks.gates,
+        &chunks.inverse,
+        &here.errors,
+        chunk_states,
+        &d_y,
+        &scanned.written_cotangent,
+        &scanned.exit_cotangents,
+        padding.chunk,
+    )?;
+    let of_key_heads = |gradient: &Tensor<_>| -> Result<_> {
+        let by_group = padding.without_heads(gradient, Dk)?.reshape(&[B, T, Hk, Hv / Hk, Dk])?;
+        by_group.sum(&[3])?.cast(dtype)
+    };
     Ok(Outputs {
-        d_queries: Some(gradients.queries),
-        d_keys: Some(gradients.keys),
-        d_values: Some(gradients.values),
-        d_log_decay: Some(gradients.log_decay),
-        d_beta: Some(gradients.beta),
-        d_initial_state: Some(gradients.initial_state),
+        d_queries: Some(of_key_heads(&gradients.query_gradient)?),
+        d_keys: Some(of_key_heads(&gradients.key_gradient)?),
+        d_values: Some(padding.without_heads(&gradients.value_gradient, Dv)?),
+        d_log_decay: Some(padding.without_tokens(&gradients.log_decay_gradient)?),
+        d_beta: Some(padding.without_tokens(&gradients.beta_gradient)?),
+        d_initial_state: Some(padding.without_states(&scanned.initial_cotangent)?),
     })
 }
 
-/// [`gated_delta_steps`], to which chunks mean nothing.
-fn token_by_token<M: Graph>(
+/// The same chunks, in operations.
+fn in_operations<M: Graph>(
     queries: &Tensor<M>,
     keys: &Tensor<M>,
     values: &Tensor<M>,
     log_decay: &Tensor<M>,
     beta: &Tensor<M>,
     initial_state: &Tensor<M>,
-    _chunk: usize,
+    chunk: usize,
 ) -> Result<GatedDeltaOutputs<M>> {
-    gated_delta_steps(queries, keys, values, log_decay, beta, initial_state)
+    let outputs = gated_delta_in_operations(queries, keys, values, log_decay, beta, initial_state, chunk)?;
+    Ok(GatedDeltaOutputs { y: outputs.y, final_state: outputs.final_state })
 }

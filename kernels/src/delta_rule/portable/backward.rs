@@ -4,8 +4,8 @@ use cotangent::{Infer, Result, Tensor};
 
 use super::chunks::Chunks;
 use super::decay::Decay;
-use crate::delta_rule::geometry::Geometry;
 use super::within::Within;
+use crate::delta_rule::geometry::Geometry;
 
 /// One gradient for each input, in its shape and dtype.
 pub(super) struct Gradients {

@@ -3,9 +3,9 @@
 use cotangent::{Infer, Result, Tensor};
 
 use super::chunks::Chunks;
+use super::within::Within;
 use crate::delta_rule::geometry::Geometry;
 use crate::delta_rule::steps::gated_delta_step;
-use super::within::Within;
 
 /// What the forward pass computes.
 pub(super) struct Forward {

@@ -1,0 +1,71 @@
+//! Rows of tokens as whole chunks, and heads as whole tiles.
+
+use cotangent::{Infer, Result, Tensor};
+
+use super::geometry::Geometry;
+
+/// Rows and columns of a tile.
+const TILE: i32 = 16;
+
+/// The longest chunk whose matrices fit in the memory of a threadgroup.
+const LONGEST_CHUNK: i32 = 64;
+
+/// What is put behind tokens and channels. Zeros change nothing: a log gate and a beta of zero leave the state as it is,
+/// and channels of zeros add nothing to products.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Padding {
+    geometry: Geometry,
+    /// Tokens of a chunk.
+    pub(super) chunk: usize,
+}
+
+impl Padding {
+    /// Chunks as long as asked for, within limits; shorter in rows that are.
+    pub(super) fn of(geometry: Geometry) -> Self {
+        let longest = geometry.chunk.clamp(TILE, LONGEST_CHUNK);
+        let mut chunk = TILE;
+        while chunk < geometry.time.min(longest) {
+            chunk *= 2;
+        }
+        Padding { geometry, chunk: chunk as usize }
+    }
+
+    /// Rows of tokens, `[B, T, ..]`.
+    pub(super) fn tokens(&self, rows: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        padded(rows, 1, self.chunk as i32)
+    }
+
+    /// Heads of tokens, `[B, T, H, D]`.
+    pub(super) fn heads(&self, heads: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        padded(&self.tokens(heads)?, 3, TILE)
+    }
+
+    /// States, `[B, Hv, Dv, Dk]`.
+    pub(super) fn states(&self, states: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        padded(&padded(states, 2, TILE)?, 3, TILE)
+    }
+
+    /// The inverse of [`tokens`](Self::tokens).
+    pub(super) fn without_tokens(&self, rows: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        shortened(rows, 1, self.geometry.time)
+    }
+
+    /// The inverse of [`heads`](Self::heads), of keys or of values.
+    pub(super) fn without_heads(&self, heads: &Tensor<Infer>, dim: i32) -> Result<Tensor<Infer>> {
+        self.without_tokens(&shortened(heads, 3, dim)?)
+    }
+
+    /// The inverse of [`states`](Self::states).
+    pub(super) fn without_states(&self, states: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        shortened(&shortened(states, 2, self.geometry.value_dim)?, 3, self.geometry.key_dim)
+    }
+}
+
+fn padded(tensor: &Tensor<Infer>, axis: i32, multiple: i32) -> Result<Tensor<Infer>> {
+    let missing = (multiple - tensor.dimension(axis) % multiple) % multiple;
+    if missing == 0 { Ok(tensor.clone()) } else { tensor.pad(axis, 0, missing) }
+}
+
+fn shortened(tensor: &Tensor<Infer>, axis: i32, length: i32) -> Result<Tensor<Infer>> {
+    if tensor.dimension(axis) == length { Ok(tensor.clone()) } else { tensor.slice(axis, 0, length) }
+}

@@ -1,0 +1,61 @@
+//! The chunked gated delta rule for GPUs: launches over tiles of 16 by 16.
+//!
+//! With rows as tokens of a chunk, `S` the state `[Dv, Dk]` it begins with, `g(j, i)` the product of the decays of tokens
+//! j+1 to i, `G_i` that since the chunk's start, `E_i` that until its end, `B = diag(beta)`:
+//!
+//! ```text
+//! X_ij = g(j, i) k_i.k_j  (j < i)      P_ij = g(j, i) q_i.k_j  (j <= i)      M = (I + X B)^-1
+//! u  = M (V - G K S^T)                 what each token has to say that the state does not answer yet
+//! Y  = G Q S^T + P B u                 S' = g S + (E B u)^T K
+//! ```
+//!
+//! (Yang, Kautz & Hatamizadeh 2024, "Gated Delta Networks", section 3.3, with beta on the other side of the inverse, so
+//! that nothing is ever divided by a beta.) Backwards, from the cotangents `dY` and `dS'`:
+//!
+//! ```text
+//! dD = P^T dY + E K dS'^T              z = M^T B dD = dV
+//! dS = g dS' + (G dY)^T Q - (B dD)^T M G K
+//! dQ = G dY S + R K                    R_ij = g(j, i) (dY_i.u_j) beta_j       (j <= i)
+//! dK = R^T Q - (N + N^T) K + E B u dS' - G z S
+//!                                      N_ij = g(j, i) (z_i.u_j) beta_j        (j < i)
+//! dbeta_j = u_j.dD_j - sum_i X_ij (z_i.u_j)
+//! ```
+//!
+//! and each factor `g(j, i)` passes its cotangent on to the gates of tokens j+1 to i.
+//!
+//! Every threadgroup owns what it writes, and sums run in one order: the same bits from run to run. Rows of tokens are
+//! whole chunks here; whoever launches pads them.
+
+mod gradients;
+mod output;
+mod recomputed;
+mod reverse_scan;
+mod scan;
+mod within;
+
+pub(crate) use gradients::chunk_gradients;
+pub(crate) use output::chunk_outputs;
+pub(crate) use recomputed::recompute_chunks;
+pub(crate) use reverse_scan::scan_cotangents;
+pub(crate) use scan::scan_states;
+pub(crate) use within::solve_chunks;
+
+/// Tiles on and below the diagonal of a chunk's matrix lie one after the other, row by row.
+const LOWER_TILES: &str = "
+inline int lower_tile(int row, int column) { return (row * (row + 1) / 2 + column) * 256; }
+";
+
+/// Log gates of a chunk summed from its start, each sum a float and what it lost to rounding: differences of two such sums
+/// keep their digits however far the gates are shut.
+const DECAY: &str = "
+struct Gates { float sum; float rest; };
+inline Gates add_gate(Gates gates, float gate) {
+  float sum = gates.sum + gate;
+  float added = sum - gates.sum;
+  return Gates{sum, gates.rest + ((gates.sum - (sum - added)) + (gate - added))};
+}
+inline float decay_since(Gates gates) { return exp(gates.sum + gates.rest); }
+inline float decay_between(Gates earlier, Gates later) {
+  return exp((later.sum - earlier.sum) + (later.rest - earlier.rest));
+}
+";

@@ -1,0 +1,176 @@
+//! What a chunk computes without knowing the state it starts from.
+
+use cotangent::stage;
+
+use super::{DECAY, LOWER_TILES};
+
+/// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
+///
+/// - `gates`: the sum of log gates since the chunk's start, and what it lost to rounding;
+/// - `inverse`: the tiles of `M` on and below the diagonal;
+/// - `solved_keys`: `-M G K`;
+/// - `solved_values`: `M V`.
+#[stage(
+    grid = (2 * L, Hv, B),
+    threads = (2 * C, 1, 1),
+    headers = [LOWER_TILES, DECAY],
+    cases = [
+        (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
+        (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
+        (B = 1, L = 64, Hk = 2, Hv = 2, Dk = 16, Dv = 32, C = 64),
+    ],
+)]
+pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, const Dv: usize>(
+    keys: In![F; B, L, Hk, Dk],
+    values: In![F; B, L, Hv, Dv],
+    #[values(-2.0..0.0)] log_decay: In![f32; B, L, Hv],
+    #[values(0.0..1.0)] beta: In![G; B, L, Hv],
+    gates: Out![f32; B, Hv, L, 2],
+    inverse: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    solved_keys: Out![f32; B, Hv, L, Dk],
+    solved_values: Out![f32; B, Hv, L, Dv],
+) {
+    metal! {
+        constexpr int TILES = C / 16;
+        const int chunk = threadgroup_position_in_grid.x;
+        const int head = threadgroup_position_in_grid.y;
+        const int batch = threadgroup_position_in_grid.z;
+        const int thread_index = thread_index_in_threadgroup;
+        const int own = simdgroup_index_in_threadgroup;
+        const ulong token = ulong(batch) * L + chunk * C;
+        const ulong cell = (ulong(batch) * Hv + head) * L + chunk * C;
+        const int key_stride = Hk * Dk;
+        const int value_stride = Hv * Dv;
+        const device F* key = keys + token * key_stride + head / (Hv / Hk) * Dk;
+        const device F* value_at = values + token * value_stride + head * Dv;
+
+        threadgroup float gate[C];
+        threadgroup float strength[C];
+        threadgroup Gates since[C];
+        threadgroup float factor[TILES * (TILES + 1) / 2 * 256];
+        threadgroup float inverted[TILES * (TILES + 1) / 2 * 256];
+
+        if (thread_index < C) {
+            gate[thread_index] = log_decay[(token + thread_index) * Hv + head];
+            strength[thread_index] = float(beta[(token + thread_index) * Hv + head]);
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (thread_index < C) {
+            Gates sum = Gates{0.0f, 0.0f};
+            for (int i = 0; i <= thread_index; ++i) { sum = add_gate(sum, gate[i]); }
+            since[thread_index] = sum;
+            gates[2 * (cell + thread_index)] = sum.sum;
+            gates[2 * (cell + thread_index) + 1] = sum.rest;
+        }
+
+        // Key scores of the own tokens with all before them.
+        tile<float, 16, 16> scores[TILES];
+        #pragma unroll
+        for (int j = 0; j < TILES; ++j) { scores[j] = tile<float, 16, 16>(0.0f); }
+        for (int k = 0; k < Dk; k += 16) {
+            tile<F, 16, 16> own_key;
+            tile_load(own_key, key + own * 16 * key_stride + k, key_stride);
+            #pragma unroll
+            for (int j = 0; j < TILES; ++j) {
+                if (j <= own) {
+                    right_tile<F, 16, 16> other_key;
+                    tile_load_right_transposed(other_key, key + j * 16 * key_stride + k, key_stride);
+                    tile_multiply_accumulate(scores[j], own_key, other_key);
+                }
+            }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        #pragma unroll
+        for (int j = 0; j < TILES; ++j) {
+            if (j <= own) {
+                tile_for_each(scores[j], row, column, value) {
+                    const int later = own * 16 + row;
+                    const int earlier = j * 16 + column;
+                    value = earlier < later ? value * decay_between(since[earlier], since[later]) * strength[earlier] : 0.0f;
+                }
+                tile_store(scores[j], factor + lower_tile(own, j), 16);
+            }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+
+        // Blocks on the diagonal by substitution, a thread a column; then block substitution, a simdgroup a column.
+        if (thread_index < C) {
+            const int block = lower_tile(thread_index / 16, thread_index / 16);
+            const int column = thread_index % 16;
+            float solved[16];
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) {
+                float sum = i == column ? 1.0f : 0.0f;
+                #pragma unroll
+                for (int k = 0; k < i; ++k) { sum -= factor[block + i * 16 + k] * solved[k]; }
+                solved[i] = sum;
+                inverted[block + i * 16 + column] = sum;
+            }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        right_tile<float, 16, 16> above[TILES];
+        #pragma unroll
+        for (int i = 0; i < TILES; ++i) {
+            if (i == own) {
+                tile_load_right(above[i], inverted + lower_tile(i, i), 16);
+            } else if (i > own) {
+                tile<float, 16, 16> sum(0.0f);
+                #pragma unroll
+                for (int k = 0; k < i; ++k) {
+                    if (k >= own) {
+                        tile<float, 16, 16> left;
+                        tile_load(left, factor + lower_tile(i, k), 16);
+                        tile_multiply_accumulate(sum, left, above[k]);
+                    }
+                }
+                tile_for_each(sum, row, column, value) { value = -value; }
+                tile<float, 16, 16> diagonal;
+                tile<float, 16, 16> block(0.0f);
+                tile_load(diagonal, inverted + lower_tile(i, i), 16);
+                tile_multiply_accumulate(block, diagonal, tile_as_right(sum));
+                tile_store(block, inverted + lower_tile(i, own), 16);
+                above[i] = tile_as_right(block);
+            }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+
+        const ulong stored = ((ulong(batch) * Hv + head) * (L / C) + chunk) * (TILES * (TILES + 1) / 2 * 256);
+        for (int i = thread_index; i < TILES * (TILES + 1) / 2 * 256; i += 2 * C) { inverse[stored + i] = inverted[i]; }
+
+        tile<float, 16, 16> rows[TILES];
+        #pragma unroll
+        for (int j = 0; j < TILES; ++j) {
+            if (j <= own) { tile_load(rows[j], inverted + lower_tile(own, j), 16); }
+        }
+        for (int d = 0; d < Dv; d += 16) {
+            tile<float, 16, 16> sum(0.0f);
+            #pragma unroll
+            for (int j = 0; j < TILES; ++j) {
+                if (j <= own) {
+                    right_tile<F, 16, 16> right;
+                    tile_load_right(right, value_at + j * 16 * value_stride + d, value_stride);
+                    tile_multiply_accumulate(sum, rows[j], right);
+                }
+            }
+            tile_store(sum, solved_values + (cell + own * 16) * Dv + d, Dv);
+        }
+        #pragma unroll
+        for (int j = 0; j < TILES; ++j) {
+            if (j <= own) {
+                tile_for_each(rows[j], row, column, value) { value *= -decay_since(since[j * 16 + column]); }
+            }
+        }
+        for (int d = 0; d < Dk; d += 16) {
+            tile<float, 16, 16> sum(0.0f);
+            #pragma unroll
+            for (int j = 0; j < TILES; ++j) {
+                if (j <= own) {
+                    right_tile<F, 16, 16> right;
+                    tile_load_right(right, key + j * 16 * key_stride + d, key_stride);
+                    tile_multiply_accumulate(sum, rows[j], right);
+                }
+            }
+            tile_store(sum, solved_keys + (cell + own * 16) * Dk + d, Dk);
+        }
+    }
+}
