@@ -18,9 +18,10 @@ use cotangent::{Backend, Graph, Result, Tensor, differentiable};
 
 use geometry::Geometry;
 use padding::Padding;
-use portable::gated_delta_in_operations;
+
 use stages::{chunk_gradients, chunk_outputs, recompute_chunks, scan_cotangents, scan_states, solve_chunks};
 
+pub use portable::{GatedDeltaInOperationsOutputs, gated_delta_in_operations};
 pub use steps::{gated_delta_step, gated_delta_steps};
 
 /// Tokens of a chunk that suit a backend. Longer chunks save fewer states and take fewer steps one after the other, but

@@ -23,7 +23,7 @@ use super::steps::gated_delta_steps;
         (B = 1, T = 70, Hk = 1, Hv = 2, Dk = 8, Dv = 3, CHUNK = 64),
     ],
 )]
-pub(crate) fn gated_delta_in_operations<F: Float, G: Float, const CHUNK: usize>(
+pub fn gated_delta_in_operations<F: Float, G: Float, const CHUNK: usize>(
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
     values: In![F; B, T, Hv, Dv],
@@ -43,7 +43,7 @@ pub(crate) fn gated_delta_in_operations<F: Float, G: Float, const CHUNK: usize>(
 
 /// The gradient: everything within the chunks is computed again from the states they began with.
 #[differentiable(backward_of = gated_delta_in_operations)]
-pub(crate) fn gated_delta_in_operations_backward<F: Float, G: Float, const CHUNK: usize>(
+pub fn gated_delta_in_operations_backward<F: Float, G: Float, const CHUNK: usize>(
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
     values: In![F; B, T, Hv, Dv],
