@@ -13,6 +13,7 @@ pub mod rms_norm;
 pub mod rope_layout;
 pub mod rotary;
 pub mod swiglu;
+pub mod verify;
 
 pub use attention::causal_attention;
 pub use attention_gate::attention_gate;
@@ -27,6 +28,7 @@ pub use rms_norm::{rms_norm, rms_norm_gated, rms_norm_zero_centred};
 pub use rope_layout::{AxisChoice, Pairing};
 pub use rotary::{RotaryLayout, TableLayout, rotary};
 pub use swiglu::swiglu;
+pub use verify::{verify_linear, verify_quantised_linear, verify_switch_linear};
 
 /// Every kernel of the program, those of this crate among them.
 ///

@@ -141,6 +141,18 @@ impl Indices {
         })
     }
 
+    /// Words of 32 bits in row-major order: packed codes, say, which index nothing.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `words` does not have as many elements as `shape`.
+    pub fn from_words(words: &[u32], shape: &[i32]) -> Result<Self> {
+        check_length("Indices::from_words", words.len(), shape)?;
+        crate::ffi::initialise();
+        let (smallest, largest) = (words.iter().min().copied(), words.iter().max().copied());
+        let range = (i64::from(smallest.unwrap_or(0)), i64::from(largest.unwrap_or(0)));
+        Ok(Indices { array: crate::ffi::array_from_slice(words, shape), range })
+    }
+
     /// The same indices in another shape.
     ///
     /// # Errors
@@ -149,9 +161,11 @@ impl Indices {
         Ok(Indices { array: self.array.reshape(shape).during("Indices::reshape")?, range: self.range })
     }
 
+    /// Holds the known range of the indices against an axis of `length`, on behalf of `operation`.
+    ///
     /// # Errors
-    /// [`Error::IndexOutOfRange`] if one of the indices cannot index an axis of `length`.
-    pub(crate) fn check(&self, operation: &'static str, length: i32) -> Result<()> {
+    /// [`Error::IndexOutOfRange`] if one of the indices cannot index it.
+    pub fn check(&self, operation: &'static str, length: i32) -> Result<()> {
         let length = i64::from(length);
         let outside = if self.range.0 < 0 { self.range.0 } else { self.range.1 };
         if self.range.0 >= 0 && self.range.1 < length || self.array.size() == 0 {

@@ -1,5 +1,6 @@
 //! Matrix products.
 
+use crate::constant::Indices;
 use crate::error::Result;
 use crate::mode::Graph;
 use crate::tensor::Tensor;
@@ -56,6 +57,36 @@ impl<M: Graph> Tensor<M> {
             return Err(shape_error("linear", (self.shape(), weight.shape()), "[.., inputs] and [outputs, inputs]"));
         }
         self.matmul_rows(&weight.swap_axes(0, 1)?)
+    }
+
+    /// `x W^T` with a weight that MLX quantised (`affine`): `codes` are its packed words `[outputs, inputs * bits / 32]`, scales
+    /// and biases `[outputs, inputs / group_size]`. Codes have no gradient; inputs, scales and biases do.
+    ///
+    /// # Errors
+    /// Lengths or dtypes that do not fit; groups other than of 32, 64 or 128 inputs; bits that MLX does not know.
+    pub fn quantised_linear(
+        &self,
+        codes: &Indices,
+        scales: &Tensor<M>,
+        biases: &Tensor<M>,
+        group_size: i32,
+        bits: i32,
+    ) -> Result<Tensor<M>> {
+        let operation = "quantised_linear";
+        for other in [scales, biases] {
+            super::require_dtype(operation, other.dtype(), self.dtype())?;
+        }
+        let origin = crate::tensor::Origin::join(operation, [self.origin(), scales.origin(), biases.origin()])?;
+        let array = mlx_rs::ops::quantized_matmul(
+            self.array(),
+            codes.array(),
+            scales.array(),
+            biases.array(),
+            true,
+            group_size,
+            bits,
+        );
+        Ok(Tensor::from_parts(crate::error::Context::during(array, operation)?, origin))
     }
 
     /// `[.., k] x [k, m] -> [.., m]`, as one product of all rows.

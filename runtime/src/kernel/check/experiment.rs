@@ -104,8 +104,13 @@ impl Experiment {
                     let (Some(low), Some(high)) = (low, high) else {
                         return Err(fail(format!("its range has no value at {}", sizes_text(sizes))));
                     };
-                    let values: Vec<i32> = (0..count).map(|_| random.integer(low, high) as i32).collect();
-                    PortValue::from(Indices::from_slice(&values, &shape)?)
+                    let values = (0..count).map(|_| random.integer(low, high));
+                    PortValue::from(match port.dtype {
+                        PortDtype::Fixed(Dtype::U32) => {
+                            Indices::from_words(&values.map(|value| value as u32).collect::<Vec<_>>(), &shape)?
+                        }
+                        _ => Indices::from_slice(&values.map(|value| value as i32).collect::<Vec<_>>(), &shape)?,
+                    })
                 }
                 _ => {
                     let values: Vec<bool> = (0..count).map(|_| random.integer(0, 2) == 1).collect();

@@ -1,0 +1,168 @@
+//! The quantised layer for a few rows.
+
+use cotangent::{Graph, Indices, Result, Tensor, differentiable, stage};
+
+/// `y = x W^T` with `W = scale * code + bias`; a simdgroup has an output, and unpacks its weights once for eight rows.
+#[differentiable(
+    backward = fused_verify_quantised_linear_backward,
+    fallback = verify_quantised_linear_by_operations,
+    requires = [GROUP * G * BITS % 32 == 0, BITS <= 8, R <= 65535],
+    grid = (256 * ceil_div(O, 8), ceil_div(R, 8), 1),
+    threads = (256, 1, 1),
+    cases = [
+        (R = 1, O = 3, G = 1, GROUP = 32, BITS = 4),
+        (R = 3, O = 5, G = 3, GROUP = 32, BITS = 5),
+        (R = 9, O = 17, G = 1, GROUP = 64, BITS = 8),
+        (R = 2, O = 3, G = 2, GROUP = 128, BITS = 4),
+    ],
+)]
+pub fn fused_verify_quantised_linear<T: Float, const GROUP: usize, const BITS: usize>(
+    x: In![T; R, GROUP * G],
+    #[values(0..4294967296)] codes: In![u32; O, GROUP * G * BITS / 32],
+    scales: In![T; O, G],
+    biases: In![T; O, G],
+    y: Out![T; R, O],
+) {
+    metal! {
+        uint output = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
+        uint first = threadgroup_position_in_grid.y * 8u;
+        uint lane = thread_index_in_simdgroup;
+        if (output >= uint(O)) { return; }
+        uint inputs = GROUP * G;
+        ulong codes_row = ulong(output) * (inputs * BITS / 32u);
+        float sums[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+        for (uint input = lane; input < inputs; input += 32u) {
+            uint start = input * BITS;
+            uint code = codes[codes_row + start / 32u] >> (start % 32u);
+            if (start % 32u + BITS > 32u) { code |= codes[codes_row + start / 32u + 1u] << (32u - start % 32u); }
+            code &= (1u << BITS) - 1u;
+            uint group = output * G + input / GROUP;
+            float factor = float(scales[group]) * float(code) + float(biases[group]);
+            for (uint row = 0u; row < 8u; ++row) {
+                if (first + row < uint(R)) { sums[row] += factor * float(x[ulong(first + row) * inputs + input]); }
+            }
+        }
+        for (uint row = 0u; row < 8u; ++row) {
+            float sum = simd_sum(sums[row]);
+            if (lane == 0u && first + row < uint(R)) { y[ulong(first + row) * O + output] = T(sum); }
+        }
+    }
+}
+
+/// d_x = d_y W; for the group g of an output, d_bias = the sum of d_y x over its inputs and all rows, d_scale = that of
+/// d_y x code.
+#[differentiable(backward_of = fused_verify_quantised_linear, stages = [quantised_input_parts, quantised_group_gradients])]
+pub fn fused_verify_quantised_linear_backward<T: Float, const GROUP: usize, const BITS: usize>(
+    x: In![T; R, GROUP * G],
+    codes: In![u32; O, GROUP * G * BITS / 32],
+    scales: In![T; O, G],
+    biases: In![T; O, G],
+    d_y: In![T; R, O],
+    d_x: Out![T; R, GROUP * G],
+    d_scales: Out![T; O, G],
+    d_biases: Out![T; O, G],
+) {
+    let d_x = if wants_d_x {
+        let parts = quantised_input_parts(stages, codes, scales, biases, d_y, GROUP, BITS)?;
+        Some(parts.sum(&[0])?.cast(x.dtype())?)
+    } else {
+        None
+    };
+    if !wants_d_scales && !wants_d_biases {
+        return Ok(Outputs { d_x, d_scales: None, d_biases: None });
+    }
+    let groups = quantised_group_gradients(stages, x, codes, d_y, G as usize, GROUP, BITS)?;
+    Ok(Outputs { d_x, d_scales: Some(groups.scale_gradients), d_biases: Some(groups.bias_gradients) })
+}
+
+/// The gradient of the inputs in parts, each of 64 outputs in order: their sum is the same in every run.
+#[stage(
+    requires = [GROUP * G * BITS % 32 == 0, BITS <= 8],
+    grid = (128 * ceil_div(GROUP * G, 128), ceil_div(O, 64), R),
+    threads = (128, 1, 1),
+    cases = [(R = 3, O = 5, G = 3, GROUP = 32, BITS = 5), (R = 1, O = 67, G = 5, GROUP = 32, BITS = 4)],
+)]
+fn quantised_input_parts<T: Float, const GROUP: usize, const BITS: usize>(
+    #[values(0..4294967296)] codes: In![u32; O, GROUP * G * BITS / 32],
+    scales: In![T; O, G],
+    biases: In![T; O, G],
+    cotangent: In![T; R, O],
+    parts: Out![f32; ceil_div(O, 64), R, GROUP * G],
+) {
+    metal! {
+        uint input = thread_position_in_grid.x;
+        uint part = threadgroup_position_in_grid.y;
+        uint row = threadgroup_position_in_grid.z;
+        uint inputs = GROUP * G;
+        if (input >= inputs) { return; }
+        uint start = input * BITS;
+        float sum = 0.0f;
+        for (uint output = part * 64u; output < min(part * 64u + 64u, uint(O)); ++output) {
+            ulong codes_row = ulong(output) * (inputs * BITS / 32u);
+            uint code = codes[codes_row + start / 32u] >> (start % 32u);
+            if (start % 32u + BITS > 32u) { code |= codes[codes_row + start / 32u + 1u] << (32u - start % 32u); }
+            code &= (1u << BITS) - 1u;
+            uint group = output * G + input / GROUP;
+            float factor = float(scales[group]) * float(code) + float(biases[group]);
+            sum += float(cotangent[ulong(row) * O + output]) * factor;
+        }
+        parts[(ulong(part) * R + row) * inputs + input] = sum;
+    }
+}
+
+/// The gradients of scales and biases; a simdgroup has a group of one output.
+#[stage(
+    requires = [GROUP * G * BITS % 32 == 0, BITS <= 8],
+    grid = (256 * ceil_div(O * G, 8), 1, 1),
+    threads = (256, 1, 1),
+    cases = [(R = 3, O = 5, G = 3, GROUP = 32, BITS = 5), (R = 1, O = 7, G = 1, GROUP = 64, BITS = 8)],
+)]
+fn quantised_group_gradients<T: Float, const G: usize, const GROUP: usize, const BITS: usize>(
+    x: In![T; R, GROUP * G],
+    #[values(0..4294967296)] codes: In![u32; O, GROUP * G * BITS / 32],
+    cotangent: In![T; R, O],
+    scale_gradients: Out![T; O, G],
+    bias_gradients: Out![T; O, G],
+) {
+    metal! {
+        uint group = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
+        uint lane = thread_index_in_simdgroup;
+        if (group >= uint(O * G)) { return; }
+        uint output = group / G;
+        uint inputs = GROUP * G;
+        ulong codes_row = ulong(output) * (inputs * BITS / 32u);
+        float scale_sum = 0.0f;
+        float bias_sum = 0.0f;
+        for (uint member = lane; member < uint(GROUP); member += 32u) {
+            uint input = group % G * GROUP + member;
+            uint start = input * BITS;
+            uint code = codes[codes_row + start / 32u] >> (start % 32u);
+            if (start % 32u + BITS > 32u) { code |= codes[codes_row + start / 32u + 1u] << (32u - start % 32u); }
+            code &= (1u << BITS) - 1u;
+            float sum = 0.0f;
+            for (uint row = 0u; row < uint(R); ++row) {
+                sum += float(cotangent[ulong(row) * O + output]) * float(x[ulong(row) * inputs + input]);
+            }
+            bias_sum += sum;
+            scale_sum += sum * float(code);
+        }
+        scale_sum = simd_sum(scale_sum);
+        bias_sum = simd_sum(bias_sum);
+        if (lane == 0u) {
+            scale_gradients[group] = T(scale_sum);
+            bias_gradients[group] = T(bias_sum);
+        }
+    }
+}
+
+/// The same, by MLX's own product with a quantised matrix.
+fn verify_quantised_linear_by_operations<M: Graph>(
+    x: &Tensor<M>,
+    codes: &Indices,
+    scales: &Tensor<M>,
+    biases: &Tensor<M>,
+    group: usize,
+    bits: usize,
+) -> Result<Tensor<M>> {
+    x.quantised_linear(codes, scales, biases, group as i32, bits as i32)
+}
