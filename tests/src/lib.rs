@@ -1,6 +1,7 @@
 //! Parity with other implementations, and the benchmark that is run beside theirs.
 
 pub mod bench;
+pub mod kernel_table;
 pub mod parity;
 
 /// An error with its causes in one line, those left out that it tells itself.

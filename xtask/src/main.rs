@@ -71,16 +71,32 @@ enum Command {
         /// The name of the kernel's function; all kernels without one
         kernel: Option<OsString>,
     },
-    /// List the kernels, with their gradients
+    /// List the kernels: gradients, where they run, determinism, test cases, what checks them, requirements, residuals
+    ///
+    /// Backwards and stages stand beneath their forwards. With the name of a kernel: everything about that one.
     Kernels {
+        /// The name of a kernel's function
+        #[arg(conflicts_with = "names")]
+        kernel: Option<String>,
         /// Print the names alone, one a line
         #[arg(long)]
         names: bool,
+        /// Count the bytes of residuals at these sizes
+        #[arg(long, value_name = "B=4,T=2048", conflicts_with = "names")]
+        at: Option<String>,
+        /// What dtype parameters stand for then: f32, bf16 or f16
+        #[arg(long, value_name = "DTYPE", default_value = "f32")]
+        dtype: String,
     },
-    /// Show the Rust that a kernel's attribute generates
+    /// Show what a kernel's attribute generates: Rust, and the texts for Metal and CUDA
+    ///
+    /// Reads the sources, so it works before MLX is set up and while other code does not compile.
     Expand {
         /// The name of the kernel's function
         kernel: String,
+        /// Print what CUDA gets at the kernel's first case instead: the Metal text, translated, unless there is one of its own
+        #[arg(long)]
+        cuda: bool,
     },
     /// Explain a failure by the code in its message
     Explain {
@@ -114,8 +130,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Parity { folder } => ProjectProgram::PARITY.run(&root, &[folder]),
         Command::Bench { configuration } => ProjectProgram::BENCH.run(&root, &[configuration]),
         Command::Check { kernel } => ProjectProgram::CHECK.run(&root, kernel.as_slice()),
-        Command::Kernels { names } => print(&kernels::list(&root, names)?),
-        Command::Expand { kernel } => print(&kernels::expand(&root, &kernel)?),
+        Command::Kernels { kernel, names, at, dtype } => {
+            ProjectProgram::KERNELS.run(&root, &kernels::list_arguments(kernel, names, at, dtype))
+        }
+        Command::Expand { kernel, cuda: true } => ProjectProgram::KERNELS.run(&root, &["--cuda".into(), kernel.into()]),
+        Command::Expand { kernel, cuda: false } => print(&kernels::expand(&root, &kernel)?),
         Command::Explain { code } => print(&explain::text(code.as_deref())?),
         #[cfg(feature = "bindgen")]
         Command::Bindings => setup::bindings::write(&root).map(|()| ExitCode::SUCCESS),

@@ -20,6 +20,7 @@ impl ProjectProgram {
     pub const PARITY: Self = Self { package: "cotangent-tests", binary: "parity", small: false };
     pub const BENCH: Self = Self { package: "cotangent-tests", binary: "bench", small: false };
     pub const CHECK: Self = Self { package: "cotangent-tests", binary: "check", small: false };
+    pub const KERNELS: Self = Self { package: "cotangent-tests", binary: "kernels", small: false };
 
     /// Builds and runs it in the caller's working directory, to which its `arguments` may be relative. Its standard
     /// output is passed through with nothing added, and so is its exit code.

@@ -46,17 +46,30 @@ pub fn parameters(input: TokenStream) -> TokenStream {
 /// # Errors
 /// The mistakes, in the order in which they were found.
 pub fn plan(options: TokenStream, item: TokenStream) -> Result<Plan, Vec<Diagnostic>> {
-    let analysed = analyse(Attribute::Differentiable, options, item);
-    match analysed.plan {
-        Some(plan) if analysed.mistakes.is_empty() => Ok(plan),
-        _ => Err(analysed.mistakes),
-    }
+    analyse(Attribute::Differentiable, options, item).sound()
+}
+
+/// The same of a `#[stage]`.
+///
+/// # Errors
+/// As [`plan`](fn@plan).
+pub fn plan_stage(options: TokenStream, item: TokenStream) -> Result<Plan, Vec<Diagnostic>> {
+    analyse(Attribute::Stage, options, item).sound()
 }
 
 struct Analysed {
     plan: Option<Plan>,
     paths: Paths,
     mistakes: Vec<Diagnostic>,
+}
+
+impl Analysed {
+    fn sound(self) -> Result<Plan, Vec<Diagnostic>> {
+        match self.plan {
+            Some(plan) if self.mistakes.is_empty() => Ok(plan),
+            _ => Err(self.mistakes),
+        }
+    }
 }
 
 fn analyse(attribute: Attribute, options: TokenStream, item: TokenStream) -> Analysed {

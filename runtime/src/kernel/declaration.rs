@@ -169,6 +169,11 @@ impl Declaration {
         }
     }
 
+    /// Whether it is the gradient of another kernel.
+    pub fn is_backward(&self) -> bool {
+        matches!(self.route, Route::Backward { .. })
+    }
+
     /// Whether the body is made of operations only.
     pub fn is_operations(&self) -> bool {
         matches!(self.body, Body::Rust { stages: [], .. })

@@ -6,7 +6,7 @@
 //!
 //! - [`signature`]: what a declaration says, as constants,
 //! - [`pairing`]: the proof, at compile time, that a backward belongs to its forward,
-//! - [`registry`]: every kernel of the program,
+//! - [`registry`]: every kernel of the program, each of which tells [what checks it](check::Check),
 //! - [`mod@check`]: gradients of all of them against finite differences and against their fallbacks.
 //!
 //! # Declaring a kernel

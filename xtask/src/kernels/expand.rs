@@ -1,21 +1,107 @@
-//! `cargo xtask expand KERNEL`: the Rust that a kernel's attribute generates.
+//! `cargo xtask expand KERNEL`: the Rust that a kernel's attribute generates, and the texts that GPUs get.
 
 use super::source::{KernelSource, Kind};
 use anyhow::{Context, Result};
+use cotangent_macros_core::model::body::Body;
+use cotangent_macros_core::plan::Plan;
 use quote::ToTokens;
+use std::fmt::Write as _;
 use std::path::Path;
 
-/// The items generated for the kernel `name`, or the `compile_error!`s that refuse it.
+/// The items generated for the kernel `name`, or the `compile_error!`s that refuse it; then its texts.
 pub fn expand(root: &Path, name: &str) -> Result<String> {
     expansion(super::find(root, name)?)
 }
 
 fn expansion(kernel: KernelSource) -> Result<String> {
     let function = kernel.function.into_token_stream();
-    let tokens = match kernel.kind {
-        Kind::Differentiable => cotangent_macros_core::differentiable(kernel.options, function),
-        Kind::Stage => cotangent_macros_core::stage(kernel.options, function),
+    let (tokens, plan) = match kernel.kind {
+        Kind::Differentiable => (
+            cotangent_macros_core::differentiable(kernel.options.clone(), function.clone()),
+            cotangent_macros_core::plan(kernel.options, function),
+        ),
+        Kind::Stage => (
+            cotangent_macros_core::stage(kernel.options.clone(), function.clone()),
+            cotangent_macros_core::plan_stage(kernel.options, function),
+        ),
     };
     let file = syn::parse2(tokens).context("the expansion is not Rust, which is a mistake in cotangent-macros-core")?;
-    Ok(prettyplease::unparse(&file))
+    let mut text = format!("// Rust, of {}\n\n{}", kernel.place, prettyplease::unparse(&file));
+    if let Ok(plan) = plan {
+        text += &texts(&plan);
+    }
+    Ok(text)
+}
+
+/// The texts of a launch, or where to find those of a Rust body.
+fn texts(plan: &Plan) -> String {
+    let name = &plan.kernel.name;
+    let Some(texts) = &plan.texts else {
+        let Body::Rust(body) = &plan.kernel.body else { return String::new() };
+        let stages: Vec<String> = body
+            .stages
+            .iter()
+            .map(|stage| format!("// `cargo xtask expand {}`\n", stage.to_token_stream().to_string().replace(' ', "")))
+            .collect();
+        return match stages.as_slice() {
+            [] => "\n// No text: the body is made of operations.\n".to_owned(),
+            stages => format!("\n// Texts are those of its stages:\n{}", stages.concat()),
+        };
+    };
+    let mut text = String::new();
+    let _ = write!(text, "\n// Metal, the body of a function whose head MLX writes\n\n{}\n", texts.metal.trim_end());
+    match &texts.cuda {
+        Some(cuda) => {
+            let _ = write!(text, "\n// CUDA, likewise\n\n{}\n", cuda.trim_end());
+        }
+        None => {
+            let _ = write!(
+                text,
+                "\n// CUDA: the same, translated at the first launch. `cargo xtask expand {name} --cuda` shows it.\n"
+            );
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::find_in;
+    use super::*;
+
+    fn expanded(text: &str) -> String {
+        expansion(find_in(text, "kernels/src/double.rs").unwrap().remove(0)).unwrap()
+    }
+
+    #[test]
+    fn a_launch_is_shown_with_its_texts_as_they_were_laid_out() {
+        let text = expanded(
+            "#[stage(grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)])]
+             fn double(x: In![f32; N], y: Out![f32; N]) {
+                 metal! {
+                     uint i = thread_position_in_grid.x;
+                     y[i] = 2.0f * x[i];
+                 }
+             }",
+        );
+        assert!(text.starts_with("// Rust, of kernels/src/double.rs:2\n\n"), "{text}");
+        assert!(text.contains("pub struct double") || text.contains("struct double"), "{text}");
+        assert!(text.contains("\nuint i = thread_position_in_grid.x;\ny[i] = 2.0f * x[i];\n"), "{text}");
+        assert!(text.contains("`cargo xtask expand double --cuda` shows it"), "{text}");
+    }
+
+    #[test]
+    fn a_rust_body_names_the_stages_whose_texts_it_runs() {
+        let text = expanded(
+            "#[differentiable(fallback = ops::double, stages = [part], cases = [(N = 7)])]
+             pub fn double(x: In![f32; N], y: Out![f32; N]) { Ok(Outputs { y: part(stages, x)? }) }",
+        );
+        assert!(text.ends_with("// Texts are those of its stages:\n// `cargo xtask expand part`\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_refused_shows_why() {
+        let text = expanded("#[differentiable]\npub fn unfinished(x: In![f32; N]) {}");
+        assert!(text.contains("compile_error!"), "{text}");
+    }
 }

@@ -41,7 +41,7 @@ pub(super) fn runs_at(declaration: &'static Declaration, case: &Sizes) -> Result
 }
 
 /// Whether shapes and grid have values there, and the kernel's own requirements hold.
-fn is_possible(declaration: &'static Declaration, case: &Sizes) -> bool {
+pub(super) fn is_possible(declaration: &'static Declaration, case: &Sizes) -> bool {
     let value_of = |name: &str| case.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
     let signature = declaration.signature;
     let mut ports = signature.inputs.iter().chain(signature.outputs);

@@ -4,8 +4,10 @@ use mlx_rs::Array;
 
 use super::random::Random;
 use crate::error::Context as _;
-use crate::kernel::declaration::{Declaration, Fallback};
+use crate::kernel::binding::bind;
+use crate::kernel::declaration::{Body, Declaration, Fallback};
 use crate::kernel::dispatch::Request;
+use crate::kernel::launch;
 use crate::kernel::signature::{Port, PortDtype, PortRole, Sample, ScalarKind, Signature};
 use crate::kernel::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::tensor::{Origin, TraceId};
@@ -135,6 +137,28 @@ impl Experiment {
             weights.push(float(&values, &shape, port)?.array().clone());
         }
         Ok(Self { declaration, computed_in, inputs, scalars: scalars.collect(), constants, places, weights })
+    }
+
+    /// Shows the launch that the kernel's body is, as if residuals and all gradients were wanted.
+    pub(super) fn with_launch<R>(&self, ask: impl FnOnce(&launch::Request<'_>) -> Result<R>) -> Result<R> {
+        let signature = self.declaration.signature;
+        let Body::Launch(launch) = &self.declaration.body else {
+            let message = "its body is no launch".to_owned();
+            return Err(Error::Kernel { kernel: signature.name, port: None, message });
+        };
+        let constants: Vec<_> = self.constants.iter().map(|(name, value)| (*name, value.0)).collect();
+        let symbols = bind(signature, &self.inputs, &constants)?;
+        let inputs: Vec<&Array> = self.inputs.iter().map(PortValue::array).collect();
+        let wants = vec![self.declaration.is_backward(); signature.outputs.len()];
+        ask(&launch::Request {
+            declaration: self.declaration,
+            launch,
+            inputs: &inputs,
+            symbols: &symbols,
+            scalars: &self.scalars,
+            saves: true,
+            wants: if self.declaration.is_backward() { &wants } else { &[] },
+        })
     }
 
     /// Elements of all float outputs.

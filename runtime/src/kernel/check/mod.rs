@@ -8,6 +8,7 @@
 //! - In the emulator each launch runs in two orders of its threads, on outputs full of garbage, and a defect is an error.
 
 mod cases;
+mod coverage;
 mod differences;
 mod experiment;
 mod random;
@@ -22,6 +23,7 @@ use self::tolerance::{DIFFERENCE, JACOBIAN, Tolerance};
 use super::declaration::{Declaration, Route};
 use crate::{Dtype, Error, Result, Session};
 
+pub use self::coverage::{Check, OnCuda};
 pub use self::record::{Record, Recorded, compare, record};
 pub use self::report::{Comparison, Report};
 

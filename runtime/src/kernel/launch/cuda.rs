@@ -13,7 +13,7 @@ use cotangent_emulator::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
 use mlx_rs::Array;
 
 use super::text::{kernel_text, shape, unsigned};
-use super::{Request, TemplateValue};
+use super::{Extents, Request, TemplateValue};
 use crate::ffi::{CudaKernel, CudaLaunch};
 use crate::{Backend, Dtype, Error, Result};
 
@@ -23,8 +23,7 @@ use crate::{Backend, Dtype, Error, Result};
 /// [`Error::Untranslated`] if CUDA has no counterpart of the text at these sizes; [`Error::Kernel`] beyond CUDA's limits.
 pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     let extents = request.extents()?;
-    let grid = CudaGrid::new(unsigned(extents.grid), unsigned(extents.threads))
-        .map_err(|found| request.error(format!("its launch has {found}")))?;
+    let grid = grid(request, &extents)?;
     let mut inputs = request.input_arrays();
     let prepared = prepared(request, &inputs, grid)?;
     if prepared.reads_grid {
@@ -38,6 +37,12 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     // SAFETY: shapes, dtypes and extents are those the kernel declares, checked against this call; that its text stays
     // inside them and writes every output is what the emulator checks for every declared case.
     unsafe { prepared.kernel.apply(request.name(), &inputs, &launch) }
+}
+
+/// What CUDA makes of the sizes.
+pub(super) fn grid(request: &Request<'_>, extents: &Extents) -> Result<CudaGrid> {
+    CudaGrid::new(unsigned(extents.grid), unsigned(extents.threads))
+        .map_err(|found| request.error(format!("its launch has {found}")))
 }
 
 /// What MLX runs again and again.

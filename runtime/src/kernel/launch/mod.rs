@@ -5,6 +5,7 @@ mod emulated;
 mod metal;
 mod text;
 
+use cotangent_emulator::CudaText;
 use mlx_rs::{Array, Dtype};
 
 use super::binding::Symbols;
@@ -59,6 +60,15 @@ impl Request<'_> {
             Backend::Emulated => emulated::run(self),
             Backend::Cpu => Err(self.error("the cpu backend runs no kernel text".to_owned())),
         }
+    }
+
+    /// What MLX gets on CUDA.
+    ///
+    /// # Errors
+    /// As a launch there would fail.
+    pub(super) fn cuda_text(&self) -> Result<CudaText> {
+        let extents = self.extents()?;
+        cuda::text(self, &self.input_arrays(), cuda::grid(self, &extents)?)
     }
 
     fn name(&self) -> &'static str {

@@ -1,0 +1,158 @@
+//! Where a kernel's own body runs, and which generated checks look at it.
+
+use std::fmt;
+
+use super::JACOBIAN_ELEMENTS;
+use super::cases::{cases, elements, is_possible};
+use super::experiment::{Experiment, Sizes, dtypes};
+use crate::kernel::declaration::{Body, Declaration, Launch, Route};
+use crate::{Dtype, Error, Result};
+
+/// A check that machinery makes of every kernel it applies to, at each of its cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// Gradients against finite differences.
+    FiniteDifferences,
+    /// Whole Jacobians against finite differences, at the largest of the small cases.
+    Jacobian,
+    /// Outputs and gradients of kernel and fallback against each other.
+    Fallback,
+    /// Outputs and gradients in half precision against float32.
+    HalfPrecision,
+    /// The text runs in the emulator: races, bounds, uninitialised reads, unwritten elements, two orders of threads.
+    Emulator,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Check::FiniteDifferences => "differences",
+            Check::Jacobian => "Jacobian",
+            Check::Fallback => "fallback",
+            Check::HalfPrecision => "half precision",
+            Check::Emulator => "emulator",
+        })
+    }
+}
+
+/// How a kernel's own body runs on CUDA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnCuda {
+    /// It launches nothing of its own.
+    Operations,
+    /// By texts that its author wrote for CUDA.
+    Native,
+    /// By its Metal texts, translated.
+    Translated,
+    /// Not at all at one of its cases, for this reason; its fallback runs there.
+    Refused(String),
+}
+
+impl Declaration {
+    /// Which checks apply. What is checked with a forward is its backward as well.
+    pub fn checks(&'static self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        let forward = match self.route {
+            Route::Backward { of } => of(),
+            _ => self,
+        };
+        if matches!(forward.route, Route::Gradient { .. }) {
+            checks.push(Check::FiniteDifferences);
+            let small = cases(forward).iter().any(|case| elements(forward, case) <= JACOBIAN_ELEMENTS);
+            checks.extend(small.then_some(Check::Jacobian));
+            checks.extend(forward.fallback().map(|_| Check::Fallback));
+            checks.extend((dtypes(forward.signature).len() > 1).then_some(Check::HalfPrecision));
+        }
+        checks.extend((!forward.launches().is_empty()).then_some(Check::Emulator));
+        checks
+    }
+
+    /// The stages that the body may launch.
+    pub fn stages(&self) -> Vec<&'static Declaration> {
+        match &self.body {
+            Body::Launch(_) => Vec::new(),
+            Body::Rust { stages, .. } => stages.iter().map(|stage| stage()).collect(),
+        }
+    }
+
+    /// Whether the same inputs give the same bits in every run.
+    pub fn is_deterministic(&'static self) -> bool {
+        self.launches().iter().all(|launch| !launch.nondeterministic)
+    }
+
+    /// How the body, and that of the backward, run on CUDA. The texts are put together as for each of the cases, on any
+    /// machine; nothing is compiled.
+    ///
+    /// # Errors
+    /// If a case contradicts the signature.
+    pub fn on_cuda(&'static self) -> Result<OnCuda> {
+        let launches = self.launching();
+        if launches.is_empty() {
+            return Ok(OnCuda::Operations);
+        }
+        for (declaration, _) in &launches {
+            for case in declaration.tried() {
+                match cuda_text(declaration, &case) {
+                    Ok(_) => {}
+                    Err(Error::Untranslated { message, .. } | Error::Kernel { message, .. }) => {
+                        return Ok(OnCuda::Refused(message));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let native = launches.iter().all(|(_, launch)| launch.cuda.is_some());
+        Ok(if native { OnCuda::Native } else { OnCuda::Translated })
+    }
+
+    /// The texts that MLX gets on CUDA at the first case: of the launch itself, or of each stage.
+    ///
+    /// # Errors
+    /// [`Error::Untranslated`] if CUDA has no counterpart of one.
+    pub fn cuda_texts(&'static self) -> Result<Vec<(&'static str, String)>> {
+        let of = |(declaration, _): (&'static Declaration, _)| {
+            let name = declaration.signature.name;
+            let case = declaration.tried().into_iter().next();
+            Ok((name, case.map_or(Ok(String::new()), |case| cuda_text(declaration, &case))?))
+        };
+        let own = self.launching().into_iter();
+        let is_own = |declaration: &Declaration| {
+            let stages = self.stages();
+            std::ptr::eq(declaration, self) || stages.iter().any(|stage| std::ptr::eq(declaration, *stage))
+        };
+        own.filter(|(declaration, _)| is_own(declaration)).map(of).collect()
+    }
+
+    /// The sizes at which the kernel itself is run by checks: a backward at those of its forward, and each only where its
+    /// requirements hold.
+    fn tried(&'static self) -> Vec<Sizes> {
+        let forward = match self.route {
+            Route::Backward { of } => of(),
+            _ => self,
+        };
+        cases(forward).into_iter().filter(|case| is_possible(self, case)).collect()
+    }
+
+    /// Everything that the kernel and its backward launch, with who declares it.
+    fn launching(&'static self) -> Vec<(&'static Declaration, &'static Launch)> {
+        fn collect(declaration: &'static Declaration, launches: &mut Vec<(&'static Declaration, &'static Launch)>) {
+            match &declaration.body {
+                Body::Launch(launch) => launches.push((declaration, launch)),
+                Body::Rust { stages, .. } => stages.iter().for_each(|stage| collect(stage(), launches)),
+            }
+        }
+        let mut launches = Vec::new();
+        collect(self, &mut launches);
+        if let Some(backward) = self.backward() {
+            collect(backward, &mut launches);
+        }
+        launches
+    }
+}
+
+fn cuda_text(declaration: &'static Declaration, case: &Sizes) -> Result<String> {
+    Experiment::new(declaration, case, Dtype::F32, Dtype::F32)?.with_launch(|request| {
+        let text = request.cuda_text()?;
+        Ok([text.header, text.source].concat())
+    })
+}
