@@ -112,7 +112,8 @@ pub fn table(sizes: Option<&Sizes>) -> Result<String> {
     let _ = write!(
         text,
         "\nown text on: elsewhere the fallback runs; in parentheses, where the text could but the fallback is faster.\n\
-         cuda*: the Metal text, translated. same bits: whether every run gives the same.\n"
+         operations: no text of its own, so that it runs everywhere. cuda*: the Metal text, translated.\n\
+         same bits: whether every run gives the same.\n"
     );
     Ok(text)
 }
@@ -172,7 +173,7 @@ fn route(kernel: &'static Declaration) -> String {
 
 fn places(kernel: &'static Declaration) -> Result<String> {
     if kernel.launches().is_empty() {
-        return Ok("(operations)".to_owned());
+        return Ok("operations".to_owned());
     }
     let cuda = match kernel.on_cuda()? {
         OnCuda::Operations | OnCuda::Refused(_) => None,

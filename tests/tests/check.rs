@@ -3,12 +3,38 @@
 
 use std::process::Command;
 
+use cotangent::kernel::{Check, Route};
+
+/// What `cargo xtask kernels` says is checked of a kernel is what was.
+fn claims_are_true(backend: &str, report: &str) {
+    for kernel in cotangent_kernels::kernels() {
+        let (name, checks) = (kernel.signature.name, kernel.checks());
+        let has = |subject: &str| {
+            let after = report.split(&format!("kernel `{name}`\n")).nth(1).unwrap_or_default();
+            after.lines().take_while(|line| line.starts_with("  ")).any(|line| line.contains(subject))
+        };
+        let emulated = backend == "emulated" && checks.contains(&Check::Emulator);
+        let own = emulated || kernel.is_portable();
+        let facts = match kernel.route {
+            Route::Gradient { .. } => vec![
+                (checks.contains(&Check::FiniteDifferences), has("against finite differences")),
+                (checks.contains(&Check::Fallback) && own, has("kernel against fallback")),
+                (own, has("kernel gradient of")),
+            ],
+            Route::Stage | Route::InferenceOnly { .. } => vec![(own, has("outputs that are no numbers"))],
+            Route::Backward { .. } => vec![],
+        };
+        assert!(facts.iter().all(|(claimed, found)| claimed == found), "{backend}: `{name}`: {facts:?}\n{report}");
+    }
+}
+
 fn check(backend: &str) {
     let output = Command::new(env!("CARGO_BIN_EXE_check")).env("COTANGENT_BACKEND", backend).output().unwrap();
     let (report, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{backend}\n{report}{errors}");
     assert!(report.contains("kernel `mrope`") && report.contains("kernel `gated_delta`"), "{report}");
     assert!(report.trim_end().ends_with(", 0 failed"), "{report}");
+    claims_are_true(backend, &report);
 }
 
 #[test]
