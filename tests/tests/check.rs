@@ -3,7 +3,8 @@
 
 use std::process::Command;
 
-use cotangent::kernel::{Check, Route};
+use cotangent::kernel::Route;
+use cotangent::kernel::check::Check;
 
 /// What `cargo xtask kernels` says is checked of a kernel is what was.
 fn claims_are_true(backend: &str, report: &str) {
@@ -18,7 +19,9 @@ fn claims_are_true(backend: &str, report: &str) {
         let facts = match kernel.route {
             Route::Gradient { .. } => vec![
                 (checks.contains(&Check::FiniteDifferences), has("against finite differences")),
-                (checks.contains(&Check::Fallback) && own, has("kernel against fallback")),
+                (checks.contains(&Check::Jacobian), has("Jacobian by")),
+                (checks.contains(&Check::Fallback) && own, has("kernel against fallback (")),
+                (checks.contains(&Check::HalfPrecision), has(", bfloat16)")),
                 (own, has("kernel gradient of")),
             ],
             Route::Stage | Route::InferenceOnly { .. } => vec![(own, has("outputs that are no numbers"))],

@@ -51,9 +51,8 @@ fn of_file(source: &str) -> Vec<Declaration> {
     let mut declarations = Vec::new();
     for item in file.items {
         let syn::Item::Fn(mut function) = item else { continue };
-        let is_kernel = |attribute: &syn::Attribute| {
-            ["differentiable", "stage"].iter().any(|name| attribute.path().is_ident(name))
-        };
+        let is_kernel =
+            |attribute: &syn::Attribute| ["differentiable", "stage"].iter().any(|name| attribute.path().is_ident(name));
         let Some(place) = function.attrs.iter().position(is_kernel) else { continue };
         let attribute = function.attrs.remove(place);
         let is_stage = attribute.path().is_ident("stage");
