@@ -34,6 +34,13 @@ impl Session {
         self.backend
     }
 
+    /// The device's name, the backend and MLX's version: what a measurement says it was made on.
+    pub fn description(&self) -> String {
+        let unknown = || "unknown".to_owned();
+        let name = ffi::device_name().unwrap_or_else(unknown);
+        format!("{name}, {} backend, MLX {}", self.backend, ffi::mlx_version().unwrap_or_else(unknown))
+    }
+
     /// Runs `function` without gradients and evaluates what it returns.
     ///
     /// `parameters` and `state` enter as [`Infer`] trees; `host` is data of the caller: indices, masks, lengths.

@@ -1,6 +1,7 @@
-//! Parity with other implementations, and the benchmark that is run beside theirs.
+//! Parity with other implementations, the benchmark that is run beside theirs, and checks of kernels.
 
 pub mod bench;
+pub mod check;
 pub mod kernel_table;
 pub mod parity;
 

@@ -57,3 +57,44 @@ fn a_kernel_that_is_not_there_is_one_clear_error() {
     assert_eq!(output.status.code(), Some(1));
     assert!(errors.starts_with("error: no kernel is called `no_such_kernel`"), "{errors}");
 }
+
+#[test]
+fn results_are_held_against_those_of_another_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("record");
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_check"));
+        let output = command.args(arguments).env("COTANGENT_BACKEND", "emulated").output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text) = run(&["mrope".as_ref(), "--record".as_ref(), file.as_os_str()]);
+    assert!(code == Some(0) && text.contains("emulated backend, MLX "), "{text}");
+
+    let (code, text) = run(&["mrope".as_ref(), "--against".as_ref(), file.as_os_str()]);
+    assert!(code == Some(0) && text.contains("bfloat16: gradient of `x`"), "{text}");
+
+    let (code, text) = run(&["gated_delta".as_ref(), "--against".as_ref(), file.as_os_str()]);
+    assert!(code == Some(1) && text.contains("which the record does not have"), "{text}");
+}
+
+#[test]
+fn the_emulator_agrees_with_itself() {
+    let output = Command::new(env!("CARGO_BIN_EXE_check"))
+        .args(["mrope", "--device"])
+        .env("COTANGENT_BACKEND", "emulated")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("against the record, kernel `mrope`"), "{text}");
+}
+
+#[test]
+fn a_backend_without_kernels_has_nothing_to_record() {
+    let output = Command::new(env!("CARGO_BIN_EXE_check"))
+        .args(["--record", "never-written"])
+        .env("COTANGENT_BACKEND", "cpu")
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && errors.contains("help: set COTANGENT_BACKEND"), "{errors}");
+}

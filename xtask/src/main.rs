@@ -66,10 +66,22 @@ enum Command {
         #[arg(value_name = "CONFIG.json")]
         configuration: OsString,
     },
-    /// Check kernels' gradients at the sizes they declare
+    /// Check kernels at the sizes they declare: outputs, gradients, and on a GPU the emulator's results
+    ///
+    /// Runs on the backend that COTANGENT_BACKEND names. All comparisons are printed; a deviation past its bound is a
+    /// failure.
     Check {
         /// The name of the kernel's function; all kernels without one
         kernel: Option<OsString>,
+        /// Hold a GPU's results against the emulator's, which are computed here
+        #[arg(long, conflicts_with_all = ["against", "record"])]
+        device: bool,
+        /// Hold results against those that another machine recorded
+        #[arg(long, value_name = "FILE", conflicts_with = "record")]
+        against: Option<OsString>,
+        /// Write results into a file, for another machine, instead of checking them
+        #[arg(long, value_name = "FILE")]
+        record: Option<OsString>,
     },
     /// List the kernels: gradients, where they run, determinism, test cases, what checks them, requirements, residuals
     ///
@@ -129,7 +141,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo { arguments } => ProjectProgram::DEMO.run(&root, &demo_arguments(&root, arguments)),
         Command::Parity { folder } => ProjectProgram::PARITY.run(&root, &[folder]),
         Command::Bench { configuration } => ProjectProgram::BENCH.run(&root, &[configuration]),
-        Command::Check { kernel } => ProjectProgram::CHECK.run(&root, kernel.as_slice()),
+        Command::Check { kernel, device, against, record } => {
+            let mut arguments: Vec<OsString> = kernel.into_iter().collect();
+            arguments.extend(device.then(|| "--device".into()));
+            arguments.extend(against.into_iter().flat_map(|file| ["--against".into(), file]));
+            arguments.extend(record.into_iter().flat_map(|file| ["--record".into(), file]));
+            ProjectProgram::CHECK.run(&root, &arguments)
+        }
         Command::Kernels { kernel, names, at, dtype } => {
             ProjectProgram::KERNELS.run(&root, &kernels::list_arguments(kernel, names, at, dtype))
         }

@@ -13,5 +13,5 @@ mod vector;
 pub(crate) use array::{array_from_bytes, array_from_slice, array_to_bytes, depends, evaluate, evaluate_async, slice};
 pub(crate) use closure::{Closure, Custom, ScopedClosure};
 pub(crate) use cuda_kernel::{CudaKernel, CudaLaunch};
-pub(crate) use device::{cuda_is_available, metal_is_available};
+pub(crate) use device::{cuda_is_available, device_name, metal_is_available, mlx_version};
 pub(crate) use failure::initialise;

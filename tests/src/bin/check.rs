@@ -1,18 +1,26 @@
-//! `cargo xtask check [KERNEL]`: what machinery checks of every kernel, at each of its cases; prints all comparisons.
+//! `cargo xtask check`: what machinery checks of every kernel, at each of its cases; prints all comparisons.
+//!
+//! The built program needs nothing of the workspace: it can be carried to a machine with a GPU.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
-use cotangent::Session;
-use cotangent::kernel::check;
+use cotangent_tests::check::{Arguments, USAGE, run};
+
+/// MLX multiplies float32 matrices in ten bits on NVIDIA's GPUs, unless told not to.
+const TENSOR_FLOAT: &str = "MLX_ENABLE_TF32";
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let (name, None) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: check [KERNEL]");
-        return ExitCode::from(2);
+    let arguments = match Arguments::parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("error: {error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
     };
-    match check_kernels(name.as_deref()) {
+    if std::env::var_os(TENSOR_FLOAT).is_none() {
+        return again();
+    }
+    match run(&arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -22,25 +30,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Checks the kernel called `name`, or all. Whether everything agreed.
-fn check_kernels(name: Option<&str>) -> Result<bool> {
-    let mut kernels = cotangent_kernels::kernels();
-    kernels.retain(|kernel| name.is_none_or(|name| kernel.signature.name == name));
-    if let (Some(name), true) = (name, kernels.is_empty()) {
-        bail!("no kernel is called `{name}`\n  help: list the kernels with `cargo xtask kernels`");
-    }
-    kernels.sort_by_key(|kernel| kernel.signature.name);
-    let mut session = Session::new()?;
-    let mut failed = 0;
-    for kernel in &kernels {
-        let report = check::check(&mut session, kernel)?;
-        if !report.comparisons().is_empty() {
-            print!("{report}");
-        } else if name.is_some() {
-            println!("kernel `{}` has no gradient of its own to check", kernel.signature.name);
+/// Runs this program with float32 products in all their bits: MLX reads the variable when it starts.
+fn again() -> ExitCode {
+    let status = std::env::current_exe()
+        .and_then(|program| Command::new(program).args(std::env::args_os().skip(1)).env(TENSOR_FLOAT, "0").status());
+    match status {
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("error: cannot start this program again: {error}");
+            ExitCode::FAILURE
         }
-        failed += usize::from(!report.passed());
     }
-    println!("{} kernels checked, {failed} failed", kernels.len());
-    Ok(failed == 0)
 }
