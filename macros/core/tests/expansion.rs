@@ -10,7 +10,7 @@ const FORWARD: (&str, &str) = (
      pub fn scale<T: Float>(
          x: In![T; B, N],
          w: In![T; N],
-         #[nodiff] floor: In![f32; B],
+         #[nodiff] floor: Option<In![f32; B]>,
          #[values(0..B)] rows: In![i32; B],
          by: f32,
          y: Out![T; B, N],
@@ -21,7 +21,8 @@ const FORWARD: (&str, &str) = (
              if (i < uint(N)) { scaled[i] = T(by) * w[i]; }
              uint row = rows[i / N];
              // gone
-             y[i] = max(x[row * N + i % N] * T(by) * w[i % N], T(floor[row]));
+             y[i] = x[row * N + i % N] * T(by) * w[i % N];
+             if (HAS_floor) { y[i] = max(y[i], T(floor[row])); }
          }
      }",
 );

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 const KERNEL: (&str, &str) = (
     "backward = b, fallback = f, grid = (B * N, 1, 1), threads = (256, 1, 1), init = 0.0, cases = [(B = 2, N = 7)]",
     "/// Text.
-     pub fn scale<T: Float, const K: usize>(x: In![T; B, N], #[nodiff] w: In![f32; N / K], by: f32,
+     pub fn scale<T: Float, const K: usize>(x: In![T; B, N], #[nodiff] w: Option<In![f32; N / K]>, by: f32,
          y: Out![T; B, ceil_div(N, 2)], #[saved] s: Out![T; N]) {
-         metal! { uint i = thread_position_in_grid.x; threadgroup float part[32]; y[i] += x[i] * by; s[i] = w[i]; }
+         metal! { uint i = thread_position_in_grid.x; threadgroup float part[32]; y[i] += x[i] * by; s[i] = HAS_w ? w[i] : 0; }
      }",
 );
 
@@ -29,6 +29,7 @@ const WORDS: &[&str] = &[
     "bf16",
     "T",
     "Float",
+    "Option",
     "const",
     "usize",
     "B",

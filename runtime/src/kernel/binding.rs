@@ -51,7 +51,7 @@ pub(super) fn bind(signature: &Signature, inputs: &[PortValue], constants: &[(&'
         let message = format!("found {} inputs, expected {}", inputs.len(), signature.inputs.len());
         return Err(Error::Kernel { kernel, port: None, message });
     }
-    for (port, input) in signature.inputs.iter().zip(inputs) {
+    for (port, input) in present(signature, inputs) {
         if input.shape().len() != port.shape.len() {
             let message = format!(
                 "found shape {:?}, expected {}, which has {} axes",
@@ -71,13 +71,18 @@ pub(super) fn bind(signature: &Signature, inputs: &[PortValue], constants: &[(&'
         }
     }
     check_constants(signature, &symbols)?;
-    for (port, input) in signature.inputs.iter().zip(inputs) {
+    for (port, input) in present(signature, inputs) {
         check_dtype(signature, port, input.dtype(), &mut symbols)?;
     }
-    for (port, input) in signature.inputs.iter().zip(inputs) {
+    for (port, input) in present(signature, inputs) {
         check_shape(signature, port, input.shape(), &symbols)?;
     }
     Ok(symbols)
+}
+
+/// The ports that a call has, with what they carry. Optional ones bind nothing, so their absence leaves nothing open.
+fn present<'a>(signature: &Signature, inputs: &'a [PortValue]) -> impl Iterator<Item = (&'static Port, &'a PortValue)> {
+    signature.inputs.iter().zip(inputs).filter(|(port, input)| !(port.optional && input.is_absent()))
 }
 
 fn check_constants(signature: &Signature, symbols: &Symbols) -> Result<()> {

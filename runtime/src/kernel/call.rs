@@ -85,6 +85,17 @@ impl<M: Graph> Call<'_, M> {
         }
     }
 
+    /// The input at `index`, read with `get`, if the call has it.
+    ///
+    /// # Errors
+    /// What `get` returns.
+    pub fn optional<T>(&self, index: usize, get: fn(&Self, usize) -> Result<T>) -> Result<Option<T>> {
+        match self.inputs.get(index) {
+            Some(input) if input.is_absent() => Ok(None),
+            _ => get(self, index).map(Some),
+        }
+    }
+
     scalar!(scalar_f32 => F32 f32, scalar_i32 => I32 i32, scalar_u32 => U32 u32, scalar_bool => Bool bool);
 
     /// The value of a dimension.

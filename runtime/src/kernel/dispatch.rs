@@ -110,13 +110,14 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn new(
         declaration: &'static Declaration,
-        inputs: Vec<PortValue>,
+        mut inputs: Vec<PortValue>,
         scalars: &[ScalarValue],
         constants: &[(&'static str, ConstantValue)],
     ) -> Result<Self> {
         let origin = Origin::join(declaration.signature.name, inputs.iter().map(PortValue::origin))?;
         let constants: Vec<_> = constants.iter().map(|(name, value)| (*name, value.0)).collect();
         let symbols = bind(declaration.signature, &inputs, &constants)?;
+        launch::hold_places(declaration.signature, &symbols, &mut inputs);
         Ok(Self { declaration, inputs, symbols, scalars: scalars.to_vec(), origin })
     }
 
@@ -175,10 +176,12 @@ impl Request {
         let outputs = match &self.declaration.body {
             Body::Launch(launch) => {
                 let arrays: Vec<&Array> = self.inputs.iter().map(PortValue::array).collect();
+                let absent: Vec<bool> = self.inputs.iter().map(PortValue::is_absent).collect();
                 let launch = launch::Request {
                     declaration: self.declaration,
                     launch,
                     inputs: &arrays,
+                    absent: &absent,
                     symbols: &self.symbols,
                     scalars: &self.scalars,
                     saves,

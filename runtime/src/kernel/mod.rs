@@ -52,6 +52,10 @@
 //! `#[values(low..high)]` says what generated tests fill an input with. Parameters of type `f32`, `i32`, `u32` and `bool`
 //! are scalars.
 //!
+//! **Optional inputs**: a call may leave out `mask: Option<In![bool; B, S]>`. The function takes `Option<&Mask>`, a Rust body
+//! and the fallback see an `Option`; a text asks the template bool `HAS_mask` before it reads `mask`. A backward declares
+//! the primal, and its gradient, optional as well. Such a port binds no dimension: without it nothing would say the size.
+//!
 //! **Extents** are integers, upper-case names, `+ - * / %`, `ceil_div(a, b)`, `min(a, b)` and `max(a, b)`. A name that
 //! stands alone in an input's shape is bound by it; any other must be a template constant `const N: usize`, which becomes
 //! an argument of the generated function. Extents are compared in a normal form: `B * H` is `H * B`.

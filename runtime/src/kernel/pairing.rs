@@ -180,9 +180,32 @@ const fn same_shape(left: &[Extent], right: &[Extent]) -> bool {
     true
 }
 
-/// Shape and dtype of a backward's port against those of the forward's port it stands for.
+/// Shape, dtype and presence of a backward's port against those of the forward's port it stands for.
 #[track_caller]
 const fn assert_fits(forward: &Signature, backward: &Signature, expected: &Port, found: &Port) {
+    if found.optional != expected.optional {
+        let code = match (is_derivative_of(found.name, expected.name), found.role) {
+            (true, PortRole::Output) => " [C02]",
+            (true, _) => " [C05]",
+            (false, _) => " [C15]",
+        };
+        if expected.optional {
+            Message::new("")
+                .push_port(expected.name, forward)
+                .push(" is optional, so ")
+                .push_port(found.name, backward)
+                .push(" must be as well: write `Option<..>` around its type")
+                .push(code)
+                .fail();
+        }
+        Message::new("")
+            .push_port(found.name, backward)
+            .push(" is optional, but ")
+            .push_port(expected.name, forward)
+            .push(" is always there: remove `Option`")
+            .push(code)
+            .fail();
+    }
     if !same_text(dtype_text(expected.dtype), dtype_text(found.dtype)) {
         Message::new("")
             .push_port(found.name, backward)

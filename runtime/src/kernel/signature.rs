@@ -128,6 +128,8 @@ pub struct Port {
     pub shape_text: &'static str,
     /// What it is to gradients.
     pub role: PortRole,
+    /// Whether a call may leave it out; of a backward's output, whether its primal may be absent.
+    pub optional: bool,
     /// What generated tests fill it with.
     pub sample: Sample,
 }

@@ -20,6 +20,8 @@ pub(super) enum Content {
     Indices(Indices),
     /// Bools.
     Mask(Mask),
+    /// Nothing, in an optional port. A launch binds the array in its place, which has the port's dtype and rank.
+    Absent(Array),
 }
 
 impl PortValue {
@@ -34,7 +36,17 @@ impl PortValue {
             Content::Constant(constant) => constant.array(),
             Content::Indices(indices) => indices.array(),
             Content::Mask(mask) => mask.array(),
+            Content::Absent(placeholder) => placeholder,
         }
+    }
+
+    /// What an optional port carries that a call leaves out.
+    pub(super) fn absent() -> Self {
+        Self(Content::Absent(Array::from_f32(0.0)))
+    }
+
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self.0, Content::Absent(_))
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -62,6 +74,12 @@ impl<M: Mode> From<&Tensor<M>> for PortValue {
 impl<M: Mode> From<Tensor<M>> for PortValue {
     fn from(tensor: Tensor<M>) -> Self {
         Self::from(&tensor)
+    }
+}
+
+impl<T: Into<PortValue>> From<Option<T>> for PortValue {
+    fn from(value: Option<T>) -> Self {
+        value.map_or_else(Self::absent, T::into)
     }
 }
 

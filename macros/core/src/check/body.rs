@@ -10,7 +10,7 @@ use crate::metal::names::{ATTRIBUTES, is_constant, is_type, nearest, nearest_att
 use crate::metal::scan::{Access, AccessKind, Scan};
 use crate::model::body::{Body, Launch, RustBody};
 use crate::model::kernel::{Kernel, Role};
-use crate::model::port::{Port, PortRole};
+use crate::model::port::Port;
 
 /// Bytes of threadgroup memory that Metal allows.
 const MAX_THREADGROUP_BYTES: i64 = 32 * 1024;
@@ -82,6 +82,22 @@ fn check_ports(kernel: &Kernel, launch: &Launch, scan: &Scan, diagnostics: &mut 
             && !scan.accesses.iter().any(|access| is_companion(&access.name, port))
         {
             diagnostics.push(unread(kernel, &port.name));
+        }
+        let flag = format!("HAS_{}", port.name);
+        if let (true, Some((_, access))) = (port.optional, scan.of_name(&port.name).next())
+            && !scan.accesses.iter().any(|access| access.name == flag)
+        {
+            diagnostics.push(
+                Diagnostic::coded(
+                    Code::C12,
+                    access.name.span(),
+                    format!(
+                        "the body of `{}` uses the optional `{}` and never asks whether it is there",
+                        kernel.name, port.name
+                    ),
+                )
+                .help(format!("read it only where `{flag}` holds: `if ({flag}) {{ .. }}`")),
+            );
         }
         let written = scan
             .of_name(&port.name)
@@ -159,14 +175,7 @@ fn check_declared(kernel: &Kernel, scan: &Scan, diagnostics: &mut Diagnostics) {
     known.extend(kernel.dimensions.iter().map(|dimension| dimension.name.clone()));
     known.extend(kernel.constants.iter().map(|constant| constant.name.to_string()));
     known.extend(kernel.dtypes.iter().map(|dtype| dtype.name.to_string()));
-    for port in &kernel.outputs {
-        if kernel.is_backward() {
-            known.insert(format!("WANTS_{}", port.name));
-        }
-        if port.role == PortRole::Saved {
-            known.insert(format!("SAVES_{}", port.name));
-        }
-    }
+    known.extend(kernel.generated_constants());
     let mut reported = BTreeSet::new();
     for access in &scan.accesses {
         let name = access.name.to_string();

@@ -22,7 +22,15 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     };
     let symbols = symbols(kernel);
     for case in &kernel.cases {
-        for (symbol, _) in case.values.iter().filter(|(symbol, _)| !symbols.contains(&symbol.to_string())) {
+        // A dimension that nothing binds was reported where it stands.
+        let unbound = |symbol: &str| {
+            kernel
+                .ports()
+                .flat_map(|port| &port.shape)
+                .any(|(extent, _)| extent.symbols().iter().any(|name| name == symbol))
+        };
+        let unknown = |symbol: &str| !symbols.iter().any(|known| known == symbol) && !unbound(symbol);
+        for (symbol, _) in case.values.iter().filter(|(symbol, _)| unknown(&symbol.to_string())) {
             diagnostics.push(
                 Diagnostic::coded(
                     Code::C17,

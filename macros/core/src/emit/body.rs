@@ -90,9 +90,8 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
     for (index, port) in kernel.inputs.iter().enumerate() {
         let name = &port.name;
         let ty = input_type(port, &infer, paths);
-        let getter = getter(port);
         parameters.push(quote!(#name: #ty));
-        arguments.push(quote!(&call.#getter(#index)?));
+        arguments.push(input(port, index, paths));
     }
     for (index, scalar) in kernel.scalars.iter().enumerate() {
         let name = &scalar.name;
@@ -171,7 +170,7 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
     let call_type = paths.kernel(quote!(Call));
     let value_type = paths.kernel(quote!(PortValue));
     let result = paths.result(quote!(::std::vec::Vec<::core::option::Option<#value_type>>));
-    let arguments = fallback_arguments(kernel);
+    let arguments = fallback_arguments(kernel, paths);
     let (binding, returned) = match &plan.outputs_name {
         Some(outputs) => {
             let values = kernel.visible_outputs().map(|port| {
@@ -195,15 +194,12 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
     }
 }
 
-fn fallback_arguments(kernel: &Kernel) -> Vec<TokenStream> {
+fn fallback_arguments(kernel: &Kernel, paths: &Paths) -> Vec<TokenStream> {
     let mut arguments: Vec<TokenStream> = kernel
         .arguments
         .iter()
         .map(|argument| match argument {
-            crate::model::kernel::Argument::Input(index) => {
-                let getter = getter(&kernel.inputs[*index]);
-                quote!(&call.#getter(#index)?)
-            }
+            crate::model::kernel::Argument::Input(index) => input(&kernel.inputs[*index], *index, paths),
             crate::model::kernel::Argument::Scalar(index) => {
                 let getter = scalar_getter(kernel.scalars[*index].kind);
                 quote!(call.#getter(#index)?)
@@ -222,13 +218,19 @@ fn fallback_arguments(kernel: &Kernel) -> Vec<TokenStream> {
     arguments
 }
 
-/// The method of `Call` that yields an input.
-fn getter(port: &Port) -> TokenStream {
-    match port.role {
+/// An input of a call as an argument of the author's function.
+fn input(port: &Port, index: usize, paths: &Paths) -> TokenStream {
+    let getter = match port.role {
         PortRole::Constant => quote!(constant),
         PortRole::Index => quote!(indices),
         PortRole::Mask => quote!(mask),
         PortRole::Differentiable | PortRole::Output | PortRole::Saved => quote!(tensor),
+    };
+    if port.optional {
+        let call_type = paths.kernel(quote!(Call));
+        quote!(call.optional(#index, #call_type::#getter)?.as_ref())
+    } else {
+        quote!(&call.#getter(#index)?)
     }
 }
 

@@ -125,6 +125,7 @@ fn port(port: &Port, paths: &Paths) -> TokenStream {
         PortRole::Output => quote!(Output),
         PortRole::Saved => quote!(Saved),
     };
+    let optional = port.optional;
     let sample_path = paths.signature(quote!(Sample));
     let sample = match &port.sample {
         Sample::Default => quote!(#sample_path::Default),
@@ -141,6 +142,7 @@ fn port(port: &Port, paths: &Paths) -> TokenStream {
             shape: &[#(#shape),*],
             shape_text: #shape_text,
             role: #role_path::#role,
+            optional: #optional,
             sample: #sample,
         }
     }

@@ -73,7 +73,8 @@ pub fn port(port: &Port) -> String {
         PortRole::Mask => ", a mask",
         PortRole::Saved => ", kept for the backward, not seen by the caller",
     };
-    format!("`{}` `{shape}`{role}", port.dtype)
+    let optional = if port.optional { ", optional" } else { "" };
+    format!("`{}` `{shape}`{optional}{role}", port.dtype)
 }
 
 fn compact(tokens: &proc_macro2::TokenStream) -> String {

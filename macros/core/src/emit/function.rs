@@ -185,7 +185,7 @@ fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
     }
 }
 
-/// The type of an input in a function's signature.
+/// The type of an input in a function's signature: a reference, or an `Option` of one.
 pub fn input_type(port: &Port, mode: &TokenStream, paths: &Paths) -> TokenStream {
     let ty = match port.role {
         PortRole::Constant => paths.item(quote!(Constant)),
@@ -193,7 +193,7 @@ pub fn input_type(port: &Port, mode: &TokenStream, paths: &Paths) -> TokenStream
         PortRole::Mask => paths.item(quote!(Mask)),
         PortRole::Differentiable | PortRole::Output | PortRole::Saved => paths.item(quote!(Tensor<#mode>)),
     };
-    quote!(&#ty)
+    if port.optional { quote!(::core::option::Option<&#ty>) } else { quote!(&#ty) }
 }
 
 /// The type of an output in a function's result.

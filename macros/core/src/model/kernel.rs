@@ -229,6 +229,16 @@ impl Kernel {
             || self.constants.iter().any(|constant| constant.name == name)
     }
 
+    /// Template bools that the expansion adds to the author's own: which gradients are wanted, whether residuals are
+    /// kept, which optional inputs are there.
+    pub fn generated_constants(&self) -> Vec<String> {
+        let wants = self.outputs.iter().filter(|_| self.is_backward()).map(|port| format!("WANTS_{}", port.name));
+        let saved = self.outputs.iter().filter(|port| port.role == super::port::PortRole::Saved);
+        let optional = self.inputs.iter().filter(|port| port.optional);
+        let saves = saved.map(|port| format!("SAVES_{}", port.name));
+        wants.chain(saves).chain(optional.map(|port| format!("HAS_{}", port.name))).collect()
+    }
+
     /// Whether the declaration is the gradient of another kernel.
     pub fn is_backward(&self) -> bool {
         matches!(self.role, Role::Backward { .. })

@@ -167,6 +167,8 @@ pub struct Port {
     pub shape: Vec<(Polynomial, Span)>,
     /// What it is to gradients.
     pub role: PortRole,
+    /// Whether a call may leave it out.
+    pub optional: bool,
     /// What tests fill it with.
     pub sample: Sample,
 }

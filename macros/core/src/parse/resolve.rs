@@ -113,6 +113,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         cases_span: options.cases.as_ref().map(|(_, span)| *span),
     };
     kernel.dimensions = resolve_dimensions(&kernel, diagnostics);
+    check_dtypes_bound(&kernel, diagnostics);
     check_names(&kernel, diagnostics);
     if let Some((cases, _)) = &options.cases {
         kernel.cases = cases.iter().map(|case| Case { values: case.values.clone(), span: case.span }).collect();
@@ -180,7 +181,7 @@ fn resolve_port(
     is_backward: bool,
     diagnostics: &mut Diagnostics,
 ) -> Option<Port> {
-    let PortSyntax { name, is_output, dtype, shape, nodiff, saved, values } = port;
+    let PortSyntax { name, is_output, optional, dtype, shape, nodiff, saved, values } = port;
     let dtype_text = dtype.to_string();
     let resolved = match (dtypes.iter().find(|parameter| parameter.name == dtype_text), Dtype::named(&dtype_text)) {
         (Some(parameter), _) => Some(PortDtype::Parameter { name: dtype_text.clone(), class: parameter.class.clone() }),
@@ -248,15 +249,50 @@ fn resolve_port(
         ),
         None => None,
     };
-    Some(Port { name, dtype, shape, role, sample: sample.unwrap_or(Sample::Default) })
+    if let (Some(span), true, false) = (optional, is_output, is_backward) {
+        diagnostics.push(
+            Diagnostic::new(span, format!("output `{name}` cannot be optional: the kernel always writes it")).help(
+                "remove `Option`; an output that only the backward reads is `#[saved]`, and not computed in inference",
+            ),
+        );
+    }
+    let optional = optional.is_some();
+    Some(Port { name, dtype, shape, role, optional, sample: sample.unwrap_or(Sample::Default) })
 }
 
-/// The first input in whose shape `name` stands alone.
+/// The first input that every call has in whose shape `name` stands alone.
 fn find_binding(inputs: &[Port], name: &str) -> Option<Binding> {
-    inputs.iter().enumerate().find_map(|(input, port)| {
+    inputs.iter().enumerate().filter(|(_, port)| !port.optional).find_map(|(input, port)| {
         let axis = port.shape.iter().position(|(extent, _)| extent.as_symbol() == Some(name))?;
         Some(Binding { input, axis })
     })
+}
+
+/// A dtype parameter that no input settles in every call has no meaning in some.
+fn check_dtypes_bound(kernel: &Kernel, diagnostics: &mut Diagnostics) {
+    for parameter in &kernel.dtypes {
+        let binds =
+            |port: &&Port| matches!(&port.dtype, PortDtype::Parameter { name, .. } if parameter.name == name.as_str());
+        let found: Vec<&Port> = kernel.inputs.iter().filter(binds).collect();
+        let name = &parameter.name;
+        match found.first() {
+            Some(_) if found.iter().any(|port| !port.optional) => {}
+            Some(port) => diagnostics.push(
+                Diagnostic::new(
+                    port.name.span(),
+                    format!(
+                        "dtype `{name}` stands in no input but the optional `{}`: without that nothing says what it is",
+                        port.name
+                    ),
+                )
+                .help(format!("give an input that is always there the dtype `{name}`, or write a fixed one")),
+            ),
+            None => diagnostics.push(
+                Diagnostic::new(name.span(), format!("dtype `{name}` stands in no input, so nothing says what it is"))
+                    .help("use it in an input, or write a fixed dtype"),
+            ),
+        }
+    }
 }
 
 fn resolve_dimensions(kernel: &Kernel, diagnostics: &mut Diagnostics) -> Vec<Dimension> {
@@ -281,12 +317,24 @@ fn resolve_dimensions(kernel: &Kernel, diagnostics: &mut Diagnostics) -> Vec<Dim
             match find_binding(&kernel.inputs, &name) {
                 Some(bound) => dimensions.push(Dimension { name, bound }),
                 None => {
-                    diagnostics.push(
-                        Diagnostic::new(
-                            *span,
+                    let alone = |port: &&Port| port.shape.iter().any(|(extent, _)| extent.as_symbol() == Some(&name));
+                    let (message, place) = match kernel.inputs.iter().find(alone) {
+                        Some(optional) => (
+                            format!(
+                                "dimension `{name}` stands alone only in the shape of the optional `{}`: without that \
+                                 nothing says its size",
+                                optional.name
+                            ),
+                            "the shape of an input that is always there",
+                        ),
+                        None => (
                             format!("dimension `{name}` stands alone in no input's shape, so nothing says its size"),
-                        )
-                        .help(format!("declare it as `const {name}: usize`, or use it alone in an input's shape")),
+                            "an input's shape",
+                        ),
+                    };
+                    diagnostics.push(
+                        Diagnostic::new(*span, message)
+                            .help(format!("declare it as `const {name}: usize`, or use it alone in {place}")),
                     );
                     unbound.push(name);
                 }
@@ -353,6 +401,14 @@ fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             diagnostics.push(used_twice(name));
         }
         seen.push(name);
+    }
+    for name in kernel.generated_constants() {
+        if let Some(taken) = seen.iter().find(|taken| **taken == &name) {
+            diagnostics.push(
+                Diagnostic::new(taken.span(), format!("`{name}` has a meaning in kernel `{}` already", kernel.name))
+                    .help("rename the constant"),
+            );
+        }
     }
     let lower = || kernel.ports().map(|port| &port.name).chain(kernel.scalars.iter().map(|scalar| &scalar.name));
     for constant in kernel.free_constants() {

@@ -4,7 +4,10 @@ use proc_macro2::{Span, TokenStream};
 use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Expr, FnArg, GenericParam, Generics, Ident, Pat, RangeLimits, Token, Type, TypeParamBound};
+use syn::{
+    Expr, FnArg, GenericArgument, GenericParam, Generics, Ident, Pat, PathArguments, RangeLimits, Token, Type,
+    TypeParamBound,
+};
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::kernel::{ConstantKind, ScalarKind};
@@ -24,6 +27,8 @@ pub struct PortSyntax {
     pub name: Ident,
     /// `Out!` instead of `In!`.
     pub is_output: bool,
+    /// `Option<..>` around it.
+    pub optional: Option<Span>,
     /// The dtype's name.
     pub dtype: Ident,
     /// The extents.
@@ -161,11 +166,21 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
             );
         }
     }
-    match &*input.ty {
+    let (ty, optional) = strip_option(&input.ty);
+    match ty {
         Type::Macro(ty) if ty.mac.path.is_ident("In") || ty.mac.path.is_ident("Out") => {
             let is_output = ty.mac.path.is_ident("Out");
             let (dtype, shape) = diagnostics.keep(read_port_type(&ty.mac.tokens, ty.mac.path.span()))?;
-            Some(Parameter::Port(Box::new(PortSyntax { name, is_output, dtype, shape, nodiff, saved, values })))
+            Some(Parameter::Port(Box::new(PortSyntax {
+                name,
+                is_output,
+                optional,
+                dtype,
+                shape,
+                nodiff,
+                saved,
+                values,
+            })))
         }
         Type::Path(path) => {
             let kind = match path.path.get_ident().map(ToString::to_string).as_deref() {
@@ -178,6 +193,12 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
                     return None;
                 }
             };
+            if let Some(span) = optional {
+                diagnostics.push(
+                    Diagnostic::new(span, format!("scalar `{name}` cannot be optional"))
+                        .help("pass a value that means none, or add a template constant `const HAS: bool`"),
+                );
+            }
             if let Some(span) = nodiff.or(saved) {
                 diagnostics.push(
                     Diagnostic::new(span, format!("`{name}` is a scalar, which has no gradient anyway"))
@@ -193,9 +214,24 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
     }
 }
 
+/// The type inside `Option<..>`, and where that is written; any other type as it is.
+fn strip_option(ty: &Type) -> (&Type, Option<Span>) {
+    if let Type::Path(path) = ty
+        && let Some(segment) = path.path.segments.last()
+        && segment.ident == "Option"
+        && let PathArguments::AngleBracketed(arguments) = &segment.arguments
+        && let (1, Some(GenericArgument::Type(inner))) = (arguments.args.len(), arguments.args.first())
+    {
+        return (inner, Some(segment.ident.span()));
+    }
+    (ty, None)
+}
+
 fn unknown_type(ty: &Type) -> Diagnostic {
-    Diagnostic::new(ty.span(), "this is neither a port nor a scalar")
-        .help("write `In![dtype; shape]`, `Out![dtype; shape]`, or a scalar of type `f32`, `i32`, `u32` or `bool`")
+    Diagnostic::new(ty.span(), "this is neither a port nor a scalar").help(
+        "write `In![dtype; shape]`, `Option<In![dtype; shape]>`, `Out![dtype; shape]`, or a scalar of type `f32`, `i32`, \
+         `u32` or `bool`",
+    )
 }
 
 fn read_port_type(tokens: &TokenStream, span: Span) -> syn::Result<(Ident, Vec<Expr>)> {

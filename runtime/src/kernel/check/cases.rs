@@ -1,21 +1,67 @@
-//! The sizes at which a kernel is checked.
+//! The sizes at which a kernel is checked, with and without its optional inputs.
 
-use super::experiment::{Sizes, shape_of};
+use std::fmt;
+
+use super::experiment::shape_of;
 use crate::Result;
 use crate::kernel::declaration::{Body, Declaration};
 use crate::kernel::dispatch::runs_on;
+use crate::kernel::signature::Signature;
 
 /// Names that the project's kernels give the length of a sequence.
 const LENGTHS: [&str; 2] = ["S", "T"];
 
-/// The declared cases, and the smallest of them again for a sequence of one token, which is how generation runs.
-pub(super) fn cases(declaration: &'static Declaration) -> Vec<Sizes> {
-    let mut cases: Vec<Sizes> = declaration.cases.iter().map(|case| case.to_vec()).collect();
+/// One call that is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Setting {
+    /// A value for every symbol, as [`Case`](crate::kernel::signature::Case), but made by the checks.
+    pub(super) sizes: Vec<(&'static str, i64)>,
+    /// The optional inputs that the call leaves out.
+    pub(super) absent: Vec<&'static str>,
+}
+
+impl Setting {
+    pub(super) fn value(&self, name: &str) -> Option<i64> {
+        self.sizes.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+}
+
+impl fmt::Display for Setting {
+    /// `S = 7, D = 12, without `mask``
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes = self.sizes.iter().map(|(name, value)| format!("{name} = {value}"));
+        let absent = self.absent.iter().map(|name| format!("without `{name}`"));
+        formatter.write_str(&sizes.chain(absent).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// The declared cases, and the smallest of them again for a sequence of one token, which is how generation runs; each
+/// with all inputs and without the optional ones.
+pub(super) fn cases(declaration: &'static Declaration) -> Vec<Setting> {
+    let absences = absences(declaration.signature);
+    let with = |sizes: Setting| absences.iter().map(move |absent| Setting { absent: absent.clone(), ..sizes.clone() });
+    sizes(declaration).into_iter().flat_map(with).collect()
+}
+
+/// Which optional inputs are left out, call by call: none, each alone, and all of several.
+fn absences(signature: &Signature) -> Vec<Vec<&'static str>> {
+    let optional: Vec<&str> = signature.inputs.iter().filter(|port| port.optional).map(|port| port.name).collect();
+    let mut absences = vec![Vec::new()];
+    absences.extend(optional.iter().map(|name| vec![*name]));
+    if optional.len() > 1 {
+        absences.push(optional);
+    }
+    absences
+}
+
+fn sizes(declaration: &'static Declaration) -> Vec<Setting> {
+    let of = |case: &&[(&'static str, i64)]| Setting { sizes: case.to_vec(), absent: Vec::new() };
+    let mut cases: Vec<Setting> = declaration.cases.iter().map(of).collect();
     let dimensions = declaration.signature.dimensions;
     let length = dimensions.iter().map(|dimension| dimension.name).find(|name| LENGTHS.contains(name));
     let smallest = cases.iter().min_by_key(|case| elements(declaration, case)).cloned();
     if let (Some(length), Some(mut short)) = (length, smallest) {
-        for (name, value) in &mut short {
+        for (name, value) in &mut short.sizes {
             if *name == length {
                 *value = 1;
             }
@@ -28,21 +74,21 @@ pub(super) fn cases(declaration: &'static Declaration) -> Vec<Sizes> {
 }
 
 /// Elements of all inputs and outputs.
-pub(super) fn elements(declaration: &'static Declaration, case: &Sizes) -> u64 {
+pub(super) fn elements(declaration: &'static Declaration, case: &Setting) -> u64 {
     let ports = declaration.signature.inputs.iter().chain(declaration.signature.outputs);
     let of = |shape: Vec<i32>| shape.iter().map(|extent| extent.unsigned_abs() as u64).product::<u64>();
     ports.filter_map(|port| shape_of(port, case)).map(of).sum()
 }
 
 /// Whether the kernel itself can run a case on this backend, be its fallback faster there or not.
-pub(super) fn runs_at(declaration: &'static Declaration, case: &Sizes) -> Result<bool> {
-    let value_of = |name: &str| case.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+pub(super) fn runs_at(declaration: &'static Declaration, case: &Setting) -> Result<bool> {
+    let value_of = |name: &str| case.value(name);
     Ok(runs_on(declaration, crate::backend()?) && declaration.signature.broken_requirement(&value_of).is_none())
 }
 
 /// Whether shapes and grid have values there, and the kernel's own requirements hold.
-pub(super) fn is_possible(declaration: &'static Declaration, case: &Sizes) -> bool {
-    let value_of = |name: &str| case.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+pub(super) fn is_possible(declaration: &'static Declaration, case: &Setting) -> bool {
+    let value_of = |name: &str| case.value(name);
     let signature = declaration.signature;
     let mut ports = signature.inputs.iter().chain(signature.outputs);
     let grid = match &declaration.body {

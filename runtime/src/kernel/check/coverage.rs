@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::JACOBIAN_ELEMENTS;
-use super::cases::{cases, elements, is_possible};
-use super::experiment::{Experiment, Sizes, dtypes};
+use super::cases::{Setting, cases, elements, is_possible};
+use super::experiment::{Experiment, dtypes};
 use crate::kernel::declaration::{Body, Declaration, Launch, Route};
 use crate::{Dtype, Error, Result};
 
@@ -125,7 +125,7 @@ impl Declaration {
 
     /// The sizes at which the kernel itself is run by checks: a backward at those of its forward, and each only where its
     /// requirements hold.
-    fn tried(&'static self) -> Vec<Sizes> {
+    fn tried(&'static self) -> Vec<Setting> {
         let forward = match self.route {
             Route::Backward { of } => of(),
             _ => self,
@@ -150,7 +150,7 @@ impl Declaration {
     }
 }
 
-fn cuda_text(declaration: &'static Declaration, case: &Sizes) -> Result<String> {
+fn cuda_text(declaration: &'static Declaration, case: &Setting) -> Result<String> {
     Experiment::new(declaration, case, Dtype::F32, Dtype::F32)?.with_launch(|request| {
         let text = request.cuda_text()?;
         Ok([text.header, text.source].concat())

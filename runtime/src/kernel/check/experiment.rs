@@ -2,6 +2,7 @@
 
 use mlx_rs::Array;
 
+use super::cases::Setting;
 use super::random::Random;
 use crate::error::Context as _;
 use crate::kernel::binding::bind;
@@ -13,15 +14,6 @@ use crate::kernel::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::tensor::{Origin, TraceId};
 use crate::transform::vjp_arrays;
 use crate::{Constant, Dtype, Error, Indices, Infer, Mask, Result, Stored, Tensor, Train};
-
-/// A value for every symbol, as [`Case`](crate::kernel::signature::Case), but made by the checks.
-pub(super) type Sizes = Vec<(&'static str, i64)>;
-
-/// `S = 7, D = 12`
-pub(super) fn sizes_text(sizes: &Sizes) -> String {
-    let sizes: Vec<String> = sizes.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-    sizes.join(", ")
-}
 
 /// One of the ways to compute the same function.
 #[derive(Clone, Copy)]
@@ -65,13 +57,13 @@ impl Experiment {
     /// allows these.
     pub(super) fn new(
         declaration: &'static Declaration,
-        sizes: &Sizes,
+        setting: &Setting,
         rounded_to: Dtype,
         computed_in: Dtype,
     ) -> Result<Self> {
         let signature = declaration.signature;
         let mut random = Random::INPUTS;
-        let value_of = |name: &str| sizes.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        let value_of = |name: &str| setting.value(name);
         let float = |values: &[f32], shape: &[i32], port: &Port| -> Result<Constant> {
             let rounded = Constant::from_slice(values, shape)?.cast(dtype_of(signature, port.dtype, rounded_to))?;
             rounded.cast(dtype_of(signature, port.dtype, computed_in))
@@ -79,9 +71,13 @@ impl Experiment {
         let mut inputs = Vec::new();
         let mut places = Vec::new();
         for (place, port) in signature.inputs.iter().enumerate() {
+            if setting.absent.contains(&port.name) {
+                inputs.push(PortValue::absent());
+                continue;
+            }
             let fail = |message: String| Error::Kernel { kernel: signature.name, port: Some(port.name), message };
-            let shape = shape_of(port, sizes)
-                .ok_or_else(|| fail(format!("{} has no value at {}", port.shape_text, sizes_text(sizes))))?;
+            let shape = shape_of(port, setting)
+                .ok_or_else(|| fail(format!("{} has no value at {setting}", port.shape_text)))?;
             let count = count(&shape);
             inputs.push(match port.role {
                 PortRole::Differentiable | PortRole::Constant => {
@@ -104,7 +100,7 @@ impl Experiment {
                         _ => (Some(0), Some(8)),
                     };
                     let (Some(low), Some(high)) = (low, high) else {
-                        return Err(fail(format!("its range has no value at {}", sizes_text(sizes))));
+                        return Err(fail(format!("its range has no value at {setting}")));
                     };
                     let values = (0..count).map(|_| random.integer(low, high));
                     PortValue::from(match port.dtype {
@@ -132,7 +128,7 @@ impl Experiment {
         let mut random = Random::WEIGHTS;
         let mut weights = Vec::new();
         for port in signature.visible_outputs().filter(|port| dtype_of(signature, port.dtype, computed_in).is_float()) {
-            let shape = shape_of(port, sizes).unwrap_or_default();
+            let shape = shape_of(port, setting).unwrap_or_default();
             let values: Vec<f32> = (0..count(&shape)).map(|_| random.between(-1.0, 1.0)).collect();
             weights.push(float(&values, &shape, port)?.array().clone());
         }
@@ -148,12 +144,16 @@ impl Experiment {
         };
         let constants: Vec<_> = self.constants.iter().map(|(name, value)| (*name, value.0)).collect();
         let symbols = bind(signature, &self.inputs, &constants)?;
-        let inputs: Vec<&Array> = self.inputs.iter().map(PortValue::array).collect();
+        let mut inputs = self.inputs.clone();
+        launch::hold_places(signature, &symbols, &mut inputs);
+        let absent: Vec<bool> = inputs.iter().map(PortValue::is_absent).collect();
+        let inputs: Vec<&Array> = inputs.iter().map(PortValue::array).collect();
         let wants = vec![self.declaration.is_backward(); signature.outputs.len()];
         ask(&launch::Request {
             declaration: self.declaration,
             launch,
             inputs: &inputs,
+            absent: &absent,
             symbols: &symbols,
             scalars: &self.scalars,
             saves: true,
@@ -263,8 +263,8 @@ impl Experiment {
 }
 
 /// The shape of a port, if every extent has a value there.
-pub(super) fn shape_of(port: &Port, sizes: &Sizes) -> Option<Vec<i32>> {
-    let value_of = |name: &str| sizes.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+pub(super) fn shape_of(port: &Port, setting: &Setting) -> Option<Vec<i32>> {
+    let value_of = |name: &str| setting.value(name);
     let extents = port.shape.iter().map(|extent| extent.value.evaluate(&value_of));
     extents.map(|extent| i32::try_from(extent?).ok().filter(|extent| *extent >= 0)).collect()
 }

@@ -4,7 +4,8 @@
 //!   half precision against the fallback in float32 on the same, already rounded inputs.
 //! - Gradients of both against central finite differences in float32: along a random direction of each input, so that an
 //!   error in one input's gradient does not hide behind another's, and entry by entry at the largest of the small cases.
-//! - At the declared cases and, where there is a sequence, for one token.
+//! - At the declared cases and, where there is a sequence, for one token; with all inputs, without each optional one, and
+//!   without all of them.
 //! - In the emulator each launch runs in two orders of its threads, on outputs full of garbage, and a defect is an error.
 
 mod cases;
@@ -16,8 +17,8 @@ mod record;
 mod report;
 mod tolerance;
 
-use self::cases::{cases, elements, runs_at};
-use self::experiment::{Computed, Experiment, Sizes, Way, dtypes, read, sizes_text};
+use self::cases::{Setting, cases, elements, runs_at};
+use self::experiment::{Computed, Experiment, Way, dtypes, read};
 use self::report::distance;
 use self::tolerance::{DIFFERENCE, JACOBIAN, Tolerance};
 use super::declaration::{Declaration, Route};
@@ -48,7 +49,8 @@ pub fn check(_session: &mut Session, declaration: &'static Declaration) -> Resul
         for dtype in dtypes(declaration.signature) {
             match declaration.route {
                 Route::Gradient { .. } => {
-                    check_case(declaration, case, dtype, whole == Some(case), &mut report)?;
+                    let whole = whole.is_some_and(|whole| whole.sizes == case.sizes);
+                    check_case(declaration, case, dtype, whole, &mut report)?;
                 }
                 Route::Stage | Route::InferenceOnly { .. } => run_case(declaration, case, dtype, &mut report)?,
                 Route::Backward { .. } => {}
@@ -59,11 +61,11 @@ pub fn check(_session: &mut Session, declaration: &'static Declaration) -> Resul
 }
 
 /// `(S = 7, bfloat16)`
-fn place(sizes: &Sizes, dtype: Dtype) -> String {
-    if dtype == Dtype::F32 { format!("({})", sizes_text(sizes)) } else { format!("({}, {dtype})", sizes_text(sizes)) }
+fn place(case: &Setting, dtype: Dtype) -> String {
+    if dtype == Dtype::F32 { format!("({case})") } else { format!("({case}, {dtype})") }
 }
 
-fn run_case(declaration: &'static Declaration, case: &Sizes, dtype: Dtype, report: &mut Report) -> Result<()> {
+fn run_case(declaration: &'static Declaration, case: &Setting, dtype: Dtype, report: &mut Report) -> Result<()> {
     if !runs_at(declaration, case)? {
         return Ok(());
     }
@@ -85,7 +87,7 @@ fn run_case(declaration: &'static Declaration, case: &Sizes, dtype: Dtype, repor
 
 fn check_case(
     declaration: &'static Declaration,
-    case: &Sizes,
+    case: &Setting,
     dtype: Dtype,
     whole: bool,
     report: &mut Report,
@@ -127,21 +129,21 @@ fn check_case(
 /// Holds gradients against finite differences.
 fn differentiate(
     declaration: &'static Declaration,
-    case: &Sizes,
+    case: &Setting,
     experiment: &Experiment,
     computed: &Computed,
     whole: bool,
     report: &mut Report,
 ) -> Result<()> {
-    let (way, sizes) = (computed.way.name(), sizes_text(case));
+    let way = computed.way.name();
     let name = |place: usize| declaration.signature.inputs[place].name;
     for (position, input) in experiment.places.iter().enumerate() {
-        let subject = format!("{way} gradient of `{}` against finite differences ({sizes})", name(*input));
+        let subject = format!("{way} gradient of `{}` against finite differences ({case})", name(*input));
         report.compare(subject, experiment.difference(computed, position)?, DIFFERENCE);
     }
     if whole {
         for (input, deviation) in experiment.places.iter().zip(experiment.jacobian(computed.way)?) {
-            let subject = format!("{way} Jacobian by `{}` against finite differences ({sizes})", name(*input));
+            let subject = format!("{way} Jacobian by `{}` against finite differences ({case})", name(*input));
             report.compare(subject, deviation, JACOBIAN);
         }
     }

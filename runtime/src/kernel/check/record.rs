@@ -1,7 +1,7 @@
 //! Results that travel: what one machine computed, for another to be held against.
 
 use super::cases::{cases, runs_at};
-use super::experiment::{Experiment, Way, dtypes, read, sizes_text};
+use super::experiment::{Experiment, Way, dtypes, read};
 use super::report::{Report, distance};
 use super::tolerance::Tolerance;
 use crate::kernel::declaration::{Declaration, Route};
@@ -35,15 +35,15 @@ pub fn record(_session: &mut Session, declaration: &'static Declaration) -> Resu
         return Ok(record);
     }
     let differentiable = matches!(declaration.route, Route::Gradient { .. });
-    for (sizes, dtype) in cases(declaration)
+    for (case, dtype) in cases(declaration)
         .iter()
         .flat_map(|case| dtypes(declaration.signature).into_iter().map(move |dtype| (case, dtype)))
     {
-        if !runs_at(declaration, sizes)? {
+        if !runs_at(declaration, case)? {
             continue;
         }
-        let place = format!("{}, {dtype}", sizes_text(sizes));
-        let experiment = Experiment::new(declaration, sizes, dtype, dtype)?;
+        let place = format!("{case}, {dtype}");
+        let experiment = Experiment::new(declaration, case, dtype, dtype)?;
         let found = if differentiable {
             experiment.compute(Way::Kernel).map(|found| (found.outputs, found.gradients))
         } else {

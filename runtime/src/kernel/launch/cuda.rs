@@ -179,7 +179,7 @@ mod tests {
 
     const fn port(name: &'static str, role: PortRole) -> Port {
         let (dtype, shape_text) = (PortDtype::Parameter("T"), "[B, D]");
-        Port { name, dtype, shape: &[B, D], shape_text, role, sample: Sample::Default }
+        Port { name, dtype, shape: &[B, D], shape_text, role, optional: false, sample: Sample::Default }
     }
 
     static SIGNATURE: Signature = Signature {
@@ -238,8 +238,16 @@ mod tests {
         let Body::Launch(launch) = &declaration.body else { unreachable!() };
         let scalars = [ScalarValue::F32(0.5)];
         let inputs = [&x];
-        let request =
-            Request { declaration, launch, inputs: &inputs, symbols: &symbols, scalars: &scalars, saves, wants: &[] };
+        let request = Request {
+            declaration,
+            launch,
+            inputs: &inputs,
+            absent: &[],
+            symbols: &symbols,
+            scalars: &scalars,
+            saves,
+            wants: &[],
+        };
         let extents = request.extents().unwrap();
         let grid = CudaGrid::new(unsigned(extents.grid), unsigned(extents.threads)).unwrap();
         ask(&request, &request.input_arrays(), grid)

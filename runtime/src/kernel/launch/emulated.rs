@@ -3,7 +3,9 @@
 //! Inputs are evaluated on the host in the middle of the graph. That is safe where this is reached from: inside a custom
 //! VJP, whose forward and backward MLX never differentiates, and in inference.
 
-use cotangent_emulator::{Buffer, Emulator, KernelText, Launch, Run, Schedule};
+use std::borrow::Cow;
+
+use cotangent_emulator::{Buffer, Dtype, Emulator, FindingKind, KernelText, Launch, Run, Schedule};
 use mlx_rs::Array;
 
 use super::Request;
@@ -20,10 +22,14 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     let extents = request.extents()?;
     let inputs = request.input_arrays();
     let contents = inputs.iter().map(ffi::array_to_bytes).collect::<Result<Vec<_>>>()?;
-    let buffers = inputs
-        .iter()
-        .zip(&contents)
-        .map(|(array, bytes)| Ok(Buffer::new(dtype(request, array.dtype())?, shape(array), bytes.as_slice())));
+    let buffers = inputs.iter().zip(&contents).enumerate().map(|(index, (array, bytes))| {
+        let dtype = dtype(request, array.dtype())?;
+        Ok(if request.is_absent(index) {
+            nothing(dtype, shape(array))
+        } else {
+            Buffer::new(dtype, shape(array), bytes)
+        })
+    });
     let launch = Launch {
         grid: unsigned(extents.grid),
         threadgroup: unsigned(extents.threads),
@@ -41,7 +47,8 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
         // A GPU promises no order, so the result must not depend on one.
         let reversed = Launch { schedule: Schedule::Reversed, ..launch };
         let again = run_clean(request, emulator, &kernel, &reversed)?;
-        if let Some(index) = (0..outputs.len()).find(|index| run.outputs[*index] != again.outputs[*index]) {
+        let differs = |index: &usize| request.is_needed(*index) && run.outputs[*index] != again.outputs[*index];
+        if let Some(index) = (0..outputs.len()).find(differs) {
             let port = Some(request.output_names()[index]);
             let message = "its result depends on the order in which threads run; order them with barriers, or declare the \
                            kernel `nondeterministic`";
@@ -55,11 +62,33 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     Ok(arrays.collect())
 }
 
+/// What holds the place of a port that the call leaves out: it has a shape and no element, so that any read is found.
+fn nothing(dtype: Dtype, shape: Vec<usize>) -> Buffer<'static> {
+    let strides = vec![1; shape.len()];
+    Buffer { dtype, shape, strides: Some(strides), bytes: Cow::Borrowed(&[]) }
+}
+
 fn run_clean(request: &Request<'_>, emulator: &Emulator, kernel: &KernelText, launch: &Launch<'_>) -> Result<Run> {
     let run = emulator.run(kernel, launch).map_err(|error| request.error(error.to_string()))?;
-    if run.is_clean() {
+    let place_of = |names: Vec<&str>, subject: &str| names.iter().position(|name| *name == subject);
+    let mut findings = Vec::new();
+    for finding in &run.findings {
+        let subject = finding.subject.as_deref().unwrap_or_default();
+        if finding.kind == FindingKind::UnwrittenOutput
+            && place_of(request.output_names(), subject).is_some_and(|index| !request.is_needed(index))
+        {
+            continue;
+        }
+        let mut text = finding.to_string();
+        if place_of(request.input_names(), subject).is_some_and(|index| request.is_absent(index)) {
+            text.push_str(&format!(
+                "\n  `{subject}` is optional, and absent in this call: read it where `HAS_{subject}` holds"
+            ));
+        }
+        findings.push(text);
+    }
+    if findings.is_empty() {
         return Ok(run);
     }
-    let findings: Vec<String> = run.findings.iter().map(ToString::to_string).collect();
     Err(request.error(format!("the emulator found a defect\n{}", findings.join("\n"))))
 }

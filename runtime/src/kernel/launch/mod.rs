@@ -10,8 +10,8 @@ use mlx_rs::{Array, Dtype};
 
 use super::binding::Symbols;
 use super::declaration::{Declaration, Launch};
-use super::signature::{ConstantKind, Expression, PortRole};
-use super::value::ScalarValue;
+use super::signature::{ConstantKind, Expression, Port, PortRole, Signature};
+use super::value::{Content, PortValue, ScalarValue};
 use crate::{Backend, Error, Result};
 
 /// Threads that Metal allows in one threadgroup.
@@ -22,6 +22,8 @@ pub(super) struct Request<'a> {
     pub(super) declaration: &'static Declaration,
     pub(super) launch: &'static Launch,
     pub(super) inputs: &'a [&'a Array],
+    /// Which of them only hold the place of an optional port that the call leaves out.
+    pub(super) absent: &'a [bool],
     pub(super) symbols: &'a Symbols,
     pub(super) scalars: &'a [ScalarValue],
     /// Whether residuals will be read.
@@ -82,6 +84,18 @@ impl Request<'_> {
         ports.chain(signature.scalars.iter().map(|scalar| scalar.name)).collect()
     }
 
+    /// Whether the input at `index` only holds the place of a port that the call leaves out.
+    fn is_absent(&self, index: usize) -> bool {
+        self.absent.get(index).copied().unwrap_or(false)
+    }
+
+    /// Whether anybody reads the output at `index`: gradients that are not wanted and residuals that are not kept need
+    /// not be written.
+    fn is_needed(&self, index: usize) -> bool {
+        let is_saved = self.declaration.signature.outputs[index].role == PortRole::Saved;
+        self.wants.get(index).copied().unwrap_or(true) && (self.saves || !is_saved)
+    }
+
     fn output_names(&self) -> Vec<&'static str> {
         self.declaration.signature.outputs.iter().map(|port| port.name).collect()
     }
@@ -123,6 +137,9 @@ impl Request<'_> {
         }
         for (port, wanted) in signature.outputs.iter().zip(self.wants) {
             arguments.push((format!("WANTS_{}", port.name), TemplateValue::Bool(*wanted)));
+        }
+        for (index, port) in signature.inputs.iter().enumerate().filter(|(_, port)| port.optional) {
+            arguments.push((format!("HAS_{}", port.name), TemplateValue::Bool(!self.is_absent(index))));
         }
         for port in signature.outputs.iter().filter(|port| port.role == PortRole::Saved) {
             arguments.push((format!("SAVES_{}", port.name), TemplateValue::Bool(self.saves)));
@@ -167,6 +184,27 @@ impl Request<'_> {
     fn error(&self, message: String) -> Error {
         Error::Kernel { kernel: self.declaration.signature.name, port: None, message }
     }
+}
+
+/// Gives each optional port that a call leaves out an array to hold its place.
+pub(super) fn hold_places(signature: &Signature, symbols: &Symbols, inputs: &mut [PortValue]) {
+    for (port, input) in signature.inputs.iter().zip(inputs) {
+        if let (Content::Absent(placeholder), Some(dtype)) = (&mut input.0, symbols.port_dtype(port)) {
+            *placeholder = self::placeholder(port, dtype);
+        }
+    }
+}
+
+/// Zeros of a port's dtype and rank, so that the text has the same types as with the port. It must not read them. MLX
+/// puts arrays of fewer than eight elements into `constant` memory.
+fn placeholder(port: &Port, dtype: crate::Dtype) -> Array {
+    const ELEMENTS: usize = 8;
+    let mut shape = vec![1; port.shape.len()];
+    if let Some(last) = shape.last_mut() {
+        *last = ELEMENTS as i32;
+    }
+    let count = if shape.is_empty() { 1 } else { ELEMENTS };
+    crate::ffi::array_from_bytes(&vec![0; count * dtype.size()], dtype, &shape)
 }
 
 /// A scalar as MLX hands it to a kernel: an array without axes.
