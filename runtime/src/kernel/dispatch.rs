@@ -8,6 +8,7 @@ use super::binding::{Symbols, bind, check_outputs};
 use super::call::{Call, Outputs, Stages};
 use super::declaration::{Body, Declaration, Fallback, Kernel, Run};
 use super::launch;
+use super::preference::prefers_fallback;
 use super::signature::{Port, PortRole};
 use super::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::cut::{self, CutKind};
@@ -64,7 +65,11 @@ fn path(declaration: &'static Declaration, symbols: &Symbols, backend: Backend) 
     let runs = runs_on(declaration, backend);
     let allowed = check_requirements(declaration, symbols);
     match (runs, allowed, declaration.fallback()) {
-        (true, Ok(()), Some(fallback)) if fallback.preferred_on.contains(&backend) => Ok(Path::Fallback(fallback)),
+        (true, Ok(()), Some(fallback))
+            if prefers_fallback(declaration.is_portable(), fallback.preferred_on.contains(&backend)) =>
+        {
+            Ok(Path::Fallback(fallback))
+        }
         (true, Ok(()), _) => Ok(Path::Kernel),
         (_, _, Some(fallback)) => Ok(Path::Fallback(fallback)),
         (true, Err(error), None) => Err(error),

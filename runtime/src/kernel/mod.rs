@@ -97,6 +97,7 @@ mod declaration;
 mod dispatch;
 mod launch;
 pub mod pairing;
+mod preference;
 pub mod registry;
 pub mod signature;
 mod value;
@@ -106,5 +107,6 @@ pub use declaration::{
     BackwardOf, Body, Declaration, Differentiable, Fallback, Kernel, Launch, PairedWith, Route, Run,
 };
 pub use dispatch::{call, call_stage};
+pub use preference::{Preference, with_preference};
 pub use registry::kernels;
 pub use value::{ConstantValue, PortValue, ScalarValue};

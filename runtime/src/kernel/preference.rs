@@ -1,0 +1,60 @@
+//! Which of a kernel's two ways runs, for measurements that hold one against the other.
+
+use std::cell::Cell;
+
+/// Which way runs where both can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Preference {
+    /// What the declaration says: the kernel, but on the backends of its `fallback_on`.
+    #[default]
+    Declared,
+    /// The kernel.
+    Kernel,
+    /// The fallback. Pairs of bodies made of operations run as they are.
+    Fallback,
+}
+
+thread_local! {
+    static PREFERENCE: Cell<Preference> = const { Cell::new(Preference::Declared) };
+}
+
+/// Calls `function` with kernels called in it, on this thread, running as `preference` says.
+pub fn with_preference<R>(preference: Preference, function: impl FnOnce() -> R) -> R {
+    /// Puts the former preference back, also after a panic.
+    struct Restore(Preference);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PREFERENCE.set(self.0);
+        }
+    }
+    let _restore = Restore(PREFERENCE.replace(preference));
+    function()
+}
+
+/// Whether the fallback of a kernel that can run is to run instead.
+pub(super) fn prefers_fallback(is_portable: bool, is_declared: bool) -> bool {
+    match PREFERENCE.get() {
+        Preference::Declared => is_declared,
+        Preference::Kernel => false,
+        Preference::Fallback => !is_portable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preference_holds_inside_and_ends_with_the_call() {
+        assert!(prefers_fallback(false, true) && !prefers_fallback(false, false));
+        with_preference(Preference::Kernel, || {
+            assert!(!prefers_fallback(false, true));
+            with_preference(Preference::Fallback, || {
+                assert!(prefers_fallback(false, false));
+                assert!(!prefers_fallback(true, true), "a portable pair is how the fallback runs");
+            });
+            assert!(!prefers_fallback(false, true));
+        });
+        assert!(prefers_fallback(false, true));
+    }
+}

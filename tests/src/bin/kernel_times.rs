@@ -1,0 +1,18 @@
+//! Times the smaller kernels at full size, each beside its fallback; a table on standard output.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (only, None) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: kernel_times [PART OF A NAME]");
+        return ExitCode::from(2);
+    };
+    match cotangent_tests::kernel_times::run(only.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
