@@ -113,7 +113,10 @@ METAL_GROUP(quad, 4)
 
 enum class mem_flags : uint { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4 };
 METAL_INLINE constexpr mem_flags operator|(mem_flags a, mem_flags b) { return mem_flags(uint(a) | uint(b)); }
-METAL_INLINE void threadgroup_barrier(mem_flags) { __syncthreads(); }
+METAL_INLINE void threadgroup_barrier(mem_flags) {
+  asm volatile("cp.async.wait_all;" : : : "memory");
+  __syncthreads();
+}
 METAL_INLINE void simdgroup_barrier(mem_flags) { __syncwarp(); }
 
 enum memory_order { memory_order_relaxed };
@@ -167,74 +170,97 @@ METAL_INLINE bool atomic_compare_exchange_weak_explicit(
 
 // ---- tiles on tensor cores ------------------------------------------------------------------------------------------
 
+// Eight elements of a lane; two of 16 bits lie in one word, as the instructions take them.
+template <class T, bool SMALL = is_small_float_v<T>> struct tile_elements {
+  T at[8];
+  METAL_INLINE T get(int i) const { return at[i]; }
+  METAL_INLINE void set(int i, T value) { at[i] = value; }
+};
+template <class T> struct tile_elements<T, true> {
+  uint word[4];
+  METAL_INLINE T get(int i) const {
+    T value;
+    value.bits = ushort(word[i / 2] >> (i % 2 * 16));
+    return value;
+  }
+  METAL_INLINE void set(int i, T value) {
+    word[i / 2] = i % 2 ? (word[i / 2] & 0xffffu) | uint(value.bits) << 16 : (word[i / 2] & 0xffff0000u) | uint(value.bits);
+  }
+};
+
 // Elements lie as mma.m16n8k16 wants the left factor: 0, 1 in row lane / 4, columns 2 (lane % 4) and the next; 2, 3 eight
 // rows below; 4 to 7 eight columns to the right. PTX ISA, "Matrix Fragments for mma.m16n8k16".
-template <class T, int ROWS, int COLUMNS> struct tile {
+template <class T, int ROWS, int COLUMNS> struct tile : tile_elements<T> {
   static_assert(ROWS == 16 && COLUMNS == 16, "tile: 16 by 16 only");
-  T at[8];
   tile() = default;
-  METAL_INLINE explicit tile(T value) { for (int i = 0; i < 8; ++i) at[i] = value; }
+  METAL_INLINE explicit tile(T value) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) this->set(i, value);
+  }
   static METAL_INLINE ushort row(int i) { return ushort(lane_number() / 4 + i / 2 % 2 * 8); }
   static METAL_INLINE ushort column(int i) { return ushort(lane_number() % 4 * 2 + i % 2 + i / 4 * 8); }
 };
+
+METAL_INLINE uint shared_address(const void* p) { return uint(__cvta_generic_to_shared(p)); }
+// Eight elements of 16 bits of each row at once, by `ldmatrix`, if they lie in threadgroup memory at multiples of 16 bytes.
+#define METAL_MATRIX_LOAD(NAME, TRANSPOSED, ROW, COLUMN)                                                                  \
+  template <class T, class U> METAL_INLINE bool NAME(tile<T, 16, 16>& t, const U* from, uint stride) {                    \
+    if constexpr (is_small_float_v<T> && is_same_v<T, U>) {                                                              \
+      if (__isShared(from) && ((ulong(from) | ulong(stride) * 2) & 15u) == 0) {                                          \
+        uint lane = lane_number(), at = shared_address(from + (ROW) * stride + (COLUMN));                                \
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4" TRANSPOSED ".shared.b16 {%0,%1,%2,%3}, [%4];"                       \
+                     : "=r"(t.word[0]), "=r"(t.word[1]), "=r"(t.word[2]), "=r"(t.word[3]) : "r"(at) : "memory");         \
+        return true;                                                                                                     \
+      }                                                                                                                  \
+    }                                                                                                                    \
+    return false;                                                                                                        \
+  }
+METAL_MATRIX_LOAD(load_matrix, "", lane % 16, lane / 16 * 8)
+METAL_MATRIX_LOAD(load_matrix_transposed, ".trans", lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8)
+#undef METAL_MATRIX_LOAD
 template <class T, class U> METAL_INLINE void tile_load(tile<T, 16, 16>& t, const U* from, uint stride) {
-  for (int i = 0; i < 8; ++i) t.at[i] = T(from[t.row(i) * stride + t.column(i)]);
+  if (load_matrix(t, from, stride)) return;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) t.set(i, T(from[t.row(i) * stride + t.column(i)]));
 }
 template <class T, class U> METAL_INLINE void tile_load_transposed(tile<T, 16, 16>& t, const U* from, uint stride) {
-  for (int i = 0; i < 8; ++i) t.at[i] = T(from[t.column(i) * stride + t.row(i)]);
+  if (load_matrix_transposed(t, from, stride)) return;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) t.set(i, T(from[t.column(i) * stride + t.row(i)]));
 }
 template <class T, class U> METAL_INLINE void tile_store(const tile<T, 16, 16>& t, U* to, uint stride) {
-  for (int i = 0; i < 8; ++i) to[t.row(i) * stride + t.column(i)] = U(t.at[i]);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) to[t.row(i) * stride + t.column(i)] = U(t.get(i));
 }
 template <class T> METAL_INLINE tile<T, 16, 16> tile_transpose(const tile<T, 16, 16>& t) {
   tile<T, 16, 16> result;
-  uint lane = lane_number();
-  for (int i = 0; i < 8; ++i) {
-    uint from = (lane % 4 * 2 + i % 2) * 4 + lane / 8;
-    int block = i / 2 % 2 * 4 + i / 4 * 2;
-    T even = exchange<32>(t.at[block], FromLane{from}), odd = exchange<32>(t.at[block + 1], FromLane{from});
-    result.at[i] = lane / 4 % 2 ? odd : even;
+  if constexpr (is_small_float_v<T>) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result.word[i]) : "r"(t.word[i % 2 * 2 + i / 2]));
+  } else {
+    uint lane = lane_number();
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      uint from = (lane % 4 * 2 + i % 2) * 4 + lane / 8;
+      int block = i / 2 % 2 * 4 + i / 4 * 2;
+      T even = exchange<32>(t.at[block], FromLane{from}), odd = exchange<32>(t.at[block + 1], FromLane{from});
+      result.at[i] = lane / 4 % 2 ? odd : even;
+    }
   }
   return result;
 }
-template <class T> METAL_INLINE uint pair_of(T low, T high) { return uint(low.bits) | uint(high.bits) << 16; }
-#define METAL_MMA(T, NAME)                                                                                               \
-  METAL_INLINE void multiply_half(float* d, const tile<T, 16, 16>& a, T b0, T b1, T b2, T b3) {                          \
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." NAME "." NAME ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" \
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])                                                        \
-                 : "r"(pair_of(a.at[0], a.at[1])), "r"(pair_of(a.at[2], a.at[3])), "r"(pair_of(a.at[4], a.at[5])),       \
-                   "r"(pair_of(a.at[6], a.at[7])), "r"(pair_of(b0, b1)), "r"(pair_of(b2, b3)));                          \
-  }                                                                                                                      \
-  METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<T, 16, 16>& a, const tile<T, 16, 16>& b) { \
-    tile<T, 16, 16> c = tile_transpose(b);                                                                               \
-    multiply_half(d.at, a, c.at[0], c.at[1], c.at[4], c.at[5]);                                                          \
-    multiply_half(d.at + 4, a, c.at[2], c.at[3], c.at[6], c.at[7]);                                                      \
-  }
-METAL_MMA(half, "f16")
-METAL_MMA(bfloat, "bf16")
-#undef METAL_MMA
-// Other types exactly, in float: tensor cores would round float factors to ten bits.
-template <class D, class A, class B>
-METAL_INLINE void tile_multiply_accumulate(tile<D, 16, 16>& d, const tile<A, 16, 16>& a, const tile<B, 16, 16>& b) {
-  uint lane = lane_number();
-  float sum[8];
-  for (int i = 0; i < 8; ++i) sum[i] = float(d.at[i]);
+template <class U, class T> METAL_INLINE tile<U, 16, 16> tile_cast(const tile<T, 16, 16>& t) {
+  tile<U, 16, 16> result;
 #pragma unroll
-  for (int k = 0; k < 16; ++k) {
-    float left[2], right[4];
-    for (int r = 0; r < 2; ++r)
-      left[r] = exchange<32>(float(a.at[k / 8 * 4 + r * 2 + k % 2]), FromLane{lane / 4 * 4 + uint(k % 8 / 2)});
-    for (int c = 0; c < 4; ++c)
-      right[c] = exchange<32>(float(b.at[c / 2 * 4 + k / 8 * 2 + c % 2]), FromLane{uint(k % 8) * 4 + lane % 4});
-    for (int i = 0; i < 8; ++i) sum[i] += left[i / 2 % 2] * right[i / 4 * 2 + i % 2];
-  }
-  for (int i = 0; i < 8; ++i) d.at[i] = D(sum[i]);
+  for (int i = 0; i < 8; ++i) result.set(i, U(t.get(i)));
+  return result;
 }
-
 // d += a b, element by element.
 template <class D, class A, class B>
 METAL_INLINE void tile_multiply_accumulate_elements(tile<D, 16, 16>& d, const tile<A, 16, 16>& a, const tile<B, 16, 16>& b) {
-  for (int i = 0; i < 8; ++i) d.at[i] = D(float(d.at[i]) + float(a.at[i]) * float(b.at[i]));
+#pragma unroll
+  for (int i = 0; i < 8; ++i) d.set(i, D(float(d.get(i)) + float(a.get(i)) * float(b.get(i))));
 }
 
 // A right factor lies transposed, as the instructions want it: making one from a transposed tile, or loading one, moves
@@ -259,7 +285,7 @@ template <class T> METAL_INLINE right_tile<T, 16, 16> tile_as_right_transposed(c
 // A tile's elements in pairs, as the instructions take them.
 struct Pairs { uint at[4]; };
 template <class T> METAL_INLINE Pairs pairs_of(const tile<T, 16, 16>& t) {
-  return Pairs{{pair_of(t.at[0], t.at[1]), pair_of(t.at[2], t.at[3]), pair_of(t.at[4], t.at[5]), pair_of(t.at[6], t.at[7])}};
+  return Pairs{{t.word[0], t.word[1], t.word[2], t.word[3]}};
 }
 METAL_INLINE uint bfloat_pair(float low, float high) {
   uint pair;
@@ -288,6 +314,33 @@ template <class T> METAL_INLINE void multiply_pairs(tile<float, 16, 16>& d, cons
   multiply_half(d.at, a, b.at[0], b.at[2], type);
   multiply_half(d.at + 4, a, b.at[1], b.at[3], type);
 }
+METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<half, 16, 16>& a, const tile<half, 16, 16>& b) {
+  multiply_pairs(d, pairs_of(a), pairs_of(tile_transpose(b)), half());
+}
+METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<bfloat, 16, 16>& a, const tile<bfloat, 16, 16>& b) {
+  multiply_pairs(d, pairs_of(a), pairs_of(tile_transpose(b)), bfloat());
+}
+// Other types exactly, in float: tensor cores would round float factors to ten bits.
+template <class D, class A, class B>
+METAL_INLINE void tile_multiply_accumulate(tile<D, 16, 16>& d, const tile<A, 16, 16>& a, const tile<B, 16, 16>& b) {
+  uint lane = lane_number();
+  float sum[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) sum[i] = float(d.get(i));
+#pragma unroll
+  for (int k = 0; k < 16; ++k) {
+    float left[2], right[4];
+    for (int r = 0; r < 2; ++r)
+      left[r] = exchange<32>(float(a.get(k / 8 * 4 + r * 2 + k % 2)), FromLane{lane / 4 * 4 + uint(k % 8 / 2)});
+    for (int c = 0; c < 4; ++c)
+      right[c] = exchange<32>(float(b.get(c / 2 * 4 + k / 8 * 2 + c % 2)), FromLane{uint(k % 8) * 4 + lane % 4});
+  #pragma unroll
+  for (int i = 0; i < 8; ++i) sum[i] += left[i / 2 % 2] * right[i / 4 * 2 + i % 2];
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) d.set(i, D(sum[i]));
+}
+
 METAL_INLINE float tensor_float(float value) {
   uint bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
@@ -338,9 +391,53 @@ template <class A, class B>
 METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<A, 16, 16>& a, const right_tile<B, 16, 16>& b) {
   tile<float, 16, 16> left;
   right_tile<float, 16, 16> right;
-  for (int i = 0; i < 8; ++i) left.at[i] = float(a.at[i]), right.transposed.at[i] = float(b.transposed.at[i]);
+  for (int i = 0; i < 8; ++i) left.at[i] = float(a.get(i)), right.transposed.at[i] = float(b.transposed.get(i));
   tile_multiply_accumulate(d, left, right);
 }
+
+// Every thread copies a part; `threadgroup_barrier` waits for all of it.
+template <class T>
+METAL_INLINE void tile_copy_rows(
+    T* to, uint to_stride, const T* from, uint from_stride, uint rows, uint columns, uint valid, uint index, uint threads) {
+  constexpr uint some = 16 / sizeof(T);
+  if (((ulong(to) | ulong(from) | (ulong(to_stride) | ulong(from_stride) | ulong(columns)) * sizeof(T)) & 15u) == 0) {
+    uint parts = columns / some;
+#pragma unroll 4
+    for (uint i = index; i < rows * parts; i += threads) {
+      uint row = i / parts, column = i % parts * some;
+      bool there = row < valid;
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                   : : "r"(shared_address(to + row * to_stride + column)), "l"(from + (there ? row * from_stride + column : 0)),
+                       "r"(there ? 16 : 0) : "memory");
+    }
+    return;
+  }
+  for (uint i = index; i < rows * columns; i += threads) {
+    uint row = i / columns, column = i % columns;
+    to[row * to_stride + column] = row < valid ? from[row * from_stride + column] : T(0.0f);
+  }
+}
+
+// One value a row, in each lane that holds a part of it.
+template <class T> struct tile_rows {
+  T at[2];
+  tile_rows() = default;
+  METAL_INLINE explicit tile_rows(T value) { at[0] = at[1] = value; }
+  static METAL_INLINE ushort row(int i) { return ushort(lane_number() / 4 + i * 8); }
+};
+METAL_INLINE int tile_row_of(int element) { return element / 2 % 2; }
+template <class F, class T> METAL_INLINE tile_rows<T> reduce_rows(const tile<T, 16, 16>& t) {
+  tile_rows<T> result;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    T value = F::of(F::of(t.get(2 * i), t.get(2 * i + 1)), F::of(t.get(2 * i + 4), t.get(2 * i + 5)));
+    value = F::of(value, exchange<32>(value, FromXor{1}));
+    result.at[i] = F::of(value, exchange<32>(value, FromXor{2}));
+  }
+  return result;
+}
+template <class T> METAL_INLINE tile_rows<T> tile_row_sum(const tile<T, 16, 16>& t) { return reduce_rows<Plus>(t); }
+template <class T> METAL_INLINE tile_rows<T> tile_row_max(const tile<T, 16, 16>& t) { return reduce_rows<Greatest>(t); }
 
 // ---- attributes -----------------------------------------------------------------------------------------------------
 
@@ -369,7 +466,13 @@ METAL_INLINE uint attribute_thread_execution_width() { return 32; }
 } // namespace metal
 
 #define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                            \
-  for (int element_ = 0; element_ < 8; ++element_)                                                         \
+  _Pragma("unroll") for (int element_ = 0; element_ < 8; ++element_)                                       \
     for (bool once_ = true; once_;)                                                                        \
       for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_;)              \
-        for (auto VALUE = (TILE).at[element_]; once_; (TILE).at[element_] = VALUE, once_ = false)
+        for (auto VALUE = (TILE).get(element_); once_; (TILE).set(element_, VALUE), once_ = false)
+#define tile_with_rows(TILE, ROWS, ROW, COLUMN, VALUE, OF_ROW)                                             \
+  _Pragma("unroll") for (int element_ = 0; element_ < 8; ++element_)                                       \
+    for (bool once_ = true; once_;)                                                                        \
+      for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_;)              \
+        for (const auto OF_ROW = (ROWS).at[metal::tile_row_of(element_)]; once_;)                          \
+          for (auto VALUE = (TILE).get(element_); once_; (TILE).set(element_, VALUE), once_ = false)

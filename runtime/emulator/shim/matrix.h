@@ -223,6 +223,61 @@ METAL_INLINE METAL_UNWATCHED void tile_multiply_accumulate(tile<D, 16, 16>& d, c
   tile_multiply_accumulate(d, a, b.whole, at);
 }
 
+template <class U, class T> METAL_INLINE tile<U, 16, 16> tile_cast(const tile<T, 16, 16>& t) {
+  tile<U, 16, 16> result;
+  for (int i = 0; i < 8; ++i) result.at[i] = U(t.at[i]);
+  return result;
+}
+
+// One value a row, in each lane that holds a part of it: `at[i]` is that of `row(i)`.
+template <class T> struct tile_rows {
+  T at[2];
+  tile_rows() = default;
+  METAL_INLINE explicit tile_rows(T value) { at[0] = at[1] = value; }
+  METAL_INLINE static ushort row(int i) { return tile<T, 16, 16>::row(4 * i); }
+};
+METAL_INLINE int tile_row_of(int element) { return element / 4; }
+struct RowSum { template <class T> static T of(T a, T b) { return T(a + b); } };
+struct RowMax { template <class T> static T of(T a, T b) { return a > b ? a : b; } };
+template <class T, class F> METAL_UNWATCHED void reduce_rows(void* const* operands, uint present) {
+  typedef TransposeOperand<T> Mine;
+  T whole[16];
+  bool begun[16] = {};
+  for (uint lane = 0; lane < 32; ++lane)
+    if (present >> lane & 1u)
+      for (int i = 0; i < 8; ++i) {
+        T value = ((Mine*)operands[lane])->from[i];
+        uint row = tile_element_row(lane, i);
+        whole[row] = begun[row] ? F::of(whole[row], value) : value;
+        begun[row] = true;
+      }
+  for (uint lane = 0; lane < 32; ++lane)
+    if (present >> lane & 1u)
+      for (int i = 0; i < 2; ++i) ((Mine*)operands[lane])->to[i] = whole[tile_element_row(lane, 4 * i)];
+}
+#define METAL_ROWS(NAME, F)                                                                                          \
+  template <class T, uint SITE> METAL_INLINE METAL_UNWATCHED tile_rows<T> NAME(const tile<T, 16, 16>& t, site<SITE>) {  \
+    tile_rows<T> result;                                                                                             \
+    TransposeOperand<T> mine{t.at, result.at};                                                                       \
+    emulator::Context* c = emulator::context();                                                                      \
+    c->collective(c, &mine, reduce_rows<T, F>, distinct<SITE>(), SIMD);                                              \
+    return result;                                                                                                   \
+  }
+METAL_ROWS(tile_row_sum, RowSum)
+METAL_ROWS(tile_row_max, RowMax)
+#undef METAL_ROWS
+
+// `columns` of `rows` rows, zeros from row `valid` on, by `threads` threads of which this is the one at `index`. They are
+// there behind the next `threadgroup_barrier`.
+template <class T>
+METAL_INLINE void tile_copy_rows(
+    T* to, uint to_stride, const T* from, uint from_stride, uint rows, uint columns, uint valid, uint index, uint threads) {
+  for (uint i = index; i < rows * columns; i += threads) {
+    uint row = i / columns, column = i % columns;
+    to[row * to_stride + column] = row < valid ? from[row * from_stride + column] : T(0.0f);
+  }
+}
+
 } // namespace metal
 
 // `tile_for_each(t, row, column, value) { … }`: once for each element this lane holds; what `value` is at the end is
@@ -232,3 +287,10 @@ METAL_INLINE METAL_UNWATCHED void tile_multiply_accumulate(tile<D, 16, 16>& d, c
     for (bool once_ = true; once_;)                                                                        \
       for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_;)              \
         for (auto VALUE = (TILE).at[element_]; once_; (TILE).at[element_] = VALUE, once_ = false)
+// The same with `of_row`, the row's value in `rows`, beside each element.
+#define tile_with_rows(TILE, ROWS, ROW, COLUMN, VALUE, OF_ROW)                                             \
+  for (int element_ = 0; element_ < 8; ++element_)                                                         \
+    for (bool once_ = true; once_;)                                                                        \
+      for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_;)              \
+        for (const auto OF_ROW = (ROWS).at[metal::tile_row_of(element_)]; once_;)                          \
+          for (auto VALUE = (TILE).at[element_]; once_; (TILE).at[element_] = VALUE, once_ = false)

@@ -130,6 +130,56 @@ template <typename T> inline right_tile<T, 16, 16> tile_as_right_transposed(tile
   return tile_as_right(tile_transpose(t));
 }
 
+template <typename U, typename T> inline tile<U, 16, 16> tile_cast(tile<T, 16, 16> t) {
+  tile<U, 16, 16> result;
+  for (int e = 0; e < 8; ++e)
+    result.part[e / 2].thread_elements()[e % 2] = static_cast<U>(t.part[e / 2].thread_elements()[e % 2]);
+  return result;
+}
+
+// One value a row, in each lane that holds a part of it: `at[i]` is that of `row(i)`.
+template <typename T> struct tile_rows {
+  T at[2];
+  tile_rows() = default;
+  explicit tile_rows(T value) { at[0] = at[1] = value; }
+  static ushort row(int i) { return tile_row(tile_lane(), 4 * i); }
+};
+inline int tile_row_of(int element) { return element / 4; }
+
+// The lanes of a row differ in the first and in the fourth bit of their numbers.
+template <typename T> inline tile_rows<T> tile_row_sum(tile<T, 16, 16> t) {
+  tile_rows<T> result;
+  for (int i = 0; i < 2; ++i) {
+    T value = 0;
+    for (int e = 4 * i; e < 4 * i + 4; ++e) value += t.part[e / 2].thread_elements()[e % 2];
+    value += simd_shuffle_xor(value, ushort(1));
+    result.at[i] = value + simd_shuffle_xor(value, ushort(8));
+  }
+  return result;
+}
+template <typename T> inline tile_rows<T> tile_row_max(tile<T, 16, 16> t) {
+  tile_rows<T> result;
+  for (int i = 0; i < 2; ++i) {
+    T value = t.part[2 * i].thread_elements()[0];
+    for (int e = 4 * i + 1; e < 4 * i + 4; ++e) value = max(value, T(t.part[e / 2].thread_elements()[e % 2]));
+    value = max(value, simd_shuffle_xor(value, ushort(1)));
+    result.at[i] = max(value, simd_shuffle_xor(value, ushort(8)));
+  }
+  return result;
+}
+
+// `columns` of `rows` rows, zeros from row `valid` on, by `threads` threads of which this is the one at `index`. They are
+// there behind the next `threadgroup_barrier`.
+template <typename T>
+inline void tile_copy_rows(
+    threadgroup T* to, uint to_stride, const device T* from, uint from_stride, uint rows, uint columns, uint valid, uint index,
+    uint threads) {
+  for (uint i = index; i < rows * columns; i += threads) {
+    uint row = i / columns, column = i % columns;
+    to[row * to_stride + column] = row < valid ? from[row * from_stride + column] : T(0.0f);
+  }
+}
+
 // A copy and a store, as no reference can be bound to a vector's component.
 template <typename T> inline T tile_get(thread tile<T, 16, 16>& t, int element) {
   return t.part[element / 2].thread_elements()[element % 2];
@@ -145,3 +195,10 @@ template <typename T> inline void tile_set(thread tile<T, 16, 16>& t, int elemen
     for (bool once_ = true; once_;)                                                                              \
       for (const ushort ROW = tile_row(lane_, element_), COLUMN = tile_column(lane_, element_); once_;)          \
         for (auto VALUE = tile_get(TILE, element_); once_; tile_set(TILE, element_, VALUE), once_ = false)
+// The same with `of_row`, the row's value in `rows`, beside each element.
+#define tile_with_rows(TILE, ROWS, ROW, COLUMN, VALUE, OF_ROW)                                                   \
+  for (ushort lane_ = tile_lane(), element_ = 0; element_ < 8; ++element_)                                       \
+    for (bool once_ = true; once_;)                                                                              \
+      for (const ushort ROW = tile_row(lane_, element_), COLUMN = tile_column(lane_, element_); once_;)          \
+        for (const auto OF_ROW = (ROWS).at[tile_row_of(element_)]; once_;)                                       \
+          for (auto VALUE = tile_get(TILE, element_); once_; tile_set(TILE, element_, VALUE), once_ = false)

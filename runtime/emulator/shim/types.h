@@ -54,6 +54,23 @@ template <class To, class From> METAL_INLINE To as_type(From from) {
   return to;
 }
 
+#ifdef __CUDACC__
+METAL_INLINE ushort half_bits(float value) {
+  ushort bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+METAL_INLINE float half_value(ushort bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+METAL_INLINE ushort bfloat_bits(float value) {
+  ushort bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+#else
 // Round to nearest, ties to even, in integers: the same on every host.
 METAL_INLINE ushort half_bits(float value) {
   uint bits = as_type<uint>(value), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
@@ -78,6 +95,7 @@ METAL_INLINE ushort bfloat_bits(float value) {
   if ((bits & 0x7fffffffu) > 0x7f800000u) return ushort((bits >> 16) | 0x40u);
   return ushort((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
+#endif
 METAL_INLINE float bfloat_value(ushort bits) { return as_type<float>(uint(bits) << 16); }
 
 #define METAL_SMALL_FLOAT(NAME, ENCODE, DECODE)                                            \

@@ -24,5 +24,7 @@ pub use static_check::{Complaint, StaticCheck};
 
 /// Metal text of `tile<T, 16, 16>`, to put in front of a kernel's header when it runs on a real GPU. The emulator has
 /// the type built in: `tile_load`, `tile_load_transposed`, `tile_store`, `tile_multiply_accumulate`, `tile_transpose`,
-/// `tile_for_each`; all but the last must be reached by all 32 lanes of a simdgroup together.
+/// `tile_row_sum`, `tile_row_max`, and for right factors `tile_load_right`, `tile_load_right_transposed`, `tile_as_right`,
+/// `tile_as_right_transposed`, all of which the 32 lanes of a simdgroup must reach together; `tile_cast`, `tile_for_each`,
+/// `tile_with_rows`, `tile_multiply_accumulate_elements`, `tile_copy_rows`.
 pub const TILE_METAL: &str = include_str!("../shim/tile.metal");

@@ -106,6 +106,12 @@ fn matrices() {
         .x(Dtype::F32, &[16, 16], counting(256))
         .y(Dtype::F32, &[16, 16])
         .gives([0.0; 256]),
+        sound("rows of tiles", ROWS_OF_TILES)
+            .template("T", TemplateValue::Dtype(Dtype::F16))
+            .threads(32, 32)
+            .x(Dtype::F16, &[16, 16], rows_of_tiles_input())
+            .y(Dtype::F32, &[3, 16, 16])
+            .gives(rows_of_tiles()),
         sound(
             "tile through threadgroup memory",
             "threadgroup float s[256];
@@ -121,6 +127,43 @@ fn matrices() {
     ]);
 }
 
+/// The sum of each row's first 11 columns of x, the largest of all, and what is made of them: whole numbers, so exact.
+const ROWS_OF_TILES: &str = "threadgroup T s[16 * 24];
+    tile_copy_rows(s, 24, x, 16, 16, 16, 13, thread_index_in_simdgroup, 32);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    tile<T, 16, 16> a;
+    right_tile<T, 16, 16> right;
+    tile_load(a, s, 24);
+    tile_load_right(right, s, 24);
+    tile<float, 16, 16> b = tile_cast<float>(a);
+    tile_for_each(b, row, column, value) { value = column < 11 ? value : 0.0f; }
+    tile_rows<float> sums = tile_row_sum(b), largest = tile_row_max(tile_cast<float>(a));
+    tile_rows<float> both(1.0f);
+    for (int i = 0; i < 2; ++i) both.at[i] += sums.at[i] + (sums.row(i) == 3 ? 1000.0f : 0.0f);
+    tile_with_rows(b, both, row, column, value, of_row) { value += of_row; }
+    tile_store(b, y, 16);
+    tile_with_rows(b, largest, row, column, value, of_row) { value = of_row; }
+    tile_store(b, y + 256, 16);
+    tile<float, 16, 16> c(0.0f);
+    tile_multiply_accumulate(c, a, right);
+    tile_store(c, y + 512, 16);";
+
+fn rows_of_tiles_input() -> impl Iterator<Item = f64> {
+    (0..256).map(|i| f64::from(i * 5 % 23) - 9.0)
+}
+
+fn rows_of_tiles() -> Vec<f64> {
+    let x: Vec<f64> = rows_of_tiles_input().enumerate().map(|(i, x)| if i / 16 < 13 { x } else { 0.0 }).collect();
+    let row = |r: usize| x[16 * r..16 * r + 16].iter();
+    let value = |r: usize, c: usize| if c < 11 { x[16 * r + c] } else { 0.0 };
+    let sum = |r: usize| row(r).take(11).sum::<f64>() + 1.0 + if r == 3 { 1000.0 } else { 0.0 };
+    let all = || (0..16).flat_map(|r| (0..16).map(move |c| (r, c)));
+    let product = |r: usize, c: usize| (0..16).map(|k| x[16 * r + k] * x[16 * k + c]).sum::<f64>();
+    let largest = |r: usize| row(r).copied().fold(f64::MIN, f64::max);
+    let first = all().map(|(r, c)| value(r, c) + sum(r));
+    first.chain(all().map(|(r, _)| largest(r))).chain(all().map(|(r, c)| product(r, c))).collect()
+}
+
 /// The text that real GPUs get, run on the emulator's simdgroup matrices.
 #[test]
 fn tiles_on_metal() {
@@ -129,9 +172,18 @@ fn tiles_on_metal() {
         .replace("TILE_MEMORY(threadgroup)\n", "")
         .replace("TILE_RIGHT_MEMORY(threadgroup)\n", "");
     let metal = one_space.replace("tile", "metal_tile").replace("metal_tile_metal", "tile_metal");
-    judge(&[sound(
-        "product, transposes, conversions",
-        "metal_tile<T, 16, 16> a, b;
+    let rows = sound("rows of tiles", &ROWS_OF_TILES.replace("tile", "metal_tile"))
+        .header(&metal)
+        .template("T", TemplateValue::Dtype(Dtype::F16))
+        .threads(32, 32)
+        .x(Dtype::F16, &[16, 16], rows_of_tiles_input())
+        .y(Dtype::F32, &[3, 16, 16])
+        .gives(rows_of_tiles());
+    judge(&[
+        rows,
+        sound(
+            "product, transposes, conversions",
+            "metal_tile<T, 16, 16> a, b;
              metal_tile<float, 16, 16> c(0.0f), from_half;
              metal_tile_load(a, x, 16);
              metal_tile_load_transposed(b, x, 16);
@@ -149,21 +201,22 @@ fn tiles_on_metal() {
              metal_tile_for_each(c, row, column, value) { value += row * 16 + column; }
              metal_tile_store(c, y, 16);
              metal_tile_store(from_half, y + 256, 16);",
-    )
-    .header(&metal)
-    .template("T", TemplateValue::Dtype(Dtype::F16))
-    .threads(32, 32)
-    .x(Dtype::F16, &[16, 16], (0..256).map(|i| f64::from(i % 7)))
-    .y(Dtype::F32, &[2, 16, 16])
-    .gives(
-        (0..256)
-            .map(|i| {
-                let x = |r: usize, c: usize| ((16 * r + c) % 7) as f64;
-                let products = (0..16).map(|k| 4.0 * x(i / 16, k) * x(k, i % 16) + x(i / 16, k) * x(i % 16, k));
-                products.sum::<f64>() + x(i / 16, i % 16) * x(i % 16, i / 16) + i as f64
-            })
-            .chain((0..256).map(|i| if i / 16 == 1 { f64::from((16 * (i % 16) + 1) % 7) * 1000.0 } else { 0.0 })),
-    )]);
+        )
+        .header(&metal)
+        .template("T", TemplateValue::Dtype(Dtype::F16))
+        .threads(32, 32)
+        .x(Dtype::F16, &[16, 16], (0..256).map(|i| f64::from(i % 7)))
+        .y(Dtype::F32, &[2, 16, 16])
+        .gives(
+            (0..256)
+                .map(|i| {
+                    let x = |r: usize, c: usize| ((16 * r + c) % 7) as f64;
+                    let products = (0..16).map(|k| 4.0 * x(i / 16, k) * x(k, i % 16) + x(i / 16, k) * x(i % 16, k));
+                    products.sum::<f64>() + x(i / 16, i % 16) * x(i % 16, i / 16) + i as f64
+                })
+                .chain((0..256).map(|i| if i / 16 == 1 { f64::from((16 * (i % 16) + 1) % 7) * 1000.0 } else { 0.0 })),
+        ),
+    ]);
 }
 
 #[test]

@@ -45,6 +45,8 @@ const OTHER_COLLECTIVES: &[&str] = &[
     "tile_store",
     "tile_multiply_accumulate",
     "tile_transpose",
+    "tile_row_sum",
+    "tile_row_max",
 ];
 
 /// Whether lanes or threads must reach a call of this function together.
