@@ -5,7 +5,7 @@ mod cases;
 use cases::{Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, random};
 use cotangent::ops::Visible;
 use cotangent::{Dtype, Graph, Mask, Result, Tensor};
-use cotangent_kernels::attention::{Strips, causal_attention_in_strips};
+use cotangent_kernels::attention::{Segments, Strips, causal_attention, causal_attention_in_strips};
 
 /// queries, keys, values.
 #[derive(Clone)]
@@ -24,7 +24,25 @@ impl Attention {
 impl Operator for Attention {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let [q, k, v] = inputs else { unreachable!() };
-        Ok(vec![causal_attention_in_strips(q, k, v, self.scale, self.lengths.as_deref(), self.strips)?])
+        let of_lengths = |lengths: &Vec<i32>| Segments::of_lengths(lengths, q.dimension(2), k.dimension(2));
+        let segments = self.lengths.as_ref().map(of_lengths).transpose()?;
+        Ok(vec![causal_attention_in_strips(q, k, v, self.scale, segments.as_ref(), self.strips)?])
+    }
+}
+
+/// What a model calls: on GPUs and in the emulator the kernel in blocks, on CPUs strips.
+#[derive(Clone)]
+struct OfBackend {
+    scale: f32,
+    documents: Option<Vec<Vec<i32>>>,
+}
+
+impl Operator for OfBackend {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [q, k, v] = inputs else { unreachable!() };
+        let of_documents = |documents: &Vec<Vec<i32>>| Segments::new(documents, q.dimension(2), k.dimension(2));
+        let segments = self.documents.as_ref().map(of_documents).transpose()?;
+        Ok(vec![causal_attention(q, k, v, self.scale, segments.as_ref())?])
     }
 }
 
@@ -57,6 +75,99 @@ fn agrees_with_the_reference_in_strips_of_any_size() {
             case.check(&attention, &["q", "k", "v"], &["o"], TOLERANCE);
         }
     }
+}
+
+/// Each document alone, and zeros for what is padding.
+#[derive(Clone)]
+struct OneByOne {
+    scale: f32,
+    documents: Vec<Vec<i32>>,
+}
+
+impl Operator for OneByOne {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [q, k, v] = inputs else { unreachable!() };
+        let mut rows = Vec::new();
+        for (row, lengths) in (0..).zip(&self.documents) {
+            let (mut start, mut pieces) = (0, Vec::new());
+            for length in lengths {
+                let of = |x: &Tensor<M>| x.slice(0, row, row + 1)?.slice(2, start, start + length);
+                pieces.push(of(q)?.attention(&of(k)?, &of(v)?, self.scale, Visible::Causal)?);
+                start += length;
+            }
+            let padding = q.dimension(2) - start;
+            rows.push(Tensor::concatenate(&pieces.iter().collect::<Vec<_>>(), 2)?.pad(2, 0, padding)?);
+        }
+        Ok(vec![Tensor::concatenate(&rows.iter().collect::<Vec<_>>(), 0)?])
+    }
+}
+
+#[test]
+fn agrees_with_the_reference_on_this_backend() {
+    let cases = Cases::operators();
+    for name in ["sdpa.causal.full", "sdpa.causal.offset", "sdpa.causal.ragged", "sdpa.decode.ragged"] {
+        let case = cases.case(name);
+        let documents = case.integers("lengths").into_iter().map(|length| vec![length]).collect();
+        case.check(&OfBackend { scale: 0.25, documents: Some(documents) }, &["q", "k", "v"], &["o"], TOLERANCE);
+    }
+}
+
+#[test]
+fn packed_documents_do_not_see_each_other() {
+    let documents = vec![vec![3, 17, 1, 16], vec![20, 15]];
+    let inputs = [random(1, &[2, 4, 37, 32], 1.0), random(2, &[2, 2, 37, 32], 1.0), random(3, &[2, 2, 37, 16], 1.0)];
+    let cotangent = [random(4, &[2, 4, 37, 16], 1.0)];
+    let expected = OneByOne { scale: 0.2, documents: documents.clone() };
+    let found = OfBackend { scale: 0.2, documents: Some(documents) };
+    assert_gradients(&found, &expected, &inputs, &cotangent, 2e-6);
+}
+
+#[test]
+fn one_token_attends_to_itself() {
+    let inputs = [random(1, &[1, 2, 1, 16], 1.0), random(2, &[1, 1, 1, 16], 1.0), random(3, &[1, 1, 1, 16], 1.0)];
+    let gradients =
+        cases::gradients(&OfBackend { scale: 0.25, documents: None }, &inputs, &[random(4, &[1, 2, 1, 16], 1.0)]);
+    for gradient in &gradients[..2] {
+        assert!(gradient.to_vec::<f32>().unwrap().iter().all(|slope| slope.abs() < 1e-6), "nothing to choose from");
+    }
+}
+
+/// Half precision through tiles: products exact, sums in float32, weights rounded once.
+#[test]
+fn half_precision_stays_near_float32_on_this_backend() {
+    for dtype in [Dtype::BF16, Dtype::F16] {
+        let of = |seed, heads, tokens| random(seed, &[1, heads, tokens, 32], 1.0).cast(dtype).unwrap();
+        let inputs = [of(1, 2, 35), of(2, 1, 40), of(3, 1, 40)];
+        let cotangent = [of(4, 2, 35)];
+        let wide = inputs.clone().map(|input| input.cast(Dtype::F32).unwrap());
+        let wide_cotangent = cotangent.clone().map(|cotangent| cotangent.cast(Dtype::F32).unwrap());
+        let operator = OfBackend { scale: 0.18, documents: None };
+        let expected = cases::gradients(&operator, &wide, &wide_cotangent);
+        assert_close("output", &cases::outputs(&operator, &inputs)[0], &cases::outputs(&operator, &wide)[0], 1e-2);
+        for (found, expected) in cases::gradients(&operator, &inputs, &cotangent).iter().zip(&expected) {
+            assert_eq!(found.dtype(), dtype);
+            assert_close("gradient", found, expected, 1e-2);
+        }
+    }
+}
+
+/// A process has one backend, so this is another process.
+#[test]
+fn all_of_this_holds_in_the_emulator() {
+    let tests = [
+        "agrees_with_the_reference_on_this_backend",
+        "packed_documents_do_not_see_each_other",
+        "one_token_attends_to_itself",
+        "half_precision_stays_near_float32_on_this_backend",
+    ];
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .arg("--exact")
+        .args(tests)
+        .env("COTANGENT_BACKEND", "emulated")
+        .output()
+        .unwrap();
+    let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(output.status.success() && text.contains("4 passed"), "{text}");
 }
 
 /// The runtime's attention without an order, as a vision tower has it: all see all keys that count.

@@ -1,8 +1,13 @@
 //! Causal attention for training, in memory linear in the length of the rows.
 
+mod blocks;
+mod segments;
 mod strips;
 
-use cotangent::{Backend, Constant, Dtype, Error, Graph, Mask, Result, Tensor, custom_vjp};
+use cotangent::{Backend, Dtype, Error, Graph, Indices, Result, Tensor, custom_vjp};
+
+pub use blocks::attend_in_blocks;
+pub use segments::Segments;
 
 const OPERATION: &str = "causal_attention";
 
@@ -30,36 +35,59 @@ impl Strips {
 }
 
 /// What the two directions know besides tensors.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Host {
     scale: f32,
     /// Queries of a strip.
     rows: i32,
     keeps_weights: bool,
+    segments: Option<Segments>,
 }
 
 /// `softmax(scale * q k^T) v`, each query seeing the keys up to its own: queries `[B, H, T, D]`, keys `[B, G, S, D]`,
 /// values `[B, G, S, E]`, G a divisor of H, give `[B, H, T, E]`. The last query stands at the last key, S >= T.
 ///
-/// Query heads `h` with the same `h / (H / G)` share a key head. Softmax is float32.
+/// Query heads `h` with the same `h / (H / G)` share a key head. Softmax is float32. On GPUs heads whose widths are
+/// multiples of 16 up to 256 go through [`attend_in_blocks`](fn@attend_in_blocks); float32 only up to 128, as wider ones
+/// do not fit into a threadgroup's memory. All others, and all on CPUs, go through strips of queries.
 ///
-/// Rows padded on the right need no mask: padding comes after every token that counts, so none sees it. Only what the
-/// padding's own queries give is meaningless; with `lengths` (keys of each row that count) it is 0, without a
-/// gradient.
+/// Rows padded on the right need no `segments`: padding comes after every token that counts, so none sees it. Only what
+/// the padding's own queries give is meaningless; with `segments` it is 0, without a gradient.
 ///
 /// # Errors
-/// Shapes or dtypes that do not fit, or lengths that are not one a row.
+/// Shapes or dtypes that do not fit.
 pub fn causal_attention<M: Graph>(
     queries: &Tensor<M>,
     keys: &Tensor<M>,
     values: &Tensor<M>,
     scale: f32,
-    lengths: Option<&[i32]>,
+    segments: Option<&Segments>,
 ) -> Result<Tensor<M>> {
-    causal_attention_in_strips(queries, keys, values, scale, lengths, Strips::of(cotangent::backend()?))
+    let backend = cotangent::backend()?;
+    check(queries, keys, values, segments)?;
+    if backend == Backend::Cpu || !fits_blocks(queries.dtype(), [queries.dimension(3), values.dimension(3)]) {
+        return causal_attention_in_strips(queries, keys, values, scale, segments, Strips::of(backend));
+    }
+    let whole;
+    let segments = match segments {
+        Some(segments) => segments,
+        None => {
+            whole = Segments::whole(queries.dimension(0), queries.dimension(2))?;
+            &whole
+        }
+    };
+    // Twice 32 rows of a wide head exceed what Metal gives a threadgroup.
+    let block = if backend == Backend::Cuda { 32 } else { 16 };
+    attend_in_blocks(queries, keys, values, segments.first_keys(), scale, block)
 }
 
-/// [`causal_attention`] with the work cut up otherwise.
+/// Whether [`attend_in_blocks`](fn@attend_in_blocks) takes heads of these widths.
+fn fits_blocks(dtype: Dtype, widths: [i32; 2]) -> bool {
+    let widest = if dtype == Dtype::F32 { blocks::WIDEST / 2 } else { blocks::WIDEST };
+    widths.iter().all(|width| width % 16 == 0 && (16..=widest).contains(width))
+}
+
+/// [`causal_attention`] in strips of queries, whatever the backend.
 ///
 /// # Errors
 /// As [`causal_attention`].
@@ -68,29 +96,42 @@ pub fn causal_attention_in_strips<M: Graph>(
     keys: &Tensor<M>,
     values: &Tensor<M>,
     scale: f32,
-    lengths: Option<&[i32]>,
+    segments: Option<&Segments>,
     strips: Strips,
 ) -> Result<Tensor<M>> {
-    check(queries, keys, values)?;
+    check(queries, keys, values, segments)?;
     let [batch, heads, steps] = [0, 1, 2].map(|axis| queries.dimension(axis) as usize);
     let score_bytes = Dtype::F32.size() * batch * heads;
     let query_bytes = score_bytes * keys.dimension(2) as usize;
     let seen_bytes = query_bytes * steps - score_bytes * steps * (steps - 1) / 2;
     let rows = (strips.bytes / query_bytes.max(1)).min(strips.queries.max(1) as usize).clamp(1, steps) as i32;
     let trains = [queries, keys, values].iter().any(|input| input.needs_gradient());
-    let host = Host { scale, rows, keeps_weights: trains && seen_bytes <= strips.kept_bytes };
+    let keeps_weights = trains && seen_bytes <= strips.kept_bytes;
+    let host = Host { scale, rows, keeps_weights, segments: segments.cloned() };
     let mut outputs = custom_vjp(OPERATION, &[queries, keys, values], &host, strips::forward, strips::backward)?;
-    let output = outputs.swap_remove(0);
-    match lengths {
-        Some(lengths) => {
-            let zero = Constant::full(&[], 0.0, output.dtype())?;
-            output.select(&counting(lengths, queries.shape(), keys.dimension(2))?, &zero)
-        }
-        None => Ok(output),
-    }
+    Ok(outputs.swap_remove(0))
 }
 
-fn check<M: Graph>(queries: &Tensor<M>, keys: &Tensor<M>, values: &Tensor<M>) -> Result<()> {
+/// The fallback of [`attend_in_blocks`](fn@attend_in_blocks), to which blocks mean nothing.
+fn by_strips<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    first_keys: &Indices,
+    scale: f32,
+    _block: usize,
+) -> Result<Tensor<M>> {
+    let segments = Segments::of_first_keys(first_keys, [queries.dimension(0), queries.dimension(2)]);
+    let strips = Strips::of(cotangent::backend()?);
+    causal_attention_in_strips(queries, keys, values, scale, Some(&segments), strips)
+}
+
+fn check<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    segments: Option<&Segments>,
+) -> Result<()> {
     let (q, k, v) = (queries.shape(), keys.shape(), values.shape());
     let fits = q.len() == 4
         && k.len() == 4
@@ -107,6 +148,15 @@ fn check<M: Graph>(queries: &Tensor<M>, keys: &Tensor<M>, values: &Tensor<M>) ->
             expected: "[B, H, T, D], [B, G, S, D], [B, G, S, E] with H % G = 0 and 0 < T <= S".into(),
         });
     }
+    if let Some(segments) = segments
+        && segments.shape() != [q[0], q[2]]
+    {
+        return Err(Error::Shape {
+            operation: OPERATION,
+            found: format!("segments of {:?} rows and queries", segments.shape()),
+            expected: format!("{:?}", [q[0], q[2]]),
+        });
+    }
     if keys.dtype() != queries.dtype() || values.dtype() != queries.dtype() {
         return Err(Error::Dtype {
             operation: OPERATION,
@@ -115,20 +165,4 @@ fn check<M: Graph>(queries: &Tensor<M>, keys: &Tensor<M>, values: &Tensor<M>) ->
         });
     }
     Ok(())
-}
-
-/// `[B, 1, T, 1]`: true for the queries that stand at a key that counts.
-fn counting(lengths: &[i32], queries: &[i32], keys: i32) -> Result<Mask> {
-    let (rows, steps) = (queries[0], queries[2]);
-    if lengths.len() != rows as usize {
-        return Err(Error::Shape {
-            operation: OPERATION,
-            found: format!("{} lengths", lengths.len()),
-            expected: format!("one for each of {rows} rows"),
-        });
-    }
-    let offset = keys - steps;
-    let counts: Vec<bool> =
-        lengths.iter().flat_map(|&length| (0..steps).map(move |step| step + offset < length)).collect();
-    Mask::from_slice(&counts, &[rows, 1, steps, 1])
 }

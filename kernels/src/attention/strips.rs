@@ -3,7 +3,7 @@
 //! The backward pass recomputes a strip's weights from queries and keys, as in Dao et al., "FlashAttention" (2022),
 //! but over whole rows of the softmax, so that there is no log-sum-exp to save and nothing to rescale.
 
-use cotangent::{Dtype, Infer, Mask, Result, Tensor};
+use cotangent::{Constant, Dtype, Infer, Mask, Result, Tensor};
 
 use super::Host;
 
@@ -47,16 +47,33 @@ impl Strip {
     }
 
     /// The softmax of the scores, in float32: `[B, G, R * queries, keys]`.
-    fn weights(&self, queries: &Tensor<Infer>, keys: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+    fn weights(&self, queries: &Tensor<Infer>, keys: &Tensor<Infer>, host: &Host) -> Result<Tensor<Infer>> {
         let scores = queries.matmul(&keys.swap_axes(2, 3)?)?.cast(Dtype::F32)?;
         let queries = self.end - self.start;
-        if queries == 1 {
-            return scores.softmax();
-        }
         let &[batch, groups, rows, keys] = scores.shape() else { unreachable!("four axes") };
-        let visible = Mask::lower_triangular(queries, keys, keys - queries)?;
-        let by_head = scores.reshape(&[batch, groups * rows / queries, queries, keys])?;
-        by_head.select(&visible, f32::NEG_INFINITY)?.reshape(&[batch, groups, rows, keys])?.softmax()
+        let by_head = |scores: &Tensor<Infer>| scores.reshape(&[batch, groups * rows / queries, queries, keys]);
+        let causal = if queries > 1 { Some(Mask::lower_triangular(queries, keys, keys - queries)?) } else { None };
+        let Some(segments) = &host.segments else {
+            return match causal {
+                Some(causal) => {
+                    let seen = by_head(&scores)?.select(&causal, f32::NEG_INFINITY)?;
+                    seen.reshape(&[batch, groups, rows, keys])?.softmax()
+                }
+                None => scores.softmax(),
+            };
+        };
+        let reason = "which keys a query sees is no float path";
+        let first = segments.first_keys().to_constant(reason)?.to_tensor::<Infer>().slice(1, self.start, self.end)?;
+        let places: Vec<f32> = (0..keys).map(|key| key as f32 + 0.5).collect();
+        let places = Constant::from_slice(&places, &[1, 1, 1, keys])?.to_tensor::<Infer>();
+        let own = places.greater(&first.reshape(&[batch, 1, queries, 1])?)?;
+        // A row that sees nothing has no softmax: with a finite filling it has one, which the second pass clears.
+        let seen = |x: &Tensor<Infer>, filling: f32| {
+            let x = x.select(&own, filling)?;
+            causal.as_ref().map_or(Ok(x.clone()), |causal| x.select(causal, filling))
+        };
+        let weights = seen(&by_head(&scores)?, -1e30)?.softmax()?;
+        seen(&weights, 0.0)?.reshape(&[batch, groups, rows, keys])
     }
 }
 
@@ -67,7 +84,7 @@ pub(super) fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tenso
     let mut kept: Vec<Tensor<Infer>> = Vec::new();
     for strip in Strip::all(queries, keys, host.rows) {
         let scaled = strip.of_queries(&ordered(queries, outputs.last().as_slice())?)?.multiply(host.scale)?;
-        let weights = strip.weights(&scaled, &strip.of_keys(keys)?)?;
+        let weights = strip.weights(&scaled, &strip.of_keys(keys)?, host)?;
         let output = weights.cast(values.dtype())?.matmul(&strip.of_keys(values)?)?;
         outputs.push(strip.to_heads(&output, queries.dimension(1))?);
         if host.keeps_weights {
@@ -98,7 +115,7 @@ pub(super) fn backward(
         let (seen_keys, seen_values) = (strip.of_keys(keys)?, strip.of_keys(values)?);
         let weights = match kept.get(index) {
             Some(weights) => weights.clone(),
-            None => strip.weights(&scaled, &seen_keys)?,
+            None => strip.weights(&scaled, &seen_keys, host)?,
         };
         d_values.add(&weights.cast(values.dtype())?.swap_axes(2, 3)?.matmul(&d_strip)?.cast(Dtype::F32)?)?;
 

@@ -91,7 +91,7 @@ const CONSTANTS: &[&str] = &[
 ];
 
 const TEMPLATES: &[&str] =
-    &["array", "atomic", "matrix", "packed_vec", "right_tile", "simdgroup_matrix", "tile", "vec"];
+    &["array", "atomic", "matrix", "packed_vec", "right_tile", "simdgroup_matrix", "tile", "tile_rows", "vec"];
 
 const SCALARS: &[(&str, i64)] = &[
     ("bool", 1),

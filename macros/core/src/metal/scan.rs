@@ -108,6 +108,10 @@ impl Scan {
                     if group.delimiter() == Delimiter::Parenthesis && opens_parameters(before) {
                         self.parameters(group);
                     }
+                    if matches!(before, Some(TokenTree::Ident(name)) if ["tile_for_each", "tile_with_rows"].iter().any(|word| name == word))
+                    {
+                        self.elements(group);
+                    }
                     // The statement behind `if (..)`, `for (..)`, `while (..)`.
                     if matches!(before, Some(TokenTree::Ident(name)) if ["if", "for", "while", "switch"].iter().any(|word| name == word))
                     {
@@ -145,6 +149,16 @@ impl Scan {
         let tokens: Vec<TokenTree> = group.stream().into_iter().collect();
         for parameter in tokens.split(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',')) {
             self.declaration(parameter);
+        }
+    }
+
+    /// `tile_for_each(tile, row, column, value)`: all names but those of tiles are new.
+    fn elements(&mut self, group: &Group) {
+        let tokens: Vec<TokenTree> = group.stream().into_iter().collect();
+        for argument in tokens.split(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',')) {
+            if let [TokenTree::Ident(name)] = argument {
+                self.declared.insert(name.to_string());
+            }
         }
     }
 
@@ -479,6 +493,8 @@ mod tests {
             "constexpr int LANES = 32; threadgroup float part[LANES * 2]; part[0] = M_PI_F;",
             "typedef vec<float, 2> pair; pair p = pair(1, 2); using other = half; other q = other(p.x);",
             "#define SQUARE(z) ((z) * (z))\nfloat r = SQUARE(2.0f);\nfloat last = r;",
+            "tile<float, 16, 16> t(0.0f); tile_for_each(t, row, column, value) { value += row * column; }",
+            "tile_rows<int> m(0); tile<int, 16, 16> u; tile_with_rows(u, m, r, c, x, of_row) { x = of_row + r - c; }",
             "switch (3) { case 1: { int one = 1; one++; break; } default: break; }",
             "do { int k = 0; while (k < 3) ++k; } while (false);",
         ] {

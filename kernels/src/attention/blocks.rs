@@ -1,0 +1,525 @@
+//! Attention in blocks of queries and keys, one launch forward and three backward: no scores in device memory.
+//!
+//! Forward, a threadgroup owns 64 queries of a head and passes over the keys they see, block after block, with a running
+//! maximum and sum of each row, so that the softmax needs no second pass (Milakov and Gimelshein, "Online normalizer
+//! calculation for softmax", 2018; Dao et al., "FlashAttention", 2022). What it keeps for the backward pass is one number
+//! a row, the logarithm of the softmax's denominator.
+//!
+//! Backward, the weights are computed again from that. With P the weights, D = rowsum(dO o O) and dS = P o (dO V^T - D):
+//! dQ = scale dS K is owned by blocks of queries; dK = scale dS^T Q and dV = P^T dO by blocks of keys, which sum over the
+//! query heads of a group and over queries in a fixed order. Nothing is added by two threadgroups, so results are the same
+//! from run to run.
+
+use cotangent::{differentiable, stage};
+
+use super::by_strips;
+
+/// The widest head.
+pub(super) const WIDEST: i32 = 256;
+
+/// [`causal_attention`](super::causal_attention) for heads whose widths are multiples of 16.
+///
+/// A query sees the keys from `first_keys` on, up to its own; one whose first key lies behind it sees none, and its output
+/// is 0. `BLOCK` is 16 or 32: keys, and queries backward, of a pass. Memory of a threadgroup grows with it.
+#[differentiable(
+    backward = attend_in_blocks_backward,
+    fallback = by_strips,
+    grid = (128 * B * H, ceil_div(T, 64), 1),
+    threads = (128, 1, 1),
+    cases = [
+        (B = 1, H = 2, T = 1, G = 1, S = 3, D = 16, E = 16, BLOCK = 16),
+        (B = 2, H = 4, T = 19, G = 2, S = 37, D = 32, E = 16, BLOCK = 16),
+        (B = 1, H = 1, T = 70, G = 1, S = 70, D = 16, E = 48, BLOCK = 32),
+    ],
+)]
+pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
+    queries: In![F; B, H, T, D],
+    keys: In![F; B, G, S, D],
+    values: In![F; B, G, S, E],
+    #[values(0..S)] first_keys: In![i32; B, T],
+    scale: f32,
+    output: Out![F; B, H, T, E],
+    #[saved] log_sums: Out![f32; B, H, T],
+) {
+    metal! {
+        constexpr int STRIDE = (D > E ? D : E) + 16 / sizeof(F);
+        threadgroup F block[2 * BLOCK * STRIDE];
+        uint thread_index = thread_index_in_threadgroup;
+        uint simdgroup = simdgroup_index_in_threadgroup;
+        uint lane = thread_index_in_simdgroup;
+        int batch = int(threadgroup_position_in_grid.x) / H;
+        int head = int(threadgroup_position_in_grid.x) % H;
+        // Blocks that see most keys begin first.
+        int start = ((T + 63) / 64 - 1 - int(threadgroup_position_in_grid.y)) * 64;
+        int offset = S - T;
+        ulong rows_before = ulong(batch * H + head) * T;
+        ulong keys_before = ulong(batch * G + head / (H / G)) * S;
+        const device int* firsts = first_keys + batch * T;
+
+        // Keys outside lowest .. end are seen by no query here; those in highest ..= own by all of the simdgroup.
+        int first = start + int(lane) < T ? firsts[start + lane] : S;
+        int other = start + 32 + int(lane) < T ? firsts[start + 32 + lane] : S;
+        int lowest = simd_min(min(first, other));
+        int own = start + 16 * int(simdgroup);
+        int end = min(start + 64, T) + offset;
+        tile_rows<int> from;
+        for (int i = 0; i < 2; ++i) {
+            int row = own + int(from.row(i));
+            from.at[i] = row < T ? firsts[row] : S;
+        }
+        int highest = simd_max(max(from.at[0], from.at[1]));
+
+        tile<F, 16, 16> query[D / 16];
+        for (int part = 0; part < 4; ++part) {
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            int row = start + 16 * part;
+            if (row < T) {
+                tile_copy_rows(block, STRIDE, queries + (rows_before + row) * D, D, 16, D, min(T - row, 16), thread_index, 128);
+            }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            if (row < T && part == int(simdgroup)) {
+                #pragma unroll
+                for (int c = 0; c < D / 16; ++c) tile_load(query[c], block + 16 * c, STRIDE);
+            }
+        }
+
+        tile<float, 16, 16> sum[E / 16];
+        #pragma unroll
+        for (int c = 0; c < E / 16; ++c) sum[c] = tile<float, 16, 16>(0.0f);
+        tile_rows<float> largest(-INFINITY);
+        tile_rows<float> total(0.0f);
+        // Exponentials are powers of two.
+        float factor = scale * 1.44269504f;
+
+        for (int key = lowest / BLOCK * BLOCK; key < end; key += BLOCK) {
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            int valid = min(S - key, int(BLOCK));
+            tile_copy_rows(block, STRIDE, keys + (keys_before + key) * D, D, BLOCK, D, valid, thread_index, 128);
+            tile_copy_rows(block + BLOCK * STRIDE, STRIDE, values + (keys_before + key) * E, E, BLOCK, E, valid, thread_index, 128);
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            if (own >= T) continue;
+
+            tile<float, 16, 16> scores[BLOCK / 16];
+            #pragma unroll
+            for (int b = 0; b < BLOCK / 16; ++b) {
+                scores[b] = tile<float, 16, 16>(0.0f);
+                #pragma unroll
+                for (int c = 0; c < D / 16; ++c) {
+                    right_tile<F, 16, 16> right;
+                    tile_load_right_transposed(right, block + 16 * b * STRIDE + 16 * c, STRIDE);
+                    tile_multiply_accumulate(scores[b], query[c], right);
+                }
+            }
+            tile_rows<float> before = largest;
+            bool whole = key >= highest && key + BLOCK <= own + offset + 1;
+            #pragma unroll
+            for (int b = 0; b < BLOCK / 16; ++b) {
+                tile_with_rows(scores[b], from, row, column, value, first_key) {
+                    int at = key + 16 * b + column;
+                    bool seen = whole || (at >= first_key && at <= own + row + offset);
+                    value = seen ? value * factor : -INFINITY;
+                }
+                tile_rows<float> top = tile_row_max(scores[b]);
+                for (int i = 0; i < 2; ++i) largest.at[i] = max(largest.at[i], top.at[i]);
+            }
+            tile_rows<float> shift, fading;
+            for (int i = 0; i < 2; ++i) {
+                shift.at[i] = largest.at[i] == -INFINITY ? 0.0f : largest.at[i];
+                fading.at[i] = exp2(before.at[i] - shift.at[i]);
+                total.at[i] *= fading.at[i];
+            }
+            #pragma unroll
+            for (int c = 0; c < E / 16; ++c) {
+                tile_with_rows(sum[c], fading, row, column, value, of_row) { value *= of_row; }
+            }
+            #pragma unroll
+            for (int b = 0; b < BLOCK / 16; ++b) {
+                tile_with_rows(scores[b], shift, row, column, value, of_row) { value = exp2(value - of_row); }
+                tile_rows<float> more = tile_row_sum(scores[b]);
+                for (int i = 0; i < 2; ++i) total.at[i] += more.at[i];
+                tile<F, 16, 16> weights = tile_cast<F>(scores[b]);
+                #pragma unroll
+                for (int c = 0; c < E / 16; ++c) {
+                    right_tile<F, 16, 16> right;
+                    tile_load_right(right, block + (BLOCK + 16 * b) * STRIDE + 16 * c, STRIDE);
+                    tile_multiply_accumulate(sum[c], weights, right);
+                }
+            }
+        }
+
+        if (own >= T) return;
+        tile_rows<float> inverse, logarithm;
+        for (int i = 0; i < 2; ++i) {
+            bool any = total.at[i] > 0.0f;
+            inverse.at[i] = any ? 1.0f / total.at[i] : 0.0f;
+            // Where nothing is seen, every weight is to be 2^-infinity.
+            logarithm.at[i] = any ? largest.at[i] + log2(total.at[i]) : INFINITY;
+        }
+        tile_with_rows(sum[0], logarithm, row, column, value, of_row) {
+            if (column == 0 && own + row < T) log_sums[rows_before + own + row] = of_row;
+        }
+        device F* rows = output + (rows_before + own) * E;
+        #pragma unroll
+        for (int c = 0; c < E / 16; ++c) {
+            tile_with_rows(sum[c], inverse, row, column, value, of_row) {
+                if (own + row < T) rows[row * E + 16 * c + column] = F(value * of_row);
+            }
+        }
+    }
+}
+
+/// The gradient of [`attend_in_blocks`](fn@attend_in_blocks).
+#[differentiable(backward_of = attend_in_blocks, stages = [output_products, query_gradient, key_gradients])]
+pub fn attend_in_blocks_backward<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
+    queries: In![F; B, H, T, D],
+    keys: In![F; B, G, S, D],
+    values: In![F; B, G, S, E],
+    first_keys: In![i32; B, T],
+    scale: f32,
+    output: In![F; B, H, T, E],
+    log_sums: In![f32; B, H, T],
+    d_output: In![F; B, H, T, E],
+    d_queries: Out![F; B, H, T, D],
+    d_keys: Out![F; B, G, S, D],
+    d_values: Out![F; B, G, S, E],
+) {
+    let products = output_products(stages, output, d_output)?;
+    let d_queries = if wants_d_queries {
+        let arguments = (queries, keys, values, first_keys, log_sums, &products, d_output);
+        let (q, k, v, first, sums, products, d) = arguments;
+        Some(query_gradient(stages, q, k, v, first, sums, products, d, scale, BLOCK)?)
+    } else {
+        None
+    };
+    let (d_keys, d_values) = if wants_d_keys || wants_d_values {
+        let both =
+            key_gradients(stages, queries, keys, values, first_keys, log_sums, &products, d_output, scale, BLOCK)?;
+        (Some(both.of_keys), Some(both.of_values))
+    } else {
+        (None, None)
+    };
+    Ok(Outputs { d_queries, d_keys, d_values })
+}
+
+/// D: the inner product of each row's output and its cotangent. A simdgroup takes a row.
+#[stage(
+    grid = (128 * ceil_div(B * H * T, 4), 1, 1),
+    threads = (128, 1, 1),
+    cases = [(B = 1, H = 2, T = 19, E = 48), (B = 1, H = 1, T = 1, E = 16)],
+)]
+fn output_products<F: Float>(output: In![F; B, H, T, E], cotangent: In![F; B, H, T, E], products: Out![f32; B, H, T]) {
+    metal! {
+        int row = int(threadgroup_position_in_grid.x) * 4 + int(simdgroup_index_in_threadgroup);
+        if (row >= B * H * T) return;
+        ulong start = ulong(row) * E;
+        float sum = 0.0f;
+        for (int column = int(thread_index_in_simdgroup); column < E; column += 32) {
+            sum += float(output[start + column]) * float(cotangent[start + column]);
+        }
+        sum = simd_sum(sum);
+        if (thread_index_in_simdgroup == 0) products[row] = sum;
+    }
+}
+
+/// dQ of 64 queries. Two simdgroups share 16 of them: the first computes P, the second dP and from both dS; then each
+/// forms half of the columns of dQ.
+#[stage(
+    grid = (256 * B * H, ceil_div(T, 64), 1),
+    threads = (256, 1, 1),
+    cases = [
+        (B = 2, H = 4, T = 19, G = 2, S = 37, D = 48, E = 16, BLOCK = 16),
+        (B = 1, H = 1, T = 1, G = 1, S = 1, D = 16, E = 16, BLOCK = 32),
+    ],
+)]
+fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
+    queries: In![F; B, H, T, D],
+    keys: In![F; B, G, S, D],
+    values: In![F; B, G, S, E],
+    #[values(0..S)] first_keys: In![i32; B, T],
+    log_sums: In![f32; B, H, T],
+    products: In![f32; B, H, T],
+    cotangent: In![F; B, H, T, E],
+    scale: f32,
+    gradient: Out![F; B, H, T, D],
+) {
+    metal! {
+        constexpr int WIDE = D > E ? D : E;
+        constexpr int STRIDE = WIDE + 16 / sizeof(F);
+        constexpr int HALF = (D / 16 + 1) / 2;
+        threadgroup F block[2 * BLOCK * STRIDE];
+        threadgroup float exchange[64 * (BLOCK + 4)];
+        uint thread_index = thread_index_in_threadgroup;
+        uint lane = thread_index_in_simdgroup;
+        int role = int(simdgroup_index_in_threadgroup) % 2;
+        int pair = int(simdgroup_index_in_threadgroup) / 2;
+        int batch = int(threadgroup_position_in_grid.x) / H;
+        int head = int(threadgroup_position_in_grid.x) % H;
+        int start = ((T + 63) / 64 - 1 - int(threadgroup_position_in_grid.y)) * 64;
+        int offset = S - T;
+        ulong rows_before = ulong(batch * H + head) * T;
+        ulong keys_before = ulong(batch * G + head / (H / G)) * S;
+        const device int* firsts = first_keys + batch * T;
+
+        int first = start + int(lane) < T ? firsts[start + lane] : S;
+        int other = start + 32 + int(lane) < T ? firsts[start + 32 + lane] : S;
+        int lowest = simd_min(min(first, other));
+        int end = min(start + 64, T) + offset;
+        int own = start + 16 * pair;
+        tile_rows<int> from;
+        tile_rows<float> of_own;
+        for (int i = 0; i < 2; ++i) {
+            int row = own + int(from.row(i));
+            from.at[i] = row < T ? firsts[row] : S;
+            of_own.at[i] = row < T ? (role == 0 ? log_sums[rows_before + row] : products[rows_before + row]) : INFINITY;
+        }
+        threadgroup float* mine = exchange + 16 * pair * (BLOCK + 4);
+
+        tile<F, 16, 16> held[WIDE / 16];
+        for (int part = 0; part < 4; ++part) {
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            int row = start + 16 * part;
+            if (row < T) {
+                int valid = min(T - row, 16);
+                tile_copy_rows(block, STRIDE, queries + (rows_before + row) * D, D, 16, D, valid, thread_index, 256);
+                tile_copy_rows(
+                    block + BLOCK * STRIDE, STRIDE, cotangent + (rows_before + row) * E, E, 16, E, valid, thread_index, 256);
+            }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            if (row < T && part == pair) {
+                #pragma unroll
+                for (int c = 0; c < WIDE / 16; ++c) {
+                    if (16 * c < (role == 0 ? D : E)) tile_load(held[c], block + role * BLOCK * STRIDE + 16 * c, STRIDE);
+                }
+            }
+        }
+
+        tile<float, 16, 16> sum[HALF];
+        #pragma unroll
+        for (int c = 0; c < HALF; ++c) sum[c] = tile<float, 16, 16>(0.0f);
+        float factor = scale * 1.44269504f;
+
+        for (int key = lowest / BLOCK * BLOCK; key < end; key += BLOCK) {
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            int valid = min(S - key, int(BLOCK));
+            tile_copy_rows(block, STRIDE, keys + (keys_before + key) * D, D, BLOCK, D, valid, thread_index, 256);
+            tile_copy_rows(block + BLOCK * STRIDE, STRIDE, values + (keys_before + key) * E, E, BLOCK, E, valid, thread_index, 256);
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+
+            tile<float, 16, 16> scores[BLOCK / 16];
+            if (own < T) {
+                #pragma unroll
+                for (int b = 0; b < BLOCK / 16; ++b) {
+                    scores[b] = tile<float, 16, 16>(0.0f);
+                    #pragma unroll
+                    for (int c = 0; c < WIDE / 16; ++c) {
+                        if (16 * c < (role == 0 ? D : E)) {
+                            right_tile<F, 16, 16> right;
+                            tile_load_right_transposed(right, block + (role * BLOCK + 16 * b) * STRIDE + 16 * c, STRIDE);
+                            tile_multiply_accumulate(scores[b], held[c], right);
+                        }
+                    }
+                }
+                if (role == 0) {
+                    #pragma unroll
+                    for (int b = 0; b < BLOCK / 16; ++b) {
+                        tile_with_rows(scores[b], from, row, column, value, first_key) {
+                            int at = key + 16 * b + column;
+                            value = at >= first_key && at <= own + row + offset ? value * factor : -INFINITY;
+                        }
+                        tile_with_rows(scores[b], of_own, row, column, value, log_sum) {
+                            mine[row * (BLOCK + 4) + 16 * b + column] = exp2(value - log_sum);
+                        }
+                    }
+                }
+            }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            if (own < T && role == 1) {
+                #pragma unroll
+                for (int b = 0; b < BLOCK / 16; ++b) {
+                    tile_with_rows(scores[b], of_own, row, column, value, product) {
+                        int at = row * (BLOCK + 4) + 16 * b + column;
+                        mine[at] = mine[at] > 0.0f ? mine[at] * (value - product) : 0.0f;
+                    }
+                }
+            }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            if (own >= T) continue;
+            #pragma unroll
+            for (int b = 0; b < BLOCK / 16; ++b) {
+                tile<F, 16, 16> slopes;
+                tile_load(slopes, mine + 16 * b, BLOCK + 4);
+                #pragma unroll
+                for (int c = 0; c < HALF; ++c) {
+                    int column = role * HALF + c;
+                    if (16 * column < D) {
+                        right_tile<F, 16, 16> right;
+                        tile_load_right(right, block + 16 * b * STRIDE + 16 * column, STRIDE);
+                        tile_multiply_accumulate(sum[c], slopes, right);
+                    }
+                }
+            }
+        }
+
+        if (own >= T) return;
+        device F* rows = gradient + (rows_before + own) * D;
+        #pragma unroll
+        for (int c = 0; c < HALF; ++c) {
+            int first_column = 16 * (role * HALF + c);
+            if (first_column < D) {
+                tile_for_each(sum[c], row, column, value) {
+                    if (own + row < T) rows[row * D + first_column + column] = F(value * scale);
+                }
+            }
+        }
+    }
+}
+
+/// dK and dV of 64 keys. Two simdgroups share 16 of them: the first computes P^T and forms dV, the second dP^T and dS^T and
+/// forms dK.
+#[stage(
+    grid = (256 * B * G, ceil_div(S, 64), 1),
+    threads = (256, 1, 1),
+    cases = [
+        (B = 2, H = 4, T = 19, G = 2, S = 37, D = 48, E = 16, BLOCK = 16),
+        (B = 1, H = 1, T = 1, G = 1, S = 1, D = 16, E = 16, BLOCK = 32),
+    ],
+)]
+fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
+    queries: In![F; B, H, T, D],
+    keys: In![F; B, G, S, D],
+    values: In![F; B, G, S, E],
+    #[values(0..S)] first_keys: In![i32; B, T],
+    log_sums: In![f32; B, H, T],
+    products: In![f32; B, H, T],
+    cotangent: In![F; B, H, T, E],
+    scale: f32,
+    of_keys: Out![F; B, G, S, D],
+    of_values: Out![F; B, G, S, E],
+) {
+    metal! {
+        constexpr int WIDE = D > E ? D : E;
+        constexpr int STRIDE = WIDE + 16 / sizeof(F);
+        threadgroup F block[2 * BLOCK * STRIDE];
+        threadgroup float exchange[64 * (BLOCK + 4)];
+        threadgroup float of_queries[2 * BLOCK];
+        threadgroup int firsts[BLOCK];
+        uint thread_index = thread_index_in_threadgroup;
+        uint lane = thread_index_in_simdgroup;
+        int role = int(simdgroup_index_in_threadgroup) % 2;
+        int pair = int(simdgroup_index_in_threadgroup) / 2;
+        int batch = int(threadgroup_position_in_grid.x) / G;
+        int group = int(threadgroup_position_in_grid.x) % G;
+        // The first keys are seen by most queries.
+        int start = int(threadgroup_position_in_grid.y) * 64;
+        int own = start + 16 * pair;
+        int last = min(start + 64, S) - 1;
+        int offset = S - T;
+        ulong keys_before = ulong(batch * G + group) * S;
+        threadgroup float* mine = exchange + 16 * pair * (BLOCK + 4);
+
+        tile<F, 16, 16> held[WIDE / 16];
+        for (int part = 0; part < 4; ++part) {
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            int row = start + 16 * part;
+            if (row < S) {
+                int valid = min(S - row, 16);
+                tile_copy_rows(block, STRIDE, keys + (keys_before + row) * D, D, 16, D, valid, thread_index, 256);
+                tile_copy_rows(
+                    block + BLOCK * STRIDE, STRIDE, values + (keys_before + row) * E, E, 16, E, valid, thread_index, 256);
+            }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            if (row < S && part == pair) {
+                #pragma unroll
+                for (int c = 0; c < WIDE / 16; ++c) {
+                    if (16 * c < (role == 0 ? D : E)) tile_load(held[c], block + role * BLOCK * STRIDE + 16 * c, STRIDE);
+                }
+            }
+        }
+
+        tile<float, 16, 16> sum[WIDE / 16];
+        #pragma unroll
+        for (int c = 0; c < WIDE / 16; ++c) sum[c] = tile<float, 16, 16>(0.0f);
+        float factor = scale * 1.44269504f;
+        int seeing = max(start - offset, 0) / BLOCK * BLOCK;
+
+        for (int head = group * (H / G); head < (group + 1) * (H / G); ++head) {
+            ulong rows_before = ulong(batch * H + head) * T;
+            for (int query = seeing; query < T; query += BLOCK) {
+                // All simdgroups agree on what nobody sees.
+                bool counts = int(lane) < BLOCK && query + int(lane) < T;
+                int first = counts ? first_keys[batch * T + query + lane] : S;
+                if (simd_min(first) > last) continue;
+                threadgroup_barrier(mem_flags::mem_threadgroup);
+                int valid = min(T - query, int(BLOCK));
+                tile_copy_rows(block, STRIDE, queries + (rows_before + query) * D, D, BLOCK, D, valid, thread_index, 256);
+                tile_copy_rows(
+                    block + BLOCK * STRIDE, STRIDE, cotangent + (rows_before + query) * E, E, BLOCK, E, valid, thread_index, 256);
+                if (int(thread_index) < BLOCK) {
+                    firsts[thread_index] = first;
+                    of_queries[thread_index] = counts ? log_sums[rows_before + query + thread_index] : INFINITY;
+                    of_queries[BLOCK + thread_index] = counts ? products[rows_before + query + thread_index] : 0.0f;
+                }
+                threadgroup_barrier(mem_flags::mem_threadgroup);
+
+                tile<float, 16, 16> scores[BLOCK / 16];
+                if (own < S) {
+                    #pragma unroll
+                    for (int b = 0; b < BLOCK / 16; ++b) {
+                        scores[b] = tile<float, 16, 16>(0.0f);
+                        #pragma unroll
+                        for (int c = 0; c < WIDE / 16; ++c) {
+                            if (16 * c < (role == 0 ? D : E)) {
+                                right_tile<F, 16, 16> right;
+                                tile_load_right_transposed(right, block + (role * BLOCK + 16 * b) * STRIDE + 16 * c, STRIDE);
+                                tile_multiply_accumulate(scores[b], held[c], right);
+                            }
+                        }
+                        if (role == 0) {
+                            tile_for_each(scores[b], row, column, value) {
+                                int at = 16 * b + column;
+                                bool seen = own + row >= firsts[at] && own + row <= query + at + offset;
+                                value = seen ? exp2(value * factor - of_queries[at]) : 0.0f;
+                                mine[row * (BLOCK + 4) + at] = value;
+                            }
+                        }
+                    }
+                }
+                threadgroup_barrier(mem_flags::mem_threadgroup);
+                if (own >= S) continue;
+                #pragma unroll
+                for (int b = 0; b < BLOCK / 16; ++b) {
+                    if (role == 1) {
+                        tile_for_each(scores[b], row, column, value) {
+                            int at = 16 * b + column;
+                            float weight = mine[row * (BLOCK + 4) + at];
+                            value = weight > 0.0f ? weight * (value - of_queries[BLOCK + at]) : 0.0f;
+                        }
+                    }
+                    tile<F, 16, 16> left = tile_cast<F>(scores[b]);
+                    #pragma unroll
+                    for (int c = 0; c < WIDE / 16; ++c) {
+                        if (16 * c < (role == 0 ? E : D)) {
+                            right_tile<F, 16, 16> right;
+                            tile_load_right(right, block + ((1 - role) * BLOCK + 16 * b) * STRIDE + 16 * c, STRIDE);
+                            tile_multiply_accumulate(sum[c], left, right);
+                        }
+                    }
+                }
+            }
+        }
+
+        if (own >= S) return;
+        int width = role == 0 ? E : D;
+        float multiplier = role == 0 ? 1.0f : scale;
+        device F* rows = of_keys + (keys_before + own) * D;
+        if (role == 0) rows = of_values + (keys_before + own) * E;
+        #pragma unroll
+        for (int c = 0; c < WIDE / 16; ++c) {
+            if (16 * c < width) {
+                tile_for_each(sum[c], row, column, value) {
+                    if (own + row < S) rows[row * width + 16 * c + column] = F(value * multiplier);
+                }
+            }
+        }
+    }
+}
