@@ -54,18 +54,17 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         int offset = S - T;
         ulong rows_before = ulong(batch * H + head) * T;
         ulong keys_before = ulong(batch * G + head / (H / G)) * S;
-        const device int* firsts = first_keys + batch * T;
 
         // Keys outside lowest .. end are seen by no query here; those in highest ..= own by all of the simdgroup.
-        int first = start + int(lane) < T ? firsts[start + lane] : S;
-        int other = start + 32 + int(lane) < T ? firsts[start + 32 + lane] : S;
+        int first = start + int(lane) < T ? first_keys[batch * T + start + lane] : S;
+        int other = start + 32 + int(lane) < T ? first_keys[batch * T + start + 32 + lane] : S;
         int lowest = simd_min(min(first, other));
         int own = start + 16 * int(simdgroup);
         int end = min(start + 64, T) + offset;
         tile_rows<int> from;
         for (int i = 0; i < 2; ++i) {
             int row = own + int(from.row(i));
-            from.at[i] = row < T ? firsts[row] : S;
+            from.at[i] = row < T ? first_keys[batch * T + row] : S;
         }
         int highest = simd_max(max(from.at[0], from.at[1]));
 
@@ -258,10 +257,9 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         int offset = S - T;
         ulong rows_before = ulong(batch * H + head) * T;
         ulong keys_before = ulong(batch * G + head / (H / G)) * S;
-        const device int* firsts = first_keys + batch * T;
 
-        int first = start + int(lane) < T ? firsts[start + lane] : S;
-        int other = start + 32 + int(lane) < T ? firsts[start + 32 + lane] : S;
+        int first = start + int(lane) < T ? first_keys[batch * T + start + lane] : S;
+        int other = start + 32 + int(lane) < T ? first_keys[batch * T + start + 32 + lane] : S;
         int lowest = simd_min(min(first, other));
         int end = min(start + 64, T) + offset;
         int own = start + 16 * pair;
@@ -269,7 +267,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         tile_rows<float> of_own;
         for (int i = 0; i < 2; ++i) {
             int row = own + int(from.row(i));
-            from.at[i] = row < T ? firsts[row] : S;
+            from.at[i] = row < T ? first_keys[batch * T + row] : S;
             of_own.at[i] = row < T ? (role == 0 ? log_sums[rows_before + row] : products[rows_before + row]) : INFINITY;
         }
         threadgroup float* mine = exchange + 16 * pair * (BLOCK + 4);

@@ -225,7 +225,7 @@ template <class T> struct tile_rows {
   T at[2];
   tile_rows() = default;
   explicit tile_rows(T);
-  static ushort row(int);
+  ushort row(int) const;
 };
 int tile_row_of(int);
 template <class T> tile_rows<T> tile_row_sum(tile<T, 16, 16>);

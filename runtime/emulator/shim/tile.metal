@@ -142,7 +142,7 @@ template <typename T> struct tile_rows {
   T at[2];
   tile_rows() = default;
   explicit tile_rows(T value) { at[0] = at[1] = value; }
-  static ushort row(int i) { return tile_row(tile_lane(), 4 * i); }
+  ushort row(int i) const { return tile_row(tile_lane(), 4 * i); }
 };
 inline int tile_row_of(int element) { return element / 4; }
 

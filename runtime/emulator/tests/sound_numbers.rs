@@ -113,6 +113,17 @@ fn matrices() {
             .y(Dtype::F32, &[3, 16, 16])
             .gives(rows_of_tiles()),
         sound(
+            "rows copied into threadgroup memory",
+            "threadgroup float s[16 * 20];
+             tile_copy_rows(s, 20, x + 1, 9, 16, 8, 13, thread_index_in_threadgroup, 64);
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             for (uint k = thread_index_in_threadgroup; k < 128; k += 64) y[k] = s[k / 8 * 20 + k % 8];",
+        )
+        .threads(64, 64)
+        .x(Dtype::F32, &[13, 9], counting(117))
+        .y(Dtype::F32, &[16, 8])
+        .gives((0..128).map(|i| if i / 8 < 13 { f64::from(i / 8 * 9 + i % 8 + 1) } else { 0.0 })),
+        sound(
             "tile through threadgroup memory",
             "threadgroup float s[256];
              tile<float, 16, 16> a;
@@ -128,13 +139,10 @@ fn matrices() {
 }
 
 /// The sum of each row's first 11 columns of x, the largest of all, and what is made of them: whole numbers, so exact.
-const ROWS_OF_TILES: &str = "threadgroup T s[16 * 24];
-    tile_copy_rows(s, 24, x, 16, 16, 16, 13, thread_index_in_simdgroup, 32);
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    tile<T, 16, 16> a;
+const ROWS_OF_TILES: &str = "tile<T, 16, 16> a;
     right_tile<T, 16, 16> right;
-    tile_load(a, s, 24);
-    tile_load_right(right, s, 24);
+    tile_load(a, x, 16);
+    tile_load_right(right, x, 16);
     tile<float, 16, 16> b = tile_cast<float>(a);
     tile_for_each(b, row, column, value) { value = column < 11 ? value : 0.0f; }
     tile_rows<float> sums = tile_row_sum(b), largest = tile_row_max(tile_cast<float>(a));
@@ -153,7 +161,7 @@ fn rows_of_tiles_input() -> impl Iterator<Item = f64> {
 }
 
 fn rows_of_tiles() -> Vec<f64> {
-    let x: Vec<f64> = rows_of_tiles_input().enumerate().map(|(i, x)| if i / 16 < 13 { x } else { 0.0 }).collect();
+    let x: Vec<f64> = rows_of_tiles_input().collect();
     let row = |r: usize| x[16 * r..16 * r + 16].iter();
     let value = |r: usize, c: usize| if c < 11 { x[16 * r + c] } else { 0.0 };
     let sum = |r: usize| row(r).take(11).sum::<f64>() + 1.0 + if r == 3 { 1000.0 } else { 0.0 };

@@ -142,7 +142,8 @@ fn metal_takes_the_text_of_tiles() {
         metal_tile_for_each(c, row, column, value) { value += row * column; }
         metal_tile_rows<float> largest = metal_tile_row_max(c);
         metal_tile_with_rows(c, largest, row, column, value, of_row) { value -= of_row; }
-        metal_tile_copy_rows(s, 16, x, 16, 16, 16, 16, thread_index_in_simdgroup, 32);
+        threadgroup float t[256];
+        metal_tile_copy_rows(t, 16, x, 16, 16, 16, 16, thread_index_in_simdgroup, 32);
         right_metal_tile<half, 16, 16> r;
         metal_tile_load_right(r, s, 16);
         metal_tile_multiply_accumulate(c, a, r);
