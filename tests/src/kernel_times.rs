@@ -200,6 +200,7 @@ fn forward(session: &mut Session, line: &Line) -> Result<()> {
     Ok(())
 }
 
+#[allow(clippy::ptr_arg, reason = "the parameters are a `Vec` here, and the driver passes them by reference")]
 /// The sum of squares of everything: a cotangent as large and as contiguous as the next layer's.
 fn loss(inputs: &Vec<Tensor<Train>>, call: &Call) -> Result<Tensor<Train>> {
     let mut sum: Option<Tensor<Train>> = None;
