@@ -52,8 +52,7 @@ pub fn chunk_length(backend: Backend) -> usize {
     cases = [
         (B = 2, T = 1, Hk = 1, Hv = 1, Dk = 4, Dv = 5, CHUNK = 32),
         (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 16, Dv = 5, CHUNK = 8),
-        (B = 1, T = 40, Hk = 2, Hv = 2, Dk = 4, Dv = 32, CHUNK = 16),
-        (B = 1, T = 70, Hk = 1, Hv = 2, Dk = 32, Dv = 16, CHUNK = 128),
+        (B = 1, T = 20, Hk = 2, Hv = 2, Dk = 4, Dv = 17, CHUNK = 16),
     ],
 )]
 pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(

@@ -232,6 +232,33 @@ template <class T, class U> METAL_INLINE void tile_store(const tile<T, 16, 16>& 
 #pragma unroll
   for (int i = 0; i < 8; ++i) to[t.row(i) * stride + t.column(i)] = U(t.get(i));
 }
+// Pointers to pairs promise that each row begins at a whole pair, so that two elements move at once; strides count pairs.
+template <int BYTES> struct PairWord { typedef uint type; };
+template <> struct PairWord<4> { typedef ulong type; };
+template <class T, class U> METAL_INLINE void tile_load(tile<T, 16, 16>& t, const vec<U, 2>* from, uint stride) {
+  typedef typename PairWord<sizeof(U)>::type Word;
+#pragma unroll
+  for (int i = 0; i < 8; i += 2) {
+    Word word = *(const Word*)(from + (t.row(i) * stride + t.column(i) / 2));
+    if constexpr (is_small_float_v<T> && is_same_v<T, U>) {
+      t.word[i / 2] = word;
+    } else {
+      U pair[2];
+      METAL_COPY(pair, &word, sizeof(Word));
+      t.set(i, T(pair[0])), t.set(i + 1, T(pair[1]));
+    }
+  }
+}
+template <class T, class U> METAL_INLINE void tile_store(const tile<T, 16, 16>& t, vec<U, 2>* to, uint stride) {
+  typedef typename PairWord<sizeof(U)>::type Word;
+#pragma unroll
+  for (int i = 0; i < 8; i += 2) {
+    U pair[2] = {U(t.get(i)), U(t.get(i + 1))};
+    Word word;
+    METAL_COPY(&word, pair, sizeof(Word));
+    *(Word*)(to + (t.row(i) * stride + t.column(i) / 2)) = word;
+  }
+}
 template <class T> METAL_INLINE tile<T, 16, 16> tile_transpose(const tile<T, 16, 16>& t) {
   tile<T, 16, 16> result;
   if constexpr (is_small_float_v<T>) {

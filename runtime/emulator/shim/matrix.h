@@ -145,6 +145,20 @@ METAL_INLINE void tile_store(tile<T, 16, 16> t, U* to, uint row_stride, site<SIT
   for (int i = 0; i < 8; ++i) to[t.row(i) * row_stride + t.column(i)] = U(t.at[i]);
 }
 
+// Pointers to pairs: each row begins at a whole pair; strides count pairs.
+template <class T, class U, uint SITE>
+METAL_INLINE void tile_load(tile<T, 16, 16>& t, const vec<U, 2>* from, uint row_stride, site<SITE> at) {
+  tile_load(t, (const U*)from, 2 * row_stride, at);
+}
+template <class T, class U, uint SITE>
+METAL_INLINE void tile_load_right_transposed(right_tile<T, 16, 16>& t, const vec<U, 2>* from, uint row_stride, site<SITE> at) {
+  tile_load_right_transposed(t, (const U*)from, 2 * row_stride, at);
+}
+template <class T, class U, uint SITE>
+METAL_INLINE void tile_store(tile<T, 16, 16> t, vec<U, 2>* to, uint row_stride, site<SITE> at) {
+  tile_store(t, (U*)to, 2 * row_stride, at);
+}
+
 METAL_INLINE METAL_UNWATCHED uint tile_element_row(uint lane, int i) { return uint(i / 4 * 8) + matrix_row(lane); }
 METAL_INLINE METAL_UNWATCHED uint tile_element_column(uint lane, int i) { return uint(i / 2 % 2 * 8 + i % 2) + matrix_column(lane); }
 

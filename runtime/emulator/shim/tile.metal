@@ -62,12 +62,29 @@ inline ushort tile_column(ushort lane, int element) {
   inline void tile_load_right_transposed(thread right_tile<T, 16, 16>& t, const SPACE U* from, uint stride) {  \
     tile_load_transposed(t.whole, from, stride);                                                            \
   }
+// Pointers to pairs promise that each row begins at a whole pair, which some targets load faster; strides count pairs.
+#define TILE_PAIRS(SPACE)                                                                                   \
+  template <typename T, typename U>                                                                         \
+  inline void tile_load(thread tile<T, 16, 16>& t, const SPACE vec<U, 2>* from, uint stride) {                 \
+    tile_load(t, (const SPACE U*)from, 2 * stride);                                                         \
+  }                                                                                                         \
+  template <typename T, typename U>                                                                         \
+  inline void tile_load_right_transposed(                                                                   \
+      thread right_tile<T, 16, 16>& t, const SPACE vec<U, 2>* from, uint stride) {                             \
+    tile_load_right_transposed(t, (const SPACE U*)from, 2 * stride);                                        \
+  }                                                                                                         \
+  template <typename T, typename U> inline void tile_store(tile<T, 16, 16> t, SPACE vec<U, 2>* to, uint stride) { \
+    tile_store(t, (SPACE U*)to, 2 * stride);                                                                \
+  }
 TILE_MEMORY(device)
 TILE_MEMORY(threadgroup)
 TILE_RIGHT_MEMORY(device)
 TILE_RIGHT_MEMORY(threadgroup)
+TILE_PAIRS(device)
+TILE_PAIRS(threadgroup)
 #undef TILE_MEMORY
 #undef TILE_RIGHT_MEMORY
+#undef TILE_PAIRS
 
 // The same numbers in float.
 inline tile<float, 16, 16> tile_in_float(tile<float, 16, 16> t) { return t; }
@@ -77,23 +94,31 @@ template <typename T> inline tile<float, 16, 16> tile_in_float(tile<T, 16, 16> t
   return result;
 }
 
-// d += a b
 template <typename D, typename A>
-inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<A, 16, 16> b) {
+inline void tile_add_product(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<A, 16, 16> b) {
   for (int row = 0; row < 2; ++row)
     for (int column = 0; column < 2; ++column)
       for (int k = 0; k < 2; ++k)
         simdgroup_multiply_accumulate(
             d.part[2 * row + column], a.part[2 * row + k], b.part[2 * k + column], d.part[2 * row + column]);
 }
-// Factors of two types meet in float.
+
+// d += a b. Factors of two types meet in float.
+template <typename D, typename A>
+inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<A, 16, 16> b) {
+  tile_add_product(d, a, b);
+}
 template <typename D, typename A, typename B>
 inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<B, 16, 16> b) {
-  tile_multiply_accumulate(d, tile_in_float(a), tile_in_float(b));
+  tile_add_product(d, tile_in_float(a), tile_in_float(b));
+}
+template <typename D, typename A>
+inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, right_tile<A, 16, 16> b) {
+  tile_add_product(d, a, b.whole);
 }
 template <typename D, typename A, typename B>
 inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, right_tile<B, 16, 16> b) {
-  tile_multiply_accumulate(d, a, b.whole);
+  tile_add_product(d, tile_in_float(a), tile_in_float(b.whole));
 }
 
 // d += a b, element by element.

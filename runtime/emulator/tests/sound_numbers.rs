@@ -65,7 +65,7 @@ fn matrices() {
         .y(Dtype::F32, &[16, 16])
         .gives(product(a, b, 16)),
         sound(
-            "right factors: loaded, loaded transposed, made of a tile and of a transposed one",
+            "right factors: loaded, also in pairs, loaded transposed, made of a tile and of a transposed one",
             "tile<T, 16, 16> a, b;
              tile<float, 16, 16> c(0.0f), whole, turned;
              right_tile<T, 16, 16> right;
@@ -73,16 +73,16 @@ fn matrices() {
              tile_load(a, x, 16);
              tile_load(b, w, 16);
              tile_load_transposed(turned, w, 16);
-             tile_load(whole, x, 16);
+             tile_load(whole, (const device vec<T, 2>*)x, 8);
              tile_load_right(right, w, 16);
              tile_multiply_accumulate(c, a, right);
-             tile_load_right_transposed(wide, x, 16);
+             tile_load_right_transposed(wide, (const device vec<T, 2>*)x, 8);
              tile_multiply_accumulate(c, whole, tile_as_right(b));
              tile_multiply_accumulate(c, whole, tile_as_right_transposed(turned));
              tile_multiply_accumulate(c, tile_transpose(a), wide);
              tile_multiply_accumulate(c, tile_transpose(a), tile_as_right_transposed(a));
              tile_multiply_accumulate_elements(c, a, b);
-             tile_store(c, y, 16);",
+             tile_store(c, (device float2*)y, 8);",
         )
         .template("T", TemplateValue::Dtype(Dtype::Bf16))
         .threads(32, 32)
@@ -178,7 +178,8 @@ fn tiles_on_metal() {
     // In the emulator there is one address space, so one of the two sets of overloads.
     let one_space = cotangent_emulator::TILE_METAL
         .replace("TILE_MEMORY(threadgroup)\n", "")
-        .replace("TILE_RIGHT_MEMORY(threadgroup)\n", "");
+        .replace("TILE_RIGHT_MEMORY(threadgroup)\n", "")
+        .replace("TILE_PAIRS(threadgroup)\n", "");
     let metal = one_space.replace("tile", "metal_tile").replace("metal_tile_metal", "tile_metal");
     let rows = sound("rows of tiles", &ROWS_OF_TILES.replace("tile", "metal_tile"))
         .header(&metal)
@@ -197,7 +198,8 @@ fn tiles_on_metal() {
              metal_tile_load_transposed(b, x, 16);
              right_metal_tile<T, 16, 16> right, other;
              metal_tile_load_right(right, x, 16);
-             metal_tile_load_right_transposed(other, x, 16);
+             metal_tile_load_right_transposed(other, (const device vec<T, 2>*)x, 8);
+             metal_tile_load(a, (const device vec<T, 2>*)x, 8);
              metal_tile_multiply_accumulate(c, a, right);
              metal_tile_multiply_accumulate(c, a, metal_tile_as_right_transposed(b));
              metal_tile_multiply_accumulate(c, metal_tile_in_float(a), metal_tile_as_right(a));
@@ -207,7 +209,7 @@ fn tiles_on_metal() {
              metal_tile_load_transposed(from_half, x, 16);
              metal_tile_for_each(from_half, row, column, value) { value *= row == 1 ? 1000.0f : 0.0f; }
              metal_tile_for_each(c, row, column, value) { value += row * 16 + column; }
-             metal_tile_store(c, y, 16);
+             metal_tile_store(c, (device float2*)y, 8);
              metal_tile_store(from_half, y + 256, 16);",
         )
         .header(&metal)

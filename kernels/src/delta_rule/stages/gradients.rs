@@ -2,14 +2,15 @@
 
 use cotangent::stage;
 
-use super::{DECAY, LOWER_TILES};
+use super::{DECAY, LOWER_TILES, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens. Gradients of queries and
-/// keys are those of one value head: the sum over the heads that share them is the caller's.
+/// keys are those of one value head: the sum over the heads that share them is the caller's. `solved_cotangent` is `z`,
+/// which each simdgroup keeps there for itself.
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [LOWER_TILES, DECAY],
+    headers = [PAIRS, LOWER_TILES, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -27,6 +28,7 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
     y_cotangent: In![F; B, L, Hv, Dv],
     written_cotangent: In![f32; B, Hv, L, Dv],
     exit_cotangents: In![f32; B, Hv, L / C, Dv, Dk],
+    solved_cotangent: Out![f32; B, Hv, L, Dv],
     query_gradient: Out![f32; B, L, Hv, Dk],
     key_gradient: Out![f32; B, L, Hv, Dk],
     value_gradient: Out![F; B, L, Hv, Dv],
@@ -36,7 +38,6 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
     metal! {
         constexpr int TILES = C / 16;
         constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
-        constexpr int DEPTH = Dv / 16;
         const int chunk = threadgroup_position_in_grid.x;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;
@@ -57,6 +58,8 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
         const device float* state = chunk_states + place * Dv * Dk;
         const device float* d_exit = exit_cotangents + place * Dv * Dk;
 
+        device float* solved = solved_cotangent + (cell + own * 16) * Dv;
+
         threadgroup float strength[C];
         threadgroup Gates since[C];
         // Matrices of the chunk: first what is summed over rows and columns, then what other simdgroups multiply by.
@@ -75,7 +78,6 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
         const Gates end = since[C - 1];
 
         // z, the gradient of the values, and the products of its rows and of those of dY with all rows of u before.
-        tile<float, 16, 16> z[DEPTH];
         tile<float, 16, 16> by_output[TILES];
         tile<float, 16, 16> by_error[TILES];
         tile<float, 16, 16> d_strength(0.0f);
@@ -90,33 +92,33 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
                     tile_for_each(columns[i], row, column, value) { value *= strength[i * 16 + column]; }
                 }
             }
-            #pragma unroll
-            for (int d = 0; d < DEPTH; ++d) {
-                z[d] = tile<float, 16, 16>(0.0f);
+            for (int d = 0; d < Dv; d += 16) {
+                tile<float, 16, 16> z(0.0f);
                 #pragma unroll
                 for (int i = 0; i < TILES; ++i) {
                     if (i >= own) {
                         right_tile<float, 16, 16> right;
-                        tile_load_right(right, d_write + i * 16 * Dv + d * 16, Dv);
-                        tile_multiply_accumulate(z[d], columns[i], right);
+                        tile_load_right(right, d_write + i * 16 * Dv + d, Dv);
+                        tile_multiply_accumulate(z, columns[i], right);
                     }
                 }
-                tile_store(z[d], value_gradient + (token + own * 16) * value_stride + head * Dv + d * 16, value_stride);
+                tile_store(z, in_pairs(solved + d), Dv / 2);
+                tile_store(z, in_pairs(value_gradient + (token + own * 16) * value_stride + head * Dv + d), value_stride / 2);
                 tile<F, 16, 16> d_own;
-                tile_load(d_own, d_output + d * 16, value_stride);
+                tile_load(d_own, in_pairs(d_output + d), value_stride / 2);
                 #pragma unroll
                 for (int j = 0; j < TILES; ++j) {
                     if (j <= own) {
                         right_tile<float, 16, 16> right;
-                        tile_load_right_transposed(right, error + j * 16 * Dv + d * 16, Dv);
+                        tile_load_right_transposed(right, in_pairs(error + j * 16 * Dv + d), Dv / 2);
                         tile_multiply_accumulate(by_output[j], d_own, right);
-                        tile_multiply_accumulate(by_error[j], z[d], right);
+                        tile_multiply_accumulate(by_error[j], z, right);
                     }
                 }
                 tile<float, 16, 16> own_error;
                 tile<float, 16, 16> own_write;
-                tile_load(own_error, error + own * 16 * Dv + d * 16, Dv);
-                tile_load(own_write, d_write + own * 16 * Dv + d * 16, Dv);
+                tile_load(own_error, in_pairs(error + own * 16 * Dv + d), Dv / 2);
+                tile_load(own_write, in_pairs(d_write + own * 16 * Dv + d), Dv / 2);
                 tile_multiply_accumulate_elements(d_strength, own_error, own_write);
             }
         }
@@ -132,9 +134,9 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
                     tile<F, 16, 16> own_query;
                     tile<F, 16, 16> own_key;
                     right_tile<F, 16, 16> right;
-                    tile_load(own_query, query + own * 16 * key_stride + k, key_stride);
-                    tile_load(own_key, key + own * 16 * key_stride + k, key_stride);
-                    tile_load_right_transposed(right, key + j * 16 * key_stride + k, key_stride);
+                    tile_load(own_query, in_pairs(query + own * 16 * key_stride + k), key_stride / 2);
+                    tile_load(own_key, in_pairs(key + own * 16 * key_stride + k), key_stride / 2);
+                    tile_load_right_transposed(right, in_pairs(key + j * 16 * key_stride + k), key_stride / 2);
                     tile_multiply_accumulate(query_scores, own_query, right);
                     tile_multiply_accumulate(key_scores, own_key, right);
                 }
@@ -195,7 +197,7 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
         for (int i = thread_index; i < Dv * Dk; i += 2 * C) { product += state[i] * d_exit[i]; }
         product = simd_sum(product);
         if (lane == 0) { by_states[own] = product; }
-        threadgroup_barrier(mem_flags::mem_threadgroup);
+        threadgroup_barrier(mem_flags::mem_threadgroup | mem_flags::mem_device);
 
         tile<float, 16, 16> d_start(0.0f);
         tile<float, 16, 16> d_end(0.0f);
@@ -203,18 +205,20 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
             tile<float, 16, 16> d_query(0.0f);
             tile<float, 16, 16> d_reading(0.0f);
             tile<float, 16, 16> d_key(0.0f);
-            #pragma unroll
-            for (int d = 0; d < DEPTH; ++d) {
+            #pragma unroll 2
+            for (int d = 0; d < Dv; d += 16) {
                 right_tile<float, 16, 16> entry;
                 right_tile<float, 16, 16> exit;
                 tile<F, 16, 16> d_own;
+                tile<float, 16, 16> z;
                 tile<float, 16, 16> own_error;
-                tile_load_right(entry, state + d * 16 * Dk + k, Dk);
-                tile_load_right(exit, d_exit + d * 16 * Dk + k, Dk);
-                tile_load(d_own, d_output + d * 16, value_stride);
-                tile_load(own_error, error + own * 16 * Dv + d * 16, Dv);
+                tile_load_right(entry, state + d * Dk + k, Dk);
+                tile_load_right(exit, d_exit + d * Dk + k, Dk);
+                tile_load(d_own, in_pairs(d_output + d), value_stride / 2);
+                tile_load(own_error, in_pairs(error + own * 16 * Dv + d), Dv / 2);
                 tile_multiply_accumulate(d_query, d_own, entry);
-                tile_multiply_accumulate(d_reading, z[d], entry);
+                tile_load(z, in_pairs(solved + d), Dv / 2);
+                tile_multiply_accumulate(d_reading, z, entry);
                 tile_multiply_accumulate(d_key, own_error, exit);
             }
             tile_for_each(d_query, row, column, value) { value *= decay_since(since[own * 16 + row]); }
@@ -224,8 +228,8 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
             }
             tile<float, 16, 16> own_query;
             tile<float, 16, 16> own_key;
-            tile_load(own_query, query + own * 16 * key_stride + k, key_stride);
-            tile_load(own_key, key + own * 16 * key_stride + k, key_stride);
+            tile_load(own_query, in_pairs(query + own * 16 * key_stride + k), key_stride / 2);
+            tile_load(own_key, in_pairs(key + own * 16 * key_stride + k), key_stride / 2);
             tile_multiply_accumulate_elements(d_start, d_query, own_query);
             tile_multiply_accumulate_elements(d_start, d_reading, own_key);
             tile_multiply_accumulate_elements(d_end, d_key, own_key);
@@ -248,8 +252,8 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
                     tile_multiply_accumulate(d_key, left, other_key);
                 }
             }
-            tile_store(d_query, query_gradient + ((token + own * 16) * Hv + head) * Dk + k, Hv * Dk);
-            tile_store(d_key, key_gradient + ((token + own * 16) * Hv + head) * Dk + k, Hv * Dk);
+            tile_store(d_query, in_pairs(query_gradient + ((token + own * 16) * Hv + head) * Dk + k), Hv * Dk / 2);
+            tile_store(d_key, in_pairs(key_gradient + ((token + own * 16) * Hv + head) * Dk + k), Hv * Dk / 2);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 

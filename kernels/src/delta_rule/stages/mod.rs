@@ -40,6 +40,12 @@ pub(crate) use reverse_scan::scan_cotangents;
 pub(crate) use scan::scan_states;
 pub(crate) use within::solve_chunks;
 
+/// Rows of tiles begin at whole pairs here, as all extents are multiples of sixteen.
+const PAIRS: &str = "
+template <typename T> inline const device vec<T, 2>* in_pairs(const device T* p) { return (const device vec<T, 2>*)p; }
+template <typename T> inline device vec<T, 2>* in_pairs(device T* p) { return (device vec<T, 2>*)p; }
+";
+
 /// Tiles on and below the diagonal of a chunk's matrix lie one after the other, row by row.
 const LOWER_TILES: &str = "
 inline int lower_tile(int row, int column) { return (row * (row + 1) / 2 + column) * 256; }

@@ -2,13 +2,13 @@
 
 use cotangent::stage;
 
-use super::DECAY;
+use super::{DECAY, PAIRS};
 
 /// `Y = G Q S^T + P B u`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [DECAY],
+    headers = [PAIRS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -53,12 +53,12 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
         for (int j = 0; j < TILES; ++j) { scores[j] = tile<float, 16, 16>(0.0f); }
         #pragma unroll
         for (int k = 0; k < WIDTH; ++k) {
-            tile_load(own_query[k], query + k * 16, key_stride);
+            tile_load(own_query[k], in_pairs(query + k * 16), key_stride / 2);
             #pragma unroll
             for (int j = 0; j < TILES; ++j) {
                 if (j <= own) {
                     right_tile<F, 16, 16> other_key;
-                    tile_load_right_transposed(other_key, key + j * 16 * key_stride + k * 16, key_stride);
+                    tile_load_right_transposed(other_key, in_pairs(key + j * 16 * key_stride + k * 16), key_stride / 2);
                     tile_multiply_accumulate(scores[j], own_query[k], other_key);
                 }
             }
@@ -76,7 +76,7 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
             #pragma unroll
             for (int k = 0; k < WIDTH; ++k) {
                 right_tile<float, 16, 16> across;
-                tile_load_right_transposed(across, state + d * Dk + k * 16, Dk);
+                tile_load_right_transposed(across, in_pairs(state + d * Dk + k * 16), Dk / 2);
                 tile_multiply_accumulate(sum, own_query[k], across);
             }
             tile_for_each(sum, row, column, value) { value *= decay_since(since[own * 16 + row]); }
@@ -88,7 +88,7 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
                     tile_multiply_accumulate(sum, scores[j], error);
                 }
             }
-            tile_store(sum, y + ((token + own * 16) * Hv + head) * Dv + d, Hv * Dv);
+            tile_store(sum, in_pairs(y + ((token + own * 16) * Hv + head) * Dv + d), Hv * Dv / 2);
         }
     }
 }

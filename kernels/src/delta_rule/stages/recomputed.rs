@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::DECAY;
+use super::{DECAY, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -11,7 +11,7 @@ use super::DECAY;
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [DECAY],
+    headers = [PAIRS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -54,17 +54,17 @@ pub(crate) fn recompute_chunks<F: Float, const C: usize, const Dk: usize, const 
 
         tile<float, 16, 16> reading[WIDTH];
         #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) { tile_load(reading[k], solved_keys + (cell + own * 16) * Dk + k * 16, Dk); }
+        for (int k = 0; k < WIDTH; ++k) { tile_load(reading[k], in_pairs(solved_keys + (cell + own * 16) * Dk + k * 16), Dk / 2); }
         for (int d = 0; d < Dv; d += 16) {
             tile<float, 16, 16> error;
-            tile_load(error, solved_values + (cell + own * 16) * Dv + d, Dv);
+            tile_load(error, in_pairs(solved_values + (cell + own * 16) * Dv + d), Dv / 2);
             #pragma unroll
             for (int k = 0; k < WIDTH; ++k) {
                 right_tile<float, 16, 16> across;
-                tile_load_right_transposed(across, state + d * Dk + k * 16, Dk);
+                tile_load_right_transposed(across, in_pairs(state + d * Dk + k * 16), Dk / 2);
                 tile_multiply_accumulate(error, reading[k], across);
             }
-            tile_store(error, errors + (cell + own * 16) * Dv + d, Dv);
+            tile_store(error, in_pairs(errors + (cell + own * 16) * Dv + d), Dv / 2);
         }
 
         // The own columns of the scores, transposed.
@@ -73,12 +73,12 @@ pub(crate) fn recompute_chunks<F: Float, const C: usize, const Dk: usize, const 
         for (int i = 0; i < TILES; ++i) { scores[i] = tile<float, 16, 16>(0.0f); }
         for (int k = 0; k < Dk; k += 16) {
             tile<F, 16, 16> own_key;
-            tile_load(own_key, key + k, key_stride);
+            tile_load(own_key, in_pairs(key + k), key_stride / 2);
             #pragma unroll
             for (int i = 0; i < TILES; ++i) {
                 if (i >= own) {
                     right_tile<F, 16, 16> other_query;
-                    tile_load_right_transposed(other_query, query + i * 16 * key_stride + k, key_stride);
+                    tile_load_right_transposed(other_query, in_pairs(query + i * 16 * key_stride + k), key_stride / 2);
                     tile_multiply_accumulate(scores[i], own_key, other_query);
                 }
             }
@@ -101,7 +101,7 @@ pub(crate) fn recompute_chunks<F: Float, const C: usize, const Dk: usize, const 
                     tile_multiply_accumulate(sum, scores[i], right);
                 }
             }
-            tile_store(sum, written_cotangent_here + (cell + own * 16) * Dv + d, Dv);
+            tile_store(sum, in_pairs(written_cotangent_here + (cell + own * 16) * Dv + d), Dv / 2);
         }
     }
 }

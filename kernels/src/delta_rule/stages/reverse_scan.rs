@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::DECAY;
+use super::{DECAY, PAIRS};
 
 /// One simdgroup carries sixteen rows of the state's cotangent from chunk to chunk in its registers.
 ///
@@ -11,7 +11,7 @@ use super::DECAY;
 #[stage(
     grid = (2 * Dv, Hv, B),
     threads = (32, 1, 1),
-    headers = [DECAY],
+    headers = [PAIRS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 16),
@@ -42,7 +42,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
 
         tile<float, 16, 16> d_state[WIDTH];
         #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) { tile_load(d_state[k], final_cotangent + (heads * Dv + first) * Dk + k * 16, Dk); }
+        for (int k = 0; k < WIDTH; ++k) { tile_load(d_state[k], in_pairs(final_cotangent + (heads * Dv + first) * Dk + k * 16), Dk / 2); }
 
         for (int chunk = L / C - 1; chunk >= 0; --chunk) {
             const ulong token = ulong(batch) * L + chunk * C;
@@ -55,7 +55,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
             right_tile<float, 16, 16> across[WIDTH];
             #pragma unroll
             for (int k = 0; k < WIDTH; ++k) {
-                tile_store(d_state[k], exit_cotangents + ((heads * (L / C) + chunk) * Dv + first) * Dk + k * 16, Dk);
+                tile_store(d_state[k], in_pairs(exit_cotangents + ((heads * (L / C) + chunk) * Dv + first) * Dk + k * 16), Dk / 2);
                 across[k] = tile_as_right_transposed(d_state[k]);
             }
             tile<float, 16, 16> d_solved[TILES];
@@ -66,7 +66,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                 #pragma unroll
                 for (int k = 0; k < WIDTH; ++k) {
                     tile<F, 16, 16> writing;
-                    tile_load(writing, key + i * 16 * key_stride + k * 16, key_stride);
+                    tile_load(writing, in_pairs(key + i * 16 * key_stride + k * 16), key_stride / 2);
                     tile_multiply_accumulate(by_state, writing, across[k]);
                 }
                 tile<float, 16, 16> decays(0.0f);
@@ -75,9 +75,9 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                     value = decay_between(Gates{gates[2 * at], gates[2 * at + 1]}, end);
                 }
                 tile<float, 16, 16> sum;
-                tile_load(sum, written_cotangent_here + (cell + i * 16) * Dv + first, Dv);
+                tile_load(sum, in_pairs(written_cotangent_here + (cell + i * 16) * Dv + first), Dv / 2);
                 tile_multiply_accumulate_elements(sum, by_state, decays);
-                tile_store(sum, written_cotangent + (cell + i * 16) * Dv + first, Dv);
+                tile_store(sum, in_pairs(written_cotangent + (cell + i * 16) * Dv + first), Dv / 2);
                 tile_for_each(sum, row, column, value) { value *= float(beta[(token + i * 16 + row) * Hv + head]); }
                 d_solved[i] = tile_transpose(sum);
 
@@ -103,6 +103,6 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
             }
         }
         #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) { tile_store(d_state[k], initial_cotangent + (heads * Dv + first) * Dk + k * 16, Dk); }
+        for (int k = 0; k < WIDTH; ++k) { tile_store(d_state[k], in_pairs(initial_cotangent + (heads * Dv + first) * Dk + k * 16), Dk / 2); }
     }
 }

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::DECAY;
+use super::{DECAY, PAIRS};
 
 /// One simdgroup carries sixteen rows of a state from chunk to chunk in its registers: rows do not meet.
 ///
@@ -11,7 +11,7 @@ use super::DECAY;
 #[stage(
     grid = (2 * Dv, Hv, B),
     threads = (32, 1, 1),
-    headers = [DECAY],
+    headers = [PAIRS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 16),
@@ -40,7 +40,7 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
 
         tile<float, 16, 16> state[WIDTH];
         #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) { tile_load(state[k], initial_state + (heads * Dv + first) * Dk + k * 16, Dk); }
+        for (int k = 0; k < WIDTH; ++k) { tile_load(state[k], in_pairs(initial_state + (heads * Dv + first) * Dk + k * 16), Dk / 2); }
 
         for (int chunk = 0; chunk < L / C; ++chunk) {
             const ulong token = ulong(batch) * L + chunk * C;
@@ -51,21 +51,21 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
             right_tile<float, 16, 16> across[WIDTH];
             #pragma unroll
             for (int k = 0; k < WIDTH; ++k) {
-                tile_store(state[k], chunk_states + ((heads * (L / C) + chunk) * Dv + first) * Dk + k * 16, Dk);
+                tile_store(state[k], in_pairs(chunk_states + ((heads * (L / C) + chunk) * Dv + first) * Dk + k * 16), Dk / 2);
                 across[k] = tile_as_right_transposed(state[k]);
             }
             tile<float, 16, 16> written[TILES];
             #pragma unroll
             for (int i = 0; i < TILES; ++i) {
                 tile<float, 16, 16> error;
-                tile_load(error, solved_values + (cell + i * 16) * Dv + first, Dv);
+                tile_load(error, in_pairs(solved_values + (cell + i * 16) * Dv + first), Dv / 2);
                 #pragma unroll
                 for (int k = 0; k < WIDTH; ++k) {
                     tile<float, 16, 16> reading;
-                    tile_load(reading, solved_keys + (cell + i * 16) * Dk + k * 16, Dk);
+                    tile_load(reading, in_pairs(solved_keys + (cell + i * 16) * Dk + k * 16), Dk / 2);
                     tile_multiply_accumulate(error, reading, across[k]);
                 }
-                tile_store(error, errors + (cell + i * 16) * Dv + first, Dv);
+                tile_store(error, in_pairs(errors + (cell + i * 16) * Dv + first), Dv / 2);
                 tile_for_each(error, row, column, value) {
                     const ulong at = cell + i * 16 + row;
                     const Gates here = Gates{gates[2 * at], gates[2 * at + 1]};
@@ -86,6 +86,6 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
             }
         }
         #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) { tile_store(state[k], final_state + (heads * Dv + first) * Dk + k * 16, Dk); }
+        for (int k = 0; k < WIDTH; ++k) { tile_store(state[k], in_pairs(final_state + (heads * Dv + first) * Dk + k * 16), Dk / 2); }
     }
 }

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::{DECAY, LOWER_TILES};
+use super::{DECAY, LOWER_TILES, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -13,7 +13,7 @@ use super::{DECAY, LOWER_TILES};
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [LOWER_TILES, DECAY],
+    headers = [PAIRS, LOWER_TILES, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -69,12 +69,12 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
         for (int j = 0; j < TILES; ++j) { scores[j] = tile<float, 16, 16>(0.0f); }
         for (int k = 0; k < Dk; k += 16) {
             tile<F, 16, 16> own_key;
-            tile_load(own_key, key + own * 16 * key_stride + k, key_stride);
+            tile_load(own_key, in_pairs(key + own * 16 * key_stride + k), key_stride / 2);
             #pragma unroll
             for (int j = 0; j < TILES; ++j) {
                 if (j <= own) {
                     right_tile<F, 16, 16> other_key;
-                    tile_load_right_transposed(other_key, key + j * 16 * key_stride + k, key_stride);
+                    tile_load_right_transposed(other_key, in_pairs(key + j * 16 * key_stride + k), key_stride / 2);
                     tile_multiply_accumulate(scores[j], own_key, other_key);
                 }
             }
@@ -152,7 +152,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
                     tile_multiply_accumulate(sum, rows[j], right);
                 }
             }
-            tile_store(sum, solved_values + (cell + own * 16) * Dv + d, Dv);
+            tile_store(sum, in_pairs(solved_values + (cell + own * 16) * Dv + d), Dv / 2);
         }
         #pragma unroll
         for (int j = 0; j < TILES; ++j) {
@@ -170,7 +170,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
                     tile_multiply_accumulate(sum, rows[j], right);
                 }
             }
-            tile_store(sum, solved_keys + (cell + own * 16) * Dk + d, Dk);
+            tile_store(sum, in_pairs(solved_keys + (cell + own * 16) * Dk + d), Dk / 2);
         }
     }
 }
