@@ -13,6 +13,7 @@ mod cut;
 mod dtype;
 mod error;
 mod ffi;
+pub mod host;
 pub mod kernel;
 pub mod memory;
 mod mode;

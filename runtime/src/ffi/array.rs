@@ -32,10 +32,20 @@ pub(crate) fn array_to_bytes(array: &Array) -> Result<Vec<u8>> {
     if length == 0 {
         return Ok(Vec::new());
     }
+    let data = data_of(&array);
+    if data.is_null() {
+        return Err(last_message(operation));
+    }
+    // SAFETY: a contiguous, evaluated array holds `length` bytes at `data`, alive as long as `array`.
+    Ok(unsafe { std::slice::from_raw_parts(data, length) }.to_vec())
+}
+
+/// Where the elements of an evaluated array lie; null if it has none.
+fn data_of(array: &Array) -> *const u8 {
     let handle = array.as_ptr();
     // SAFETY: evaluated, and asked for in its own dtype.
-    let data = unsafe {
-        match dtype {
+    unsafe {
+        match Dtype::from_mlx(array.dtype()) {
             Dtype::Bool => mlx_sys::mlx_array_data_bool(handle).cast::<u8>(),
             Dtype::U8 => mlx_sys::mlx_array_data_uint8(handle),
             Dtype::U32 => mlx_sys::mlx_array_data_uint32(handle).cast(),
@@ -45,12 +55,59 @@ pub(crate) fn array_to_bytes(array: &Array) -> Result<Vec<u8>> {
             Dtype::BF16 => mlx_sys::mlx_array_data_bfloat16(handle).cast(),
             Dtype::F32 => mlx_sys::mlx_array_data_float32(handle).cast(),
         }
-    };
-    if data.is_null() {
-        return Err(last_message(operation));
     }
-    // SAFETY: a contiguous, evaluated array holds `length` bytes at `data`, alive as long as `array`.
-    Ok(unsafe { std::slice::from_raw_parts(data, length) }.to_vec())
+}
+
+/// The elements of float32 arrays, evaluated and in row-major order, to read where they lie.
+pub(crate) struct HostSlices<const N: usize>([Array; N]);
+
+impl<const N: usize> HostSlices<N> {
+    /// Evaluates the arrays. The caller has checked that they hold float32.
+    pub(crate) fn of(operation: &'static str, arrays: [&Array; N]) -> Result<Self> {
+        let mut rows = arrays.map(Array::clone);
+        for array in &mut rows {
+            assert_eq!(array.dtype(), mlx_rs::Dtype::Float32, "host slices are float32");
+            *array = array.contiguous().during(operation)?;
+        }
+        evaluate(operation, &rows)?;
+        Ok(HostSlices(rows))
+    }
+
+    /// One slice for each array.
+    pub(crate) fn slices(&self) -> [&[f32]; N] {
+        self.0.each_ref().map(|array| {
+            // SAFETY: evaluated, and of float32.
+            let data = unsafe { mlx_sys::mlx_array_data_float32(array.as_ptr()) };
+            if data.is_null() {
+                return &[][..];
+            }
+            // SAFETY: a contiguous, evaluated array holds its elements at `data`, alive as long as `array`, and nobody
+            // writes to an evaluated array.
+            unsafe { std::slice::from_raw_parts(data, array.size()) }
+        })
+    }
+}
+
+/// An array that takes over the memory of `values`. The caller has checked that they fill `shape`.
+pub(crate) fn array_of_vec(values: Vec<f32>, shape: &[i32]) -> Array {
+    /// Drops what [`array_of_vec`] handed over.
+    unsafe extern "C" fn release(payload: *mut std::ffi::c_void) {
+        // SAFETY: made by `Box::into_raw` below, and MLX calls this once.
+        drop(unsafe { Box::from_raw(payload.cast::<Vec<f32>>()) });
+    }
+    initialise();
+    let payload = Box::into_raw(Box::new(values));
+    // SAFETY: `payload` is valid until `release`, and so are the elements, which fill `shape`.
+    unsafe {
+        Array::from_ptr(mlx_sys::mlx_array_new_data_managed_payload(
+            (*payload).as_mut_ptr().cast(),
+            shape.as_ptr(),
+            shape.len() as i32,
+            mlx_sys::mlx_dtype__MLX_FLOAT32,
+            payload.cast(),
+            Some(release),
+        ))
+    }
 }
 
 /// Computes the arrays and waits for them.
