@@ -89,39 +89,82 @@ fn other_dtypes_are_left_to_operations() {
     on_cpu(&[stored(&spread(8, 0), &[8])], |inputs, _, ()| {
         let half = inputs[0].cast(Dtype::BF16)?;
         assert!(host::elementwise([&half, &half], &GateAndSum)?.is_none());
-        assert!(host::softmax_rows(&half)?.is_none());
+        assert!(host::cross_entropy_rows(&half.reshape(&[2, 4])?, &[0, 0])?.is_none());
         Ok(Vec::new())
     });
 }
 
 #[test]
-fn the_softmax_of_rows_is_that_of_float64() {
+fn the_cross_entropy_of_rows_is_that_of_float64() {
     for shape in [[1, 1], [3, 5], [2, 16], [7, 33], [300, 257]] {
         let values = spread((shape[0] * shape[1]) as usize, 5);
         let outputs = on_cpu(&[stored(&values, &shape)], |inputs, _, ()| {
-            let rows = host::softmax_rows(&inputs[0])?.expect("the CPU computes float32 itself");
-            Ok(vec![rows.probabilities, rows.log_sum_exp])
+            let (rows, width) = (inputs[0].dimension(0), inputs[0].dimension(1));
+            let labels: Vec<i32> = (0..rows).map(|row| row * 7 % width).collect();
+            let rows = host::cross_entropy_rows(&inputs[0], &labels)?.expect("the CPU computes float32 itself");
+            Ok(vec![rows.losses, rows.slopes])
         });
         let Some(outputs) = outputs else { return };
-        for (row, values) in values.chunks(shape[1] as usize).enumerate() {
+        let width = shape[1] as usize;
+        for (row, values) in values.chunks(width).enumerate() {
+            let label = row * 7 % width;
             let sum: f64 = values.iter().map(|value| f64::from(*value).exp()).sum();
-            let probabilities = &outputs[0][row * values.len()..][..values.len()];
-            assert_close(probabilities, values.iter().map(|value| f64::from(*value).exp() / sum), "probability");
+            for (index, (slope, value)) in outputs[1][row * width..].iter().zip(values).enumerate() {
+                let probability = f64::from(*value).exp() / sum;
+                let expected = probability - f64::from(u8::from(index == label));
+                // Scores up to 16 below the largest are rounded to 2^-21 before the exponential, which, like the sum, may
+                // be off by two units; three more roundings follow. At the label 1 was taken away, and its rounding stays.
+                let bound = if index == label { 2e-7 } else { 1.2e-6 * probability };
+                let error = (f64::from(*slope) - expected).abs();
+                assert!(error <= bound, "slope {index} of row {row}: {slope}, expected {expected}");
+            }
             // A sum of the largest score, up to 8, and a logarithm: it may cancel.
-            let error = (f64::from(outputs[1][row]) - sum.ln()).abs();
-            assert!(error <= 4e-7 * 8.0, "log-sum-exp of row {row}: off by {error}");
+            let error = (f64::from(outputs[0][row]) - (sum.ln() - f64::from(values[label]))).abs();
+            assert!(error <= 4e-7 * 16.0, "loss of row {row}: off by {error}");
         }
     }
 }
 
 #[test]
-fn what_a_mask_hides_has_probability_zero_and_rows_of_no_number_stay_so() {
-    let masked = [0.5, f32::NEG_INFINITY, 1.5, f32::NEG_INFINITY];
-    let outputs = on_cpu(&[stored(&masked, &[1, 4]), stored(&[f32::NAN, 1.0], &[1, 2])], |inputs, _, ()| {
-        inputs.iter().map(|row| Ok(host::softmax_rows(row)?.expect("float32 on the CPU").probabilities)).collect()
+fn what_a_mask_hides_has_no_slope_and_rows_of_no_number_stay_so() {
+    let masked = [0.5, f32::NEG_INFINITY, 1.5, f32::NAN, 1.0, 2.0];
+    let outputs = on_cpu(&[stored(&masked, &[2, 3])], |inputs, _, ()| {
+        let rows = host::cross_entropy_rows(&inputs[0], &[2, 1])?.expect("float32 on the CPU");
+        Ok(vec![rows.losses, rows.slopes])
     });
     let Some(outputs) = outputs else { return };
-    assert_eq!((outputs[0][1], outputs[0][3]), (0.0, 0.0));
-    assert!((outputs[0][0] + outputs[0][2] - 1.0).abs() < 1e-6);
-    assert!(outputs[1].iter().all(|value| value.is_nan()));
+    assert_eq!(outputs[1][1], 0.0);
+    assert!((outputs[1][0] + outputs[1][2]).abs() < 1e-6);
+    assert!(outputs[0][1].is_nan() && outputs[1][3..].iter().all(|slope| slope.is_nan()));
+}
+
+#[test]
+fn a_label_beyond_the_vocabulary_is_refused() {
+    let outputs = on_cpu(&[stored(&spread(6, 1), &[2, 3])], |inputs, _, ()| {
+        for (labels, expected) in [(&[0, 3][..], "3"), (&[-100, 0], "-100"), (&[0], "1 labels")] {
+            let error = host::cross_entropy_rows(&inputs[0], labels).map(drop).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        Ok(Vec::new())
+    });
+    assert!(outputs.is_none_or(|outputs| outputs.is_empty()));
+}
+
+#[test]
+fn a_leaf_has_the_values_of_what_it_came_from_wherever_they_lie() {
+    let x = spread(24, 2);
+    let outputs = on_cpu(&[stored(&x, &[2, 3, 4])], |inputs, _, ()| {
+        let views = [
+            inputs[0].clone(),
+            inputs[0].swap_axes(0, 2)?,
+            inputs[0].slice(1, 1, 3)?,
+            inputs[0].slice(2, 1, 2)?.broadcast_to(&[2, 3, 4])?,
+            inputs[0].sum_all()?,
+        ];
+        let pairs = views.iter().map(|view| Ok([host::leaf(view)?, view.clone()]));
+        Ok(pairs.collect::<Result<Vec<_>>>()?.concat())
+    });
+    for pair in outputs.unwrap_or_default().chunks(2) {
+        assert_eq!(pair[0], pair[1]);
+    }
 }

@@ -1,5 +1,6 @@
 //! One chunk of rows, and the head it goes through.
 
+use cotangent::host::{CrossEntropyRows, cross_entropy_rows};
 use cotangent::{Constant, Dtype, Indices, Infer, Result, Tensor};
 
 use super::labels::{Counted, Labels};
@@ -45,37 +46,36 @@ impl Chunk<'_> {
         Indices::from_slice(&labels, &[labels.len() as i32, 1])
     }
 
-    /// The losses again, and what their gradient is made of.
+    /// The losses again, and their gradient.
     pub(super) fn scores(&self, logits: &Tensor<Infer>) -> Result<Scores> {
+        let labels: Vec<i32> = self.0.iter().map(|counted| counted.label).collect();
+        if let Some(CrossEntropyRows { losses, slopes }) = cross_entropy_rows(logits, &labels)? {
+            return Ok(Scores { losses, slopes });
+        }
         let largest = logits.max_keep(&[-1])?;
         let exponentials = logits.subtract(&largest)?.exp()?;
         let sums = exponentials.sum_keep(&[-1])?;
         let losses = sums.log()?.add(&largest.subtract(&logits.take_along_axis(&self.labels()?, -1)?)?)?.squeeze(1)?;
-        Ok(Scores { losses, exponentials, sums })
-    }
 
-    /// The gradient of the losses with respect to the logits: softmax, less 1 at the label.
-    pub(super) fn slopes(&self, scores: &Scores) -> Result<Tensor<Infer>> {
-        let labels: Vec<f32> = self.0.iter().map(|counted| counted.label as f32).collect();
+        let labels: Vec<f32> = labels.into_iter().map(|label| label as f32).collect();
         let labels = Constant::from_slice(&labels, &[labels.len() as i32, 1])?;
-        let vocabulary: Vec<f32> = (0..scores.exponentials.dimension(1)).map(|index| index as f32).collect();
+        let vocabulary: Vec<f32> = (0..logits.dimension(1)).map(|index| index as f32).collect();
         let vocabulary = Constant::from_slice(&vocabulary, &[1, vocabulary.len() as i32])?;
         // -1 where the distance is 0, else 0: whole numbers of float32 are exact up to 2^24.
-        let vocabulary = vocabulary.to_tensor::<Infer>().after(&[&scores.sums])?;
+        let vocabulary = vocabulary.to_tensor::<Infer>().after(&[&sums])?;
         let distance = vocabulary.subtract(&labels)?.abs()?;
         let at_label = distance.subtract(1.0)?.minimum(0.0)?;
-        scores.exponentials.multiply(&scores.sums.reciprocal()?)?.add(&at_label)
+        let slopes = exponentials.multiply(&sums.reciprocal()?)?.add(&at_label)?;
+        Ok(Scores { losses, slopes })
     }
 }
 
-/// The softmax of a chunk, not yet divided: exponentials cost more than anything else here, so there is one a logit.
+/// What the forward of a chunk computes where a gradient will be asked for: there is one exponential a logit.
 pub(super) struct Scores {
     /// As [`Chunk::losses`].
     pub(super) losses: Tensor<Infer>,
-    /// `e^(logit - largest)`: `[rows, V]`.
-    exponentials: Tensor<Infer>,
-    /// Of each row: `[rows, 1]`.
-    sums: Tensor<Infer>,
+    /// The gradient of the losses with respect to the logits, softmax less 1 at the label: `[rows, V]`.
+    pub(super) slopes: Tensor<Infer>,
 }
 
 /// The head's weight, used in float32. Stored in another dtype it is converted in blocks of its rows, each when it is

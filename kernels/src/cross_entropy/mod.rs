@@ -3,9 +3,10 @@
 mod chunk;
 mod labels;
 
+use cotangent::host::leaf;
 use cotangent::{Constant, Dtype, Error, Graph, Infer, Result, Tensor, custom_vjp};
 
-use chunk::{Chunks, Head};
+use chunk::{Chunks, Head, Scores};
 pub use labels::{IGNORED, Labels};
 
 const OPERATION: &str = "cross_entropy";
@@ -102,6 +103,7 @@ fn check<M: Graph>(hidden: &Tensor<M>, weight: &Tensor<M>, labels: &Labels) -> R
 /// each block of the weight (float32), both for the cotangent 1.
 fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> {
     let [hidden, weight] = inputs else { unreachable!("two inputs") };
+    let (hidden, weight) = (&leaf(hidden)?, &leaf(weight)?);
     let head = Head::new(weight, host.chunk_bytes);
     let mut loss: Option<Tensor<Infer>> = None;
     let mut hidden_gradients: Vec<Tensor<Infer>> = Vec::new();
@@ -120,8 +122,7 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
             Some(loss) => loss.add(&sum)?,
             None => sum,
         });
-        let Some(scores) = scores else { continue };
-        let slopes = chunk.slopes(&scores)?;
+        let Some(Scores { slopes, .. }) = scores else { continue };
         if host.wants_hidden {
             hidden_gradients.push(head.hidden_gradient(&slopes)?.multiply(host.scale)?);
         }

@@ -88,6 +88,39 @@ impl<const N: usize> HostSlices<N> {
     }
 }
 
+/// The same array, evaluated, without the graph it came from.
+pub(crate) fn leaf(operation: &'static str, array: &Array) -> Result<Array> {
+    /// Drops the array whose memory a leaf shares.
+    unsafe extern "C" fn release(payload: *mut std::ffi::c_void) {
+        // SAFETY: made by `Box::into_raw` below, and MLX calls this once.
+        drop(unsafe { Box::from_raw(payload.cast::<Array>()) });
+    }
+    evaluate(operation, [array])?;
+    let (shape, strides) = (array.shape().to_vec(), array.strides().to_vec());
+    // Elements from the first to the last, wherever the others lie between them.
+    let distances = shape.iter().zip(&strides).map(|(extent, stride)| (*extent as usize).saturating_sub(1) * stride);
+    let span = 1 + distances.sum::<usize>();
+    let data = data_of(array);
+    let (false, Ok(span)) = (data.is_null() || array.size() == 0, i32::try_from(span)) else {
+        return Ok(array.clone());
+    };
+    let (dtype, payload) = (array.dtype(), Box::into_raw(Box::new(array.clone())));
+    // SAFETY: `span` elements lie at `data` as long as the array in `payload` lives, which is until `release`; nobody
+    // writes to an evaluated array.
+    let memory = unsafe {
+        Array::from_ptr(mlx_sys::mlx_array_new_data_managed_payload(
+            data.cast_mut().cast(),
+            [span].as_ptr(),
+            1,
+            dtype as mlx_sys::mlx_dtype,
+            payload.cast(),
+            Some(release),
+        ))
+    };
+    let strides: Vec<i64> = strides.iter().map(|stride| *stride as i64).collect();
+    mlx_rs::ops::as_strided(&memory, &shape[..], &strides[..], 0).during(operation)
+}
+
 /// An array that takes over the memory of `values`. The caller has checked that they fill `shape`.
 pub(crate) fn array_of_vec(values: Vec<f32>, shape: &[i32]) -> Array {
     /// Drops what [`array_of_vec`] handed over.

@@ -12,7 +12,7 @@ mod vector;
 
 pub(crate) use array::{
     HostSlices, array_from_bytes, array_from_slice, array_of_vec, array_to_bytes, depends, evaluate, evaluate_async,
-    slice,
+    leaf, slice,
 };
 pub(crate) use closure::{Closure, Custom, ScopedClosure};
 pub(crate) use cuda_kernel::{CudaKernel, CudaLaunch};

@@ -6,16 +6,17 @@
 //!
 //! Values are evaluated where they are met. That is safe where this is reached from: inside a custom VJP, whose forward
 //! and backward MLX never differentiates, and in inference. But while MLX traces, an evaluated array keeps what it was
-//! computed from: a body that calls this should do so with its own inputs, or once a chunk.
+//! computed from if a traced array is among it: a body that works in chunks begins with [`leaf`] of its inputs, or holds
+//! all chunks at the end.
 
+mod cross_entropy;
 mod elementwise;
 mod exponential;
-mod softmax;
 mod threads;
 
+pub use cross_entropy::{CrossEntropyRows, cross_entropy_rows};
 pub use elementwise::{Formula, elementwise};
 pub use exponential::{exp, sigmoid};
-pub use softmax::{SoftmaxRows, softmax_rows};
 
 use crate::mode::Infer;
 use crate::tensor::Tensor;
@@ -24,4 +25,16 @@ use crate::{Backend, Dtype, Result};
 /// Whether tensors like these are computed here: float32, on the CPU backend.
 fn takes(tensors: &[&Tensor<Infer>]) -> Result<bool> {
     Ok(crate::backend()? == Backend::Cpu && tensors.iter().all(|tensor| tensor.dtype() == Dtype::F32))
+}
+
+/// The same values without the graph they came from: what is computed from them is free to go when it is not needed any
+/// more, also while MLX traces. On other backends than the CPU, the tensor as it is.
+///
+/// # Errors
+/// [`Error::Mlx`](crate::Error::Mlx) if the tensor cannot be computed.
+pub fn leaf(tensor: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+    if crate::backend()? != Backend::Cpu {
+        return Ok(tensor.clone());
+    }
+    Ok(Tensor::from_parts(crate::ffi::leaf("leaf", tensor.array())?, tensor.origin()))
 }
