@@ -9,6 +9,7 @@ use crate::cut::{self, CutKind};
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
 use crate::mode::{Graph, Stored};
+use crate::session::Session;
 use crate::tensor::{Origin, Tensor, check_length};
 
 /// Float data that no gradient flows through: tables, initial states, what was detached.
@@ -194,11 +195,12 @@ impl Indices {
         Ok(Constant { array: self.array.as_dtype(mlx_rs::Dtype::Float32).during(operation)? })
     }
 
-    /// Evaluated, as a tensor that can be read.
+    /// Evaluated, as a tensor that can be read. Takes the session, which a running graph has borrowed: in it, there is no
+    /// value yet.
     ///
     /// # Errors
     /// [`Error::Mlx`] if the value cannot be computed.
-    pub fn to_stored(&self) -> Result<Tensor<Stored>> {
+    pub fn to_stored(&self, _session: &mut Session) -> Result<Tensor<Stored>> {
         crate::ffi::evaluate("Indices::to_stored", [&self.array])?;
         Ok(Tensor::from_parts(self.array.clone(), Origin::HOST))
     }

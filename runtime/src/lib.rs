@@ -46,6 +46,11 @@ pub mod __private {
     pub use inventory;
 
     /// Seals [`Parameters`](crate::Parameters): only the derive implements both.
+    #[diagnostic::on_unimplemented(
+        message = "`Parameters` of `{Self}` is not derived, so it could leave a parameter out [C06]",
+        label = "implements `Parameters` by hand",
+        note = "write `#[derive(Parameters)]` on it instead"
+    )]
     pub trait DerivedParameters {}
 
     impl<M: crate::Mode> DerivedParameters for crate::Tensor<M> {}

@@ -21,6 +21,11 @@ use crate::tensor::Tensor;
 /// ```
 ///
 /// Every field is such a tree itself, or `#[config]` of plain data. So a tensor cannot hide from the gradient.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no tree of parameters",
+    label = "holds what a gradient could not reach, or is plain data",
+    note = "derive it: `#[derive(Parameters)]`, generic over the mode; mark plain data `#[config]`"
+)]
 pub trait Parameters: Sized + crate::__private::DerivedParameters {
     /// The mode of all leaves.
     type Mode: Mode;
@@ -98,6 +103,11 @@ impl fmt::Display for Path {
 }
 
 /// Plain data that a field of a [`Parameters`] tree may hold when it is marked `#[config]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no plain data, so it cannot be `#[config]`",
+    label = "expected a number, a bool, a string, or a vector, option or array of these",
+    note = "tensors that train are fields without `#[config]`; tables and other constants come with the batch"
+)]
 pub trait Config: Clone + Send + Sync + 'static {}
 
 macro_rules! config {

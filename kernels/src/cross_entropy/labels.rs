@@ -75,7 +75,8 @@ mod tests {
         let labels = Labels::from_slice(&[IGNORED, 7, IGNORED, 0]).unwrap();
         assert_eq!((labels.rows(), labels.count()), (4, 2));
         assert_eq!(labels.counted(), [Counted { row: 1, label: 7 }, Counted { row: 3, label: 0 }]);
-        assert_eq!(labels.places().unwrap().to_stored().unwrap().to_vec::<i32>().unwrap(), [2, 0, 2, 1]);
+        let mut session = cotangent::Session::new().unwrap();
+        assert_eq!(labels.places().unwrap().to_stored(&mut session).unwrap().to_vec::<i32>().unwrap(), [2, 0, 2, 1]);
     }
 
     #[test]

@@ -1,0 +1,35 @@
+//! What a recomputed layer and a function with its own backward read, they are given.
+
+use cotangent::{Mode, Parameters, Result, Session, Stored, Tensor, Train, Trainable};
+use cotangent::{checkpoint, custom_vjp, value_and_grad};
+
+#[derive(Parameters)]
+struct Scale<M: Mode> {
+    weight: Tensor<M>,
+}
+
+fn layer(scale: &Scale<Train>, inputs: &[Tensor<Train>]) -> Result<Vec<Tensor<Train>>> {
+    custom_vjp(
+        "scale",
+        &[&inputs[0], &scale.weight],
+        &(),
+        |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?]),
+        |primals, cotangents, _, ()| {
+            Ok(vec![cotangents[0].multiply(&primals[1])?, cotangents[0].multiply(&primals[0])?])
+        },
+    )
+}
+
+fn loss(scale: &Scale<Train>, _: &()) -> Result<Tensor<Train>> {
+    let doubled = scale.weight.multiply(2.0)?;
+    checkpoint(scale, &[&doubled], layer)?[0].sum_all()
+}
+
+fn main() -> Result<()> {
+    let scale: Scale<Stored> = Scale { weight: Tensor::from_slice(&[3.0_f32, -1.0], &[2])? };
+    let trainable = Trainable::of(&scale, |_| true)?;
+    let (_, gradients) = value_and_grad(&mut Session::new()?, &scale, &trainable, &(), loss)?;
+    // d/dw 2 w^2
+    assert_eq!(gradients.get("weight").unwrap().to_vec::<f32>()?, [12.0, -4.0]);
+    Ok(())
+}
