@@ -76,7 +76,8 @@ mod tests {
     use super::*;
 
     fn first_keys(documents: &[Vec<i32>], queries: i32, keys: i32) -> Vec<i32> {
-        Segments::new(documents, queries, keys).unwrap().first_keys().to_stored().unwrap().to_vec().unwrap()
+        let segments = Segments::new(documents, queries, keys).unwrap();
+        segments.first_keys().to_stored(&mut cotangent::Session::new().unwrap()).unwrap().to_vec().unwrap()
     }
 
     #[test]
