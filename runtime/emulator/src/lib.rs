@@ -2,6 +2,7 @@
 
 mod build;
 mod cuda;
+mod cuda_compiler;
 mod dtype;
 mod emulator;
 mod error;
@@ -14,6 +15,7 @@ mod static_check;
 mod text;
 
 pub use cuda::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
+pub use cuda_compiler::CudaCompiler;
 pub use dtype::Dtype;
 pub use emulator::Emulator;
 pub use error::Error;

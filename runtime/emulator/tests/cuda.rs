@@ -1,11 +1,9 @@
 //! Kernel text for CUDA. Every kernel of `sound.rs` that has a counterpart is compiled there too, where NVRTC is at hand
-//! (`pip install nvidia-cuda-nvrtc-cu12`, then `COTANGENT_NVRTC=…/libnvrtc.so.12`).
+//! (`cargo xtask test` brings it).
 
-#[allow(dead_code)]
-mod table;
-
-use cotangent_emulator::{CudaGrid, CudaText, Dtype, Error, KernelText, Source, TemplateValue, cuda_text};
-use table::nvrtc;
+use cotangent_emulator::{
+    CudaCompiler, CudaGrid, CudaText, Dtype, Error, KernelText, Source, TemplateValue, cuda_text,
+};
 
 fn kernel() -> KernelText {
     let body = "
@@ -60,16 +58,17 @@ fn words_of_metal_become_words_of_cuda_on_the_same_lines() {
 
 #[test]
 fn it_compiles_to_machine_code_of_the_h100() {
-    if !nvrtc::is_there() {
-        eprintln!(
-            "SKIPPED: no NVRTC (pip install nvidia-cuda-nvrtc-cu12, then set COTANGENT_NVRTC to its libnvrtc.so.12)"
-        );
+    let Some(compiler) = CudaCompiler::find() else {
+        eprintln!("SKIPPED: no NVRTC; `cargo xtask test` brings one, or name a libnvrtc.so in COTANGENT_NVRTC");
         return;
-    }
+    };
     let text = text(512).unwrap_or_else(|e| panic!("{e}"));
-    let code =
-        nvrtc::compile(&nvrtc::as_mlx_does(&kernel(), &text, &[&[8, 64], &[]])).unwrap_or_else(|log| panic!("{log}"));
+    let code = compiler.compile(&kernel(), &[&[8, 64], &[]], &text).unwrap_or_else(|log| panic!("{log}"));
     assert_eq!(&code[..4], b"\x7fELF");
+
+    let broken = CudaText { source: text.source.replace("metal_kernel_body", "no_such_body"), ..text };
+    let log = compiler.compile(&kernel(), &[&[8, 64], &[]], &broken).expect_err("a text that cannot compile");
+    assert!(log.contains("no_such_body"), "{log}");
 }
 
 #[test]

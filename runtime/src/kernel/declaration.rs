@@ -174,6 +174,11 @@ impl Declaration {
         matches!(self.route, Route::Backward { .. })
     }
 
+    /// Whether the body is one launch.
+    pub fn is_launch(&self) -> bool {
+        matches!(self.body, Body::Launch(_))
+    }
+
     /// Whether the body is made of operations only.
     pub fn is_operations(&self) -> bool {
         matches!(self.body, Body::Rust { stages: [], .. })

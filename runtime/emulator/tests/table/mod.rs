@@ -1,10 +1,8 @@
 //! Cases for tables of kernels: a body, what it runs on, what must be found.
 
-pub mod nvrtc;
-
 use cotangent_emulator::{
-    Buffer, Checks, CudaGrid, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Run, Schedule, Source,
-    StaticCheck, TemplateValue, cuda_text,
+    Buffer, Checks, CudaCompiler, CudaGrid, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Run, Schedule,
+    Source, StaticCheck, TemplateValue, cuda_text,
 };
 
 /// A kernel with its data. Unless said otherwise: `x` holds 0, 1, 2 … 63 in f32, `y` takes 64 elements of f32, and 64
@@ -125,17 +123,16 @@ impl Case {
 
     /// Compiles a sound kernel for CUDA, where there is a compiler and CUDA has all it takes.
     fn cuda(&self) -> Result<(), String> {
-        if self.finds.is_some() || !nvrtc::is_there() {
-            return Ok(());
-        }
+        static COMPILER: std::sync::LazyLock<Option<CudaCompiler>> = std::sync::LazyLock::new(CudaCompiler::find);
+        let Some(compiler) = COMPILER.as_ref().filter(|_| self.finds.is_none()) else { return Ok(()) };
         let shapes: Vec<&[usize]> = self.launch.inputs.iter().map(|b| b.shape.as_slice()).collect();
         let Ok(grid) = CudaGrid::new(self.launch.grid, self.launch.threadgroup) else { return Ok(()) };
-        let source = match cuda_text(&self.kernel, &shapes, grid) {
-            Ok(text) => nvrtc::as_mlx_does(&self.kernel, &text, &shapes),
+        match cuda_text(&self.kernel, &shapes, grid) {
+            Ok(text) => compiler.accepts(&self.kernel, &shapes, &text, &cuda_marks()),
             Err(Error::Unsupported { .. } | Error::Launch { .. }) => return Ok(()),
             Err(error) => return Err(error.to_string()),
-        };
-        nvrtc::compile(&source).map(|_| ()).map_err(|log| format!("`{}`, CUDA: {log}", self.name))
+        }
+        .map_err(|log| format!("`{}`, CUDA: {log}", self.name))
     }
 
     /// What is wrong with the emulator's answer, if anything.
@@ -172,6 +169,11 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// Where what NVRTC accepted is marked.
+pub fn cuda_marks() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda")
 }
 
 /// A kernel with one defect.

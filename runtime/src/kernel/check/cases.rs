@@ -73,6 +73,37 @@ fn sizes(declaration: &'static Declaration) -> Vec<Setting> {
     cases
 }
 
+/// MLX puts inputs of fewer elements into `constant` memory.
+const SMALL: i64 = 8;
+
+/// `base`, and for each way in which its inputs can be small or not, one more case: run-time dimensions are as in `base`,
+/// or one, as far as requirements allow.
+pub(super) fn with_small_inputs(declaration: &'static Declaration, base: &Setting) -> Vec<Setting> {
+    let signature = declaration.signature;
+    let smallness = |case: &Setting| -> Vec<bool> {
+        let elements = |shape: Vec<i32>| shape.iter().map(|extent| i64::from(*extent)).product::<i64>();
+        signature.inputs.iter().map(|port| shape_of(port, case).is_some_and(|shape| elements(shape) < SMALL)).collect()
+    };
+    let dimensions: Vec<&str> = signature.dimensions.iter().map(|dimension| dimension.name).collect();
+    let mut found = vec![base.clone()];
+    let mut seen = vec![smallness(base)];
+    // Sixteen dimensions would be far more than a signature has.
+    for ones in 1..1_u32 << dimensions.len().min(16) {
+        let mut case = base.clone();
+        for (name, value) in &mut case.sizes {
+            let place = dimensions.iter().position(|dimension| dimension == name);
+            if place.is_some_and(|place| ones >> place & 1 == 1) {
+                *value = 1;
+            }
+        }
+        if is_possible(declaration, &case) && !seen.contains(&smallness(&case)) {
+            seen.push(smallness(&case));
+            found.push(case);
+        }
+    }
+    found
+}
+
 /// Elements of all inputs and outputs.
 pub(super) fn elements(declaration: &'static Declaration, case: &Setting) -> u64 {
     let ports = declaration.signature.inputs.iter().chain(declaration.signature.outputs);

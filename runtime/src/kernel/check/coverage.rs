@@ -125,7 +125,7 @@ impl Declaration {
 
     /// The sizes at which the kernel itself is run by checks: a backward at those of its forward, and each only where its
     /// requirements hold.
-    fn tried(&'static self) -> Vec<Setting> {
+    pub(super) fn tried(&'static self) -> Vec<Setting> {
         let forward = match self.route {
             Route::Backward { of } => of(),
             _ => self,

@@ -15,6 +15,7 @@ mod experiment;
 mod random;
 mod record;
 mod report;
+mod texts;
 mod tolerance;
 
 use self::cases::{Setting, cases, elements, runs_at};
@@ -27,6 +28,7 @@ use crate::{Dtype, Error, Result, Session};
 pub use self::coverage::{Check, OnCuda};
 pub use self::record::{Record, Recorded, compare, record};
 pub use self::report::{Comparison, Report};
+pub use self::texts::LaunchText;
 
 /// The most elements of a kernel's arrays for which whole Jacobians are made: each of an input takes two forward passes,
 /// each of an output a backward pass.

@@ -5,7 +5,7 @@ mod emulated;
 mod metal;
 mod text;
 
-use cotangent_emulator::CudaText;
+use cotangent_emulator::{CudaText, KernelText};
 use mlx_rs::{Array, Dtype};
 
 use super::binding::Symbols;
@@ -62,6 +62,12 @@ impl Request<'_> {
             Backend::Emulated => emulated::run(self),
             Backend::Cpu => Err(self.error("the cpu backend runs no kernel text".to_owned())),
         }
+    }
+
+    /// What Metal and the emulator get, with the shapes of all inputs.
+    pub(super) fn metal_text(&self) -> Result<(KernelText, Vec<Vec<usize>>)> {
+        let inputs = self.input_arrays();
+        Ok((text::kernel_text(self, &inputs)?, inputs.iter().map(text::shape).collect()))
     }
 
     /// What MLX gets on CUDA.

@@ -1,0 +1,170 @@
+//! NVIDIA's run-time compiler (NVRTC), which MLX uses: it compiles for a GPU and needs none.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fmt;
+use std::path::PathBuf;
+
+use libloading::Library;
+
+use crate::build::content_key;
+use crate::{CudaText, Dtype, GRID_INPUT, KernelText};
+
+/// Compiles texts for CUDA as MLX would, to machine code of the H100 (sm_90).
+pub struct CudaCompiler {
+    library: Library,
+    version: (c_int, c_int),
+}
+
+/// The options that MLX gives, for an H100.
+const OPTIONS: [&CStr; 1] = [c"--gpu-architecture=sm_90"];
+
+type Program = *mut c_void;
+type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
+type Create =
+    unsafe extern "C" fn(*mut Program, *const c_char, *const c_char, c_int, *const c_void, *const c_void) -> c_int;
+type Compile = unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int;
+type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
+type Bytes = unsafe extern "C" fn(Program, *mut u8) -> c_int;
+type Destroy = unsafe extern "C" fn(*mut Program) -> c_int;
+
+impl CudaCompiler {
+    /// The library that `COTANGENT_NVRTC` names (`nvidia-cuda-nvrtc` from the Python package index has one), or the
+    /// system's. `None` if there is none: then say so and go on.
+    pub fn find() -> Option<Self> {
+        let named = std::env::var_os("COTANGENT_NVRTC").into_iter();
+        let usual = ["libnvrtc.so.13", "libnvrtc.so.12"].into_iter().map(Into::into);
+        // SAFETY: NVIDIA's library has no initialisers that matter here.
+        let library = named.chain(usual).find_map(|name| unsafe { Library::new(name) }.ok())?;
+        let mut version = (0, 0);
+        // SAFETY: the signature is nvrtc.h's; writes two integers.
+        let status = unsafe { library.get::<Version>(b"nvrtcVersion").ok()?(&mut version.0, &mut version.1) };
+        (status == 0).then_some(CudaCompiler { library, version })
+    }
+
+    /// Machine code of a kernel with inputs of these shapes.
+    ///
+    /// # Errors
+    /// What the compiler says of the text, with the kernel's own files and lines.
+    pub fn compile(&self, kernel: &KernelText, input_shapes: &[&[usize]], text: &CudaText) -> Result<Vec<u8>, String> {
+        self.compile_source(&source_of(kernel, input_shapes, text))
+    }
+
+    /// As [`compile`](Self::compile), of a text that may have been compiled before: what was accepted once is not compiled
+    /// again as long as its mark lies in `folder`.
+    ///
+    /// # Errors
+    /// What the compiler says of the text, or a folder that cannot be written.
+    pub fn accepts(
+        &self,
+        kernel: &KernelText,
+        input_shapes: &[&[usize]],
+        text: &CudaText,
+        folder: &std::path::Path,
+    ) -> Result<(), String> {
+        let source = source_of(kernel, input_shapes, text);
+        let mark: PathBuf = folder.join(format!("cuda-{:032x}", content_key([source.as_str(), &self.to_string()])));
+        if mark.exists() {
+            return Ok(());
+        }
+        self.compile_source(&source)?;
+        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&mark, []));
+        written.map_err(|error| format!("cannot write `{}`: {error}", mark.display()))
+    }
+
+    fn compile_source(&self, source: &str) -> Result<Vec<u8>, String> {
+        let source = CString::new(source).map_err(|_| "the text holds a zero byte".to_owned())?;
+        let options = OPTIONS.map(CStr::as_ptr);
+        let missing = |error: libloading::Error| error.to_string();
+        // SAFETY: signatures as in nvrtc.h; pointers are valid for the calls, buffers as large as asked for.
+        unsafe {
+            let create = self.library.get::<Create>(b"nvrtcCreateProgram").map_err(missing)?;
+            let compile = self.library.get::<Compile>(b"nvrtcCompileProgram").map_err(missing)?;
+            let destroy = self.library.get::<Destroy>(b"nvrtcDestroyProgram").map_err(missing)?;
+            let mut program: Program = std::ptr::null_mut();
+            let null = std::ptr::null();
+            if create(&mut program, source.as_ptr(), c"kernel.cu".as_ptr(), 0, null, null) != 0 {
+                return Err("NVRTC makes no program".into());
+            }
+            let failed = compile(program, options.len() as c_int, options.as_ptr()) != 0;
+            let (size, bytes): (&[u8], &[u8]) = match failed {
+                true => (b"nvrtcGetProgramLogSize", b"nvrtcGetProgramLog"),
+                false => (b"nvrtcGetCUBINSize", b"nvrtcGetCUBIN"),
+            };
+            let size = self.library.get::<Size>(size).map_err(missing)?;
+            let bytes = self.library.get::<Bytes>(bytes).map_err(missing)?;
+            let mut length = 0;
+            size(program, &mut length);
+            let mut result = vec![0u8; length];
+            bytes(program, result.as_mut_ptr());
+            destroy(&mut program);
+            match failed {
+                true => Err(String::from_utf8_lossy(&result).trim_end_matches(char::from(0)).to_owned()),
+                false => Ok(result),
+            }
+        }
+    }
+}
+
+impl fmt::Display for CudaCompiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NVRTC {}.{}", self.version.0, self.version.1)
+    }
+}
+
+impl fmt::Debug for CudaCompiler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CudaCompiler").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// Stand-ins for what MLX's own headers declare and a kernel's parameters need.
+const PRELUDE: &str = "struct __half { unsigned short x; };
+struct __nv_bfloat16 { unsigned short x; };
+template <class T> struct Array { T at[10]; __device__ const T* data() const { return at; } };
+";
+
+/// What MLX's `cuda_kernel` makes of header and source, but for its own headers.
+fn source_of(kernel: &KernelText, input_shapes: &[&[usize]], text: &CudaText) -> String {
+    let mut parameters = Vec::new();
+    for (port, shape) in kernel.inputs.iter().zip(input_shapes) {
+        parameters.push(format!("const {}* {}", cuda_type(port.dtype), port.name));
+        if !shape.is_empty() {
+            for (suffix, declared) in
+                [("shape", "const Array<int>"), ("strides", "const Array<long>"), ("ndim", "const int")]
+            {
+                let name = format!("{}_{suffix}", port.name);
+                if text.source.contains(&name) {
+                    parameters.push(format!("{declared} {name}"));
+                }
+            }
+        }
+    }
+    if text.reads_grid {
+        parameters.push(format!("const int* {GRID_INPUT}"));
+    }
+    parameters.extend(kernel.outputs.iter().map(|port| format!("{}* {}", cuda_type(port.dtype), port.name)));
+    format!(
+        "{PRELUDE}{}\nextern \"C\" __global__ void custom_kernel({}) {{\n{}\n}}\n",
+        text.header,
+        parameters.join(", "),
+        text.source
+    )
+}
+
+/// The type that MLX declares for a buffer.
+fn cuda_type(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F16 => "__half",
+        Dtype::Bf16 => "__nv_bfloat16",
+        Dtype::F32 => "float",
+        Dtype::Bool => "bool",
+        Dtype::I32 => "int",
+        Dtype::U32 => "unsigned int",
+        Dtype::I8 => "signed char",
+        Dtype::U8 => "unsigned char",
+        Dtype::I16 => "short",
+        Dtype::U16 => "unsigned short",
+        Dtype::I64 => "long",
+        Dtype::U64 => "unsigned long",
+    }
+}

@@ -1,0 +1,52 @@
+//! The texts of a kernel's launches as they are dispatched, for compilers that need no device.
+
+use cotangent_emulator::{CudaText, KernelText};
+
+use super::cases::with_small_inputs;
+use super::experiment::{Experiment, dtypes};
+use crate::kernel::declaration::Declaration;
+use crate::{Error, Result};
+
+/// The text of one launch, at one case and in one dtype.
+#[derive(Debug, Clone)]
+pub struct LaunchText {
+    /// Case and dtype.
+    pub place: String,
+    /// As Metal and the emulator get it.
+    pub metal: KernelText,
+    /// Shapes of its inputs, scalars included.
+    pub input_shapes: Vec<Vec<usize>>,
+    /// As MLX gets it on CUDA, or why there it is not.
+    pub cuda: std::result::Result<CudaText, String>,
+    /// Whether the text for CUDA is the author's own.
+    pub is_native: bool,
+}
+
+impl Declaration {
+    /// The launch of this kernel, stage or backward at each case and in each float dtype it is checked in, and again for
+    /// each way in which some of its inputs are small; nothing for a body that only composes others.
+    ///
+    /// # Errors
+    /// If a case contradicts the signature.
+    pub fn launch_texts(&'static self) -> Result<Vec<LaunchText>> {
+        let mut texts = Vec::new();
+        if !self.is_launch() {
+            return Ok(texts);
+        }
+        for case in self.tried().iter().flat_map(|case| with_small_inputs(self, case)) {
+            for dtype in dtypes(self.signature) {
+                let place = format!("{case}, {dtype}");
+                texts.push(Experiment::new(self, &case, dtype, dtype)?.with_launch(|request| {
+                    let (metal, input_shapes) = request.metal_text()?;
+                    let cuda = match request.cuda_text() {
+                        Ok(text) => Ok(text),
+                        Err(Error::Untranslated { message, .. } | Error::Kernel { message, .. }) => Err(message),
+                        Err(error) => return Err(error),
+                    };
+                    Ok(LaunchText { place, metal, input_shapes, cuda, is_native: request.launch.cuda.is_some() })
+                })?);
+            }
+        }
+        Ok(texts)
+    }
+}

@@ -1,0 +1,88 @@
+//! The text of every launch of the registry, at each of its cases and in each dtype, before compilers that need no device:
+//! NVIDIA's for an H100, and clang with Metal's address spaces.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use cotangent::kernel::check::LaunchText;
+use cotangent_emulator::{CudaCompiler, StaticCheck};
+
+/// Every text with its kernel's name.
+fn texts() -> Vec<(&'static str, LaunchText)> {
+    let mut texts = Vec::new();
+    for kernel in cotangent_kernels::kernels() {
+        let own = kernel.launch_texts().unwrap_or_else(|error| panic!("{error}"));
+        texts.extend(own.into_iter().map(|text| (kernel.signature.name, text)));
+    }
+    assert!(texts.iter().any(|(name, _)| *name == "rotate"), "the registry is empty");
+    texts
+}
+
+/// Asks `judge` about each, on two threads; panics with all it refuses.
+fn judge_all<T: Sync>(items: &[T], judge: impl Fn(&T) -> Result<(), String> + Sync) {
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            let (failures, judge) = (&failures, &judge);
+            scope.spawn(move || {
+                for item in items.iter().skip(half).step_by(2) {
+                    if let Err(failure) = judge(item) {
+                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{} of {}\n{}", failures.len(), items.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_text_compiles_for_an_h100() {
+    let Some(compiler) = CudaCompiler::find() else {
+        eprintln!("SKIPPED: no NVRTC; `cargo xtask test` brings one, or name a libnvrtc.so in COTANGENT_NVRTC");
+        return;
+    };
+    // Cases that differ in sizes alone share a text.
+    let mut distinct = BTreeMap::new();
+    for (name, text) in texts() {
+        match &text.cuda {
+            // The author's own needs CUDA's headers, which MLX brings and this compiler does not.
+            Ok(_) if text.is_native => eprintln!("SKIPPED: the text for CUDA of `{name}`"),
+            Ok(cuda) => drop(distinct.entry(cuda.name(name)).or_insert((name, text))),
+            Err(reason) => eprintln!("`{name}` at {}: the fallback runs on CUDA: {reason}", text.place),
+        }
+    }
+    let marks = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda");
+    let distinct: Vec<_> = distinct.into_values().collect();
+    eprintln!("{} texts, {compiler}", distinct.len());
+    judge_all(&distinct, |(name, text)| {
+        let shapes: Vec<&[usize]> = text.input_shapes.iter().map(Vec::as_slice).collect();
+        let Ok(cuda) = &text.cuda else { return Ok(()) };
+        let log = compiler.accepts(&text.metal, &shapes, cuda, &marks);
+        log.map_err(|log| format!("`{name}` at {}\n{log}", text.place))
+    });
+}
+
+#[test]
+fn every_text_keeps_metals_rules_with_small_and_large_inputs() {
+    let Some(check) = StaticCheck::find() else {
+        eprintln!("SKIPPED: the static check needs clang++ 19 or newer (or COTANGENT_CLANG)");
+        return;
+    };
+    // What clang sees depends on the text, dtypes and template values, and on which inputs are small enough for `constant`.
+    let mut distinct = BTreeMap::new();
+    for (name, text) in texts() {
+        let small: Vec<bool> = text.input_shapes.iter().map(|shape| shape.iter().product::<usize>() < 8).collect();
+        distinct.entry(format!("{name} {:?} {small:?}", text.metal.template)).or_insert((name, text));
+    }
+    let distinct: Vec<_> = distinct.into_values().collect();
+    eprintln!("{} texts", distinct.len());
+    judge_all(&distinct, |(name, text)| {
+        let shapes: Vec<&[usize]> = text.input_shapes.iter().map(Vec::as_slice).collect();
+        let complaints = check.check(&text.metal, &shapes).map_err(|error| error.to_string())?;
+        let told: String = complaints.iter().map(|complaint| format!("\n{complaint}")).collect();
+        if told.is_empty() { Ok(()) } else { Err(format!("`{name}` at {}, inputs {shapes:?}{told}", text.place)) }
+    });
+}
