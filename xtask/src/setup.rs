@@ -11,6 +11,7 @@ mod layout;
 mod linux;
 mod macos;
 mod mlx_c;
+pub mod nvrtc;
 mod pins;
 mod problem;
 mod python;

@@ -7,7 +7,7 @@ use crate::{setup, workspace};
 use anyhow::{Context, Result};
 use snapshots::References;
 use std::io::{BufRead, BufReader, IsTerminal, Write, stderr, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use tally::Tally;
@@ -22,6 +22,7 @@ struct Outcome {
 /// Runs all stages, each even if an earlier one fails, and reports on all of them.
 pub fn run(root: &Path) -> Result<ExitCode> {
     setup::ensure(root)?;
+    let nvrtc = nvrtc(root);
     let references = References::new(root)?;
     let mut tests = Tally::default();
     let mut outcomes = Vec::new();
@@ -38,7 +39,8 @@ pub fn run(root: &Path) -> Result<ExitCode> {
     let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     stage("clippy", &mut || succeeds(cargo(root).args(arguments)))?;
     let arguments = ["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"];
-    let all_ran = stage("tests", &mut || count(references.note_in(cargo(root).args(arguments)), &mut tests))?;
+    let all_ran =
+        stage("tests", &mut || count(references.note_in(cargo(root).args(arguments).envs(nvrtc.clone())), &mut tests))?;
     let arguments = ["test", "--workspace", "--no-fail-fast", "--doc"];
     stage("documentation tests", &mut || count(cargo(root).args(arguments), &mut tests))?;
     let arguments = ["doc", "--workspace", "--no-deps"];
@@ -56,6 +58,23 @@ pub fn run(root: &Path) -> Result<ExitCode> {
     println!("{report}\n{tests}");
     let passed = outcomes.iter().all(|outcome| outcome.passed);
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The variable that tells tests where NVIDIA's compiler is, unless it is set or there is none to be had.
+fn nvrtc(root: &Path) -> Option<(&'static str, PathBuf)> {
+    const VARIABLE: &str = "COTANGENT_NVRTC";
+    if std::env::var_os(VARIABLE).is_some() {
+        return None;
+    }
+    match setup::nvrtc::library(root) {
+        Ok(library) => Some((VARIABLE, library)),
+        Err(error) => {
+            eprintln!(
+                "SKIPPED: kernels are not compiled for NVIDIA GPUs, as their compiler is not to be had: {error:#}"
+            );
+            None
+        }
+    }
 }
 
 /// Cargo at the root of the checkout, set so that tests compare with what is committed and never rewrite it.

@@ -198,51 +198,6 @@ METAL_SPACES(METAL_MATRICES)
 template <class D, class A, class B, class C>
 void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>&, simdgroup_matrix<A, 8, 8>, simdgroup_matrix<B, 8, 8>, simdgroup_matrix<C, 8, 8>);
 template <class D, class A, class B> void simdgroup_multiply(simdgroup_matrix<D, 8, 8>&, simdgroup_matrix<A, 8, 8>, simdgroup_matrix<B, 8, 8>);
-
-template <class T, int R, int C> struct tile {
-  T at[8];
-  tile() = default;
-  explicit tile(T);
-  ushort row(int) const;
-  ushort column(int) const;
-};
-template <class T, int R, int C> struct right_tile { tile<T, R, C> whole; };
-#define METAL_TILES(S)                                                                   \
-  template <class T, class U> void tile_load(tile<T, 16, 16>&, const S U*, uint);            \
-  template <class T, class U> void tile_load_transposed(tile<T, 16, 16>&, const S U*, uint); \
-  template <class T, class U> void tile_load_right(right_tile<T, 16, 16>&, const S U*, uint); \
-  template <class T, class U> void tile_load_right_transposed(right_tile<T, 16, 16>&, const S U*, uint); \
-  template <class T, class U> void tile_store(tile<T, 16, 16>, S U*, uint);
-METAL_SPACES(METAL_TILES)
-template <class D, class A, class B> void tile_multiply_accumulate(tile<D, 16, 16>&, tile<A, 16, 16>, tile<B, 16, 16>);
-template <class D, class A, class B> void tile_multiply_accumulate(tile<D, 16, 16>&, tile<A, 16, 16>, right_tile<B, 16, 16>);
-template <class D, class A, class B> void tile_multiply_accumulate_elements(tile<D, 16, 16>&, tile<A, 16, 16>, tile<B, 16, 16>);
-template <class T> tile<T, 16, 16> tile_transpose(tile<T, 16, 16>);
-template <class T> right_tile<T, 16, 16> tile_as_right(tile<T, 16, 16>);
-template <class T> right_tile<T, 16, 16> tile_as_right_transposed(tile<T, 16, 16>);
-template <class U, class T> tile<U, 16, 16> tile_cast(tile<T, 16, 16>);
-template <class T> struct tile_rows {
-  T at[2];
-  tile_rows() = default;
-  explicit tile_rows(T);
-  ushort row(int) const;
-};
-int tile_row_of(int);
-template <class T> tile_rows<T> tile_row_sum(tile<T, 16, 16>);
-template <class T> tile_rows<T> tile_row_max(tile<T, 16, 16>);
-template <class T>
-void tile_copy_rows(threadgroup T*, uint, const device T*, uint, uint, uint, uint, uint, uint);
-#define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                  \
-  for (int element_ = 0; element_ < 8; ++element_)                                               \
-    for (bool once_ = true; once_;)                                                              \
-      for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_;)    \
-        for (auto VALUE = (TILE).at[element_]; once_; (TILE).at[element_] = VALUE, once_ = false)
-#define tile_with_rows(TILE, ROWS, ROW, COLUMN, VALUE, OF_ROW)                                   \
-  for (int element_ = 0; element_ < 8; ++element_)                                               \
-    for (bool once_ = true; once_;)                                                              \
-      for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_;)    \
-        for (const auto OF_ROW = (ROWS).at[metal::tile_row_of(element_)]; once_;)                \
-          for (auto VALUE = (TILE).at[element_]; once_; (TILE).at[element_] = VALUE, once_ = false)
 } // namespace metal
 
 template <class T> struct Limits {

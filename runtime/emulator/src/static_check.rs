@@ -5,7 +5,7 @@ use std::fmt;
 use std::process::Command;
 
 use crate::text::{arguments, breaches, check_unit};
-use crate::{Error, KernelText, Location};
+use crate::{Error, KernelText, Location, TILE_METAL};
 
 /// What breaks a rule of Metal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +56,7 @@ impl StaticCheck {
         let folder = tempfile::tempdir().map_err(failed)?;
         let file = folder.path().join("kernel.cpp");
         std::fs::write(folder.path().join("check.h"), include_str!("../shim/check.h")).map_err(failed)?;
+        std::fs::write(folder.path().join("tile.metal"), TILE_METAL).map_err(failed)?;
         std::fs::write(&file, unit).map_err(failed)?;
         let output = Command::new(&self.clang)
             .args(["-fsyntax-only", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-caret-diagnostics"])
@@ -73,15 +74,16 @@ impl StaticCheck {
             .output()
             .map_err(failed)?;
         let own = [kernel.body.file.as_str(), kernel.header.file.as_str()];
-        let mut complaints = complaints(&String::from_utf8_lossy(&output.stderr), &own);
+        let start = Location { file: kernel.body.file.clone(), line: kernel.body.line };
+        let messages = String::from_utf8_lossy(&output.stderr);
+        let (mut complaints, errors) = complaints(&messages, &own, &start);
+        if errors == 0 && !output.status.success() {
+            complaints.push(Complaint { at: start, message: messages.into_owned() });
+        }
         let rules = [&kernel.header, &kernel.body].into_iter().flat_map(breaches);
         complaints.extend(rules.map(|(at, what, help)| Complaint { at, message: format!("{what}\n  help: {help}") }));
         complaints.sort();
         complaints.dedup();
-        if complaints.is_empty() && !output.status.success() {
-            let at = Location { file: kernel.body.file.clone(), line: kernel.body.line };
-            complaints.push(Complaint { at, message: String::from_utf8_lossy(&output.stderr).into_owned() });
-        }
         Ok(complaints)
     }
 }
@@ -94,22 +96,29 @@ fn version(program: &OsString) -> Option<u32> {
     number.split('.').next()?.parse().ok()
 }
 
-/// clang's errors. One in our declarations counts where the kernel's text led to it.
-fn complaints(messages: &str, own: &[&str]) -> Vec<Complaint> {
-    let mut found = Vec::new();
-    let mut pending: Option<String> = None;
-    for line in messages.lines() {
-        let is_error = line.contains(": error: ") || line.contains(": fatal error: ");
-        let Some((place, message)) = line.split_once(if is_error { "error: " } else { "note: " }) else { continue };
-        if is_error {
-            pending = Some(message.to_owned());
-        }
-        if let (Some(at), Some(message)) = (own_place(place, own), &pending) {
-            found.push(Complaint { at, message: message.clone() });
-            pending = None;
-        }
+/// clang's errors, and how many there were. One in our declarations counts where the kernel's text led to it, else at its
+/// start.
+fn complaints(messages: &str, own: &[&str], start: &Location) -> (Vec<Complaint>, usize) {
+    let is_error = |line: &&str| line.contains(": error: ") || line.contains(": fatal error: ");
+    let lines: Vec<&str> = messages.lines().collect();
+    let (mut found, mut errors) = (Vec::new(), 0);
+    let mut rest = &lines[lines.iter().position(|line| is_error(&line)).unwrap_or(lines.len())..];
+    while let Some((first, notes)) = rest.split_first() {
+        let (notes, next) = notes.split_at(notes.iter().position(|line| is_error(&line)).unwrap_or(notes.len()));
+        rest = next;
+        errors += 1;
+        let Some((place, message)) = first.split_once("error: ").filter(|_| !copies_a_struct(notes)) else { continue };
+        let places = std::iter::once(place).chain(notes.iter().filter_map(|note| Some(note.split_once("note: ")?.0)));
+        let at = places.filter_map(|place| own_place(place, own)).next().unwrap_or_else(|| start.clone());
+        found.push(Complaint { at, message: message.to_owned() });
     }
-    found
+    (found, errors)
+}
+
+/// Whether the error is that a struct is copied into or out of an address space: Metal's implicit members work in all,
+/// those of C++ in none. A value of another type, which this takes for a copy as well, does not compile for a run either.
+fn copies_a_struct(notes: &[&str]) -> bool {
+    notes.iter().any(|note| note.contains("(the implicit copy ") && note.contains("address space"))
 }
 
 fn own_place(place: &str, own: &[&str]) -> Option<Location> {

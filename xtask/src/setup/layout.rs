@@ -45,6 +45,11 @@ impl Layout {
         self.folder.join("lock")
     }
 
+    /// NVIDIA's run-time compiler, unpacked.
+    pub fn nvrtc(&self) -> PathBuf {
+        self.folder.join(format!("nvrtc-{}", pins::NVRTC))
+    }
+
     /// A Python environment with pip, made only where the system's Python has none.
     pub fn python(&self) -> PathBuf {
         self.folder.join("python")

@@ -93,7 +93,7 @@ fn check_locked_version(root: &Path) -> Result<()> {
 }
 
 /// Held until dropped; the system drops it when the program ends, however it ends.
-fn lock(path: &Path) -> Result<File> {
+pub(super) fn lock(path: &Path) -> Result<File> {
     let context = || format!("cannot lock `{}`", path.display());
     let file = File::options().create(true).truncate(false).write(true).open(path).with_context(context)?;
     match file.try_lock() {
@@ -191,7 +191,7 @@ fn create(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
+pub(super) fn remove_if_there(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => {

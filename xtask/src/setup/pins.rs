@@ -8,6 +8,9 @@ pub const MLX_SYS: &str = "0.7.0";
 /// MLX, as pinned by the mlx-c in mlx-sys.
 pub const MLX: &str = "0.32.2";
 
+/// NVIDIA's run-time compiler, of CUDA 13 as MLX's build is; any version that compiles for sm_90 would do.
+pub const NVRTC: &str = "13.5.37";
+
 /// The glibc that MLX's wheels were built for (`manylinux_2_35`).
 pub const GLIBC: (u32, u32) = (2, 35);
 
@@ -128,6 +131,25 @@ pub fn openblas(architecture: Architecture) -> Wheel {
     Wheel { project: "scipy-openblas32", version: "0.3.34.481.3", platform, file, sha256, megabytes }
 }
 
+/// NVIDIA's run-time compiler.
+pub fn nvrtc(architecture: Architecture) -> Wheel {
+    let (platform, file, sha256, megabytes) = match architecture {
+        Architecture::X86_64 => (
+            "manylinux_2_12_x86_64",
+            "nvidia_cuda_nvrtc-13.5.37-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
+            "86b4d68058807988b7d9af5b44917a0601e9c337f35ccd657bfb3c759ff8d8bc",
+            58,
+        ),
+        Architecture::Aarch64 => (
+            "manylinux_2_17_aarch64",
+            "nvidia_cuda_nvrtc-13.5.37-py3-none-manylinux2014_aarch64.manylinux_2_17_aarch64.whl",
+            "36e4fa2a8ada293f5693d308e531c196ab6f91cf7a0ff479bf96a537d43a6096",
+            56,
+        ),
+    };
+    Wheel { project: "nvidia-cuda-nvrtc", version: NVRTC, platform, file, sha256, megabytes }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +163,8 @@ mod tests {
     #[test]
     fn file_names_agree_with_version_and_platform() {
         for architecture in [Architecture::X86_64, Architecture::Aarch64] {
-            for wheel in [mlx(Build::Cpu, architecture), mlx(Build::Cuda, architecture), openblas(architecture)] {
+            let mlx = [Build::Cpu, Build::Cuda].map(|build| mlx(build, architecture));
+            for wheel in mlx.into_iter().chain([openblas(architecture), nvrtc(architecture)]) {
                 let start = format!("{}-{}-py3-none-", wheel.project.replace('-', "_"), wheel.version);
                 assert!(wheel.file.starts_with(&start), "{wheel:?}");
                 assert!(wheel.file.contains(wheel.platform), "{wheel:?}");

@@ -76,7 +76,8 @@ pub(crate) fn check_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Res
         })
         .collect();
     let parameters = parameters.join(", ");
-    let mut text = String::from("#include \"check.h\"\nusing namespace metal;\n");
+    // The text of `tile` is what runs on Metal, and is checked with the kernel.
+    let mut text = String::from("#include \"check.h\"\nusing namespace metal;\n#include \"tile.metal\"\n");
     if !header.is_empty() {
         let _ = writeln!(text, "{}{header}", line_directive(&kernel.header));
     }

@@ -96,12 +96,18 @@ pub(super) fn with_small_inputs(declaration: &'static Declaration, base: &Settin
                 *value = 1;
             }
         }
-        if is_possible(declaration, &case) && !seen.contains(&smallness(&case)) {
+        if is_possible(declaration, &case) && !has_nothing(declaration, &case) && !seen.contains(&smallness(&case)) {
             seen.push(smallness(&case));
             found.push(case);
         }
     }
     found
+}
+
+/// Whether an array would be empty: such a launch is none.
+fn has_nothing(declaration: &'static Declaration, case: &Setting) -> bool {
+    let mut ports = declaration.signature.inputs.iter().chain(declaration.signature.outputs);
+    ports.any(|port| shape_of(port, case).is_some_and(|shape| shape.contains(&0)))
 }
 
 /// Elements of all inputs and outputs.

@@ -1,0 +1,43 @@
+//! NVIDIA's run-time compiler, with which tests compile kernels for a GPU that is not there. Nothing else needs it.
+
+use super::layout::Layout;
+use super::pins::{self, Architecture};
+use super::python::Python;
+use super::{download, linux};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The library, downloaded and unpacked at the first call in a checkout.
+///
+/// # Errors
+/// A system that NVIDIA has none for; no Python, no network; a download that is not what was published.
+pub fn library(root: &Path) -> Result<PathBuf> {
+    let Some(architecture) = Architecture::host().filter(|_| std::env::consts::OS == "linux") else {
+        bail!("NVIDIA publishes it for x86_64 and aarch64 Linux");
+    };
+    let layout = Layout::new(root);
+    let library = layout.nvrtc().join("nvidia/cu13/lib/libnvrtc.so.13");
+    if library.is_file() {
+        return Ok(library);
+    }
+    fs::create_dir_all(&layout.folder).with_context(|| format!("cannot create `{}`", layout.folder.display()))?;
+    let _lock = linux::lock(&layout.lock())?;
+    let python = Python::find()?;
+    let wheel = download::fetch(&pins::nvrtc(architecture), &layout.downloads(), |wheel, folder| {
+        eprintln!("  downloading {} {} ({} MB)", wheel.project, wheel.version, wheel.megabytes);
+        python.download(wheel, folder, &layout.python())
+    })?;
+    let unfinished = layout.folder.join("unfinished-nvrtc");
+    for folder in [&unfinished, &layout.nvrtc()] {
+        linux::remove_if_there(folder)?;
+    }
+    python.unzip(&wheel, &unfinished)?;
+    fs::rename(&unfinished, layout.nvrtc()).with_context(|| format!("cannot rename `{}`", unfinished.display()))?;
+    // Unpacked, it is of no more use: another checkout brings its own.
+    linux::remove_if_there(&wheel)?;
+    if !library.is_file() {
+        bail!("`{}` is not in the package\n  help: correct its place in xtask/src/setup/nvrtc.rs", library.display());
+    }
+    Ok(library)
+}
