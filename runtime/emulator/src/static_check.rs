@@ -99,12 +99,12 @@ fn version(program: &OsString) -> Option<u32> {
 /// clang's errors, and how many there were. One in our declarations counts where the kernel's text led to it, else at its
 /// start.
 fn complaints(messages: &str, own: &[&str], start: &Location) -> (Vec<Complaint>, usize) {
-    let is_error = |line: &&str| line.contains(": error: ") || line.contains(": fatal error: ");
+    let is_error = |line: &str| line.contains(": error: ") || line.contains(": fatal error: ");
     let lines: Vec<&str> = messages.lines().collect();
     let (mut found, mut errors) = (Vec::new(), 0);
-    let mut rest = &lines[lines.iter().position(|line| is_error(&line)).unwrap_or(lines.len())..];
+    let mut rest = &lines[lines.iter().position(|line| is_error(line)).unwrap_or(lines.len())..];
     while let Some((first, notes)) = rest.split_first() {
-        let (notes, next) = notes.split_at(notes.iter().position(|line| is_error(&line)).unwrap_or(notes.len()));
+        let (notes, next) = notes.split_at(notes.iter().position(|line| is_error(line)).unwrap_or(notes.len()));
         rest = next;
         errors += 1;
         let Some((place, message)) = first.split_once("error: ").filter(|_| !copies_a_struct(notes)) else { continue };
