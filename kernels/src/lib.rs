@@ -17,7 +17,7 @@ pub mod verify;
 
 pub use attention::causal_attention;
 pub use attention_gate::attention_gate;
-pub use causal_conv::{causal_conv_silu, causal_conv_window};
+pub use causal_conv::{ConvTokens, causal_conv_silu, causal_conv_window};
 pub use cross_entropy::{IGNORED, Labels, cross_entropy, token_losses};
 pub use delta_rule::{GatedDeltaOutputs, chunk_length, gated_delta, gated_delta_step, gated_delta_steps};
 pub use gates::{GatesOutputs, gates};

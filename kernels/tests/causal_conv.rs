@@ -3,8 +3,8 @@
 mod cases;
 
 use cases::{Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, outputs, random};
-use cotangent::{Dtype, Graph, Result, Stored, Tensor};
-use cotangent_kernels::{causal_conv_silu, causal_conv_window};
+use cotangent::{Dtype, Graph, Mask, Result, Stored, Tensor};
+use cotangent_kernels::{ConvTokens, causal_conv_silu, causal_conv_window};
 
 /// x, weight, and perhaps a window, to y and the window after it.
 #[derive(Clone, Copy)]
@@ -14,8 +14,34 @@ impl Operator for Conv {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let (x, weight, window) = (&inputs[0], &inputs[1], inputs.get(2));
         let taps = weight.dimension(2);
-        Ok(vec![causal_conv_silu(x, weight, window)?, causal_conv_window(x, window, taps)?])
+        Ok(vec![causal_conv_silu(x, weight, window, ConvTokens::default())?, causal_conv_window(x, window, taps)?])
     }
+}
+
+/// x, weight, and perhaps a window, to y; some tokens do not count, or begin a document.
+#[derive(Clone, Default)]
+struct ConvOf {
+    mask: Option<Mask>,
+    starts: Option<Mask>,
+}
+
+impl Operator for ConvOf {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let tokens = ConvTokens { mask: self.mask.as_ref(), starts: self.starts.as_ref() };
+        Ok(vec![causal_conv_silu(&inputs[0], &inputs[1], inputs.get(2), tokens)?])
+    }
+}
+
+/// Of one row, true at these places.
+fn places(places: &[usize], length: usize) -> Mask {
+    let values: Vec<bool> = (0..length).map(|place| places.contains(&place)).collect();
+    Mask::from_slice(&values, &[1, length as i32]).unwrap()
+}
+
+/// Some steps of one row of 5 channels.
+fn steps_of(x: &Tensor<Stored>, steps: std::ops::Range<usize>) -> Tensor<Stored> {
+    let values = x.to_vec::<f32>().unwrap();
+    Tensor::from_slice(&values[steps.start * 5..steps.end * 5], &[1, steps.len() as i32, 5]).unwrap()
 }
 
 fn shaped(tensor: &Tensor<Stored>, shape: &[i32]) -> Tensor<Stored> {
@@ -55,10 +81,7 @@ fn gradients_are_those_of_finite_differences() {
 #[test]
 fn a_row_cut_in_two_goes_on_where_it_stopped() {
     let (x, weight) = (random(1, &[1, 9, 5], 1.0), random(2, &[5, 1, 4], 1.0));
-    let values = x.to_vec::<f32>().unwrap();
-    let piece = |steps: std::ops::Range<usize>| {
-        Tensor::from_slice(&values[steps.start * 5..steps.end * 5], &[1, steps.len() as i32, 5]).unwrap()
-    };
+    let piece = |steps| steps_of(&x, steps);
     let whole = outputs(&Conv, &[x.clone(), weight.clone()]);
     for cut in 1..9 {
         let first = outputs(&Conv, &[piece(0..cut), weight.clone()]);
@@ -70,10 +93,77 @@ fn a_row_cut_in_two_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn documents_packed_into_a_row_do_not_see_each_other() {
+    let (x, weight, window) = (random(1, &[1, 41, 5], 1.0), random(2, &[5, 1, 4], 1.0), random(3, &[1, 3, 5], 1.0));
+    let cotangent = random(4, &[1, 41, 5], 1.0);
+    // Lengths of one token and of many, borders within pieces of threads and between them; one goes on from the window.
+    for bounds in [&[0, 41][..], &[0, 1, 2, 4, 9, 16, 30, 33, 41], &[0, 15, 17, 32, 41]] {
+        for goes_on in [false, true] {
+            let begin = if goes_on { &bounds[1..bounds.len() - 1] } else { &bounds[..bounds.len() - 1] };
+            let packed = ConvOf { mask: None, starts: Some(places(begin, 41)) };
+            let inputs = [x.clone(), weight.clone(), window.clone()];
+            let y = outputs(&packed, &inputs).remove(0);
+            let gradients = cases::gradients(&packed, &inputs, std::slice::from_ref(&cotangent));
+            for (index, bounds) in bounds.windows(2).enumerate() {
+                let steps = bounds[0]..bounds[1];
+                let mut inputs = vec![steps_of(&x, steps.clone()), weight.clone()];
+                inputs.extend((goes_on && index == 0).then(|| window.clone()));
+                let (alone, part) = (ConvOf::default(), steps_of(&cotangent, steps.clone()));
+                let expected = outputs(&alone, &inputs).remove(0);
+                assert_close("y", &steps_of(&y, steps.clone()), &expected, 1e-6);
+                let expected = cases::gradients(&alone, &inputs, &[part]);
+                assert_close("d_x", &steps_of(&gradients[0], steps), &expected[0], 1e-5);
+                if let Some(expected) = expected.get(2) {
+                    assert_close("d_window", &gradients[2], expected, 1e-5);
+                } else if index == 0 {
+                    assert!(gradients[2].to_vec::<f32>().unwrap().iter().all(|value| *value == 0.0));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_count_is_zero_and_has_no_gradient() {
+    let (x, weight) = (random(1, &[1, 9, 5], 1.0), random(2, &[5, 1, 4], 1.0));
+    let counting = [2, 3, 5, 6, 8];
+    let masked = ConvOf { mask: Some(places(&counting, 9)), starts: None };
+    let mut values = x.to_vec::<f32>().unwrap();
+    for step in (0..9).filter(|step| !counting.contains(step)) {
+        values[step * 5..(step + 1) * 5].fill(0.0);
+    }
+    let zeroed = Tensor::from_slice(&values, &[1, 9, 5]).unwrap();
+    let expected = outputs(&ConvOf::default(), &[zeroed, weight.clone()]);
+    assert_close("y", &outputs(&masked, &[x.clone(), weight.clone()])[0], &expected[0], 1e-6);
+    let gradient = &cases::gradients(&masked, &[x, weight], &[random(4, &[1, 9, 5], 1.0)])[0];
+    for (step, values) in gradient.to_vec::<f32>().unwrap().chunks(5).enumerate() {
+        assert_eq!(counting.contains(&step), values.iter().all(|value| *value != 0.0), "step {step}: {values:?}");
+    }
+}
+
+#[test]
+fn gradients_with_masks_and_documents_are_those_of_finite_differences() {
+    let steps = 35;
+    for (mask, starts) in [(true, false), (false, true), (true, true)] {
+        let operator = ConvOf {
+            mask: mask.then(|| places(&(0..steps).filter(|step| step % 4 != 1).collect::<Vec<_>>(), steps)),
+            starts: starts.then(|| places(&[2, 3, 17, 33], steps)),
+        };
+        let inputs = [random(1, &[1, 35, 3], 1.0), random(2, &[3, 1, 4], 1.0), random(3, &[1, 3, 3], 1.0)];
+        assert_finite_differences(&operator, &inputs, 2e-3);
+    }
+}
+
+#[test]
 fn bfloat16_is_computed_in_float32() {
     let inputs = [random(1, &[2, 9, 16], 1.0), random(2, &[16, 1, 4], 1.0)].map(|x| x.cast(Dtype::BF16).unwrap());
     let wide = inputs.clone().map(|x| x.cast(Dtype::F32).unwrap());
     let (narrow, wide) = (outputs(&Conv, &inputs), outputs(&Conv, &wide));
     assert_eq!(narrow[0].dtype(), Dtype::BF16);
     assert_close("bfloat16", &narrow[0], &wide[0].cast(Dtype::BF16).unwrap(), 0.0);
+}
+
+#[test]
+fn the_same_holds_in_the_emulator() {
+    cases::assert_same_in_the_emulator();
 }

@@ -1,6 +1,7 @@
 //! The gated delta net: linear attention with a state of one size.
 
 use cotangent::{Constant, Dtype, Graph, Mode, Parameters, Result, Tensor};
+use cotangent_kernels::ConvTokens;
 
 use crate::linear::Linear;
 use crate::norm::GatedNorm;
@@ -64,7 +65,8 @@ impl<M: Graph> GatedDeltaNet<M> {
 
         let mixed = self.in_proj_qkv.forward(x)?;
         let window = cache.as_ref().map(|cache| &cache.window);
-        let convolved = cotangent_kernels::causal_conv_silu(&mixed, &self.conv1d.weight, window)?;
+        let convolved =
+            cotangent_kernels::causal_conv_silu(&mixed, &self.conv1d.weight, window, ConvTokens::default())?;
         let kernel = self.conv1d.weight.dimension(2);
         let next_window =
             window.map(|window| cotangent_kernels::causal_conv_window(&mixed, Some(window), kernel)).transpose()?;

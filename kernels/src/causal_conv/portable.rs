@@ -1,45 +1,54 @@
-//! The short convolution before the gated delta rule: each channel over its last few inputs, then SiLU.
+//! The convolution as a pair of bodies made of operations: what runs where texts do not.
 //!
-//! With K taps it is a sum of K products of the shifted input. On the CPU that takes 60% of the time of MLX's
-//! convolution and its gradient.
+//! With K taps it is a sum of K products of the shifted input. On the CPU that takes 60% of the time of MLX's convolution
+//! and its gradient.
 
-use cotangent::{Constant, Dtype, Error, Graph, Infer, Result, Tensor, differentiable};
+use cotangent::{Constant, Dtype, Graph, Infer, Mask, Result, Tensor, differentiable};
 
-/// `y[b, t, c] = silu(sum_j weight[c, 0, j] x[b, t - (K - 1) + j, c])`: `[B, T, C]` with a weight `[C, 1, K]`, K > 1.
-///
-/// Inputs before the first are those of `initial_window` `[B, K - 1, C]`, or 0. Computed in float32, in the dtype of
-/// `x` otherwise.
-///
-/// # Errors
-/// Shapes or dtypes that do not fit.
-pub fn causal_conv_silu<M: Graph>(
+use super::shape_error;
+
+/// The convolution with all that it may be given; without packed documents, by [`portable_conv_silu`].
+pub(super) fn portable_causal_conv<M: Graph>(
     x: &Tensor<M>,
     weight: &Tensor<M>,
-    initial_window: Option<&Tensor<M>>,
+    window: Option<&Tensor<M>>,
+    mask: Option<&Mask>,
+    starts: Option<&Mask>,
 ) -> Result<Tensor<M>> {
-    match (x.shape(), weight.shape()) {
-        (&[_, _, channels], &[filters, 1, taps]) if channels == filters && taps > 1 => {
-            let inputs = with_window(x, initial_window, taps)?.cast(Dtype::F32)?;
-            conv_silu(&inputs, &weight.cast(Dtype::F32)?)?.cast(x.dtype())
-        }
-        (x, weight) => {
-            Err(shape_error(format!("{x:?} and {weight:?}"), "[B, T, C] and a weight [C, 1, K] with K > 1".into()))
-        }
+    let taps = weight.dimension(2);
+    let masked = match mask {
+        Some(mask) => x.select(&mask.reshape(&[x.dimension(0), x.dimension(1), 1])?, 0.0)?,
+        None => x.clone(),
+    };
+    let inputs = with_window(&masked, window, taps)?.cast(Dtype::F32)?;
+    match starts {
+        None => portable_conv_silu(&inputs, weight)?,
+        Some(starts) => conv_of_documents(&inputs, weight, starts)?,
     }
+    .cast(x.dtype())
 }
 
-/// The last `taps - 1` inputs `[B, taps - 1, C]`: the `initial_window` of what follows `x`.
-///
-/// # Errors
-/// Shapes or dtypes that do not fit.
-pub fn causal_conv_window<M: Graph>(x: &Tensor<M>, initial_window: Option<&Tensor<M>>, taps: i32) -> Result<Tensor<M>> {
-    let inputs = with_window(x, initial_window, taps)?;
-    let length = inputs.dimension(1);
-    inputs.slice(1, length - (taps - 1), length)
+/// The convolution of inputs `[B, K - 1 + T, C]` in which documents begin at `starts` `[B, T]`.
+fn conv_of_documents<M: Graph>(inputs: &Tensor<M>, weight: &Tensor<M>, starts: &Mask) -> Result<Tensor<M>> {
+    let (taps, channels, tokens) = (weight.dimension(2), weight.dimension(0), starts.shape()[1]);
+    let rows = inputs.dimension(0);
+    let zero = Constant::full(&[rows, tokens], 0.0, Dtype::F32)?.to_tensor::<M>();
+    // The number of the document: what a token sees has its own.
+    let documents = zero.add(1.0)?.select(starts, &zero)?.cumsum(1)?;
+    let padded = documents.pad(1, taps - 1, 0)?;
+    let mut sum: Option<Tensor<M>> = None;
+    for tap in 0..taps {
+        let begun_since = documents.subtract(&padded.slice(1, tap, tap + tokens)?)?;
+        let sees = begun_since.negative()?.add(1.0)?.maximum(0.0)?.reshape(&[rows, tokens, 1])?;
+        let weight = weight.slice(2, tap, tap + 1)?.reshape(&[channels])?;
+        let product = inputs.slice(1, tap, tap + tokens)?.multiply(&weight)?.multiply(&sees)?;
+        sum = Some(sum.map_or(Ok(product.clone()), |sum| sum.add(&product))?);
+    }
+    sum.ok_or_else(|| shape_error("no taps".into(), "K > 1".into()))?.silu()
 }
 
 /// `[B, K - 1 + T, C]`.
-fn with_window<M: Graph>(x: &Tensor<M>, window: Option<&Tensor<M>>, taps: i32) -> Result<Tensor<M>> {
+pub(super) fn with_window<M: Graph>(x: &Tensor<M>, window: Option<&Tensor<M>>, taps: i32) -> Result<Tensor<M>> {
     let &[rows, _, channels] = x.shape() else {
         return Err(shape_error(format!("{:?}", x.shape()), "[B, T, C]".into()));
     };
@@ -53,17 +62,13 @@ fn with_window<M: Graph>(x: &Tensor<M>, window: Option<&Tensor<M>>, taps: i32) -
     }
 }
 
-fn shape_error(found: String, expected: String) -> Error {
-    Error::Shape { operation: "causal_conv_silu", found, expected }
-}
-
 /// The convolution of `S` inputs, the first K - 1 of which only lie behind others, then SiLU.
 #[differentiable(
-    backward = conv_silu_backward,
+    backward = portable_conv_silu_backward,
     fallback = conv_silu_by_operations,
     cases = [(B = 1, S = 4, C = 3, K = 4), (B = 2, S = 9, C = 5, K = 3)],
 )]
-pub fn conv_silu(
+pub fn portable_conv_silu(
     x: In![f32; B, S, C],
     weight: In![f32; C, 1, K],
     y: Out![f32; B, S - K + 1, C],
@@ -81,8 +86,8 @@ pub fn conv_silu(
 
 /// With c the sum before the SiLU and s its sigmoid: dc = d_y (s + y (1 - s)), dx[t] = sum_j weight_j dc[t - j],
 /// dweight_j = sum_t dc[t] x[t + j].
-#[differentiable(backward_of = conv_silu)]
-pub fn conv_silu_backward(
+#[differentiable(backward_of = portable_conv_silu)]
+pub fn portable_conv_silu_backward(
     x: In![f32; B, S, C],
     weight: In![f32; C, 1, K],
     y: In![f32; B, S - K + 1, C],

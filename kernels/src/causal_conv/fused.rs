@@ -1,0 +1,219 @@
+//! The convolution in one launch each way, and one more for the gradient of a weight that trains. A thread walks along a
+//! piece of one channel, so that every input is read once and the last few stay in registers.
+
+use cotangent::{differentiable, stage};
+
+use super::portable::portable_causal_conv;
+
+/// `y[t] = silu(sum_j weight[K - 1 - j] x[t - j])` over the inputs that `t` sees.
+#[differentiable(
+    backward = fused_causal_conv_backward,
+    fallback = portable_causal_conv,
+    requires = [K >= 2, K <= 16, B <= 65535],
+    grid = (128 * ceil_div(C, 128), ceil_div(S, 16), B),
+    threads = (128, 1, 1),
+    cases = [(B = 1, S = 1, C = 3, K = 4), (B = 2, S = 9, C = 5, K = 3), (B = 2, S = 37, C = 130, K = 4)],
+)]
+pub fn fused_causal_conv<T: Float, const K: usize>(
+    x: In![T; B, S, C],
+    weight: In![f32; C, 1, K],
+    window: Option<In![T; B, K - 1, C]>,
+    mask: Option<In![bool; B, S]>,
+    starts: Option<In![bool; B, S]>,
+    y: Out![T; B, S, C],
+) {
+    metal! {
+        uint channel = thread_position_in_grid.x;
+        uint row = threadgroup_position_in_grid.z;
+        int first = int(threadgroup_position_in_grid.y) * 16;
+        if (channel >= uint(C)) { return; }
+        float taps[K];
+        float past[K];
+        for (int j = 0; j < K; ++j) {
+            taps[j] = weight[channel * K + (K - 1 - j)];
+            past[j] = 0.0f;
+        }
+        // How many inputs before its own a token sees.
+        int seen = K - 1;
+        for (int token = first - (K - 1); token < min(first + 16, int(S)); ++token) {
+            for (int j = K - 1; j > 0; --j) { past[j] = past[j - 1]; }
+            past[0] = 0.0f;
+            if (token >= 0) {
+                uint place = row * S + token;
+                past[0] = float(x[ulong(place) * C + channel]);
+                if (HAS_mask) { past[0] = mask[place] ? past[0] : 0.0f; }
+                if (HAS_starts) { seen = starts[place] ? 0 : min(seen + 1, K - 1); }
+            } else if (HAS_window) {
+                past[0] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]);
+            }
+            if (token >= first) {
+                float sum = 0.0f;
+                for (int j = 0; j < K; ++j) {
+                    if (j <= seen) { sum += taps[j] * past[j]; }
+                }
+                y[ulong(row * S + token) * C + channel] = T(sum / (1.0f + exp(-sum)));
+            }
+        }
+    }
+}
+
+/// With c the sum before the SiLU, s its sigmoid and dc = d_y s (1 + c (1 - s)): d_x[t] = sum_j weight[K - 1 - j] dc[t + j]
+/// over the tokens that see t, likewise d_window before the first token; d_weight[K - 1 - j] = sum_t dc[t] x[t - j].
+#[differentiable(backward_of = fused_causal_conv, stages = [conv_input_gradients, conv_weight_parts])]
+pub fn fused_causal_conv_backward<T: Float, const K: usize>(
+    x: In![T; B, S, C],
+    weight: In![f32; C, 1, K],
+    window: Option<In![T; B, K - 1, C]>,
+    mask: Option<In![bool; B, S]>,
+    starts: Option<In![bool; B, S]>,
+    d_y: In![T; B, S, C],
+    d_x: Out![T; B, S, C],
+    d_weight: Out![f32; C, 1, K],
+    d_window: Option<Out![T; B, K - 1, C]>,
+) {
+    let inputs = if wants_d_x || wants_d_window {
+        Some(conv_input_gradients(stages, x, weight, window, mask, starts, d_y)?)
+    } else {
+        None
+    };
+    let d_weight = if wants_d_weight {
+        let parts = conv_weight_parts(stages, x, weight, window, mask, starts, d_y)?;
+        Some(parts.sum(&[0, 1])?.swap_axes(0, 1)?.expand_dims(1)?)
+    } else {
+        None
+    };
+    let (d_x, d_window) = inputs.map(|inputs| (inputs.x_gradient, inputs.window_gradient)).unzip();
+    Ok(Outputs { d_x, d_weight, d_window: d_window.filter(|_| window.is_some()) })
+}
+
+/// The gradients of the inputs, those before the first among them. A thread has the inputs of a piece, and walks on to the
+/// tokens behind it that see them.
+#[stage(
+    requires = [K >= 2, K <= 16, B <= 65535],
+    grid = (128 * ceil_div(C, 128), ceil_div(S, 32), B),
+    threads = (128, 1, 1),
+    cases = [(B = 1, S = 1, C = 3, K = 4), (B = 2, S = 67, C = 5, K = 3)],
+)]
+fn conv_input_gradients<T: Float, const K: usize>(
+    x: In![T; B, S, C],
+    weight: In![f32; C, 1, K],
+    window: Option<In![T; B, K - 1, C]>,
+    mask: Option<In![bool; B, S]>,
+    starts: Option<In![bool; B, S]>,
+    cotangent: In![T; B, S, C],
+    x_gradient: Out![T; B, S, C],
+    window_gradient: Out![T; B, K - 1, C],
+) {
+    metal! {
+        uint channel = thread_position_in_grid.x;
+        uint row = threadgroup_position_in_grid.z;
+        int first = int(threadgroup_position_in_grid.y) * 32;
+        if (channel >= uint(C)) { return; }
+        float taps[K];
+        float past[K];
+        // What the tokens up to this one give to the inputs of the last K.
+        float given[K];
+        for (int j = 0; j < K; ++j) {
+            taps[j] = weight[channel * K + (K - 1 - j)];
+            past[j] = 0.0f;
+            given[j] = 0.0f;
+        }
+        int seen = K - 1;
+        for (int token = first - (K - 1); token < first + 32 + K - 1; ++token) {
+            for (int j = K - 1; j > 0; --j) {
+                past[j] = past[j - 1];
+                given[j] = given[j - 1];
+            }
+            past[0] = 0.0f;
+            given[0] = 0.0f;
+            uint place = row * S + uint(max(token, 0));
+            if (token >= 0 && token < S) {
+                past[0] = float(x[ulong(place) * C + channel]);
+                if (HAS_mask) { past[0] = mask[place] ? past[0] : 0.0f; }
+                if (HAS_starts) { seen = starts[place] ? 0 : min(seen + 1, K - 1); }
+            } else if (token < 0) {
+                if (HAS_window) { past[0] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]); }
+            }
+            if (token >= first && token < S) {
+                float sum = 0.0f;
+                for (int j = 0; j < K; ++j) {
+                    if (j <= seen) { sum += taps[j] * past[j]; }
+                }
+                float sigmoid = 1.0f / (1.0f + exp(-sum));
+                float slope = float(cotangent[ulong(place) * C + channel]) * sigmoid * (1.0f + sum * (1.0f - sigmoid));
+                for (int j = 0; j < K; ++j) {
+                    if (j <= seen) { given[j] += taps[j] * slope; }
+                }
+            }
+            int input = token - (K - 1);
+            if (input >= first && input < min(first + 32, int(S))) {
+                uint input_place = row * S + uint(input);
+                float gradient = given[K - 1];
+                if (HAS_mask) { gradient = mask[input_place] ? gradient : 0.0f; }
+                x_gradient[ulong(input_place) * C + channel] = T(gradient);
+            }
+            if (first == 0 && input < 0 && input + K - 1 >= 0) {
+                window_gradient[ulong(row * (K - 1) + uint(input + K - 1)) * C + channel] = T(given[K - 1]);
+            }
+        }
+    }
+}
+
+/// The gradient of the weight in parts, each of 32 tokens in order: their sum is the same in every run.
+#[stage(
+    requires = [K >= 2, K <= 16, B <= 65535],
+    grid = (128 * ceil_div(C, 128), ceil_div(S, 32), B),
+    threads = (128, 1, 1),
+    cases = [(B = 1, S = 1, C = 3, K = 4), (B = 2, S = 67, C = 5, K = 3)],
+)]
+fn conv_weight_parts<T: Float, const K: usize>(
+    x: In![T; B, S, C],
+    weight: In![f32; C, 1, K],
+    window: Option<In![T; B, K - 1, C]>,
+    mask: Option<In![bool; B, S]>,
+    starts: Option<In![bool; B, S]>,
+    cotangent: In![T; B, S, C],
+    parts: Out![f32; B, ceil_div(S, 32), K, C],
+) {
+    metal! {
+        uint channel = thread_position_in_grid.x;
+        uint row = threadgroup_position_in_grid.z;
+        uint part = threadgroup_position_in_grid.y;
+        int first = int(part) * 32;
+        if (channel >= uint(C)) { return; }
+        float taps[K];
+        float past[K];
+        float sums[K];
+        for (int j = 0; j < K; ++j) {
+            taps[j] = weight[channel * K + (K - 1 - j)];
+            past[j] = 0.0f;
+            sums[j] = 0.0f;
+        }
+        int seen = K - 1;
+        for (int token = first - (K - 1); token < min(first + 32, int(S)); ++token) {
+            for (int j = K - 1; j > 0; --j) { past[j] = past[j - 1]; }
+            past[0] = 0.0f;
+            uint place = row * S + uint(max(token, 0));
+            if (token >= 0) {
+                past[0] = float(x[ulong(place) * C + channel]);
+                if (HAS_mask) { past[0] = mask[place] ? past[0] : 0.0f; }
+                if (HAS_starts) { seen = starts[place] ? 0 : min(seen + 1, K - 1); }
+            } else if (HAS_window) {
+                past[0] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]);
+            }
+            if (token >= first) {
+                float sum = 0.0f;
+                for (int j = 0; j < K; ++j) {
+                    if (j <= seen) { sum += taps[j] * past[j]; }
+                }
+                float sigmoid = 1.0f / (1.0f + exp(-sum));
+                float slope = float(cotangent[ulong(place) * C + channel]) * sigmoid * (1.0f + sum * (1.0f - sigmoid));
+                for (int j = 0; j < K; ++j) {
+                    if (j <= seen) { sums[j] += slope * past[j]; }
+                }
+            }
+        }
+        ulong start = (ulong(row) * ((S + 31) / 32) + part) * K;
+        for (int j = 0; j < K; ++j) { parts[(start + (K - 1 - j)) * C + channel] = sums[j]; }
+    }
+}
