@@ -1,5 +1,6 @@
 //! Parity with other implementations, the benchmark that is run beside theirs, and checks of kernels.
 
+pub mod attention_times;
 pub mod bench;
 pub mod check;
 pub mod kernel_table;

@@ -90,58 +90,76 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         // Exponentials are powers of two.
         float factor = scale * 1.44269504f;
 
-        for (int key = lowest / BLOCK * BLOCK; key < end; key += BLOCK) {
+        int begin = lowest / BLOCK * BLOCK;
+        bool counts = own < T;
+        if (begin < end) {
+            // The threads of query[..] have met behind their last reads.
             threadgroup_barrier(mem_flags::mem_threadgroup);
-            int valid = min(S - key, int(BLOCK));
-            tile_copy_rows(block, STRIDE, keys + (keys_before + key) * D, D, BLOCK, D, valid, thread_index, 128);
-            tile_copy_rows(block + BLOCK * STRIDE, STRIDE, values + (keys_before + key) * E, E, BLOCK, E, valid, thread_index, 128);
+            tile_copy_rows(block, STRIDE, keys + (keys_before + begin) * D, D, BLOCK, D, min(S - begin, int(BLOCK)), thread_index, 128);
+        }
+        for (int key = begin; key < end; key += BLOCK) {
+            // Values come while scores are computed, the next keys while values are added up.
             threadgroup_barrier(mem_flags::mem_threadgroup);
-            if (own >= T) continue;
-
+            tile_copy_rows(
+                block + BLOCK * STRIDE, STRIDE, values + (keys_before + key) * E, E, BLOCK, E, min(S - key, int(BLOCK)), thread_index,
+                128);
             tile<float, 16, 16> scores[BLOCK / 16];
-            #pragma unroll
-            for (int b = 0; b < BLOCK / 16; ++b) {
-                scores[b] = tile<float, 16, 16>(0.0f);
+            tile_rows<float> shift;
+            if (counts) {
                 #pragma unroll
-                for (int c = 0; c < D / 16; ++c) {
-                    right_tile<F, 16, 16> right;
-                    tile_load_right_transposed(right, block + 16 * b * STRIDE + 16 * c, STRIDE);
-                    tile_multiply_accumulate(scores[b], query[c], right);
+                for (int b = 0; b < BLOCK / 16; ++b) {
+                    scores[b] = tile<float, 16, 16>(0.0f);
+                    #pragma unroll
+                    for (int c = 0; c < D / 16; ++c) {
+                        right_tile<F, 16, 16> right;
+                        tile_load_right_transposed(right, block + 16 * b * STRIDE + 16 * c, STRIDE);
+                        tile_multiply_accumulate(scores[b], query[c], right);
+                    }
+                }
+                tile_rows<float> before = largest;
+                bool whole = key >= highest && key + BLOCK <= own + offset + 1;
+                #pragma unroll
+                for (int b = 0; b < BLOCK / 16; ++b) {
+                    tile_with_rows(scores[b], from, row, column, value, first_key) {
+                        int at = key + 16 * b + column;
+                        bool seen = whole || (at >= first_key && at <= own + row + offset);
+                        value = seen ? value * factor : -INFINITY;
+                    }
+                    tile_rows<float> top = tile_row_max(scores[b]);
+                    for (int i = 0; i < 2; ++i) largest.at[i] = max(largest.at[i], top.at[i]);
+                }
+                tile_rows<float> fading;
+                for (int i = 0; i < 2; ++i) {
+                    shift.at[i] = largest.at[i] == -INFINITY ? 0.0f : largest.at[i];
+                    fading.at[i] = exp2(before.at[i] - shift.at[i]);
+                    total.at[i] *= fading.at[i];
+                }
+                // After a few blocks the largest score seldom changes.
+                if (simd_any(fading.at[0] != 1.0f || fading.at[1] != 1.0f)) {
+                    #pragma unroll
+                    for (int c = 0; c < E / 16; ++c) {
+                        tile_with_rows(sum[c], fading, row, column, value, of_row) { value *= of_row; }
+                    }
                 }
             }
-            tile_rows<float> before = largest;
-            bool whole = key >= highest && key + BLOCK <= own + offset + 1;
-            #pragma unroll
-            for (int b = 0; b < BLOCK / 16; ++b) {
-                tile_with_rows(scores[b], from, row, column, value, first_key) {
-                    int at = key + 16 * b + column;
-                    bool seen = whole || (at >= first_key && at <= own + row + offset);
-                    value = seen ? value * factor : -INFINITY;
-                }
-                tile_rows<float> top = tile_row_max(scores[b]);
-                for (int i = 0; i < 2; ++i) largest.at[i] = max(largest.at[i], top.at[i]);
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            int next = key + BLOCK;
+            if (next < end) {
+                tile_copy_rows(block, STRIDE, keys + (keys_before + next) * D, D, BLOCK, D, min(S - next, int(BLOCK)), thread_index, 128);
             }
-            tile_rows<float> shift, fading;
-            for (int i = 0; i < 2; ++i) {
-                shift.at[i] = largest.at[i] == -INFINITY ? 0.0f : largest.at[i];
-                fading.at[i] = exp2(before.at[i] - shift.at[i]);
-                total.at[i] *= fading.at[i];
-            }
-            #pragma unroll
-            for (int c = 0; c < E / 16; ++c) {
-                tile_with_rows(sum[c], fading, row, column, value, of_row) { value *= of_row; }
-            }
-            #pragma unroll
-            for (int b = 0; b < BLOCK / 16; ++b) {
-                tile_with_rows(scores[b], shift, row, column, value, of_row) { value = exp2(value - of_row); }
-                tile_rows<float> more = tile_row_sum(scores[b]);
-                for (int i = 0; i < 2; ++i) total.at[i] += more.at[i];
-                tile<F, 16, 16> weights = tile_cast<F>(scores[b]);
+            if (counts) {
                 #pragma unroll
-                for (int c = 0; c < E / 16; ++c) {
-                    right_tile<F, 16, 16> right;
-                    tile_load_right(right, block + (BLOCK + 16 * b) * STRIDE + 16 * c, STRIDE);
-                    tile_multiply_accumulate(sum[c], weights, right);
+                for (int b = 0; b < BLOCK / 16; ++b) {
+                    tile_with_rows(scores[b], shift, row, column, value, of_row) { value = exp2(value - of_row); }
+                    tile_rows<float> more = tile_row_sum(scores[b]);
+                    for (int i = 0; i < 2; ++i) total.at[i] += more.at[i];
+                    tile<F, 16, 16> weights = tile_cast<F>(scores[b]);
+                    #pragma unroll
+                    for (int c = 0; c < E / 16; ++c) {
+                        right_tile<F, 16, 16> right;
+                        tile_load_right(right, block + (BLOCK + 16 * b) * STRIDE + 16 * c, STRIDE);
+                        tile_multiply_accumulate(sum[c], weights, right);
+                    }
                 }
             }
         }
@@ -160,8 +178,13 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         device F* rows = output + (rows_before + own) * E;
         #pragma unroll
         for (int c = 0; c < E / 16; ++c) {
-            tile_with_rows(sum[c], inverse, row, column, value, of_row) {
-                if (own + row < T) rows[row * E + 16 * c + column] = F(value * of_row);
+            tile_with_rows(sum[c], inverse, row, column, value, of_row) { value *= of_row; }
+            if (own + 16 <= T) {
+                tile_store(tile_cast<F>(sum[c]), rows + 16 * c, E);
+            } else {
+                tile_for_each(sum[c], row, column, value) {
+                    if (own + row < T) rows[row * E + 16 * c + column] = F(value);
+                }
             }
         }
     }
@@ -220,8 +243,8 @@ fn output_products<F: Float>(output: In![F; B, H, T, E], cotangent: In![F; B, H,
     }
 }
 
-/// dQ of 64 queries. Two simdgroups share 16 of them: the first computes P, the second dP and from both dS; then each
-/// forms half of the columns of dQ.
+/// dQ of 64 queries, in passes of 16 keys. Two simdgroups share 16 queries: the first computes P, the second dP, they
+/// tell each other, and each forms half of the columns of dQ.
 #[stage(
     grid = (256 * B * H, ceil_div(T, 64), 1),
     threads = (256, 1, 1),
@@ -245,8 +268,10 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         constexpr int WIDE = D > E ? D : E;
         constexpr int STRIDE = WIDE + 16 / sizeof(F);
         constexpr int HALF = (D / 16 + 1) / 2;
-        threadgroup F block[2 * BLOCK * STRIDE];
-        threadgroup float exchange[64 * (BLOCK + 4)];
+        constexpr int BUFFERS = BLOCK / 16;
+        // Sixteen keys and sixteen values, once or twice.
+        threadgroup F block[BUFFERS * 32 * STRIDE];
+        threadgroup float exchange[2 * 64 * 20];
         uint thread_index = thread_index_in_threadgroup;
         uint lane = thread_index_in_simdgroup;
         int role = int(simdgroup_index_in_threadgroup) % 2;
@@ -263,14 +288,17 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         int lowest = simd_min(min(first, other));
         int end = min(start + 64, T) + offset;
         int own = start + 16 * pair;
+        bool counts = own < T;
         tile_rows<int> from;
-        tile_rows<float> of_own;
+        tile_rows<float> log_sum, product;
         for (int i = 0; i < 2; ++i) {
             int row = own + int(from.row(i));
             from.at[i] = row < T ? first_keys[batch * T + row] : S;
-            of_own.at[i] = row < T ? (role == 0 ? log_sums[rows_before + row] : products[rows_before + row]) : INFINITY;
+            log_sum.at[i] = row < T ? log_sums[rows_before + row] : INFINITY;
+            product.at[i] = row < T ? products[rows_before + row] : 0.0f;
         }
-        threadgroup float* mine = exchange + 16 * pair * (BLOCK + 4);
+        threadgroup float* mine = exchange + (role * 64 + 16 * pair) * 20;
+        threadgroup float* theirs = exchange + ((1 - role) * 64 + 16 * pair) * 20;
 
         tile<F, 16, 16> held[WIDE / 16];
         for (int part = 0; part < 4; ++part) {
@@ -280,13 +308,13 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
                 int valid = min(T - row, 16);
                 tile_copy_rows(block, STRIDE, queries + (rows_before + row) * D, D, 16, D, valid, thread_index, 256);
                 tile_copy_rows(
-                    block + BLOCK * STRIDE, STRIDE, cotangent + (rows_before + row) * E, E, 16, E, valid, thread_index, 256);
+                    block + 16 * STRIDE, STRIDE, cotangent + (rows_before + row) * E, E, 16, E, valid, thread_index, 256);
             }
             threadgroup_barrier(mem_flags::mem_threadgroup);
             if (row < T && part == pair) {
                 #pragma unroll
                 for (int c = 0; c < WIDE / 16; ++c) {
-                    if (16 * c < (role == 0 ? D : E)) tile_load(held[c], block + role * BLOCK * STRIDE + 16 * c, STRIDE);
+                    if (16 * c < (role == 0 ? D : E)) tile_load(held[c], block + role * 16 * STRIDE + 16 * c, STRIDE);
                 }
             }
         }
@@ -296,84 +324,92 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         for (int c = 0; c < HALF; ++c) sum[c] = tile<float, 16, 16>(0.0f);
         float factor = scale * 1.44269504f;
 
-        for (int key = lowest / BLOCK * BLOCK; key < end; key += BLOCK) {
+        int begin = lowest / 16 * 16;
+        int turn = 0;
+        if (BUFFERS == 2 && begin < end) {
             threadgroup_barrier(mem_flags::mem_threadgroup);
-            int valid = min(S - key, int(BLOCK));
-            tile_copy_rows(block, STRIDE, keys + (keys_before + key) * D, D, BLOCK, D, valid, thread_index, 256);
-            tile_copy_rows(block + BLOCK * STRIDE, STRIDE, values + (keys_before + key) * E, E, BLOCK, E, valid, thread_index, 256);
+            int valid = min(S - begin, 16);
+            tile_copy_rows(block, STRIDE, keys + (keys_before + begin) * D, D, 16, D, valid, thread_index, 256);
+            tile_copy_rows(block + 16 * STRIDE, STRIDE, values + (keys_before + begin) * E, E, 16, E, valid, thread_index, 256);
+        }
+        for (int key = begin; key < end; key += 16) {
+            int next = BUFFERS == 2 ? key + 16 : key;
+            int valid = min(S - next, 16);
+            threadgroup F* here = block + turn * 32 * STRIDE;
+            threadgroup F* there = block + (BUFFERS - 1 - turn) * 32 * STRIDE;
             threadgroup_barrier(mem_flags::mem_threadgroup);
+            if (next < end) {
+                tile_copy_rows(there, STRIDE, keys + (keys_before + next) * D, D, 16, D, valid, thread_index, 256);
+            }
+            if (BUFFERS == 1) {
+                tile_copy_rows(there + 16 * STRIDE, STRIDE, values + (keys_before + next) * E, E, 16, E, valid, thread_index, 256);
+                threadgroup_barrier(mem_flags::mem_threadgroup);
+            }
 
-            tile<float, 16, 16> scores[BLOCK / 16];
-            if (own < T) {
+            tile<float, 16, 16> scores(0.0f);
+            if (counts) {
                 #pragma unroll
-                for (int b = 0; b < BLOCK / 16; ++b) {
-                    scores[b] = tile<float, 16, 16>(0.0f);
-                    #pragma unroll
-                    for (int c = 0; c < WIDE / 16; ++c) {
-                        if (16 * c < (role == 0 ? D : E)) {
-                            right_tile<F, 16, 16> right;
-                            tile_load_right_transposed(right, block + (role * BLOCK + 16 * b) * STRIDE + 16 * c, STRIDE);
-                            tile_multiply_accumulate(scores[b], held[c], right);
-                        }
+                for (int c = 0; c < WIDE / 16; ++c) {
+                    if (16 * c < (role == 0 ? D : E)) {
+                        right_tile<F, 16, 16> right;
+                        tile_load_right_transposed(right, here + role * 16 * STRIDE + 16 * c, STRIDE);
+                        tile_multiply_accumulate(scores, held[c], right);
                     }
                 }
                 if (role == 0) {
-                    #pragma unroll
-                    for (int b = 0; b < BLOCK / 16; ++b) {
-                        tile_with_rows(scores[b], from, row, column, value, first_key) {
-                            int at = key + 16 * b + column;
-                            value = at >= first_key && at <= own + row + offset ? value * factor : -INFINITY;
-                        }
-                        tile_with_rows(scores[b], of_own, row, column, value, log_sum) {
-                            mine[row * (BLOCK + 4) + 16 * b + column] = exp2(value - log_sum);
-                        }
+                    tile_with_rows(scores, from, row, column, value, first_key) {
+                        bool seen = key + column >= first_key && key + column <= own + row + offset;
+                        value = seen ? value * factor : -INFINITY;
                     }
+                    tile_with_rows(scores, log_sum, row, column, value, of_row) { value = exp2(value - of_row); }
                 }
+                tile_for_each(scores, row, column, value) { mine[row * 20 + column] = value; }
             }
             threadgroup_barrier(mem_flags::mem_threadgroup);
-            if (own < T && role == 1) {
-                #pragma unroll
-                for (int b = 0; b < BLOCK / 16; ++b) {
-                    tile_with_rows(scores[b], of_own, row, column, value, product) {
-                        int at = row * (BLOCK + 4) + 16 * b + column;
-                        mine[at] = mine[at] > 0.0f ? mine[at] * (value - product) : 0.0f;
-                    }
-                }
+            if (BUFFERS == 2 && next < end) {
+                tile_copy_rows(there + 16 * STRIDE, STRIDE, values + (keys_before + next) * E, E, 16, E, valid, thread_index, 256);
             }
-            threadgroup_barrier(mem_flags::mem_threadgroup);
-            if (own >= T) continue;
-            #pragma unroll
-            for (int b = 0; b < BLOCK / 16; ++b) {
-                tile<F, 16, 16> slopes;
-                tile_load(slopes, mine + 16 * b, BLOCK + 4);
+            if (counts) {
+                tile_with_rows(scores, product, row, column, value, of_row) {
+                    float told = theirs[row * 20 + column];
+                    float weight = role == 0 ? value : told;
+                    value = weight > 0.0f ? weight * ((role == 0 ? told : value) - of_row) : 0.0f;
+                }
+                tile<F, 16, 16> slopes = tile_cast<F>(scores);
                 #pragma unroll
                 for (int c = 0; c < HALF; ++c) {
                     int column = role * HALF + c;
                     if (16 * column < D) {
                         right_tile<F, 16, 16> right;
-                        tile_load_right(right, block + 16 * b * STRIDE + 16 * column, STRIDE);
+                        tile_load_right(right, here + 16 * column, STRIDE);
                         tile_multiply_accumulate(sum[c], slopes, right);
                     }
                 }
             }
+            turn = BUFFERS - 1 - turn;
         }
 
-        if (own >= T) return;
+        if (!counts) return;
         device F* rows = gradient + (rows_before + own) * D;
         #pragma unroll
         for (int c = 0; c < HALF; ++c) {
             int first_column = 16 * (role * HALF + c);
             if (first_column < D) {
-                tile_for_each(sum[c], row, column, value) {
-                    if (own + row < T) rows[row * D + first_column + column] = F(value * scale);
+                tile_for_each(sum[c], row, column, value) { value *= scale; }
+                if (own + 16 <= T) {
+                    tile_store(tile_cast<F>(sum[c]), rows + first_column, D);
+                } else {
+                    tile_for_each(sum[c], row, column, value) {
+                        if (own + row < T) rows[row * D + first_column + column] = F(value);
+                    }
                 }
             }
         }
     }
 }
 
-/// dK and dV of 64 keys. Two simdgroups share 16 of them: the first computes P^T and forms dV, the second dP^T and dS^T and
-/// forms dK.
+/// dK and dV of 64 keys, in passes of 16 queries. Two simdgroups share 16 keys: the first computes P^T and forms dV, the
+/// second dP^T and from both dS^T, and forms dK.
 #[stage(
     grid = (256 * B * G, ceil_div(S, 64), 1),
     threads = (256, 1, 1),
@@ -397,23 +433,27 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
     metal! {
         constexpr int WIDE = D > E ? D : E;
         constexpr int STRIDE = WIDE + 16 / sizeof(F);
-        threadgroup F block[2 * BLOCK * STRIDE];
-        threadgroup float exchange[64 * (BLOCK + 4)];
-        threadgroup float of_queries[2 * BLOCK];
-        threadgroup int firsts[BLOCK];
+        constexpr int BUFFERS = BLOCK / 16;
+        // Sixteen queries and their cotangents, once or twice; beside each two numbers and the first key.
+        threadgroup F block[BUFFERS * 32 * STRIDE];
+        threadgroup float of_queries[BUFFERS * 32];
+        threadgroup int firsts[BUFFERS * 16];
+        threadgroup float exchange[64 * 20];
         uint thread_index = thread_index_in_threadgroup;
         uint lane = thread_index_in_simdgroup;
         int role = int(simdgroup_index_in_threadgroup) % 2;
+        int other_role = int(simdgroup_index_in_threadgroup + 1) % 2;
         int pair = int(simdgroup_index_in_threadgroup) / 2;
         int batch = int(threadgroup_position_in_grid.x) / G;
         int group = int(threadgroup_position_in_grid.x) % G;
         // The first keys are seen by most queries.
         int start = int(threadgroup_position_in_grid.y) * 64;
         int own = start + 16 * pair;
+        bool counts = own < S;
         int last = min(start + 64, S) - 1;
         int offset = S - T;
         ulong keys_before = ulong(batch * G + group) * S;
-        threadgroup float* mine = exchange + 16 * pair * (BLOCK + 4);
+        threadgroup float* shared = exchange + 16 * pair * 20;
 
         tile<F, 16, 16> held[WIDE / 16];
         for (int part = 0; part < 4; ++part) {
@@ -422,91 +462,103 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             if (row < S) {
                 int valid = min(S - row, 16);
                 tile_copy_rows(block, STRIDE, keys + (keys_before + row) * D, D, 16, D, valid, thread_index, 256);
-                tile_copy_rows(
-                    block + BLOCK * STRIDE, STRIDE, values + (keys_before + row) * E, E, 16, E, valid, thread_index, 256);
+                tile_copy_rows(block + 16 * STRIDE, STRIDE, values + (keys_before + row) * E, E, 16, E, valid, thread_index, 256);
             }
             threadgroup_barrier(mem_flags::mem_threadgroup);
             if (row < S && part == pair) {
                 #pragma unroll
                 for (int c = 0; c < WIDE / 16; ++c) {
-                    if (16 * c < (role == 0 ? D : E)) tile_load(held[c], block + role * BLOCK * STRIDE + 16 * c, STRIDE);
+                    if (16 * c < (role == 0 ? D : E)) tile_load(held[c], block + role * 16 * STRIDE + 16 * c, STRIDE);
                 }
             }
         }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
 
         tile<float, 16, 16> sum[WIDE / 16];
         #pragma unroll
         for (int c = 0; c < WIDE / 16; ++c) sum[c] = tile<float, 16, 16>(0.0f);
         float factor = scale * 1.44269504f;
-        int seeing = max(start - offset, 0) / BLOCK * BLOCK;
 
-        for (int head = group * (H / G); head < (group + 1) * (H / G); ++head) {
-            ulong rows_before = ulong(batch * H + head) * T;
-            for (int query = seeing; query < T; query += BLOCK) {
-                // All simdgroups agree on what nobody sees.
-                bool counts = int(lane) < BLOCK && query + int(lane) < T;
-                int first = counts ? first_keys[batch * T + query + lane] : S;
-                if (simd_min(first) > last) continue;
-                threadgroup_barrier(mem_flags::mem_threadgroup);
-                int valid = min(T - query, int(BLOCK));
-                tile_copy_rows(block, STRIDE, queries + (rows_before + query) * D, D, BLOCK, D, valid, thread_index, 256);
-                tile_copy_rows(
-                    block + BLOCK * STRIDE, STRIDE, cotangent + (rows_before + query) * E, E, BLOCK, E, valid, thread_index, 256);
-                if (int(thread_index) < BLOCK) {
-                    firsts[thread_index] = first;
-                    of_queries[thread_index] = counts ? log_sums[rows_before + query + thread_index] : INFINITY;
-                    of_queries[BLOCK + thread_index] = counts ? products[rows_before + query + thread_index] : 0.0f;
+        // Passes over the queries that may see these keys, for each query head; those of other documents are left out.
+        int seeing = max(start - offset, 0) / 16 * 16;
+        int passes = (T - seeing + 15) / 16;
+        int all = passes * (H / G);
+        int pass = -1;
+        int turn = 0;
+        for (int next = 0; pass < all; ++next) {
+            int query = seeing + next % max(passes, 1) * 16;
+            bool is_query = lane < 16u && next < all && query + int(lane) < T;
+            int first = is_query ? first_keys[batch * T + query + lane] : S;
+            if (next < all && simd_min(first) > last) continue;
+            // Nothing is computed in the first round with two buffers: it fetches.
+            if (BUFFERS == 1) pass = next;
+            int head = group * (H / G) + next / max(passes, 1);
+            ulong row = ulong(batch * H + head) * T + query;
+            int valid = min(T - query, 16);
+            threadgroup F* here = block + turn * 32 * STRIDE;
+            threadgroup F* there = block + (BUFFERS - 1 - turn) * 32 * STRIDE;
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            if (next < all) {
+                tile_copy_rows(there, STRIDE, queries + row * D, D, 16, D, valid, thread_index, 256);
+                if (thread_index < 16u) {
+                    int place = (BUFFERS - 1 - turn) * 16 + int(thread_index);
+                    firsts[place] = first;
+                    of_queries[2 * place] = is_query ? log_sums[row + thread_index] : INFINITY;
+                    of_queries[2 * place + 1] = is_query ? products[row + thread_index] : 0.0f;
                 }
-                threadgroup_barrier(mem_flags::mem_threadgroup);
+                if (BUFFERS == 1) {
+                    tile_copy_rows(there + 16 * STRIDE, STRIDE, cotangent + row * E, E, 16, E, valid, thread_index, 256);
+                }
+            }
+            if (BUFFERS == 1) threadgroup_barrier(mem_flags::mem_threadgroup);
 
-                tile<float, 16, 16> scores[BLOCK / 16];
-                if (own < S) {
-                    #pragma unroll
-                    for (int b = 0; b < BLOCK / 16; ++b) {
-                        scores[b] = tile<float, 16, 16>(0.0f);
-                        #pragma unroll
-                        for (int c = 0; c < WIDE / 16; ++c) {
-                            if (16 * c < (role == 0 ? D : E)) {
-                                right_tile<F, 16, 16> right;
-                                tile_load_right_transposed(right, block + (role * BLOCK + 16 * b) * STRIDE + 16 * c, STRIDE);
-                                tile_multiply_accumulate(scores[b], held[c], right);
-                            }
-                        }
-                        if (role == 0) {
-                            tile_for_each(scores[b], row, column, value) {
-                                int at = 16 * b + column;
-                                bool seen = own + row >= firsts[at] && own + row <= query + at + offset;
-                                value = seen ? exp2(value * factor - of_queries[at]) : 0.0f;
-                                mine[row * (BLOCK + 4) + at] = value;
-                            }
-                        }
-                    }
-                }
-                threadgroup_barrier(mem_flags::mem_threadgroup);
-                if (own >= S) continue;
+            bool computes = counts && pass >= 0 && pass < all;
+            int first_query = seeing + max(pass, 0) % max(passes, 1) * 16;
+            tile<float, 16, 16> scores(0.0f);
+            if (computes) {
                 #pragma unroll
-                for (int b = 0; b < BLOCK / 16; ++b) {
-                    if (role == 1) {
-                        tile_for_each(scores[b], row, column, value) {
-                            int at = 16 * b + column;
-                            float weight = mine[row * (BLOCK + 4) + at];
-                            value = weight > 0.0f ? weight * (value - of_queries[BLOCK + at]) : 0.0f;
-                        }
+                for (int c = 0; c < WIDE / 16; ++c) {
+                    if (16 * c < (role == 0 ? D : E)) {
+                        right_tile<F, 16, 16> right;
+                        tile_load_right_transposed(right, here + role * 16 * STRIDE + 16 * c, STRIDE);
+                        tile_multiply_accumulate(scores, held[c], right);
                     }
-                    tile<F, 16, 16> left = tile_cast<F>(scores[b]);
-                    #pragma unroll
-                    for (int c = 0; c < WIDE / 16; ++c) {
-                        if (16 * c < (role == 0 ? E : D)) {
-                            right_tile<F, 16, 16> right;
-                            tile_load_right(right, block + ((1 - role) * BLOCK + 16 * b) * STRIDE + 16 * c, STRIDE);
-                            tile_multiply_accumulate(sum[c], left, right);
-                        }
+                }
+                if (role == 0) {
+                    tile_for_each(scores, key, column, value) {
+                        int place = turn * 16 + column;
+                        bool seen = own + key >= firsts[place] && own + key <= first_query + column + offset;
+                        value = seen ? exp2(value * factor - of_queries[2 * place]) : 0.0f;
+                        shared[key * 20 + column] = value;
                     }
                 }
             }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            if (BUFFERS == 2 && next < all) {
+                tile_copy_rows(there + 16 * STRIDE, STRIDE, cotangent + row * E, E, 16, E, valid, thread_index, 256);
+            }
+            if (computes) {
+                if (role == 1) {
+                    tile_for_each(scores, key, column, value) {
+                        float weight = shared[key * 20 + column];
+                        value = weight > 0.0f ? weight * (value - of_queries[2 * (turn * 16 + column) + 1]) : 0.0f;
+                    }
+                }
+                tile<F, 16, 16> left = tile_cast<F>(scores);
+                #pragma unroll
+                for (int c = 0; c < WIDE / 16; ++c) {
+                    if (16 * c < (role == 0 ? E : D)) {
+                        right_tile<F, 16, 16> right;
+                        tile_load_right(right, here + other_role * 16 * STRIDE + 16 * c, STRIDE);
+                        tile_multiply_accumulate(sum[c], left, right);
+                    }
+                }
+            }
+            turn = BUFFERS - 1 - turn;
+            if (BUFFERS == 2) pass = next;
         }
 
-        if (own >= S) return;
+        if (!counts) return;
         int width = role == 0 ? E : D;
         float multiplier = role == 0 ? 1.0f : scale;
         device F* rows = of_keys + (keys_before + own) * D;
@@ -514,8 +566,13 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         #pragma unroll
         for (int c = 0; c < WIDE / 16; ++c) {
             if (16 * c < width) {
-                tile_for_each(sum[c], row, column, value) {
-                    if (own + row < S) rows[row * width + 16 * c + column] = F(value * multiplier);
+                tile_for_each(sum[c], row, column, value) { value *= multiplier; }
+                if (own + 16 <= S) {
+                    tile_store(tile_cast<F>(sum[c]), rows + 16 * c, width);
+                } else {
+                    tile_for_each(sum[c], row, column, value) {
+                        if (own + row < S) rows[row * width + 16 * c + column] = F(value);
+                    }
                 }
             }
         }

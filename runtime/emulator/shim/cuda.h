@@ -202,11 +202,12 @@ template <class T, int ROWS, int COLUMNS> struct tile : tile_elements<T> {
 };
 
 METAL_INLINE uint shared_address(const void* p) { return uint(__cvta_generic_to_shared(p)); }
-// Eight elements of 16 bits of each row at once, by `ldmatrix`, if they lie in threadgroup memory at multiples of 16 bytes.
+// Eight elements of 16 bits of each row at once, by `ldmatrix`, from threadgroup memory whose rows are multiples of 16 bytes:
+// there a tile must begin at such a multiple, else the launch fails. A check would be a branch in front of each load.
 #define METAL_MATRIX_LOAD(NAME, TRANSPOSED, ROW, COLUMN)                                                                  \
   template <class T, class U> METAL_INLINE bool NAME(tile<T, 16, 16>& t, const U* from, uint stride) {                    \
     if constexpr (is_small_float_v<T> && is_same_v<T, U>) {                                                              \
-      if (__isShared(from) && ((ulong(from) | ulong(stride) * 2) & 15u) == 0) {                                          \
+      if (__isShared(from) && stride % 8 == 0) {                                                                         \
         uint lane = lane_number(), at = shared_address(from + (ROW) * stride + (COLUMN));                                \
         asm volatile("ldmatrix.sync.aligned.m8n8.x4" TRANSPOSED ".shared.b16 {%0,%1,%2,%3}, [%4];"                       \
                      : "=r"(t.word[0]), "=r"(t.word[1]), "=r"(t.word[2]), "=r"(t.word[3]) : "r"(at) : "memory");         \
@@ -229,6 +230,13 @@ template <class T, class U> METAL_INLINE void tile_load_transposed(tile<T, 16, 1
   for (int i = 0; i < 8; ++i) t.set(i, T(from[t.column(i) * stride + t.row(i)]));
 }
 template <class T, class U> METAL_INLINE void tile_store(const tile<T, 16, 16>& t, U* to, uint stride) {
+  if constexpr (is_small_float_v<T> && is_same_v<T, U>) {
+    if (((ulong(to) | ulong(stride) * 2) & 3u) == 0) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) *(uint*)(to + t.row(2 * i) * stride + t.column(2 * i)) = t.word[i];
+      return;
+    }
+  }
 #pragma unroll
   for (int i = 0; i < 8; ++i) to[t.row(i) * stride + t.column(i)] = U(t.get(i));
 }

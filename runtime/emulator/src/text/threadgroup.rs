@@ -101,7 +101,7 @@ impl Writer<'_, '_> {
             }
             let dimensions = self.nested(bracket, stop)?.replace('\n', " ");
             if self.target == Target::Cuda {
-                let _ = write!(self.out, "__shared__ {element} {}{dimensions};", self.tokens[name].text);
+                let _ = write!(self.out, "__shared__ alignas(16) {element} {}{dimensions};", self.tokens[name].text);
                 continue;
             }
             let (id, name) = (self.arrays, self.tokens[name].text);
