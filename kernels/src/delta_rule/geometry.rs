@@ -70,13 +70,6 @@ impl Geometry {
         Ok(self)
     }
 
-    pub(super) fn require_single_token(&self) -> Result<()> {
-        if self.time == 1 {
-            return Ok(());
-        }
-        Err(error("queries", format!("found {} tokens, expected one; use `gated_delta` for more", self.time)))
-    }
-
     /// How many value heads read each key head.
     pub(super) fn group(&self) -> i32 {
         self.value_heads / self.key_heads

@@ -11,18 +11,25 @@
 mod geometry;
 mod padding;
 mod portable;
+mod sequential;
 mod stages;
-mod steps;
 
 use cotangent::{Backend, Graph, Result, Tensor, differentiable};
 
 use geometry::Geometry;
 use padding::Padding;
 
-use stages::{chunk_gradients, chunk_outputs, recompute_chunks, scan_cotangents, scan_states, solve_chunks};
+use sequential::step_token;
+use stages::{
+    ScanStatesOutputs, SolveChunksOutputs, chunk_gradients, chunk_outputs, recompute_chunks, scan_cotangents,
+    scan_states, solve_chunks,
+};
 
 pub use portable::{GatedDeltaInOperationsOutputs, gated_delta_in_operations};
-pub use steps::{gated_delta_step, gated_delta_steps};
+pub use sequential::{
+    AcceptStateOutputs, GatedDeltaByChannelOutputs, GatedDeltaStepOutputs, GatedDeltaWithStatesOutputs, accept_state,
+    gated_delta_by_channel, gated_delta_state, gated_delta_step, gated_delta_steps, gated_delta_with_states,
+};
 
 /// Tokens of a chunk that suit a backend. Longer chunks save fewer states and take fewer steps one after the other, but
 /// the work within a chunk grows with the square of its length: a CPU pays for that work, a GPU for the steps.
@@ -48,7 +55,7 @@ pub fn chunk_length(backend: Backend) -> usize {
 #[differentiable(
     backward = gated_delta_backward,
     fallback = in_operations,
-    stages = [solve_chunks, scan_states, chunk_outputs],
+    stages = [solve_chunks, scan_states, chunk_outputs, step_token],
     cases = [
         (B = 2, T = 1, Hk = 1, Hv = 1, Dk = 4, Dv = 5, CHUNK = 32),
         (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 16, Dv = 5, CHUNK = 8),
@@ -70,34 +77,23 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
     let padding = Padding::of(geometry);
-    let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
-    let [log_decay, beta] = [padding.tokens(log_decay)?, padding.tokens(beta)?];
-    let chunks = solve_chunks(stages, &keys, &values, &log_decay, &beta, padding.chunk)?;
-    let scanned = scan_states(
-        stages,
-        &keys,
-        &beta,
-        &chunks.gates,
-        &chunks.solved_keys,
-        &chunks.solved_values,
-        &padding.states(initial_state)?,
-        padding.chunk,
-    )?;
-    let y = chunk_outputs(
-        stages,
-        &queries,
-        &keys,
-        &beta,
-        &chunks.gates,
-        &scanned.errors,
-        &scanned.chunk_states,
-        padding.chunk,
-    )?;
-    Ok(Outputs {
-        y: padding.without_heads(&y, Dv)?,
-        final_state: padding.without_states(&scanned.final_state)?,
-        chunk_states: scanned.chunk_states,
-    })
+    let (y, final_state, chunk_states) = if T == 1 {
+        // Generation: a chunk would be mostly padding.
+        let step = step_token(stages, queries, keys, values, log_decay, beta, initial_state)?;
+        (step.y, step.final_state, padding.states(initial_state)?.expand_dims(2)?)
+    } else {
+        let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
+        let [log_decay, beta] = [padding.tokens(log_decay)?, padding.tokens(beta)?];
+        let initial_state = padding.states(initial_state)?;
+        let solved = solve_chunks(stages, &keys, &values, &log_decay, &beta, padding.chunk)?;
+        let SolveChunksOutputs { gates, solved_keys, solved_values, .. } = solved;
+        let scanned =
+            scan_states(stages, &keys, &beta, &gates, &solved_keys, &solved_values, &initial_state, padding.chunk)?;
+        let ScanStatesOutputs { errors, chunk_states, final_state } = scanned;
+        let y = chunk_outputs(stages, &queries, &keys, &beta, &gates, &errors, &chunk_states, padding.chunk)?;
+        (padding.without_heads(&y, Dv)?, padding.without_states(&final_state)?, chunk_states)
+    };
+    Ok(Outputs { y, final_state, chunk_states })
 }
 
 /// The gradient of [`gated_delta`](fn@gated_delta): everything within the chunks is computed again from the states they began with.

@@ -5,7 +5,7 @@ use cotangent::{Infer, Result, Tensor};
 use super::chunks::Chunks;
 use super::within::Within;
 use crate::delta_rule::geometry::Geometry;
-use crate::delta_rule::steps::gated_delta_step;
+use crate::delta_rule::sequential::gated_delta_steps;
 
 /// What the forward pass computes.
 pub(super) struct Forward {
@@ -22,7 +22,7 @@ pub(super) fn forward(geometry: Geometry, inputs: [&Tensor<Infer>; 6]) -> Result
     let [queries, keys, values, log_decay, beta, initial_state] = inputs;
     if geometry.time == 1 {
         // Generation: a chunk would be mostly padding.
-        let step = gated_delta_step(queries, keys, values, log_decay, beta, initial_state)?;
+        let step = gated_delta_steps(queries, keys, values, log_decay, beta, initial_state)?;
         let chunk_states = initial_state.expand_dims(0)?;
         return Ok(Forward { y: step.y, final_state: step.final_state, chunk_states });
     }

@@ -11,7 +11,7 @@ mod within;
 use cotangent::{Graph, Result, Tensor, differentiable};
 
 use super::geometry::Geometry;
-use super::steps::gated_delta_steps;
+use super::sequential::gated_delta_steps;
 
 /// [`gated_delta`](fn@super::gated_delta), composed of operations.
 #[differentiable(

@@ -37,8 +37,8 @@ pub(crate) use gradients::chunk_gradients;
 pub(crate) use output::chunk_outputs;
 pub(crate) use recomputed::recompute_chunks;
 pub(crate) use reverse_scan::scan_cotangents;
-pub(crate) use scan::scan_states;
-pub(crate) use within::solve_chunks;
+pub(crate) use scan::{ScanStatesOutputs, scan_states};
+pub(crate) use within::{SolveChunksOutputs, solve_chunks};
 
 /// Rows of tiles begin at whole pairs here, as all extents are multiples of sixteen.
 const PAIRS: &str = "

@@ -1,0 +1,106 @@
+//! The recurrence as it is written, in differentiable operations: slow, and easy to believe.
+
+use cotangent::{Dtype, Graph, Indices, Result, Tensor};
+
+use super::channel_gates::GatedDeltaByChannelOutputs;
+use super::step::GatedDeltaStepOutputs;
+use crate::delta_rule::GatedDeltaOutputs;
+use crate::delta_rule::geometry::Geometry;
+
+/// [`gated_delta`](fn@crate::gated_delta) token by token, in differentiable operations.
+///
+/// # Errors
+/// As [`gated_delta`](fn@crate::gated_delta).
+pub fn gated_delta_steps<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    log_decay: &Tensor<M>,
+    beta: &Tensor<M>,
+    initial_state: &Tensor<M>,
+) -> Result<GatedDeltaOutputs<M>> {
+    let (y, final_state) = Recurrence::of([queries, keys, values, log_decay, beta, initial_state])?.whole()?;
+    Ok(GatedDeltaOutputs { y, final_state })
+}
+
+/// The same with a gate for each channel, `[B, T, Hv, Dk]`.
+pub(super) fn by_channel<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    log_decay: &Tensor<M>,
+    beta: &Tensor<M>,
+    initial_state: &Tensor<M>,
+) -> Result<GatedDeltaByChannelOutputs<M>> {
+    let of_heads = log_decay.slice(3, 0, 1)?.squeeze(3)?;
+    let geometry = Geometry::of([queries, keys, values, &of_heads, beta, initial_state])?;
+    let inputs = [queries, keys, values, log_decay, beta, initial_state];
+    let (y, final_state) = Recurrence { geometry, inputs }.whole()?;
+    Ok(GatedDeltaByChannelOutputs { y, final_state })
+}
+
+/// How many tokens of each row count, `[B]`, as floats that broadcast over `rank` axes.
+pub(super) fn counts<M: Graph>(tokens: &Indices, rank: usize) -> Result<Tensor<M>> {
+    let mut shape = vec![1; rank];
+    shape[0] = tokens.shape()[0];
+    tokens.to_constant("a count of tokens chooses a state")?.to_tensor::<M>().reshape(&shape)
+}
+
+/// Queries, keys, values, log gates, betas and the initial state, of sizes that fit.
+pub(super) struct Recurrence<'a, M: Graph> {
+    geometry: Geometry,
+    inputs: [&'a Tensor<M>; 6],
+}
+
+impl<'a, M: Graph> Recurrence<'a, M> {
+    pub(super) fn of(inputs: [&'a Tensor<M>; 6]) -> Result<Self> {
+        Ok(Recurrence { geometry: Geometry::of(inputs)?, inputs })
+    }
+
+    /// What each token gives: `y` `[B, 1, Hv, Dv]` and the state after it.
+    pub(super) fn run(&self) -> Result<Vec<GatedDeltaStepOutputs<M>>> {
+        let [queries, keys, values, log_decay, beta, initial_state] = self.inputs;
+        let mut state = initial_state.clone();
+        let tokens = (0..self.geometry.time).map(|t| {
+            let at = |tensor: &Tensor<M>| tensor.slice(1, t, t + 1);
+            let inputs = [&at(queries)?, &at(keys)?, &at(values)?, &at(log_decay)?, &at(beta)?];
+            let step = step(&self.geometry, inputs, &state)?;
+            state = step.final_state.clone();
+            Ok(step)
+        });
+        tokens.collect()
+    }
+
+    /// All outputs, `[B, T, Hv, Dv]`, and the final state.
+    fn whole(&self) -> Result<(Tensor<M>, Tensor<M>)> {
+        let steps = self.run()?;
+        let outputs: Vec<_> = steps.iter().map(|step| &step.y).collect();
+        let last = steps.last().map_or(self.inputs[5], |step| &step.final_state);
+        Ok((Tensor::concatenate(&outputs, 1)?, last.clone()))
+    }
+}
+
+/// `S~ = g S; delta = beta (v - S~ k); S' = S~ + delta k^T; y = S' q`
+/// (Yang, Kautz & Hatamizadeh 2024, "Gated Delta Networks", eq. 10, with the state transposed).
+fn step<M: Graph>(
+    geometry: &Geometry,
+    [queries, keys, values, log_decay, beta]: [&Tensor<M>; 5],
+    state: &Tensor<M>,
+) -> Result<GatedDeltaStepOutputs<M>> {
+    let Geometry { batch, value_heads, key_dim, value_dim, .. } = *geometry;
+    let float = |tensor: &Tensor<M>, shape: &[i32]| tensor.cast(Dtype::F32)?.reshape(shape);
+    let of_key_heads =
+        |tensor: &Tensor<M>| float(&tensor.repeat(geometry.group(), 2)?, &[batch, value_heads, key_dim, 1]);
+    let query = of_key_heads(queries)?;
+    let key = of_key_heads(keys)?;
+    let value = float(values, &[batch, value_heads, value_dim, 1])?;
+    // One gate for all channels, or one for each.
+    let decay = float(log_decay, &[batch, value_heads, 1, -1])?.exp()?;
+    let beta = float(beta, &[batch, value_heads, 1, 1])?;
+
+    let decayed = state.multiply(&decay)?;
+    let delta = value.subtract(&decayed.matmul(&key)?)?.multiply(&beta)?;
+    let state = decayed.add(&delta.multiply(&key.swap_axes(-2, -1)?)?)?;
+    let y = state.matmul(&query)?.reshape(&[batch, 1, value_heads, value_dim])?.cast(values.dtype())?;
+    Ok(GatedDeltaStepOutputs { y, final_state: state })
+}
