@@ -5,7 +5,7 @@ use proc_macro::TokenStream;
 /// Declares a kernel together with its gradient; the documentation of `cotangent::kernel` describes the whole language.
 ///
 /// The attribute stands on a `fn` whose parameters are ports, `In![f32; B, D]` and `Out![f32; B, D]`, and scalars, and whose
-/// body is one launch, `metal! { .. }`, or Rust that ends in `Ok(Outputs { .. })`. Options:
+/// body is one launch, `metal! { .. }` or `metal_file!("name.metal")`, or Rust that ends in `Ok(Outputs { .. })`. Options:
 ///
 /// - `backward = kernel`: the paired gradient, which names this kernel with `backward_of = ..`,
 /// - `fallback = function`: the same function made of differentiable operations; its gradient is the kernel's where the

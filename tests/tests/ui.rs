@@ -8,7 +8,7 @@ use cotangent_macros_core::catalogue::Code;
 #[test]
 fn messages_are_as_recorded() {
     let cases = trybuild::TestCases::new();
-    for stage in ["declaration", "route", "pairing", "body", "cases", "graph", "parameters"] {
+    for stage in ["declaration", "route", "pairing", "body", "text", "cases", "graph", "parameters"] {
         cases.compile_fail(format!("ui/{stage}/*.rs"));
     }
     cases.pass("ui/pass/*.rs");

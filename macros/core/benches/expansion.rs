@@ -1,7 +1,7 @@
 //! How long kernels take to expand: all of `kernels/src` as they stand there, and the one that takes longest.
 
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -11,6 +11,7 @@ use quote::ToTokens;
 /// A declaration as the compiler hands it over.
 struct Declaration {
     name: String,
+    file: PathBuf,
     expand: fn(TokenStream, TokenStream) -> TokenStream,
     options: TokenStream,
     item: TokenStream,
@@ -18,7 +19,7 @@ struct Declaration {
 
 impl Declaration {
     fn expand(&self) -> TokenStream {
-        (self.expand)(self.options.clone(), self.item.clone())
+        cotangent_macros_core::in_file(&self.file, || (self.expand)(self.options.clone(), self.item.clone()))
     }
 
     /// The quickest of a few.
@@ -40,14 +41,15 @@ fn declarations(folder: &Path) -> Vec<Declaration> {
         if path.is_dir() {
             found.extend(declarations(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.extend(of_file(&std::fs::read_to_string(&path).expect("a source file")));
+            found.extend(of_file(&path));
         }
     }
     found
 }
 
-fn of_file(source: &str) -> Vec<Declaration> {
-    let file = syn::parse_file(source).expect("Rust");
+fn of_file(path: &Path) -> Vec<Declaration> {
+    let source = std::fs::read_to_string(path).expect("a source file");
+    let file = syn::parse_file(&source).expect("Rust");
     let mut declarations = Vec::new();
     for item in file.items {
         let syn::Item::Fn(mut function) = item else { continue };
@@ -58,6 +60,7 @@ fn of_file(source: &str) -> Vec<Declaration> {
         let is_stage = attribute.path().is_ident("stage");
         declarations.push(Declaration {
             name: function.sig.ident.to_string(),
+            file: path.to_owned(),
             expand: if is_stage { cotangent_macros_core::stage } else { cotangent_macros_core::differentiable },
             options: attribute.meta.require_list().expect("options").tokens.clone(),
             item: function.to_token_stream(),

@@ -10,6 +10,7 @@ pub struct Diagnostic {
     code: Option<Code>,
     message: String,
     span: Span,
+    excerpt: Option<String>,
     help: Option<String>,
     related: Vec<(Span, String)>,
 }
@@ -17,12 +18,18 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A mistake that has no entry in the catalogue: the declaration cannot be read.
     pub fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { code: None, message: message.into(), span, help: None, related: Vec::new() }
+        Self { code: None, message: message.into(), span, excerpt: None, help: None, related: Vec::new() }
     }
 
     /// One of the failures of the catalogue.
     pub fn coded(code: Code, span: Span, message: impl Into<String>) -> Self {
         Self { code: Some(code), ..Self::new(span, message) }
+    }
+
+    /// Adds lines of a file that the compiler does not show because it is not Rust.
+    pub fn excerpt(mut self, lines: impl Into<String>) -> Self {
+        self.excerpt = Some(lines.into());
+        self
     }
 
     /// Adds what to do; starts with a verb.
@@ -48,6 +55,9 @@ impl Diagnostic {
         let mut text = self.message.clone();
         if let Some(code) = self.code {
             text.push_str(&format!(" [{code}]"));
+        }
+        if let Some(excerpt) = &self.excerpt {
+            text.push_str(&format!("\n{excerpt}"));
         }
         if let Some(help) = &self.help {
             text.push_str(&format!("\nhelp: {help}"));

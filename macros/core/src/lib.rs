@@ -19,6 +19,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 pub use catalogue::catalogue;
+pub use metal::source::in_file;
 
 use diagnostics::{Diagnostic, Diagnostics, compile_errors};
 use parse::declaration::Decl;

@@ -4,11 +4,10 @@ use proc_macro2::Ident;
 use quote::format_ident;
 use syn::ext::IdentExt as _;
 
-use crate::metal::text;
+use crate::metal::source::Text;
 use crate::model::body::Body;
 use crate::model::kernel::{Kernel, Role};
 use crate::model::port::PortRole;
-use crate::parse::declaration::collect_identifiers;
 
 /// A kernel together with everything its expansion needs.
 pub struct Plan {
@@ -74,18 +73,17 @@ impl Plan {
         };
         let texts = match &kernel.body {
             Body::Launch(launch) => {
-                let mut identifiers = Vec::new();
-                collect_identifiers(launch.metal.clone(), &mut identifiers);
-                collect_identifiers(launch.cuda.clone().unwrap_or_default(), &mut identifiers);
+                let mut names = launch.metal.names();
+                names.extend(launch.cuda.iter().flat_map(Text::names));
                 let dimensions = kernel
                     .dimensions
                     .iter()
-                    .filter(|dimension| identifiers.iter().any(|identifier| *identifier == dimension.name))
+                    .filter(|dimension| names.contains(&dimension.name.as_str()))
                     .map(|dimension| dimension.name.clone())
                     .collect();
                 Some(Texts {
-                    metal: text::print(&launch.metal),
-                    cuda: launch.cuda.as_ref().map(text::print),
+                    metal: launch.metal.content.clone(),
+                    cuda: launch.cuda.as_ref().map(|text| text.content.clone()),
                     dimensions,
                 })
             }

@@ -104,6 +104,7 @@ impl std::fmt::Debug for Fallback {
 
 /// What a kernel runs.
 #[derive(Clone, Copy)]
+#[allow(clippy::large_enum_variant, reason = "bodies are constants, which only references go about with")]
 pub enum Body {
     /// One launch.
     Launch(Launch),
@@ -148,7 +149,9 @@ pub struct Launch {
     pub nondeterministic: bool,
     /// Whether inputs arrive with their strides instead of being copied to rows.
     pub strided: bool,
-    /// The line of the source file on which the text begins.
+    /// The file that holds the text, as seen from the source file; without one the text stands in that itself.
+    pub file: Option<&'static str>,
+    /// The line of its file on which the text begins.
     pub line: u32,
 }
 

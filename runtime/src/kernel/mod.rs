@@ -87,8 +87,10 @@
 //! fallback; on the CPU the fallback runs as it is. A pair of Rust bodies without stages runs everywhere.
 //! `inference_only = "reason"` instead of a route gives a function that no training graph can reach.
 //!
-//! What a text may not contain, because it does not lex as Rust tokens: line continuations, `1'000`, hexadecimal floats,
-//! raw strings, unbalanced brackets inside `#if`.
+//! **Texts in files.** What does not lex as Rust tokens cannot stand inside `metal! { .. }`: lines that `\` continues,
+//! `1'000`, hexadecimal floats, raw strings, brackets that do not match inside `#if`. A text that needs them, or is simply
+//! better off alone, stands in a file: `metal_file!("rotate.metal")` instead of `metal! { .. }`, with the path as seen from
+//! the Rust file (`cuda_file!("rotate.cu")` for CUDA). It meets the same checks; messages name file, line and column.
 
 mod binding;
 mod call;

@@ -10,7 +10,10 @@ use std::path::Path;
 
 /// The items generated for the kernel `name`, or the `compile_error!`s that refuse it; then its texts.
 pub fn expand(root: &Path, name: &str) -> Result<String> {
-    expansion(super::find(root, name)?)
+    let kernel = super::find(root, name)?;
+    // Its text may be in a file beside it.
+    let file = root.join(&kernel.file);
+    cotangent_macros_core::in_file(&file, || expansion(kernel))
 }
 
 fn expansion(kernel: KernelSource) -> Result<String> {

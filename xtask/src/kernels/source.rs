@@ -22,7 +22,9 @@ pub struct KernelSource {
     pub options: TokenStream,
     /// The function, without the attribute.
     pub function: ItemFn,
-    /// `kernels/src/mrope.rs:12`
+    /// `kernels/src/mrope.rs`
+    pub file: String,
+    /// The same with the line: `kernels/src/mrope.rs:12`
     pub place: String,
 }
 
@@ -98,6 +100,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
                     Meta::NameValue(pair) => pair.into_token_stream(),
                 },
                 function,
+                file: self.file.to_owned(),
                 place: format!("{}:{line}", self.file),
             });
         }

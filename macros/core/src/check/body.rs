@@ -8,6 +8,8 @@ use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::metal::names::{ATTRIBUTES, is_constant, is_type, nearest, nearest_attribute};
 use crate::metal::scan::{Access, AccessKind, Scan};
+use crate::metal::source::Text;
+use crate::metal::token::Place;
 use crate::model::body::{Body, Launch, RustBody};
 use crate::model::kernel::{Kernel, Role};
 use crate::model::port::Port;
@@ -20,10 +22,13 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     match &kernel.body {
         Body::Rust(body) => check_rust(kernel, body, diagnostics),
         Body::Launch(launch) => {
-            check_text(kernel, launch, &Scan::of(&launch.metal), diagnostics);
-            if let Some(cuda) = &launch.cuda {
+            let launch = &**launch;
+            if launch.metal.is_whole {
+                check_text(&Subject { kernel, launch, text: &launch.metal }, diagnostics);
+            }
+            if let Some(cuda) = launch.cuda.as_ref().filter(|cuda| cuda.is_whole) {
                 // CUDA has other names for everything but the ports.
-                check_ports(kernel, launch, &Scan::of(cuda), diagnostics);
+                check_ports(&Subject { kernel, launch, text: cuda }, &Scan::of(&cuda.tokens), diagnostics);
             }
         }
     }
@@ -37,84 +42,114 @@ fn check_rust(kernel: &Kernel, body: &RustBody, diagnostics: &mut Diagnostics) {
     }
 }
 
-fn check_text(kernel: &Kernel, launch: &Launch, scan: &Scan, diagnostics: &mut Diagnostics) {
-    check_ports(kernel, launch, scan, diagnostics);
+/// One text of a kernel.
+struct Subject<'a> {
+    kernel: &'a Kernel,
+    launch: &'a Launch,
+    text: &'a Text,
+}
+
+impl Subject<'_> {
+    fn mistake(&self, code: Code, place: Place, message: String) -> Diagnostic {
+        self.text.mistake(Some(code), place, message)
+    }
+}
+
+fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
+    let Subject { kernel, launch, text } = subject;
+    let scan = Scan::of(&text.tokens);
+    check_ports(subject, &scan, diagnostics);
     // A header may declare anything.
-    if launch.headers.is_empty() {
-        check_declared(kernel, scan, diagnostics);
+    if launch.headers.is_empty() && scan.includes.is_empty() {
+        check_declared(subject, &scan, diagnostics);
+    }
+    for place in &scan.includes {
+        diagnostics.push(
+            subject.mistake(Code::C12, *place, format!("the text of `{}` includes a file", kernel.name)).help(
+                "put what is shared into a constant and name it in `headers = [..]`: MLX compiles text without files",
+            ),
+        );
     }
     for name in &scan.reserved {
         diagnostics.push(
-            Diagnostic::coded(
-                Code::C12,
-                name.span(),
-                format!("`{name}` is a word of Metal, so it cannot name a variable"),
-            )
-            .help(format!("rename it, to `{name}_index` say")),
+            subject
+                .mistake(
+                    Code::C12,
+                    name.place,
+                    format!("`{}` is a word of Metal, so it cannot name a variable", name.text),
+                )
+                .help(format!("rename it, to `{}_index` say", name.text)),
         );
     }
-    for span in &scan.doubles {
+    for place in &scan.doubles {
         diagnostics.push(
-            Diagnostic::coded(Code::C14, *span, "Metal has no `double`")
+            subject
+                .mistake(Code::C14, *place, "Metal has no `double`".to_owned())
                 .help("use `float`, and sum in two floats where that is not enough"),
         );
     }
     let bytes: i64 = scan.threadgroup.iter().filter_map(|(_, bytes)| *bytes).sum();
     if let (true, Some((name, _))) = (bytes > MAX_THREADGROUP_BYTES, scan.threadgroup.last()) {
         diagnostics.push(
-            Diagnostic::coded(
-                Code::C14,
-                name.span(),
-                format!(
-                    "`{}` uses {bytes} bytes of threadgroup memory, Metal allows {MAX_THREADGROUP_BYTES}",
-                    kernel.name
-                ),
-            )
-            .help(entry(Code::C14).help),
+            subject
+                .mistake(
+                    Code::C14,
+                    name.place,
+                    format!(
+                        "`{}` uses {bytes} bytes of threadgroup memory, Metal allows {MAX_THREADGROUP_BYTES}",
+                        kernel.name
+                    ),
+                )
+                .help(entry(Code::C14).help),
         );
     }
 }
 
 /// Inputs are read and never written, outputs are written, and accumulated into only after something was stored.
-fn check_ports(kernel: &Kernel, launch: &Launch, scan: &Scan, diagnostics: &mut Diagnostics) {
+fn check_ports(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
+    let kernel = subject.kernel;
     for port in &kernel.inputs {
-        if scan.of_name(&port.name).next().is_none()
-            && !scan.accesses.iter().any(|access| is_companion(&access.name, port))
+        let name = port.name.to_string();
+        if scan.of_name(&name).next().is_none()
+            && !scan.accesses.iter().any(|access| is_companion(&access.name.text, port))
         {
             diagnostics.push(unread(kernel, &port.name));
         }
         let flag = format!("HAS_{}", port.name);
-        if let (true, Some((_, access))) = (port.optional, scan.of_name(&port.name).next())
-            && !scan.accesses.iter().any(|access| access.name == flag)
+        if let (true, Some((_, access))) = (port.optional, scan.of_name(&name).next())
+            && !scan.accesses.iter().any(|access| access.name.text == flag)
         {
             diagnostics.push(
-                Diagnostic::coded(
-                    Code::C12,
-                    access.name.span(),
-                    format!(
-                        "the body of `{}` uses the optional `{}` and never asks whether it is there",
-                        kernel.name, port.name
-                    ),
-                )
-                .help(format!("read it only where `{flag}` holds: `if ({flag}) {{ .. }}`")),
+                subject
+                    .mistake(
+                        Code::C12,
+                        access.name.place,
+                        format!(
+                            "the body of `{}` uses the optional `{}` and never asks whether it is there",
+                            kernel.name, port.name
+                        ),
+                    )
+                    .help(format!("read it only where `{flag}` holds: `if ({flag}) {{ .. }}`")),
             );
         }
         let written = scan
-            .of_name(&port.name)
+            .of_name(&name)
             .find(|(_, access)| matches!(access.kind, AccessKind::Store | AccessKind::Accumulate | AccessKind::Atomic));
         if let Some((_, access)) = written {
             diagnostics.push(
-                Diagnostic::coded(
-                    Code::C12,
-                    access.name.span(),
-                    format!("the body of `{}` writes to its input `{}`", kernel.name, port.name),
-                )
-                .help("write to an output: MLX shares an input's memory with every other reader"),
+                subject
+                    .mistake(
+                        Code::C12,
+                        access.name.place,
+                        format!("the body of `{}` writes to its input `{}`", kernel.name, port.name),
+                    )
+                    .help("write to an output: MLX shares an input's memory with every other reader"),
             );
         }
     }
     for port in &kernel.outputs {
-        let uses: Vec<(usize, &Access)> = scan.of_name(&port.name).collect();
+        let name = port.name.to_string();
+        let uses: Vec<(usize, &Access)> = scan.of_name(&name).collect();
         if uses.iter().all(|(_, access)| access.kind == AccessKind::Read) {
             let message = if uses.is_empty() {
                 format!("the body of `{}` never mentions its output `{}`", kernel.name, port.name)
@@ -126,17 +161,12 @@ fn check_ports(kernel: &Kernel, launch: &Launch, scan: &Scan, diagnostics: &mut 
                     .help("write every element: an output starts uninitialised"),
             );
         }
-        check_accumulation(kernel, launch, port, &uses, diagnostics);
+        check_accumulation(subject, port, &uses, diagnostics);
     }
 }
 
-fn check_accumulation(
-    kernel: &Kernel,
-    launch: &Launch,
-    port: &Port,
-    uses: &[(usize, &Access)],
-    diagnostics: &mut Diagnostics,
-) {
+fn check_accumulation(subject: &Subject<'_>, port: &Port, uses: &[(usize, &Access)], diagnostics: &mut Diagnostics) {
+    let Subject { kernel, launch, .. } = subject;
     let first_store =
         uses.iter().position(|(_, access)| matches!(access.kind, AccessKind::Store | AccessKind::Address));
     let first_sum = uses.iter().position(|(_, access)| access.kind == AccessKind::Accumulate);
@@ -145,30 +175,33 @@ fn check_accumulation(
         && launch.init.is_none()
     {
         diagnostics.push(
-            Diagnostic::coded(
-                Code::C13,
-                uses[sum].1.name.span(),
-                format!("`{}` accumulates into `{}`, which nothing initialised", kernel.name, port.name),
-            )
-            .help("store before accumulating, or add `init = 0.0` to the attribute"),
+            subject
+                .mistake(
+                    Code::C13,
+                    uses[sum].1.name.place,
+                    format!("`{}` accumulates into `{}`, which nothing initialised", kernel.name, port.name),
+                )
+                .help("store before accumulating, or add `init = 0.0` to the attribute"),
         );
     }
     if let (Some((_, access)), None) =
         (uses.iter().find(|(_, access)| access.kind == AccessKind::Atomic), launch.atomic)
     {
         diagnostics.push(
-            Diagnostic::coded(
-                Code::C13,
-                access.name.span(),
-                format!("`{}` uses `{}` atomically, but its outputs are plain memory", kernel.name, port.name),
-            )
-            .help("add `atomic` to the attribute, `init = 0.0`, and `nondeterministic` for floats"),
+            subject
+                .mistake(
+                    Code::C13,
+                    access.name.place,
+                    format!("`{}` uses `{}` atomically, but its outputs are plain memory", kernel.name, port.name),
+                )
+                .help("add `atomic` to the attribute, `init = 0.0`, and `nondeterministic` for floats"),
         );
     }
 }
 
 /// Every name that stands for a value is declared somewhere.
-fn check_declared(kernel: &Kernel, scan: &Scan, diagnostics: &mut Diagnostics) {
+fn check_declared(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
+    let kernel = subject.kernel;
     let mut known: BTreeSet<String> = scan.declared.clone();
     known.extend(kernel.ports().map(|port| port.name.to_string()));
     known.extend(kernel.scalars.iter().map(|scalar| scalar.name.to_string()));
@@ -178,20 +211,20 @@ fn check_declared(kernel: &Kernel, scan: &Scan, diagnostics: &mut Diagnostics) {
     known.extend(kernel.generated_constants());
     let mut reported = BTreeSet::new();
     for access in &scan.accesses {
-        let name = access.name.to_string();
+        let name = access.name.text.clone();
         let is_known = known.contains(&name)
             || access.kind == AccessKind::Call
             || ATTRIBUTES.contains(&name.as_str())
             || is_type(&name)
             || is_constant(&name)
             || name == "metal"
-            || kernel.inputs.iter().any(|port| is_companion(&access.name, port));
+            || kernel.inputs.iter().any(|port| is_companion(&name, port));
         if is_known || !reported.insert(name.clone()) {
             continue;
         }
         let help = if let Some(attribute) = nearest_attribute(&name) {
             format!("write `{attribute}`")
-        } else if let Some(output) = kernel.outputs.iter().find(|port| is_companion(&access.name, port)) {
+        } else if let Some(output) = kernel.outputs.iter().find(|port| is_companion(&name, port)) {
             format!(
                 "MLX describes inputs only: use the dimensions of `{}` by name, {}",
                 output.name,
@@ -203,20 +236,20 @@ fn check_declared(kernel: &Kernel, scan: &Scan, diagnostics: &mut Diagnostics) {
             "declare it as a port, scalar or template constant of the kernel, or as a variable of the body".to_owned()
         };
         diagnostics.push(
-            Diagnostic::coded(
-                Code::C12,
-                access.name.span(),
-                format!("`{name}` is declared neither in `{}` nor in its body", kernel.name),
-            )
-            .help(help),
+            subject
+                .mistake(
+                    Code::C12,
+                    access.name.place,
+                    format!("`{name}` is declared neither in `{}` nor in its body", kernel.name),
+                )
+                .help(help),
         );
     }
 }
 
 /// `x_shape`, `x_strides`, `x_ndim`, which MLX offers beside `x`.
-fn is_companion(name: &Ident, port: &Port) -> bool {
-    let (name, port) = (name.to_string(), port.name.to_string());
-    name.strip_prefix(&port).is_some_and(|rest| matches!(rest, "_shape" | "_strides" | "_ndim"))
+fn is_companion(name: &str, port: &Port) -> bool {
+    name.strip_prefix(&port.name.to_string()).is_some_and(|rest| matches!(rest, "_shape" | "_strides" | "_ndim"))
 }
 
 /// The error for an input that a body never mentions.

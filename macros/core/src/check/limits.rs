@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use proc_macro2::TokenStream;
-
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::metal::source::Text;
 use crate::model::body::Body;
 use crate::model::kernel::Kernel;
-use crate::parse::declaration::collect_identifiers;
 
 /// Threads in one threadgroup.
 const MAX_THREADS: i64 = 1024;
@@ -82,16 +80,14 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
 
 /// The buffers in which MLX hands over shapes, strides and ranks: those that the text mentions, and the shapes from which
 /// it takes dimensions by name.
-fn described(kernel: &Kernel, text: &TokenStream) -> usize {
-    let mut identifiers = Vec::new();
-    collect_identifiers(text.clone(), &mut identifiers);
-    let mentioned: BTreeSet<String> = identifiers.iter().map(ToString::to_string).collect();
+fn described(kernel: &Kernel, text: &Text) -> usize {
+    let mentioned: BTreeSet<&str> = text.names().into_iter().collect();
     let mut described = BTreeSet::new();
     for port in &kernel.inputs {
         let names = ["shape", "strides", "ndim"].map(|what| format!("{}_{what}", port.name));
-        described.extend(names.into_iter().filter(|name| mentioned.contains(name)));
+        described.extend(names.into_iter().filter(|name| mentioned.contains(name.as_str())));
     }
-    for dimension in kernel.dimensions.iter().filter(|dimension| mentioned.contains(&dimension.name)) {
+    for dimension in kernel.dimensions.iter().filter(|dimension| mentioned.contains(dimension.name.as_str())) {
         described.insert(format!("{}_shape", kernel.inputs[dimension.bound.input].name));
     }
     described.len()

@@ -1,10 +1,11 @@
 //! The body of a kernel: the data of a launch, or a Rust function behind a function pointer.
 
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 
 use super::data;
 use super::function::{input_type, output_type, scalar_type};
+use crate::metal::source::{Origin, Text};
 use crate::model::body::{Body, Launch, RustBody};
 use crate::model::kernel::{ConstantKind, Kernel, Role, ScalarKind};
 use crate::model::port::{Port, PortRole};
@@ -33,8 +34,8 @@ pub fn emit(plan: &Plan, paths: &Paths) -> BodyTokens {
 fn launch(launch: &Launch, texts: &Texts, paths: &Paths) -> BodyTokens {
     let body_path = paths.kernel(quote!(Body));
     let launch_path = paths.kernel(quote!(Launch));
-    let metal = &texts.metal;
-    let cuda = option(texts.cuda.as_ref().map(|text| quote!(#text)));
+    let metal = content(&launch.metal);
+    let cuda = option(launch.cuda.as_ref().map(content));
     let dimensions = &texts.dimensions;
     let headers = &launch.headers;
     let extents = |given: &Option<(crate::model::kernel::Extents, proc_macro2::Span)>| {
@@ -44,7 +45,10 @@ fn launch(launch: &Launch, texts: &Texts, paths: &Paths) -> BodyTokens {
     let (grid, threads) = (extents(&launch.grid), extents(&launch.threads));
     let init = option(launch.init.map(|value| quote!(#value)));
     let (atomic, nondeterministic, strided) = (launch.atomic.is_some(), launch.nondeterministic, launch.strided);
-    let line = quote_spanned!(launch.span=> ::core::line!());
+    let (file, line) = match &launch.metal.origin {
+        Origin::Macro(span) => (option(None), quote_spanned!(*span=> ::core::line!())),
+        Origin::File { written, .. } => (option(Some(written.to_token_stream())), quote!(1u32)),
+    };
     let value = quote! {
         #body_path::Launch(#launch_path {
             metal: #metal,
@@ -57,10 +61,19 @@ fn launch(launch: &Launch, texts: &Texts, paths: &Paths) -> BodyTokens {
             atomic: #atomic,
             nondeterministic: #nondeterministic,
             strided: #strided,
+            file: #file,
             line: #line,
         })
     };
     BodyTokens { items: TokenStream::new(), value }
+}
+
+/// The text itself, or the file that holds it: then the compiler reads it again when it changes.
+fn content(text: &Text) -> TokenStream {
+    match &text.origin {
+        Origin::Macro(_) => text.content.to_token_stream(),
+        Origin::File { written, .. } => quote!(::core::include_str!(#written)),
+    }
 }
 
 fn option(value: Option<TokenStream>) -> TokenStream {

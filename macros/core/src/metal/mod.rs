@@ -1,5 +1,8 @@
 //! Kernel text as tokens: printing it with its layout, and finding out what it does with names.
 
+pub mod lexer;
 pub mod names;
 pub mod scan;
+pub mod source;
 pub mod text;
+pub mod token;

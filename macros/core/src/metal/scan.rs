@@ -5,9 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
-
 use super::names::{is_keyword, is_type, size_of};
+use super::token::{self, Bracket, Kind, Name, Place, Token};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -17,18 +16,20 @@ pub struct Scan {
     /// Names in the place of a value, in the order of the text.
     pub accesses: Vec<Access>,
     /// Threadgroup arrays with their bytes, where those are literal.
-    pub threadgroup: Vec<(Ident, Option<i64>)>,
+    pub threadgroup: Vec<(Name, Option<i64>)>,
     /// Places where the text says `double`.
-    pub doubles: Vec<Span>,
+    pub doubles: Vec<Place>,
     /// Variables named by a word that the language keeps for itself.
-    pub reserved: Vec<Ident>,
+    pub reserved: Vec<Name>,
+    /// `#include`s.
+    pub includes: Vec<Place>,
 }
 
 /// One use of a name as a value.
 #[derive(Debug, Clone)]
 pub struct Access {
     /// The name.
-    pub name: Ident,
+    pub name: Name,
     /// What happens to it.
     pub kind: AccessKind,
 }
@@ -52,73 +53,68 @@ pub enum AccessKind {
 
 impl Scan {
     /// Scans a text.
-    pub fn of(tokens: &TokenStream) -> Self {
+    pub fn of(tokens: &[Token]) -> Self {
         let mut scan = Self::default();
-        let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
-        scan.statements(&tokens);
-        scan.accesses(&tokens, false);
+        scan.statements(tokens);
+        scan.accesses(tokens, false);
         scan
     }
 
     /// The uses of one name.
-    pub fn of_name<'a>(&'a self, name: &'a Ident) -> impl Iterator<Item = (usize, &'a Access)> {
-        self.accesses.iter().enumerate().filter(move |(_, access)| access.name == *name)
+    pub fn of_name<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (usize, &'a Access)> {
+        self.accesses.iter().enumerate().filter(move |(_, access)| access.name.text == name)
     }
 
     /// Splits a stream into statements and reads the declarations among them.
-    fn statements(&mut self, tokens: &[TokenTree]) {
+    fn statements(&mut self, tokens: &[Token]) {
         let mut start = 0;
         let mut index = 0;
         while index < tokens.len() {
-            match &tokens[index] {
-                TokenTree::Punct(punct) if punct.as_char() == '#' && index == start => {
-                    // A directive ends with its line.
-                    let line = punct.span().start().line;
-                    let mut end = index + 1;
-                    while end < tokens.len() && tokens[end].span().start().line == line {
-                        end += 1;
-                    }
+            match &tokens[index].kind {
+                Kind::Punct('#') if index == start => {
+                    let end = line_end(tokens, index);
                     self.directive(&tokens[index..end]);
                     start = end;
                     index = end;
                     continue;
                 }
-                TokenTree::Punct(punct) if punct.as_char() == ';' => {
+                Kind::Punct(';') => {
                     self.declaration(&tokens[start..index]);
                     start = index + 1;
                 }
                 // `case 1:` and labels; `::` is joint with the next colon or the second of two.
-                TokenTree::Punct(punct)
-                    if punct.as_char() == ':' && begins_with(&tokens[start..], &["case", "default"]) =>
-                {
-                    start = index + 1;
-                }
-                TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
-                    let is_initialiser = index > start
-                        && matches!(&tokens[index - 1], TokenTree::Punct(punct) if punct.as_char() == '=');
-                    self.nested(group);
+                Kind::Punct(':') if begins_with(&tokens[start..], &["case", "default"]) => start = index + 1,
+                Kind::Group(Bracket::Brace, inner) => {
+                    let is_initialiser = index > start && tokens[index - 1].is('=');
+                    self.statements(inner);
                     if !is_initialiser {
                         self.declaration(&tokens[start..index]);
                         start = index + 1;
                     }
                 }
-                TokenTree::Group(group) => {
-                    self.nested(group);
+                Kind::Group(bracket, inner) => {
+                    self.statements(inner);
                     let before = index.checked_sub(1).map(|before| &tokens[before]);
-                    if group.delimiter() == Delimiter::Parenthesis && opens_parameters(before) {
-                        self.parameters(group);
+                    if *bracket == Bracket::Parenthesis && opens_parameters(before) {
+                        self.parameters(inner);
                     }
-                    if matches!(before, Some(TokenTree::Ident(name)) if ["tile_for_each", "tile_with_rows"].iter().any(|word| name == word))
-                    {
-                        self.elements(group);
+                    let visitors = ["tile_for_each", "tile_with_rows"];
+                    if before.and_then(Token::name).is_some_and(|name| visitors.contains(&name)) {
+                        self.elements(inner);
                     }
                     // The statement behind `if (..)`, `for (..)`, `while (..)`.
-                    if matches!(before, Some(TokenTree::Ident(name)) if ["if", "for", "while", "switch"].iter().any(|word| name == word))
-                    {
+                    let heads = ["if", "for", "while", "switch"];
+                    if before.and_then(Token::name).is_some_and(|name| heads.contains(&name)) {
                         start = index + 1;
                     }
                 }
-                TokenTree::Ident(name) if name == "else" || name == "do" => start = index + 1,
+                Kind::Branch(inner) => {
+                    self.statements(inner);
+                    if index == start {
+                        start = index + 1;
+                    }
+                }
+                Kind::Name(name) if name == "else" || name == "do" => start = index + 1,
                 _ => {}
             }
             index += 1;
@@ -126,59 +122,49 @@ impl Scan {
         self.declaration(&tokens[start.min(tokens.len())..]);
     }
 
-    fn nested(&mut self, group: &Group) {
-        let tokens: Vec<TokenTree> = group.stream().into_iter().collect();
-        self.statements(&tokens);
-    }
-
-    fn directive(&mut self, tokens: &[TokenTree]) {
-        if let [_, TokenTree::Ident(define), TokenTree::Ident(name), rest @ ..] = tokens
-            && define == "define"
-        {
-            self.declared.insert(name.to_string());
-            if let Some(TokenTree::Group(parameters)) = rest.first() {
-                let mut names = Vec::new();
-                crate::parse::declaration::collect_identifiers(parameters.stream(), &mut names);
-                self.declared.extend(names.iter().map(Ident::to_string));
+    fn directive(&mut self, tokens: &[Token]) {
+        match tokens.get(1).and_then(Token::name) {
+            Some("define") => {
+                self.declared.extend(tokens.get(2).and_then(Token::name).map(str::to_owned));
+                if let Some(Kind::Group(_, parameters)) = tokens.get(3).map(|token| &token.kind) {
+                    self.declared.extend(token::names(parameters).into_iter().map(str::to_owned));
+                }
             }
+            Some("include") => self.includes.push(tokens[1].place),
+            _ => {}
         }
     }
 
     /// The parameters of a function or lambda: each is a declaration.
-    fn parameters(&mut self, group: &Group) {
-        let tokens: Vec<TokenTree> = group.stream().into_iter().collect();
-        for parameter in tokens.split(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',')) {
+    fn parameters(&mut self, tokens: &[Token]) {
+        for parameter in tokens.split(|token| token.is(',')) {
             self.declaration(parameter);
         }
     }
 
     /// `tile_for_each(tile, row, column, value)`: all names but those of tiles are new.
-    fn elements(&mut self, group: &Group) {
-        let tokens: Vec<TokenTree> = group.stream().into_iter().collect();
-        for argument in tokens.split(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',')) {
-            if let [TokenTree::Ident(name)] = argument {
-                self.declared.insert(name.to_string());
+    fn elements(&mut self, tokens: &[Token]) {
+        for argument in tokens.split(|token| token.is(',')) {
+            if let [Token { kind: Kind::Name(name), .. }] = argument {
+                self.declared.insert(name.clone());
             }
         }
     }
 
     /// `qualifiers type declarator, declarator`: the names in it, if it is one.
-    fn declaration(&mut self, statement: &[TokenTree]) {
+    fn declaration(&mut self, statement: &[Token]) {
+        let name_at = |index: usize| statement.get(index).and_then(Token::name);
         let mut index = 0;
         let mut is_threadgroup = false;
         let mut qualified = false;
-        while let Some(TokenTree::Ident(word)) = statement.get(index) {
-            match word.to_string().as_str() {
+        while let Some(word) = name_at(index) {
+            match word {
                 "threadgroup" => is_threadgroup = true,
                 "struct" | "union" | "enum" | "using" | "typename" | "class" => {
-                    if let Some(TokenTree::Ident(name)) = statement.get(index + 1) {
-                        self.declared.insert(name.to_string());
-                    }
+                    self.declared.extend(name_at(index + 1).map(str::to_owned));
                 }
                 "typedef" => {
-                    if let Some(TokenTree::Ident(name)) = statement.last() {
-                        self.declared.insert(name.to_string());
-                    }
+                    self.declared.extend(statement.last().and_then(Token::name).map(str::to_owned));
                 }
                 "const" | "constexpr" | "constant" | "device" | "thread" | "static" | "volatile" | "inline" => {}
                 "unsigned" | "signed" | "auto" => qualified = true,
@@ -188,11 +174,10 @@ impl Scan {
             index += 1;
         }
         let mut element = None;
-        if let Some(TokenTree::Ident(ty)) = statement.get(index) {
+        if let Some(ty) = name_at(index) {
             // `unsigned x`: the type is in the qualifier. `unsigned int x`: it goes on.
-            let next_is_name = matches!(statement.get(index + 1), Some(TokenTree::Ident(_)));
-            if !qualified || is_type(&ty.to_string()) || next_is_name {
-                element = Some(ty.to_string());
+            if !qualified || is_type(ty) || name_at(index + 1).is_some() {
+                element = Some(ty.to_owned());
                 index += 1;
                 index = skip_path(statement, index, &mut element);
             }
@@ -201,40 +186,35 @@ impl Scan {
         }
         index = skip_template(statement, index);
         loop {
-            while matches!(statement.get(index), Some(TokenTree::Punct(punct)) if matches!(punct.as_char(), '*' | '&'))
-                || matches!(statement.get(index), Some(TokenTree::Ident(word)) if word == "const" || word == "restrict")
+            while statement.get(index).is_some_and(|token| token.is('*') || token.is('&'))
+                || name_at(index).is_some_and(|word| word == "const" || word == "restrict")
             {
                 index += 1;
             }
-            let Some(TokenTree::Ident(name)) = statement.get(index) else { return };
+            let Some(name) = statement.get(index).and_then(Token::to_name) else { return };
             let next = statement.get(index + 1);
-            let declares = match next {
-                None | Some(TokenTree::Group(_)) => true,
-                Some(TokenTree::Punct(punct)) => matches!(punct.as_char(), '=' | ',' | ':' | ';'),
+            let declares = match next.map(|next| &next.kind) {
+                None | Some(Kind::Group(..) | Kind::Branch(_)) => true,
+                Some(Kind::Punct(punct)) => matches!(punct, '=' | ',' | ':' | ';'),
                 _ => false,
             };
             if !declares {
                 return;
             }
-            if is_keyword(&name.to_string()) {
+            if is_keyword(&name.text) {
                 // `float thread = ..`, but not `else if (..)` behind a word this does not know.
-                if element.as_deref().is_some_and(is_type)
-                    && matches!(next, Some(TokenTree::Punct(punct)) if punct.as_char() == '=')
-                {
-                    self.reserved.push(name.clone());
+                if element.as_deref().is_some_and(is_type) && next.is_some_and(|next| next.is('=')) {
+                    self.reserved.push(name);
                 }
                 return;
             }
-            self.declared.insert(name.to_string());
+            self.declared.insert(name.text.clone());
             if is_threadgroup {
                 let bytes = threadgroup_bytes(element.as_deref(), &statement[index + 1..]);
-                self.threadgroup.push((name.clone(), bytes));
+                self.threadgroup.push((name, bytes));
             }
             // To the next declarator.
-            match statement[index..]
-                .iter()
-                .position(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ','))
-            {
+            match statement[index..].iter().position(|token| token.is(',')) {
                 Some(comma) => index += comma + 1,
                 None => return,
             }
@@ -242,75 +222,66 @@ impl Scan {
     }
 
     /// Finds names in the place of values.
-    fn accesses(&mut self, tokens: &[TokenTree], in_atomic_call: bool) {
+    fn accesses(&mut self, tokens: &[Token], in_atomic_call: bool) {
         let mut index = 0;
         while index < tokens.len() {
-            match &tokens[index] {
-                TokenTree::Punct(punct) if punct.as_char() == '#' && directive_starts(tokens, index) => {
-                    let line = punct.span().start().line;
-                    while index < tokens.len() && tokens[index].span().start().line == line {
-                        index += 1;
-                    }
+            match &tokens[index].kind {
+                Kind::Punct('#') if directive_starts(tokens, index) => {
+                    index = line_end(tokens, index);
                     continue;
                 }
-                TokenTree::Ident(name) => self.access(tokens, index, name, in_atomic_call),
-                TokenTree::Group(group) => {
+                Kind::Name(name) => self.access(tokens, index, name, in_atomic_call),
+                Kind::Group(bracket, inner) => {
                     // `[[unroll]]`
-                    let inner: Vec<TokenTree> = group.stream().into_iter().collect();
-                    let is_attribute = group.delimiter() == Delimiter::Bracket
-                        && matches!(inner.as_slice(), [TokenTree::Group(inner)] if inner.delimiter() == Delimiter::Bracket);
+                    let is_attribute = *bracket == Bracket::Square
+                        && matches!(inner.as_slice(), [Token { kind: Kind::Group(Bracket::Square, _), .. }]);
                     if !is_attribute {
-                        let atomic = group.delimiter() == Delimiter::Parenthesis
-                            && matches!(index.checked_sub(1).map(|before| &tokens[before]),
-                                Some(TokenTree::Ident(function)) if function.to_string().starts_with("atomic_"));
-                        self.accesses(&inner, atomic);
+                        let before = index.checked_sub(1).and_then(|before| tokens[before].name());
+                        let atomic = *bracket == Bracket::Parenthesis
+                            && before.is_some_and(|function| function.starts_with("atomic_"));
+                        self.accesses(inner, atomic);
                     }
                 }
-                _ => {}
+                Kind::Branch(inner) => self.accesses(inner, in_atomic_call),
+                Kind::Punct(_) | Kind::Literal(_) => {}
             }
             index += 1;
         }
     }
 
-    fn access(&mut self, tokens: &[TokenTree], index: usize, name: &Ident, in_atomic_call: bool) {
-        let text = name.to_string();
+    fn access(&mut self, tokens: &[Token], index: usize, text: &str, in_atomic_call: bool) {
+        let place = tokens[index].place;
         if text == "double" || text.strip_prefix("double").is_some_and(|lanes| matches!(lanes, "2" | "3" | "4")) {
-            self.doubles.push(name.span());
+            self.doubles.push(place);
         }
-        if is_keyword(&text) || is_member(tokens, index) || is_scope(tokens, index + 1) {
+        if is_keyword(text) || is_member(tokens, index) || is_scope(tokens, index + 1) {
             return;
         }
         // Behind the name: indices and members.
         let mut next = index + 1;
         let mut indexed = false;
         loop {
-            match tokens.get(next) {
-                Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Bracket => {
+            match tokens.get(next).map(|token| &token.kind) {
+                Some(Kind::Group(Bracket::Square, _)) => {
                     indexed = true;
                     next += 1;
                 }
-                Some(TokenTree::Punct(punct))
-                    if punct.as_char() == '.' && matches!(tokens.get(next + 1), Some(TokenTree::Ident(_))) =>
-                {
-                    next += 2;
+                Some(Kind::Punct('.')) if tokens.get(next + 1).is_some_and(|member| member.name().is_some()) => {
+                    next += 2
                 }
                 _ => break,
             }
         }
-        let preceded = |character: char| {
-            index > 0 && matches!(&tokens[index - 1], TokenTree::Punct(punct) if punct.as_char() == character)
-        };
-        let binary_before = index >= 2 && !matches!(&tokens[index - 2], TokenTree::Punct(_));
+        let preceded = |character: char| index > 0 && tokens[index - 1].is(character);
+        let binary_before = index >= 2 && !matches!(tokens[index - 2].kind, Kind::Punct(_));
         // `as_type<float>(x)`, `numeric_limits<float>::max()`
         let behind_template = skip_template(tokens, index + 1);
         if behind_template > index + 1 && is_scope(tokens, behind_template) {
             return;
         }
-        let kind = if next == index + 1
-            && matches!(
-                tokens.get(behind_template),
-                Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis
-            ) {
+        let is_called = next == index + 1
+            && matches!(tokens.get(behind_template), Some(Token { kind: Kind::Group(Bracket::Parenthesis, _), .. }));
+        let kind = if is_called {
             AccessKind::Call
         } else if let Some(kind) = assignment(tokens, next) {
             kind
@@ -323,57 +294,62 @@ impl Scan {
         } else {
             AccessKind::Read
         };
-        self.accesses.push(Access { name: name.clone(), kind });
+        self.accesses.push(Access { name: Name { text: text.to_owned(), place }, kind });
     }
 }
 
-fn begins_with(tokens: &[TokenTree], words: &[&str]) -> bool {
-    matches!(tokens.first(), Some(TokenTree::Ident(name)) if words.iter().any(|word| name == word))
+/// Where the directive that begins at `index` ends: with its line.
+fn line_end(tokens: &[Token], index: usize) -> usize {
+    let line = tokens[index].line;
+    tokens[index..].iter().position(|token| token.line != line).map_or(tokens.len(), |length| index + length)
 }
 
-fn directive_starts(tokens: &[TokenTree], index: usize) -> bool {
-    let line = tokens[index].span().start().line;
-    index == 0 || tokens[index - 1].span().end().line < line
+fn begins_with(tokens: &[Token], words: &[&str]) -> bool {
+    tokens.first().and_then(Token::name).is_some_and(|name| words.contains(&name))
+}
+
+fn directive_starts(tokens: &[Token], index: usize) -> bool {
+    index == 0 || tokens[index - 1].end_line < tokens[index].line
 }
 
 /// Whether brackets behind `before` hold the parameters of a function or lambda.
-fn opens_parameters(before: Option<&TokenTree>) -> bool {
-    match before {
-        Some(TokenTree::Ident(name)) => !is_keyword(&name.to_string()) && !is_type(&name.to_string()),
-        Some(TokenTree::Group(group)) => group.delimiter() == Delimiter::Bracket,
+fn opens_parameters(before: Option<&Token>) -> bool {
+    match before.map(|token| &token.kind) {
+        Some(Kind::Name(name)) => !is_keyword(name) && !is_type(name),
+        Some(Kind::Group(Bracket::Square, _)) => true,
         _ => false,
     }
 }
 
 /// `metal::vec`: the last segment is the type.
-fn skip_path(tokens: &[TokenTree], mut index: usize, last: &mut Option<String>) -> usize {
+fn skip_path(tokens: &[Token], mut index: usize, last: &mut Option<String>) -> usize {
     while is_scope(tokens, index) {
-        match tokens.get(index + 2) {
-            Some(TokenTree::Ident(name)) => {
-                *last = Some(name.to_string());
+        match tokens.get(index + 2).and_then(Token::name) {
+            Some(name) => {
+                *last = Some(name.to_owned());
                 index += 3;
             }
-            _ => break,
+            None => break,
         }
     }
     index
 }
 
-fn skip_template(tokens: &[TokenTree], start: usize) -> usize {
-    if !matches!(tokens.get(start), Some(TokenTree::Punct(punct)) if punct.as_char() == '<') {
+fn skip_template(tokens: &[Token], start: usize) -> usize {
+    if !tokens.get(start).is_some_and(|token| token.is('<')) {
         return start;
     }
     let mut depth = 0;
     for (offset, token) in tokens[start..].iter().enumerate() {
-        match token {
-            TokenTree::Punct(punct) if punct.as_char() == '<' => depth += 1,
-            TokenTree::Punct(punct) if punct.as_char() == '>' => {
+        match token.kind {
+            Kind::Punct('<') => depth += 1,
+            Kind::Punct('>') => {
                 depth -= 1;
                 if depth == 0 {
                     return start + offset + 1;
                 }
             }
-            TokenTree::Punct(punct) if !matches!(punct.as_char(), ',' | ':' | '*' | '+' | '/') => return start,
+            Kind::Punct(punct) if !matches!(punct, ',' | ':' | '*' | '+' | '/') => return start,
             _ => {}
         }
     }
@@ -381,15 +357,15 @@ fn skip_template(tokens: &[TokenTree], start: usize) -> usize {
 }
 
 /// `::` at `index`.
-fn is_scope(tokens: &[TokenTree], index: usize) -> bool {
-    let colon = |index: usize| matches!(tokens.get(index), Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
+fn is_scope(tokens: &[Token], index: usize) -> bool {
+    let colon = |index: usize| tokens.get(index).is_some_and(|token| token.is(':'));
     colon(index) && colon(index + 1)
 }
 
 /// Whether the name at `index` is behind `.`, `->` or `::`.
-fn is_member(tokens: &[TokenTree], index: usize) -> bool {
-    let punct = |back: usize| match index.checked_sub(back).map(|index| &tokens[index]) {
-        Some(TokenTree::Punct(punct)) => Some(punct.as_char()),
+fn is_member(tokens: &[Token], index: usize) -> bool {
+    let punct = |back: usize| match index.checked_sub(back).map(|index| &tokens[index].kind) {
+        Some(Kind::Punct(punct)) => Some(*punct),
         _ => None,
     };
     punct(1) == Some('.')
@@ -398,32 +374,32 @@ fn is_member(tokens: &[TokenTree], index: usize) -> bool {
 }
 
 /// `++name` or `--name`.
-fn is_doubled(tokens: &[TokenTree], index: usize) -> bool {
-    match (index.checked_sub(2).map(|index| &tokens[index]), &tokens[index - 1]) {
-        (Some(TokenTree::Punct(first)), TokenTree::Punct(second)) => first.as_char() == second.as_char(),
+fn is_doubled(tokens: &[Token], index: usize) -> bool {
+    match (index.checked_sub(2).map(|index| &tokens[index].kind), &tokens[index - 1].kind) {
+        (Some(Kind::Punct(first)), Kind::Punct(second)) => first == second,
         _ => false,
     }
 }
 
 /// A whole array given to a function or put into a pointer: `f(x, ..)`, `x + offset`.
-fn is_handed_on(tokens: &[TokenTree], index: usize, next: usize) -> bool {
-    let ends = match tokens.get(next) {
+fn is_handed_on(tokens: &[Token], index: usize, next: usize) -> bool {
+    let ends = match tokens.get(next).map(|token| &token.kind) {
         None => true,
-        Some(TokenTree::Punct(punct)) => matches!(punct.as_char(), ',' | '+' | ';'),
+        Some(Kind::Punct(punct)) => matches!(punct, ',' | '+' | ';'),
         _ => false,
     };
-    let begins = match index.checked_sub(1).map(|index| &tokens[index]) {
+    let begins = match index.checked_sub(1).map(|index| &tokens[index].kind) {
         None => true,
-        Some(TokenTree::Punct(punct)) => matches!(punct.as_char(), ',' | '=' | '+'),
+        Some(Kind::Punct(punct)) => matches!(punct, ',' | '=' | '+'),
         _ => false,
     };
     ends && begins
 }
 
 /// What the operator at `index` does to what stands before it.
-fn assignment(tokens: &[TokenTree], index: usize) -> Option<AccessKind> {
-    let punct = |offset: usize| match tokens.get(index + offset) {
-        Some(TokenTree::Punct(punct)) => Some(punct.as_char()),
+fn assignment(tokens: &[Token], index: usize) -> Option<AccessKind> {
+    let punct = |offset: usize| match tokens.get(index + offset).map(|token| &token.kind) {
+        Some(Kind::Punct(punct)) => Some(*punct),
         _ => None,
     };
     match (punct(0)?, punct(1), punct(2)) {
@@ -437,16 +413,12 @@ fn assignment(tokens: &[TokenTree], index: usize) -> Option<AccessKind> {
 }
 
 /// Bytes of `name[4][8]` where element and lengths are literal.
-fn threadgroup_bytes(element: Option<&str>, behind: &[TokenTree]) -> Option<i64> {
+fn threadgroup_bytes(element: Option<&str>, behind: &[Token]) -> Option<i64> {
     let mut bytes = size_of(element?)?;
     for token in behind {
-        match token {
-            TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket => {
-                let length: syn::Expr = syn::parse2(group.stream()).ok()?;
-                bytes = bytes.checked_mul(crate::parse::expression::read(&length).ok()?.as_constant()?)?;
-            }
-            _ => break,
-        }
+        let Kind::Group(Bracket::Square, length) = &token.kind else { break };
+        let length: syn::Expr = syn::parse_str(&token::join(length)).ok()?;
+        bytes = bytes.checked_mul(crate::parse::expression::read(&length).ok()?.as_constant()?)?;
     }
     Some(bytes)
 }
@@ -455,8 +427,20 @@ fn threadgroup_bytes(element: Option<&str>, behind: &[TokenTree]) -> Option<i64>
 mod tests {
     use super::*;
 
+    /// All but the places.
+    fn summary(scan: &Scan) -> (BTreeSet<String>, Vec<(String, AccessKind)>, Vec<Option<i64>>, usize) {
+        let accesses = scan.accesses.iter().map(|access| (access.name.text.clone(), access.kind)).collect();
+        let threadgroup = scan.threadgroup.iter().map(|(_, bytes)| *bytes).collect();
+        (scan.declared.clone(), accesses, threadgroup, scan.reserved.len())
+    }
+
     fn scan(text: &str) -> Scan {
-        Scan::of(&text.parse().unwrap())
+        let (from_file, mistakes) = super::super::lexer::lex(text);
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        let scan = Scan::of(&token::from_rust(text.parse().unwrap()));
+        // Text in a file means the same.
+        assert_eq!(format!("{:?}", summary(&scan)), format!("{:?}", summary(&Scan::of(&from_file))), "{text}");
+        scan
     }
 
     #[test]
@@ -503,7 +487,7 @@ mod tests {
                 .accesses
                 .iter()
                 .filter(|access| access.kind != AccessKind::Call)
-                .map(|access| access.name.to_string())
+                .map(|access| access.name.text.clone())
                 .filter(|name| {
                     let known =
                         found.declared.contains(name) || is_type(name) || super::super::names::is_constant(name);
@@ -521,7 +505,7 @@ mod tests {
             ("const float device = 1.0f;", vec!["device"]),
             ("uint threads = 3;", vec![]),
         ] {
-            let names: Vec<String> = scan(text).reserved.iter().map(Ident::to_string).collect();
+            let names: Vec<String> = scan(text).reserved.iter().map(|name| name.text.clone()).collect();
             assert_eq!(names, expected, "{text}");
         }
     }
@@ -543,7 +527,7 @@ mod tests {
             ("atomic_fetch_add_explicit(&y[i], 1.0f, memory_order_relaxed);", AccessKind::Atomic),
         ] {
             let found = scan(text);
-            let kind = found.accesses.iter().find(|access| access.name == "y").map(|access| access.kind);
+            let kind = found.accesses.iter().find(|access| access.name.text == "y").map(|access| access.kind);
             assert_eq!(kind, Some(expected), "{text}");
         }
     }
@@ -551,6 +535,6 @@ mod tests {
     #[test]
     fn members_scopes_and_attributes_are_no_values() {
         let found = scan("[[unroll]] for (;;) { a.y = metal::y(3); p->y = mem_flags::y; }\n#pragma y y");
-        assert!(found.accesses.iter().all(|access| access.name != "y"), "{:?}", found.accesses);
+        assert!(found.accesses.iter().all(|access| access.name.text != "y"), "{:?}", found.accesses);
     }
 }

@@ -3,6 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream};
 
 use super::kernel::Extents;
+use crate::metal::source::Text;
 
 /// The body of a kernel.
 #[derive(Debug, Clone)]
@@ -16,12 +17,10 @@ pub enum Body {
 /// One launch.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The author's tokens inside `metal! { .. }`.
-    pub metal: TokenStream,
-    /// Where the body begins.
-    pub span: Span,
+    /// The author's text inside `metal! { .. }`, or in the file that `metal_file!("..")` names.
+    pub metal: Text,
     /// A text tuned for CUDA, if there is one.
-    pub cuda: Option<TokenStream>,
+    pub cuda: Option<Text>,
     /// Threads of the whole grid.
     pub grid: Option<(Extents, Span)>,
     /// Threads of one threadgroup, with the place of each extent.

@@ -3,11 +3,12 @@
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::{ItemFn, ReturnType, Stmt};
+use syn::{Expr, ItemFn, LitStr, Macro, ReturnType, Stmt};
 
 use super::options::{Attribute, Options};
 use super::signature::{ConstantSyntax, Parameter, read_generics, read_parameters};
 use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::metal::source::Text;
 use crate::model::port::Dtype;
 
 /// A declaration as written.
@@ -34,14 +35,12 @@ pub struct Decl {
 
 /// A body as written.
 pub enum BodySyntax {
-    /// `metal! { .. }`, perhaps beside `cuda! { .. }`.
+    /// `metal! { .. }` or `metal_file!("..")`, perhaps beside the same for CUDA.
     Metal {
-        /// Tokens of the Metal text.
-        metal: TokenStream,
-        /// Where the text begins.
-        span: Span,
-        /// Tokens of the CUDA text.
-        cuda: Option<TokenStream>,
+        /// The Metal text.
+        metal: Text,
+        /// The CUDA text.
+        cuda: Option<Text>,
     },
     /// Anything else.
     Rust {
@@ -129,32 +128,37 @@ impl BodySyntax {
         let (mut metal, mut cuda) = (None, None);
         let mut others = false;
         for statement in &block.stmts {
-            match statement {
-                Stmt::Macro(statement) if statement.mac.path.is_ident("metal") => {
-                    let span =
-                        statement.mac.tokens.clone().into_iter().next().map_or(block.span(), |token| token.span());
-                    if metal.replace((statement.mac.tokens.clone(), span)).is_some() {
-                        diagnostics.push(Diagnostic::new(statement.mac.path.span(), "a kernel is one launch").help(
-                            "declare each launch with `#[stage]` and compose them in a Rust body with `stages = [..]`",
-                        ));
-                    }
+            let Some((target, invocation)) = text_of(statement) else {
+                others = true;
+                continue;
+            };
+            let span = invocation.path.span();
+            let text = match target {
+                Target::Metal => &mut metal,
+                Target::Cuda => &mut cuda,
+            };
+            match (target, text.is_some()) {
+                (Target::Metal, true) => {
+                    diagnostics.push(Diagnostic::new(span, "a kernel is one launch").help(
+                        "declare each launch with `#[stage]` and compose them in a Rust body with `stages = [..]`",
+                    ))
                 }
-                Stmt::Macro(statement) if statement.mac.path.is_ident("cuda") => {
-                    if cuda.replace(statement.mac.tokens.clone()).is_some() {
-                        diagnostics.push(Diagnostic::new(statement.mac.path.span(), "a kernel has one CUDA text"));
-                    }
+                (Target::Cuda, true) => {
+                    diagnostics.push(Diagnostic::new(span, "a kernel has one CUDA text").help("remove all but one"))
                 }
-                _ => others = true,
+                (_, false) => *text = Some((read_text(invocation, block.span(), diagnostics), span)),
             }
         }
+        let cuda = cuda.map(|(cuda, _)| cuda);
         match metal {
-            Some((metal, span)) if !others => Self::Metal { metal, span, cuda },
             Some((metal, span)) => {
-                diagnostics.push(
-                    Diagnostic::new(span, "a launch stands alone in its kernel")
-                        .help("declare it with `#[stage]` and call it from the Rust body"),
-                );
-                Self::Metal { metal, span, cuda }
+                if others {
+                    diagnostics.push(
+                        Diagnostic::new(span, "a launch stands alone in its kernel")
+                            .help("declare it with `#[stage]` and call it from the Rust body"),
+                    );
+                }
+                Self::Metal { metal, cuda }
             }
             None => {
                 if block.stmts.is_empty() {
@@ -171,6 +175,45 @@ impl BodySyntax {
                 collect_identifiers(block.clone(), &mut identifiers);
                 Self::Rust { span: function.block.brace_token.span.open(), block, identifiers }
             }
+        }
+    }
+}
+
+/// What a text is for.
+#[derive(Clone, Copy)]
+enum Target {
+    Metal,
+    Cuda,
+}
+
+/// The macro that holds or names a text, if the statement is one.
+fn text_of(statement: &Stmt) -> Option<(Target, &Macro)> {
+    let invocation = match statement {
+        Stmt::Macro(statement) => &statement.mac,
+        Stmt::Expr(Expr::Macro(expression), _) => &expression.mac,
+        _ => return None,
+    };
+    let is = |name: &str| invocation.path.is_ident(name);
+    match () {
+        () if is("metal") || is("metal_file") => Some((Target::Metal, invocation)),
+        () if is("cuda") || is("cuda_file") => Some((Target::Cuda, invocation)),
+        () => None,
+    }
+}
+
+fn read_text(invocation: &Macro, block: Span, diagnostics: &mut Diagnostics) -> Text {
+    let tokens = &invocation.tokens;
+    if !(invocation.path.is_ident("metal_file") || invocation.path.is_ident("cuda_file")) {
+        return Text::of_macro(tokens, tokens.clone().into_iter().next().map_or(block, |token| token.span()));
+    }
+    match invocation.parse_body::<LitStr>() {
+        Ok(path) => Text::of_file(path, diagnostics),
+        Err(error) => {
+            diagnostics.push(
+                Diagnostic::new(error.span(), "expected the path of a file in quotes")
+                    .help("write `metal_file!(\"name.metal\")`, with the path as seen from this file"),
+            );
+            Text { is_whole: false, ..Text::of_macro(&TokenStream::new(), invocation.path.span()) }
         }
     }
 }

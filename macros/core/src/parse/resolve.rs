@@ -121,7 +121,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
 
     kernel.requirements = resolve_requirements(&kernel, &options.requires, diagnostics);
     kernel.body = match body {
-        BodySyntax::Metal { metal, span, cuda } => {
+        BodySyntax::Metal { metal, cuda } => {
             if let Some(span) = options.span_of("stages") {
                 diagnostics.push(
                     Diagnostic::new(span, "option `stages` is for Rust bodies, and this kernel is one launch")
@@ -139,7 +139,6 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             };
             Body::Launch(Box::new(Launch {
                 metal,
-                span,
                 cuda,
                 grid: extents("grid", &options.grid),
                 threads: extents("threads", &options.threads),

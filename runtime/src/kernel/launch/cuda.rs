@@ -209,6 +209,7 @@ mod tests {
         atomic: false,
         nondeterministic: false,
         strided: false,
+        file: None,
         line: 7,
     };
 
@@ -280,7 +281,8 @@ mod tests {
     fn a_text_names_dimensions_and_saves_only_what_is_asked() {
         let text = call(&TRANSLATED, (2, 64), Dtype::BF16, false, text);
         let text = text.unwrap();
-        assert!(text.header.contains("#line 6 \"scaled.rs\"\nconst int B = x_shape[0];"), "the author's own lines");
+        let lines = "const int B = x_shape[0]; \n#line 7 \"scaled.rs\"\nuint i =";
+        assert!(text.header.contains(lines), "the author's own lines: {}", text.header);
         assert_eq!(
             text.source,
             "metal::kernel_scaled::metal_kernel_body<metal::bfloat, 64, false>((const metal::bfloat*)x, (const \

@@ -17,7 +17,8 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
         ensure_row_contiguous: !request.launch.strided,
         atomic_outputs: request.launch.atomic,
     };
-    let kernel = MetalKernel::new(name, &request.input_names(), &request.output_names(), &text(request), options);
+    let kernel =
+        MetalKernel::new(name, &request.input_names(), &request.output_names(), &request.metal_text(), options);
     let outputs: Vec<_> =
         request.outputs()?.into_iter().map(|o| MetalKernelOutput { shape: o.shape, dtype: o.dtype }).collect();
     let inputs = request.input_arrays();
@@ -45,11 +46,4 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
 fn header(request: &Request<'_>) -> String {
     let own = request.launch.headers.concat();
     if request.launch.metal.contains("tile") || own.contains("tile") { format!("{TILE_METAL}{own}") } else { own }
-}
-
-/// The body after the dimensions it names, and the place it comes from, so that the Metal compiler's error names the
-/// author's line.
-fn text(request: &Request<'_>) -> String {
-    let place = format!("#line {} {:?}", request.launch.line, request.declaration.file);
-    format!("{}\n{place}\n{}\n", request.dimension_definitions(), request.launch.metal)
 }

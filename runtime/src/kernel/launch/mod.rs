@@ -5,6 +5,8 @@ mod emulated;
 mod metal;
 mod text;
 
+use std::path::Path;
+
 use cotangent_emulator::{CudaText, KernelText};
 use mlx_rs::{Array, Dtype};
 
@@ -123,6 +125,20 @@ impl Request<'_> {
             }
         }
         line
+    }
+
+    /// The file that the Metal text is from.
+    fn file(&self) -> String {
+        let source = Path::new(self.declaration.file);
+        let file = self.launch.file.map_or_else(|| source.to_owned(), |file| source.with_file_name(file));
+        file.display().to_string()
+    }
+
+    /// The Metal text after the dimensions it names. A directive says where it is from, so that compilers' messages name
+    /// the author's line.
+    fn metal_text(&self) -> String {
+        let (definitions, line, file) = (self.dimension_definitions(), self.launch.line, self.file());
+        format!("{definitions}\n#line {line} {file:?}\n{}\n", self.launch.metal)
     }
 
     fn template_arguments(&self) -> Vec<(String, TemplateValue)> {

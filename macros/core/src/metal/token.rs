@@ -1,0 +1,157 @@
+//! Kernel text as a tree of tokens, whether it came as tokens of Rust or was lexed from a file.
+
+use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
+
+/// Where a token stands.
+#[derive(Debug, Clone, Copy)]
+pub enum Place {
+    /// In the Rust source.
+    Span(Span),
+    /// In a file of its own: line and column, both from 1, and how many characters it takes.
+    File {
+        /// The line.
+        line: usize,
+        /// The column.
+        column: usize,
+        /// The characters.
+        length: usize,
+    },
+}
+
+/// One token.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it stands.
+    pub place: Place,
+    /// The line on which it begins, lines that `\` continues counted as one.
+    pub line: usize,
+    /// The line on which it ends.
+    pub end_line: usize,
+}
+
+/// What a token is.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// An identifier or keyword.
+    Name(String),
+    /// One character of punctuation.
+    Punct(char),
+    /// A number, string or character.
+    Literal(String),
+    /// Brackets and what they hold.
+    Group(Bracket, Vec<Token>),
+    /// What stands behind `#else` or `#elif`: an alternative to the tokens before it, in which brackets need not match.
+    Branch(Vec<Token>),
+}
+
+/// The kinds of brackets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bracket {
+    /// `( )`
+    Parenthesis,
+    /// `[ ]`
+    Square,
+    /// `{ }`
+    Brace,
+}
+
+/// A name in a text, and where it stands.
+#[derive(Debug, Clone)]
+pub struct Name {
+    /// The name.
+    pub text: String,
+    /// Where it stands.
+    pub place: Place,
+}
+
+impl Token {
+    /// The name, if the token is one.
+    pub fn name(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The name with its place, if the token is one.
+    pub fn to_name(&self) -> Option<Name> {
+        self.name().map(|text| Name { text: text.to_owned(), place: self.place })
+    }
+
+    /// Whether it is this character.
+    pub fn is(&self, character: char) -> bool {
+        matches!(self.kind, Kind::Punct(found) if found == character)
+    }
+}
+
+impl Bracket {
+    /// How it opens and closes.
+    pub fn characters(self) -> (char, char) {
+        match self {
+            Self::Parenthesis => ('(', ')'),
+            Self::Square => ('[', ']'),
+            Self::Brace => ('{', '}'),
+        }
+    }
+}
+
+/// The tokens of Rust's lexer. Groups without brackets, which macros leave behind, are opened.
+pub fn from_rust(stream: TokenStream) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    collect(stream, &mut tokens);
+    tokens
+}
+
+fn collect(stream: TokenStream, tokens: &mut Vec<Token>) {
+    for tree in stream {
+        let span = tree.span();
+        let kind = match tree {
+            TokenTree::Ident(name) => Kind::Name(name.to_string()),
+            TokenTree::Punct(punct) => Kind::Punct(punct.as_char()),
+            TokenTree::Literal(literal) => Kind::Literal(literal.to_string()),
+            TokenTree::Group(group) => {
+                let bracket = match group.delimiter() {
+                    Delimiter::Parenthesis => Bracket::Parenthesis,
+                    Delimiter::Bracket => Bracket::Square,
+                    Delimiter::Brace => Bracket::Brace,
+                    Delimiter::None => {
+                        collect(group.stream(), tokens);
+                        continue;
+                    }
+                };
+                Kind::Group(bracket, from_rust(group.stream()))
+            }
+        };
+        let (line, end_line) = (span.start().line, span.end().line);
+        tokens.push(Token { kind, place: Place::Span(span), line, end_line });
+    }
+}
+
+/// Every name in `tokens`, those in groups and branches included.
+pub fn names(tokens: &[Token]) -> Vec<&str> {
+    let mut found = Vec::new();
+    for token in tokens {
+        match &token.kind {
+            Kind::Name(name) => found.push(name.as_str()),
+            Kind::Group(_, inner) | Kind::Branch(inner) => found.extend(names(inner)),
+            Kind::Punct(_) | Kind::Literal(_) => {}
+        }
+    }
+    found
+}
+
+/// The tokens as text, one space between each two.
+pub fn join(tokens: &[Token]) -> String {
+    let texts = tokens.iter().map(|token| match &token.kind {
+        Kind::Name(text) | Kind::Literal(text) => text.clone(),
+        Kind::Punct(character) => character.to_string(),
+        Kind::Group(bracket, inner) => {
+            let (open, close) = bracket.characters();
+            format!("{open}{}{close}", join(inner))
+        }
+        Kind::Branch(inner) => join(inner),
+    });
+    texts.collect::<Vec<_>>().join(" ")
+}

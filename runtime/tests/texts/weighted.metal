@@ -1,0 +1,19 @@
+// The sum of each row, weighted by powers of a half: everything here that Rust's lexer would not take is on purpose.
+#define TERM(value, power)                                                                                             \
+    ((value) *                                                                                                         \
+     (power))
+
+uint row = thread_position_in_grid.x;
+float sum = 0.0f;
+float power = 0x1p0f;
+#ifdef COUNT_DOWN
+for (int column = D - 1; column >= 0; --column) {
+#else
+for (int column = 0; column < D; ++column) {
+#endif
+    sum += TERM(x[row * D + column], power);
+    power *= 0x1.0p-1f;
+}
+/* A number nobody reaches,
+   over two lines. */
+y[row] = sum < 1'000'000.0f ? sum : INFINITY;
