@@ -18,7 +18,7 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
         atomic_outputs: request.launch.atomic,
     };
     let kernel =
-        MetalKernel::new(name, &request.input_names(), &request.output_names(), &request.metal_text(), options);
+        MetalKernel::new(name, &request.input_names(), &request.output_names(), &request.placed_text(), options);
     let outputs: Vec<_> =
         request.outputs()?.into_iter().map(|o| MetalKernelOutput { shape: o.shape, dtype: o.dtype }).collect();
     let inputs = request.input_arrays();

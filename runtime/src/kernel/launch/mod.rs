@@ -136,7 +136,7 @@ impl Request<'_> {
 
     /// The Metal text after the dimensions it names. A directive says where it is from, so that compilers' messages name
     /// the author's line.
-    fn metal_text(&self) -> String {
+    fn placed_text(&self) -> String {
         let (definitions, line, file) = (self.dimension_definitions(), self.launch.line, self.file());
         format!("{definitions}\n#line {line} {file:?}\n{}\n", self.launch.metal)
     }

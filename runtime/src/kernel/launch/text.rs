@@ -22,7 +22,7 @@ pub(super) fn kernel_text(request: &Request<'_>, inputs: &[Array]) -> Result<Ker
     Ok(KernelText {
         name: request.name().to_owned(),
         header: Source { text: request.launch.headers.concat(), ..Source::default() },
-        body: Source { text: request.metal_text(), file: request.file(), line: request.launch.line },
+        body: Source { text: request.placed_text(), file: request.file(), line: request.launch.line },
         inputs: input_ports
             .map(|(name, array)| Ok(Port::new(name, dtype(request, array.dtype())?)))
             .collect::<Result<_>>()?,
