@@ -160,3 +160,18 @@ fn labels_outside_the_vocabulary_are_refused() {
     let result = Session::new().unwrap().infer(&inputs, &Vec::<Tensor<Stored>>::new(), &labels, infer);
     assert_eq!(result.err(), Some(Error::IndexOutOfRange { operation: "cross_entropy", index: 11, length: 11 }));
 }
+
+/// A process has one backend, so this is another process: there a chunk's softmax is a kernel.
+#[test]
+fn all_of_this_holds_in_the_emulator() {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--skip", "all_of_this_holds_in_the_emulator"])
+        .env("COTANGENT_BACKEND", "emulated")
+        .output()
+        .unwrap();
+    let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(
+        output.status.success() && text.contains("agrees_with_the_reference_in_chunks_of_any_size ... ok"),
+        "{text}"
+    );
+}

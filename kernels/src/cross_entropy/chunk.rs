@@ -1,9 +1,10 @@
 //! One chunk of rows, and the head it goes through.
 
 use cotangent::host::{CrossEntropyRows, cross_entropy_rows};
-use cotangent::{Constant, Dtype, Indices, Infer, Result, Tensor};
+use cotangent::{Dtype, Indices, Infer, Result, Tensor};
 
 use super::labels::{Counted, Labels};
+use super::softmax::{LabelLossesOutputs, label_losses};
 
 /// The rows that count, in chunks.
 pub(super) struct Chunks<'a> {
@@ -38,34 +39,21 @@ impl Chunk<'_> {
 
     /// `-log softmax(logits)[label]` of each row: `[rows]`.
     pub(super) fn losses(&self, logits: &Tensor<Infer>) -> Result<Tensor<Infer>> {
-        logits.logsumexp_keep(-1)?.subtract(&logits.take_along_axis(&self.labels()?, -1)?)?.squeeze(1)
+        Ok(label_losses(logits, &self.labels()?)?.losses)
     }
 
     fn labels(&self) -> Result<Indices> {
         let labels: Vec<i32> = self.0.iter().map(|counted| counted.label).collect();
-        Indices::from_slice(&labels, &[labels.len() as i32, 1])
+        Indices::from_slice(&labels, &[labels.len() as i32])
     }
 
-    /// The losses again, and their gradient.
+    /// The losses again, and their gradient: on a CPU an operation of its own, elsewhere a kernel.
     pub(super) fn scores(&self, logits: &Tensor<Infer>) -> Result<Scores> {
         let labels: Vec<i32> = self.0.iter().map(|counted| counted.label).collect();
         if let Some(CrossEntropyRows { losses, slopes }) = cross_entropy_rows(logits, &labels)? {
             return Ok(Scores { losses, slopes });
         }
-        let largest = logits.max_keep(&[-1])?;
-        let exponentials = logits.subtract(&largest)?.exp()?;
-        let sums = exponentials.sum_keep(&[-1])?;
-        let losses = sums.log()?.add(&largest.subtract(&logits.take_along_axis(&self.labels()?, -1)?)?)?.squeeze(1)?;
-
-        let labels: Vec<f32> = labels.into_iter().map(|label| label as f32).collect();
-        let labels = Constant::from_slice(&labels, &[labels.len() as i32, 1])?;
-        let vocabulary: Vec<f32> = (0..logits.dimension(1)).map(|index| index as f32).collect();
-        let vocabulary = Constant::from_slice(&vocabulary, &[1, vocabulary.len() as i32])?;
-        // -1 where the distance is 0, else 0: whole numbers of float32 are exact up to 2^24.
-        let vocabulary = vocabulary.to_tensor::<Infer>().after(&[&sums])?;
-        let distance = vocabulary.subtract(&labels)?.abs()?;
-        let at_label = distance.subtract(1.0)?.minimum(0.0)?;
-        let slopes = exponentials.multiply(&sums.reciprocal()?)?.add(&at_label)?;
+        let LabelLossesOutputs { losses, slopes } = label_losses(logits, &self.labels()?)?;
         Ok(Scores { losses, slopes })
     }
 }

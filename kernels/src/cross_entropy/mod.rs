@@ -2,12 +2,14 @@
 
 mod chunk;
 mod labels;
+mod softmax;
 
 use cotangent::host::leaf;
 use cotangent::{Constant, Dtype, Error, Graph, Infer, Result, Tensor, custom_vjp};
 
 use chunk::{Chunks, Head, Scores};
 pub use labels::{IGNORED, Labels};
+pub use softmax::{LabelLossesOutputs, label_losses};
 
 const OPERATION: &str = "cross_entropy";
 
