@@ -20,8 +20,8 @@ pub use attention_gate::attention_gate;
 pub use causal_conv::{ConvTokens, causal_conv_silu, causal_conv_window};
 pub use cross_entropy::{IGNORED, Labels, cross_entropy, token_losses};
 pub use delta_rule::{
-    GatedDeltaOutputs, accept_state, chunk_length, gated_delta, gated_delta_by_channel, gated_delta_state,
-    gated_delta_step, gated_delta_steps, gated_delta_with_states,
+    DeltaTokens, GatedDeltaOutputs, accept_state, chunk_length, gated_delta, gated_delta_by_channel,
+    gated_delta_of_tokens, gated_delta_state, gated_delta_step, gated_delta_steps, gated_delta_with_states,
 };
 pub use gates::{GatesOutputs, gates};
 pub use l2norm::l2norm;

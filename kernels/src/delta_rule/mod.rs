@@ -13,6 +13,7 @@ mod padding;
 mod portable;
 mod sequential;
 mod stages;
+mod tokens;
 
 use cotangent::{Backend, Graph, Result, Tensor, differentiable};
 
@@ -30,6 +31,7 @@ pub use sequential::{
     AcceptStateOutputs, GatedDeltaByChannelOutputs, GatedDeltaStepOutputs, GatedDeltaWithStatesOutputs, accept_state,
     gated_delta_by_channel, gated_delta_state, gated_delta_step, gated_delta_steps, gated_delta_with_states,
 };
+pub use tokens::{DeltaTokens, gated_delta_of_tokens};
 
 /// Tokens of a chunk that suit a backend. Longer chunks save fewer states and take fewer steps one after the other, but
 /// the work within a chunk grows with the square of its length: a CPU pays for that work, a GPU for the steps.
@@ -48,7 +50,8 @@ pub fn chunk_length(backend: Backend) -> usize {
 /// - `chunk`: tokens of a chunk, a power of two from 8 on; [`chunk_length`] is a good one;
 /// - `y` has the dtype of the values, `final_state` is the state after the last token.
 ///
-/// A token with `log_decay` and `beta` 0 leaves the state as it was, and its `y` reads that state: so is padding masked.
+/// A token with `log_decay` and `beta` 0 leaves the state as it was, and its `y` reads that state: so does
+/// [`gated_delta_of_tokens`] mask padding, and part documents.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
