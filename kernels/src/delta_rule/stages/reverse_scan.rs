@@ -4,18 +4,18 @@ use cotangent::stage;
 
 use super::{DECAY, PAIRS};
 
-/// One simdgroup carries sixteen rows of the state's cotangent from chunk to chunk in its registers.
+/// A threadgroup carries sixteen rows of the state's cotangent from chunk to chunk, as the forward scan does the state.
 ///
 /// - `written_cotangent`: `dD`;
 /// - `exit_cotangents`: `dS'` of each chunk.
 #[stage(
-    grid = (2 * Dv, Hv, B),
-    threads = (32, 1, 1),
+    grid = (8 * Dv, Hv, B),
+    threads = (128, 1, 1),
     headers = [PAIRS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 16),
-        (B = 1, L = 64, Hk = 2, Hv = 2, Dk = 16, Dv = 32, C = 32),
+        (B = 1, L = 64, Hk = 2, Hv = 2, Dk = 80, Dv = 32, C = 32),
     ],
 )]
 pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usize, const Dv: usize>(
@@ -34,15 +34,24 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
     metal! {
         constexpr int TILES = C / 16;
         constexpr int WIDTH = Dk / 16;
+        constexpr int SHARE = (WIDTH + 3) / 4;
+        const int own = simdgroup_index_in_threadgroup;
         const int first = threadgroup_position_in_grid.x * 16;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;
         const ulong heads = ulong(batch) * Hv + head;
         const int key_stride = Hk * Dk;
 
-        tile<float, 16, 16> d_state[WIDTH];
+        threadgroup float2 parts[4 * TILES * 128];
+        threadgroup float2 d_solves[TILES * 128];
+        threadgroup float2 d_reads[TILES * 128];
+
+        tile<float, 16, 16> d_state[SHARE];
         #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) { tile_load(d_state[k], in_pairs(final_cotangent + (heads * Dv + first) * Dk + k * 16), Dk / 2); }
+        for (int s = 0; s < SHARE; ++s) {
+            const int k = (own + 4 * s) * 16;
+            if (k < Dk) { tile_load(d_state[s], in_pairs(final_cotangent + (heads * Dv + first) * Dk + k), Dk / 2); }
+        }
 
         for (int chunk = L / C - 1; chunk >= 0; --chunk) {
             const ulong token = ulong(batch) * L + chunk * C;
@@ -50,25 +59,31 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
             const device F* query = queries + token * key_stride + head / (Hv / Hk) * Dk;
             const device F* key = keys + token * key_stride + head / (Hv / Hk) * Dk;
             const device F* d_output = y_cotangent + (token * Hv + head) * Dv + first;
+            device float* d_exit = exit_cotangents + ((heads * (L / C) + chunk) * Dv + first) * Dk;
             const Gates end = Gates{gates[2 * (cell + C - 1)], gates[2 * (cell + C - 1) + 1]};
 
-            right_tile<float, 16, 16> across[WIDTH];
+            // What comes back through the state: each simdgroup's channels, then their sum.
+            tile<float, 16, 16> through[TILES];
             #pragma unroll
-            for (int k = 0; k < WIDTH; ++k) {
-                tile_store(d_state[k], in_pairs(exit_cotangents + ((heads * (L / C) + chunk) * Dv + first) * Dk + k * 16), Dk / 2);
-                across[k] = tile_as_right_transposed(d_state[k]);
-            }
-            tile<float, 16, 16> d_solved[TILES];
-            tile<float, 16, 16> d_read[TILES];
+            for (int i = 0; i < TILES; ++i) { through[i] = tile<float, 16, 16>(0.0f); }
             #pragma unroll
-            for (int i = 0; i < TILES; ++i) {
-                tile<float, 16, 16> by_state(0.0f);
-                #pragma unroll
-                for (int k = 0; k < WIDTH; ++k) {
-                    tile<F, 16, 16> writing;
-                    tile_load(writing, in_pairs(key + i * 16 * key_stride + k * 16), key_stride / 2);
-                    tile_multiply_accumulate(by_state, writing, across[k]);
+            for (int s = 0; s < SHARE; ++s) {
+                const int k = (own + 4 * s) * 16;
+                if (k < Dk) {
+                    tile_store(d_state[s], in_pairs(d_exit + k), Dk / 2);
+                    const right_tile<float, 16, 16> across = tile_as_right_transposed(d_state[s]);
+                    #pragma unroll
+                    for (int i = 0; i < TILES; ++i) {
+                        tile<F, 16, 16> writing;
+                        tile_load(writing, in_pairs(key + i * 16 * key_stride + k), key_stride / 2);
+                        tile_multiply_accumulate(through[i], writing, across);
+                    }
                 }
+            }
+            #pragma unroll
+            for (int i = 0; i < TILES; ++i) { tile_store(through[i], parts + (own * TILES + i) * 128, 8); }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            for (int i = own; i < TILES; i += 4) {
                 tile<float, 16, 16> decays(0.0f);
                 tile_for_each(decays, row, column, value) {
                     const ulong at = cell + i * 16 + row;
@@ -76,33 +91,50 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                 }
                 tile<float, 16, 16> sum;
                 tile_load(sum, in_pairs(written_cotangent_here + (cell + i * 16) * Dv + first), Dv / 2);
-                tile_multiply_accumulate_elements(sum, by_state, decays);
+                #pragma unroll
+                for (int p = 0; p < 4; ++p) {
+                    tile<float, 16, 16> part;
+                    tile_load(part, parts + (p * TILES + i) * 128, 8);
+                    tile_multiply_accumulate_elements(sum, part, decays);
+                }
                 tile_store(sum, in_pairs(written_cotangent + (cell + i * 16) * Dv + first), Dv / 2);
                 tile_for_each(sum, row, column, value) { value *= float(beta[(token + i * 16 + row) * Hv + head]); }
-                d_solved[i] = tile_transpose(sum);
+                tile_store(tile_transpose(sum), d_solves + i * 128, 8);
 
-                tile_load_transposed(d_read[i], d_output + i * 16 * Hv * Dv, Hv * Dv);
-                tile_for_each(d_read[i], row, column, value) {
-                    const ulong at = cell + i * 16 + column;
+                tile<float, 16, 16> d_read;
+                tile_load(d_read, in_pairs(d_output + i * 16 * Hv * Dv), Hv * Dv / 2);
+                tile_for_each(d_read, row, column, value) {
+                    const ulong at = cell + i * 16 + row;
                     value *= decay_since(Gates{gates[2 * at], gates[2 * at + 1]});
                 }
+                tile_store(tile_transpose(d_read), d_reads + i * 128, 8);
             }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
             const float throughout = decay_since(end);
             #pragma unroll
-            for (int k = 0; k < WIDTH; ++k) {
-                tile_for_each(d_state[k], row, column, value) { value *= throughout; }
-                #pragma unroll
-                for (int i = 0; i < TILES; ++i) {
-                    right_tile<F, 16, 16> reading;
-                    right_tile<float, 16, 16> solved;
-                    tile_load_right(reading, query + i * 16 * key_stride + k * 16, key_stride);
-                    tile_load_right(solved, solved_keys + (cell + i * 16) * Dk + k * 16, Dk);
-                    tile_multiply_accumulate(d_state[k], d_read[i], reading);
-                    tile_multiply_accumulate(d_state[k], d_solved[i], solved);
+            for (int s = 0; s < SHARE; ++s) {
+                const int k = (own + 4 * s) * 16;
+                if (k < Dk) {
+                    tile_for_each(d_state[s], row, column, value) { value *= throughout; }
+                    #pragma unroll
+                    for (int i = 0; i < TILES; ++i) {
+                        tile<float, 16, 16> left;
+                        right_tile<F, 16, 16> reading;
+                        right_tile<float, 16, 16> solved;
+                        tile_load(left, d_reads + i * 128, 8);
+                        tile_load_right(reading, query + i * 16 * key_stride + k, key_stride);
+                        tile_multiply_accumulate(d_state[s], left, reading);
+                        tile_load(left, d_solves + i * 128, 8);
+                        tile_load_right(solved, solved_keys + (cell + i * 16) * Dk + k, Dk);
+                        tile_multiply_accumulate(d_state[s], left, solved);
+                    }
                 }
             }
         }
         #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) { tile_store(d_state[k], in_pairs(initial_cotangent + (heads * Dv + first) * Dk + k * 16), Dk / 2); }
+        for (int s = 0; s < SHARE; ++s) {
+            const int k = (own + 4 * s) * 16;
+            if (k < Dk) { tile_store(d_state[s], in_pairs(initial_cotangent + (heads * Dv + first) * Dk + k), Dk / 2); }
+        }
     }
 }

@@ -4,18 +4,19 @@ use cotangent::stage;
 
 use super::{DECAY, PAIRS};
 
-/// One simdgroup carries sixteen rows of a state from chunk to chunk in its registers: rows do not meet.
+/// A threadgroup carries sixteen rows of a state from chunk to chunk, each of its four simdgroups every fourth tile of
+/// them, in its registers. Rows of a state do not meet.
 ///
 /// - `errors`: `u`;
 /// - `chunk_states`: the states that chunks begin with.
 #[stage(
-    grid = (2 * Dv, Hv, B),
-    threads = (32, 1, 1),
+    grid = (8 * Dv, Hv, B),
+    threads = (128, 1, 1),
     headers = [PAIRS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 16),
-        (B = 1, L = 64, Hk = 2, Hv = 2, Dk = 16, Dv = 32, C = 32),
+        (B = 1, L = 64, Hk = 2, Hv = 2, Dk = 80, Dv = 32, C = 32),
     ],
 )]
 pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, const Dv: usize>(
@@ -32,38 +33,60 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
     metal! {
         constexpr int TILES = C / 16;
         constexpr int WIDTH = Dk / 16;
+        constexpr int SHARE = (WIDTH + 3) / 4;
+        const int own = simdgroup_index_in_threadgroup;
         const int first = threadgroup_position_in_grid.x * 16;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;
         const ulong heads = ulong(batch) * Hv + head;
         const int key_stride = Hk * Dk;
 
-        tile<float, 16, 16> state[WIDTH];
+        threadgroup float2 parts[4 * TILES * 128];
+        threadgroup float2 writes[TILES * 128];
+
+        tile<float, 16, 16> state[SHARE];
         #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) { tile_load(state[k], in_pairs(initial_state + (heads * Dv + first) * Dk + k * 16), Dk / 2); }
+        for (int s = 0; s < SHARE; ++s) {
+            const int k = (own + 4 * s) * 16;
+            if (k < Dk) { tile_load(state[s], in_pairs(initial_state + (heads * Dv + first) * Dk + k), Dk / 2); }
+        }
 
         for (int chunk = 0; chunk < L / C; ++chunk) {
             const ulong token = ulong(batch) * L + chunk * C;
             const ulong cell = heads * L + chunk * C;
             const device F* key = keys + token * key_stride + head / (Hv / Hk) * Dk;
+            device float* entry = chunk_states + ((heads * (L / C) + chunk) * Dv + first) * Dk;
             const Gates end = Gates{gates[2 * (cell + C - 1)], gates[2 * (cell + C - 1) + 1]};
 
-            right_tile<float, 16, 16> across[WIDTH];
+            // What the state answers: each simdgroup's channels, then their sum.
+            tile<float, 16, 16> answers[TILES];
             #pragma unroll
-            for (int k = 0; k < WIDTH; ++k) {
-                tile_store(state[k], in_pairs(chunk_states + ((heads * (L / C) + chunk) * Dv + first) * Dk + k * 16), Dk / 2);
-                across[k] = tile_as_right_transposed(state[k]);
+            for (int i = 0; i < TILES; ++i) { answers[i] = tile<float, 16, 16>(0.0f); }
+            #pragma unroll
+            for (int s = 0; s < SHARE; ++s) {
+                const int k = (own + 4 * s) * 16;
+                if (k < Dk) {
+                    tile_store(state[s], in_pairs(entry + k), Dk / 2);
+                    const right_tile<float, 16, 16> across = tile_as_right_transposed(state[s]);
+                    #pragma unroll
+                    for (int i = 0; i < TILES; ++i) {
+                        tile<float, 16, 16> reading;
+                        tile_load(reading, in_pairs(solved_keys + (cell + i * 16) * Dk + k), Dk / 2);
+                        tile_multiply_accumulate(answers[i], reading, across);
+                    }
+                }
             }
-            tile<float, 16, 16> written[TILES];
             #pragma unroll
-            for (int i = 0; i < TILES; ++i) {
+            for (int i = 0; i < TILES; ++i) { tile_store(answers[i], parts + (own * TILES + i) * 128, 8); }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
+            for (int i = own; i < TILES; i += 4) {
                 tile<float, 16, 16> error;
                 tile_load(error, in_pairs(solved_values + (cell + i * 16) * Dv + first), Dv / 2);
                 #pragma unroll
-                for (int k = 0; k < WIDTH; ++k) {
-                    tile<float, 16, 16> reading;
-                    tile_load(reading, in_pairs(solved_keys + (cell + i * 16) * Dk + k * 16), Dk / 2);
-                    tile_multiply_accumulate(error, reading, across[k]);
+                for (int p = 0; p < 4; ++p) {
+                    tile<float, 16, 16> part;
+                    tile_load(part, parts + (p * TILES + i) * 128, 8);
+                    tile_multiply_accumulate_elements(error, part, tile<float, 16, 16>(1.0f));
                 }
                 tile_store(error, in_pairs(errors + (cell + i * 16) * Dv + first), Dv / 2);
                 tile_for_each(error, row, column, value) {
@@ -71,21 +94,30 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
                     const Gates here = Gates{gates[2 * at], gates[2 * at + 1]};
                     value *= float(beta[(token + i * 16 + row) * Hv + head]) * decay_between(here, end);
                 }
-                written[i] = tile_transpose(error);
+                tile_store(tile_transpose(error), writes + i * 128, 8);
             }
+            threadgroup_barrier(mem_flags::mem_threadgroup);
             const float throughout = decay_since(end);
             #pragma unroll
-            for (int k = 0; k < WIDTH; ++k) {
-                tile_for_each(state[k], row, column, value) { value *= throughout; }
-                #pragma unroll
-                for (int i = 0; i < TILES; ++i) {
-                    right_tile<F, 16, 16> writing;
-                    tile_load_right(writing, key + i * 16 * key_stride + k * 16, key_stride);
-                    tile_multiply_accumulate(state[k], written[i], writing);
+            for (int s = 0; s < SHARE; ++s) {
+                const int k = (own + 4 * s) * 16;
+                if (k < Dk) {
+                    tile_for_each(state[s], row, column, value) { value *= throughout; }
+                    #pragma unroll
+                    for (int i = 0; i < TILES; ++i) {
+                        tile<float, 16, 16> written;
+                        right_tile<F, 16, 16> writing;
+                        tile_load(written, writes + i * 128, 8);
+                        tile_load_right(writing, key + i * 16 * key_stride + k, key_stride);
+                        tile_multiply_accumulate(state[s], written, writing);
+                    }
                 }
             }
         }
         #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) { tile_store(state[k], in_pairs(final_state + (heads * Dv + first) * Dk + k * 16), Dk / 2); }
+        for (int s = 0; s < SHARE; ++s) {
+            const int k = (own + 4 * s) * 16;
+            if (k < Dk) { tile_store(state[s], in_pairs(final_state + (heads * Dv + first) * Dk + k), Dk / 2); }
+        }
     }
 }
