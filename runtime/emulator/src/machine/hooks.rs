@@ -213,18 +213,18 @@ pub(crate) unsafe extern "C" fn collective(
     // SAFETY: the caller's promise.
     unsafe { suspend(lane, Stop::Collective { operand, combine, site, width: width & WIDTH_MASK, may_diverge }) };
     // SAFETY: as above.
-    let (worker, simdgroup, token) = unsafe { (worker(lane), (*lane).index as usize / 32, (*lane).release as usize) };
-    let release = {
-        let mut simdgroups = worker.simdgroups.borrow_mut();
-        let release = &mut simdgroups[simdgroup].releases[token];
-        let first = !std::mem::replace(&mut release.done, true);
-        first.then_some(*release)
-    };
-    if let Some(release) = release {
-        // SAFETY: all operands are of one call in the text, hence of the type that its `combine` expects, and lie in
-        // the stacks of threads that wait.
-        unsafe { (release.combine)(release.operands.as_ptr(), release.present) };
+    let (worker, token) = unsafe { (worker(lane), (*lane).release) };
+    let undone = worker.undone.get();
+    if undone >> token & 1 == 0 {
+        return;
     }
+    worker.undone.set(undone & !(1 << token));
+    // SAFETY: as above.
+    let simdgroup = unsafe { (*lane).index as usize / 32 };
+    let release = worker.simdgroups.borrow()[simdgroup].releases[token as usize];
+    // SAFETY: all operands are of one call in the text, hence of the type that its `combine` expects, and lie in the
+    // stacks of threads that wait.
+    unsafe { (release.combine)(release.operands.as_ptr(), release.present) };
 }
 
 /// Waits at a barrier.

@@ -143,6 +143,7 @@ impl Worker<'_> {
     /// Lets lanes of a simdgroup go on that have met. False if all that are left wait for the threadgroup.
     fn meet(&self, simdgroup: usize, first: usize, width: usize) -> bool {
         self.simdgroups.borrow_mut()[simdgroup].releases.clear();
+        self.undone.set(0);
         if self.all_meet(simdgroup, first, width) {
             return true;
         }
@@ -179,16 +180,18 @@ impl Worker<'_> {
     /// What nearly always happens: all lanes wait at one operation of the simdgroup.
     fn all_meet(&self, simdgroup: usize, first: usize, width: usize) -> bool {
         let Stop::Collective { combine, site: wanted, width: 32, .. } = self.stop_of(first) else { return false };
-        let mut release = Release { combine, operands: [std::ptr::null_mut(); 32], present: 0, done: false };
-        for lane in 0..width {
-            match self.stop_of(first + lane) {
-                Stop::Collective { operand, site, .. } if site == wanted => release.operands[lane] = operand,
+        let mut operands = [std::ptr::null_mut(); 32];
+        for (lane, place) in operands.iter_mut().enumerate().take(width) {
+            // SAFETY: as in `stop_of`. A copy of the whole would cost more than all else here.
+            match unsafe { &(*self.lane(first + lane)).stop } {
+                Stop::Collective { operand, site, .. } if *site == wanted => *place = *operand,
                 _ => return false,
             }
-            release.present |= 1 << lane;
         }
         (first..first + width).for_each(|i| self.release(i, 0));
-        self.simdgroups.borrow_mut()[simdgroup].releases.push(release);
+        let present = u32::MAX >> (32 - width);
+        self.simdgroups.borrow_mut()[simdgroup].releases.push(Release { combine, operands, present });
+        self.undone.set(1);
         true
     }
 
@@ -207,12 +210,8 @@ impl Worker<'_> {
         for i in range {
             match self.stop_of(i) {
                 Stop::Collective { operand, combine, site, .. } if site == wanted => {
-                    let release = release.get_or_insert(Release {
-                        combine,
-                        operands: [std::ptr::null_mut(); 32],
-                        present: 0,
-                        done: false,
-                    });
+                    let release =
+                        release.get_or_insert(Release { combine, operands: [std::ptr::null_mut(); 32], present: 0 });
                     release.operands[i % 32] = operand;
                     release.present |= 1 << (i % 32);
                     self.release(i, token);
@@ -227,6 +226,7 @@ impl Worker<'_> {
         if let Some(flags) = barrier {
             self.simdgroups.borrow_mut()[simdgroup].epochs.advance(flags);
         }
+        self.undone.set(self.undone.get() | u32::from(release.is_some()) << token);
         self.simdgroups.borrow_mut()[simdgroup].releases.extend(release);
     }
 

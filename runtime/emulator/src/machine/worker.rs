@@ -27,7 +27,6 @@ pub(crate) struct Release {
     pub combine: Combine,
     pub operands: [*mut c_void; 32],
     pub present: u32,
-    pub done: bool,
 }
 
 /// A simdgroup of the threadgroup that runs.
@@ -50,6 +49,8 @@ pub(crate) struct Worker<'d> {
     pub threads: Cell<usize>,
     pub epochs: Cell<Epochs>,
     pub simdgroups: RefCell<Vec<Simdgroup>>,
+    /// Which releases of the simdgroup that runs still need to be computed, a bit each.
+    pub undone: Cell<u32>,
     /// A thread of this threadgroup was stopped for good, so that missing threads are no news.
     pub trapped: Cell<bool>,
 }
@@ -67,6 +68,7 @@ impl<'d> Worker<'d> {
             threads: Cell::new(0),
             epochs: Cell::default(),
             simdgroups: RefCell::new(vec![Simdgroup::default(); threads.div_ceil(32)]),
+            undone: Cell::new(0),
             trapped: Cell::new(false),
         }
     }
