@@ -14,7 +14,7 @@ use super::{DECAY, LOWER_TILES, PAIRS};
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
-        (B = 1, L = 64, Hk = 2, Hv = 2, Dk = 16, Dv = 32, C = 64),
+        (B = 1, L = 64, Hk = 2, Hv = 2, Dk = 48, Dv = 32, C = 64),
     ],
 )]
 pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usize, const Dv: usize>(
@@ -201,59 +201,98 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
 
         tile<float, 16, 16> d_start(0.0f);
         tile<float, 16, 16> d_end(0.0f);
-        for (int k = 0; k < Dk; k += 16) {
-            tile<float, 16, 16> d_query(0.0f);
-            tile<float, 16, 16> d_reading(0.0f);
-            tile<float, 16, 16> d_key(0.0f);
-            #pragma unroll 2
+        // Two tiles of channels at once: what they are multiplied by from the left is loaded and split once.
+        for (int pair = 0; pair < Dk; pair += 32) {
+            tile<float, 16, 16> d_query[2];
+            tile<float, 16, 16> d_reading[2];
+            tile<float, 16, 16> d_key[2];
+            #pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                d_query[side] = tile<float, 16, 16>(0.0f);
+                d_reading[side] = tile<float, 16, 16>(0.0f);
+                d_key[side] = tile<float, 16, 16>(0.0f);
+            }
             for (int d = 0; d < Dv; d += 16) {
-                right_tile<float, 16, 16> entry;
-                right_tile<float, 16, 16> exit;
                 tile<F, 16, 16> d_own;
                 tile<float, 16, 16> z;
                 tile<float, 16, 16> own_error;
-                tile_load_right(entry, state + d * Dk + k, Dk);
-                tile_load_right(exit, d_exit + d * Dk + k, Dk);
                 tile_load(d_own, in_pairs(d_output + d), value_stride / 2);
-                tile_load(own_error, in_pairs(error + own * 16 * Dv + d), Dv / 2);
-                tile_multiply_accumulate(d_query, d_own, entry);
                 tile_load(z, in_pairs(solved + d), Dv / 2);
-                tile_multiply_accumulate(d_reading, z, entry);
-                tile_multiply_accumulate(d_key, own_error, exit);
+                tile_load(own_error, in_pairs(error + own * 16 * Dv + d), Dv / 2);
+                #pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    const int k = pair + side * 16;
+                    if (k < Dk) {
+                        right_tile<float, 16, 16> entry;
+                        right_tile<float, 16, 16> exit;
+                        tile_load_right(entry, state + d * Dk + k, Dk);
+                        tile_load_right(exit, d_exit + d * Dk + k, Dk);
+                        tile_multiply_accumulate(d_query[side], d_own, entry);
+                        tile_multiply_accumulate(d_reading[side], z, entry);
+                        tile_multiply_accumulate(d_key[side], own_error, exit);
+                    }
+                }
             }
-            tile_for_each(d_query, row, column, value) { value *= decay_since(since[own * 16 + row]); }
-            tile_for_each(d_reading, row, column, value) { value *= -decay_since(since[own * 16 + row]); }
-            tile_for_each(d_key, row, column, value) {
-                value *= strength[own * 16 + row] * decay_between(since[own * 16 + row], end);
-            }
-            tile<float, 16, 16> own_query;
-            tile<float, 16, 16> own_key;
-            tile_load(own_query, in_pairs(query + own * 16 * key_stride + k), key_stride / 2);
-            tile_load(own_key, in_pairs(key + own * 16 * key_stride + k), key_stride / 2);
-            tile_multiply_accumulate_elements(d_start, d_query, own_query);
-            tile_multiply_accumulate_elements(d_start, d_reading, own_key);
-            tile_multiply_accumulate_elements(d_end, d_key, own_key);
-            tile_multiply_accumulate_elements(d_key, d_reading, tile<float, 16, 16>(1.0f));
             #pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                const int k = pair + side * 16;
+                if (k < Dk) {
+                    tile_for_each(d_query[side], row, column, value) { value *= decay_since(since[own * 16 + row]); }
+                    tile_for_each(d_reading[side], row, column, value) { value *= -decay_since(since[own * 16 + row]); }
+                    tile_for_each(d_key[side], row, column, value) {
+                        value *= strength[own * 16 + row] * decay_between(since[own * 16 + row], end);
+                    }
+                    tile<float, 16, 16> own_query;
+                    tile<float, 16, 16> own_key;
+                    tile_load(own_query, in_pairs(query + own * 16 * key_stride + k), key_stride / 2);
+                    tile_load(own_key, in_pairs(key + own * 16 * key_stride + k), key_stride / 2);
+                    tile_multiply_accumulate_elements(d_start, d_query[side], own_query);
+                    tile_multiply_accumulate_elements(d_start, d_reading[side], own_key);
+                    tile_multiply_accumulate_elements(d_end, d_key[side], own_key);
+                    tile_multiply_accumulate_elements(d_key[side], d_reading[side], tile<float, 16, 16>(1.0f));
+                }
+            }
             for (int j = 0; j < TILES; ++j) {
-                right_tile<F, 16, 16> other_key;
-                tile_load_right(other_key, key + j * 16 * key_stride + k, key_stride);
+                tile<float, 16, 16> by_queries;
+                tile<float, 16, 16> by_keys;
+                tile<float, 16, 16> by_later_queries;
+                tile<float, 16, 16> by_later_keys;
                 if (j <= own) {
-                    tile_multiply_accumulate(d_query, by_output[j], other_key);
-                    tile_multiply_accumulate(d_key, by_error[j], other_key);
+                    tile_load(by_queries, first + lower_tile(own, j), 16);
+                    tile_load(by_keys, second + lower_tile(own, j), 16);
                 }
                 if (j >= own) {
-                    right_tile<F, 16, 16> other_query;
-                    tile<float, 16, 16> left;
-                    tile_load_right(other_query, query + j * 16 * key_stride + k, key_stride);
-                    tile_load_transposed(left, first + lower_tile(j, own), 16);
-                    tile_multiply_accumulate(d_key, left, other_query);
-                    tile_load_transposed(left, second + lower_tile(j, own), 16);
-                    tile_multiply_accumulate(d_key, left, other_key);
+                    tile_load_transposed(by_later_queries, first + lower_tile(j, own), 16);
+                    tile_load_transposed(by_later_keys, second + lower_tile(j, own), 16);
+                }
+                #pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    const int k = pair + side * 16;
+                    if (k < Dk) {
+                        right_tile<F, 16, 16> other_key;
+                        tile_load_right(other_key, key + j * 16 * key_stride + k, key_stride);
+                        if (j <= own) {
+                            tile_multiply_accumulate(d_query[side], by_queries, other_key);
+                            tile_multiply_accumulate(d_key[side], by_keys, other_key);
+                        }
+                        if (j >= own) {
+                            right_tile<F, 16, 16> other_query;
+                            tile_load_right(other_query, query + j * 16 * key_stride + k, key_stride);
+                            tile_multiply_accumulate(d_key[side], by_later_queries, other_query);
+                            tile_multiply_accumulate(d_key[side], by_later_keys, other_key);
+                        }
+                    }
                 }
             }
-            tile_store(d_query, in_pairs(query_gradient + ((token + own * 16) * Hv + head) * Dk + k), Hv * Dk / 2);
-            tile_store(d_key, in_pairs(key_gradient + ((token + own * 16) * Hv + head) * Dk + k), Hv * Dk / 2);
+            #pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                const int k = pair + side * 16;
+                if (k < Dk) {
+                    const ulong at = ((token + own * 16) * Hv + head) * Dk + k;
+                    tile_store(d_query[side], in_pairs(query_gradient + at), Hv * Dk / 2);
+                    tile_store(d_key[side], in_pairs(key_gradient + at), Hv * Dk / 2);
+                }
+            }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
