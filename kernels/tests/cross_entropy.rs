@@ -5,8 +5,12 @@
 mod cases;
 
 use cases::{Case, Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, gradients_of, outputs, random};
+use cotangent::Indices;
 use cotangent::{Dtype, Error, Graph, Infer, Result, Session, Stored, Tensor};
-use cotangent_kernels::cross_entropy::{IGNORED, Labels, cross_entropy, cross_entropy_in_chunks, token_losses};
+use cotangent_kernels::cross_entropy::{
+    IGNORED, Labels, cross_entropy, cross_entropy_adapted_in_chunks, cross_entropy_in_chunks, cross_entropy_quantised,
+    token_losses,
+};
 
 /// hidden, weight.
 #[derive(Clone)]
@@ -159,6 +163,118 @@ fn labels_outside_the_vocabulary_are_refused() {
     let inputs = vec![random(1, &[2, 5], 1.0), random(2, &[11, 5], 1.0)];
     let result = Session::new().unwrap().infer(&inputs, &Vec::<Tensor<Stored>>::new(), &labels, infer);
     assert_eq!(result.err(), Some(Error::IndexOutOfRange { operation: "cross_entropy", index: 11, length: 11 }));
+}
+
+/// hidden, weight, A, B: in chunks, or with the adapter's product formed as a whole.
+#[derive(Clone)]
+struct Adapted {
+    labels: Labels,
+    rows: Option<usize>,
+}
+
+impl Operator for Adapted {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [hidden, weight, a, b] = inputs else { unreachable!() };
+        Ok(vec![match self.rows {
+            Some(rows) => {
+                let bytes = rows * 4 * weight.dimension(0) as usize;
+                cross_entropy_adapted_in_chunks(hidden, weight, [a, b], 1.5, &self.labels, 0.3, bytes)?
+            }
+            None => {
+                let whole = weight.add(&a.matmul(b)?.multiply(1.5)?.swap_axes(0, 1)?)?;
+                cross_entropy(hidden, &whole, &self.labels, 0.3)?
+            }
+        }])
+    }
+}
+
+#[test]
+fn an_adapted_head_is_the_head_with_its_adapter_merged() {
+    let labels = Labels::from_slice(&[3, IGNORED, 0, 10, 3, 7]).unwrap();
+    let inputs = [random(1, &[6, 5], 1.0), random(2, &[11, 5], 1.0), random(3, &[5, 2], 1.0), random(4, &[2, 11], 1.0)];
+    let cotangent = [Tensor::from_slice(&[-2.5_f32], &[]).unwrap()];
+    let merged = Adapted { labels: labels.clone(), rows: None };
+    for rows in [1, 2, 100] {
+        let adapted = Adapted { labels: labels.clone(), rows: Some(rows) };
+        cases::assert_gradients(&adapted, &merged, &inputs, &cotangent, 2e-6);
+        // An adapter trains beside a frozen head.
+        let (_, expected) = gradients_of(&merged, &inputs, &cotangent, |_| true);
+        let (_, found) = gradients_of(&adapted, &inputs, &cotangent, |index| index >= 2);
+        for index in 2..4 {
+            assert_close("alone", found[index].as_ref().unwrap(), expected[index].as_ref().unwrap(), 2e-6);
+        }
+    }
+}
+
+#[test]
+fn an_adapted_head_where_nothing_counts_has_no_gradient() {
+    let inputs = [random(1, &[2, 5], 1.0), random(2, &[7, 5], 1.0), random(3, &[5, 2], 1.0), random(4, &[2, 7], 1.0)];
+    let adapted = Adapted { labels: Labels::from_slice(&[IGNORED; 2]).unwrap(), rows: Some(1) };
+    let gradients = cases::gradients(&adapted, &inputs, &[Tensor::from_slice(&[1.0_f32], &[]).unwrap()]);
+    assert!(gradients.iter().all(|gradient| gradient.to_vec::<f32>().unwrap().iter().all(|value| *value == 0.0)));
+}
+
+/// hidden, scales, biases.
+#[derive(Clone)]
+struct Quantised {
+    labels: Labels,
+    codes: Indices,
+    /// `[V, D]`, as floats: what the words hold.
+    plain: Tensor<Stored>,
+    form: [i32; 2],
+    packed: bool,
+}
+
+impl Operator for Quantised {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [hidden, scales, biases] = inputs else { unreachable!() };
+        if self.packed {
+            let head = [scales, biases];
+            return Ok(vec![cross_entropy_quantised(hidden, &self.codes, head, self.form, &self.labels, 0.3)?]);
+        }
+        let group = self.form[0];
+        let codes = cotangent::Constant::from_stored(&self.plain)?.to_tensor::<M>();
+        let weight = codes.multiply(&scales.repeat(group, 1)?)?.add(&biases.repeat(group, 1)?)?;
+        Ok(vec![cross_entropy(hidden, &weight, &self.labels, 0.3)?])
+    }
+}
+
+#[test]
+fn a_quantised_head_is_the_head_it_stands_for() {
+    let (vocabulary, width) = (9_usize, 128_usize);
+    for (bits, group) in [(4_usize, 32_i32), (5, 64), (8, 128), (4, 128), (8, 32)] {
+        let numbers: Vec<u64> = (0..vocabulary * width).map(|index| (index * 37 % (1 << bits)) as u64).collect();
+        // Codes one after the other, lowest bits first, rows on their own: any row here is whole words.
+        let mut words = Vec::new();
+        for row in numbers.chunks(width) {
+            let (mut held, mut count) = (0_u64, 0);
+            for code in row {
+                held |= code << count;
+                count += bits;
+                if count >= 32 {
+                    words.push(held as u32);
+                    held >>= 32;
+                    count -= 32;
+                }
+            }
+            assert_eq!(count, 0);
+        }
+        let of = |packed| Quantised {
+            labels: Labels::from_slice(&[3, IGNORED, 0, 8]).unwrap(),
+            codes: Indices::from_words(&words, &[vocabulary as i32, (width * bits / 32) as i32]).unwrap(),
+            plain: Tensor::from_slice(
+                &numbers.iter().map(|code| *code as f32).collect::<Vec<_>>(),
+                &[vocabulary as i32, width as i32],
+            )
+            .unwrap(),
+            form: [group, bits as i32],
+            packed,
+        };
+        let groups = [vocabulary as i32, width as i32 / group];
+        let inputs = [random(1, &[4, width as i32], 0.3), random(2, &groups, 0.02), random(3, &groups, 0.1)];
+        let cotangent = [Tensor::from_slice(&[2.0_f32], &[]).unwrap()];
+        cases::assert_gradients(&of(true), &of(false), &inputs, &cotangent, 1e-5);
+    }
 }
 
 /// A process has one backend, so this is another process: there a chunk's softmax is a kernel.

@@ -66,25 +66,30 @@ pub(super) struct Scores {
     pub(super) slopes: Tensor<Infer>,
 }
 
-/// The head's weight, used in float32. Stored in another dtype it is converted in blocks of its rows, each when it is
-/// used, so that no copy of the whole is needed; products of bfloat16 would round the logits.
-pub(super) struct Head<'a> {
-    weight: &'a Tensor<Infer>,
+/// The head's weight, used in float32: products of bfloat16 would round the logits. Stored in another dtype it is
+/// converted once if that is no larger than a few chunks, else in blocks of its rows, each when it is used.
+pub(super) struct Head {
+    weight: Tensor<Infer>,
     /// Rows that are used at once: first, and one after the last.
     blocks: Vec<(i32, i32)>,
     /// Rows whose gradient is formed at once.
     gradient_blocks: Vec<(i32, i32)>,
 }
 
-impl<'a> Head<'a> {
+/// Chunks whose room a converted weight may take.
+const CONVERTED: usize = 4;
+
+impl Head {
     /// With at most `bytes` in a block, or a single row.
-    pub(super) fn new(weight: &'a Tensor<Infer>, bytes: usize) -> Self {
+    pub(super) fn new(weight: &Tensor<Infer>, bytes: usize) -> Result<Self> {
         let (length, width) = (weight.dimension(0), weight.dimension(1).max(1) as usize);
         let rows = (bytes / (Dtype::F32.size() * width)).clamp(1, length.max(1) as usize);
         let gradient_blocks: Vec<_> =
             (0..length).step_by(rows).map(|start| (start, (start + rows as i32).min(length))).collect();
+        let fits = length as usize * width * Dtype::F32.size() <= CONVERTED * bytes;
+        let weight = if fits { weight.cast(Dtype::F32)? } else { weight.clone() };
         let blocks = if weight.dtype() == Dtype::F32 { vec![(0, length)] } else { gradient_blocks.clone() };
-        Head { weight, blocks, gradient_blocks }
+        Ok(Head { weight, blocks, gradient_blocks })
     }
 
     fn block(&self, (start, end): (i32, i32), before: Option<&Tensor<Infer>>) -> Result<Tensor<Infer>> {

@@ -42,6 +42,36 @@ impl Labels {
         Ok(Labels { rows, counted })
     }
 
+    /// Every token's label is the next token of its own document; a document's last token has none, nor has padding.
+    ///
+    /// `tokens` are those of all rows, each as long as the others; `documents` are for each row the lengths of its
+    /// documents, one behind the other, before the padding.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the rows are not of one length or shorter than their documents, and as [`Labels::from_slice`].
+    pub fn next_tokens(tokens: &[i32], documents: &[Vec<usize>]) -> Result<Self> {
+        let length = tokens.len() / documents.len().max(1);
+        let longest = documents.iter().map(|lengths| lengths.iter().sum()).max().unwrap_or(0);
+        if length * documents.len() != tokens.len() || longest > length {
+            return Err(Error::Shape {
+                operation: "Labels::next_tokens",
+                found: format!("{} tokens in {} rows", tokens.len(), documents.len()),
+                expected: format!("rows of one length, at least the {longest} tokens of their documents"),
+            });
+        }
+        let mut labels = vec![IGNORED; tokens.len()];
+        for (row, lengths) in documents.iter().enumerate() {
+            let mut start = row * length;
+            for document in lengths {
+                for place in start + 1..start + document {
+                    labels[place - 1] = tokens[place];
+                }
+                start += document;
+            }
+        }
+        Labels::from_slice(&labels)
+    }
+
     /// How many rows count.
     pub fn count(&self) -> usize {
         self.counted.len()
@@ -77,6 +107,16 @@ mod tests {
         assert_eq!(labels.counted(), [Counted { row: 1, label: 7 }, Counted { row: 3, label: 0 }]);
         let mut session = cotangent::Session::new().unwrap();
         assert_eq!(labels.places().unwrap().to_stored(&mut session).unwrap().to_vec::<i32>().unwrap(), [2, 0, 2, 1]);
+    }
+
+    #[test]
+    fn the_next_token_is_one_of_the_same_document() {
+        let tokens = [1, 2, 3, 4, 5, 6, 7, 8, 9, 0];
+        let labels = Labels::next_tokens(&tokens, &[vec![3, 1], vec![2, 0, 3]]).unwrap();
+        let expected = [2, 3, IGNORED, IGNORED, IGNORED, 7, IGNORED, 9, 0, IGNORED];
+        assert_eq!(labels, Labels::from_slice(&expected).unwrap());
+        assert_eq!(Labels::next_tokens(&tokens, &[vec![6], vec![1]]).map(drop).map_err(|_| ()), Err(()));
+        assert_eq!(Labels::next_tokens(&tokens, &[vec![1], vec![1], vec![1]]).map(drop).map_err(|_| ()), Err(()));
     }
 
     #[test]

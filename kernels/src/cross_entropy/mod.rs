@@ -1,13 +1,15 @@
 //! The loss over the vocabulary, in chunks of rows: the logits of a whole batch are never in memory.
 
+mod adapter;
 mod chunk;
 mod labels;
 mod softmax;
 
 use cotangent::host::leaf;
-use cotangent::{Constant, Dtype, Error, Graph, Infer, Result, Tensor, custom_vjp};
+use cotangent::{Constant, Dtype, Error, Graph, Indices, Infer, Result, Tensor, custom_vjp};
 
-use chunk::{Chunks, Head, Scores};
+use adapter::Adapter;
+use chunk::{Chunks, Head};
 pub use labels::{IGNORED, Labels};
 pub use softmax::{LabelLossesOutputs, label_losses};
 
@@ -19,8 +21,10 @@ struct Host {
     labels: Labels,
     scale: f32,
     chunk_bytes: usize,
-    wants_hidden: bool,
-    wants_weight: bool,
+    /// The adapter's multiplier, if the head has an adapter.
+    adapter_scale: Option<f32>,
+    /// Which inputs want a gradient: hidden states, weight, and the adapter's two matrices.
+    wants: Vec<bool>,
 }
 
 /// `scale * sum(-log softmax(hidden weight^T)[label])` over the rows that count, a scalar of float32: hidden states
@@ -54,14 +58,77 @@ pub fn cross_entropy_in_chunks<M: Graph>(
     chunk_bytes: usize,
 ) -> Result<Tensor<M>> {
     check(hidden, weight, labels)?;
-    let host = Host {
-        labels: labels.clone(),
-        scale,
-        chunk_bytes,
-        wants_hidden: hidden.needs_gradient(),
-        wants_weight: weight.needs_gradient(),
-    };
-    let mut outputs = custom_vjp(OPERATION, &[hidden, weight], &host, forward, backward)?;
+    run(&[hidden, weight], None, labels, scale, chunk_bytes)
+}
+
+/// [`cross_entropy`] with a head that has a low-rank adapter: its logits are `hidden weight^T + adapter_scale (hidden A) B`
+/// with `A` `[D, R]` and `B` `[R, V]`, of which no `[V, D]` is formed.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn cross_entropy_adapted<M: Graph>(
+    hidden: &Tensor<M>,
+    weight: &Tensor<M>,
+    [lora_a, lora_b]: [&Tensor<M>; 2],
+    adapter_scale: f32,
+    labels: &Labels,
+    scale: f32,
+) -> Result<Tensor<M>> {
+    let chunk_bytes = cotangent::backend()?.chunk_bytes();
+    cross_entropy_adapted_in_chunks(hidden, weight, [lora_a, lora_b], adapter_scale, labels, scale, chunk_bytes)
+}
+
+/// [`cross_entropy_adapted`] in chunks, as [`cross_entropy_in_chunks`].
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn cross_entropy_adapted_in_chunks<M: Graph>(
+    hidden: &Tensor<M>,
+    weight: &Tensor<M>,
+    [lora_a, lora_b]: [&Tensor<M>; 2],
+    adapter_scale: f32,
+    labels: &Labels,
+    scale: f32,
+    chunk_bytes: usize,
+) -> Result<Tensor<M>> {
+    check(hidden, weight, labels)?;
+    let (a, b, w) = (lora_a.shape(), lora_b.shape(), weight.shape());
+    if a.len() != 2 || b.len() != 2 || a[1] != b[0] || (a[0], b[1]) != (w[1], w[0]) {
+        return Err(Error::Shape {
+            operation: OPERATION,
+            found: format!("{w:?} with an adapter of {a:?} and {b:?}"),
+            expected: "[V, D], [D, R] and [R, V]".into(),
+        });
+    }
+    run(&[hidden, weight, lora_a, lora_b], Some(adapter_scale), labels, scale, chunk_bytes)
+}
+
+/// [`cross_entropy`] with a head that MLX quantised (`affine`; see [`Tensor::quantised_linear`]): its weight is computed
+/// once, not once a chunk.
+///
+/// # Errors
+/// As [`cross_entropy`], and [`Tensor::dequantised`].
+pub fn cross_entropy_quantised<M: Graph>(
+    hidden: &Tensor<M>,
+    codes: &Indices,
+    [scales, biases]: [&Tensor<M>; 2],
+    [group_size, bits]: [i32; 2],
+    labels: &Labels,
+    scale: f32,
+) -> Result<Tensor<M>> {
+    cross_entropy(hidden, &scales.dequantised(codes, biases, group_size, bits)?, labels, scale)
+}
+
+fn run<M: Graph>(
+    inputs: &[&Tensor<M>],
+    adapter_scale: Option<f32>,
+    labels: &Labels,
+    scale: f32,
+    chunk_bytes: usize,
+) -> Result<Tensor<M>> {
+    let wants = inputs.iter().map(|input| input.needs_gradient()).collect();
+    let host = Host { labels: labels.clone(), scale, chunk_bytes, adapter_scale, wants };
+    let mut outputs = custom_vjp(OPERATION, inputs, &host, forward, backward)?;
     Ok(outputs.swap_remove(0))
 }
 
@@ -72,7 +139,7 @@ pub fn cross_entropy_in_chunks<M: Graph>(
 pub fn token_losses(hidden: &Tensor<Infer>, weight: &Tensor<Infer>, labels: &Labels) -> Result<Tensor<Infer>> {
     check(hidden, weight, labels)?;
     let chunk_bytes = cotangent::backend()?.chunk_bytes();
-    let head = Head::new(weight, chunk_bytes);
+    let head = Head::new(weight, chunk_bytes)?;
     let mut losses: Vec<Tensor<Infer>> = Vec::new();
     for chunk in Chunks::new(labels, weight.dimension(0), chunk_bytes) {
         let before: Vec<_> = losses.last().into_iter().collect();
@@ -101,35 +168,51 @@ fn check<M: Graph>(hidden: &Tensor<M>, weight: &Tensor<M>, labels: &Labels) -> R
     }
 }
 
-/// The loss; then, where they are wanted and a row counts, the gradient of the rows that count (float32) and that of
-/// each block of the weight (float32), both for the cotangent 1.
+/// The loss; then, where they are wanted and a row counts, gradients for the cotangent 1 in float32: of the rows that
+/// count, of the adapter's two matrices, and of each block of the weight.
 fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> {
-    let [hidden, weight] = inputs else { unreachable!("two inputs") };
-    let (hidden, weight) = (&leaf(hidden)?, &leaf(weight)?);
-    let head = Head::new(weight, host.chunk_bytes);
+    let inputs = inputs.iter().map(leaf).collect::<Result<Vec<_>>>()?;
+    let [hidden, weight, adapter @ ..] = inputs.as_slice() else { unreachable!("two inputs and more") };
+    let head = Head::new(weight, host.chunk_bytes)?;
+    let adapter = Adapter::new(adapter, host.adapter_scale)?;
+    let wants = |input: usize| host.wants.get(input) == Some(&true);
     let mut loss: Option<Tensor<Infer>> = None;
     let mut hidden_gradients: Vec<Tensor<Infer>> = Vec::new();
+    let mut adapter_gradients: Vec<Tensor<Infer>> = Vec::new();
     let mut weight_gradients: Vec<Tensor<Infer>> = Vec::new();
     for chunk in Chunks::new(&host.labels, weight.dimension(0), host.chunk_bytes) {
-        let before: Vec<_> = loss.iter().chain(hidden_gradients.last()).chain(&weight_gradients).collect();
+        let before: Vec<_> =
+            loss.iter().chain(hidden_gradients.last()).chain(&adapter_gradients).chain(&weight_gradients).collect();
         let rows = chunk.rows(hidden, &before)?;
-        let logits = head.logits(&rows)?;
-        let scores = if host.wants_hidden || host.wants_weight { Some(chunk.scores(&logits)?) } else { None };
+        let mut logits = head.logits(&rows)?;
+        if let Some(adapter) = &adapter {
+            logits = adapter.add_logits(&logits, &rows)?;
+        }
+        let scores = if host.wants.contains(&true) { Some(chunk.scores(&logits)?) } else { None };
         let losses = match &scores {
             Some(scores) => scores.losses.clone(),
             None => chunk.losses(&logits)?,
         };
-        let sum = losses.sum_all()?.multiply(host.scale)?;
-        loss = Some(match loss {
-            Some(loss) => loss.add(&sum)?,
-            None => sum,
-        });
-        let Some(Scores { slopes, .. }) = scores else { continue };
-        if host.wants_hidden {
-            hidden_gradients.push(head.hidden_gradient(&slopes)?.multiply(host.scale)?);
+        loss = Some(sum_with(loss, losses.sum_all()?.multiply(host.scale)?)?);
+        let Some(scores) = scores else { continue };
+        let slopes = scores.slopes;
+        if wants(0) {
+            let mut gradient = head.hidden_gradient(&slopes)?;
+            if let Some(adapter) = &adapter {
+                gradient = adapter.add_hidden_gradient(&gradient, &slopes)?;
+            }
+            hidden_gradients.push(gradient.multiply(host.scale)?);
         }
-        if host.wants_weight {
-            let rows = rows.multiply(host.scale)?;
+        let rows = rows.multiply(host.scale)?;
+        if let Some(adapter) = &adapter
+            && (wants(2) || wants(3))
+        {
+            let mut before = std::mem::take(&mut adapter_gradients).into_iter();
+            for gradient in adapter.gradients(&slopes, &rows)? {
+                adapter_gradients.push(sum_with(before.next(), gradient)?);
+            }
+        }
+        if wants(1) {
             weight_gradients = head.add_weight_gradients(&slopes, &rows, weight_gradients)?;
         }
     }
@@ -137,8 +220,16 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
     if !hidden_gradients.is_empty() {
         outputs.push(Tensor::concatenate(&hidden_gradients.iter().collect::<Vec<_>>(), 0)?);
     }
+    outputs.extend(adapter_gradients);
     outputs.extend(weight_gradients);
     Ok(outputs)
+}
+
+fn sum_with(before: Option<Tensor<Infer>>, more: Tensor<Infer>) -> Result<Tensor<Infer>> {
+    match before {
+        Some(before) => before.add(&more),
+        None => Ok(more),
+    }
 }
 
 fn backward(
@@ -147,11 +238,11 @@ fn backward(
     outputs: &[Tensor<Infer>],
     host: &Host,
 ) -> Result<Vec<Tensor<Infer>>> {
-    let [hidden, weight] = primals else { unreachable!("two inputs") };
+    let [hidden, weight, adapter @ ..] = primals else { unreachable!("two inputs and more") };
     let cotangent = &cotangents[0];
     let counts = host.labels.count() > 0;
     let mut residuals = outputs[1..].iter();
-    let wanted = if counts && host.wants_hidden { residuals.next() } else { None };
+    let wanted = if counts && host.wants[0] { residuals.next() } else { None };
     let d_hidden = match wanted {
         Some(residual) => {
             let counted = residual.multiply(cotangent)?.cast(hidden.dtype())?;
@@ -164,13 +255,22 @@ fn backward(
         }
         None => zeros(hidden.shape(), hidden.dtype())?,
     };
+    let adapts = counts && host.wants[2..].contains(&true);
+    let mut d_adapter = Vec::new();
+    for matrix in adapter {
+        let residual = if adapts { residuals.next() } else { None };
+        d_adapter.push(match residual {
+            Some(residual) => residual.multiply(cotangent)?.cast(matrix.dtype())?,
+            None => zeros(matrix.shape(), matrix.dtype())?,
+        });
+    }
     let blocks: Vec<_> =
         residuals.map(|block| block.multiply(cotangent)?.cast(weight.dtype())).collect::<Result<_>>()?;
     let d_weight = match blocks.as_slice() {
         [] => zeros(weight.shape(), weight.dtype())?,
         blocks => Tensor::concatenate(&blocks.iter().collect::<Vec<_>>(), 0)?,
     };
-    Ok(vec![d_hidden, d_weight])
+    Ok([d_hidden, d_weight].into_iter().chain(d_adapter).collect())
 }
 
 fn zeros(shape: &[i32], dtype: Dtype) -> Result<Tensor<Infer>> {
