@@ -30,6 +30,16 @@ impl Linear<Stored> {
         Linear { weight, adapter: None }
     }
 
+    /// The same parameters once more: nothing is copied.
+    pub fn share(&self) -> Self {
+        let share = |adapter: &LowRank<Stored>| LowRank {
+            lora_a: adapter.lora_a.clone(),
+            lora_b: adapter.lora_b.clone(),
+            scale: adapter.scale,
+        };
+        Linear { weight: self.weight.clone(), adapter: self.adapter.as_ref().map(share) }
+    }
+
     /// The number of inputs.
     pub fn inputs(&self) -> i32 {
         self.weight.dimension(1)

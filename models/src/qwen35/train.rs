@@ -3,7 +3,7 @@
 use cotangent::{Indices, Mode, Parameters, Result, Stack, Stored, Tensor, Train};
 use cotangent_kernels::Labels;
 
-use crate::linear::Linear;
+use crate::linear::{Linear, LowRank};
 use crate::norm::ZeroCentredNorm;
 use crate::rope::Rotary;
 
@@ -77,7 +77,7 @@ impl Stack for Model<Stored> {
     fn head(&self) -> Head<Stored> {
         let projection = match &self.lm_head {
             None => Projection::Tied(self.embedding()),
-            Some(head) => Projection::Untied(Untied { lm_head: Linear::new(head.weight.clone()) }),
+            Some(head) => Projection::Untied(Untied { lm_head: head.share() }),
         };
         let norm = ZeroCentredNorm { weight: self.norm.weight.clone(), epsilon: self.norm.epsilon };
         Head { norm, projection }
@@ -92,12 +92,22 @@ impl Stack for Model<Stored> {
     }
 
     fn loss(head: &Head<Train>, hidden: &Tensor<Train>, batch: &Batch) -> Result<Tensor<Train>> {
-        let weight = match &head.projection {
-            Projection::Tied(embedding) => &embedding.embed_tokens.weight,
-            Projection::Untied(head) => &head.lm_head.weight,
+        let (weight, adapter) = match &head.projection {
+            Projection::Tied(embedding) => (&embedding.embed_tokens.weight, None),
+            Projection::Untied(head) => (&head.lm_head.weight, head.lm_head.adapter.as_ref()),
         };
         let width = hidden.dimension(-1);
         let rows = head.norm.forward(hidden)?.reshape(&[-1, width])?;
-        cotangent_kernels::cross_entropy(&rows, weight, &batch.labels, batch.scale)
+        match adapter {
+            None => cotangent_kernels::cross_entropy(&rows, weight, &batch.labels, batch.scale),
+            Some(LowRank { lora_a, lora_b, scale }) => cotangent_kernels::cross_entropy_adapted(
+                &rows,
+                weight,
+                [lora_a, lora_b],
+                *scale,
+                &batch.labels,
+                batch.scale,
+            ),
+        }
     }
 }
