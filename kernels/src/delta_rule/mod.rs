@@ -15,15 +15,15 @@ mod sequential;
 mod stages;
 mod tokens;
 
-use cotangent::{Backend, Graph, Result, Tensor, differentiable};
+use cotangent::{Backend, Graph, Infer, Result, Tensor, differentiable};
 
 use geometry::Geometry;
 use padding::Padding;
 
 use sequential::step_token;
 use stages::{
-    ScanStatesOutputs, SolveChunksOutputs, chunk_gradients, chunk_outputs, recompute_chunks, scan_cotangents,
-    scan_states, solve_chunks,
+    RecomputeChunksOutputs, ScanCotangentsOutputs, ScanStatesOutputs, SolveChunksOutputs, chunk_gradients,
+    chunk_gradients_of_groups, chunk_outputs, recompute_chunks, scan_cotangents, scan_states, solve_chunks,
 };
 
 pub use portable::{GatedDeltaInOperationsOutputs, gated_delta_in_operations};
@@ -100,7 +100,13 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
 }
 
 /// The gradient of [`gated_delta`](fn@gated_delta): everything within the chunks is computed again from the states they began with.
-#[differentiable(backward_of = gated_delta, stages = [solve_chunks, recompute_chunks, scan_cotangents, chunk_gradients])]
+#[differentiable(backward_of = gated_delta, stages = [
+    solve_chunks,
+    recompute_chunks,
+    scan_cotangents,
+    chunk_gradients,
+    chunk_gradients_of_groups,
+])]
 pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
@@ -120,58 +126,75 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
     let padding = Padding::of(geometry);
-    let dtype = queries.dtype();
     let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
     let [log_decay, beta, d_y] = [padding.tokens(log_decay)?, padding.tokens(beta)?, padding.heads(d_y)?];
-    let chunks = solve_chunks(stages, &keys, &values, &log_decay, &beta, padding.chunk)?;
-    let here = recompute_chunks(
-        stages,
-        &queries,
-        &keys,
-        &chunks.gates,
-        &chunks.solved_keys,
-        &chunks.solved_values,
-        chunk_states,
-        &d_y,
-        padding.chunk,
-    )?;
-    let scanned = scan_cotangents(
-        stages,
-        &queries,
-        &keys,
-        &beta,
-        &chunks.gates,
-        &chunks.solved_keys,
-        &d_y,
-        &here.written_cotangent_here,
-        &padding.states(d_final_state)?,
-        padding.chunk,
-    )?;
-    let gradients = chunk_gradients(
-        stages,
-        &queries,
-        &keys,
-        &beta,
-        &chunks.gates,
-        &chunks.inverse,
-        &here.errors,
-        chunk_states,
-        &d_y,
-        &scanned.written_cotangent,
-        &scanned.exit_cotangents,
-        padding.chunk,
-    )?;
-    let of_key_heads = |gradient: &Tensor<_>| -> Result<_> {
-        let by_group = padding.without_heads(gradient, Dk)?.reshape(&[B, T, Hk, Hv / Hk, Dk])?;
-        by_group.sum(&[3])?.cast(dtype)
+    let d_final_state = padding.states(d_final_state)?;
+    let (q, k, v, b) = (&queries, &keys, &values, &beta);
+
+    let solved = solve_chunks(stages, k, v, &log_decay, b, padding.chunk)?;
+    let SolveChunksOutputs { gates: g, inverse, solved_keys, solved_values } = &solved;
+    let here = recompute_chunks(stages, q, k, g, solved_keys, solved_values, chunk_states, &d_y, padding.chunk)?;
+    let RecomputeChunksOutputs { errors, written_cotangent_here } = &here;
+    let scanned =
+        scan_cotangents(stages, q, k, b, g, solved_keys, &d_y, written_cotangent_here, &d_final_state, padding.chunk)?;
+    let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
+    let (d_queries, d_keys, d_values, d_log_decay, d_beta) = if Hk == Hv {
+        let gradients = chunk_gradients(
+            stages,
+            q,
+            k,
+            b,
+            g,
+            inverse,
+            errors,
+            chunk_states,
+            &d_y,
+            written_cotangent,
+            exit_cotangents,
+            padding.chunk,
+        )?;
+        let of_keys = |gradient| padding.without_heads(gradient, Dk);
+        (
+            of_keys(&gradients.query_gradient)?,
+            of_keys(&gradients.key_gradient)?,
+            gradients.value_gradient,
+            gradients.log_decay_gradient,
+            gradients.beta_gradient,
+        )
+    } else {
+        let gradients = chunk_gradients_of_groups(
+            stages,
+            q,
+            k,
+            b,
+            g,
+            inverse,
+            errors,
+            chunk_states,
+            &d_y,
+            written_cotangent,
+            exit_cotangents,
+            padding.chunk,
+        )?;
+        let of_keys = |gradient: &Tensor<Infer>| {
+            let by_group = padding.without_heads(gradient, Dk)?.reshape(&[B, T, Hk, Hv / Hk, Dk])?;
+            by_group.sum(&[3])?.cast(queries.dtype())
+        };
+        (
+            of_keys(&gradients.query_gradient)?,
+            of_keys(&gradients.key_gradient)?,
+            gradients.value_gradient,
+            gradients.log_decay_gradient,
+            gradients.beta_gradient,
+        )
     };
     Ok(Outputs {
-        d_queries: Some(of_key_heads(&gradients.query_gradient)?),
-        d_keys: Some(of_key_heads(&gradients.key_gradient)?),
-        d_values: Some(padding.without_heads(&gradients.value_gradient, Dv)?),
-        d_log_decay: Some(padding.without_tokens(&gradients.log_decay_gradient)?),
-        d_beta: Some(padding.without_tokens(&gradients.beta_gradient)?),
-        d_initial_state: Some(padding.without_states(&scanned.initial_cotangent)?),
+        d_queries: Some(d_queries),
+        d_keys: Some(d_keys),
+        d_values: Some(padding.without_heads(&d_values, Dv)?),
+        d_log_decay: Some(padding.without_tokens(&d_log_decay)?),
+        d_beta: Some(padding.without_tokens(&d_beta)?),
+        d_initial_state: Some(padding.without_states(initial_cotangent)?),
     })
 }
 

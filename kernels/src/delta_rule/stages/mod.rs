@@ -33,10 +33,10 @@ mod reverse_scan;
 mod scan;
 mod within;
 
-pub(crate) use gradients::chunk_gradients;
+pub(crate) use gradients::{chunk_gradients, chunk_gradients_of_groups};
 pub(crate) use output::chunk_outputs;
-pub(crate) use recomputed::recompute_chunks;
-pub(crate) use reverse_scan::scan_cotangents;
+pub(crate) use recomputed::{RecomputeChunksOutputs, recompute_chunks};
+pub(crate) use reverse_scan::{ScanCotangentsOutputs, scan_cotangents};
 pub(crate) use scan::{ScanStatesOutputs, scan_states};
 pub(crate) use within::{SolveChunksOutputs, solve_chunks};
 
