@@ -63,10 +63,11 @@ impl Labels {
         for (row, lengths) in documents.iter().enumerate() {
             let mut start = row * length;
             for document in lengths {
-                for place in start + 1..start + document {
-                    labels[place - 1] = tokens[place];
+                let end = start + document;
+                if end > start {
+                    labels[start..end - 1].copy_from_slice(&tokens[start + 1..end]);
                 }
-                start += document;
+                start = end;
             }
         }
         Labels::from_slice(&labels)
