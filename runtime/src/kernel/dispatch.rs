@@ -10,6 +10,7 @@ use super::declaration::{Body, Declaration, Fallback, Kernel, Run};
 use super::launch;
 use super::preference::prefers_fallback;
 use super::signature::{Port, PortRole};
+use super::tally;
 use super::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::cut::{self, CutKind};
 use crate::error::Context as _;
@@ -157,6 +158,7 @@ impl Request {
     }
 
     fn run_function<M: Graph>(&self, function: Run<M>) -> Result<Vec<Option<PortValue>>> {
+        tally::count(self.declaration.signature.name, |calls| calls.fallback += 1);
         let outputs = function(&self.as_call(&[]))?;
         let ports: Vec<&'static Port> = self.declaration.signature.visible_outputs().collect();
         check_outputs(self.declaration, &ports, &outputs, &self.symbols)?;
@@ -198,6 +200,7 @@ impl Request {
         };
         let ports: Vec<&'static Port> = self.declaration.signature.outputs.iter().collect();
         check_outputs(self.declaration, &ports, &outputs, &self.symbols)?;
+        tally::count(self.declaration.signature.name, |calls| calls.kernel += 1);
         Ok(outputs)
     }
 

@@ -102,6 +102,7 @@ pub mod pairing;
 mod preference;
 pub mod registry;
 pub mod signature;
+mod tally;
 mod value;
 
 pub use call::{Call, Outputs, Stages};
@@ -111,4 +112,5 @@ pub use declaration::{
 pub use dispatch::{call, call_stage};
 pub use preference::{Preference, with_preference};
 pub use registry::kernels;
+pub use tally::{Calls, calls};
 pub use value::{ConstantValue, PortValue, ScalarValue};

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use cotangent::kernel::{self, Calls};
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (Some(dir), None) = (arguments.next(), arguments.next()) else {
@@ -12,6 +14,8 @@ fn main() -> ExitCode {
     match cotangent_tests::parity::run(Path::new(&dir)) {
         Ok(table) => {
             print!("{table}");
+            println!("kernels that ran: {}", counted(|calls| calls.kernel));
+            println!("kernels whose fallbacks ran: {}", counted(|calls| calls.fallback));
             if table.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
@@ -19,4 +23,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The kernels with calls of this kind, and how many.
+fn counted(of: impl Fn(&Calls) -> u64) -> String {
+    let calls = kernel::calls();
+    let counted = calls.iter().map(|(name, calls)| (name, of(calls))).filter(|(_, count)| *count > 0);
+    let counted: Vec<String> = counted.map(|(name, count)| format!("{name} {count}")).collect();
+    if counted.is_empty() { "none".to_owned() } else { counted.join(", ") }
 }
