@@ -9,6 +9,9 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
+/// As `cotangent` itself depends on it: then it is in the lock file, and compiled.
+const MLX: &str = "mlx-rs = { version = \"0.33\", default-features = false, features = [\"metal\"] }";
+
 /// A workspace of four packages in the target directory: below the checkout, so that Cargo finds where MLX is, but
 /// none of the checkout's own.
 fn packages() -> PathBuf {
@@ -32,10 +35,11 @@ fn packages() -> PathBuf {
     write(&dir.join("Cargo.lock"), &fs::read_to_string(ours.join("Cargo.lock")).unwrap());
     let only_cotangent = format!("cotangent = {cotangent}");
     package("learns", &only_cotangent, "main.rs", include_str!("../downstream/learns.rs"));
-    package("facade", &only_cotangent, "lib.rs", "pub use cotangent as gradients;\n");
+    package("facade", &only_cotangent, "lib.rs", include_str!("../downstream/facade.rs"));
     package("renamed", "facade = { path = \"../facade\" }", "main.rs", include_str!("../downstream/renamed.rs"));
-    let both = format!("{only_cotangent}\ncotangent-kernels = {kernels}");
-    package("wrong", &both, "main.rs", include_str!("../downstream/wrong.rs"));
+    let facade = "facade = { path = \"../facade\" }";
+    let all = format!("{only_cotangent}\ncotangent-kernels = {kernels}\n{facade}\n{MLX}");
+    package("wrong", &all, "main.rs", include_str!("../downstream/wrong.rs"));
     dir
 }
 
@@ -97,6 +101,11 @@ fn the_public_face_is_enough_and_is_guarded_across_crates() {
         "--> wrong/src/main.rs:6:29\n",
         "`d_x` of `turn_back` has shape [B, S, H, D], but `x` of `mrope` has shape [B, H, S, D] [C03]\n",
         "--> wrong/src/main.rs:12:53\n",
+        "kernel `decode` is inference-only, so it cannot be reached from a training graph [C10]\n",
+        "--> wrong/src/main.rs:17:20\n",
+        "= note: the author's reason: it needs a left-padded cache\n",
+        "`&mlx_rs::Array` is no operand of a tensor operation in mode `M` [C08] [C11]\n",
+        "--> wrong/src/main.rs:21:16\n",
         "`cotangent_kernels::mrope::mrope` does not name `turn_back` as its backward, so that gradient would never run [C16]\n",
     ] {
         assert!(message.contains(expected), "expected `{expected}` in\n{message}");
