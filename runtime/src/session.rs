@@ -1,9 +1,10 @@
 //! A session: the device, and the way from stored weights into a graph and back.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 use crate::backend::{Backend, backend};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ffi;
 use crate::mode::{Infer, Stored};
 use crate::parameters::{Parameters, Path};
@@ -18,15 +19,43 @@ pub struct Session {
     not_send: PhantomData<*const ()>,
 }
 
+thread_local! {
+    /// How many graphs of this thread run, one inside another.
+    static RUNNING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A graph runs on this thread until this is dropped.
+pub(crate) struct Running(());
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.set(RUNNING.get().saturating_sub(1));
+    }
+}
+
 impl Session {
     /// Opens a session on the [backend](backend()) of this process.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) if the one that `COTANGENT_BACKEND` names is not to be had.
+    /// [`Error::Backend`](crate::Error::Backend) if the one that `COTANGENT_BACKEND` names is not to be had;
+    /// [`Error::Other`](crate::Error::Other) inside a graph, which has borrowed its own session so that it reads no values.
     pub fn new() -> Result<Self> {
+        if RUNNING.get() > 0 {
+            return Err(Error::Other(
+                "a session was opened while a graph runs, in which there are no values yet; open it before, and read what \
+                 the driver returns [C07]"
+                    .into(),
+            ));
+        }
         let backend = backend()?;
         backend.make_default()?;
         Ok(Session { backend, not_send: PhantomData })
+    }
+
+    /// Drivers hold what this returns as long as they run functions of models.
+    pub(crate) fn run(&mut self) -> Running {
+        RUNNING.set(RUNNING.get() + 1);
+        Running(())
     }
 
     /// Where this session computes.
@@ -59,6 +88,7 @@ impl Session {
         S: Parameters<Mode = Stored>,
         O: Parameters<Mode = Infer>,
     {
+        let _running = self.run();
         let output = function(&enter(parameters)?, &enter(state)?, host)?;
         let mut arrays = Vec::new();
         output.visit(&mut Path::root(), &mut |_, tensor| arrays.push(tensor.array()));

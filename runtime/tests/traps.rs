@@ -233,6 +233,24 @@ fn detach_cuts_the_gradient_where_it_is_said() {
 }
 
 #[test]
+fn a_session_inside_a_graph_is_an_error() {
+    let found = gradients(|parameters, ()| {
+        Session::new()?;
+        parameters.left.sum_all()
+    });
+    assert!(found.unwrap_err().to_string().contains("opened while a graph runs"));
+    let tensor = Tensor::from_slice(&[1.0_f32], &[1]).unwrap();
+    let found = Session::new().unwrap().infer(&tensor, &tensor, &(), |tensor, _, ()| {
+        Session::new()?;
+        Ok(tensor.clone())
+    });
+    assert!(found.is_err());
+    // After the graphs, also those that failed or panicked, a session may be opened again.
+    let panicked = std::panic::catch_unwind(|| gradients(|_, ()| panic!("in the graph")));
+    assert!(panicked.is_err() && Session::new().is_ok());
+}
+
+#[test]
 fn an_index_out_of_range_is_not_read() {
     let table = Tensor::from_slice(&[1.0_f32, 2.0, 3.0], &[3, 1]).unwrap();
     let mut session = Session::new().unwrap();

@@ -175,13 +175,14 @@ pub(crate) fn with_primals<P: Parameters<Mode = Stored>>(
 /// # Errors
 /// What `loss` returns; [`Error::Shape`] unless its result is a scalar; [`Error::Mlx`].
 pub fn value_and_grad<P: Parameters<Mode = Stored>, B>(
-    _session: &mut Session,
+    session: &mut Session,
     parameters: &P,
     trainable: &Trainable,
     batch: &B,
     loss: fn(&P::In<Train>, &B) -> Result<Tensor<Train>>,
 ) -> Result<(Tensor<Stored>, Gradients)> {
     let operation = "value_and_grad";
+    let _running = session.run();
     let root = Path::root();
     let (names, primals) = trainable_leaves(parameters, &root, trainable);
     let trace = TraceId::fresh();

@@ -197,13 +197,14 @@ fn block_path<S: Stack>(index: usize) -> Path {
 /// # Errors
 /// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`].
 pub fn train_stack<S: Stack>(
-    _session: &mut Session,
+    session: &mut Session,
     stack: &S,
     trainable: &Trainable,
     batch: &S::Batch,
     keep: Keep,
     gradients: &mut Gradients,
 ) -> Result<Tensor<Stored>> {
+    let _running = session.run();
     match keep {
         Keep::All => whole_graph(stack, trainable, batch, gradients),
         Keep::BlockInputs => block_by_block(stack, trainable, batch, gradients),
@@ -338,8 +339,9 @@ fn whole_graph<S: Stack>(
 ///
 /// # Errors
 /// As [`train_stack`].
-pub fn evaluate_stack<S: Stack>(_session: &mut Session, stack: &S, batch: &S::Batch) -> Result<Tensor<Stored>> {
+pub fn evaluate_stack<S: Stack>(session: &mut Session, stack: &S, batch: &S::Batch) -> Result<Tensor<Stored>> {
     let operation = "evaluate_stack";
+    let _running = session.run();
     let mut hidden = run(&stack.embedding(), None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?;
     let mut in_flight = InFlight::default();
     for block in stack.blocks() {
