@@ -16,6 +16,12 @@ pub trait Mode: sealed::Sealed + Sized + 'static {
 }
 
 /// A mode in which operations build a graph: [`Train`] or [`Infer`].
+#[diagnostic::on_unimplemented(
+    message = "nothing is computed with tensors of mode `{Self}`",
+    label = "computes outside a graph",
+    note = "weights and results are `Stored`: a session takes them into a graph and results out of it",
+    note = "a gradient is such a result, so there is no gradient of a gradient (second order)"
+)]
 pub trait Graph: Mode {
     /// Whether gradients may be asked of this graph.
     const TRAINING: bool;

@@ -24,11 +24,12 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         Body::Launch(launch) => {
             let launch = &**launch;
             if launch.metal.is_whole {
-                check_text(&Subject { kernel, launch, text: &launch.metal }, diagnostics);
+                check_text(&Subject { kernel, launch, text: &launch.metal, called: BODY }, diagnostics);
             }
             if let Some(cuda) = launch.cuda.as_ref().filter(|cuda| cuda.is_whole) {
                 // CUDA has other names for everything but the ports.
-                check_ports(&Subject { kernel, launch, text: cuda }, &Scan::of(&cuda.tokens), diagnostics);
+                let subject = Subject { kernel, launch, text: cuda, called: "CUDA text" };
+                check_ports(&subject, &Scan::of(&cuda.tokens), diagnostics);
             }
         }
     }
@@ -38,7 +39,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
 fn check_rust(kernel: &Kernel, body: &RustBody, diagnostics: &mut Diagnostics) {
     let names = |identifier: &Ident| body.identifiers.iter().any(|known| known == identifier);
     for port in kernel.inputs.iter().filter(|port| !names(&port.name)) {
-        diagnostics.push(unread(kernel, &port.name));
+        diagnostics.push(unread(kernel, BODY, &port.name));
     }
 }
 
@@ -47,7 +48,12 @@ struct Subject<'a> {
     kernel: &'a Kernel,
     launch: &'a Launch,
     text: &'a Text,
+    /// What messages call it.
+    called: &'static str,
 }
+
+/// What messages call the text of a kernel that has no other, or that others are made from.
+const BODY: &str = "body";
 
 impl Subject<'_> {
     fn mistake(&self, code: Code, place: Place, message: String) -> Diagnostic {
@@ -56,7 +62,7 @@ impl Subject<'_> {
 }
 
 fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
-    let Subject { kernel, launch, text } = subject;
+    let Subject { kernel, launch, text, .. } = subject;
     let scan = Scan::of(&text.tokens);
     check_ports(subject, &scan, diagnostics);
     // A header may declare anything.
@@ -68,6 +74,17 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
             subject.mistake(Code::C12, *place, format!("the text of `{}` includes a file", kernel.name)).help(
                 "put what is shared into a constant and name it in `headers = [..]`: MLX compiles text without files",
             ),
+        );
+    }
+    for place in &scan.quotes {
+        diagnostics.push(
+            subject
+                .mistake(
+                    Code::C12,
+                    *place,
+                    "this is no token of Rust, as text inside `metal! { .. }` must be".to_owned(),
+                )
+                .help("leave the `'` out, or put the text into a file: `metal_file!(\"name.metal\")`"),
         );
     }
     for name in &scan.reserved {
@@ -107,13 +124,13 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
 
 /// Inputs are read and never written, outputs are written, and accumulated into only after something was stored.
 fn check_ports(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
-    let kernel = subject.kernel;
+    let Subject { kernel, called, .. } = subject;
     for port in &kernel.inputs {
         let name = port.name.to_string();
         if scan.of_name(&name).next().is_none()
             && !scan.accesses.iter().any(|access| is_companion(&access.name.text, port))
         {
-            diagnostics.push(unread(kernel, &port.name));
+            diagnostics.push(unread(kernel, called, &port.name));
         }
         let flag = format!("HAS_{}", port.name);
         if let (true, Some((_, access))) = (port.optional, scan.of_name(&name).next())
@@ -125,7 +142,7 @@ fn check_ports(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics
                         Code::C12,
                         access.name.place,
                         format!(
-                            "the body of `{}` uses the optional `{}` and never asks whether it is there",
+                            "the {called} of `{}` uses the optional `{}` and never asks whether it is there",
                             kernel.name, port.name
                         ),
                     )
@@ -141,7 +158,7 @@ fn check_ports(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics
                     .mistake(
                         Code::C12,
                         access.name.place,
-                        format!("the body of `{}` writes to its input `{}`", kernel.name, port.name),
+                        format!("the {called} of `{}` writes to its input `{}`", kernel.name, port.name),
                     )
                     .help("write to an output: MLX shares an input's memory with every other reader"),
             );
@@ -152,9 +169,9 @@ fn check_ports(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics
         let uses: Vec<(usize, &Access)> = scan.of_name(&name).collect();
         if uses.iter().all(|(_, access)| access.kind == AccessKind::Read) {
             let message = if uses.is_empty() {
-                format!("the body of `{}` never mentions its output `{}`", kernel.name, port.name)
+                format!("the {called} of `{}` never mentions its output `{}`", kernel.name, port.name)
             } else {
-                format!("the body of `{}` reads its output `{}` and never writes it", kernel.name, port.name)
+                format!("the {called} of `{}` reads its output `{}` and never writes it", kernel.name, port.name)
             };
             diagnostics.push(
                 Diagnostic::coded(Code::C12, port.name.span(), message)
@@ -252,26 +269,30 @@ fn is_companion(name: &str, port: &Port) -> bool {
     name.strip_prefix(&port.name.to_string()).is_some_and(|rest| matches!(rest, "_shape" | "_strides" | "_ndim"))
 }
 
-/// The error for an input that a body never mentions.
-fn unread(kernel: &Kernel, port: &Ident) -> Diagnostic {
+/// The error for an input that a text never mentions.
+fn unread(kernel: &Kernel, called: &str, port: &Ident) -> Diagnostic {
     let name = &kernel.name;
-    match &kernel.role {
-        Role::Backward { of, .. } if port.to_string().starts_with("d_") => Diagnostic::coded(
-            Code::C05,
-            port.span(),
-            format!("backward `{name}` never reads the cotangent `{port}`"),
-        )
-        .help(format!(
-            "use it, or remove the port and write `ignores({})`: then gradients through that output of `{of}` are zero",
-            port.to_string().trim_start_matches("d_")
-        )),
-        Role::Backward { .. } => Diagnostic::coded(
+    let whose = if called == BODY { "backward".to_owned() } else { format!("the {called} of backward") };
+    match (&kernel.role, port.to_string().strip_prefix("d_")) {
+        (Role::Backward { of, .. }, Some(output)) => {
+            let forward = of.to_string().replace(' ', "");
+            Diagnostic::coded(Code::C05, port.span(), format!("{whose} `{name}` never reads the cotangent `{port}`"))
+                .help(format!(
+                    "use it, or remove the port and write `ignores({output})`: then gradients through that output of \
+                     `{forward}` are zero"
+                ))
+        }
+        (Role::Backward { .. }, None) => Diagnostic::coded(
             Code::C15,
             port.span(),
-            format!("backward `{name}` never reads `{port}`, which is kept in memory for it"),
+            format!("{whose} `{name}` never reads `{port}`, which is kept in memory for it"),
         )
         .help("use it, or remove the port"),
-        _ => Diagnostic::coded(Code::C12, port.span(), format!("the body of `{name}` never reads its input `{port}`"))
-            .help("use it, or remove the port"),
+        _ => Diagnostic::coded(
+            Code::C12,
+            port.span(),
+            format!("the {called} of `{name}` never reads its input `{port}`"),
+        )
+        .help("use it, or remove the port"),
     }
 }

@@ -3,7 +3,7 @@
 //! This is no C++ parser. It knows declarations, assignments and calls well enough to be sure of what it reports; what it
 //! does not understand it passes over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::{is_keyword, is_type, size_of};
 use super::token::{self, Bracket, Kind, Name, Place, Token};
@@ -21,8 +21,12 @@ pub struct Scan {
     pub doubles: Vec<Place>,
     /// Variables named by a word that the language keeps for itself.
     pub reserved: Vec<Name>,
+    /// Quotes that begin no character: numbers with separators, which Rust lexes as a lifetime.
+    pub quotes: Vec<Place>,
     /// `#include`s.
     pub includes: Vec<Place>,
+    /// Values of integer constants that the text defines, as text.
+    constants: BTreeMap<String, String>,
 }
 
 /// One use of a name as a value.
@@ -109,7 +113,10 @@ impl Scan {
                     }
                 }
                 Kind::Branch(inner) => {
+                    let arrays = self.threadgroup.len();
                     self.statements(inner);
+                    // They stand instead of those of the first branch, not beside them.
+                    self.threadgroup.truncate(arrays);
                     if index == start {
                         start = index + 1;
                     }
@@ -126,8 +133,12 @@ impl Scan {
         match tokens.get(1).and_then(Token::name) {
             Some("define") => {
                 self.declared.extend(tokens.get(2).and_then(Token::name).map(str::to_owned));
-                if let Some(Kind::Group(_, parameters)) = tokens.get(3).map(|token| &token.kind) {
-                    self.declared.extend(token::names(parameters).into_iter().map(str::to_owned));
+                match (tokens.get(2).and_then(Token::name), tokens.get(3).map(|token| &token.kind)) {
+                    (_, Some(Kind::Group(_, parameters))) => {
+                        self.declared.extend(token::names(parameters).into_iter().map(str::to_owned));
+                    }
+                    (Some(name), Some(_)) => self.define(name, &tokens[3..]),
+                    _ => {}
                 }
             }
             Some("include") => self.includes.push(tokens[1].place),
@@ -156,6 +167,7 @@ impl Scan {
         let name_at = |index: usize| statement.get(index).and_then(Token::name);
         let mut index = 0;
         let mut is_threadgroup = false;
+        let mut is_constant = false;
         let mut qualified = false;
         while let Some(word) = name_at(index) {
             match word {
@@ -166,7 +178,8 @@ impl Scan {
                 "typedef" => {
                     self.declared.extend(statement.last().and_then(Token::name).map(str::to_owned));
                 }
-                "const" | "constexpr" | "constant" | "device" | "thread" | "static" | "volatile" | "inline" => {}
+                "const" | "constexpr" => is_constant = true,
+                "constant" | "device" | "thread" | "static" | "volatile" | "inline" => {}
                 "unsigned" | "signed" | "auto" => qualified = true,
                 "return" | "goto" | "break" | "continue" | "case" | "default" => return,
                 _ => break,
@@ -209,16 +222,54 @@ impl Scan {
                 return;
             }
             self.declared.insert(name.text.clone());
+            let end = statement[index..].iter().position(|token| token.is(',')).map(|comma| index + comma);
+            if is_constant && next.is_some_and(|next| next.is('=')) {
+                self.define(&name.text, &statement[index + 2..end.unwrap_or(statement.len())]);
+            }
             if is_threadgroup {
-                let bytes = threadgroup_bytes(element.as_deref(), &statement[index + 1..]);
+                let bytes = self.threadgroup_bytes(element.as_deref(), &statement[index + 1..]);
                 self.threadgroup.push((name, bytes));
             }
             // To the next declarator.
-            match statement[index..].iter().position(|token| token.is(',')) {
-                Some(comma) => index += comma + 1,
+            match end {
+                Some(comma) => index = comma + 1,
                 None => return,
             }
         }
+    }
+
+    /// Notes the value of a constant; one that has another value elsewhere has none.
+    fn define(&mut self, name: &str, value: &[Token]) {
+        const LONGEST: usize = 1000;
+        let is_new = !self.constants.contains_key(name);
+        let value = Some(value).filter(|_| is_new).map(|value| self.substituted(value));
+        let value = value.filter(|value| value.len() <= LONGEST).unwrap_or_default();
+        self.constants.insert(name.to_owned(), value);
+    }
+
+    /// Tokens as Rust reads them, with the values of constants in place of their names and numbers without suffixes.
+    fn substituted(&self, tokens: &[Token]) -> String {
+        let texts = tokens.iter().map(|token| match &token.kind {
+            Kind::Name(name) => self.constants.get(name).map_or_else(|| name.clone(), |value| format!("({value})")),
+            Kind::Literal(text) => text.trim_end_matches(['u', 'U', 'l', 'L']).to_owned(),
+            Kind::Group(bracket, inner) => {
+                let (open, close) = bracket.characters();
+                format!("{open}{}{close}", self.substituted(inner))
+            }
+            Kind::Punct(_) | Kind::Branch(_) => token::join(std::slice::from_ref(token)),
+        });
+        texts.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Bytes of `name[4][8]` where element and lengths are literal, or constants of the text.
+    fn threadgroup_bytes(&self, element: Option<&str>, behind: &[Token]) -> Option<i64> {
+        let mut bytes = size_of(element?)?;
+        for token in behind {
+            let Kind::Group(Bracket::Square, length) = &token.kind else { break };
+            let length: syn::Expr = syn::parse_str(&self.substituted(length)).ok()?;
+            bytes = bytes.checked_mul(crate::parse::expression::read(&length).ok()?.as_constant()?)?;
+        }
+        Some(bytes)
     }
 
     /// Finds names in the place of values.
@@ -229,6 +280,11 @@ impl Scan {
                 Kind::Punct('#') if directive_starts(tokens, index) => {
                     index = line_end(tokens, index);
                     continue;
+                }
+                Kind::Punct('\'') => {
+                    self.quotes.push(tokens[index].place);
+                    // The name of the lifetime.
+                    index += 1;
                 }
                 Kind::Name(name) => self.access(tokens, index, name, in_atomic_call),
                 Kind::Group(bracket, inner) => {
@@ -412,17 +468,6 @@ fn assignment(tokens: &[Token], index: usize) -> Option<AccessKind> {
     }
 }
 
-/// Bytes of `name[4][8]` where element and lengths are literal.
-fn threadgroup_bytes(element: Option<&str>, behind: &[Token]) -> Option<i64> {
-    let mut bytes = size_of(element?)?;
-    for token in behind {
-        let Kind::Group(Bracket::Square, length) = &token.kind else { break };
-        let length: syn::Expr = syn::parse_str(&token::join(length)).ok()?;
-        bytes = bytes.checked_mul(crate::parse::expression::read(&length).ok()?.as_constant()?)?;
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -496,6 +541,26 @@ mod tests {
                 .collect();
             assert_eq!(unknown, Vec::<String>::new(), "{text}\n{:?}", found.declared);
         }
+    }
+
+    #[test]
+    fn lengths_of_threadgroup_arrays_follow_constants_of_the_text() {
+        for (text, expected) in [
+            ("threadgroup float a[8][4];", vec![Some(128)]),
+            ("constexpr int LANES = 32, ROWS = LANES / 4; threadgroup half a[ROWS * 2u][LANES];", vec![Some(1024)]),
+            (
+                "#define TILE 16\n#define AREA (TILE * TILE)\nthreadgroup float a[TILE]; threadgroup float b[TILE];",
+                vec![Some(64), Some(64)],
+            ),
+            ("const uint n = 4; { const uint n = 8; threadgroup float a[n]; }", vec![None]),
+            ("threadgroup float a[D]; threadgroup T b[4];", vec![None, None]),
+        ] {
+            let sizes: Vec<Option<i64>> = scan(text).threadgroup.iter().map(|(_, bytes)| *bytes).collect();
+            assert_eq!(sizes, expected, "{text}");
+        }
+        let (tokens, _) =
+            super::super::lexer::lex("#if A\nthreadgroup int a[4];\n#else\nthreadgroup int a[8];\n#endif");
+        assert_eq!(Scan::of(&tokens).threadgroup.len(), 1);
     }
 
     #[test]

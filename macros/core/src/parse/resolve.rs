@@ -240,10 +240,17 @@ fn resolve_port(
         }
     }
     let sample = match values {
-        Some((low, high)) if dtype.is_float() => {
+        Some((.., span)) if is_output && (dtype.is_float() || dtype.is_bool()) => {
+            diagnostics.push(
+                Diagnostic::new(span, format!("tests do not fill the output `{name}`"))
+                    .help("remove `#[values(..)]`; on an output of integers it says their range"),
+            );
+            None
+        }
+        Some((low, high, _)) if dtype.is_float() => {
             diagnostics.keep(read_number(&low).and_then(|low| read_number(&high).map(|high| Sample::Floats(low, high))))
         }
-        Some((low, high)) => diagnostics.keep(
+        Some((low, high, _)) => diagnostics.keep(
             expression::read(&low).and_then(|low| expression::read(&high).map(|high| Sample::Integers(low, high))),
         ),
         None => None,

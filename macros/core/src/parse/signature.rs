@@ -1,6 +1,7 @@
 //! Reads the parameters of the function: ports, scalars, dtype parameters, template constants.
 
 use proc_macro2::{Span, TokenStream};
+use quote::ToTokens;
 use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
@@ -38,7 +39,7 @@ pub struct PortSyntax {
     /// `#[saved]`
     pub saved: Option<Span>,
     /// `#[values(low..high)]`
-    pub values: Option<(Expr, Expr)>,
+    pub values: Option<(Expr, Expr, Span)>,
 }
 
 /// A template constant as written.
@@ -135,6 +136,9 @@ pub fn read_parameters<'a>(inputs: impl Iterator<Item = &'a FnArg>, diagnostics:
     inputs.filter_map(|input| read_parameter(input, diagnostics)).collect()
 }
 
+const ATTRIBUTES: &str =
+    "use each of the attributes of a port at most once: `#[nodiff]`, `#[saved]`, `#[values(low..high)]`";
+
 fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parameter> {
     let FnArg::Typed(input) = input else {
         diagnostics.push(Diagnostic::new(input.span(), "a kernel is a free function").help("remove `self`"));
@@ -149,22 +153,31 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
     }
     let name = pattern.ident.clone();
     let (mut nodiff, mut saved, mut values) = (None, None, None);
-    for attribute in &input.attrs {
+    let mut given: Vec<String> = Vec::new();
+    for attribute in input.attrs.iter().filter(|attribute| !attribute.path().is_ident("doc")) {
         let span = attribute.path().span();
-        if attribute.path().is_ident("nodiff") {
-            diagnostics.keep(attribute.meta.require_path_only().map(drop));
-            nodiff = Some(span);
-        } else if attribute.path().is_ident("saved") {
-            diagnostics.keep(attribute.meta.require_path_only().map(drop));
-            saved = Some(span);
-        } else if attribute.path().is_ident("values") {
-            values = diagnostics.keep(attribute.parse_args_with(read_range));
-        } else if !attribute.path().is_ident("doc") {
-            diagnostics.push(
-                Diagnostic::new(span, "unknown attribute of a port")
-                    .help("use `#[nodiff]`, `#[saved]` or `#[values(low..high)]`"),
-            );
+        let text = attribute.path().to_token_stream().to_string();
+        let known = ["nodiff", "saved", "values"].contains(&text.as_str());
+        if !known || given.contains(&text) {
+            let message = if known { format!("`#[{text}]` is repeated") } else { format!("a port has no `#[{text}]`") };
+            diagnostics.push(Diagnostic::new(span, message).help(ATTRIBUTES));
+            continue;
         }
+        match text.as_str() {
+            "nodiff" => {
+                diagnostics.keep(attribute.meta.require_path_only().map(drop));
+                nodiff = Some(span);
+            }
+            "saved" => {
+                diagnostics.keep(attribute.meta.require_path_only().map(drop));
+                saved = Some(span);
+            }
+            _ => {
+                let range = diagnostics.keep(attribute.parse_args_with(read_range));
+                values = range.map(|(low, high)| (low, high, span));
+            }
+        }
+        given.push(text);
     }
     let (ty, optional) = strip_option(&input.ty);
     match ty {
@@ -197,6 +210,12 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
                 diagnostics.push(
                     Diagnostic::new(span, format!("scalar `{name}` cannot be optional"))
                         .help("pass a value that means none, or add a template constant `const HAS: bool`"),
+                );
+            }
+            if let Some((_, _, span)) = values {
+                diagnostics.push(
+                    Diagnostic::new(span, format!("`{name}` is a scalar, which tests give a value of their own"))
+                        .help("remove the attribute, or make it a port: `In![f32;]`"),
                 );
             }
             if let Some(span) = nodiff.or(saved) {
