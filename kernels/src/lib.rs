@@ -15,7 +15,7 @@ pub mod rotary;
 pub mod swiglu;
 pub mod verify;
 
-pub use attention::causal_attention;
+pub use attention::{causal_attention, decode_attention};
 pub use attention_gate::attention_gate;
 pub use causal_conv::{ConvTokens, causal_conv_silu, causal_conv_window};
 pub use cross_entropy::{IGNORED, Labels, cross_entropy, cross_entropy_adapted, cross_entropy_quantised, token_losses};

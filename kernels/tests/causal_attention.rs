@@ -3,9 +3,12 @@
 mod cases;
 
 use cases::{Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, random};
+use cotangent::Indices;
 use cotangent::ops::Visible;
 use cotangent::{Dtype, Graph, Mask, Result, Tensor};
-use cotangent_kernels::attention::{Segments, Strips, causal_attention, causal_attention_in_strips};
+use cotangent_kernels::attention::{
+    Segments, Strips, attend_one_query, causal_attention, causal_attention_in_strips, decode_attention,
+};
 
 /// queries, keys, values.
 #[derive(Clone)]
@@ -151,6 +154,80 @@ fn half_precision_stays_near_float32_on_this_backend() {
     }
 }
 
+/// queries, keys, values: the last query of each row over a cache padded on the left.
+#[derive(Clone)]
+struct Decode {
+    scale: f32,
+    pads: Vec<i32>,
+    sections: Option<usize>,
+}
+
+impl Operator for Decode {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [q, k, v] = inputs else { unreachable!() };
+        let pads = Indices::from_slice(&self.pads, &[self.pads.len() as i32])?;
+        Ok(vec![match self.sections {
+            Some(sections) => attend_one_query(q, k, v, &pads, self.scale, sections)?,
+            None => decode_attention(q, k, v, &pads, self.scale)?,
+        }])
+    }
+}
+
+/// Each row alone, without its padding.
+#[derive(Clone)]
+struct RowByRow {
+    scale: f32,
+    pads: Vec<i32>,
+}
+
+impl Operator for RowByRow {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [q, k, v] = inputs else { unreachable!() };
+        let mut rows = Vec::new();
+        for (row, pad) in (0..).zip(&self.pads) {
+            let of = |x: &Tensor<M>| x.slice(0, row, row + 1);
+            let behind = |x: &Tensor<M>| of(x)?.slice(2, *pad, x.dimension(2));
+            rows.push(of(q)?.attention(&behind(k)?, &behind(v)?, self.scale, Visible::All)?);
+        }
+        Ok(vec![Tensor::concatenate(&rows.iter().collect::<Vec<_>>(), 0)?])
+    }
+}
+
+#[test]
+fn decoding_agrees_with_the_reference_on_this_backend() {
+    let cases = Cases::operators();
+    let case = cases.case("sdpa.decode.ragged");
+    for sections in [Some(1), Some(2), Some(7), None] {
+        let decode = Decode { scale: 0.25, pads: vec![0; 3], sections };
+        case.check(&decode, &["q", "k", "v"], &["o"], TOLERANCE);
+    }
+}
+
+#[test]
+fn decoding_sees_nothing_of_the_padding() {
+    let pads = vec![0, 7, 36];
+    let inputs = [random(1, &[3, 4, 1, 40], 1.0), random(2, &[3, 2, 37, 40], 1.0), random(3, &[3, 2, 37, 33], 1.0)];
+    let cotangent = [random(4, &[3, 4, 1, 33], 1.0)];
+    let expected = RowByRow { scale: 0.2, pads: pads.clone() };
+    for sections in [Some(1), Some(3), Some(40), None] {
+        let found = Decode { scale: 0.2, pads: pads.clone(), sections };
+        assert_gradients(&found, &expected, &inputs, &cotangent, 2e-6);
+    }
+}
+
+#[test]
+fn decoding_a_row_of_padding_gives_zero_without_a_gradient() {
+    let inputs = [random(1, &[1, 2, 1, 16], 1.0), random(2, &[1, 1, 5, 16], 1.0), random(3, &[1, 1, 5, 16], 1.0)];
+    for sections in [1, 2] {
+        let decode = Decode { scale: 0.2, pads: vec![5], sections: Some(sections) };
+        let output = cases::outputs(&decode, &inputs);
+        let gradients = cases::gradients(&decode, &inputs, &[random(4, &[1, 2, 1, 16], 1.0)]);
+        for zero in output.iter().chain(&gradients) {
+            assert!(zero.to_vec::<f32>().unwrap().iter().all(|value| *value == 0.0));
+        }
+    }
+}
+
 /// A process has one backend, so this is another process.
 #[test]
 fn all_of_this_holds_in_the_emulator() {
@@ -159,6 +236,9 @@ fn all_of_this_holds_in_the_emulator() {
         "packed_documents_do_not_see_each_other",
         "one_token_attends_to_itself",
         "half_precision_stays_near_float32_on_this_backend",
+        "decoding_agrees_with_the_reference_on_this_backend",
+        "decoding_sees_nothing_of_the_padding",
+        "decoding_a_row_of_padding_gives_zero_without_a_gradient",
     ];
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .arg("--exact")
@@ -167,7 +247,7 @@ fn all_of_this_holds_in_the_emulator() {
         .output()
         .unwrap();
     let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
-    assert!(output.status.success() && text.contains("4 passed"), "{text}");
+    assert!(output.status.success() && text.contains("7 passed"), "{text}");
 }
 
 /// The runtime's attention without an order, as a vision tower has it: all see all keys that count.

@@ -1,12 +1,14 @@
 //! Causal attention for training, in memory linear in the length of the rows.
 
 mod blocks;
+mod decode;
 mod segments;
 mod strips;
 
 use cotangent::{Backend, Dtype, Error, Graph, Indices, Result, Tensor, custom_vjp};
 
 pub use blocks::attend_in_blocks;
+pub use decode::{attend_one_query, decode_attention};
 pub use segments::Segments;
 
 const OPERATION: &str = "causal_attention";
