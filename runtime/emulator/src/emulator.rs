@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::build::{Cache, Compiler, Image, content_key};
+use crate::launch_check::check_launch;
 use crate::machine::{Arena, Contents, Dispatch, Geometry, StackPool};
 use crate::text::{Argument, arguments, host_unit};
 use crate::{Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Run, report};
@@ -195,44 +196,6 @@ impl Metadata {
             ndims: inputs().map(|b| (b.shape.len() as i32).to_le_bytes().to_vec()).collect(),
         }
     }
-}
-
-fn check_launch(kernel: &KernelText, launch: &Launch<'_>) -> Result<(), Error> {
-    let refuse = |what: String| Err(Error::Launch { kernel: kernel.name.clone(), what });
-    if launch.inputs.len() != kernel.inputs.len() {
-        return refuse(format!("{} inputs given, {} expected", launch.inputs.len(), kernel.inputs.len()));
-    }
-    if launch.output_shapes.len() != kernel.outputs.len() {
-        return refuse(format!(
-            "{} output shapes given, {} expected",
-            launch.output_shapes.len(),
-            kernel.outputs.len()
-        ));
-    }
-    for (port, buffer) in kernel.inputs.iter().zip(&launch.inputs) {
-        if buffer.dtype != port.dtype {
-            return refuse(format!("input `{}` is {}, expected {}", port.name, buffer.dtype, port.dtype));
-        }
-        let size = port.dtype.size();
-        let (given, needed) = (buffer.bytes.len(), buffer.size() * size);
-        if given % size != 0 || (buffer.strides.is_none() && given != needed) {
-            return refuse(format!(
-                "input `{}` has {given} bytes, expected {needed} for shape {:?}",
-                port.name, buffer.shape
-            ));
-        }
-        if buffer.strides.as_ref().is_some_and(|s| s.len() != buffer.shape.len()) {
-            return refuse(format!("input `{}` has another number of strides than dimensions", port.name));
-        }
-    }
-    if launch.grid.contains(&0) || launch.threadgroup.contains(&0) {
-        return refuse(format!("grid {:?} and threadgroup {:?} must not contain 0", launch.grid, launch.threadgroup));
-    }
-    let threads = launch.grid.iter().map(|&n| u64::from(n)).try_fold(1u64, u64::checked_mul);
-    if threads.is_none_or(|n| n > u64::from(u32::MAX)) {
-        return refuse(format!("grid {:?} has more than 2^32 threads", launch.grid));
-    }
-    Ok(())
 }
 
 fn limit_findings(arguments: &[Argument<'_>], launch: &Launch<'_>) -> Vec<Finding> {

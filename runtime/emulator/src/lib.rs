@@ -9,6 +9,7 @@ mod error;
 mod finding;
 mod kernel;
 mod launch;
+mod launch_check;
 mod machine;
 mod report;
 mod static_check;

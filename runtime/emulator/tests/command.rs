@@ -48,6 +48,20 @@ fn a_launch_prints_outputs_and_findings() {
         ("y[0] = T(0);", "grid = [1]", 2, "missing field `threadgroup`"),
         ("y[0] = T(0);", &LAUNCH.replace("\"count\"", "[1, 2]"), 2, "input `x`: 2 values given, shape [64] holds 64"),
         ("y[0] = T(0);", &LAUNCH.replace("bf16", "f17"), 2, "`f17` is no element type: write one of bool, "),
+        ("y[0] = T(0);", &LAUNCH.replace("\"x\"", "\"x y\""), 2, "`x y` is no name: use letters, digits and `_`"),
+        ("y[0] = T(0);", &LAUNCH.replace("\"x\"", "\"y\""), 2, "`y` is the name of two ports"),
+        (
+            "y[0] = T(0);",
+            &LAUNCH.replace("shape = [64]", "shape = [9999999999, 9999999999]"),
+            2,
+            "input `x`: shape [9999999999, 9999999999] holds too many elements",
+        ),
+        (
+            "y[0] = T(0);",
+            "grid = [1]\nthreadgroup = [1]\n[[outputs]]\nname = 'y'\ndtype = 'f32'\nshape = [999999999999]",
+            2,
+            "takes more than",
+        ),
         (
             "y[0] = T(0);",
             &LAUNCH.replace("\"count\"", "\"cuont\""),

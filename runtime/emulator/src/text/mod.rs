@@ -14,3 +14,4 @@ pub(crate) use assemble::{breaks_on_cuda, check_unit, cuda_parts, host_unit};
 pub(crate) use rewrite::Site;
 pub(crate) use rules::breaches;
 pub(crate) use signature::{Argument, arguments};
+pub(crate) use words::is_reserved;

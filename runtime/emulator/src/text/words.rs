@@ -91,6 +91,13 @@ const TEXTURE: &str = "pass a buffer: textures are not modelled";
 /// Words that only Metal has, but for `threadgroup`, which also makes objects.
 pub(super) const ADDRESS_SPACES: [&str; 4] = ["device", "constant", "thread", "kernel"];
 
+/// Whether a port cannot be called so: it means something to Metal.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    const OTHERS: [&str; 3] = ["threadgroup", "half", "bfloat"];
+    let refused = || REFUSED.iter().any(|(word, _)| *word == name);
+    ADDRESS_SPACES.contains(&name) || OTHERS.contains(&name) || vector_type(name) || matrix_type(name) || refused()
+}
+
 /// `float2` … `ulong4`
 pub(super) fn vector_type(word: &str) -> bool {
     let scalar = word.strip_suffix(['2', '3', '4']).unwrap_or_default();

@@ -93,7 +93,10 @@ impl Description {
 
 impl Input {
     fn buffer(&self, dtype: Dtype, folder: &Path) -> Result<Buffer<'static>> {
-        let size: usize = self.shape.iter().product();
+        let elements = self.shape.iter().try_fold(1_usize, |product, &extent| product.checked_mul(extent));
+        // As many as the emulator takes; more is refused here, before they are made.
+        let size = elements.filter(|&elements| elements <= 1 << 30);
+        let size = size.with_context(|| format!("shape {:?} holds too many elements", self.shape))?;
         let buffer = |values: Vec<f64>| Buffer::of(dtype, self.shape.clone(), values);
         match (&self.values, &self.file) {
             (None, Some(file)) => {
