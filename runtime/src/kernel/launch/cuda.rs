@@ -163,7 +163,7 @@ fn cuda_type(dtype: Dtype) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::kernel::binding::bind;
     use crate::kernel::declaration::{Body, Declaration, Launch, Route};
@@ -218,7 +218,7 @@ mod tests {
         Declaration { signature: &SIGNATURE, route: Route::Stage, body, cases: &[], file: "scaled.rs", line: 1 }
     }
 
-    static TRANSLATED: Declaration = declaration(LAUNCH);
+    pub(in super::super) static TRANSLATED: Declaration = declaration(LAUNCH);
     static NATIVE: Declaration = declaration(Launch {
         cuda: Some("int i = blockIdx.x * blockDim.x + threadIdx.x;\nif (i < B * D) y[i] = T(float(x[i]) * scale);"),
         ..LAUNCH
@@ -227,7 +227,7 @@ mod tests {
         declaration(Launch { metal: "y[thread_position_in_grid.x] = simd_sum(x[0] * scale);", ..LAUNCH });
 
     /// What `ask` says of a call with `rows` rows of `width`.
-    fn call<R>(
+    pub(in super::super) fn call<R>(
         declaration: &'static Declaration,
         (rows, width): (i32, i32),
         dtype: Dtype,

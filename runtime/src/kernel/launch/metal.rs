@@ -1,12 +1,14 @@
 //! A launch on an Apple GPU, through MLX's `metal_kernel`.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use cotangent_emulator::TILE_METAL;
 use mlx_rs::Array;
 use mlx_rs::fast::{MetalKernel, MetalKernelApplyOptions, MetalKernelOptions, MetalKernelOutput, TemplateArg};
 
 use super::{Request, TemplateValue};
-use crate::Result;
 use crate::error::Context as _;
+use crate::{Dtype, Result};
 
 /// One array for each output, not yet evaluated.
 pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
@@ -17,11 +19,16 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
         ensure_row_contiguous: !request.launch.strided,
         atomic_outputs: request.launch.atomic,
     };
-    let kernel =
-        MetalKernel::new(name, &request.input_names(), &request.output_names(), &request.placed_text(), options);
+    let inputs = request.input_arrays();
+    let kernel = MetalKernel::new(
+        &distinct_name(request, &inputs),
+        &request.input_names(),
+        &request.output_names(),
+        &request.placed_text(),
+        options,
+    );
     let outputs: Vec<_> =
         request.outputs()?.into_iter().map(|o| MetalKernelOutput { shape: o.shape, dtype: o.dtype }).collect();
-    let inputs = request.input_arrays();
     let inputs: Vec<&Array> = inputs.iter().collect();
     let template_args = request.template_arguments().into_iter().map(|(name, value)| {
         let value = match value {
@@ -42,8 +49,39 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     unsafe { kernel.apply(&inputs, &outputs, extents.grid, extents.threads, options) }.during(name)
 }
 
+/// MLX's bound between inputs in `constant` and in `device` memory, in elements.
+const SMALL: usize = 8;
+
+/// The kernel's name with a number for what MLX makes its signature of. Under one name MLX keeps one text, template values
+/// apart, and compiles anew whenever another comes: a namesake's, or the same for a short last batch.
+fn distinct_name(request: &Request<'_>, inputs: &[Array]) -> String {
+    let mut hasher = DefaultHasher::new();
+    request.declaration.signature.module.hash(&mut hasher);
+    for input in inputs {
+        (Dtype::from_mlx(input.dtype()), input.ndim() == 0, input.size() < SMALL).hash(&mut hasher);
+    }
+    format!("{}_{:016x}", request.name(), hasher.finish())
+}
+
 /// What goes before the kernel: our `tile`, which Metal does not have, where the text speaks of it.
 fn header(request: &Request<'_>) -> String {
     let own = request.launch.headers.concat();
     if request.launch.metal.contains("tile") || own.contains("tile") { format!("{TILE_METAL}{own}") } else { own }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cuda::tests::{TRANSLATED, call};
+    use super::*;
+
+    #[test]
+    fn a_name_is_shared_exactly_by_launches_of_one_signature() {
+        let name =
+            |sizes, dtype| call(&TRANSLATED, sizes, dtype, false, |request, inputs, _| distinct_name(request, inputs));
+        let first = name((2, 64), Dtype::F32);
+        assert!(first.starts_with("scaled_"), "{first}");
+        assert_eq!(first, name((700, 64), Dtype::F32), "sizes are no part of a signature");
+        assert_ne!(first, name((1, 7), Dtype::F32), "a small input is in `constant` memory");
+        assert_ne!(first, name((2, 64), Dtype::F16), "an input of another dtype");
+    }
 }
