@@ -63,9 +63,11 @@ fn the_dense_layer_is_a_linear_layer() {
 
 #[test]
 fn tokens_meet_the_weights_of_their_experts() {
-    let experts = Indices::from_slice(&[2, 0, 1, 1, 2, 2], &[3, 2]).unwrap();
     let weight = random(2, &[3, 4, 7], 1.0);
-    for shape in [&[3, 7][..], &[3, 2, 7]] {
+    // Host data is signed, what a router picks on the device is not.
+    let signed = Indices::from_slice(&[2, 0, 1, 1, 2, 2], &[3, 2]).unwrap();
+    let unsigned = Indices::from_words(&[2, 0, 1, 1, 2, 2], &[3, 2]).unwrap();
+    for (shape, experts) in [(&[3, 7][..], &signed), (&[3, 2, 7], &signed), (&[3, 7], &unsigned)] {
         let x = random(1, shape, 1.0);
         let found = outputs(&Switch(experts.clone()), &[x.clone(), weight.clone()]);
         let (x, w) = (x.to_vec::<f32>().unwrap(), weight.to_vec::<f32>().unwrap());

@@ -57,6 +57,8 @@ enum Call {
     MRope(Frequencies, Indices),
     Rotary(RotaryLayout),
     AdaptedLinear,
+    /// The same, as it would be written without the kernel.
+    LinearAndAdapter,
     VerifyLinear,
     VerifySwitch(Indices),
     VerifyQuantised(Indices),
@@ -81,6 +83,11 @@ impl Call {
             Call::MRope(frequencies, positions) => frequencies.rotate(&inputs[0].swap_axes(1, 2)?, positions),
             Call::Rotary(layout) => rotary(&inputs[0].swap_axes(1, 2)?, &inputs[1], &inputs[2], *layout),
             Call::AdaptedLinear => adapted_linear(&inputs[0], &inputs[1], &inputs[2], &inputs[3], 2.0),
+            Call::LinearAndAdapter => {
+                let [lora_a, lora_b] = [&inputs[2], &inputs[3]].map(|lora| lora.cast(inputs[0].dtype()));
+                let adapted = inputs[0].matmul_rows(&lora_a?)?.multiply(2.0)?.matmul_rows(&lora_b?)?;
+                inputs[0].linear(&inputs[1])?.add(&adapted)
+            }
             Call::VerifyLinear => verify_linear(&inputs[0], &inputs[1]),
             Call::VerifySwitch(experts) => verify_switch_linear(&inputs[0], &inputs[1], experts),
             Call::VerifyQuantised(codes) => verify_quantised_linear(&inputs[0], codes, &inputs[1], &inputs[2], 64, 4),
@@ -174,7 +181,8 @@ fn lines(sizes: Sizes, dtype: Dtype) -> Result<Vec<Line>> {
         draw.wide(&[hidden, 16])?,
         draw.wide(&[16, intermediate])?,
     ];
-    add("adapted_linear, rank 16", Call::AdaptedLinear, adapter, &[0, 2, 3]);
+    add("adapted_linear, rank 16", Call::AdaptedLinear, adapter.clone(), &[0, 2, 3]);
+    add("the same in operations", Call::LinearAndAdapter, adapter, &[0, 2, 3]);
     let verify = vec![draw.narrow(&[drafted, hidden])?, draw.narrow(&[intermediate, hidden])?];
     add("verify_linear, 8 rows", Call::VerifyLinear, verify, &[0, 1]);
     let switch = vec![draw.narrow(&[drafted, hidden])?, draw.narrow(&[16, 512 / shrunk, hidden])?];
@@ -237,13 +245,13 @@ fn median(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
 pub fn run(only: Option<&str>) -> Result<()> {
     let mut session = Session::new()?;
     let sizes = Sizes::of(session.backend());
-    println!(
-        "{}, {sizes:?}, bfloat16; microseconds a call, medians of {RUNS} runs of {CALLS} calls",
-        session.description()
-    );
+    // Products of bfloat16 matrices are slow on CPUs.
+    let dtype = if session.backend() == Backend::Cpu { Dtype::F32 } else { Dtype::BF16 };
+    let device = session.description();
+    println!("{device}, {sizes:?}, {dtype}; microseconds a call, medians of {RUNS} runs of {CALLS} calls");
     println!("| kernel | forward | fallback | forward and backward | fallback |");
     println!("|---|---:|---:|---:|---:|");
-    for line in lines(sizes, Dtype::BF16)?.iter().filter(|line| only.is_none_or(|only| line.name.contains(only))) {
+    for line in lines(sizes, dtype)?.iter().filter(|line| only.is_none_or(|only| line.name.contains(only))) {
         let mut row = format!("| {} |", line.name);
         for run in [forward, forward_and_backward] {
             for preference in [Preference::Kernel, Preference::Fallback] {

@@ -95,7 +95,7 @@ fn rms_norm_gradient<T: Float>(
 /// The gradient of the weight in parts, each of 64 heads in order: their sum is the same in every run.
 #[stage(
     strided,
-    grid = (128 * ceil_div(D, 128), ceil_div(N * H, 64), 1),
+    grid = (128 * ceil_div(D, 128) * ceil_div(N * H, 64), 1, 1),
     threads = (128, 1, 1),
     cases = [(N = 3, H = 2, D = 8), (N = 65, H = 2, D = 131)],
 )]
@@ -106,8 +106,9 @@ fn rms_norm_weight_parts<T: Float>(
     parts: Out![f32; ceil_div(N * H, 64), D],
 ) {
     metal! {
-        uint column = thread_position_in_grid.x;
-        uint part = threadgroup_position_in_grid.y;
+        uint strips = (D + 127) / 128;
+        uint column = threadgroup_position_in_grid.x % strips * 128u + thread_position_in_threadgroup.x;
+        uint part = threadgroup_position_in_grid.x / strips;
         if (column >= uint(D)) { return; }
         float sum = 0.0f;
         for (uint row = part * 64u; row < min(part * 64u + 64u, uint(N * H)); ++row) {

@@ -16,10 +16,10 @@ use cotangent::{Graph, Indices, Result, Tensor, differentiable, stage};
         (N = 2, C = 3, K = 40, E = 3, O = 70, S = 3),
     ],
 )]
-pub fn fused_verify_switch_linear<T: Float>(
+pub fn fused_verify_switch_linear<T: Float, I: Int>(
     x: In![T; N, C, K],
     weight: In![T; E, O, K],
-    #[values(0..E)] experts: In![i32; N, S],
+    #[values(0..E)] experts: In![I; N, S],
     y: Out![T; N, S, O],
 ) {
     metal! {
@@ -41,10 +41,10 @@ pub fn fused_verify_switch_linear<T: Float>(
 /// d_x[n, s] = d_y[n, s] W[experts[n, s]], summed over s where tokens have one row; d_W[e] = the sum of d_y[n, s]^T x[n, s]
 /// over the pairs that chose e.
 #[differentiable(backward_of = fused_verify_switch_linear, stages = [switch_input_parts, switch_weight_gradient])]
-pub fn fused_verify_switch_linear_backward<T: Float>(
+pub fn fused_verify_switch_linear_backward<T: Float, I: Int>(
     x: In![T; N, C, K],
     weight: In![T; E, O, K],
-    experts: In![i32; N, S],
+    experts: In![I; N, S],
     d_y: In![T; N, S, O],
     d_x: Out![T; N, C, K],
     d_weight: Out![T; E, O, K],
@@ -67,9 +67,9 @@ pub fn fused_verify_switch_linear_backward<T: Float>(
     threads = (128, 1, 1),
     cases = [(N = 3, K = 37, E = 4, O = 5, S = 2), (N = 2, K = 130, E = 3, O = 70, S = 3)],
 )]
-fn switch_input_parts<T: Float>(
+fn switch_input_parts<T: Float, I: Int>(
     weight: In![T; E, O, K],
-    #[values(0..E)] experts: In![i32; N, S],
+    #[values(0..E)] experts: In![I; N, S],
     cotangent: In![T; N, S, O],
     parts: Out![f32; ceil_div(O, 64), N, S, K],
 ) {
@@ -93,9 +93,9 @@ fn switch_input_parts<T: Float>(
     threads = (256, 1, 1),
     cases = [(N = 3, C = 1, K = 37, O = 5, S = 2, E = 4), (N = 2, C = 3, K = 40, O = 70, S = 3, E = 3)],
 )]
-fn switch_weight_gradient<T: Float, const E: usize>(
+fn switch_weight_gradient<T: Float, I: Int, const E: usize>(
     x: In![T; N, C, K],
-    #[values(0..E)] experts: In![i32; N, S],
+    #[values(0..E)] experts: In![I; N, S],
     cotangent: In![T; N, S, O],
     weight_gradient: Out![T; E, O, K],
 ) {
