@@ -19,7 +19,10 @@ use crate::rope_layout::Pairs;
 pub fn mrope<T: Float, const EVEN_ODD: bool>(
     x: In![T; B, H, S, D],
     #[values(0..6000)] positions: In![i32; A, B, S],
-    #[nodiff] turns: In![f32; 4, F],
+    // Small enough for whole turns to be dropped without loss, as those of real frequencies are.
+    #[nodiff]
+    #[values(0.0..0.01)]
+    turns: In![f32; 4, F],
     #[values(0..A)] axes: In![i32; F],
     y: Out![T; B, H, S, D],
 ) {
@@ -52,7 +55,9 @@ pub fn mrope_backward<T: Float, const EVEN_ODD: bool>(
 fn rotate<T: Float, const EVEN_ODD: bool>(
     x: In![T; B, H, S, D],
     #[values(0..6000)] positions: In![i32; A, B, S],
-    #[nodiff] turns: In![f32; 4, F],
+    #[nodiff]
+    #[values(0.0..0.01)]
+    turns: In![f32; 4, F],
     #[values(0..A)] axes: In![i32; F],
     direction: f32,
     y: Out![T; B, H, S, D],
