@@ -236,6 +236,11 @@ template <class D, class A, class B, uint SITE>
 METAL_INLINE METAL_UNWATCHED void tile_multiply_accumulate(tile<D, 16, 16>& d, const tile<A, 16, 16>& a, const right_tile<B, 16, 16>& b, site<SITE> at) {
   tile_multiply_accumulate(d, a, b.whole, at);
 }
+template <uint SITE>
+METAL_INLINE METAL_UNWATCHED void tile_multiply_accumulate_sixteen_bits(
+    tile<float, 16, 16>& d, const tile<float, 16, 16>& a, const right_tile<float, 16, 16>& b, site<SITE> at) {
+  tile_multiply_accumulate(d, a, b.whole, at);
+}
 
 template <class U, class T> METAL_INLINE tile<U, 16, 16> tile_cast(const tile<T, 16, 16>& t) {
   tile<U, 16, 16> result;

@@ -121,6 +121,12 @@ inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> 
   tile_add_product(d, tile_in_float(a), tile_in_float(b.whole));
 }
 
+// The same keeping at least 16 bits of each float.
+inline void tile_multiply_accumulate_sixteen_bits(
+    thread tile<float, 16, 16>& d, tile<float, 16, 16> a, right_tile<float, 16, 16> b) {
+  tile_add_product(d, a, b.whole);
+}
+
 // d += a b, element by element.
 template <typename D, typename A, typename B>
 inline void tile_multiply_accumulate_elements(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<B, 16, 16> b) {

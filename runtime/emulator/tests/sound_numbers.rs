@@ -78,7 +78,7 @@ fn matrices() {
              tile_multiply_accumulate(c, a, right);
              tile_load_right_transposed(wide, (const device vec<T, 2>*)x, 8);
              tile_multiply_accumulate(c, whole, tile_as_right(b));
-             tile_multiply_accumulate(c, whole, tile_as_right_transposed(turned));
+             tile_multiply_accumulate_sixteen_bits(c, whole, tile_as_right_transposed(turned));
              tile_multiply_accumulate(c, tile_transpose(a), wide);
              tile_multiply_accumulate(c, tile_transpose(a), tile_as_right_transposed(a));
              tile_multiply_accumulate_elements(c, a, b);
@@ -202,7 +202,8 @@ fn tiles_on_metal() {
              metal_tile_load(a, (const device vec<T, 2>*)x, 8);
              metal_tile_multiply_accumulate(c, a, right);
              metal_tile_multiply_accumulate(c, a, metal_tile_as_right_transposed(b));
-             metal_tile_multiply_accumulate(c, metal_tile_in_float(a), metal_tile_as_right(a));
+             metal_tile_multiply_accumulate_sixteen_bits(
+                 c, metal_tile_in_float(a), metal_tile_as_right(metal_tile_in_float(a)));
              metal_tile_multiply_accumulate(c, a, other);
              metal_tile_multiply_accumulate(c, a, metal_tile_transpose(b));
              metal_tile_multiply_accumulate_elements(c, a, b);

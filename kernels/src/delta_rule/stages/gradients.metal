@@ -62,7 +62,7 @@ tile<float, 16, 16> d_strength(0.0f);
             if (i >= own) {
                 right_tile<float, 16, 16> right;
                 tile_load_right(right, d_write + i * 16 * Dv + d, Dv);
-                tile_multiply_accumulate(z, columns[i], right);
+                multiply_floats<F>(z, columns[i], right);
             }
         }
         tile_store(z, in_pairs(solved + d), Dv / 2);
@@ -75,7 +75,7 @@ tile<float, 16, 16> d_strength(0.0f);
                 right_tile<float, 16, 16> right;
                 tile_load_right_transposed(right, in_pairs(error + j * 16 * Dv + d), Dv / 2);
                 tile_multiply_accumulate(by_output[j], d_own, right);
-                tile_multiply_accumulate(by_error[j], z, right);
+                multiply_floats<F>(by_error[j], z, right);
             }
         }
         tile<float, 16, 16> own_error;
@@ -191,8 +191,8 @@ for (int pair = 0; pair < Dk; pair += 32) {
                 tile_load_right(entry, state + d * Dk + k, Dk);
                 tile_load_right(exit, d_exit + d * Dk + k, Dk);
                 tile_multiply_accumulate(d_query[side], d_own, entry);
-                tile_multiply_accumulate(d_reading[side], z, entry);
-                tile_multiply_accumulate(d_key[side], own_error, exit);
+                multiply_floats<F>(d_reading[side], z, entry);
+                multiply_floats<F>(d_key[side], own_error, exit);
             }
         }
     }

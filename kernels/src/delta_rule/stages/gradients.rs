@@ -2,14 +2,14 @@
 
 use cotangent::stage;
 
-use super::{DECAY, LOWER_TILES, PAIRS};
+use super::{DECAY, FLOATS, LOWER_TILES, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens. `solved_cotangent` is `z`,
 /// which each simdgroup keeps there for itself. Of value heads that each have a key head.
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, LOWER_TILES, DECAY],
+    headers = [PAIRS, FLOATS, LOWER_TILES, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 3, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -42,7 +42,7 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, LOWER_TILES, DECAY],
+    headers = [PAIRS, FLOATS, LOWER_TILES, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),

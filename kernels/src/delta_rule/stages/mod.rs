@@ -46,6 +46,14 @@ template <typename T> inline const device vec<T, 2>* in_pairs(const device T* p)
 template <typename T> inline device vec<T, 2>* in_pairs(device T* p) { return (device vec<T, 2>*)p; }
 ";
 
+/// Products of two floats where the tokens are of sixteen bits, and where they are not.
+const FLOATS: &str = "
+template <typename F>
+inline void multiply_floats(thread tile<float, 16, 16>& d, tile<float, 16, 16> a, right_tile<float, 16, 16> b) {
+  if (sizeof(F) == 2) { tile_multiply_accumulate_sixteen_bits(d, a, b); } else { tile_multiply_accumulate(d, a, b); }
+}
+";
+
 /// Tiles on and below the diagonal of a chunk's matrix lie one after the other, row by row.
 const LOWER_TILES: &str = "
 inline int lower_tile(int row, int column) { return (row * (row + 1) / 2 + column) * 256; }

@@ -2,13 +2,13 @@
 
 use cotangent::stage;
 
-use super::{DECAY, PAIRS};
+use super::{DECAY, FLOATS, PAIRS};
 
 /// `Y = G Q S^T + P B u`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, DECAY],
+    headers = [PAIRS, FLOATS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -85,7 +85,7 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
                 if (j <= own) {
                     right_tile<float, 16, 16> error;
                     tile_load_right(error, errors + (cell + j * 16) * Dv + d, Dv);
-                    tile_multiply_accumulate(sum, scores[j], error);
+                    multiply_floats<F>(sum, scores[j], error);
                 }
             }
             tile_store(sum, in_pairs(y + ((token + own * 16) * Hv + head) * Dv + d), Hv * Dv / 2);

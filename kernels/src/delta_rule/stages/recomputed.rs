@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::{DECAY, PAIRS};
+use super::{DECAY, FLOATS, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -11,7 +11,7 @@ use super::{DECAY, PAIRS};
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, DECAY],
+    headers = [PAIRS, FLOATS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -62,7 +62,7 @@ pub(crate) fn recompute_chunks<F: Float, const C: usize, const Dk: usize, const 
             for (int k = 0; k < WIDTH; ++k) {
                 right_tile<float, 16, 16> across;
                 tile_load_right_transposed(across, in_pairs(state + d * Dk + k * 16), Dk / 2);
-                tile_multiply_accumulate(error, reading[k], across);
+                multiply_floats<F>(error, reading[k], across);
             }
             tile_store(error, in_pairs(errors + (cell + own * 16) * Dv + d), Dv / 2);
         }

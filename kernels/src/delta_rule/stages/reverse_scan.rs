@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::{DECAY, PAIRS};
+use super::{DECAY, FLOATS, PAIRS};
 
 /// A threadgroup carries sixteen rows of the state's cotangent from chunk to chunk, as the forward scan does the state.
 ///
@@ -11,7 +11,7 @@ use super::{DECAY, PAIRS};
 #[stage(
     grid = (8 * Dv, Hv, B),
     threads = (128, 1, 1),
-    headers = [PAIRS, DECAY],
+    headers = [PAIRS, FLOATS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 16),
@@ -126,7 +126,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                         tile_multiply_accumulate(d_state[s], left, reading);
                         tile_load(left, d_solves + i * 128, 8);
                         tile_load_right(solved, solved_keys + (cell + i * 16) * Dk + k, Dk);
-                        tile_multiply_accumulate(d_state[s], left, solved);
+                        multiply_floats<F>(d_state[s], left, solved);
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::{DECAY, PAIRS};
+use super::{DECAY, FLOATS, PAIRS};
 
 /// A threadgroup carries sixteen rows of a state from chunk to chunk, each of its four simdgroups every fourth tile of
 /// them, in its registers. Rows of a state do not meet.
@@ -12,7 +12,7 @@ use super::{DECAY, PAIRS};
 #[stage(
     grid = (8 * Dv, Hv, B),
     threads = (128, 1, 1),
-    headers = [PAIRS, DECAY],
+    headers = [PAIRS, FLOATS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 16),
@@ -72,7 +72,7 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
                     for (int i = 0; i < TILES; ++i) {
                         tile<float, 16, 16> reading;
                         tile_load(reading, in_pairs(solved_keys + (cell + i * 16) * Dk + k), Dk / 2);
-                        tile_multiply_accumulate(answers[i], reading, across);
+                        multiply_floats<F>(answers[i], reading, across);
                     }
                 }
             }

@@ -44,6 +44,7 @@ const OTHER_COLLECTIVES: &[&str] = &[
     "tile_as_right_transposed",
     "tile_store",
     "tile_multiply_accumulate",
+    "tile_multiply_accumulate_sixteen_bits",
     "tile_transpose",
     "tile_row_sum",
     "tile_row_max",
