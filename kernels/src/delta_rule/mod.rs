@@ -23,7 +23,8 @@ use padding::Padding;
 use sequential::step_token;
 use stages::{
     RecomputeChunksOutputs, ScanCotangentsOutputs, ScanStatesOutputs, SolveChunksOutputs, chunk_gradients,
-    chunk_gradients_of_groups, chunk_outputs, recompute_chunks, scan_cotangents, scan_states, solve_chunks,
+    chunk_gradients_of_groups, chunk_outputs, recompute_chunks, scan_cotangents, scan_states, score_cotangents,
+    solve_chunks,
 };
 
 pub use portable::{GatedDeltaInOperationsOutputs, gated_delta_in_operations};
@@ -104,6 +105,7 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
     solve_chunks,
     recompute_chunks,
     scan_cotangents,
+    score_cotangents,
     chunk_gradients,
     chunk_gradients_of_groups,
 ])]
@@ -138,29 +140,26 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     let scanned =
         scan_cotangents(stages, q, k, b, g, solved_keys, &d_y, written_cotangent_here, &d_final_state, padding.chunk)?;
     let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
-    let (d_queries, d_keys, d_values, d_log_decay, d_beta) = if Hk == Hv {
+    let scores = score_cotangents(stages, q, k, b, g, inverse, errors, &d_y, written_cotangent, padding.chunk)?;
+    let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
         let gradients = chunk_gradients(
             stages,
             q,
             k,
             b,
             g,
-            inverse,
             errors,
             chunk_states,
             &d_y,
-            written_cotangent,
+            &scores.solved_cotangent,
+            &scores.query_scores_cotangent,
+            &scores.key_scores_cotangent,
             exit_cotangents,
+            &scores.log_decay_gradient,
             padding.chunk,
         )?;
         let of_keys = |gradient| padding.without_heads(gradient, Dk);
-        (
-            of_keys(&gradients.query_gradient)?,
-            of_keys(&gradients.key_gradient)?,
-            gradients.value_gradient,
-            gradients.log_decay_gradient,
-            gradients.beta_gradient,
-        )
+        (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
     } else {
         let gradients = chunk_gradients_of_groups(
             stages,
@@ -168,32 +167,28 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
             k,
             b,
             g,
-            inverse,
             errors,
             chunk_states,
             &d_y,
-            written_cotangent,
+            &scores.solved_cotangent,
+            &scores.query_scores_cotangent,
+            &scores.key_scores_cotangent,
             exit_cotangents,
+            &scores.log_decay_gradient,
             padding.chunk,
         )?;
         let of_keys = |gradient: &Tensor<Infer>| {
             let by_group = padding.without_heads(gradient, Dk)?.reshape(&[B, T, Hk, Hv / Hk, Dk])?;
             by_group.sum(&[3])?.cast(queries.dtype())
         };
-        (
-            of_keys(&gradients.query_gradient)?,
-            of_keys(&gradients.key_gradient)?,
-            gradients.value_gradient,
-            gradients.log_decay_gradient,
-            gradients.beta_gradient,
-        )
+        (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
     };
     Ok(Outputs {
         d_queries: Some(d_queries),
         d_keys: Some(d_keys),
-        d_values: Some(padding.without_heads(&d_values, Dv)?),
+        d_values: Some(padding.without_heads(&scores.value_gradient, Dv)?),
         d_log_decay: Some(padding.without_tokens(&d_log_decay)?),
-        d_beta: Some(padding.without_tokens(&d_beta)?),
+        d_beta: Some(padding.without_tokens(&scores.beta_gradient)?),
         d_initial_state: Some(padding.without_states(initial_cotangent)?),
     })
 }

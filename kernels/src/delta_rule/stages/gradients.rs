@@ -1,11 +1,11 @@
-//! The gradients of a chunk's tokens, from the states and cotangents that the scans left.
+//! The gradients of a chunk's tokens, from the states and cotangents that the scans left and those of the scores.
 
 use cotangent::stage;
 
 use super::{DECAY, FLOATS, LOWER_TILES, PAIRS};
 
-/// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens. `solved_cotangent` is `z`,
-/// which each simdgroup keeps there for itself. Of value heads that each have a key head.
+/// The gradients of queries, keys and log gates, where each value head has a key head of its own. One threadgroup computes
+/// one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
@@ -21,18 +21,17 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
     keys: In![F; B, L, Hk, Dk],
     #[values(0.0..1.0)] beta: In![G; B, L, Hv],
     #[values(-2.0..0.0)] gates: In![f32; B, Hv, L, 2],
-    inverse: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
     errors: In![f32; B, Hv, L, Dv],
     chunk_states: In![f32; B, Hv, L / C, Dv, Dk],
     y_cotangent: In![F; B, L, Hv, Dv],
-    written_cotangent: In![f32; B, Hv, L, Dv],
+    solved_cotangent: In![f32; B, Hv, L, Dv],
+    query_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    key_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
     exit_cotangents: In![f32; B, Hv, L / C, Dv, Dk],
-    solved_cotangent: Out![f32; B, Hv, L, Dv],
+    log_decay_gradient_of_scores: In![f32; B, L, Hv],
     query_gradient: Out![F; B, L, Hv, Dk],
     key_gradient: Out![F; B, L, Hv, Dk],
-    value_gradient: Out![F; B, L, Hv, Dv],
     log_decay_gradient: Out![f32; B, L, Hv],
-    beta_gradient: Out![G; B, L, Hv],
 ) {
     metal_file!("gradients.metal")
 }
@@ -53,18 +52,17 @@ pub(crate) fn chunk_gradients_of_groups<F: Float, G: Float, const C: usize, cons
     keys: In![F; B, L, Hk, Dk],
     #[values(0.0..1.0)] beta: In![G; B, L, Hv],
     #[values(-2.0..0.0)] gates: In![f32; B, Hv, L, 2],
-    inverse: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
     errors: In![f32; B, Hv, L, Dv],
     chunk_states: In![f32; B, Hv, L / C, Dv, Dk],
     y_cotangent: In![F; B, L, Hv, Dv],
-    written_cotangent: In![f32; B, Hv, L, Dv],
+    solved_cotangent: In![f32; B, Hv, L, Dv],
+    query_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    key_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
     exit_cotangents: In![f32; B, Hv, L / C, Dv, Dk],
-    solved_cotangent: Out![f32; B, Hv, L, Dv],
+    log_decay_gradient_of_scores: In![f32; B, L, Hv],
     query_gradient: Out![f32; B, L, Hv, Dk],
     key_gradient: Out![f32; B, L, Hv, Dk],
-    value_gradient: Out![F; B, L, Hv, Dv],
     log_decay_gradient: Out![f32; B, L, Hv],
-    beta_gradient: Out![G; B, L, Hv],
 ) {
     metal_file!("gradients.metal")
 }

@@ -31,6 +31,7 @@ mod output;
 mod recomputed;
 mod reverse_scan;
 mod scan;
+mod scores;
 mod within;
 
 pub(crate) use gradients::{chunk_gradients, chunk_gradients_of_groups};
@@ -38,6 +39,7 @@ pub(crate) use output::chunk_outputs;
 pub(crate) use recomputed::{RecomputeChunksOutputs, recompute_chunks};
 pub(crate) use reverse_scan::{ScanCotangentsOutputs, scan_cotangents};
 pub(crate) use scan::{ScanStatesOutputs, scan_states};
+pub(crate) use scores::score_cotangents;
 pub(crate) use within::{SolveChunksOutputs, solve_chunks};
 
 /// Rows of tiles begin at whole pairs here, as all extents are multiples of sixteen.
