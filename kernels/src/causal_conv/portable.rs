@@ -3,6 +3,7 @@
 //! With K taps it is a sum of K products of the shifted input. On the CPU that takes 60% of the time of MLX's convolution
 //! and its gradient.
 
+use cotangent::host::{self, Formula};
 use cotangent::{Constant, Dtype, Graph, Infer, Mask, Result, Tensor, differentiable};
 
 use super::shape_error;
@@ -80,6 +81,9 @@ pub fn portable_conv_silu(
         sum = Some(sum.map_or(Ok(product.clone()), |sum| sum.add(&product))?);
     }
     let sum = sum.ok_or_else(|| shape_error("no taps".into(), "K > 1".into()))?;
+    if let Some([y, sigmoid]) = host::elementwise([&sum], &Silu)? {
+        return Ok(Outputs { y, sigmoid });
+    }
     let sigmoid = sum.sigmoid()?;
     Ok(Outputs { y: sum.multiply(&sigmoid)?, sigmoid })
 }
@@ -96,8 +100,10 @@ pub fn portable_conv_silu_backward(
     d_x: Out![f32; B, S, C],
     d_weight: Out![f32; C, 1, K],
 ) {
-    let slope = sigmoid.add(&y.subtract(&y.multiply(sigmoid)?)?)?;
-    let d_sum = d_y.multiply(&slope)?;
+    let d_sum = match host::elementwise([y, sigmoid, d_y], &SiluBackward)? {
+        Some([d_sum]) => d_sum,
+        None => d_y.multiply(&sigmoid.add(&y.subtract(&y.multiply(sigmoid)?)?)?)?,
+    };
     let mut d_x: Option<Tensor<Infer>> = None;
     let mut d_taps: Vec<Tensor<Infer>> = Vec::new();
     let padded = d_sum.pad(1, K - 1, K - 1)?;
@@ -121,4 +127,25 @@ fn taps(weight: &Tensor<Infer>) -> Result<Vec<Tensor<Infer>>> {
 
 fn conv_silu_by_operations<M: Graph>(x: &Tensor<M>, weight: &Tensor<M>) -> Result<Tensor<M>> {
     x.depthwise_conv1d(weight)?.silu()
+}
+
+/// `silu(x)` and the sigmoid of an element.
+struct Silu;
+
+impl Formula<1, 2> for Silu {
+    #[inline(always)]
+    fn of(&self, [x]: [f32; 1]) -> [f32; 2] {
+        let sigmoid = host::sigmoid(x);
+        [x * sigmoid, sigmoid]
+    }
+}
+
+/// The gradient of an element from `silu(x)`, the sigmoid and the cotangent.
+struct SiluBackward;
+
+impl Formula<3, 1> for SiluBackward {
+    #[inline(always)]
+    fn of(&self, [y, sigmoid, d_y]: [f32; 3]) -> [f32; 1] {
+        [d_y * (sigmoid + y * (1.0 - sigmoid))]
+    }
 }
