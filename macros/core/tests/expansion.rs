@@ -75,10 +75,6 @@ fn tokens(text: &str) -> TokenStream {
     text.parse().unwrap()
 }
 
-fn differentiable((options, item): (&str, &str)) -> TokenStream {
-    cotangent_macros_core::differentiable(tokens(options), tokens(item))
-}
-
 fn formatted(expansion: TokenStream) -> String {
     match syn::parse2(expansion.clone()) {
         Ok(file) => prettyplease::unparse(&file),
@@ -94,22 +90,97 @@ fn snapshot(name: &str, description: (&str, &str), content: String) {
     }, { insta::assert_snapshot!(name, content) });
 }
 
-#[test]
-fn rust() {
-    snapshot("forward.rust", FORWARD, formatted(differentiable(FORWARD)));
-    snapshot("backward.rust", BACKWARD, formatted(differentiable(BACKWARD)));
-    snapshot("rust_body.rust", RUST, formatted(differentiable(RUST)));
-    snapshot("inference_only.rust", INFERENCE_ONLY, formatted(differentiable(INFERENCE_ONLY)));
-    snapshot("broken.rust", BROKEN, formatted(differentiable(BROKEN)));
-    snapshot("stage.rust", STAGE, formatted(cotangent_macros_core::stage(tokens(STAGE.0), tokens(STAGE.1))));
+/// A kernel with every option of a launch and a text of its own for each target.
+const ATOMIC: (&str, &str) = (
+    "inference_only = \"counts\", grid = (B * N, 1, 1), threads = (min(B * N, 256), 1, 1), init = 0.0, atomic,
+     nondeterministic, strided, headers = [SHARED, texts::MORE], cases = [(B = 2, N = 7, WIDE = 1)]",
+    "pub fn histogram<T: F32 + BF16, const WIDE: bool>(
+         x: In![T; B, N],
+         #[values(0..8)] bins: In![u32; B, N],
+         counts: Out![f32; 8],
+     ) {
+         metal! {
+             uint i = thread_position_in_grid.x;
+             atomic_fetch_add_explicit(&counts[bins[i]], WIDE ? shared(float(x[i])) : 1.0f, memory_order_relaxed);
+         }
+         cuda! {
+             int i = blockIdx.x * blockDim.x + threadIdx.x;
+             if (i < B * N) atomicAdd(&counts[bins[i]], WIDE ? float(x[i]) : 1.0f);
+         }
+     }",
+);
+
+/// What there is of a declaration to look at.
+enum Artefact {
+    Rust,
+    Metal,
+    Cuda,
+    Plan,
+}
+
+use Artefact::{Cuda, Metal, Plan, Rust};
+
+impl Artefact {
+    fn extension(&self) -> &'static str {
+        match self {
+            Rust => "rust",
+            Metal => "metal",
+            Cuda => "cuda",
+            Plan => "plan",
+        }
+    }
+}
+
+/// Every declaration that is looked at, with what is worth looking at.
+const DECLARATIONS: &[(&str, (&str, &str), &[Artefact])] = &[
+    ("forward", FORWARD, &[Rust, Metal, Plan]),
+    ("backward", BACKWARD, &[Rust, Metal, Plan]),
+    ("rust_body", RUST, &[Rust, Plan]),
+    ("inference_only", INFERENCE_ONLY, &[Rust, Plan]),
+    ("stage", STAGE, &[Rust, Metal, Plan]),
+    ("atomic", ATOMIC, &[Rust, Metal, Cuda, Plan]),
+    ("broken", BROKEN, &[Rust]),
+];
+
+fn is_stage(name: &str) -> bool {
+    name == "stage"
+}
+
+fn expand(name: &str, (options, item): (&str, &str)) -> TokenStream {
+    let expand = if is_stage(name) { cotangent_macros_core::stage } else { cotangent_macros_core::differentiable };
+    expand(tokens(options), tokens(item))
+}
+
+fn plan(name: &str, (options, item): (&str, &str)) -> cotangent_macros_core::plan::Plan {
+    let plan = if is_stage(name) { cotangent_macros_core::plan_stage } else { cotangent_macros_core::plan };
+    plan(tokens(options), tokens(item)).unwrap_or_else(|mistakes| panic!("{name}: {mistakes:?}"))
 }
 
 #[test]
-fn metal() {
-    for (name, kernel) in [("forward.metal", FORWARD), ("backward.metal", BACKWARD)] {
-        let plan = cotangent_macros_core::plan(tokens(kernel.0), tokens(kernel.1));
-        let plan = plan.unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
-        snapshot(name, kernel, plan.texts.expect("a launch").metal);
+fn every_artefact_is_as_recorded() {
+    for (name, declaration, artefacts) in DECLARATIONS {
+        for artefact in *artefacts {
+            let content = match artefact {
+                Rust => formatted(expand(name, *declaration)),
+                Metal => plan(name, *declaration).texts.expect("a launch").metal,
+                Cuda => plan(name, *declaration).texts.and_then(|texts| texts.cuda).expect("a text for CUDA"),
+                Plan => plan(name, *declaration).to_string(),
+            };
+            snapshot(&format!("{name}.{}", artefact.extension()), *declaration, content);
+        }
+    }
+}
+
+#[test]
+fn every_snapshot_is_of_something() {
+    let mut expected = vec!["parameters.rust.snap".to_owned()];
+    for (name, _, artefacts) in DECLARATIONS {
+        expected.extend(artefacts.iter().map(|artefact| format!("{name}.{}.snap", artefact.extension())));
+    }
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        assert!(expected.contains(&name), "`{name}` is of nothing any more: remove it");
     }
 }
 
@@ -125,8 +196,8 @@ fn parameters() {
 
 #[test]
 fn nothing_in_an_expansion_depends_on_the_machine() {
-    for kernel in [FORWARD, BACKWARD, RUST] {
-        let (first, second) = (differentiable(kernel).to_string(), differentiable(kernel).to_string());
+    for (name, declaration, _) in DECLARATIONS {
+        let (first, second) = (expand(name, *declaration).to_string(), expand(name, *declaration).to_string());
         assert_eq!(first, second);
         assert!(!first.contains(env!("CARGO_MANIFEST_DIR")));
     }

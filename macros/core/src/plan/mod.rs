@@ -1,5 +1,7 @@
 //! What is generated for a kernel: the last decision before tokens.
 
+mod description;
+
 use proc_macro2::Ident;
 use quote::format_ident;
 use syn::ext::IdentExt as _;
