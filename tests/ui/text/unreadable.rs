@@ -20,9 +20,4 @@ fn absolute(x: In![f32; N], y: Out![f32; N]) {
     metal_file!("/texts/scaled.metal")
 }
 
-#[stage(grid = (N, 1, 1), threads = (32, 1, 1), cases = [(N = 3)])]
-fn includes(x: In![f32; N], y: Out![f32; N]) {
-    metal_file!("includes.metal")
-}
-
 fn main() {}

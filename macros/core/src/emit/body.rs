@@ -217,6 +217,7 @@ fn fallback_arguments(kernel: &Kernel, paths: &Paths) -> Vec<TokenStream> {
                 let getter = scalar_getter(kernel.scalars[*index].kind);
                 quote!(call.#getter(#index)?)
             }
+            crate::model::kernel::Argument::Unreadable(_) => TokenStream::new(),
         })
         .collect();
     for constant in kernel.free_constants() {

@@ -25,6 +25,7 @@ pub fn lines(plan: &Plan) -> Vec<String> {
                 };
                 lines.push(format!("- `{}`: scalar `{kind}`", scalar.name));
             }
+            Argument::Unreadable(_) => {}
         }
     }
     for constant in kernel.free_constants() {

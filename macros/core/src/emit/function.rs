@@ -120,6 +120,11 @@ fn parameters(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenSt
                 let (name, ty) = (&scalar.name, scalar_type(scalar.kind));
                 quote!(#name: #ty)
             }
+            // Calls are not blamed for what is wrong here.
+            Argument::Unreadable(index) => {
+                let name = &kernel.unreadable[*index];
+                quote!(#name: impl ::core::marker::Sized)
+            }
         })
         .collect();
     for constant in kernel.free_constants() {

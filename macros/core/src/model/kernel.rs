@@ -31,6 +31,8 @@ pub struct Kernel {
     pub outputs: Vec<Port>,
     /// Plain values, in order.
     pub scalars: Vec<Scalar>,
+    /// Parameters whose type could not be read. That was reported; they keep their place among the arguments.
+    pub unreadable: Vec<Ident>,
     /// The order in which the author wrote inputs and scalars: it is the order of the generated function.
     pub arguments: Vec<Argument>,
     /// What must hold of dimensions and constants for the kernel to run.
@@ -189,6 +191,8 @@ pub enum Argument {
     Input(usize),
     /// An index into the scalars.
     Scalar(usize),
+    /// An index into the unreadable parameters.
+    Unreadable(usize),
 }
 
 /// Sizes for a generated test: a value for every dimension and template constant, in the order written.

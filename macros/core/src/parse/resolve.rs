@@ -25,10 +25,11 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
     let is_backward = options.backward_of.is_some();
 
     let (mut inputs, mut outputs, mut scalars, mut arguments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut unreadable: Vec<Ident> = Vec::new();
     let mut names: Vec<Ident> = Vec::new();
     for parameter in parameters {
         let name = match &parameter {
-            Parameter::Scalar(name, _) => name.clone(),
+            Parameter::Scalar(name, _) | Parameter::Unreadable(name) => name.clone(),
             Parameter::Port(port) => port.name.clone(),
         };
         if names.contains(&name) {
@@ -41,13 +42,25 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
                 arguments.push(Argument::Scalar(scalars.len()));
                 scalars.push(Scalar { name, kind });
             }
+            Parameter::Unreadable(name) => {
+                arguments.push(Argument::Unreadable(unreadable.len()));
+                unreadable.push(name);
+            }
             Parameter::Port(port) => {
-                let Some(port) = resolve_port(*port, &dtypes, is_backward, diagnostics) else { continue };
-                if port.role.is_output() {
-                    outputs.push(port);
-                } else {
-                    arguments.push(Argument::Input(inputs.len()));
-                    inputs.push(port);
+                let has_dtype = resolve_dtype(&port.dtype, &dtypes).is_some();
+                let port = resolve_port(*port, &dtypes, is_backward, diagnostics);
+                match (port.role.is_output(), has_dtype) {
+                    (true, _) => outputs.push(port),
+                    (false, true) => {
+                        arguments.push(Argument::Input(inputs.len()));
+                        inputs.push(port);
+                    }
+                    // Its shape still binds dimensions.
+                    (false, false) => {
+                        arguments.push(Argument::Unreadable(unreadable.len()));
+                        unreadable.push(port.name.clone());
+                        inputs.push(port);
+                    }
                 }
             }
         }
@@ -101,6 +114,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         inputs,
         outputs,
         scalars,
+        unreadable,
         arguments,
         requirements: Vec::new(),
         body: Body::Rust(RustBody {
@@ -174,31 +188,30 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
     kernel
 }
 
-fn resolve_port(
-    port: PortSyntax,
-    dtypes: &[DtypeParameter],
-    is_backward: bool,
-    diagnostics: &mut Diagnostics,
-) -> Option<Port> {
+fn resolve_dtype(written: &Ident, dtypes: &[DtypeParameter]) -> Option<PortDtype> {
+    let name = written.to_string();
+    match dtypes.iter().find(|parameter| parameter.name == name) {
+        Some(parameter) => Some(PortDtype::Parameter { name, class: parameter.class.clone() }),
+        None => Dtype::named(&name).map(PortDtype::Fixed),
+    }
+}
+
+/// A port whose dtype is unknown passes for one of floats, once that is reported.
+fn resolve_port(port: PortSyntax, dtypes: &[DtypeParameter], is_backward: bool, diagnostics: &mut Diagnostics) -> Port {
     let PortSyntax { name, is_output, optional, dtype, shape, nodiff, saved, values } = port;
-    let dtype_text = dtype.to_string();
-    let resolved = match (dtypes.iter().find(|parameter| parameter.name == dtype_text), Dtype::named(&dtype_text)) {
-        (Some(parameter), _) => Some(PortDtype::Parameter { name: dtype_text.clone(), class: parameter.class.clone() }),
-        (None, Some(dtype)) => Some(PortDtype::Fixed(dtype)),
-        (None, None) => {
-            let names: Vec<String> = Dtype::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
-            diagnostics.push(
-                Diagnostic::new(dtype.span(), format!("`{dtype_text}` is no dtype"))
-                    .help(format!("use {}, or declare a parameter: `<{dtype_text}: Float>`", names.join(", "))),
-            );
-            None
-        }
-    };
+    let resolved = resolve_dtype(&dtype, dtypes);
+    if resolved.is_none() {
+        let names: Vec<String> = Dtype::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
+        diagnostics.push(
+            Diagnostic::new(dtype.span(), format!("`{dtype}` is no dtype"))
+                .help(format!("use {}, or declare a parameter: `<{dtype}: Float>`", names.join(", "))),
+        );
+    }
     let shape: Vec<_> = shape
         .iter()
         .filter_map(|extent| diagnostics.keep(expression::read(extent)).map(|value| (value, extent.span())))
         .collect();
-    let dtype = resolved?;
+    let dtype = resolved.unwrap_or(PortDtype::Fixed(Dtype::F32));
     if let (PortDtype::Fixed(Dtype::U8 | Dtype::I64), false) = (&dtype, is_output) {
         diagnostics.push(
             Diagnostic::new(name.span(), format!("input `{name}` has dtype `{dtype}`, which no tensor type carries"))
@@ -263,7 +276,7 @@ fn resolve_port(
         );
     }
     let optional = optional.is_some();
-    Some(Port { name, dtype, shape, role, optional, sample: sample.unwrap_or(Sample::Default) })
+    Port { name, dtype, shape, role, optional, sample: sample.unwrap_or(Sample::Default) }
 }
 
 /// The first input that every call has in whose shape `name` stands alone.

@@ -20,6 +20,8 @@ pub enum Parameter {
     Port(Box<PortSyntax>),
     /// A plain value.
     Scalar(Ident, ScalarKind),
+    /// Neither; reported already.
+    Unreadable(Ident),
 }
 
 /// An array as written.
@@ -183,7 +185,8 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
     match ty {
         Type::Macro(ty) if ty.mac.path.is_ident("In") || ty.mac.path.is_ident("Out") => {
             let is_output = ty.mac.path.is_ident("Out");
-            let (dtype, shape) = diagnostics.keep(read_port_type(&ty.mac.tokens, ty.mac.path.span()))?;
+            let read = diagnostics.keep(read_port_type(&ty.mac.tokens, ty.mac.path.span()));
+            let Some((dtype, shape)) = read else { return (!is_output).then_some(Parameter::Unreadable(name)) };
             Some(Parameter::Port(Box::new(PortSyntax {
                 name,
                 is_output,
@@ -203,7 +206,7 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
                 Some("bool") => ScalarKind::Bool,
                 _ => {
                     diagnostics.push(unknown_type(&input.ty));
-                    return None;
+                    return Some(Parameter::Unreadable(name));
                 }
             };
             if let Some(span) = optional {
@@ -228,7 +231,7 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
         }
         other => {
             diagnostics.push(unknown_type(other));
-            None
+            Some(Parameter::Unreadable(name))
         }
     }
 }

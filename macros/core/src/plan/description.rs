@@ -99,6 +99,7 @@ fn function(plan: &Plan) -> String {
     let arguments = kernel.arguments.iter().map(|argument| match argument {
         Argument::Input(index) => kernel.inputs[*index].name.to_string(),
         Argument::Scalar(index) => kernel.scalars[*index].name.to_string(),
+        Argument::Unreadable(index) => kernel.unreadable[*index].to_string(),
     });
     let arguments = arguments.chain(kernel.free_constants().map(|constant| constant.argument().to_string()));
     let returned: Vec<String> = kernel.visible_outputs().map(|port| port.name.to_string()).collect();
