@@ -7,23 +7,25 @@ use cotangent::{Graph, Result, Tensor, differentiable};
     backward = fused_attention_gate_backward,
     fallback = attention_gate_by_operations,
     strided,
-    grid = (256 * ceil_div(B * T * H * D, 1024), 1, 1),
+    grid = (256 * ceil_div(B * T * H, 8), 1, 1),
     threads = (256, 1, 1),
     cases = [(B = 1, H = 1, T = 1, D = 1), (B = 2, H = 3, T = 5, D = 7), (B = 1, H = 2, T = 13, D = 48)],
 )]
 pub fn fused_attention_gate<F: Float>(attended: In![F; B, H, T, D], gates: In![F; B, T, H, D], y: Out![F; B, T, H, D]) {
     metal! {
-        uint first = threadgroup_position_in_grid.x * 1024u + thread_position_in_threadgroup.x;
-        for (uint index = first; index < min(first + 1024u, uint(B * T * H * D)); index += 256u) {
-            uint lane = index % D;
-            uint head = index / D % H;
-            uint token = index / (D * H) % T;
-            uint row = index / (D * H * T);
-            float value = float(attended[row * attended_strides[0] + head * attended_strides[1]
-                + token * attended_strides[2] + lane * attended_strides[3]]);
-            float gate = float(gates[row * gates_strides[0] + token * gates_strides[1]
-                + head * gates_strides[2] + lane * gates_strides[3]]);
-            y[index] = F(value / (1.0f + exp(-gate)));
+        // A simdgroup has a head: places are found once, for all its lanes.
+        uint place = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
+        uint head = place % H;
+        uint token = place / H % T;
+        uint row = place / (H * T);
+        if (row >= uint(B)) { return; }
+        ulong value_row = ulong(row) * attended_strides[0] + ulong(head) * attended_strides[1]
+            + ulong(token) * attended_strides[2];
+        ulong gate_row = ulong(row) * gates_strides[0] + ulong(token) * gates_strides[1] + ulong(head) * gates_strides[2];
+        for (uint lane = thread_index_in_simdgroup; lane < uint(D); lane += 32u) {
+            float value = float(attended[value_row + lane * attended_strides[3]]);
+            float gate = float(gates[gate_row + lane * gates_strides[3]]);
+            y[ulong(place) * D + lane] = F(value / (1.0f + exp(-gate)));
         }
     }
 }
@@ -32,7 +34,7 @@ pub fn fused_attention_gate<F: Float>(attended: In![F; B, H, T, D], gates: In![F
 #[differentiable(
     backward_of = fused_attention_gate,
     strided,
-    grid = (256 * ceil_div(B * T * H * D, 1024), 1, 1),
+    grid = (256 * ceil_div(B * T * H, 8), 1, 1),
     threads = (256, 1, 1),
 )]
 pub fn fused_attention_gate_backward<F: Float>(
@@ -43,21 +45,23 @@ pub fn fused_attention_gate_backward<F: Float>(
     d_gates: Out![F; B, T, H, D],
 ) {
     metal! {
-        uint first = threadgroup_position_in_grid.x * 1024u + thread_position_in_threadgroup.x;
-        for (uint index = first; index < min(first + 1024u, uint(B * T * H * D)); index += 256u) {
-            uint lane = index % D;
-            uint head = index / D % H;
-            uint token = index / (D * H) % T;
-            uint row = index / (D * H * T);
-            float value = float(attended[row * attended_strides[0] + head * attended_strides[1]
-                + token * attended_strides[2] + lane * attended_strides[3]]);
-            float gate = float(gates[row * gates_strides[0] + token * gates_strides[1]
-                + head * gates_strides[2] + lane * gates_strides[3]]);
-            float slope = float(d_y[row * d_y_strides[0] + token * d_y_strides[1]
-                + head * d_y_strides[2] + lane * d_y_strides[3]]);
+        uint place = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
+        uint head = place % H;
+        uint token = place / H % T;
+        uint row = place / (H * T);
+        if (row >= uint(B)) { return; }
+        ulong value_row = ulong(row) * attended_strides[0] + ulong(head) * attended_strides[1]
+            + ulong(token) * attended_strides[2];
+        ulong gate_row = ulong(row) * gates_strides[0] + ulong(token) * gates_strides[1] + ulong(head) * gates_strides[2];
+        ulong slope_row = ulong(row) * d_y_strides[0] + ulong(token) * d_y_strides[1] + ulong(head) * d_y_strides[2];
+        ulong attended_row = ((ulong(row) * H + head) * T + token) * D;
+        for (uint lane = thread_index_in_simdgroup; lane < uint(D); lane += 32u) {
+            float value = float(attended[value_row + lane * attended_strides[3]]);
+            float gate = float(gates[gate_row + lane * gates_strides[3]]);
+            float slope = float(d_y[slope_row + lane * d_y_strides[3]]);
             float sigmoid = 1.0f / (1.0f + exp(-gate));
-            d_attended[((ulong(row) * H + head) * T + token) * D + lane] = F(slope * sigmoid);
-            d_gates[index] = F(slope * value * sigmoid * (1.0f - sigmoid));
+            d_attended[attended_row + lane] = F(slope * sigmoid);
+            d_gates[ulong(place) * D + lane] = F(slope * value * sigmoid * (1.0f - sigmoid));
         }
     }
 }

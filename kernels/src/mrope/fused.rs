@@ -41,10 +41,10 @@ pub fn mrope_backward<T: Float, const EVEN_ODD: bool>(
     Ok(Outputs { d_x: Some(rotate(stages, d_y, positions, turns, axes, -1.0, EVEN_ODD)?) })
 }
 
-/// One thread rotates one pair of lanes, or copies one lane that passes.
+/// A simdgroup has a head; a thread rotates every 32nd pair of its lanes, and copies lanes that pass.
 #[stage(
     strided,
-    grid = (256 * ceil_div(B * H * S * (D - F), 256), 1, 1),
+    grid = (256 * ceil_div(B * H * S, 8), 1, 1),
     threads = (256, 1, 1),
     cases = [
         (A = 3, B = 1, H = 2, S = 7, D = 12, F = 4, EVEN_ODD = false),
@@ -63,37 +63,35 @@ fn rotate<T: Float, const EVEN_ODD: bool>(
     y: Out![T; B, H, S, D],
 ) {
     metal! {
-        uint index = thread_position_in_grid.x;
-        uint lanes = D - F;
-        uint lane = index % lanes;
-        uint row = index / lanes;
+        uint row = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
         uint token = row % S;
         uint head = row / S % H;
         uint batch = row / (S * H);
         if (batch >= uint(B)) { return; }
         ulong start = ulong(row) * D;
         ulong x_row = ulong(batch) * x_strides[0] + ulong(head) * x_strides[1] + ulong(token) * x_strides[2];
-        if (lane >= uint(F)) {
-            y[start + lane + F] = x[x_row + (lane + F) * x_strides[3]];
-            return;
+        for (uint lane = 2u * F + thread_index_in_simdgroup; lane < uint(D); lane += 32u) {
+            y[start + lane] = x[x_row + lane * x_strides[3]];
         }
-        uint left = EVEN_ODD ? 2u * lane : lane;
-        uint right = EVEN_ODD ? 2u * lane + 1u : lane + F;
-        uint axis = axes[lane * axes_strides[0]];
-        uint position = positions[axis * positions_strides[0] + batch * positions_strides[1] + token * positions_strides[2]];
-        float low = float(position & 1023u);
-        float high = float(position >> 10u);
-        uint column = lane * turns_strides[1];
-        float whole = fract(low * turns[column]) + fract(high * turns[2 * turns_strides[0] + column]);
-        float rest = low * turns[turns_strides[0] + column] + high * turns[3 * turns_strides[0] + column];
-        float turn = whole + rest;
-        float angle = direction * 6.2831853f * (turn - floor(turn + 0.5f));
-        float cosine = precise::cos(angle);
-        float sine = precise::sin(angle);
-        float first = float(x[x_row + left * x_strides[3]]);
-        float second = float(x[x_row + right * x_strides[3]]);
-        y[start + left] = T(first * cosine - second * sine);
-        y[start + right] = T(second * cosine + first * sine);
+        for (uint lane = thread_index_in_simdgroup; lane < uint(F); lane += 32u) {
+            uint left = EVEN_ODD ? 2u * lane : lane;
+            uint right = EVEN_ODD ? 2u * lane + 1u : lane + F;
+            uint axis = axes[lane * axes_strides[0]];
+            uint position = positions[axis * positions_strides[0] + batch * positions_strides[1] + token * positions_strides[2]];
+            float low = float(position & 1023u);
+            float high = float(position >> 10u);
+            uint column = lane * turns_strides[1];
+            float whole = fract(low * turns[column]) + fract(high * turns[2 * turns_strides[0] + column]);
+            float rest = low * turns[turns_strides[0] + column] + high * turns[3 * turns_strides[0] + column];
+            float turn = whole + rest;
+            float angle = direction * 6.2831853f * (turn - floor(turn + 0.5f));
+            float cosine = precise::cos(angle);
+            float sine = precise::sin(angle);
+            float first = float(x[x_row + left * x_strides[3]]);
+            float second = float(x[x_row + right * x_strides[3]]);
+            y[start + left] = T(first * cosine - second * sine);
+            y[start + right] = T(second * cosine + first * sine);
+        }
     }
 }
 

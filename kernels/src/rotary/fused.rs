@@ -48,10 +48,10 @@ pub fn fused_rotary_backward<T: Float, const COPIES: usize, const EVEN_ODD: bool
     Ok(Outputs { d_x, d_cosine: Some(tables.cosine_gradient), d_sine: Some(tables.sine_gradient) })
 }
 
-/// One thread rotates one pair of lanes, or copies one lane that passes.
+/// A simdgroup has a head; a thread rotates every 32nd pair of its lanes, and copies lanes that pass.
 #[stage(
     strided,
-    grid = (256 * ceil_div(B * H * S * (D - F), 256), 1, 1),
+    grid = (256 * ceil_div(B * H * S, 8), 1, 1),
     threads = (256, 1, 1),
     cases = [
         (A = 3, B = 2, H = 3, S = 5, D = 6, F = 3, COPIES = 2, EVEN_ODD = false, TRANSPOSED = true),
@@ -66,35 +66,33 @@ fn rotate_by_tables<T: Float, const COPIES: usize, const EVEN_ODD: bool, const T
     y: Out![T; B, H, S, D],
 ) {
     metal! {
-        uint index = thread_position_in_grid.x;
-        uint lanes = D - F;
-        uint lane = index % lanes;
-        uint row = index / lanes;
+        uint row = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
         uint token = row % S;
         uint head = row / S % H;
         uint batch = row / (S * H);
         if (batch >= uint(B)) { return; }
         ulong start = ulong(row) * D;
         ulong x_row = ulong(batch) * x_strides[0] + ulong(head) * x_strides[1] + ulong(token) * x_strides[2];
-        if (lane >= uint(F)) {
-            y[start + lane + F] = x[x_row + (lane + F) * x_strides[3]];
-            return;
+        for (uint lane = 2u * F + thread_index_in_simdgroup; lane < uint(D); lane += 32u) {
+            y[start + lane] = x[x_row + lane * x_strides[3]];
         }
-        uint left = EVEN_ODD ? 2u * lane : lane;
-        uint right = EVEN_ODD ? 2u * lane + 1u : lane + F;
-        uint left_value = COPIES == 1 ? lane : left;
-        uint right_value = COPIES == 1 ? lane : right;
-        uint axis = axes[lane * axes_strides[0]];
-        ulong cosine_row = axis * cosine_strides[0] + batch * cosine_strides[1] + token * cosine_strides[2];
-        ulong sine_row = axis * sine_strides[0] + batch * sine_strides[1] + token * sine_strides[2];
-        float left_sine = -sine[sine_row + left_value * sine_strides[3]];
-        float right_sine = sine[sine_row + right_value * sine_strides[3]];
-        float first = float(x[x_row + left * x_strides[3]]);
-        float second = float(x[x_row + right * x_strides[3]]);
-        float left_cosine = cosine[cosine_row + left_value * cosine_strides[3]];
-        float right_cosine = cosine[cosine_row + right_value * cosine_strides[3]];
-        y[start + left] = T(first * left_cosine + second * (TRANSPOSED ? right_sine : left_sine));
-        y[start + right] = T(second * right_cosine + first * (TRANSPOSED ? left_sine : right_sine));
+        for (uint lane = thread_index_in_simdgroup; lane < uint(F); lane += 32u) {
+            uint left = EVEN_ODD ? 2u * lane : lane;
+            uint right = EVEN_ODD ? 2u * lane + 1u : lane + F;
+            uint left_value = COPIES == 1 ? lane : left;
+            uint right_value = COPIES == 1 ? lane : right;
+            uint axis = axes[lane * axes_strides[0]];
+            ulong cosine_row = axis * cosine_strides[0] + batch * cosine_strides[1] + token * cosine_strides[2];
+            ulong sine_row = axis * sine_strides[0] + batch * sine_strides[1] + token * sine_strides[2];
+            float left_sine = -sine[sine_row + left_value * sine_strides[3]];
+            float right_sine = sine[sine_row + right_value * sine_strides[3]];
+            float first = float(x[x_row + left * x_strides[3]]);
+            float second = float(x[x_row + right * x_strides[3]]);
+            float left_cosine = cosine[cosine_row + left_value * cosine_strides[3]];
+            float right_cosine = cosine[cosine_row + right_value * cosine_strides[3]];
+            y[start + left] = T(first * left_cosine + second * (TRANSPOSED ? right_sine : left_sine));
+            y[start + right] = T(second * right_cosine + first * (TRANSPOSED ? left_sine : right_sine));
+        }
     }
 }
 

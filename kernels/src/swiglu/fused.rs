@@ -15,11 +15,18 @@ use super::portable::portable_swiglu;
 )]
 pub fn fused_swiglu<T: Float>(gate: In![T; N], up: In![T; N], y: Out![T; N]) {
     metal! {
-        // Four elements a thread keep enough loads in flight; neighbours in memory go to neighbouring threads.
         uint first = threadgroup_position_in_grid.x * 1024u + thread_position_in_threadgroup.x;
-        for (uint index = first; index < min(first + 1024u, uint(N)); index += 256u) {
-            float value = float(gate[index]);
-            y[index] = T(value / (1.0f + exp(-value)) * float(up[index]));
+        // Neighbours in memory go to neighbouring threads; a thread has four loads of each operand in flight.
+        float gates[4];
+        float ups[4];
+        for (uint part = 0u; part < 4u; ++part) {
+            uint index = min(first + part * 256u, uint(N - 1));
+            gates[part] = float(gate[index]);
+            ups[part] = float(up[index]);
+        }
+        for (uint part = 0u; part < 4u; ++part) {
+            uint index = first + part * 256u;
+            if (index < uint(N)) { y[index] = T(gates[part] / (1.0f + exp(-gates[part])) * ups[part]); }
         }
     }
 }
@@ -35,12 +42,22 @@ pub fn fused_swiglu_backward<T: Float>(
 ) {
     metal! {
         uint first = threadgroup_position_in_grid.x * 1024u + thread_position_in_threadgroup.x;
-        for (uint index = first; index < min(first + 1024u, uint(N)); index += 256u) {
-            float value = float(gate[index]);
-            float sigmoid = 1.0f / (1.0f + exp(-value));
-            float slope = float(d_y[index]);
-            d_up[index] = T(slope * value * sigmoid);
-            d_gate[index] = T(slope * float(up[index]) * sigmoid * (1.0f + value * (1.0f - sigmoid)));
+        float gates[4];
+        float ups[4];
+        float slopes[4];
+        for (uint part = 0u; part < 4u; ++part) {
+            uint index = min(first + part * 256u, uint(N - 1));
+            gates[part] = float(gate[index]);
+            ups[part] = float(up[index]);
+            slopes[part] = float(d_y[index]);
+        }
+        for (uint part = 0u; part < 4u; ++part) {
+            uint index = first + part * 256u;
+            if (index < uint(N)) {
+                float sigmoid = 1.0f / (1.0f + exp(-gates[part]));
+                d_up[index] = T(slopes[part] * gates[part] * sigmoid);
+                d_gate[index] = T(slopes[part] * ups[part] * sigmoid * (1.0f + gates[part] * (1.0f - sigmoid)));
+            }
         }
     }
 }
