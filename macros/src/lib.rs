@@ -35,7 +35,8 @@ pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Makes a struct or enum that is generic over one mode a tree of named parameters.
 ///
 /// Every field is itself `Parameters`, or a plain value marked `#[config]`. `#[parameters(rename = "q_proj")]` sets the
-/// field's path segment, `#[parameters(flatten)]` leaves it out.
+/// field's path segment, `#[parameters(flatten)]` leaves it out. On the type, `#[parameters(crate = path)]` says where the
+/// runtime is, if not at `::cotangent`.
 #[proc_macro_derive(Parameters, attributes(config, parameters))]
 pub fn parameters(input: TokenStream) -> TokenStream {
     cotangent_macros_core::parameters(input.into()).into()

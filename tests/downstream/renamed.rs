@@ -1,6 +1,8 @@
 //! Knows Cotangent only as another crate re-exports it.
 
-use facade::gradients::{self, Constant, Graph, Result, Session, Tensor, Train, Trainable, differentiable};
+use facade::gradients::{
+    self, Constant, Graph, Mode, Parameters, Result, Session, Stored, Tensor, Train, Trainable, differentiable,
+};
 
 /// `y = x^2`.
 #[differentiable(
@@ -30,17 +32,23 @@ fn square_by_operations<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
     x.square()
 }
 
-fn loss(x: &Tensor<Train>, target: &Constant) -> Result<Tensor<Train>> {
-    square(x)?.subtract(target)?.abs()?.sum_all()
+#[derive(Parameters)]
+#[parameters(crate = facade::gradients)]
+struct Model<M: Mode> {
+    x: Tensor<M>,
+}
+
+fn loss(model: &Model<Train>, target: &Constant) -> Result<Tensor<Train>> {
+    square(&model.x)?.subtract(target)?.abs()?.sum_all()
 }
 
 fn main() -> Result<()> {
     let mut session = Session::new()?;
-    let x = Tensor::from_slice(&[1.0_f32, -2.0, 3.0], &[3])?;
+    let model: Model<Stored> = Model { x: Tensor::from_slice(&[1.0_f32, -2.0, 3.0], &[3])? };
     let target = Constant::from_slice(&[4.0, 1.0, 9.5], &[3])?;
-    let trainable = Trainable::of(&x, |_| true)?;
-    let (_, found) = gradients::value_and_grad(&mut session, &x, &trainable, &target, loss)?;
-    assert_eq!(found.get("").unwrap().to_vec::<f32>()?, [-2.0, -4.0, -6.0]);
+    let trainable = Trainable::of(&model, |_| true)?;
+    let (_, found) = gradients::value_and_grad(&mut session, &model, &trainable, &target, loss)?;
+    assert_eq!(found.get("x").unwrap().to_vec::<f32>()?, [-2.0, -4.0, -6.0]);
     println!("{}: gradients through a re-export", session.backend());
     Ok(())
 }

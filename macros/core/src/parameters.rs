@@ -91,7 +91,7 @@ impl Tree {
                 return None;
             }
         };
-        Some(Self { name: input.ident.clone(), mode, bounds, shape, paths: Paths::default() })
+        Some(Self { name: input.ident.clone(), mode, bounds, shape, paths: read_paths(input, diagnostics) })
     }
 
     fn implement(&self) -> TokenStream {
@@ -241,6 +241,25 @@ fn read_mode(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Option<(Iden
     }
     // With other parameters no implementation could name the type.
     (generics.params.len() == 1).then(|| (mode.ident.clone(), mode.bounds.to_token_stream()))
+}
+
+/// Where the runtime is: `#[parameters(crate = path)]` on the type, else `::cotangent`.
+fn read_paths(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Paths {
+    let mut root: Option<syn::Path> = None;
+    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("parameters")) {
+        let parsed = attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("crate") {
+                return Err(meta.error("unknown option; a type takes `crate = path::to::cotangent`"));
+            }
+            if root.is_some() {
+                return Err(meta.error("a type takes `crate = path::to::cotangent` once"));
+            }
+            root = Some(meta.value()?.parse()?);
+            Ok(())
+        });
+        diagnostics.keep(parsed);
+    }
+    root.map_or_else(Paths::default, Paths::at)
 }
 
 fn is_mode(bound: &TypeParamBound) -> bool {
