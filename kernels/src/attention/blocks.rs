@@ -120,10 +120,12 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
                 bool whole = key >= highest && key + BLOCK <= own + offset + 1;
                 #pragma unroll
                 for (int b = 0; b < BLOCK / 16; ++b) {
-                    tile_with_rows(scores[b], from, row, column, value, first_key) {
-                        int at = key + 16 * b + column;
-                        bool seen = whole || (at >= first_key && at <= own + row + offset);
-                        value = seen ? value * factor : -INFINITY;
+                    tile_for_each(scores[b], row, column, value) { value *= factor; }
+                    if (!whole) {
+                        tile_with_rows(scores[b], from, row, column, value, first_key) {
+                            int at = key + 16 * b + column;
+                            if (at < first_key || at > own + row + offset) value = -INFINITY;
+                        }
                     }
                     tile_rows<float> top = tile_row_max(scores[b]);
                     for (int i = 0; i < 2; ++i) largest.at[i] = max(largest.at[i], top.at[i]);
@@ -297,6 +299,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             log_sum.at[i] = row < T ? log_sums[rows_before + row] : INFINITY;
             product.at[i] = row < T ? products[rows_before + row] : 0.0f;
         }
+        int highest = simd_max(max(from.at[0], from.at[1]));
         threadgroup float* mine = exchange + (role * 64 + 16 * pair) * 20;
         threadgroup float* theirs = exchange + ((1 - role) * 64 + 16 * pair) * 20;
 
@@ -357,25 +360,29 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
                     }
                 }
                 if (role == 0) {
-                    tile_with_rows(scores, from, row, column, value, first_key) {
-                        bool seen = key + column >= first_key && key + column <= own + row + offset;
-                        value = seen ? value * factor : -INFINITY;
+                    tile_with_rows(scores, log_sum, row, column, value, of_row) { value = value * factor - of_row; }
+                    if (key < highest || key + 16 > own + offset + 1) {
+                        tile_with_rows(scores, from, row, column, value, first_key) {
+                            if (key + column < first_key || key + column > own + row + offset) value = -INFINITY;
+                        }
                     }
-                    tile_with_rows(scores, log_sum, row, column, value, of_row) { value = exp2(value - of_row); }
+                    tile_for_each(scores, row, column, value) { value = exp2(value); }
+                } else {
+                    tile_with_rows(scores, product, row, column, value, of_row) { value -= of_row; }
                 }
-                tile_for_each(scores, row, column, value) { mine[row * 20 + column] = value; }
+                tile_store(scores, mine, 20);
             }
             threadgroup_barrier(mem_flags::mem_threadgroup);
             if (BUFFERS == 2 && next < end) {
                 tile_copy_rows(there + 16 * STRIDE, STRIDE, values + (keys_before + next) * E, E, 16, E, valid, thread_index, 256);
             }
             if (counts) {
-                tile_with_rows(scores, product, row, column, value, of_row) {
-                    float told = theirs[row * 20 + column];
-                    float weight = role == 0 ? value : told;
-                    value = weight > 0.0f ? weight * ((role == 0 ? told : value) - of_row) : 0.0f;
-                }
-                tile<F, 16, 16> slopes = tile_cast<F>(scores);
+                // P (dP - D), whichever of them is one's own.
+                tile<float, 16, 16> told;
+                tile_load(told, theirs, 20);
+                tile<float, 16, 16> both(0.0f);
+                tile_multiply_accumulate_elements(both, scores, told);
+                tile<F, 16, 16> slopes = tile_cast<F>(both);
                 #pragma unroll
                 for (int c = 0; c < HALF; ++c) {
                     int column = role * HALF + c;
@@ -485,13 +492,19 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         int all = passes * (H / G);
         int pass = -1;
         int turn = 0;
+        // The last of the first keys of the queries at hand.
+        int latest = 0;
         for (int next = 0; pass < all; ++next) {
             int query = seeing + next % max(passes, 1) * 16;
             bool is_query = lane < 16u && next < all && query + int(lane) < T;
             int first = is_query ? first_keys[batch * T + query + lane] : S;
             if (next < all && simd_min(first) > last) continue;
+            int last_first = simd_max(is_query ? first : 0);
             // Nothing is computed in the first round with two buffers: it fetches.
-            if (BUFFERS == 1) pass = next;
+            if (BUFFERS == 1) {
+                pass = next;
+                latest = last_first;
+            }
             int head = group * (H / G) + next / max(passes, 1);
             ulong row = ulong(batch * H + head) * T + query;
             int valid = min(T - query, 16);
@@ -525,12 +538,20 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
                     }
                 }
                 if (role == 0) {
+                    bool whole = own >= latest && own + 15 <= first_query + offset;
                     tile_for_each(scores, key, column, value) {
-                        int place = turn * 16 + column;
-                        bool seen = own + key >= firsts[place] && own + key <= first_query + column + offset;
-                        value = seen ? exp2(value * factor - of_queries[2 * place]) : 0.0f;
-                        shared[key * 20 + column] = value;
+                        value = value * factor - of_queries[2 * (turn * 16 + column)];
                     }
+                    if (!whole) {
+                        tile_for_each(scores, key, column, value) {
+                            bool before = own + key < firsts[turn * 16 + column];
+                            if (before || own + key > first_query + column + offset) value = -INFINITY;
+                        }
+                    }
+                    tile_for_each(scores, key, column, value) { value = exp2(value); }
+                    tile_store(scores, shared, 20);
+                } else {
+                    tile_for_each(scores, key, column, value) { value -= of_queries[2 * (turn * 16 + column) + 1]; }
                 }
             }
             threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -539,10 +560,11 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             }
             if (computes) {
                 if (role == 1) {
-                    tile_for_each(scores, key, column, value) {
-                        float weight = shared[key * 20 + column];
-                        value = weight > 0.0f ? weight * (value - of_queries[2 * (turn * 16 + column) + 1]) : 0.0f;
-                    }
+                    tile<float, 16, 16> weights;
+                    tile_load(weights, shared, 20);
+                    tile<float, 16, 16> both(0.0f);
+                    tile_multiply_accumulate_elements(both, scores, weights);
+                    scores = both;
                 }
                 tile<F, 16, 16> left = tile_cast<F>(scores);
                 #pragma unroll
@@ -555,7 +577,10 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
                 }
             }
             turn = BUFFERS - 1 - turn;
-            if (BUFFERS == 2) pass = next;
+            if (BUFFERS == 2) {
+                pass = next;
+                latest = last_first;
+            }
         }
 
         if (!counts) return;

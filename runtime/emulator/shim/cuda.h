@@ -204,23 +204,38 @@ template <class T, int ROWS, int COLUMNS> struct tile : tile_elements<T> {
 METAL_INLINE uint shared_address(const void* p) { return uint(__cvta_generic_to_shared(p)); }
 // Eight elements of 16 bits of each row at once, by `ldmatrix`, from threadgroup memory whose rows are multiples of 16 bytes:
 // there a tile must begin at such a multiple, else the launch fails. A check would be a branch in front of each load.
-#define METAL_MATRIX_LOAD(NAME, TRANSPOSED, ROW, COLUMN)                                                                  \
+#define METAL_MATRIX_LOAD(NAME, TRANSPOSED, SECOND, THIRD, ROW, COLUMN)                                                    \
   template <class T, class U> METAL_INLINE bool NAME(tile<T, 16, 16>& t, const U* from, uint stride) {                    \
     if constexpr (is_small_float_v<T> && is_same_v<T, U>) {                                                              \
       if (__isShared(from) && stride % 8 == 0) {                                                                         \
         uint lane = lane_number(), at = shared_address(from + (ROW) * stride + (COLUMN));                                \
         asm volatile("ldmatrix.sync.aligned.m8n8.x4" TRANSPOSED ".shared.b16 {%0,%1,%2,%3}, [%4];"                       \
-                     : "=r"(t.word[0]), "=r"(t.word[1]), "=r"(t.word[2]), "=r"(t.word[3]) : "r"(at) : "memory");         \
+                     : "=r"(t.word[0]), "=r"(t.word[SECOND]), "=r"(t.word[THIRD]), "=r"(t.word[3]) : "r"(at) : "memory"); \
         return true;                                                                                                     \
       }                                                                                                                  \
     }                                                                                                                    \
     return false;                                                                                                        \
   }
-METAL_MATRIX_LOAD(load_matrix, "", lane % 16, lane / 16 * 8)
-METAL_MATRIX_LOAD(load_matrix_transposed, ".trans", lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8)
+METAL_MATRIX_LOAD(load_matrix, "", 1, 2, lane % 16, lane / 16 * 8)
+METAL_MATRIX_LOAD(load_matrix_transposed, ".trans", 1, 2, lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8)
+// In the order in which products take a right factor's words: those that go together come in neighbouring registers.
+METAL_MATRIX_LOAD(load_right_matrix, "", 2, 1, lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8)
+METAL_MATRIX_LOAD(load_right_matrix_transposed, ".trans", 2, 1, lane % 16, lane / 16 * 8)
 #undef METAL_MATRIX_LOAD
+// Two floats at once, likewise from even places of threadgroup memory.
+template <class T, class U> METAL_INLINE constexpr bool are_floats() { return is_same_v<T, float> && is_same_v<U, float>; }
 template <class T, class U> METAL_INLINE void tile_load(tile<T, 16, 16>& t, const U* from, uint stride) {
   if (load_matrix(t, from, stride)) return;
+  if constexpr (are_floats<T, U>()) {
+    if (__isShared(from) && stride % 2 == 0) {
+#pragma unroll
+      for (int i = 0; i < 8; i += 2) {
+        float2 two = *(const float2*)(from + t.row(i) * stride + t.column(i));
+        t.at[i] = two.x, t.at[i + 1] = two.y;
+      }
+      return;
+    }
+  }
 #pragma unroll
   for (int i = 0; i < 8; ++i) t.set(i, T(from[t.row(i) * stride + t.column(i)]));
 }
@@ -230,6 +245,13 @@ template <class T, class U> METAL_INLINE void tile_load_transposed(tile<T, 16, 1
   for (int i = 0; i < 8; ++i) t.set(i, T(from[t.column(i) * stride + t.row(i)]));
 }
 template <class T, class U> METAL_INLINE void tile_store(const tile<T, 16, 16>& t, U* to, uint stride) {
+  if constexpr (are_floats<T, U>()) {
+    if (__isShared(to) && stride % 2 == 0) {
+#pragma unroll
+      for (int i = 0; i < 8; i += 2) *(float2*)(to + t.row(i) * stride + t.column(i)) = float2(t.at[i], t.at[i + 1]);
+      return;
+    }
+  }
   if constexpr (is_small_float_v<T> && is_same_v<T, U>) {
     if (((ulong(to) | ulong(stride) * 2) & 3u) == 0) {
 #pragma unroll
@@ -304,11 +326,11 @@ template <class T, int ROWS, int COLUMNS> struct right_tile {
   tile<T, ROWS, COLUMNS> transposed;
 };
 template <class T, class U> METAL_INLINE void tile_load_right(right_tile<T, 16, 16>& t, const U* from, uint stride) {
-  tile_load_transposed(t.transposed, from, stride);
+  if (!load_right_matrix_transposed(t.transposed, from, stride)) tile_load_transposed(t.transposed, from, stride);
 }
 template <class T, class U>
 METAL_INLINE void tile_load_right_transposed(right_tile<T, 16, 16>& t, const U* from, uint stride) {
-  tile_load(t.transposed, from, stride);
+  if (!load_right_matrix(t.transposed, from, stride)) tile_load(t.transposed, from, stride);
 }
 template <class T> METAL_INLINE right_tile<T, 16, 16> tile_as_right(const tile<T, 16, 16>& t) {
   return right_tile<T, 16, 16>{tile_transpose(t)};
@@ -441,23 +463,30 @@ METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<A,
   tile_multiply_accumulate(d, left, right);
 }
 
-// Every thread copies a part; `threadgroup_barrier` waits for all of it.
+// Every thread copies a part; `threadgroup_barrier` waits for all of it. Sixteen bytes at a time where all is aligned and
+// the threads make whole rows, so that each goes down one column.
 template <class T>
 METAL_INLINE void tile_copy_rows(
     T* to, uint to_stride, const T* from, uint from_stride, uint rows, uint columns, uint valid, uint index, uint threads) {
   constexpr uint some = 16 / sizeof(T);
-  if (((ulong(to) | ulong(from) | (ulong(to_stride) | ulong(from_stride) | ulong(columns)) * sizeof(T)) & 15u) == 0) {
-    uint parts = columns / some;
-#pragma unroll 4
-    for (uint i = index; i < rows * parts; i += threads) {
-      uint row = i / parts, column = i % parts * some;
-      bool there = row < valid;
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-                   : : "r"(shared_address(to + row * to_stride + column)), "l"(from + (there ? row * from_stride + column : 0)),
-                       "r"(there ? 16 : 0) : "memory");
+  uint parts = columns / some;
+  bool aligned = ((shared_address(to) | uint(ulong(from)) | (to_stride | from_stride | columns) * uint(sizeof(T))) & 15u) == 0;
+  if (aligned && threads % parts == 0) {
+    uint step = threads / parts, row = index / parts, column = index % parts * some;
+    const T* source = from + ulong(row) * from_stride + column;
+    uint target = shared_address(to + row * to_stride + column);
+#pragma unroll 8
+    for (uint i = 0; i < (rows + step - 1) / step; ++i) {
+      if (rows % step == 0 || row < rows) {
+        bool there = row < valid;
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                     : : "r"(target), "l"(there ? source : from), "r"(there ? 16 : 0) : "memory");
+      }
+      row += step, source += ulong(step) * from_stride, target += step * to_stride * uint(sizeof(T));
     }
     return;
   }
+#pragma unroll 1
   for (uint i = index; i < rows * columns; i += threads) {
     uint row = i / columns, column = i % columns;
     to[row * to_stride + column] = row < valid ? from[row * from_stride + column] : T(0.0f);
