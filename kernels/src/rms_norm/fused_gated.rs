@@ -2,6 +2,8 @@
 
 use cotangent::{Dtype, Graph, Result, Tensor, differentiable, stage};
 
+use crate::swiglu::portable_swiglu;
+
 /// `weight * x * r * silu(gate)` with `r = 1 / sqrt(mean(x^2) + epsilon)` of each head; a simdgroup has a head.
 #[differentiable(
     backward = fused_rms_norm_gated_backward,
@@ -139,7 +141,7 @@ fn rms_norm_gated_weight_parts<T: Float>(
     }
 }
 
-/// The same norm, composed of operations: MLX's own, between conversions.
+/// The same norm, composed of operations: MLX's own, between conversions, and the gate of SwiGLU, which has the same form.
 fn rms_norm_gated_by_operations<M: Graph>(
     x: &Tensor<M>,
     gate: &Tensor<M>,
@@ -147,5 +149,6 @@ fn rms_norm_gated_by_operations<M: Graph>(
     epsilon: f32,
 ) -> Result<Tensor<M>> {
     let normalised = x.cast(Dtype::F32)?.rms_norm(weight, epsilon)?;
-    normalised.multiply(&gate.cast(Dtype::F32)?.silu()?)?.cast(x.dtype())
+    let gate = gate.cast(Dtype::F32)?.reshape(&[-1])?;
+    portable_swiglu(&gate, &normalised.reshape(&[-1])?)?.reshape(x.shape())?.cast(x.dtype())
 }
