@@ -1,6 +1,6 @@
 //! NVIDIA's run-time compiler (NVRTC), which MLX uses: it compiles for a GPU and needs none.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -9,14 +9,13 @@ use libloading::Library;
 use crate::build::content_key;
 use crate::{CudaText, Dtype, GRID_INPUT, KernelText};
 
-/// Compiles texts for CUDA as MLX would, to machine code of the H100 (sm_90).
+/// Compiles texts for CUDA as MLX would, to machine code: of the H100 (sm_90), or of another architecture.
 pub struct CudaCompiler {
     library: Library,
     version: (c_int, c_int),
+    /// As an option.
+    architecture: CString,
 }
-
-/// The options that MLX gives, for an H100.
-const OPTIONS: [&CStr; 1] = [c"--gpu-architecture=sm_90"];
 
 type Program = *mut c_void;
 type Version = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
@@ -38,15 +37,33 @@ impl CudaCompiler {
         let mut version = (0, 0);
         // SAFETY: the signature is nvrtc.h's; writes two integers.
         let status = unsafe { library.get::<Version>(b"nvrtcVersion").ok()?(&mut version.0, &mut version.1) };
-        (status == 0).then_some(CudaCompiler { library, version })
+        (status == 0).then(|| CudaCompiler { library, version, architecture: c"--gpu-architecture=sm_90".to_owned() })
     }
 
-    /// Machine code of a kernel with inputs of these shapes.
+    /// The same for GPUs of another architecture, such as `sm_120`.
+    ///
+    /// # Errors
+    /// What is no architecture's name.
+    pub fn for_architecture(self, name: &str) -> Result<Self, String> {
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return Err(format!("`{name}` is no architecture"));
+        }
+        let architecture = CString::new(format!("--gpu-architecture={name}")).map_err(|error| error.to_string())?;
+        Ok(CudaCompiler { architecture, ..self })
+    }
+
+    /// Machine code of a kernel with inputs of these shapes, as the function `entry` without mangling.
     ///
     /// # Errors
     /// What the compiler says of the text, with the kernel's own files and lines.
-    pub fn compile(&self, kernel: &KernelText, input_shapes: &[&[usize]], text: &CudaText) -> Result<Vec<u8>, String> {
-        self.compile_source(&source_of(kernel, input_shapes, text))
+    pub fn compile(
+        &self,
+        entry: &str,
+        kernel: &KernelText,
+        input_shapes: &[&[usize]],
+        text: &CudaText,
+    ) -> Result<Vec<u8>, String> {
+        self.compile_source(&source_of(entry, kernel, input_shapes, text))
     }
 
     /// As [`compile`](Self::compile), of a text that may have been compiled before: what was accepted once is not compiled
@@ -61,7 +78,7 @@ impl CudaCompiler {
         text: &CudaText,
         folder: &std::path::Path,
     ) -> Result<(), String> {
-        let source = source_of(kernel, input_shapes, text);
+        let source = source_of("custom_kernel", kernel, input_shapes, text);
         let mark: PathBuf = folder.join(format!("cuda-{:032x}", content_key([source.as_str(), &self.to_string()])));
         if mark.exists() {
             return Ok(());
@@ -73,7 +90,7 @@ impl CudaCompiler {
 
     fn compile_source(&self, source: &str) -> Result<Vec<u8>, String> {
         let source = CString::new(source).map_err(|_| "the text holds a zero byte".to_owned())?;
-        let options = OPTIONS.map(CStr::as_ptr);
+        let options = [self.architecture.as_ptr()];
         let missing = |error: libloading::Error| error.to_string();
         // SAFETY: signatures as in nvrtc.h; pointers are valid for the calls, buffers as large as asked for.
         unsafe {
@@ -124,7 +141,7 @@ template <class T> struct Array { T at[10]; __device__ const T* data() const { r
 ";
 
 /// What MLX's `cuda_kernel` makes of header and source, but for its own headers.
-fn source_of(kernel: &KernelText, input_shapes: &[&[usize]], text: &CudaText) -> String {
+fn source_of(entry: &str, kernel: &KernelText, input_shapes: &[&[usize]], text: &CudaText) -> String {
     let mut parameters = Vec::new();
     for (port, shape) in kernel.inputs.iter().zip(input_shapes) {
         parameters.push(format!("const {}* {}", cuda_type(port.dtype), port.name));
@@ -144,7 +161,7 @@ fn source_of(kernel: &KernelText, input_shapes: &[&[usize]], text: &CudaText) ->
     }
     parameters.extend(kernel.outputs.iter().map(|port| format!("{}* {}", cuda_type(port.dtype), port.name)));
     format!(
-        "{PRELUDE}{}\nextern \"C\" __global__ void custom_kernel({}) {{\n{}\n}}\n",
+        "{PRELUDE}{}\nextern \"C\" __global__ void {entry}({}) {{\n{}\n}}\n",
         text.header,
         parameters.join(", "),
         text.source

@@ -63,11 +63,12 @@ fn it_compiles_to_machine_code_of_the_h100() {
         return;
     };
     let text = text(512).unwrap_or_else(|e| panic!("{e}"));
-    let code = compiler.compile(&kernel(), &[&[8, 64], &[]], &text).unwrap_or_else(|log| panic!("{log}"));
+    let code = compiler.compile("entry", &kernel(), &[&[8, 64], &[]], &text).unwrap_or_else(|log| panic!("{log}"));
     assert_eq!(&code[..4], b"\x7fELF");
+    assert!(code.windows(6).any(|bytes| bytes == b"entry\0"), "the function keeps its name");
 
     let broken = CudaText { source: text.source.replace("metal_kernel_body", "no_such_body"), ..text };
-    let log = compiler.compile(&kernel(), &[&[8, 64], &[]], &broken).expect_err("a text that cannot compile");
+    let log = compiler.compile("entry", &kernel(), &[&[8, 64], &[]], &broken).expect_err("a text that cannot compile");
     assert!(log.contains("no_such_body"), "{log}");
 }
 

@@ -1,5 +1,7 @@
 //! Host data in and out, evaluation, and the two operations that mlx-rs does not wrap.
 
+use std::sync::OnceLock;
+
 use mlx_rs::Array;
 
 use crate::dtype::Dtype;
@@ -143,8 +145,23 @@ pub(crate) fn array_of_vec(values: Vec<f32>, shape: &[i32]) -> Array {
     }
 }
 
+/// What must be done before MLX computes anything.
+static BEFORE_EVALUATION: OnceLock<fn()> = OnceLock::new();
+
+/// Has `action` called before each evaluation from now on; only the first one counts.
+pub(crate) fn before_evaluation(action: fn()) {
+    BEFORE_EVALUATION.get_or_init(|| action);
+}
+
+fn prepare_evaluation() {
+    if let Some(action) = BEFORE_EVALUATION.get() {
+        action();
+    }
+}
+
 /// Computes the arrays and waits for them.
 pub(crate) fn evaluate<'a>(operation: &'static str, arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    prepare_evaluation();
     let arrays = ArrayVector::new(arrays);
     // SAFETY: a live vector.
     settle(operation, unsafe { mlx_sys::mlx_eval(arrays.raw()) })
@@ -152,6 +169,7 @@ pub(crate) fn evaluate<'a>(operation: &'static str, arrays: impl IntoIterator<It
 
 /// Starts to compute the arrays.
 pub(crate) fn evaluate_async<'a>(operation: &'static str, arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    prepare_evaluation();
     let arrays = ArrayVector::new(arrays);
     // SAFETY: a live vector.
     settle(operation, unsafe { mlx_sys::mlx_async_eval(arrays.raw()) })

@@ -38,6 +38,15 @@ pub(crate) fn mlx_version() -> Option<String> {
 
 /// What the maker calls this thread's default device.
 pub(crate) fn device_name() -> Option<String> {
+    device_information(c"device_name")
+}
+
+/// The architecture of this thread's default device: `sm_90`.
+pub(crate) fn device_architecture() -> Option<String> {
+    device_information(c"architecture")
+}
+
+fn device_information(key: &CStr) -> Option<String> {
     initialise();
     // SAFETY: takes nothing; freed below.
     let (mut device, mut information) = unsafe { (mlx_sys::mlx_device_new(), mlx_sys::mlx_device_info_new()) };
@@ -46,7 +55,7 @@ pub(crate) fn device_name() -> Option<String> {
     let found = unsafe {
         mlx_sys::mlx_get_default_device(&mut device) == 0
             && mlx_sys::mlx_device_info_get(&mut information, device) == 0
-            && mlx_sys::mlx_device_info_get_string(&mut name, information, c"device_name".as_ptr()) == 0
+            && mlx_sys::mlx_device_info_get_string(&mut name, information, key.as_ptr()) == 0
     };
     // SAFETY: null, or text that lives as long as the information.
     let name = if found { unsafe { owned(name) } } else { None };

@@ -11,10 +11,10 @@ mod failure;
 mod vector;
 
 pub(crate) use array::{
-    HostSlices, array_from_bytes, array_from_slice, array_of_vec, array_to_bytes, depends, evaluate, evaluate_async,
-    leaf, slice,
+    HostSlices, array_from_bytes, array_from_slice, array_of_vec, array_to_bytes, before_evaluation, depends, evaluate,
+    evaluate_async, leaf, slice,
 };
 pub(crate) use closure::{Closure, Custom, ScopedClosure};
 pub(crate) use cuda_kernel::{CudaKernel, CudaLaunch};
-pub(crate) use device::{cuda_is_available, device_name, metal_is_available, mlx_version};
+pub(crate) use device::{cuda_is_available, device_architecture, device_name, metal_is_available, mlx_version};
 pub(crate) use failure::initialise;

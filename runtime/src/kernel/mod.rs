@@ -77,7 +77,8 @@
 //! `simdgroup_matrix`; threads that meet in a ragged threadgroup) the fallback runs. `cuda! { .. }` beside `metal! { .. }`
 //! is a text of one's own for it, in CUDA C++: ports are pointers (values where they have no dimensions), scalars,
 //! dimensions and template constants have their names, `headers` are not seen. CUDA starts whole blocks: such a text keeps
-//! threads beyond the grid from writing.
+//! threads beyond the grid from writing. Translated texts are compiled on all cores while the graph is built, into the
+//! folder where MLX looks for what it compiled before; `COTANGENT_CUDA_AHEAD=0` leaves that to MLX, one text at a time.
 //!
 //! **Requirements.** `requires = [D % 16 == 0, D <= 256]` says at which sizes the kernel runs: comparisons of extents. At
 //! others its fallback runs; a stage, or a kernel without a fallback, is then an error that names the size.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cotangent_emulator::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
 use mlx_rs::Array;
 
+use super::cuda_modules;
 use super::text::{kernel_text, shape, unsigned};
 use super::{Extents, Request, TemplateValue};
 use crate::ffi::{CudaKernel, CudaLaunch};
@@ -94,9 +95,14 @@ fn prepare(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> Result<Ar
     if text.reads_grid {
         names.push(GRID_INPUT);
     }
+    let name = text.name(request.name());
+    if request.launch.cuda.is_none() {
+        let shapes = inputs.iter().map(shape).collect();
+        cuda_modules::compile_ahead(name.clone(), kernel_text(request, inputs)?, shapes, text.clone());
+    }
     let kernel = CudaKernel::new(
         request.name(),
-        &text.name(request.name()),
+        &name,
         (&names, &request.output_names()),
         (&text.header, &text.source),
         !request.launch.strided,

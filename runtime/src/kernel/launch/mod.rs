@@ -1,6 +1,7 @@
 //! Runs one launch: puts the text together and hands it to the backend.
 
 mod cuda;
+mod cuda_modules;
 mod emulated;
 mod metal;
 mod text;

@@ -1,0 +1,196 @@
+//! Kernels for CUDA compiled ahead of MLX, on all cores.
+//!
+//! MLX compiles a kernel when it first runs, one after the other, each with headers of its own that take longer than the
+//! kernel does, and in each process again. But it looks into a folder before it compiles. There it finds what is put here:
+//! `NAME.ptx` with the code, and `NAME.txt` with the function it looks for and the name that one has in the code. Where
+//! anything is missing (NVIDIA's compiler, a folder that can be written, the one version of MLX whose ways are known),
+//! nothing is done, and MLX compiles as always; so it does for a text that does not compile, and says why.
+
+use std::collections::VecDeque;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use cotangent_emulator::{CudaCompiler, CudaText, KernelText};
+
+use crate::ffi;
+
+/// The version of MLX whose folder has this form.
+const MLX: &str = "0.32.2";
+
+/// Set to `0`, this variable leaves all compiling to MLX.
+const VARIABLE: &str = "COTANGENT_CUDA_AHEAD";
+
+/// MLX's name of a custom kernel starts so.
+const PREFIX: &str = "custom_kernel_";
+
+struct Job {
+    name: String,
+    kernel: KernelText,
+    input_shapes: Vec<Vec<usize>>,
+    text: CudaText,
+}
+
+/// What is to be compiled.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Job>,
+    /// Waiting or in work.
+    unfinished: usize,
+}
+
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { waiting: VecDeque::new(), unfinished: 0 });
+/// There is work.
+static ADDED: Condvar = Condvar::new();
+/// There is none left.
+static FINISHED: Condvar = Condvar::new();
+
+/// The compiler, and where MLX looks.
+struct Modules {
+    compiler: CudaCompiler,
+    folder: PathBuf,
+}
+
+static MODULES: OnceLock<Option<Modules>> = OnceLock::new();
+
+/// Begins to compile a kernel that MLX will know as `name`.
+pub(super) fn compile_ahead(name: String, kernel: KernelText, input_shapes: Vec<Vec<usize>>, text: CudaText) {
+    let Some(modules) = MODULES.get_or_init(start) else { return };
+    if modules.has(&name) {
+        return;
+    }
+    let mut queue = lock_queue();
+    queue.waiting.push_back(Job { name, kernel, input_shapes, text });
+    queue.unfinished += 1;
+    ADDED.notify_one();
+}
+
+/// Finds what it takes, and starts the threads that compile.
+fn start() -> Option<Modules> {
+    if std::env::var_os(VARIABLE).is_some_and(|value| value == "0") || ffi::mlx_version()? != MLX {
+        return None;
+    }
+    let compiler = CudaCompiler::find()?.for_architecture(&ffi::device_architecture()?).ok()?;
+    let folder = folder(|name| std::env::var_os(name).map(PathBuf::from));
+    std::fs::create_dir_all(&folder).ok()?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    for _ in 0..cores.min(16) {
+        std::thread::Builder::new().name("compile for CUDA".to_owned()).spawn(work).ok()?;
+    }
+    ffi::before_evaluation(wait);
+    Some(Modules { compiler, folder })
+}
+
+fn work() {
+    loop {
+        let mut queue = lock_queue();
+        let job = loop {
+            match queue.waiting.pop_front() {
+                Some(job) => break job,
+                None => queue = ADDED.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            }
+        };
+        drop(queue);
+        // What fails here fails in MLX as well, which says so. Even a panic must not keep evaluations waiting.
+        let _ = catch_unwind(|| MODULES.get().and_then(Option::as_ref).map(|modules| modules.make(&job)));
+        let mut queue = lock_queue();
+        queue.unfinished -= 1;
+        if queue.unfinished == 0 {
+            FINISHED.notify_all();
+        }
+    }
+}
+
+/// Returns when everything is compiled that was begun: MLX would compile it once more.
+fn wait() {
+    let mut queue = lock_queue();
+    while queue.unfinished > 0 {
+        queue = FINISHED.wait(queue).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn lock_queue() -> MutexGuard<'static, Queue> {
+    QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where MLX keeps machine code: in the folder its variable names, or below the system's temporary one, which C++ looks
+/// for in four variables.
+fn folder(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
+    variable("MLX_PTX_CACHE_DIR").unwrap_or_else(|| {
+        let temporary = ["TMPDIR", "TMP", "TEMP", "TEMPDIR"].into_iter().find_map(variable);
+        temporary.unwrap_or_else(|| PathBuf::from("/tmp")).join("mlx").join(MLX).join("ptx")
+    })
+}
+
+impl Modules {
+    fn file(&self, name: &str, extension: &str) -> PathBuf {
+        self.folder.join(format!("{PREFIX}{name}.{extension}"))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.file(name, "ptx").exists()
+    }
+
+    fn make(&self, job: &Job) -> Result<(), String> {
+        let entry = format!("{PREFIX}{}", job.name);
+        let shapes: Vec<&[usize]> = job.input_shapes.iter().map(Vec::as_slice).collect();
+        let code = self.compiler.compile(&entry, &job.kernel, &shapes, &job.text)?;
+        // MLX looks for the code alone, so that it comes last.
+        write_whole(&self.file(&job.name, "txt"), format!("mlx::core::cu::{entry}\t{entry}\n").as_bytes())?;
+        write_whole(&self.file(&job.name, "ptx"), &code)
+    }
+}
+
+/// Whoever finds the file finds all of it.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let draft = path.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
+    let written = std::fs::write(&draft, bytes).and_then(|()| std::fs::rename(&draft, path));
+    written.map_err(|error| {
+        // A draft that is left does no harm.
+        let _ = std::fs::remove_file(&draft);
+        format!("cannot write `{}`: {error}", path.display())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cuda::tests::{TRANSLATED, call};
+    use super::super::cuda::text;
+    use super::super::text::{kernel_text, shape};
+    use super::*;
+    use crate::Dtype;
+
+    #[test]
+    fn the_folder_is_the_one_that_mlx_looks_into() {
+        let none = |_: &str| None;
+        assert_eq!(folder(none), Path::new("/tmp/mlx/0.32.2/ptx"));
+        assert_eq!(folder(|name| (name == "TMP").then(|| "/t".into())), Path::new("/t/mlx/0.32.2/ptx"));
+        assert_eq!(folder(|name| (name == "MLX_PTX_CACHE_DIR").then(|| "/p".into())), Path::new("/p"));
+    }
+
+    #[test]
+    fn code_and_its_name_are_left_where_mlx_finds_them() {
+        let Some(compiler) = CudaCompiler::find() else {
+            eprintln!("SKIPPED: no NVRTC; `cargo xtask test` brings one, or name a libnvrtc.so in COTANGENT_NVRTC");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let modules = Modules { compiler, folder: folder.path().to_owned() };
+        call(&TRANSLATED, (3, 7), Dtype::F16, true, |request, inputs, grid| {
+            let text = text(request, inputs, grid).unwrap();
+            let kernel = kernel_text(request, inputs).unwrap();
+            let job = Job { name: text.name("scaled"), kernel, input_shapes: inputs.iter().map(shape).collect(), text };
+            assert!(!modules.has(&job.name));
+            modules.make(&job).unwrap();
+            assert!(modules.has(&job.name));
+            let entry = format!("custom_kernel_{}", job.name);
+            let names = std::fs::read_to_string(folder.path().join(format!("{entry}.txt"))).unwrap();
+            assert_eq!(names, format!("mlx::core::cu::{entry}\t{entry}\n"));
+            let code = std::fs::read(folder.path().join(format!("{entry}.ptx"))).unwrap();
+            assert!(code.starts_with(b"\x7fELF"));
+            let symbol = format!("{entry}\0").into_bytes();
+            assert!(code.windows(symbol.len()).any(|bytes| bytes == symbol), "the function keeps its name");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "a draft was left");
+        });
+    }
+}
