@@ -20,11 +20,9 @@ use cotangent::{Backend, Graph, Infer, Result, Tensor, differentiable};
 use geometry::Geometry;
 use padding::Padding;
 
-use sequential::step_token;
 use stages::{
-    RecomputeChunksOutputs, ScanCotangentsOutputs, ScanStatesOutputs, SolveChunksOutputs, chunk_gradients,
-    chunk_gradients_of_groups, chunk_outputs, recompute_chunks, scan_cotangents, scan_states, score_cotangents,
-    solve_chunks,
+    ScanCotangentsOutputs, ScanStatesOutputs, SolveChunksOutputs, chunk_gradients, chunk_gradients_of_groups,
+    chunk_outputs, local_cotangents, scan_cotangents, scan_states, score_cotangents, solve_chunks,
 };
 
 pub use portable::{GatedDeltaInOperationsOutputs, gated_delta_in_operations};
@@ -51,6 +49,8 @@ pub fn chunk_length(backend: Backend) -> usize {
 /// - `chunk`: tokens of a chunk, a power of two from 8 on; [`chunk_length`] is a good one;
 /// - `y` has the dtype of the values, `final_state` is the state after the last token.
 ///
+/// A single token is better off in [`gated_delta_step`]: a chunk of it would be padding.
+///
 /// A token with `log_decay` and `beta` 0 leaves the state as it was, and its `y` reads that state: so does
 /// [`gated_delta_of_tokens`] mask padding, and part documents.
 ///
@@ -59,7 +59,7 @@ pub fn chunk_length(backend: Backend) -> usize {
 #[differentiable(
     backward = gated_delta_backward,
     fallback = in_operations,
-    stages = [solve_chunks, scan_states, chunk_outputs, step_token],
+    stages = [solve_chunks, scan_states, chunk_outputs],
     cases = [
         (B = 2, T = 1, Hk = 1, Hv = 1, Dk = 4, Dv = 5, CHUNK = 32),
         (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 16, Dv = 5, CHUNK = 8),
@@ -75,35 +75,39 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
     initial_state: In![f32; B, Hv, Dv, Dk],
     y: Out![F; B, T, Hv, Dv],
     final_state: Out![f32; B, Hv, Dv, Dk],
+    #[saved] gates: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), 2],
+    #[saved] inverse: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), (max(16, min(CHUNK, 64)) / 16) * (max(16, min(CHUNK, 64)) / 16 + 1) / 2 * 256],
+    #[saved] solved_keys: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dk, 16) * 16],
+    #[saved] errors: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dv, 16) * 16],
     #[saved] chunk_states: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), ceil_div(Dv, 16) * 16, ceil_div(Dk, 16) * 16],
 ) {
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
     let padding = Padding::of(geometry);
-    let (y, final_state, chunk_states) = if T == 1 {
-        // Generation: a chunk would be mostly padding.
-        let step = step_token(stages, queries, keys, values, log_decay, beta, initial_state)?;
-        (step.y, step.final_state, padding.states(initial_state)?.expand_dims(2)?)
-    } else {
-        let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
-        let [log_decay, beta] = [padding.tokens(log_decay)?, padding.tokens(beta)?];
-        let initial_state = padding.states(initial_state)?;
-        let solved = solve_chunks(stages, &keys, &values, &log_decay, &beta, padding.chunk)?;
-        let SolveChunksOutputs { gates, solved_keys, solved_values, .. } = solved;
-        let scanned =
-            scan_states(stages, &keys, &beta, &gates, &solved_keys, &solved_values, &initial_state, padding.chunk)?;
-        let ScanStatesOutputs { errors, chunk_states, final_state } = scanned;
-        let y = chunk_outputs(stages, &queries, &keys, &beta, &gates, &errors, &chunk_states, padding.chunk)?;
-        (padding.without_heads(&y, Dv)?, padding.without_states(&final_state)?, chunk_states)
-    };
-    Ok(Outputs { y, final_state, chunk_states })
+    let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
+    let [log_decay, beta] = [padding.tokens(log_decay)?, padding.tokens(beta)?];
+    let initial_state = padding.states(initial_state)?;
+    let solved = solve_chunks(stages, &keys, &values, &log_decay, &beta, padding.chunk)?;
+    let SolveChunksOutputs { gates, inverse, solved_keys, solved_values } = solved;
+    let scanned =
+        scan_states(stages, &keys, &beta, &gates, &solved_keys, &solved_values, &initial_state, padding.chunk)?;
+    let ScanStatesOutputs { errors, chunk_states, final_state } = scanned;
+    let y = chunk_outputs(stages, &queries, &keys, &beta, &gates, &errors, &chunk_states, padding.chunk)?;
+    Ok(Outputs {
+        y: padding.without_heads(&y, Dv)?,
+        final_state: padding.without_states(&final_state)?,
+        gates,
+        inverse,
+        solved_keys,
+        errors,
+        chunk_states,
+    })
 }
 
-/// The gradient of [`gated_delta`](fn@gated_delta): everything within the chunks is computed again from the states they began with.
+/// The gradient of [`gated_delta`](fn@gated_delta), from what each chunk solved and the state it began with.
 #[differentiable(backward_of = gated_delta, stages = [
-    solve_chunks,
-    recompute_chunks,
+    local_cotangents,
     scan_cotangents,
     score_cotangents,
     chunk_gradients,
@@ -112,9 +116,11 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
 pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
-    values: In![F; B, T, Hv, Dv],
-    log_decay: In![f32; B, T, Hv],
     beta: In![G; B, T, Hv],
+    gates: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), 2],
+    inverse: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), (max(16, min(CHUNK, 64)) / 16) * (max(16, min(CHUNK, 64)) / 16 + 1) / 2 * 256],
+    solved_keys: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dk, 16) * 16],
+    errors: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dv, 16) * 16],
     chunk_states: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), ceil_div(Dv, 16) * 16, ceil_div(Dk, 16) * 16],
     d_y: In![F; B, T, Hv, Dv],
     d_final_state: In![f32; B, Hv, Dv, Dk],
@@ -128,26 +134,22 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
     let padding = Padding::of(geometry);
-    let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
-    let [log_decay, beta, d_y] = [padding.tokens(log_decay)?, padding.tokens(beta)?, padding.heads(d_y)?];
+    let [queries, keys] = [padding.heads(queries)?, padding.heads(keys)?];
+    let [beta, d_y] = [padding.tokens(beta)?, padding.heads(d_y)?];
     let d_final_state = padding.states(d_final_state)?;
-    let (q, k, v, b) = (&queries, &keys, &values, &beta);
+    let (q, k, b) = (&queries, &keys, &beta);
 
-    let solved = solve_chunks(stages, k, v, &log_decay, b, padding.chunk)?;
-    let SolveChunksOutputs { gates: g, inverse, solved_keys, solved_values } = &solved;
-    let here = recompute_chunks(stages, q, k, g, solved_keys, solved_values, chunk_states, &d_y, padding.chunk)?;
-    let RecomputeChunksOutputs { errors, written_cotangent_here } = &here;
-    let scanned =
-        scan_cotangents(stages, q, k, b, g, solved_keys, &d_y, written_cotangent_here, &d_final_state, padding.chunk)?;
+    let here = local_cotangents(stages, q, k, gates, &d_y, padding.chunk)?;
+    let scanned = scan_cotangents(stages, q, k, b, gates, solved_keys, &d_y, &here, &d_final_state, padding.chunk)?;
     let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
-    let scores = score_cotangents(stages, q, k, b, g, inverse, errors, &d_y, written_cotangent, padding.chunk)?;
+    let scores = score_cotangents(stages, q, k, b, gates, inverse, errors, &d_y, written_cotangent, padding.chunk)?;
     let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
         let gradients = chunk_gradients(
             stages,
             q,
             k,
             b,
-            g,
+            gates,
             errors,
             chunk_states,
             &d_y,
@@ -166,7 +168,7 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
             q,
             k,
             b,
-            g,
+            gates,
             errors,
             chunk_states,
             &d_y,

@@ -20,14 +20,9 @@ pub(super) struct Padding {
 }
 
 impl Padding {
-    /// Chunks as long as asked for, within limits; shorter in rows that are.
+    /// Chunks as long as asked for, within limits.
     pub(super) fn of(geometry: Geometry) -> Self {
-        let longest = geometry.chunk.clamp(TILE, LONGEST_CHUNK);
-        let mut chunk = TILE;
-        while chunk < geometry.time.min(longest) {
-            chunk *= 2;
-        }
-        Padding { geometry, chunk: chunk as usize }
+        Padding { geometry, chunk: geometry.chunk.clamp(TILE, LONGEST_CHUNK) as usize }
     }
 
     /// Rows of tokens, `[B, T, ..]`.

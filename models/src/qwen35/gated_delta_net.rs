@@ -90,16 +90,23 @@ impl<M: Graph> GatedDeltaNet<M> {
                 Constant::full(&shape, 0.0, Dtype::F32)?.to_tensor()
             }
         };
-        let chunk = cotangent_kernels::chunk_length(cotangent::backend()?);
-        let delta =
-            cotangent_kernels::gated_delta(&queries, &keys, &values, &gates.log_decay, &gates.beta, &state, chunk)?;
+        let (log_decay, beta) = (&gates.log_decay, &gates.beta);
+        let (y, final_state) = if tokens == 1 {
+            // Generation: a chunk would be mostly padding.
+            let step = cotangent_kernels::gated_delta_step(&queries, &keys, &values, log_decay, beta, &state)?;
+            (step.y, step.final_state)
+        } else {
+            let chunk = cotangent_kernels::chunk_length(cotangent::backend()?);
+            let delta = cotangent_kernels::gated_delta(&queries, &keys, &values, log_decay, beta, &state, chunk)?;
+            (delta.y, delta.final_state)
+        };
         if let (Some(cache), Some(window)) = (cache, next_window) {
             cache.window = window;
-            cache.state = delta.final_state;
+            cache.state = final_state;
         }
 
         let gate = self.in_proj_z.forward(x)?.reshape(&[batch, tokens, self.value_heads, self.value_dim])?;
-        let normed = self.norm.forward(&delta.y.cast(dtype)?, &gate)?;
+        let normed = self.norm.forward(&y.cast(dtype)?, &gate)?;
         self.out_proj.forward(&normed.reshape(&[batch, tokens, all_values])?)
     }
 }

@@ -15,5 +15,3 @@ pub use by_operations::gated_delta_steps;
 pub use channel_gates::{GatedDeltaByChannelOutputs, gated_delta_by_channel};
 pub use states::{GatedDeltaWithStatesOutputs, gated_delta_state, gated_delta_with_states};
 pub use step::{GatedDeltaStepOutputs, gated_delta_step};
-
-pub(crate) use step::step_token;

@@ -27,16 +27,17 @@
 //! whole chunks here; whoever launches pads them.
 
 mod gradients;
+mod local;
 mod output;
-mod recomputed;
+
 mod reverse_scan;
 mod scan;
 mod scores;
 mod within;
 
 pub(crate) use gradients::{chunk_gradients, chunk_gradients_of_groups};
+pub(crate) use local::local_cotangents;
 pub(crate) use output::chunk_outputs;
-pub(crate) use recomputed::{RecomputeChunksOutputs, recompute_chunks};
 pub(crate) use reverse_scan::{ScanCotangentsOutputs, scan_cotangents};
 pub(crate) use scan::{ScanStatesOutputs, scan_states};
 pub(crate) use scores::score_cotangents;

@@ -1,36 +1,28 @@
-//! What the backward pass computes again, and what of it needs no other chunk.
+//! The cotangents of what tokens write, as far as they come from the outputs of the same chunk.
 
 use cotangent::stage;
 
-use super::{DECAY, FLOATS, PAIRS};
+use super::{DECAY, PAIRS};
 
-/// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
-///
-/// - `errors`: `u`, from the state that the forward pass saved;
-/// - `written_cotangent_here`: `P^T dY`, the part of `dD` that comes from the chunk's own outputs.
+/// `P^T dY`, a part of `dD`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, FLOATS, DECAY],
+    headers = [PAIRS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
     ],
 )]
-pub(crate) fn recompute_chunks<F: Float, const C: usize, const Dk: usize, const Dv: usize>(
+pub(crate) fn local_cotangents<F: Float, const C: usize, const Dk: usize, const Dv: usize>(
     queries: In![F; B, L, Hk, Dk],
     keys: In![F; B, L, Hk, Dk],
     #[values(-2.0..0.0)] gates: In![f32; B, Hv, L, 2],
-    solved_keys: In![f32; B, Hv, L, Dk],
-    solved_values: In![f32; B, Hv, L, Dv],
-    chunk_states: In![f32; B, Hv, L / C, Dv, Dk],
     y_cotangent: In![F; B, L, Hv, Dv],
-    errors: Out![f32; B, Hv, L, Dv],
     written_cotangent_here: Out![f32; B, Hv, L, Dv],
 ) {
     metal! {
         constexpr int TILES = C / 16;
-        constexpr int WIDTH = Dk / 16;
         const int chunk = threadgroup_position_in_grid.x;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;
@@ -44,28 +36,12 @@ pub(crate) fn recompute_chunks<F: Float, const C: usize, const Dk: usize, const 
         const device F* query = queries + token * key_stride + head / (Hv / Hk) * Dk;
         const device F* key = keys + (token + own * 16) * key_stride + head / (Hv / Hk) * Dk;
         const device F* d_output = y_cotangent + token * value_stride + head * Dv;
-        const device float* state = chunk_states + (heads * (L / C) + chunk) * Dv * Dk;
 
         threadgroup Gates since[C];
         if (thread_index < C) {
             since[thread_index] = Gates{gates[2 * (cell + thread_index)], gates[2 * (cell + thread_index) + 1]};
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
-
-        tile<float, 16, 16> reading[WIDTH];
-        #pragma unroll
-        for (int k = 0; k < WIDTH; ++k) { tile_load(reading[k], in_pairs(solved_keys + (cell + own * 16) * Dk + k * 16), Dk / 2); }
-        for (int d = 0; d < Dv; d += 16) {
-            tile<float, 16, 16> error;
-            tile_load(error, in_pairs(solved_values + (cell + own * 16) * Dv + d), Dv / 2);
-            #pragma unroll
-            for (int k = 0; k < WIDTH; ++k) {
-                right_tile<float, 16, 16> across;
-                tile_load_right_transposed(across, in_pairs(state + d * Dk + k * 16), Dk / 2);
-                multiply_floats<F>(error, reading[k], across);
-            }
-            tile_store(error, in_pairs(errors + (cell + own * 16) * Dv + d), Dv / 2);
-        }
 
         // The own columns of the scores, transposed.
         tile<float, 16, 16> scores[TILES];
