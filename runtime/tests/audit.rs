@@ -36,6 +36,7 @@ enum Defect {
     None,
     ShiftCut,
     HiddenCut,
+    HalfOfShiftCut,
     ShiftWithoutEffect,
     ShiftNotANumber,
 }
@@ -86,6 +87,11 @@ impl Stack for Tower<Stored> {
                 let hidden = hidden.detach("the test cuts it").to_tensor::<Train>();
                 hidden.multiply(&block.gain)?.add(&block.shift)
             }
+            Defect::HalfOfShiftCut => {
+                let parts = block.shift.split(&[1, 2], 0)?;
+                let cut = parts[0].detach("the test cuts a part").to_tensor::<Train>();
+                gained.add(&Tensor::concatenate(&[&cut, &parts[1]], 0)?)
+            }
             Defect::ShiftWithoutEffect => gained.add(&block.shift.multiply(0.0)?),
             Defect::ShiftNotANumber => gained.add(&block.shift.negative()?.sqrt()?),
         }
@@ -113,8 +119,9 @@ fn a_sound_model_passes_with_the_norms_of_its_gradients() {
     // y = 3 (2 (2 0.5 x + 0.5) + 2) with x = 1, three times: dy/dx = 6, dy/d(last) = 5.
     for (name, derivative) in [("first", 6.0), ("layers.0.shift", 6.0), ("layers.1.shift", 3.0), ("last", 5.0)] {
         let parameter = audit.parameters.iter().find(|parameter| parameter.name == name).unwrap();
-        let GradientState::Finite { norm } = parameter.gradient else { panic!("{parameter:?}") };
+        let GradientState::Finite { norm, zeros } = parameter.gradient else { panic!("{parameter:?}") };
         assert!((norm - derivative * 3_f64.sqrt()).abs() < 1e-5, "{name}: {norm}");
+        assert_eq!(zeros, 0.0);
     }
     assert_eq!((audit.loss, audit.frozen, audit.cuts.as_slice()), (45.0, 0, &[][..]));
 }
@@ -136,6 +143,21 @@ fn a_lost_gradient_is_found_and_named() {
     let audit = Tower::new().audit(|_| true, Defect::ShiftNotANumber);
     assert!(failures(&audit).contains(&("layers.0.shift", NotFinite)), "{audit:?}");
     assert!(audit.loss.is_nan());
+}
+
+#[test]
+fn a_parameter_that_is_cut_in_part_shows_its_zeros() {
+    let audit = Tower::new().audit(|_| true, Defect::HalfOfShiftCut);
+    let zeros: Vec<_> = audit
+        .parameters
+        .iter()
+        .map(|parameter| match parameter.gradient {
+            GradientState::Finite { zeros, .. } => (parameter.name.as_str(), (zeros * 3.0).round() as usize),
+            other => panic!("{other:?}"),
+        })
+        .filter(|(_, zeros)| *zeros > 0)
+        .collect();
+    assert_eq!(zeros, [("layers.0.shift", 1), ("layers.1.shift", 1)]);
 }
 
 #[test]

@@ -74,9 +74,9 @@ impl AuditReport {
     pub fn to_json(&self) -> Value {
         let audit = &self.audit;
         let parameters = audit.parameters.iter().map(|parameter| {
-            let norm = match parameter.gradient {
-                GradientState::Finite { norm } => json!(norm),
-                _ => Value::Null,
+            let (norm, zeros) = match parameter.gradient {
+                GradientState::Finite { norm, zeros } => (json!(norm), json!(zeros)),
+                _ => (Value::Null, Value::Null),
             };
             json!({
                 "name": parameter.name,
@@ -84,6 +84,7 @@ impl AuditReport {
                 "dtype": parameter.dtype.to_string(),
                 "gradient": state(parameter.gradient),
                 "norm": norm,
+                "share_of_zeros": zeros,
             })
         });
         let cuts = audit.cuts.iter().map(|cut| {
@@ -150,14 +151,17 @@ struct Row<'a> {
     gradient: &'static str,
     /// The smallest and the largest norm.
     norms: Option<(f64, f64)>,
+    /// The largest share of zeros, in percent.
+    zeros: u32,
 }
 
 impl Row<'_> {
     fn gradient(&self) -> String {
+        let state = if self.zeros > 0 { format!("{} % zero", self.zeros) } else { self.gradient.to_owned() };
         match self.norms {
             None => self.gradient.to_uppercase(),
-            Some((least, most)) if least == most => format!("{}  {least:.1e}", self.gradient),
-            Some((least, most)) => format!("{}  {least:.1e} to {most:.1e}", self.gradient),
+            Some((least, most)) if least == most => format!("{state}  {least:.1e}"),
+            Some((least, most)) => format!("{state}  {least:.1e} to {most:.1e}"),
         }
     }
 }
@@ -177,15 +181,15 @@ fn of_layer(name: &str) -> Option<(&str, usize, &str)> {
 fn rows(parameters: &[AuditedParameter], group: bool) -> Vec<Row<'_>> {
     let mut rows: Vec<Row<'_>> = Vec::new();
     for parameter in parameters {
-        let norm = match parameter.gradient {
-            GradientState::Finite { norm } => Some(norm),
-            _ => None,
+        let (norm, zeros) = match parameter.gradient {
+            GradientState::Finite { norm, zeros } => (Some(norm), (zeros * 100.0).round() as u32),
+            _ => (None, 0),
         };
         let (shape, gradient) = (parameter.shape.as_slice(), state(parameter.gradient));
         let layer = if group { of_layer(&parameter.name) } else { None };
         let Some((list, index, name)) = layer else {
             let norms = norm.map(|norm| (norm, norm));
-            rows.push(Row { layers: None, name: &parameter.name, shape, gradient, norms });
+            rows.push(Row { layers: None, name: &parameter.name, shape, gradient, norms, zeros });
             continue;
         };
         let alike = rows.iter_mut().find(|row| {
@@ -197,11 +201,12 @@ fn rows(parameters: &[AuditedParameter], group: bool) -> Vec<Row<'_>> {
                 if let Some((_, indices)) = &mut row.layers {
                     indices.insert(index);
                 }
+                row.zeros = row.zeros.max(zeros);
                 row.norms = row.norms.zip(norm).map(|((least, most), norm)| (norm.min(least), norm.max(most)));
             }
             None => {
                 let layers = Some((list, BTreeSet::from([index])));
-                rows.push(Row { layers, name, shape, gradient, norms: norm.map(|norm| (norm, norm)) });
+                rows.push(Row { layers, name, shape, gradient, norms: norm.map(|norm| (norm, norm)), zeros });
             }
         }
     }
@@ -351,13 +356,13 @@ mod tests {
 
     /// Twelve layers, of which every fourth has attention, and of which layer 7 has lost something.
     fn report() -> AuditReport {
-        let mut parameters = vec![parameter("embed_tokens.weight", GradientState::Finite { norm: 2.0 })];
+        let mut parameters = vec![parameter("embed_tokens.weight", GradientState::Finite { norm: 2.0, zeros: 0.937 })];
         for layer in 0..12 {
             let mixer = if layer % 4 == 3 { "self_attn.q_proj" } else { "linear_attn.in_proj_qkv" };
             for name in [mixer, "post_attention_layernorm", "mlp.up_proj"] {
                 let lost = layer == 7 && name == "mlp.up_proj";
                 let norm = 1.0 + f64::from(layer) / 10.0;
-                let gradient = if lost { GradientState::Zero } else { GradientState::Finite { norm } };
+                let gradient = if lost { GradientState::Zero } else { GradientState::Finite { norm, zeros: 0.0 } };
                 parameters.push(parameter(&format!("layers.{layer}.{name}.weight"), gradient));
             }
         }
@@ -382,7 +387,7 @@ Audit of `checkpoint`: every parameter should train
 One step of 2 x 32 tokens on cpu in float32, loss 4.2500
 
 parameter                          shape          gradient, its norm
-embed_tokens.weight                248320 x 1024  finite  2.0e0
+embed_tokens.weight                248320 x 1024  94 % zero  2.0e0
 norm.weight                        248320 x 1024  NOT FINITE
 orphan                             248320 x 1024  MISSING
 layers 0-2, 4-6, 8-10
@@ -430,7 +435,10 @@ forward uses
         let json = report().to_json();
         assert_eq!((json["passed"].as_bool(), json["failed"].as_u64()), (Some(false), Some(3)));
         assert_eq!(json["parameters"].as_array().map(Vec::len), Some(39));
-        assert_eq!(json["parameters"][0]["norm"], 2.0);
+        assert_eq!(
+            (&json["parameters"][0]["norm"], &json["parameters"][0]["share_of_zeros"]),
+            (&json!(2.0), &json!(0.937))
+        );
         assert_eq!(json["parameters"][38]["gradient"], "missing");
         assert_eq!((&json["cuts"][7]["line"], &json["cuts"][7]["part"]), (&json!(41), &json!("layers.7")));
     }

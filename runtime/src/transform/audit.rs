@@ -47,6 +47,9 @@ pub enum GradientState {
     Finite {
         /// The square root of the sum of squares.
         norm: f64,
+        /// The share of elements that are zero: natural in an embedding whose tokens were not met, elsewhere a sign that
+        /// a part of the parameter is cut off.
+        zeros: f64,
     },
     /// All elements are zero: the loss does not depend on the parameter, or the path was cut.
     Zero,
@@ -125,7 +128,9 @@ fn state(gradient: &Array) -> Result<GradientState> {
     // Of what is at most one, so that squares neither overflow nor vanish.
     let scaled = gradient.divide(&largest).during(operation)?;
     let length = scaled.square().during(operation)?.sum(false).during(operation)?.sqrt().during(operation)?;
-    ffi::evaluate(operation, [&finite, &largest, &length])?;
+    let is_zero = mlx_rs::ops::eq(&gradient, Array::from_f32(0.0)).during(operation)?;
+    let zeros = is_zero.as_dtype(mlx_rs::Dtype::Float32).during(operation)?.mean(false).during(operation)?;
+    ffi::evaluate(operation, [&finite, &largest, &length, &zeros])?;
     let read = |array: Array| Tensor::<Stored>::from_parts(array, Origin::HOST);
     if !read(finite).item::<bool>()? {
         return Ok(GradientState::NotFinite);
@@ -134,7 +139,8 @@ fn state(gradient: &Array) -> Result<GradientState> {
     if largest == 0.0 {
         return Ok(GradientState::Zero);
     }
-    Ok(GradientState::Finite { norm: largest * f64::from(read(length).item::<f32>()?) })
+    let norm = largest * f64::from(read(length).item::<f32>()?);
+    Ok(GradientState::Finite { norm, zeros: f64::from(read(zeros).item::<f32>()?) })
 }
 
 /// The same cut of the same part once: the driver runs a block's forward pass before it asks for its gradient, and a
