@@ -14,9 +14,6 @@ use cotangent::{differentiable, stage};
 
 use super::by_strips;
 
-/// The widest head.
-pub(super) const WIDEST: i32 = 256;
-
 /// [`causal_attention`](super::causal_attention) for heads whose widths are multiples of 16.
 ///
 /// A query sees the keys from `first_keys` on, up to its own; one whose first key lies behind it sees none, and its output
@@ -24,12 +21,14 @@ pub(super) const WIDEST: i32 = 256;
 #[differentiable(
     backward = attend_in_blocks_backward,
     fallback = by_strips,
+    requires = [G >= 1, H % G == 0, T <= S, D % 16 == 0, E % 16 == 0, D <= 256, E <= 256, BLOCK % 16 == 0, BLOCK <= 32],
     grid = (128 * B * H, ceil_div(T, 64), 1),
     threads = (128, 1, 1),
     cases = [
         (B = 1, H = 2, T = 1, G = 1, S = 3, D = 16, E = 16, BLOCK = 16),
         (B = 2, H = 4, T = 19, G = 2, S = 37, D = 32, E = 16, BLOCK = 16),
         (B = 1, H = 1, T = 70, G = 1, S = 70, D = 16, E = 48, BLOCK = 32),
+        (B = 1, H = 2, T = 5, G = 1, S = 7, D = 12, E = 5, BLOCK = 16),
     ],
 )]
 pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: usize>(

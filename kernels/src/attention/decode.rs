@@ -46,6 +46,7 @@ pub fn decode_attention<M: Graph>(
 #[differentiable(
     backward = attend_one_query_backward,
     fallback = by_operations,
+    requires = [G >= 1, H % G == 0, SECTIONS >= 1, B * H <= 65535, D <= 512, E <= 512],
     stages = [attend_at_once, attend_section, join_sections],
     cases = [
         (B = 3, H = 4, G = 2, S = 11, D = 16, E = 8, SECTIONS = 1),

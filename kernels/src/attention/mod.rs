@@ -13,6 +13,10 @@ pub use segments::Segments;
 
 const OPERATION: &str = "causal_attention";
 
+/// The widest head of float32 that [`attend_in_blocks`](fn@attend_in_blocks) takes: two blocks of wider ones exceed a
+/// threadgroup's memory.
+const WIDEST_FLOATS: i32 = 128;
+
 /// How the work is cut up, and what is kept of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strips {
@@ -50,8 +54,8 @@ struct Host {
 /// values `[B, G, S, E]`, G a divisor of H, give `[B, H, T, E]`. The last query stands at the last key, S >= T.
 ///
 /// Query heads `h` with the same `h / (H / G)` share a key head. Softmax is float32. On GPUs heads whose widths are
-/// multiples of 16 up to 256 go through [`attend_in_blocks`](fn@attend_in_blocks); float32 only up to 128, as wider ones
-/// do not fit into a threadgroup's memory. All others, and all on CPUs, go through strips of queries.
+/// multiples of 16 up to 256 (float32: 128) go through [`attend_in_blocks`](fn@attend_in_blocks). All others, and all on
+/// CPUs, go through strips of queries.
 ///
 /// Rows padded on the right need no `segments`: padding comes after every token that counts, so none sees it. Only what
 /// the padding's own queries give is meaningless; with `segments` it is 0, without a gradient.
@@ -67,7 +71,8 @@ pub fn causal_attention<M: Graph>(
 ) -> Result<Tensor<M>> {
     let backend = cotangent::backend()?;
     check(queries, keys, values, segments)?;
-    if backend == Backend::Cpu || !fits_blocks(queries.dtype(), [queries.dimension(3), values.dimension(3)]) {
+    let wide = queries.dtype() == Dtype::F32 && queries.dimension(3).max(values.dimension(3)) > WIDEST_FLOATS;
+    if backend == Backend::Cpu || wide {
         return causal_attention_in_strips(queries, keys, values, scale, segments, Strips::of(backend));
     }
     let whole;
@@ -81,12 +86,6 @@ pub fn causal_attention<M: Graph>(
     // Twice 32 rows of a wide head exceed what Metal gives a threadgroup.
     let block = if backend == Backend::Cuda { 32 } else { 16 };
     attend_in_blocks(queries, keys, values, segments.first_keys(), scale, block)
-}
-
-/// Whether [`attend_in_blocks`](fn@attend_in_blocks) takes heads of these widths.
-fn fits_blocks(dtype: Dtype, widths: [i32; 2]) -> bool {
-    let widest = if dtype == Dtype::F32 { blocks::WIDEST / 2 } else { blocks::WIDEST };
-    widths.iter().all(|width| width % 16 == 0 && (16..=widest).contains(width))
 }
 
 /// [`causal_attention`] in strips of queries, whatever the backend.
