@@ -12,6 +12,15 @@ const KERNEL: (&str, &str) = (
      }",
 );
 
+const BACKWARD: (&str, &str) = (
+    "backward_of = scale, ignores(z), stages = [part], crate = crate::runtime",
+    "pub fn scale_backward<T: Float>(x: Option<In![T; B, N]>, s: In![T; N], by: f32, d_y: In![T; B, N],
+         d_x: Option<Out![T; B, N]>) {
+         let d_x = if wants_d_x { Some(part(stages, x, s, d_y, by)?) } else { None };
+         Ok(Outputs { d_x })
+     }",
+);
+
 const TREE: &str =
     "#[derive(Parameters)] struct Block<M: Mode> { #[parameters(rename = \"x\")] a: A<M>, #[config] n: usize }";
 
@@ -154,6 +163,16 @@ proptest! {
             expands_to_rust(options_too);
         }
         cotangent_macros_core::stage(options, item);
+    }
+
+    #[test]
+    fn mutated_backwards_never_panic(position in 0..120_usize, second in 0..120_usize, one in change(), two in change()) {
+        let options = mutate(parse(BACKWARD.0), &mut { position }, &one);
+        let item = mutate(mutate(parse(BACKWARD.1), &mut { position }, &one), &mut { second }, &two);
+        if syn::parse2::<syn::ItemFn>(item.clone()).is_ok() {
+            expands_to_rust(cotangent_macros_core::differentiable(parse(BACKWARD.0), item.clone()));
+        }
+        expands_to_rust(cotangent_macros_core::differentiable(options, parse(BACKWARD.1)));
     }
 
     #[test]

@@ -19,9 +19,9 @@ pub struct Call<'a, M: Graph> {
     pub(super) mode: PhantomData<M>,
 }
 
-/// The right to launch stages: only Rust bodies that list them get one.
+/// The right to launch stages: only Rust bodies that list them get one, and only for those.
 #[derive(Debug)]
-pub struct Stages(());
+pub struct Stages(pub(super) &'static Declaration);
 
 macro_rules! scalar {
     ($($name:ident => $variant:ident $type:ty),*) => {$(
@@ -146,8 +146,8 @@ impl<M: Graph> Call<'_, M> {
     }
 
     /// The right to launch stages.
-    pub fn stages(&self) -> &'static Stages {
-        &Stages(())
+    pub fn stages(&self) -> Stages {
+        Stages(self.declaration)
     }
 
     /// Generated code and signature come from one declaration; where they differ, that is a defect of the macro.

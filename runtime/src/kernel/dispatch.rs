@@ -37,14 +37,20 @@ pub fn call<K: Kernel, M: Graph>(
 /// Calls a stage. Only Rust bodies can: they alone have a [`Stages`].
 ///
 /// # Errors
-/// As [`call`].
+/// As [`call`]; a stage that the body does not list, which no check would then know of.
 pub fn call_stage<K: Kernel>(
-    _: &Stages,
+    stages: &Stages,
     inputs: Vec<PortValue>,
     scalars: &[ScalarValue],
     constants: &[(&'static str, ConstantValue)],
 ) -> Result<Outputs<Infer>> {
-    let request = Request::new(K::declaration(), inputs, scalars, constants)?;
+    let (caller, stage) = (stages.0, K::declaration());
+    if !caller.stages().iter().any(|listed| std::ptr::eq(*listed, stage)) {
+        let name = stage.signature.name;
+        let message = format!("its body launches `{name}`, which is not among its `stages = [..]`: list it there");
+        return Err(Error::Kernel { kernel: caller.signature.name, port: None, message });
+    }
+    let request = Request::new(stage, inputs, scalars, constants)?;
     check_requirements(request.declaration, &request.symbols)?;
     request.run_kernel::<Infer>()
 }

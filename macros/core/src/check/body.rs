@@ -6,7 +6,7 @@ use proc_macro2::Ident;
 
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::metal::names::{ATTRIBUTES, is_constant, is_type, nearest, nearest_attribute};
+use crate::metal::names::{ATTRIBUTES, is_constant, is_reserved, is_type, nearest, nearest_attribute};
 use crate::metal::scan::{Access, AccessKind, Scan};
 use crate::metal::source::Text;
 use crate::metal::token::Place;
@@ -23,6 +23,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         Body::Rust(body) => check_rust(kernel, body, diagnostics),
         Body::Launch(launch) => {
             let launch = &**launch;
+            check_names(kernel, diagnostics);
             if launch.metal.is_whole {
                 check_text(&Subject { kernel, launch, text: &launch.metal, called: BODY }, diagnostics);
             }
@@ -61,14 +62,27 @@ impl Subject<'_> {
     }
 }
 
+/// What the declaration names has these names in the text.
+fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
+    let ports = kernel.ports().map(|port| &port.name);
+    for name in ports.chain(kernel.scalars.iter().map(|scalar| &scalar.name)) {
+        let companion = kernel.inputs.iter().find(|port| is_companion(&name.to_string(), port));
+        let message = match companion {
+            Some(port) => format!("`{name}` is what MLX calls a part of `{}`'s description", port.name),
+            None if is_reserved(&name.to_string()) => {
+                format!("`{name}` is a word of Metal, so the text of `{}` cannot use it as a name", kernel.name)
+            }
+            None => continue,
+        };
+        diagnostics.push(Diagnostic::coded(Code::C12, name.span(), message).help("rename it"));
+    }
+}
+
 fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
     let Subject { kernel, launch, text, .. } = subject;
     let scan = Scan::of(&text.tokens);
     check_ports(subject, &scan, diagnostics);
-    // A header may declare anything.
-    if launch.headers.is_empty() && scan.includes.is_empty() {
-        check_declared(subject, &scan, diagnostics);
-    }
+    check_declared(subject, &scan, launch.headers.is_empty() && scan.includes.is_empty(), diagnostics);
     for place in &scan.includes {
         diagnostics.push(
             subject.mistake(Code::C12, *place, format!("the text of `{}` includes a file", kernel.name)).help(
@@ -217,7 +231,9 @@ fn check_accumulation(subject: &Subject<'_>, port: &Port, uses: &[(usize, &Acces
 }
 
 /// Every name that stands for a value is declared somewhere.
-fn check_declared(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
+///
+/// A header may declare anything: beside one only misspelled attributes are certain.
+fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics: &mut Diagnostics) {
     let kernel = subject.kernel;
     let mut known: BTreeSet<String> = scan.declared.clone();
     known.extend(kernel.ports().map(|port| port.name.to_string()));
@@ -236,7 +252,8 @@ fn check_declared(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnost
             || is_constant(&name)
             || name == "metal"
             || kernel.inputs.iter().any(|port| is_companion(&name, port));
-        if is_known || !reported.insert(name.clone()) {
+        let is_certain = is_all || (name.starts_with("thread") && nearest_attribute(&name).is_some());
+        if is_known || !is_certain || !reported.insert(name.clone()) {
             continue;
         }
         let help = if let Some(attribute) = nearest_attribute(&name) {

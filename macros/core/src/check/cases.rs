@@ -2,8 +2,11 @@
 
 use proc_macro2::Span;
 
+use super::limits::MAX_THREADS;
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::model::body::Body;
+use crate::model::expression::Polynomial;
 use crate::model::kernel::{Case, Kernel, Role};
 use crate::model::requirement::Requirement;
 
@@ -71,6 +74,9 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     }
     check_requirements(kernel, span, diagnostics);
     let possible: Vec<&Case> = kernel.cases.iter().filter(|case| broken(kernel, case).is_none()).collect();
+    for case in possible.iter().filter(|case| symbols.iter().all(|symbol| case.value(symbol).is_some())) {
+        check_sizes(kernel, case, diagnostics);
+    }
     let is_ragged = |value: i64| value > 1 && value % 2 == 1;
     let ragged = possible.iter().flat_map(|case| &case.values).any(|(_, value)| is_ragged(*value));
     // Where requirements leave no odd size, there is none to test.
@@ -126,6 +132,61 @@ fn check_requirements(kernel: &Kernel, span: Span, diagnostics: &mut Diagnostics
                 format!("no case meets the requirements of `{name}`, so only its fallback would be tested"),
             )
             .help("add a case that the kernel itself can run"),
+        );
+    }
+}
+
+/// Shapes and the launch have sizes at a case, within what Metal allows.
+fn check_sizes(kernel: &Kernel, case: &Case, diagnostics: &mut Diagnostics) {
+    let name = &kernel.name;
+    let value_of = |name: &str| case.value(name);
+    let value = |extent: &Polynomial| match extent.evaluate(&value_of) {
+        Ok(value) => format!("`{extent}` is {value}"),
+        Err(error) => format!("`{extent}` has no value: {error}"),
+    };
+    for port in kernel.ports() {
+        let impossible = |extent: &&Polynomial| extent.evaluate(&value_of).map_or(true, |value| value < 0);
+        if let Some(extent) = port.shape.iter().map(|(extent, _)| extent).find(impossible) {
+            diagnostics.push(
+                Diagnostic::coded(
+                    Code::C17,
+                    case.span,
+                    format!("at this case port `{}` of `{name}` has no shape: {}", port.name, value(extent)),
+                )
+                .help("test sizes that make sense, or state with `requires = [..]` what the kernel needs"),
+            );
+        }
+    }
+    let Body::Launch(launch) = &kernel.body else { return };
+    for (given, option) in [(&launch.grid, "grid"), (&launch.threads, "threads")] {
+        let Some((extents, _)) = given else { continue };
+        let impossible = |extent: &&Polynomial| {
+            extent.as_constant().is_none() && extent.evaluate(&value_of).map_or(true, |value| value < 1)
+        };
+        if let Some(extent) = extents.iter().find(impossible) {
+            diagnostics.push(
+                Diagnostic::coded(
+                    Code::C14,
+                    case.span,
+                    format!("at this case `{option}` of `{name}` has an extent below one: {}", value(extent)),
+                )
+                .help("make every extent at least one, or state with `requires = [..]` what the kernel needs"),
+            );
+        }
+    }
+    if let Some((threads, _)) = &launch.threads
+        && threads.iter().any(|extent| extent.as_constant().is_none())
+        && let Ok(sizes) = threads.iter().map(|extent| extent.evaluate(&value_of)).collect::<Result<Vec<_>, _>>()
+        && let Some(count) = sizes.iter().try_fold(1_i64, |all, one| all.checked_mul(*one))
+        && count > MAX_THREADS
+    {
+        diagnostics.push(
+            Diagnostic::coded(
+                Code::C14,
+                case.span,
+                format!("at this case a threadgroup of `{name}` has {count} threads, Metal allows {MAX_THREADS}"),
+            )
+            .help(entry(Code::C14).help),
         );
     }
 }

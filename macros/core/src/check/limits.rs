@@ -9,7 +9,7 @@ use crate::model::body::Body;
 use crate::model::kernel::Kernel;
 
 /// Threads in one threadgroup.
-const MAX_THREADS: i64 = 1024;
+pub const MAX_THREADS: i64 = 1024;
 /// Buffers of one kernel.
 const MAX_BUFFERS: usize = 31;
 

@@ -146,7 +146,7 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
     if !body.stages.is_empty() {
         let name = format_ident!("stages", span = body.span.resolved_at(proc_macro2::Span::call_site()));
         parameters.push(quote!(#name: &#stages_type));
-        arguments.push(quote!(call.stages()));
+        arguments.push(quote!(&call.stages()));
     }
     let returned = kernel.outputs.iter().map(|port| {
         let name = &port.name;

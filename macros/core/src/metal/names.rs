@@ -124,6 +124,54 @@ const SCALARS: &[(&str, i64)] = &[
     ("ptrdiff_t", 8),
 ];
 
+/// Words that nothing in a text may be named, beside keywords and types: of the C++ that Metal is made of, and of Metal.
+const RESERVED: &[&str] = &[
+    "bitand",
+    "bitor",
+    "catch",
+    "char16_t",
+    "char32_t",
+    "class",
+    "compl",
+    "concept",
+    "delete",
+    "dynamic_cast",
+    "explicit",
+    "export",
+    "extern",
+    "fragment",
+    "friend",
+    "goto",
+    "kernel",
+    "mesh",
+    "metal",
+    "mutable",
+    "namespace",
+    "new",
+    "noexcept",
+    "not",
+    "object",
+    "private",
+    "protected",
+    "public",
+    "register",
+    "requires",
+    "sampler",
+    "texture",
+    "throw",
+    "try",
+    "typeid",
+    "vertex",
+    "virtual",
+    "visible",
+    "xor",
+];
+
+/// Whether nothing may be called `name` because Metal, or MLX around the text, gives it a meaning.
+pub fn is_reserved(name: &str) -> bool {
+    is_keyword(name) || is_type(name) || ATTRIBUTES.contains(&name) || RESERVED.contains(&name)
+}
+
 /// Whether `name` belongs to the language.
 pub fn is_keyword(name: &str) -> bool {
     KEYWORDS.contains(&name)
