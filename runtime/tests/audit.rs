@@ -213,6 +213,27 @@ fn with_total_backward(d_y: In![f32; N], d_x: Out![f32; N]) {
     Ok(Outputs { d_x: Some(d_y.multiply(1.0)?) })
 }
 
+/// Where `x` is largest, beside `x` itself.
+#[differentiable(backward = with_place_backward, cases = [(N = 3), (N = 131)])]
+fn with_place(x: In![f32; N], y: Out![f32; N], #[values(0..N)] place: Out![u32;]) {
+    Ok(Outputs { y: x.multiply(1.0)?, place: x.argmax(0)? })
+}
+
+#[differentiable(backward_of = with_place)]
+fn with_place_backward(d_y: In![f32; N], d_x: Out![f32; N]) {
+    Ok(Outputs { d_x: Some(d_y.multiply(1.0)?) })
+}
+
+#[test]
+fn integers_from_a_kernel_are_a_cut_where_they_come_from_what_trains() {
+    let found = cuts(|x, ()| {
+        let outputs = with_place(x)?;
+        outputs.y.take_rows(&outputs.place.reshape(&[1])?)?.sum_all()
+    });
+    let kinds: Vec<_> = found.iter().map(|cut| (cut.kind, cut.reason.as_str())).collect();
+    assert_eq!(kinds, [(CutKind::Discrete, "kernel `with_place`: integers and bools have no gradient")]);
+}
+
 #[test]
 fn every_kind_of_cut_is_listed() {
     let found = cuts(|x, ()| {

@@ -2,10 +2,14 @@
 
 use std::marker::PhantomData;
 
+use mlx_rs::Array;
+
 use super::binding::Symbols;
 use super::declaration::Declaration;
 use super::signature::{PortRole, Sample};
 use super::value::{Content, PortValue, ScalarValue};
+use crate::cut::{self, CutKind};
+use crate::error::Context as _;
 use crate::tensor::Origin;
 use crate::{Constant, Dtype, Error, Graph, Indices, Mask, Result, Tensor};
 
@@ -183,7 +187,8 @@ impl<M: Graph> Outputs<M> {
     /// # Errors
     /// [`Error::Kernel`] if there is none.
     pub fn mask(&self, index: usize) -> Result<Mask> {
-        Ok(Mask::from_array(self.value(index)?.array().clone()))
+        let value = self.value(index)?;
+        Ok(Mask::from_array(self.discrete(value)?))
     }
 
     /// The integer output at `index`. Its range is that of the port's `#[values(..)]`.
@@ -192,6 +197,7 @@ impl<M: Graph> Outputs<M> {
     /// [`Error::Kernel`] if there is none.
     pub fn indices(&self, index: usize) -> Result<Indices> {
         let value = self.value(index)?;
+        let array = self.discrete(value)?;
         if let Content::Indices(indices) = &value.0 {
             return Ok(indices.clone());
         }
@@ -201,7 +207,18 @@ impl<M: Graph> Outputs<M> {
             _ => None,
         };
         let end = end.and_then(|end| i32::try_from(end).ok()).unwrap_or(i32::MAX);
-        Ok(Indices::from_array(value.array().clone(), end))
+        Ok(Indices::from_array(array, end))
+    }
+
+    /// Integers or bools behind a stop-gradient: MLX would ask them for a gradient in the backward pass, and fail.
+    fn discrete(&self, value: &PortValue) -> Result<Array> {
+        let name = self.declaration.signature.name;
+        if M::TRAINING && self.origin.needs_gradient {
+            let reason = format!("kernel `{name}`: integers and bools have no gradient");
+            let place = (self.declaration.file, self.declaration.line);
+            cut::note_at(place, CutKind::Discrete, &reason, value.array(), true);
+        }
+        mlx_rs::stop_gradient(value.array()).during(name)
     }
 
     fn value(&self, index: usize) -> Result<&PortValue> {
