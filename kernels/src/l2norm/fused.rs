@@ -11,13 +11,7 @@ use cotangent::{Dtype, Graph, Result, Tensor, differentiable};
     threads = (256, 1, 1),
     cases = [(N = 1, H = 1, D = 1), (N = 3, H = 2, D = 8), (N = 5, H = 2, D = 77)],
 )]
-pub fn fused_l2norm<T: Float>(
-    x: In![T; N, H, D],
-    scale: f32,
-    epsilon: f32,
-    y: Out![T; N, H, D],
-    #[saved] inverse: Out![f32; N, H],
-) {
+pub fn fused_l2norm<T: Float>(x: In![T; N, H, D], scale: f32, epsilon: f32, y: Out![T; N, H, D]) {
     metal! {
         uint row = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
         uint lane = thread_index_in_simdgroup;
@@ -32,11 +26,10 @@ pub fn fused_l2norm<T: Float>(
         for (uint column = lane; column < uint(D); column += 32u) {
             y[ulong(row) * D + column] = T(float(x[x_row + column * x_strides[2]]) * factor * scale);
         }
-        if (lane == 0u) { inverse[row] = factor; }
     }
 }
 
-/// d_x = scale r (d_y - x r^2 (x . d_y)).
+/// d_x = scale r (d_y - x r^2 (x . d_y)). It reads x anyway, so r is computed again and not kept.
 #[differentiable(
     backward_of = fused_l2norm,
     strided,
@@ -45,9 +38,9 @@ pub fn fused_l2norm<T: Float>(
 )]
 pub fn fused_l2norm_backward<T: Float>(
     x: In![T; N, H, D],
-    inverse: In![f32; N, H],
     d_y: In![T; N, H, D],
     scale: f32,
+    epsilon: f32,
     d_x: Out![T; N, H, D],
 ) {
     metal! {
@@ -58,11 +51,14 @@ pub fn fused_l2norm_backward<T: Float>(
         uint head = row % H;
         ulong x_row = ulong(token) * x_strides[0] + ulong(head) * x_strides[1];
         ulong d_y_row = ulong(token) * d_y_strides[0] + ulong(head) * d_y_strides[1];
-        float factor = inverse[token * inverse_strides[0] + head * inverse_strides[1]];
+        float squares = 0.0f;
         float along = 0.0f;
         for (uint column = lane; column < uint(D); column += 32u) {
-            along += float(d_y[d_y_row + column * d_y_strides[2]]) * float(x[x_row + column * x_strides[2]]);
+            float value = float(x[x_row + column * x_strides[2]]);
+            squares += value * value;
+            along += float(d_y[d_y_row + column * d_y_strides[2]]) * value;
         }
+        float factor = rsqrt(simd_sum(squares) + epsilon);
         along = simd_sum(along) * factor * factor;
         for (uint column = lane; column < uint(D); column += 32u) {
             float value = float(x[x_row + column * x_strides[2]]);

@@ -17,7 +17,6 @@ pub fn fused_rms_norm<T: Float>(
     epsilon: f32,
     centre: f32,
     y: Out![T; N, H, D],
-    #[saved] inverse: Out![f32; N, H],
 ) {
     metal! {
         uint row = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
@@ -34,27 +33,28 @@ pub fn fused_rms_norm<T: Float>(
             float value = float(x[x_row + column * x_strides[2]]);
             y[ulong(row) * D + column] = T(value * factor * (centre + weight[column * weight_strides[0]]));
         }
-        if (lane == 0u) { inverse[row] = factor; }
     }
 }
 
-/// With h = (centre + weight) d_y and means over a head: d_x = r (h - x r^2 mean(h x)), d_weight = sum of d_y x r.
+/// With h = (centre + weight) d_y and means over a head: d_x = r (h - x r^2 mean(h x)), d_weight = sum of d_y x r. It reads x
+/// anyway, so r is computed again and not kept.
 #[differentiable(backward_of = fused_rms_norm, stages = [rms_norm_gradient, rms_norm_weight_parts])]
 pub fn fused_rms_norm_backward<T: Float>(
     x: In![T; N, H, D],
     weight: In![f32; D],
-    inverse: In![f32; N, H],
     d_y: In![T; N, H, D],
+    epsilon: f32,
     centre: f32,
     d_x: Out![T; N, H, D],
     d_weight: Out![f32; D],
 ) {
-    let d_x = if wants_d_x { Some(rms_norm_gradient(stages, x, weight, inverse, d_y, centre)?) } else { None };
-    let d_weight = if wants_d_weight { Some(rms_norm_weight_parts(stages, x, inverse, d_y)?.sum(&[0])?) } else { None };
-    Ok(Outputs { d_x, d_weight })
+    let row = rms_norm_gradient(stages, x, weight, d_y, epsilon, centre)?;
+    let d_weight =
+        if wants_d_weight { Some(rms_norm_weight_parts(stages, x, &row.inverse, d_y)?.sum(&[0])?) } else { None };
+    Ok(Outputs { d_x: Some(row.x_gradient), d_weight })
 }
 
-/// The gradient of `x`.
+/// The gradient of `x`, and r of each head.
 #[stage(
     strided,
     grid = (256 * ceil_div(N * H, 8), 1, 1),
@@ -64,10 +64,11 @@ pub fn fused_rms_norm_backward<T: Float>(
 fn rms_norm_gradient<T: Float>(
     x: In![T; N, H, D],
     weight: In![f32; D],
-    inverse: In![f32; N, H],
     cotangent: In![T; N, H, D],
+    epsilon: f32,
     centre: f32,
     x_gradient: Out![T; N, H, D],
+    inverse: Out![f32; N, H],
 ) {
     metal! {
         uint row = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
@@ -77,18 +78,23 @@ fn rms_norm_gradient<T: Float>(
         uint head = row % H;
         ulong x_row = ulong(token) * x_strides[0] + ulong(head) * x_strides[1];
         ulong cotangent_row = ulong(token) * cotangent_strides[0] + ulong(head) * cotangent_strides[1];
-        float factor = inverse[token * inverse_strides[0] + head * inverse_strides[1]];
+        float squares = 0.0f;
         float along = 0.0f;
         for (uint column = lane; column < uint(D); column += 32u) {
-            float slope = (centre + weight[column * weight_strides[0]]) * float(cotangent[cotangent_row + column * cotangent_strides[2]]);
-            along += slope * float(x[x_row + column * x_strides[2]]);
+            float value = float(x[x_row + column * x_strides[2]]);
+            float slope = float(cotangent[cotangent_row + column * cotangent_strides[2]]);
+            squares += value * value;
+            along += (centre + weight[column * weight_strides[0]]) * slope * value;
         }
+        float factor = rsqrt(simd_sum(squares) / float(D) + epsilon);
         along = simd_sum(along) / float(D) * factor * factor;
         for (uint column = lane; column < uint(D); column += 32u) {
-            float slope = (centre + weight[column * weight_strides[0]]) * float(cotangent[cotangent_row + column * cotangent_strides[2]]);
             float value = float(x[x_row + column * x_strides[2]]);
+            float slope = float(cotangent[cotangent_row + column * cotangent_strides[2]]);
+            slope *= centre + weight[column * weight_strides[0]];
             x_gradient[ulong(row) * D + column] = T(factor * (slope - value * along));
         }
+        if (lane == 0u) { inverse[row] = factor; }
     }
 }
 

@@ -19,7 +19,6 @@ pub fn fused_rms_norm_gated<T: Float>(
     weight: In![f32; D],
     epsilon: f32,
     y: Out![T; N, H, D],
-    #[saved] inverse: Out![f32; N, H],
 ) {
     metal! {
         uint row = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
@@ -38,7 +37,6 @@ pub fn fused_rms_norm_gated<T: Float>(
             float z = float(gate[gate_row + column * gate_strides[2]]);
             y[ulong(row) * D + column] = T(normed * z / (1.0f + exp(-z)));
         }
-        if (lane == 0u) { inverse[row] = factor; }
     }
 }
 
@@ -49,22 +47,22 @@ pub fn fused_rms_norm_gated_backward<T: Float>(
     x: In![T; N, H, D],
     gate: In![T; N, H, D],
     weight: In![f32; D],
-    inverse: In![f32; N, H],
     d_y: In![T; N, H, D],
+    epsilon: f32,
     d_x: Out![T; N, H, D],
     d_gate: Out![T; N, H, D],
     d_weight: Out![f32; D],
 ) {
-    let gradients = rms_norm_gated_gradients(stages, x, gate, weight, inverse, d_y)?;
+    let gradients = rms_norm_gated_gradients(stages, x, gate, weight, d_y, epsilon)?;
     let d_weight = if wants_d_weight {
-        Some(rms_norm_gated_weight_parts(stages, x, gate, inverse, d_y)?.sum(&[0])?)
+        Some(rms_norm_gated_weight_parts(stages, x, gate, &gradients.inverse, d_y)?.sum(&[0])?)
     } else {
         None
     };
     Ok(Outputs { d_x: Some(gradients.x_gradient), d_gate: Some(gradients.gate_gradient), d_weight })
 }
 
-/// The gradients of `x` and the gate.
+/// The gradients of `x` and the gate, and r of each head.
 #[stage(
     strided,
     grid = (256 * ceil_div(N * H, 8), 1, 1),
@@ -75,10 +73,11 @@ fn rms_norm_gated_gradients<T: Float>(
     x: In![T; N, H, D],
     gate: In![T; N, H, D],
     weight: In![f32; D],
-    inverse: In![f32; N, H],
     cotangent: In![T; N, H, D],
+    epsilon: f32,
     x_gradient: Out![T; N, H, D],
     gate_gradient: Out![T; N, H, D],
+    inverse: Out![f32; N, H],
 ) {
     metal! {
         uint row = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
@@ -89,22 +88,28 @@ fn rms_norm_gated_gradients<T: Float>(
         ulong x_row = ulong(token) * x_strides[0] + ulong(head) * x_strides[1];
         ulong gate_row = ulong(token) * gate_strides[0] + ulong(head) * gate_strides[1];
         ulong cotangent_row = ulong(token) * cotangent_strides[0] + ulong(head) * cotangent_strides[1];
-        float factor = inverse[token * inverse_strides[0] + head * inverse_strides[1]];
+        float squares = 0.0f;
         float along = 0.0f;
         for (uint column = lane; column < uint(D); column += 32u) {
+            float value = float(x[x_row + column * x_strides[2]]);
             float z = float(gate[gate_row + column * gate_strides[2]]);
-            float slope = weight[column * weight_strides[0]] * float(cotangent[cotangent_row + column * cotangent_strides[2]]);
-            along += slope * z / (1.0f + exp(-z)) * float(x[x_row + column * x_strides[2]]);
+            float slope = weight[column * weight_strides[0]];
+            slope *= float(cotangent[cotangent_row + column * cotangent_strides[2]]);
+            squares += value * value;
+            along += slope * z / (1.0f + exp(-z)) * value;
         }
+        float factor = rsqrt(simd_sum(squares) / float(D) + epsilon);
         along = simd_sum(along) / float(D) * factor * factor;
         for (uint column = lane; column < uint(D); column += 32u) {
-            float z = float(gate[gate_row + column * gate_strides[2]]);
-            float sigmoid = 1.0f / (1.0f + exp(-z));
-            float slope = weight[column * weight_strides[0]] * float(cotangent[cotangent_row + column * cotangent_strides[2]]);
             float value = float(x[x_row + column * x_strides[2]]);
+            float z = float(gate[gate_row + column * gate_strides[2]]);
+            float slope = weight[column * weight_strides[0]];
+            slope *= float(cotangent[cotangent_row + column * cotangent_strides[2]]);
+            float sigmoid = 1.0f / (1.0f + exp(-z));
             x_gradient[ulong(row) * D + column] = T(factor * (slope * z * sigmoid - value * along));
             gate_gradient[ulong(row) * D + column] = T(slope * value * factor * sigmoid * (1.0f + z * (1.0f - sigmoid)));
         }
+        if (lane == 0u) { inverse[row] = factor; }
     }
 }
 
