@@ -61,9 +61,19 @@ const INFERENCE_ONLY: (&str, &str) = (
 );
 
 const STAGE: (&str, &str) = (
-    "grid = (ceil_div(N, 4), 1, 1), threads = (32, 1, 1), cases = [(N = 3)]",
-    "fn doubled(x: In![f32; N], y: Out![f32; N]) {
-         metal! { uint i = thread_position_in_grid.x; y[i] = 2.0f * x[i]; }
+    "grid = (B * 32, 1, 1), threads = (32, 1, 1), cases = [(B = 2, N = 3)]",
+    "fn row_sums(x: In![f32; B, N], y: Out![f32; B]) {
+         metal! {
+             constexpr int LANES = 32;
+             threadgroup float partial[LANES];
+             uint lane = thread_index_in_simdgroup;
+             uint row = threadgroup_position_in_grid.x;
+             partial[lane] = 0.0f;
+             for (uint i = lane; i < uint(N); i += LANES) { partial[lane] += x[row * N + i]; }
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             float sum = simd_sum(partial[lane]);
+             if (lane == 0) { y[row] = sum; }
+         }
      }",
 );
 

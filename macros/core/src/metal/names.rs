@@ -172,6 +172,12 @@ pub fn is_reserved(name: &str) -> bool {
     is_keyword(name) || is_type(name) || ATTRIBUTES.contains(&name) || RESERVED.contains(&name)
 }
 
+/// Whether threads meet in the function `name`: barriers, and operations of a simdgroup or quadgroup.
+pub fn is_collective(name: &str) -> bool {
+    name == "threadgroup_barrier"
+        || ["simd_", "simdgroup_", "quad_", "tile_"].iter().any(|begin| name.starts_with(begin))
+}
+
 /// Whether `name` belongs to the language.
 pub fn is_keyword(name: &str) -> bool {
     KEYWORDS.contains(&name)

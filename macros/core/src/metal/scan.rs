@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::{is_keyword, is_type, size_of};
+use super::names::{ATTRIBUTES, is_collective, is_keyword, is_type, size_of};
 use super::token::{self, Bracket, Kind, Name, Place, Token};
 
 /// What was found.
@@ -62,6 +62,18 @@ impl Scan {
         scan.statements(tokens);
         scan.accesses(tokens, false);
         scan
+    }
+
+    /// The attributes that the text reads, each once.
+    pub fn attributes(&self) -> BTreeSet<&str> {
+        let names = self.accesses.iter().map(|access| access.name.text.as_str());
+        names.filter(|name| ATTRIBUTES.contains(name)).collect()
+    }
+
+    /// The operations in which threads meet, each once.
+    pub fn collectives(&self) -> BTreeSet<&str> {
+        let called = self.accesses.iter().filter(|access| access.kind == AccessKind::Call);
+        called.map(|access| access.name.text.as_str()).filter(|name| is_collective(name)).collect()
     }
 
     /// The uses of one name.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{FunctionKind, Plan};
+use crate::metal::scan::Scan;
 use crate::model::body::{Body, Launch};
 use crate::model::kernel::{Argument, Binding, Extents, Kernel, Role, ScalarKind};
 use crate::model::port::{Dtype, Port, PortRole, Sample};
@@ -60,6 +61,14 @@ impl Plan {
             format!("({})", extents.collect::<Vec<_>>().join(", "))
         };
         writeln!(formatter, "body: a launch of {} threads by {}", extents(&launch.grid), extents(&launch.threads))?;
+        let scan = Scan::of(&launch.metal.tokens);
+        writeln!(formatter, "reads: {}", list(scan.attributes().into_iter().map(str::to_owned)))?;
+        writeln!(formatter, "meets in: {}", list(scan.collectives().into_iter().map(str::to_owned)))?;
+        let shared = scan.threadgroup.iter().map(|(name, bytes)| match bytes {
+            Some(bytes) => format!("{} of {bytes} bytes", name.text),
+            None => name.text.clone(),
+        });
+        writeln!(formatter, "shares: {}", list(shared))?;
         let texts = if launch.cuda.is_some() { "Metal, and one of its own for CUDA" } else { "Metal" };
         writeln!(formatter, "text: {texts}")?;
         if let Some(texts) = &self.texts {
