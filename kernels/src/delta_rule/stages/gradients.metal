@@ -98,33 +98,38 @@ for (int pair = 0; pair < Dk; pair += 32) {
         }
     }
     for (int j = 0; j < TILES; ++j) {
-        tile<float, 16, 16> by_queries;
-        tile<float, 16, 16> by_keys;
-        tile<float, 16, 16> by_later_queries;
-        tile<float, 16, 16> by_later_keys;
-        if (j <= own) {
-            tile_load(by_queries, in_pairs(by_query_scores + lower_tile(own, j)), 8);
-            tile_load(by_keys, in_pairs(by_key_scores + lower_tile(own, j)), 8);
-        }
-        if (j >= own) {
-            tile_load_transposed(by_later_queries, by_query_scores + lower_tile(j, own), 16);
-            tile_load_transposed(by_later_keys, by_key_scores + lower_tile(j, own), 16);
-        }
+        tile<float, 16, 16> left;
+        right_tile<F, 16, 16> right[2];
         #pragma unroll
         for (int side = 0; side < 2; ++side) {
             const int k = pair + side * 16;
-            if (k < Dk) {
-                right_tile<F, 16, 16> other_key;
-                tile_load_right(other_key, key + j * 16 * key_stride + k, key_stride);
-                if (j <= own) {
-                    tile_multiply_accumulate(d_query[side], by_queries, other_key);
-                    tile_multiply_accumulate(d_key[side], by_keys, other_key);
-                }
-                if (j >= own) {
-                    right_tile<F, 16, 16> other_query;
-                    tile_load_right(other_query, query + j * 16 * key_stride + k, key_stride);
-                    tile_multiply_accumulate(d_key[side], by_later_queries, other_query);
-                    tile_multiply_accumulate(d_key[side], by_later_keys, other_key);
+            if (k < Dk) { tile_load_right(right[side], key + j * 16 * key_stride + k, key_stride); }
+        }
+        if (j <= own) {
+            tile_load(left, in_pairs(by_query_scores + lower_tile(own, j)), 8);
+            #pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                if (pair + side * 16 < Dk) { tile_multiply_accumulate(d_query[side], left, right[side]); }
+            }
+            tile_load(left, in_pairs(by_key_scores + lower_tile(own, j)), 8);
+            #pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                if (pair + side * 16 < Dk) { tile_multiply_accumulate(d_key[side], left, right[side]); }
+            }
+        }
+        if (j >= own) {
+            tile_load_transposed(left, by_key_scores + lower_tile(j, own), 16);
+            #pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                if (pair + side * 16 < Dk) { tile_multiply_accumulate(d_key[side], left, right[side]); }
+            }
+            tile_load_transposed(left, by_query_scores + lower_tile(j, own), 16);
+            #pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                const int k = pair + side * 16;
+                if (k < Dk) {
+                    tile_load_right(right[side], query + j * 16 * key_stride + k, key_stride);
+                    tile_multiply_accumulate(d_key[side], left, right[side]);
                 }
             }
         }

@@ -116,7 +116,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                 const int k = (own + 4 * s) * 16;
                 if (k < Dk) {
                     tile_for_each(d_state[s], row, column, value) { value *= throughout; }
-                    #pragma unroll
+                    #pragma unroll 2
                     for (int i = 0; i < TILES; ++i) {
                         tile<float, 16, 16> left;
                         right_tile<F, 16, 16> reading;
