@@ -15,12 +15,16 @@ fn fixture() -> PathBuf {
 
 /// Exit code, standard output, standard error.
 fn audit(checkpoint: &Path, options: &[&str]) -> (Option<i32>, String, String) {
+    audit_on("cpu", checkpoint, options)
+}
+
+fn audit_on(backend: &str, checkpoint: &Path, options: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_cotangent"))
         .arg("audit")
         .arg(checkpoint)
         .args(options)
         .env("OPENBLAS_NUM_THREADS", "1")
-        .env_remove("COTANGENT_BACKEND")
+        .env("COTANGENT_BACKEND", backend)
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -58,6 +62,25 @@ fn every_parameter_of_a_sound_checkpoint_trains() {
     assert!(text.contains("\n    in layers.3\n"), "{text}");
     // The first line has the folder's name, as long as it is.
     assert!(text.lines().skip(1).all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn the_kernels_own_text_gives_every_parameter_the_same_gradient() {
+    let norms = |backend: &str| -> BTreeMap<String, f64> {
+        let options = ["--json", "--batch-size", "1", "--tokens", "16"];
+        let (code, text, errors) = audit_on(backend, &fixture(), &options);
+        assert_eq!(code, Some(0), "{text}{errors}");
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json["backend"], backend);
+        let rows = json["parameters"].as_array().unwrap().iter();
+        rows.map(|row| (row["name"].as_str().unwrap().to_owned(), row["norm"].as_f64().unwrap())).collect()
+    };
+    let (cpu, emulated) = (norms("cpu"), norms("emulated"));
+    assert_eq!(cpu.len(), 56);
+    for (name, norm) in &cpu {
+        let other = emulated[name];
+        assert!((norm - other).abs() <= 1e-4 * norm, "`{name}`: {norm} on the cpu, {other} by the kernels' text");
+    }
 }
 
 #[test]
