@@ -5,6 +5,7 @@ pub mod bench;
 pub mod check;
 pub mod kernel_table;
 pub mod kernel_times;
+pub mod loss_times;
 pub mod parity;
 
 /// An error with its causes in one line, those left out that it tells itself.

@@ -66,6 +66,7 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
             from.at[i] = row < T ? first_keys[batch * T + row] : S;
         }
         int highest = simd_max(max(from.at[0], from.at[1]));
+        int nearest = simd_min(min(from.at[0], from.at[1]));
 
         tile<F, 16, 16> query[D / 16];
         for (int part = 0; part < 4; ++part) {
@@ -104,7 +105,8 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
                 128);
             tile<float, 16, 16> scores[BLOCK / 16];
             tile_rows<float> shift;
-            if (counts) {
+            bool sees = counts && key <= own + 15 + offset && key + BLOCK > nearest;
+            if (sees) {
                 #pragma unroll
                 for (int b = 0; b < BLOCK / 16; ++b) {
                     scores[b] = tile<float, 16, 16>(0.0f);
@@ -148,7 +150,7 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
             if (next < end) {
                 tile_copy_rows(block, STRIDE, keys + (keys_before + next) * D, D, BLOCK, D, min(S - next, int(BLOCK)), thread_index, 128);
             }
-            if (counts) {
+            if (sees) {
                 #pragma unroll
                 for (int b = 0; b < BLOCK / 16; ++b) {
                     tile_with_rows(scores[b], shift, row, column, value, of_row) { value = exp2(value - of_row); }
@@ -299,6 +301,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             product.at[i] = row < T ? products[rows_before + row] : 0.0f;
         }
         int highest = simd_max(max(from.at[0], from.at[1]));
+        int nearest = simd_min(min(from.at[0], from.at[1]));
         threadgroup float* mine = exchange + (role * 64 + 16 * pair) * 20;
         threadgroup float* theirs = exchange + ((1 - role) * 64 + 16 * pair) * 20;
 
@@ -349,7 +352,8 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             }
 
             tile<float, 16, 16> scores(0.0f);
-            if (counts) {
+            bool sees = counts && key <= own + 15 + offset && key + 16 > nearest;
+            if (sees) {
                 #pragma unroll
                 for (int c = 0; c < WIDE / 16; ++c) {
                     if (16 * c < (role == 0 ? D : E)) {
@@ -375,7 +379,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             if (BUFFERS == 2 && next < end) {
                 tile_copy_rows(there + 16 * STRIDE, STRIDE, values + (keys_before + next) * E, E, 16, E, valid, thread_index, 256);
             }
-            if (counts) {
+            if (sees) {
                 // P (dP - D), whichever of them is one's own.
                 tile<float, 16, 16> told;
                 tile_load(told, theirs, 20);
@@ -524,8 +528,8 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             }
             if (BUFFERS == 1) threadgroup_barrier(mem_flags::mem_threadgroup);
 
-            bool computes = counts && pass >= 0 && pass < all;
             int first_query = seeing + max(pass, 0) % max(passes, 1) * 16;
+            bool computes = counts && pass >= 0 && pass < all && own <= first_query + 15 + offset;
             tile<float, 16, 16> scores(0.0f);
             if (computes) {
                 #pragma unroll
