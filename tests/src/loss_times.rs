@@ -10,7 +10,9 @@ use cotangent_kernels::{Labels, cross_entropy};
 /// Measured runs, after one that is not counted.
 const RUNS: usize = 7;
 
-fn loss(inputs: &Vec<Tensor<Train>>, labels: &Labels) -> Result<Tensor<Train>> {
+type Inputs<M> = Vec<Tensor<M>>;
+
+fn loss(inputs: &Inputs<Train>, labels: &Labels) -> Result<Tensor<Train>> {
     cross_entropy(&inputs[0], &inputs[1], labels, 1.0 / labels.count().max(1) as f32)
 }
 
