@@ -123,6 +123,7 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
             if (j <= own) {
                 tile<float, 16, 16> query_scores(0.0f);
                 tile<float, 16, 16> key_scores(0.0f);
+                #pragma unroll 2
                 for (int k = 0; k < Dk; k += 16) {
                     tile<F, 16, 16> own_query;
                     tile<F, 16, 16> own_key;
