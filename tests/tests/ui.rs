@@ -32,6 +32,17 @@ fn every_code_has_a_fixture_and_every_fixture_a_code() {
 }
 
 #[test]
+fn what_the_catalogue_is_about_names_its_code() {
+    for stage in ["route", "pairing", "body", "cases"] {
+        for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("ui").join(stage)).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let code = Code::ALL.iter().find(|code| name.starts_with(&format!("{code}_")));
+            assert!(code.is_some(), "`ui/{stage}/{name}` names no failure of the catalogue");
+        }
+    }
+}
+
+#[test]
 fn messages_that_are_ours_carry_their_code() {
     let ui = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui");
     for entry in cotangent_macros_core::catalogue() {

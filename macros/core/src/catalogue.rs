@@ -200,9 +200,10 @@ const ENTRIES: &[Entry] = &[
     Entry {
         code: Code::C12,
         title: "a body that does not fit its declaration",
-        explanation: "A body that reads an undeclared name, writes an input, never mentions an output as written, or \
-                      misspells a Metal attribute fails on a Mac at the first evaluation, or leaves an output \
-                      uninitialised.",
+        explanation: "A body that reads an undeclared name, writes an input, never mentions an output as written, reads \
+                      an optional input without asking whether it is there, or misspells a Metal attribute fails on a \
+                      Mac at the first evaluation, or leaves an output uninitialised. So does a port that is named by a \
+                      word of Metal.",
         help: "declare every array the body uses as a port, write outputs only, and write each of them",
         source: Source::Cotangent,
         wrong: fixture!("body/C12_undeclared_name"),
@@ -222,8 +223,9 @@ const ENTRIES: &[Entry] = &[
         code: Code::C14,
         title: "a limit of Metal exceeded",
         explanation: "A threadgroup has at most 1024 threads and 32 KiB of memory, a kernel at most 31 buffers \
-                      (MLX's own for shapes, strides and ranks included), and Metal has no `double`. Literal values are \
-                      checked when the kernel is compiled by Rust, sizes that depend on shapes when it is launched.",
+                      (MLX's own for shapes, strides and ranks included), and Metal has no `double`. Literal values, and \
+                      sizes at the declared cases, are checked when the kernel is compiled by Rust, sizes that depend on \
+                      shapes again when it is launched.",
         help: "split the work, or tile it",
         source: Source::Cotangent,
         wrong: fixture!("body/C14_double"),
@@ -255,7 +257,9 @@ const ENTRIES: &[Entry] = &[
         title: "a kernel without test cases, or without a ragged one",
         explanation: "Gradients are compared with finite differences and with the fallback at the sizes a kernel \
                       declares. Sizes that divide evenly hide errors at the edges, so at least one dimension of one \
-                      case is odd and greater than one.",
+                      case is odd and greater than one, unless what the kernel requires leaves no odd size. Each case \
+                      gives every port a shape; one that breaks a requirement tests the fallback alone, so there is \
+                      another that meets them all.",
         help: "add `cases = [(B = 1, S = 7, ..), ..]` that bind every dimension and constant of the signature",
         source: Source::Cotangent,
         wrong: fixture!("cases/C17_nothing_ragged"),

@@ -37,6 +37,17 @@ fn a_right_text_becomes_the_texts_of_the_plan_as_it_is() {
 }
 
 #[test]
+fn a_text_for_cuda_may_be_in_a_file_as_well() {
+    let (file, _) = folder("cuda", "y[0] = x[0];\n");
+    std::fs::write(file.with_file_name("scaled.cu"), "if (threadIdx.x < N) y[0] = 1'000 * x[0];\n").unwrap();
+    let item = ITEM.replace(") }", "); cuda_file!(\"scaled.cu\") }");
+    let plan = in_file(&file, || plan_stage(tokens(OPTIONS), tokens(&item)).unwrap());
+    let texts = plan.texts.unwrap();
+    assert_eq!(texts.cuda.as_deref(), Some("if (threadIdx.x < N) y[0] = 1'000 * x[0];\n"));
+    assert_eq!(texts.dimensions, ["N"]);
+}
+
+#[test]
 fn mistakes_name_file_line_and_column_and_show_the_line() {
     let (file, text) = folder("wrong", "uint i = 0;\n\tx[i] = 1.0f;\ny[i] = 2.0f;\n");
     let expected = format!(

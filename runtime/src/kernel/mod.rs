@@ -67,7 +67,8 @@
 //! a forward `SAVES_r` for each residual. A Rust body sees tensors of mode [`Infer`](crate::Infer), dimensions as `i32`,
 //! and `wants_d_x`; it ends in `Ok(Outputs { .. })`, with an `Option` for each output of a backward. It composes
 //! operations and the launches it lists: `stages = [a]` gives it the name `stages`, and `a(stages, x, ..)?` launches the
-//! kernel that [`#[stage]`](macro@crate::stage) declares. Nothing differentiates through either kind of body.
+//! kernel that [`#[stage]`](macro@crate::stage) declares. Nothing differentiates through either kind of body: there is no
+//! second order, and gradients come back as [`Stored`](crate::Stored), with which nothing is computed.
 //!
 //! **Options of a launch**: `init = 0.0` fills outputs beforehand, `atomic` makes them atomics (floats also need
 //! `nondeterministic`), `strided` hands inputs over as they lie, `headers = [TEXT]` puts constants of text before it.

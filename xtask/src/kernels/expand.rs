@@ -2,6 +2,7 @@
 
 use super::source::{KernelSource, Kind};
 use anyhow::{Context, Result};
+use cotangent_macros_core::diagnostics::Diagnostic;
 use cotangent_macros_core::model::body::Body;
 use cotangent_macros_core::plan::Plan;
 use quote::ToTokens;
@@ -17,23 +18,28 @@ pub fn expand(root: &Path, name: &str) -> Result<String> {
 }
 
 fn expansion(kernel: KernelSource) -> Result<String> {
-    let function = kernel.function.into_token_stream();
-    let (tokens, plan) = match kernel.kind {
-        Kind::Differentiable => (
-            cotangent_macros_core::differentiable(kernel.options.clone(), function.clone()),
-            cotangent_macros_core::plan(kernel.options, function),
-        ),
-        Kind::Stage => (
-            cotangent_macros_core::stage(kernel.options.clone(), function.clone()),
-            cotangent_macros_core::plan_stage(kernel.options, function),
-        ),
+    let function = kernel.function.to_token_stream();
+    let tokens = match kernel.kind {
+        Kind::Differentiable => cotangent_macros_core::differentiable(kernel.options.clone(), function),
+        Kind::Stage => cotangent_macros_core::stage(kernel.options.clone(), function),
     };
     let file = syn::parse2(tokens).context("the expansion is not Rust, which is a mistake in cotangent-macros-core")?;
     let mut text = format!("// Rust, of {}\n\n{}", kernel.place, prettyplease::unparse(&file));
-    if let Ok(plan) = plan {
+    if let Ok(plan) = plan(&kernel) {
+        text += "\n// Plan\n\n";
+        plan.to_string().lines().for_each(|line| text += &format!("// {line}\n"));
         text += &texts(&plan);
     }
     Ok(text)
+}
+
+/// What is generated for a kernel, or the mistakes in it.
+fn plan(kernel: &KernelSource) -> Result<Plan, Vec<Diagnostic>> {
+    let (options, function) = (kernel.options.clone(), kernel.function.to_token_stream());
+    match kernel.kind {
+        Kind::Differentiable => cotangent_macros_core::plan(options, function),
+        Kind::Stage => cotangent_macros_core::plan_stage(options, function),
+    }
 }
 
 /// The texts of a launch, or where to find those of a Rust body.
