@@ -449,6 +449,7 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         threadgroup float of_queries[BUFFERS * 32];
         threadgroup int firsts[BUFFERS * 16];
         threadgroup float exchange[64 * 20];
+        threadgroup int ends[8];
         uint thread_index = thread_index_in_threadgroup;
         uint lane = thread_index_in_simdgroup;
         int role = int(simdgroup_index_in_threadgroup) % 2;
@@ -489,9 +490,18 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         for (int c = 0; c < WIDE / 16; ++c) sum[c] = tile<float, 16, 16>(0.0f);
         float factor = scale * 1.44269504f;
 
-        // Passes over the queries that may see these keys, for each query head; those of other documents are left out.
+        // Passes over the queries from the first to the last that see these keys, for each query head; where none of the
+        // sixteen does, the pass is left out.
         int seeing = max(start - offset, 0) / 16 * 16;
-        int passes = (T - seeing + 15) / 16;
+        int until = 0;
+        for (int query = seeing + int(thread_index); query < T; query += 256) {
+            if (first_keys[batch * T + query] <= last) until = query + 1;
+        }
+        until = simd_max(until);
+        if (lane == 0) ends[simdgroup_index_in_threadgroup] = until;
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (int i = 0; i < 8; ++i) until = max(until, ends[i]);
+        int passes = max(until - seeing + 15, 0) / 16;
         int all = passes * (H / G);
         int pass = -1;
         int turn = 0;
