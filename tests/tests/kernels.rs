@@ -3,6 +3,114 @@
 use std::process::Command;
 
 use cotangent::kernel::signature::PortRole;
+use cotangent::{Graph, Result, Tensor, differentiable, stage};
+use cotangent_tests::kernel_table::{self, Sizes};
+
+/// A pair made of operations, with residuals of two dtypes.
+#[differentiable(backward = windows_backward, fallback = windows_by_operations, cases = [(B = 3, S = 9, K = 4)])]
+pub fn windows<T: Float, const K: usize>(
+    x: In![T; B, S],
+    y: Out![T; B, S],
+    #[saved] sums: Out![f32; B, S - K + 1],
+    #[saved] kept: Out![T; B, S],
+) {
+    let sums = x.slice(1, 0, S - K as i32 + 1)?.cast(cotangent::Dtype::F32)?;
+    Ok(Outputs { y: x.multiply(2.0)?, sums, kept: x.multiply(1.0)? })
+}
+
+#[differentiable(backward_of = windows)]
+pub fn windows_backward<T: Float, const K: usize>(
+    sums: In![f32; B, S - K + 1],
+    kept: In![T; B, S],
+    d_y: In![T; B, S],
+    d_x: Out![T; B, S],
+) {
+    let _ = (sums, kept, K);
+    Ok(Outputs { d_x: Some(d_y.multiply(2.0)?) })
+}
+
+fn windows_by_operations<M: Graph>(x: &Tensor<M>, _: usize) -> Result<Tensor<M>> {
+    x.multiply(2.0)
+}
+
+/// A launch, and the kernel that makes it at even sizes.
+#[stage(grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)])]
+fn doubled(x: In![f32; N], y: Out![f32; N]) {
+    metal! {
+        uint i = thread_position_in_grid.x;
+        y[i] = 2.0f * x[i];
+    }
+}
+
+#[differentiable(
+    fallback = twice_by_operations,
+    stages = [doubled],
+    requires = [N % 2 == 0],
+    fallback_on = [cuda],
+    cases = [(N = 6), (N = 7)],
+)]
+pub fn twice(x: In![f32; N], y: Out![f32; N]) {
+    Ok(Outputs { y: doubled(stages, x)? })
+}
+
+fn twice_by_operations<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
+    x.multiply(2.0)
+}
+
+#[test]
+fn a_row_says_what_the_declaration_does() {
+    let text = kernel_table::table(None).unwrap();
+    let row = |name: &str| {
+        let row = text.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+        row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        row("windows"),
+        [
+            "windows",
+            "pair + fallback",
+            "operations",
+            "yes",
+            "1",
+            "differences, Jacobian, fallback, half precision",
+            "sums float32 [B, -K + S + 1]; kept T [B, S]",
+        ]
+    );
+    assert_eq!(row("windows_backward"), ["windows_backward", "(backward)", "operations", "yes"]);
+    let checks = "differences, Jacobian, fallback, emulator";
+    assert_eq!(row("twice"), ["twice", "fallback", "metal (cuda*) emulated", "yes", "2", checks, "N % 2 == 0"]);
+    assert_eq!(row("doubled"), ["doubled", "(stage)", "metal cuda* emulated", "yes", "1", "emulator"]);
+    // Backwards stand beneath their forwards, stages beneath what runs them.
+    assert!(text.contains("\n  windows_backward ") && text.contains("\n  doubled "), "{text}");
+    for kernel in cotangent_kernels::kernels() {
+        let row = row(kernel.signature.name);
+        let (texts, operations) = (row.iter().any(|cell| cell.ends_with(" emulated")), row.contains(&"operations"));
+        assert_eq!((texts, operations), (!kernel.launches().is_empty(), kernel.launches().is_empty()), "{row:?}");
+        for residual in kernel.signature.outputs.iter().filter(|port| port.role == PortRole::Saved) {
+            assert!(row.last().unwrap().contains(&format!("{} ", residual.name)), "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn residuals_are_counted_at_given_sizes() {
+    let residuals = |at: &str, dtype: &str| {
+        let text = kernel_table::kernel("windows", Some(&Sizes::parse(at, dtype).unwrap())).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("residuals")).unwrap().trim().to_owned()
+    };
+    // 3 (9 - 4 + 1) float32, and 3 9 of the dtype parameter.
+    assert_eq!(residuals("B=3,S=9,K=4", "f32"), "sums 72 B; kept 108 B");
+    assert_eq!(residuals("B=3,S=9,K=4,D=1", "bf16"), "sums 72 B; kept 54 B");
+    assert_eq!(residuals("B=1024,S=1027,K=4", "f16"), "sums 4 MiB; kept 2.0 MiB");
+    assert_eq!(residuals("S=9", "f32"), "sums needs B, K; kept needs B");
+}
+
+#[test]
+fn cuda_texts_are_those_of_the_stages() {
+    let text = kernel_table::cuda("twice").unwrap();
+    assert!(text.starts_with("// doubled\n") && text.contains("namespace kernel_doubled "), "{text}");
+    assert!(kernel_table::cuda("windows").unwrap().contains("made of operations"));
+}
 
 /// Exit code, standard output, standard error.
 fn kernels(arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -24,64 +132,11 @@ fn every_kernel_of_the_registry_has_one_row() {
     let mut shown: Vec<&str> = rows.iter().filter_map(|row| row.split_whitespace().next()).collect();
     let names = table(&["--names"]);
     let mut names: Vec<&str> = names.lines().collect();
-    let registered = cotangent_kernels::kernels().len();
     shown.sort_unstable();
     names.sort_unstable();
     assert_eq!(shown, names);
-    assert_eq!(names.len(), registered);
-}
-
-#[test]
-fn a_row_says_what_the_declaration_does() {
-    let text = table(&[]);
-    let row = |name: &str| {
-        let row = text.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
-        row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
-    };
-    for kernel in cotangent_kernels::kernels().into_iter().filter(|kernel| !kernel.is_backward()) {
-        let (row, cases) = (row(kernel.signature.name), kernel.cases.len().to_string());
-        assert!(row.contains(&cases.as_str()), "{row:?}");
-        let (texts, operations) = (row.iter().any(|cell| cell.ends_with(" emulated")), row.contains(&"operations"));
-        assert_eq!((texts, operations), (!kernel.launches().is_empty(), kernel.launches().is_empty()), "{row:?}");
-        for residual in kernel.signature.outputs.iter().filter(|port| port.role == PortRole::Saved) {
-            assert!(row.last().unwrap().contains(&format!("{} ", residual.name)), "{row:?}");
-        }
-    }
-    assert_eq!(row("fused_rms_norm")[1], "pair + fallback");
-    assert_eq!(row("rotate")[1], "(stage)");
-    // Backwards stand beneath their forwards, stages beneath what runs them.
-    let norm = text.find("\nfused_rms_norm ").unwrap();
-    assert!(
-        text[norm..].find("\n  fused_rms_norm_backward ").unwrap()
-            < text[norm..].find("\n    rms_norm_gradient ").unwrap()
-    );
-}
-
-#[test]
-fn residuals_are_counted_at_given_sizes() {
-    let residuals = |arguments: &[&str]| {
-        let text = table(arguments);
-        text.lines().find_map(|line| line.strip_prefix("residuals")).unwrap().trim().to_owned()
-    };
-    // 8192 rows of one head, float32.
-    assert_eq!(residuals(&["fused_rms_norm", "--at", "N=8192,H=1"]), "inverse 32 KiB");
-    // 3 (1 + 9 - 4 + 0) 5 elements, whatever else is given.
-    assert_eq!(residuals(&["conv_silu", "--at", "B=3,S=9,K=4,C=5,X=1"]), "sigmoid 360 B");
-    assert_eq!(residuals(&["portable_swiglu", "--at", "N=1048576", "--dtype", "bf16"]), "sigmoid 2 MiB");
-    assert_eq!(residuals(&["fused_rms_norm", "--at", "H=1"]), "inverse needs N");
-    assert_eq!(residuals(&["fused_rms_norm"]), "inverse float32 [N, H]");
-}
-
-#[test]
-fn cuda_texts_are_those_of_the_stages() {
-    let text = table(&["--cuda", "fused_rms_norm_backward"]);
-    for stage in ["rms_norm_gradient", "rms_norm_weight_parts"] {
-        assert!(
-            text.contains(&format!("// {stage}\n")) && text.contains(&format!("namespace kernel_{stage} ")),
-            "{stage}"
-        );
-    }
-    assert!(table(&["--cuda", "conv_silu"]).contains("made of operations"));
+    // This test's registry has four more.
+    assert_eq!(names.len() + 4, cotangent_kernels::kernels().len());
 }
 
 #[test]
