@@ -195,6 +195,24 @@ impl Indices {
         Ok(Constant { array: self.array.as_dtype(mlx_rs::Dtype::Float32).during(operation)? })
     }
 
+    /// The codes in packed words `[outputs, inputs * bits / 32]`, as float32 data `[outputs, inputs]`: `bits` bits a code,
+    /// lowest first, in groups of `group_size` inputs as MLX quantises.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if MLX knows no such group or number of bits.
+    pub fn unpack(&self, group_size: i32, bits: i32) -> Result<Constant> {
+        let words = self.shape().last().copied().unwrap_or_default();
+        let mut groups = self.shape().to_vec();
+        if let Some(last) = groups.last_mut() {
+            *last = (i64::from(words) * 32 / i64::from(bits.max(1)) / i64::from(group_size.max(1))) as i32;
+        }
+        // A weight with scales of one and biases of zero is its codes.
+        let scales = Constant::full(&groups, 1.0, Dtype::F32)?;
+        let biases = Constant::full(&groups, 0.0, Dtype::F32)?;
+        let codes = mlx_rs::ops::dequantize(&self.array, &scales.array, &biases.array, group_size, bits);
+        Ok(Constant { array: codes.during("Indices::unpack")? })
+    }
+
     /// Evaluated, as a tensor that can be read. Takes the session, which a running graph has borrowed: in it, there is no
     /// value yet.
     ///

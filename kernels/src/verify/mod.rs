@@ -1,8 +1,8 @@
 //! Linear layers for a few rows, such as the drafted tokens that speculative decoding verifies (Leviathan, Kalman and Matias,
 //! 2023).
 //!
-//! A row's result has the same bits however many rows are computed with it, so that tokens are accepted as if each had been
-//! decoded alone. Where rows are many, [`Tensor::linear`](cotangent::Tensor::linear) is faster.
+//! Where the texts run, on GPUs, a row's result has the same bits however many rows are computed with it, so that tokens are
+//! accepted as if each had been decoded alone: therefore they run also where a product of MLX's is faster. Where rows are many, [`Tensor::linear`](cotangent::Tensor::linear) is faster.
 
 mod dense;
 mod quantised;

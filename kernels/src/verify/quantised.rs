@@ -1,6 +1,6 @@
 //! The quantised layer for a few rows.
 
-use cotangent::{Graph, Indices, Result, Tensor, differentiable, stage};
+use cotangent::{Backend, Dtype, Graph, Indices, Result, Tensor, differentiable, stage};
 
 /// `y = x W^T` with `W = scale * code + bias`; a simdgroup has an output, and unpacks its weights once for eight rows.
 #[differentiable(
@@ -155,7 +155,8 @@ fn quantised_group_gradients<T: Float, const G: usize, const GROUP: usize, const
     }
 }
 
-/// The same, by MLX's own product with a quantised matrix.
+/// The same, by MLX's own product with a quantised matrix; on CUDA, where it has none for some sizes, with the matrix
+/// unpacked.
 fn verify_quantised_linear_by_operations<M: Graph>(
     x: &Tensor<M>,
     codes: &Indices,
@@ -164,5 +165,71 @@ fn verify_quantised_linear_by_operations<M: Graph>(
     group: usize,
     bits: usize,
 ) -> Result<Tensor<M>> {
-    x.quantised_linear(codes, scales, biases, group as i32, bits as i32)
+    let (group, bits) = (group as i32, bits as i32);
+    match cotangent::backend()? {
+        Backend::Cuda => unpacked_linear(x, codes, scales, biases, group, bits),
+        Backend::Metal | Backend::Cpu | Backend::Emulated => x.quantised_linear(codes, scales, biases, group, bits),
+    }
+}
+
+/// The same, with the matrix unpacked.
+fn unpacked_linear<M: Graph>(
+    x: &Tensor<M>,
+    codes: &Indices,
+    scales: &Tensor<M>,
+    biases: &Tensor<M>,
+    group: i32,
+    bits: i32,
+) -> Result<Tensor<M>> {
+    let [outputs, groups] = [scales.dimension(0), scales.dimension(1)];
+    let grouped = codes.unpack(group, bits)?.to_tensor::<M>().reshape(&[outputs, groups, group])?;
+    let wide = |values: &Tensor<M>| values.cast(Dtype::F32)?.expand_dims(-1);
+    let weight = grouped.multiply(&wide(scales)?)?.add(&wide(biases)?)?.reshape(&[outputs, groups * group])?;
+    x.cast(Dtype::F32)?.linear(&weight)?.cast(x.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cotangent::{Session, Stored, Train, Trainable, value_and_grad};
+
+    /// The gradients of a sum of squares, and the sum.
+    fn differentiate(bits: i32, unpacked: bool) -> Vec<f32> {
+        let values = |count: usize, step: f32| (0..count).map(|index| (index as f32 * step).sin()).collect::<Vec<_>>();
+        let words: Vec<u32> = (0..3 * 2 * bits as u32).map(|index| index.wrapping_mul(2_654_435_761)).collect();
+        let codes = Indices::from_words(&words, &[3, 2 * bits]).unwrap();
+        let inputs: Vec<Tensor<Stored>> = vec![
+            Tensor::from_slice(&values(5 * 64, 0.7), &[5, 64]).unwrap(),
+            Tensor::from_slice(&values(6, 1.3), &[3, 2]).unwrap(),
+            Tensor::from_slice(&values(6, 2.1), &[3, 2]).unwrap(),
+        ];
+        let loss = |inputs: &Vec<Tensor<Train>>, (codes, unpacked): &(Indices, bool)| {
+            let [x, scales, biases] = inputs.as_slice() else { unreachable!("three inputs") };
+            let bits = codes.shape()[1] / 2;
+            let y = if *unpacked {
+                unpacked_linear(x, codes, scales, biases, 32, bits)?
+            } else {
+                x.quantised_linear(codes, scales, biases, 32, bits)?
+            };
+            y.square()?.sum_all()
+        };
+        let trainable = Trainable::of(&inputs, |_| true).unwrap();
+        let mut session = Session::new().unwrap();
+        let (value, gradients) = value_and_grad(&mut session, &inputs, &trainable, &(codes, unpacked), loss).unwrap();
+        let mut all = vec![value.item::<f32>().unwrap()];
+        all.extend(gradients.iter().flat_map(|(_, gradient)| gradient.to_vec::<f32>().unwrap()));
+        all
+    }
+
+    #[test]
+    fn unpacked_and_packed_weights_give_the_same_values_and_gradients() {
+        for bits in [4, 5, 8] {
+            let (found, expected) = (differentiate(bits, true), differentiate(bits, false));
+            let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+            assert_eq!(found.len(), 1 + 5 * 64 + 6 + 6);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() <= 1e-5 * largest, "{bits} bits: {found} and {expected}");
+            }
+        }
+    }
 }
