@@ -26,12 +26,15 @@ fn packages() -> PathBuf {
         write(&dir.join(name).join("Cargo.toml"), &manifest);
         write(&dir.join(name).join("src").join(file), text);
     };
-    // The checkout's profiles, so that what it has compiled of other people's crates need not be compiled again.
-    write(
-        &dir.join("Cargo.toml"),
-        "[workspace]\nresolver = \"3\"\nmembers = [\"facade\", \"learns\", \"renamed\", \"wrong\"]\n\n\
-         [profile.dev]\ndebug = \"line-tables-only\"\n\n[profile.dev.package.\"*\"]\nopt-level = 1\ndebug = false\n",
-    );
+    // The checkout's profiles, so that what it has compiled of other people's crates need not be compiled again; and no
+    // optimisation of ours, which are compiled after every change.
+    let mut manifest = "[workspace]\nresolver = \"3\"\nmembers = [\"facade\", \"learns\", \"renamed\", \"wrong\"]\n\n\
+         [profile.dev]\ndebug = \"line-tables-only\"\n\n[profile.dev.package.\"*\"]\nopt-level = 1\ndebug = false\n"
+        .to_owned();
+    for ours in ["cotangent", "cotangent-kernels", "cotangent-macros", "cotangent-macros-core"] {
+        manifest += &format!("\n[profile.dev.package.{ours}]\nopt-level = 0\n");
+    }
+    write(&dir.join("Cargo.toml"), &manifest);
     write(&dir.join("Cargo.lock"), &fs::read_to_string(ours.join("Cargo.lock")).unwrap());
     let only_cotangent = format!("cotangent = {cotangent}");
     package("learns", &only_cotangent, "main.rs", include_str!("../downstream/learns.rs"));
