@@ -1,5 +1,5 @@
-//! The convolution in one launch each way, and one more for the gradient of a weight that trains. A thread walks along a
-//! piece of one channel, so that every input is read once and the last few stay in registers.
+//! The convolution in one launch each way, and one more for the gradient of a weight that trains. A thread has a piece of
+//! one channel in registers, and reads little more than its own inputs.
 
 use cotangent::{differentiable, stage};
 
@@ -28,30 +28,33 @@ pub fn fused_causal_conv<T: Float, const K: usize>(
         int first = int(threadgroup_position_in_grid.y) * 16;
         if (channel >= uint(C)) { return; }
         float taps[K];
-        float past[K];
-        for (int j = 0; j < K; ++j) {
-            taps[j] = weight[channel * K + (K - 1 - j)];
-            past[j] = 0.0f;
+        for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
+        // All that is read comes first: loads do not wait for one another.
+        float inputs[K + 15];
+        for (int i = 0; i < K + 15; ++i) {
+            int token = first - (K - 1) + i;
+            inputs[i] = 0.0f;
+            if (token >= 0 && token < S) {
+                uint place = row * S + uint(token);
+                inputs[i] = float(x[ulong(place) * C + channel]);
+                if (HAS_mask) { inputs[i] = mask[place] ? inputs[i] : 0.0f; }
+            } else if (token < 0) {
+                if (HAS_window) { inputs[i] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]); }
+            }
         }
         // How many inputs before its own a token sees.
         int seen = K - 1;
-        for (int token = first - (K - 1); token < min(first + 16, int(S)); ++token) {
-            for (int j = K - 1; j > 0; --j) { past[j] = past[j - 1]; }
-            past[0] = 0.0f;
-            if (token >= 0) {
-                uint place = row * S + token;
-                past[0] = float(x[ulong(place) * C + channel]);
-                if (HAS_mask) { past[0] = mask[place] ? past[0] : 0.0f; }
-                if (HAS_starts) { seen = starts[place] ? 0 : min(seen + 1, K - 1); }
-            } else if (HAS_window) {
-                past[0] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]);
+        for (int i = 0; i < K + 15; ++i) {
+            int token = first - (K - 1) + i;
+            if (HAS_starts) {
+                if (token >= 0 && token < S) { seen = starts[row * S + uint(token)] ? 0 : min(seen + 1, K - 1); }
             }
-            if (token >= first) {
+            if (i >= K - 1 && token < S) {
                 float sum = 0.0f;
                 for (int j = 0; j < K; ++j) {
-                    if (j <= seen) { sum += taps[j] * past[j]; }
+                    if (j <= seen) { sum += taps[j] * inputs[i - j]; }
                 }
-                y[ulong(row * S + token) * C + channel] = T(sum / (1.0f + exp(-sum)));
+                y[ulong(row * S + uint(token)) * C + channel] = T(sum / (1.0f + exp(-sum)));
             }
         }
     }
@@ -90,7 +93,7 @@ pub fn fused_causal_conv_backward<T: Float, const K: usize>(
 /// tokens behind it that see them.
 #[stage(
     requires = [K >= 2, K <= 16, B <= 65535],
-    grid = (128 * ceil_div(C, 128), ceil_div(S, 32), B),
+    grid = (128 * ceil_div(C, 128), ceil_div(S, 16), B),
     threads = (128, 1, 1),
     cases = [(B = 1, S = 1, C = 3, K = 4), (B = 2, S = 67, C = 5, K = 3)],
 )]
@@ -107,53 +110,61 @@ fn conv_input_gradients<T: Float, const K: usize>(
     metal! {
         uint channel = thread_position_in_grid.x;
         uint row = threadgroup_position_in_grid.z;
-        int first = int(threadgroup_position_in_grid.y) * 32;
+        int first = int(threadgroup_position_in_grid.y) * 16;
         if (channel >= uint(C)) { return; }
         float taps[K];
-        float past[K];
-        // What the tokens up to this one give to the inputs of the last K.
-        float given[K];
-        for (int j = 0; j < K; ++j) {
-            taps[j] = weight[channel * K + (K - 1 - j)];
-            past[j] = 0.0f;
-            given[j] = 0.0f;
+        for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
+        float inputs[2 * K + 14];
+        for (int i = 0; i < 2 * K + 14; ++i) {
+            int token = first - (K - 1) + i;
+            inputs[i] = 0.0f;
+            if (token >= 0 && token < S) {
+                uint place = row * S + uint(token);
+                inputs[i] = float(x[ulong(place) * C + channel]);
+                if (HAS_mask) { inputs[i] = mask[place] ? inputs[i] : 0.0f; }
+            } else if (token < 0) {
+                if (HAS_window) { inputs[i] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]); }
+            }
+        }
+        float slopes[2 * K + 14];
+        // What tokens give to the inputs of the piece, and to the K - 1 before it.
+        float given[2 * K + 14];
+        for (int i = 0; i < 2 * K + 14; ++i) {
+            int token = first - (K - 1) + i;
+            slopes[i] = 0.0f;
+            given[i] = 0.0f;
+            if (token >= first && token < S) {
+                slopes[i] = float(cotangent[ulong(row * S + uint(token)) * C + channel]);
+            }
         }
         int seen = K - 1;
-        for (int token = first - (K - 1); token < first + 32 + K - 1; ++token) {
-            for (int j = K - 1; j > 0; --j) {
-                past[j] = past[j - 1];
-                given[j] = given[j - 1];
+        for (int i = 0; i < 2 * K + 14; ++i) {
+            int token = first - (K - 1) + i;
+            if (HAS_starts) {
+                if (token >= 0 && token < S) { seen = starts[row * S + uint(token)] ? 0 : min(seen + 1, K - 1); }
             }
-            past[0] = 0.0f;
-            given[0] = 0.0f;
-            uint place = row * S + uint(max(token, 0));
-            if (token >= 0 && token < S) {
-                past[0] = float(x[ulong(place) * C + channel]);
-                if (HAS_mask) { past[0] = mask[place] ? past[0] : 0.0f; }
-                if (HAS_starts) { seen = starts[place] ? 0 : min(seen + 1, K - 1); }
-            } else if (token < 0) {
-                if (HAS_window) { past[0] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]); }
-            }
-            if (token >= first && token < S) {
+            if (i >= K - 1) {
                 float sum = 0.0f;
                 for (int j = 0; j < K; ++j) {
-                    if (j <= seen) { sum += taps[j] * past[j]; }
+                    if (j <= seen) { sum += taps[j] * inputs[i - j]; }
                 }
                 float sigmoid = 1.0f / (1.0f + exp(-sum));
-                float slope = float(cotangent[ulong(place) * C + channel]) * sigmoid * (1.0f + sum * (1.0f - sigmoid));
+                float slope = slopes[i] * sigmoid * (1.0f + sum * (1.0f - sigmoid));
                 for (int j = 0; j < K; ++j) {
-                    if (j <= seen) { given[j] += taps[j] * slope; }
+                    if (j <= seen) { given[i - j] += taps[j] * slope; }
                 }
             }
-            int input = token - (K - 1);
-            if (input >= first && input < min(first + 32, int(S))) {
-                uint input_place = row * S + uint(input);
-                float gradient = given[K - 1];
-                if (HAS_mask) { gradient = mask[input_place] ? gradient : 0.0f; }
-                x_gradient[ulong(input_place) * C + channel] = T(gradient);
+        }
+        for (int i = 0; i < K + 15; ++i) {
+            int token = first - (K - 1) + i;
+            if (i >= K - 1 && token < S) {
+                uint place = row * S + uint(token);
+                float gradient = given[i];
+                if (HAS_mask) { gradient = mask[place] ? gradient : 0.0f; }
+                x_gradient[ulong(place) * C + channel] = T(gradient);
             }
-            if (first == 0 && input < 0 && input + K - 1 >= 0) {
-                window_gradient[ulong(row * (K - 1) + uint(input + K - 1)) * C + channel] = T(given[K - 1]);
+            if (i < K - 1 && first == 0) {
+                window_gradient[ulong(row * (K - 1) + uint(i)) * C + channel] = T(given[i]);
             }
         }
     }
