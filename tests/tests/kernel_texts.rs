@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use cotangent::kernel::check::LaunchText;
-use cotangent_emulator::{CudaCompiler, StaticCheck};
+use cotangent_emulator::{CudaCompiler, CudaUnit, StaticCheck};
 
 /// Every text with its kernel's name.
 fn texts() -> Vec<(&'static str, LaunchText)> {
@@ -17,6 +17,12 @@ fn texts() -> Vec<(&'static str, LaunchText)> {
     }
     assert!(texts.iter().any(|(name, _)| *name == "rotate"), "the registry is empty");
     texts
+}
+
+/// What NVIDIA's compiler gets of a launch.
+fn unit(text: &LaunchText) -> Option<CudaUnit<'_>> {
+    let input_shapes = text.input_shapes.iter().map(Vec::as_slice).collect();
+    Some(CudaUnit { kernel: &text.metal, input_shapes, text: text.cuda.as_ref().ok()? })
 }
 
 /// Asks `judge` about each, on two threads; panics with all it refuses.
@@ -57,12 +63,14 @@ fn every_text_compiles_for_an_h100() {
     let marks = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda");
     let distinct: Vec<_> = distinct.into_values().collect();
     eprintln!("{} texts, {compiler}", distinct.len());
-    judge_all(&distinct, |(name, text)| {
-        let shapes: Vec<&[usize]> = text.input_shapes.iter().map(Vec::as_slice).collect();
-        let Ok(cuda) = &text.cuda else { return Ok(()) };
-        let log = compiler.accepts(&text.metal, &shapes, cuda, &marks);
-        log.map_err(|log| format!("`{name}` at {}\n{log}", text.place))
-    });
+    let units: Vec<_> = distinct.iter().filter_map(|(_, text)| unit(text)).collect();
+    assert_eq!(units.len(), distinct.len());
+    let refused = compiler.refused(&units, &marks).unwrap();
+    let told: String = refused
+        .iter()
+        .map(|(index, log)| format!("\n`{}` at {}\n{log}", distinct[*index].0, distinct[*index].1.place))
+        .collect();
+    assert!(told.is_empty(), "{} of {}{told}", refused.len(), units.len());
 }
 
 #[test]

@@ -74,6 +74,11 @@ const SHIM: [&str; 5] = [
     include_str!("../shim/mlx.h"),
 ];
 
+/// The start of every [`CudaText::header`].
+pub(crate) fn shared_header() -> String {
+    SHIM.concat()
+}
+
 /// Translates a kernel for inputs of these shapes, of which only the numbers of dimensions matter, and a launch of these
 /// sizes.
 ///
@@ -91,7 +96,7 @@ pub fn cuda_text(kernel: &KernelText, input_shapes: &[&[usize]], grid: CudaGrid)
         return Err(Error::Launch { kernel: kernel.name.clone(), what: what.to_owned() });
     }
 
-    let mut header: String = SHIM.concat();
+    let mut header = shared_header();
     let name = identifier(&kernel.name);
     // Inside the namespace `metal`, whose names hide CUDA's own `half`, `float4`, `max`.
     header += &format!("namespace metal {{ namespace kernel_{name} {{\n{}\n}} }}\n", parts.text);

@@ -1,12 +1,14 @@
 //! NVIDIA's run-time compiler (NVRTC), which MLX uses: it compiles for a GPU and needs none.
 
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fmt, io};
 
 use libloading::Library;
 
 use crate::build::content_key;
+use crate::cuda::shared_header;
 use crate::{CudaText, Dtype, GRID_INPUT, KernelText};
 
 /// Compiles texts for CUDA as MLX would, to machine code: of the H100 (sm_90), or of another architecture.
@@ -63,29 +65,50 @@ impl CudaCompiler {
         input_shapes: &[&[usize]],
         text: &CudaText,
     ) -> Result<Vec<u8>, String> {
-        self.compile_source(&source_of(entry, kernel, input_shapes, text))
+        let unit = CudaUnit { kernel, input_shapes: input_shapes.to_vec(), text };
+        self.compile_source(&unit.source(entry))
     }
 
-    /// As [`compile`](Self::compile), of a text that may have been compiled before: what was accepted once is not compiled
-    /// again as long as its mark lies in `folder`.
+    /// Compiles all, on all cores and several in one program, and says which are refused and why, by their numbers. What
+    /// was accepted once is not compiled again as long as its mark lies in `folder`.
     ///
     /// # Errors
-    /// What the compiler says of the text, or a folder that cannot be written.
-    pub fn accepts(
-        &self,
-        kernel: &KernelText,
-        input_shapes: &[&[usize]],
-        text: &CudaText,
-        folder: &std::path::Path,
-    ) -> Result<(), String> {
-        let source = source_of("custom_kernel", kernel, input_shapes, text);
-        let mark: PathBuf = folder.join(format!("cuda-{:032x}", content_key([source.as_str(), &self.to_string()])));
-        if mark.exists() {
-            return Ok(());
-        }
-        self.compile_source(&source)?;
-        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&mark, []));
-        written.map_err(|error| format!("cannot write `{}`: {error}", mark.display()))
+    /// A folder that cannot be written.
+    pub fn refused(&self, units: &[CudaUnit<'_>], folder: &Path) -> io::Result<Vec<(usize, String)>> {
+        std::fs::create_dir_all(folder)?;
+        let mark = |unit: &CudaUnit<'_>| {
+            let key = content_key([unit.source("entry").as_str(), &self.to_string()]);
+            folder.join(format!("cuda-{key:032x}"))
+        };
+        let new: Vec<usize> = (0..units.len()).filter(|&unit| !mark(&units[unit]).exists()).collect();
+        let batches = batches(units, &new);
+        let next = AtomicUsize::new(0);
+        let compile = || {
+            let mut refused = Vec::new();
+            while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let together = batch.len() > 1 && self.compile_source(&batch_source(units, batch)).is_ok();
+                for &unit in batch {
+                    let alone = || self.compile_source(&units[unit].source("entry")).map(drop);
+                    match if together { Ok(()) } else { alone() } {
+                        Ok(()) => std::fs::write(mark(&units[unit]), [])?,
+                        Err(log) => refused.push((unit, log)),
+                    }
+                }
+            }
+            io::Result::Ok(refused)
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut refused = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..cores).map(|_| scope.spawn(compile)).collect();
+            let results = workers.into_iter().map(|worker| match worker.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            results.collect::<io::Result<Vec<_>>>()
+        })?
+        .concat();
+        refused.sort();
+        Ok(refused)
     }
 
     fn compile_source(&self, source: &str) -> Result<Vec<u8>, String> {
@@ -140,32 +163,78 @@ struct __nv_bfloat16 { unsigned short x; };
 template <class T> struct Array { T at[10]; __device__ const T* data() const { return at; } };
 ";
 
-/// What MLX's `cuda_kernel` makes of header and source, but for its own headers.
-fn source_of(entry: &str, kernel: &KernelText, input_shapes: &[&[usize]], text: &CudaText) -> String {
-    let mut parameters = Vec::new();
-    for (port, shape) in kernel.inputs.iter().zip(input_shapes) {
-        parameters.push(format!("const {}* {}", cuda_type(port.dtype), port.name));
-        if !shape.is_empty() {
-            for (suffix, declared) in
-                [("shape", "const Array<int>"), ("strides", "const Array<long>"), ("ndim", "const int")]
-            {
-                let name = format!("{}_{suffix}", port.name);
-                if text.source.contains(&name) {
-                    parameters.push(format!("{declared} {name}"));
+/// A text and the kernel it was made of.
+#[derive(Clone, Debug)]
+pub struct CudaUnit<'a> {
+    /// The kernel.
+    pub kernel: &'a KernelText,
+    /// The shapes of its inputs.
+    pub input_shapes: Vec<&'a [usize]>,
+    /// Its text for CUDA.
+    pub text: &'a CudaText,
+}
+
+impl CudaUnit<'_> {
+    /// What MLX's `cuda_kernel` makes of it, but for MLX's own headers.
+    fn source(&self, entry: &str) -> String {
+        format!("{PRELUDE}{}\n{}", self.text.header, self.function(entry))
+    }
+
+    fn function(&self, entry: &str) -> String {
+        let (kernel, text) = (self.kernel, self.text);
+        let mut parameters = Vec::new();
+        for (port, shape) in kernel.inputs.iter().zip(&self.input_shapes) {
+            parameters.push(format!("const {}* {}", cuda_type(port.dtype), port.name));
+            if !shape.is_empty() {
+                for (suffix, declared) in
+                    [("shape", "const Array<int>"), ("strides", "const Array<long>"), ("ndim", "const int")]
+                {
+                    let name = format!("{}_{suffix}", port.name);
+                    if text.source.contains(&name) {
+                        parameters.push(format!("{declared} {name}"));
+                    }
                 }
             }
         }
+        if text.reads_grid {
+            parameters.push(format!("const int* {GRID_INPUT}"));
+        }
+        parameters.extend(kernel.outputs.iter().map(|port| format!("{}* {}", cuda_type(port.dtype), port.name)));
+        format!("extern \"C\" __global__ void {entry}({}) {{\n{}\n}}\n", parameters.join(", "), text.source)
     }
-    if text.reads_grid {
-        parameters.push(format!("const int* {GRID_INPUT}"));
+}
+
+/// The units of one program, at most.
+const BATCH: usize = 8;
+
+/// Parts the numbers in `new` into programs. Two texts of one kernel would define the same names, so each gets its own.
+fn batches(units: &[CudaUnit<'_>], new: &[usize]) -> Vec<Vec<usize>> {
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for &unit in new {
+        let name = &units[unit].kernel.name;
+        let fits = |batch: &&mut Vec<usize>| {
+            batch.len() < BATCH && batch.iter().all(|&other| units[other].kernel.name != *name)
+        };
+        match batches.iter_mut().find(fits) {
+            Some(batch) => batch.push(unit),
+            None => batches.push(vec![unit]),
+        }
     }
-    parameters.extend(kernel.outputs.iter().map(|port| format!("{}* {}", cuda_type(port.dtype), port.name)));
-    format!(
-        "{PRELUDE}{}\nextern \"C\" __global__ void {entry}({}) {{\n{}\n}}\n",
-        text.header,
-        parameters.join(", "),
-        text.source
-    )
+    batches
+}
+
+/// Several units in one program: what all share is read once.
+fn batch_source(units: &[CudaUnit<'_>], batch: &[usize]) -> String {
+    let shared = shared_header();
+    let mut source = format!("{PRELUDE}{shared}");
+    for &unit in batch {
+        let header = &units[unit].text.header;
+        source += header.strip_prefix(&shared).unwrap_or(header);
+    }
+    for &unit in batch {
+        source += &units[unit].function(&format!("entry_{unit}"));
+    }
+    source
 }
 
 /// The type that MLX declares for a buffer.
@@ -183,5 +252,31 @@ fn cuda_type(dtype: Dtype) -> &'static str {
         Dtype::U16 => "unsigned short",
         Dtype::I64 => "long",
         Dtype::U64 => "unsigned long",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CudaGrid, cuda_text};
+
+    #[test]
+    fn a_program_holds_one_text_of_a_kernel_and_what_all_share_once() {
+        let kernel = |name: &str| KernelText::new(name, "y[thread_position_in_grid.x] = 1;").output("y", Dtype::F32);
+        let kernels: Vec<KernelText> = ["a", "b", "a", "c"].map(kernel).into();
+        let text =
+            |kernel| cuda_text(kernel, &[], CudaGrid { ragged: false }).unwrap_or_else(|error| panic!("{error}"));
+        let texts: Vec<CudaText> = kernels.iter().map(text).collect();
+        let units: Vec<CudaUnit<'_>> = kernels
+            .iter()
+            .zip(&texts)
+            .map(|(kernel, text)| CudaUnit { kernel, input_shapes: Vec::new(), text })
+            .collect();
+        assert_eq!(batches(&units, &[0, 1, 2, 3]), [vec![0, 1, 3], vec![2]]);
+        let source = batch_source(&units, &[0, 1, 3]);
+        assert_eq!(source.matches("struct simd_vote {").count(), 1);
+        for name in ["kernel_a {", "kernel_b {", "kernel_c {", "void entry_0(", "void entry_3("] {
+            assert!(source.contains(name), "{name}");
+        }
     }
 }

@@ -16,7 +16,7 @@ mod static_check;
 mod text;
 
 pub use cuda::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
-pub use cuda_compiler::CudaCompiler;
+pub use cuda_compiler::{CudaCompiler, CudaUnit};
 pub use dtype::Dtype;
 pub use emulator::Emulator;
 pub use error::Error;

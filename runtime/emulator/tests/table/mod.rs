@@ -1,8 +1,8 @@
 //! Cases for tables of kernels: a body, what it runs on, what must be found.
 
 use cotangent_emulator::{
-    Buffer, Checks, CudaCompiler, CudaGrid, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Run, Schedule,
-    Source, StaticCheck, TemplateValue, cuda_text,
+    Buffer, Checks, CudaCompiler, CudaGrid, CudaUnit, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Run,
+    Schedule, Source, StaticCheck, TemplateValue, cuda_text,
 };
 
 /// A kernel with its data. Unless said otherwise: `x` holds 0, 1, 2 … 63 in f32, `y` takes 64 elements of f32, and 64
@@ -121,24 +121,9 @@ impl Case {
         if found.is_empty() { Ok(()) } else { Err(format!("`{}`, static check:{text}", self.name)) }
     }
 
-    /// Compiles a sound kernel for CUDA, where there is a compiler and CUDA has all it takes.
-    fn cuda(&self) -> Result<(), String> {
-        static COMPILER: std::sync::LazyLock<Option<CudaCompiler>> = std::sync::LazyLock::new(CudaCompiler::find);
-        let Some(compiler) = COMPILER.as_ref().filter(|_| self.finds.is_none()) else { return Ok(()) };
-        let shapes: Vec<&[usize]> = self.launch.inputs.iter().map(|b| b.shape.as_slice()).collect();
-        let Ok(grid) = CudaGrid::new(self.launch.grid, self.launch.threadgroup) else { return Ok(()) };
-        match cuda_text(&self.kernel, &shapes, grid) {
-            Ok(text) => compiler.accepts(&self.kernel, &shapes, &text, &cuda_marks()),
-            Err(Error::Unsupported { .. } | Error::Launch { .. }) => return Ok(()),
-            Err(error) => return Err(error.to_string()),
-        }
-        .map_err(|log| format!("`{}`, CUDA: {log}", self.name))
-    }
-
     /// What is wrong with the emulator's answer, if anything.
     pub fn verdict(&self) -> Result<(), String> {
         self.complaints()?;
-        self.cuda()?;
         for schedule in [Schedule::Forward, Schedule::Reversed, Schedule::Random(7)] {
             let run = self.run(schedule, Checks::On)?;
             let found = || run.findings.iter().map(|f| format!("\n{f}")).collect::<String>();
@@ -171,11 +156,6 @@ impl Case {
     }
 }
 
-/// Where what NVRTC accepted is marked.
-pub fn cuda_marks() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda")
-}
-
 /// A kernel with one defect.
 pub fn defect(finds: FindingKind, name: &'static str, body: &str) -> Case {
     Case::new(name, Some(finds), body)
@@ -186,8 +166,33 @@ pub fn sound(name: &'static str, body: &str) -> Case {
     Case::new(name, None, body)
 }
 
+/// Compiles sound kernels for CUDA, where there is a compiler, as far as CUDA has all they take.
+pub fn compile_for_cuda(cases: &[Case]) {
+    let Some(compiler) = CudaCompiler::find() else { return };
+    let mut texts = Vec::new();
+    for case in cases.iter().filter(|case| case.finds.is_none()) {
+        let shapes: Vec<&[usize]> = case.launch.inputs.iter().map(|b| b.shape.as_slice()).collect();
+        let Ok(grid) = CudaGrid::new(case.launch.grid, case.launch.threadgroup) else { continue };
+        match cuda_text(&case.kernel, &shapes, grid) {
+            Ok(text) => texts.push((case, shapes, text)),
+            Err(Error::Unsupported { .. } | Error::Launch { .. }) => {}
+            Err(error) => panic!("`{}`: {error}", case.name),
+        }
+    }
+    let unit = |(case, shapes, text)| -> CudaUnit<'_> {
+        let (case, shapes): (&Case, &Vec<&[usize]>) = (case, shapes);
+        CudaUnit { kernel: &case.kernel, input_shapes: shapes.clone(), text }
+    };
+    let units: Vec<CudaUnit<'_>> = texts.iter().map(|(case, shapes, text)| unit((*case, shapes, text))).collect();
+    let marks = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda");
+    let refused = compiler.refused(&units, &marks).unwrap_or_else(|error| panic!("{error}"));
+    let told: String = refused.iter().map(|(i, log)| format!("\n`{}`, CUDA: {log}", texts[*i].0.name)).collect();
+    assert!(told.is_empty(), "{} of {}{told}", refused.len(), units.len());
+}
+
 /// Judges all cases, two at a time, and reports all failures together.
 pub fn judge(cases: &[Case]) {
+    compile_for_cuda(cases);
     let failures: Vec<String> = std::thread::scope(|scope| {
         let halves: Vec<_> = cases
             .chunks(cases.len().div_ceil(2).max(1))

@@ -23,8 +23,8 @@ pub struct LaunchText {
 }
 
 impl Declaration {
-    /// The launch of this kernel, stage or backward at each case and in each float dtype it is checked in, and again for
-    /// each way in which some of its inputs are small; nothing for a body that only composes others.
+    /// The launch of this kernel, stage or backward at each case and in each float dtype it is checked in, and again, in
+    /// one, for each way in which some of its inputs are small; nothing for a body that only composes others.
     ///
     /// # Errors
     /// If a case contradicts the signature.
@@ -33,8 +33,13 @@ impl Declaration {
         if !self.is_launch() {
             return Ok(texts);
         }
-        for case in self.tried().iter().flat_map(|case| with_small_inputs(self, case)) {
-            for dtype in dtypes(self.signature) {
+        let dtypes = dtypes(self.signature);
+        for (case, dtypes) in self.tried().iter().flat_map(|case| {
+            // Which inputs are small has nothing to do with dtypes, so that one will do for the cases made of this one.
+            let all = with_small_inputs(self, case).into_iter().enumerate();
+            all.map(|(number, case)| (case, if number == 0 { &dtypes[..] } else { &dtypes[..1] }))
+        }) {
+            for &dtype in dtypes {
                 let place = format!("{case}, {dtype}");
                 texts.push(Experiment::new(self, &case, dtype, dtype)?.with_launch(|request| {
                     let (metal, input_shapes) = request.metal_text()?;
