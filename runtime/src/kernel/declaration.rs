@@ -141,6 +141,9 @@ pub struct Launch {
     pub grid: [Expression; 3],
     /// Threads of one threadgroup.
     pub threads: [Expression; 3],
+    /// Bytes of threadgroup memory that the Metal text takes at least; a dtype parameter stands for the bytes of one
+    /// element.
+    pub threadgroup_bytes: Expression,
     /// What outputs start with; else they are uninitialised.
     pub init: Option<f32>,
     /// Whether outputs are atomics.

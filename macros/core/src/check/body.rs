@@ -7,10 +7,11 @@ use proc_macro2::Ident;
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::metal::names::{ATTRIBUTES, is_constant, is_reserved, is_type, nearest, nearest_attribute};
-use crate::metal::scan::{Access, AccessKind, Scan};
+use crate::metal::scan::{Access, AccessKind, Scan, Shared};
 use crate::metal::source::Text;
 use crate::metal::token::Place;
 use crate::model::body::{Body, Launch, RustBody};
+use crate::model::expression::Polynomial;
 use crate::model::kernel::{Kernel, Role};
 use crate::model::port::Port;
 
@@ -119,8 +120,9 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
                 .help("use `float`, and sum in two floats where that is not enough"),
         );
     }
-    let bytes: i64 = scan.threadgroup.iter().filter_map(|(_, bytes)| *bytes).sum();
-    if let (true, Some((name, _))) = (bytes > MAX_THREADGROUP_BYTES, scan.threadgroup.last()) {
+    let literal = |shared: &Shared| shared.bytes.as_ref().and_then(Polynomial::as_constant);
+    let bytes = scan.threadgroup.iter().filter_map(literal).fold(0_i64, i64::saturating_add);
+    if let (true, Some(Shared { name, .. })) = (bytes > MAX_THREADGROUP_BYTES, scan.threadgroup.last()) {
         diagnostics.push(
             subject
                 .mistake(

@@ -43,6 +43,7 @@ fn launch(launch: &Launch, texts: &Texts, paths: &Paths) -> BodyTokens {
         quote!([#(#extents),*])
     };
     let (grid, threads) = (extents(&launch.grid), extents(&launch.threads));
+    let threadgroup_bytes = data::expression(&texts.threadgroup_bytes, paths);
     let init = option(launch.init.map(|value| quote!(#value)));
     let (atomic, nondeterministic, strided) = (launch.atomic.is_some(), launch.nondeterministic, launch.strided);
     let (file, line) = match &launch.metal.origin {
@@ -57,6 +58,7 @@ fn launch(launch: &Launch, texts: &Texts, paths: &Paths) -> BodyTokens {
             dimensions: &[#(#dimensions),*],
             grid: #grid,
             threads: #threads,
+            threadgroup_bytes: #threadgroup_bytes,
             init: #init,
             atomic: #atomic,
             nondeterministic: #nondeterministic,

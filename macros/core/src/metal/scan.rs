@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::{ATTRIBUTES, is_collective, is_keyword, is_type, size_of};
 use super::token::{self, Bracket, Kind, Name, Place, Token};
+use crate::model::expression::Polynomial;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -15,8 +16,8 @@ pub struct Scan {
     pub declared: BTreeSet<String>,
     /// Names in the place of a value, in the order of the text.
     pub accesses: Vec<Access>,
-    /// Threadgroup arrays with their bytes, where those are literal.
-    pub threadgroup: Vec<(Name, Option<i64>)>,
+    /// Threadgroup arrays.
+    pub threadgroup: Vec<Shared>,
     /// Places where the text says `double`.
     pub doubles: Vec<Place>,
     /// Variables named by a word that the language keeps for itself.
@@ -27,6 +28,19 @@ pub struct Scan {
     pub includes: Vec<Place>,
     /// Values of integer constants that the text defines, as text.
     constants: BTreeMap<String, String>,
+    /// How many braces and branches are open.
+    depth: usize,
+}
+
+/// An array in threadgroup memory.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Its name.
+    pub name: Name,
+    /// Its bytes, where its lengths are literal or named by the declaration; a dtype stands for the bytes of one element.
+    pub bytes: Option<Polynomial>,
+    /// Whether it is there in every case: outside all braces and branches.
+    pub is_outermost: bool,
 }
 
 /// One use of a name as a value.
@@ -102,7 +116,9 @@ impl Scan {
                 Kind::Punct(':') if begins_with(&tokens[start..], &["case", "default"]) => start = index + 1,
                 Kind::Group(Bracket::Brace, inner) => {
                     let is_initialiser = index > start && tokens[index - 1].is('=');
+                    self.depth += 1;
                     self.statements(inner);
+                    self.depth -= 1;
                     if !is_initialiser {
                         self.declaration(&tokens[start..index]);
                         start = index + 1;
@@ -126,7 +142,9 @@ impl Scan {
                 }
                 Kind::Branch(inner) => {
                     let arrays = self.threadgroup.len();
+                    self.depth += 1;
                     self.statements(inner);
+                    self.depth -= 1;
                     // They stand instead of those of the first branch, not beside them.
                     self.threadgroup.truncate(arrays);
                     if index == start {
@@ -240,7 +258,7 @@ impl Scan {
             }
             if is_threadgroup {
                 let bytes = self.threadgroup_bytes(element.as_deref(), &statement[index + 1..]);
-                self.threadgroup.push((name, bytes));
+                self.threadgroup.push(Shared { name, bytes, is_outermost: self.depth == 0 });
             }
             // To the next declarator.
             match end {
@@ -273,13 +291,14 @@ impl Scan {
         texts.collect::<Vec<_>>().join(" ")
     }
 
-    /// Bytes of `name[4][8]` where element and lengths are literal, or constants of the text.
-    fn threadgroup_bytes(&self, element: Option<&str>, behind: &[Token]) -> Option<i64> {
-        let mut bytes = size_of(element?)?;
+    /// Bytes of `name[4][8]`, with the constants of the text in place of their names.
+    fn threadgroup_bytes(&self, element: Option<&str>, behind: &[Token]) -> Option<Polynomial> {
+        let element = element?;
+        let mut bytes = size_of(element).map_or_else(|| Polynomial::symbol(element), Polynomial::constant);
         for token in behind {
             let Kind::Group(Bracket::Square, length) = &token.kind else { break };
             let length: syn::Expr = syn::parse_str(&self.substituted(length)).ok()?;
-            bytes = bytes.checked_mul(crate::parse::expression::read(&length).ok()?.as_constant()?)?;
+            bytes = bytes.multiply(&crate::parse::expression::read(&length).ok()?)?;
         }
         Some(bytes)
     }
@@ -485,9 +504,9 @@ mod tests {
     use super::*;
 
     /// All but the places.
-    fn summary(scan: &Scan) -> (BTreeSet<String>, Vec<(String, AccessKind)>, Vec<Option<i64>>, usize) {
+    fn summary(scan: &Scan) -> (BTreeSet<String>, Vec<(String, AccessKind)>, Vec<Option<Polynomial>>, usize) {
         let accesses = scan.accesses.iter().map(|access| (access.name.text.clone(), access.kind)).collect();
-        let threadgroup = scan.threadgroup.iter().map(|(_, bytes)| *bytes).collect();
+        let threadgroup = scan.threadgroup.iter().map(|shared| shared.bytes.clone()).collect();
         (scan.declared.clone(), accesses, threadgroup, scan.reserved.len())
     }
 
@@ -519,7 +538,7 @@ mod tests {
         ] {
             assert!(found.declared.contains(name), "{name}: {:?}", found.declared);
         }
-        assert_eq!(found.threadgroup[0].1, Some(16 * 17 * 4));
+        assert_eq!(found.threadgroup[0].bytes, Some(Polynomial::constant(16 * 17 * 4)));
     }
 
     #[test]
@@ -558,17 +577,19 @@ mod tests {
     #[test]
     fn lengths_of_threadgroup_arrays_follow_constants_of_the_text() {
         for (text, expected) in [
-            ("threadgroup float a[8][4];", vec![Some(128)]),
-            ("constexpr int LANES = 32, ROWS = LANES / 4; threadgroup half a[ROWS * 2u][LANES];", vec![Some(1024)]),
+            ("threadgroup float a[8][4];", vec![Some("128")]),
+            ("constexpr int LANES = 32, ROWS = LANES / 4; threadgroup half a[ROWS * 2u][LANES];", vec![Some("1024")]),
             (
                 "#define TILE 16\n#define AREA (TILE * TILE)\nthreadgroup float a[TILE]; threadgroup float b[TILE];",
-                vec![Some(64), Some(64)],
+                vec![Some("64"), Some("64")],
             ),
             ("const uint n = 4; { const uint n = 8; threadgroup float a[n]; }", vec![None]),
-            ("threadgroup float a[D]; threadgroup T b[4];", vec![None, None]),
+            ("threadgroup float a[D]; threadgroup T b[4];", vec![Some("4 * D"), Some("4 * T")]),
         ] {
-            let sizes: Vec<Option<i64>> = scan(text).threadgroup.iter().map(|(_, bytes)| *bytes).collect();
-            assert_eq!(sizes, expected, "{text}");
+            let found = scan(text).threadgroup;
+            let sizes: Vec<Option<String>> =
+                found.iter().map(|shared| shared.bytes.as_ref().map(Polynomial::to_string)).collect();
+            assert_eq!(sizes, expected.iter().map(|bytes| bytes.map(str::to_owned)).collect::<Vec<_>>(), "{text}");
         }
         let (tokens, _) =
             super::super::lexer::lex("#if A\nthreadgroup int a[4];\n#else\nthreadgroup int a[8];\n#endif");

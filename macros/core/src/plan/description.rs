@@ -64,9 +64,9 @@ impl Plan {
         let scan = Scan::of(&launch.metal.tokens);
         writeln!(formatter, "reads: {}", list(scan.attributes().into_iter().map(str::to_owned)))?;
         writeln!(formatter, "meets in: {}", list(scan.collectives().into_iter().map(str::to_owned)))?;
-        let shared = scan.threadgroup.iter().map(|(name, bytes)| match bytes {
-            Some(bytes) => format!("{} of {bytes} bytes", name.text),
-            None => name.text.clone(),
+        let shared = scan.threadgroup.iter().map(|shared| match &shared.bytes {
+            Some(bytes) => format!("{} of {bytes} bytes", shared.name.text),
+            None => shared.name.text.clone(),
         });
         writeln!(formatter, "shares: {}", list(shared))?;
         let texts = if launch.cuda.is_some() { "Metal, and one of its own for CUDA" } else { "Metal" };

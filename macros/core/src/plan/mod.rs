@@ -6,8 +6,10 @@ use proc_macro2::Ident;
 use quote::format_ident;
 use syn::ext::IdentExt as _;
 
+use crate::metal::scan::Scan;
 use crate::metal::source::Text;
 use crate::model::body::Body;
+use crate::model::expression::Polynomial;
 use crate::model::kernel::{Kernel, Role};
 use crate::model::port::PortRole;
 
@@ -48,6 +50,8 @@ pub struct Texts {
     pub cuda: Option<String>,
     /// Names of dimensions that the texts use, in order.
     pub dimensions: Vec<String>,
+    /// Bytes of threadgroup memory that the Metal text takes at least; a dtype stands for the bytes of one element.
+    pub threadgroup_bytes: Polynomial,
 }
 
 impl Plan {
@@ -87,6 +91,7 @@ impl Plan {
                     metal: launch.metal.content.clone(),
                     cuda: launch.cuda.as_ref().map(|text| text.content.clone()),
                     dimensions,
+                    threadgroup_bytes: threadgroup_bytes(&kernel, &launch.metal),
                 })
             }
             Body::Rust(_) => None,
@@ -103,6 +108,17 @@ impl Plan {
     pub fn is_visible(role: PortRole) -> bool {
         role == PortRole::Output
     }
+}
+
+/// The sum of all arrays that are there in any case and whose sizes only constants and dtypes of the kernel decide.
+fn threadgroup_bytes(kernel: &Kernel, text: &Text) -> Polynomial {
+    let is_known = |name: &String| {
+        kernel.constants.iter().any(|constant| constant.name == name)
+            || kernel.dtypes.iter().any(|parameter| parameter.name == name)
+    };
+    let arrays = Scan::of(&text.tokens).threadgroup.into_iter().filter(|shared| shared.is_outermost);
+    let known = arrays.filter_map(|shared| shared.bytes.filter(|bytes| bytes.symbols().iter().all(is_known)));
+    known.fold(Polynomial::constant(0), |sum, bytes| sum.add(&bytes).unwrap_or(sum))
 }
 
 /// `gated_delta` becomes `GatedDelta`.

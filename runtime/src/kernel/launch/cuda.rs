@@ -211,6 +211,7 @@ pub(super) mod tests {
         dimensions: &["B"],
         grid: [Expression::Product(&[B.value, D.value]), ONE, ONE],
         threads: [Expression::Constant(32), ONE, ONE],
+        threadgroup_bytes: Expression::Constant(0),
         init: None,
         atomic: false,
         nondeterministic: false,

@@ -20,6 +20,9 @@ use crate::{Backend, Error, Result};
 /// Threads that Metal allows in one threadgroup.
 const MAX_THREADS: i64 = 1024;
 
+/// Bytes of threadgroup memory that Metal allows.
+const MAX_THREADGROUP_BYTES: i64 = 32 * 1024;
+
 /// A launch with everything it needs.
 pub(super) struct Request<'a> {
     pub(super) declaration: &'static Declaration,
@@ -60,9 +63,15 @@ impl Request<'_> {
     /// One array for each output, not yet evaluated.
     pub(super) fn run(&self) -> Result<Vec<Array>> {
         match crate::backend()? {
-            Backend::Metal => metal::run(self),
+            Backend::Metal => {
+                self.check_threadgroup_memory()?;
+                metal::run(self)
+            }
             Backend::Cuda => cuda::run(self),
-            Backend::Emulated => emulated::run(self),
+            Backend::Emulated => {
+                self.check_threadgroup_memory()?;
+                emulated::run(self)
+            }
             Backend::Cpu => Err(self.error("the cpu backend runs no kernel text".to_owned())),
         }
     }
@@ -202,6 +211,20 @@ impl Request<'_> {
             return Err(self.error(format!("its threadgroup has {count} threads, Metal allows {MAX_THREADS} [C14]")));
         }
         Ok(Extents { grid, threads })
+    }
+
+    /// Metal's compiler would only say that it failed.
+    fn check_threadgroup_memory(&self) -> Result<()> {
+        let value_of = |name: &str| {
+            let bytes = |dtype: crate::Dtype| i64::try_from(dtype.size()).ok();
+            self.symbols.value(name).or_else(|| self.symbols.dtype(name).and_then(bytes))
+        };
+        match self.launch.threadgroup_bytes.evaluate(&value_of) {
+            Some(bytes) if bytes > MAX_THREADGROUP_BYTES => Err(self.error(format!(
+                "it takes {bytes} bytes of threadgroup memory at these sizes, Metal allows {MAX_THREADGROUP_BYTES} [C14]"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn error(&self, message: String) -> Error {
