@@ -62,16 +62,16 @@ for (int pair = 0; pair < Dk; pair += 32) {
         tile<float, 16, 16> z;
         tile<float, 16, 16> own_error;
         tile_load(d_own, in_pairs(d_output + d), value_stride / 2);
-        tile_load(z, in_pairs(solved + d), Dv / 2);
-        tile_load(own_error, in_pairs(error + own * 16 * Dv + d), Dv / 2);
+        tile_load(z, in_pairs(solved + d * 16), 8);
+        tile_load(own_error, in_pairs(error + own * 16 * Dv + d * 16), 8);
         #pragma unroll
         for (int side = 0; side < 2; ++side) {
             const int k = pair + side * 16;
             if (k < Dk) {
                 right_tile<float, 16, 16> entry;
                 right_tile<float, 16, 16> exit;
-                tile_load_right(entry, state + d * Dk + k, Dk);
-                tile_load_right(exit, d_exit + d * Dk + k, Dk);
+                tile_load_right(entry, state + d * Dk + k * 16, 16);
+                tile_load_right(exit, d_exit + d * Dk + k * 16, 16);
                 tile_multiply_accumulate(d_query[side], d_own, entry);
                 multiply_floats<F>(d_reading[side], z, entry);
                 multiply_floats<F>(d_key[side], own_error, exit);

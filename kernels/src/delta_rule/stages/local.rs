@@ -77,7 +77,7 @@ pub(crate) fn local_cotangents<F: Float, const C: usize, const Dk: usize, const 
                     tile_multiply_accumulate(sum, scores[i], right);
                 }
             }
-            tile_store(sum, in_pairs(written_cotangent_here + (cell + own * 16) * Dv + d), Dv / 2);
+            tile_store(sum, in_pairs(written_cotangent_here + (cell + own * 16) * Dv + d * 16), 8);
         }
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
             #pragma unroll
             for (int k = 0; k < WIDTH; ++k) {
                 right_tile<float, 16, 16> across;
-                tile_load_right_transposed(across, in_pairs(state + d * Dk + k * 16), Dk / 2);
+                tile_load_right_transposed(across, in_pairs(state + d * Dk + k * 256), 8);
                 tile_multiply_accumulate(sum, own_query[k], across);
             }
             tile_for_each(sum, row, column, value) { value *= decay_since(since[own * 16 + row]); }
@@ -84,7 +84,7 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
             for (int j = 0; j < TILES; ++j) {
                 if (j <= own) {
                     right_tile<float, 16, 16> error;
-                    tile_load_right(error, errors + (cell + j * 16) * Dv + d, Dv);
+                    tile_load_right(error, errors + (cell + j * 16) * Dv + d * 16, 16);
                     multiply_floats<F>(sum, scores[j], error);
                 }
             }

@@ -70,7 +70,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
             for (int s = 0; s < SHARE; ++s) {
                 const int k = (own + 4 * s) * 16;
                 if (k < Dk) {
-                    tile_store(d_state[s], in_pairs(d_exit + k), Dk / 2);
+                    tile_store(d_state[s], in_pairs(d_exit + k * 16), 8);
                     const right_tile<float, 16, 16> across = tile_as_right_transposed(d_state[s]);
                     #pragma unroll
                     for (int i = 0; i < TILES; ++i) {
@@ -90,14 +90,14 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                     value = decay_between(Gates{gates[2 * at], gates[2 * at + 1]}, end);
                 }
                 tile<float, 16, 16> sum;
-                tile_load(sum, in_pairs(written_cotangent_here + (cell + i * 16) * Dv + first), Dv / 2);
+                tile_load(sum, in_pairs(written_cotangent_here + (cell + i * 16) * Dv + first * 16), 8);
                 #pragma unroll
                 for (int p = 0; p < 4; ++p) {
                     tile<float, 16, 16> part;
                     tile_load(part, parts + (p * TILES + i) * 128, 8);
                     tile_multiply_accumulate_elements(sum, part, decays);
                 }
-                tile_store(sum, in_pairs(written_cotangent + (cell + i * 16) * Dv + first), Dv / 2);
+                tile_store(sum, in_pairs(written_cotangent + (cell + i * 16) * Dv + first * 16), 8);
                 tile_for_each(sum, row, column, value) { value *= float(beta[(token + i * 16 + row) * Hv + head]); }
                 tile_store(tile_transpose(sum), d_solves + i * 128, 8);
 
@@ -125,7 +125,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                         tile_load_right(reading, query + i * 16 * key_stride + k, key_stride);
                         tile_multiply_accumulate(d_state[s], left, reading);
                         tile_load(left, d_solves + i * 128, 8);
-                        tile_load_right(solved, solved_keys + (cell + i * 16) * Dk + k, Dk);
+                        tile_load_right(solved, solved_keys + (cell + i * 16) * Dk + k * 16, 16);
                         multiply_floats<F>(d_state[s], left, solved);
                     }
                 }

@@ -66,12 +66,12 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
             for (int s = 0; s < SHARE; ++s) {
                 const int k = (own + 4 * s) * 16;
                 if (k < Dk) {
-                    tile_store(state[s], in_pairs(entry + k), Dk / 2);
+                    tile_store(state[s], in_pairs(entry + k * 16), 8);
                     const right_tile<float, 16, 16> across = tile_as_right_transposed(state[s]);
                     #pragma unroll
                     for (int i = 0; i < TILES; ++i) {
                         tile<float, 16, 16> reading;
-                        tile_load(reading, in_pairs(solved_keys + (cell + i * 16) * Dk + k), Dk / 2);
+                        tile_load(reading, in_pairs(solved_keys + (cell + i * 16) * Dk + k * 16), 8);
                         multiply_floats<F>(answers[i], reading, across);
                     }
                 }
@@ -81,14 +81,14 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
             threadgroup_barrier(mem_flags::mem_threadgroup);
             for (int i = own; i < TILES; i += 4) {
                 tile<float, 16, 16> error;
-                tile_load(error, in_pairs(solved_values + (cell + i * 16) * Dv + first), Dv / 2);
+                tile_load(error, in_pairs(solved_values + (cell + i * 16) * Dv + first * 16), 8);
                 #pragma unroll
                 for (int p = 0; p < 4; ++p) {
                     tile<float, 16, 16> part;
                     tile_load(part, parts + (p * TILES + i) * 128, 8);
                     tile_multiply_accumulate_elements(error, part, tile<float, 16, 16>(1.0f));
                 }
-                tile_store(error, in_pairs(errors + (cell + i * 16) * Dv + first), Dv / 2);
+                tile_store(error, in_pairs(errors + (cell + i * 16) * Dv + first * 16), 8);
                 tile_for_each(error, row, column, value) {
                     const ulong at = cell + i * 16 + row;
                     const Gates here = Gates{gates[2 * at], gates[2 * at + 1]};

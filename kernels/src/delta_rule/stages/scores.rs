@@ -91,11 +91,11 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
                 for (int i = 0; i < TILES; ++i) {
                     if (i >= own) {
                         right_tile<float, 16, 16> right;
-                        tile_load_right(right, d_write + i * 16 * Dv + d, Dv);
+                        tile_load_right(right, d_write + i * 16 * Dv + d * 16, 16);
                         multiply_floats<F>(z, columns[i], right);
                     }
                 }
-                tile_store(z, in_pairs(solved + d), Dv / 2);
+                tile_store(z, in_pairs(solved + d * 16), 8);
                 tile_store(z, in_pairs(value_gradient + (token + own * 16) * value_stride + head * Dv + d), value_stride / 2);
                 tile<F, 16, 16> d_own;
                 tile_load(d_own, in_pairs(d_output + d), value_stride / 2);
@@ -103,15 +103,15 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
                 for (int j = 0; j < TILES; ++j) {
                     if (j <= own) {
                         right_tile<float, 16, 16> right;
-                        tile_load_right_transposed(right, in_pairs(error + j * 16 * Dv + d), Dv / 2);
+                        tile_load_right_transposed(right, in_pairs(error + j * 16 * Dv + d * 16), 8);
                         tile_multiply_accumulate(by_output[j], d_own, right);
                         multiply_floats<F>(by_error[j], z, right);
                     }
                 }
                 tile<float, 16, 16> own_error;
                 tile<float, 16, 16> own_write;
-                tile_load(own_error, in_pairs(error + own * 16 * Dv + d), Dv / 2);
-                tile_load(own_write, in_pairs(d_write + own * 16 * Dv + d), Dv / 2);
+                tile_load(own_error, in_pairs(error + own * 16 * Dv + d * 16), 8);
+                tile_load(own_write, in_pairs(d_write + own * 16 * Dv + d * 16), 8);
                 tile_multiply_accumulate_elements(d_strength, own_error, own_write);
             }
         }

@@ -152,7 +152,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
                     tile_multiply_accumulate(sum, rows[j], right);
                 }
             }
-            tile_store(sum, in_pairs(solved_values + (cell + own * 16) * Dv + d), Dv / 2);
+            tile_store(sum, in_pairs(solved_values + (cell + own * 16) * Dv + d * 16), 8);
         }
         #pragma unroll
         for (int j = 0; j < TILES; ++j) {
@@ -170,7 +170,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
                     tile_multiply_accumulate(sum, rows[j], right);
                 }
             }
-            tile_store(sum, in_pairs(solved_keys + (cell + own * 16) * Dk + d), Dk / 2);
+            tile_store(sum, in_pairs(solved_keys + (cell + own * 16) * Dk + d * 16), 8);
         }
     }
 }
