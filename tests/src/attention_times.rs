@@ -144,12 +144,15 @@ pub fn run() -> Result<()> {
             let measured = median(|| forward(&mut session, &inputs, way))
                 .and_then(|first| Ok((first, median(|| backward(&mut session, &inputs, way))?)));
             match measured {
-                Ok((first, both)) => println!(
-                    "| {rows} x {tokens}, {heads} and {key_heads} heads of {width} | {way:?} | {first:.3} | {:.0} | {both:.3} | {:.0} | {:.2} GiB |",
-                    flops / first * 1e-9,
-                    3.5 * flops / both * 1e-9,
-                    memory::peak()? as f64 / f64::from(1 << 30)
-                ),
+                Ok((first, both)) => {
+                    let flops = if way == Way::Documents { flops / 2.0 } else { flops };
+                    println!(
+                        "| {rows} x {tokens}, {heads} and {key_heads} heads of {width} | {way:?} | {first:.3} | {:.0} | {both:.3} | {:.0} | {:.2} GiB |",
+                        flops / first * 1e-9,
+                        3.5 * flops / both * 1e-9,
+                        memory::peak()? as f64 / f64::from(1 << 30)
+                    );
+                }
                 Err(error) => eprintln!("{sizes:?}, {way:?}: {error}"),
             }
         }
