@@ -505,40 +505,57 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         int all = passes * (H / G);
         int pass = -1;
         int turn = 0;
-        // The last of the first keys of the queries at hand.
+        // Of the queries at hand: the first one, and the last of their first keys.
+        int first_query = seeing;
         int latest = 0;
-        for (int next = 0; pass < all; ++next) {
-            int query = seeing + next % max(passes, 1) * 16;
-            bool is_query = lane < 16u && next < all && query + int(lane) < T;
-            int first = is_query ? first_keys[batch * T + query + lane] : S;
+        // Of those to come: first keys are read a pass ahead.
+        int head = group * (H / G);
+        int query = seeing;
+        int coming = lane < 16u && seeing + int(lane) < T ? first_keys[batch * T + seeing + lane] : S;
+        for (int next = 0; pass < all; ++next, query += 16) {
+            if (query >= seeing + 16 * passes) {
+                query = seeing;
+                ++head;
+            }
+            int first = coming;
+            int after = query + 16 < seeing + 16 * passes ? query + 16 : seeing;
+            coming = lane < 16u && after + int(lane) < T ? first_keys[batch * T + after + lane] : S;
             if (next < all && simd_min(first) > last) continue;
+            bool is_query = lane < 16u && next < all && query + int(lane) < T;
             int last_first = simd_max(is_query ? first : 0);
             // Nothing is computed in the first round with two buffers: it fetches.
             if (BUFFERS == 1) {
                 pass = next;
+                first_query = query;
                 latest = last_first;
             }
-            int head = group * (H / G) + next / max(passes, 1);
             ulong row = ulong(batch * H + head) * T + query;
+            float log_sum = INFINITY;
+            float product = 0.0f;
+            if (thread_index < 16u && is_query) {
+                log_sum = log_sums[row + thread_index];
+                product = products[row + thread_index];
+            }
             int valid = min(T - query, 16);
             threadgroup F* here = block + turn * 32 * STRIDE;
             threadgroup F* there = block + (BUFFERS - 1 - turn) * 32 * STRIDE;
             threadgroup_barrier(mem_flags::mem_threadgroup);
             if (next < all) {
                 tile_copy_rows(there, STRIDE, queries + row * D, D, 16, D, valid, thread_index, 256);
-                if (thread_index < 16u) {
-                    int place = (BUFFERS - 1 - turn) * 16 + int(thread_index);
-                    firsts[place] = first;
-                    of_queries[2 * place] = is_query ? log_sums[row + thread_index] : INFINITY;
-                    of_queries[2 * place + 1] = is_query ? products[row + thread_index] : 0.0f;
-                }
                 if (BUFFERS == 1) {
                     tile_copy_rows(there + 16 * STRIDE, STRIDE, cotangent + row * E, E, 16, E, valid, thread_index, 256);
                 }
             }
-            if (BUFFERS == 1) threadgroup_barrier(mem_flags::mem_threadgroup);
+            int place = (BUFFERS - 1 - turn) * 16 + int(thread_index);
+            if (BUFFERS == 1) {
+                if (thread_index < 16u) {
+                    firsts[place] = first;
+                    of_queries[2 * place] = log_sum;
+                    of_queries[2 * place + 1] = product;
+                }
+                threadgroup_barrier(mem_flags::mem_threadgroup);
+            }
 
-            int first_query = seeing + max(pass, 0) % max(passes, 1) * 16;
             bool computes = counts && pass >= 0 && pass < all && own <= first_query + 15 + offset;
             tile<float, 16, 16> scores(0.0f);
             if (computes) {
@@ -591,7 +608,14 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             }
             turn = BUFFERS - 1 - turn;
             if (BUFFERS == 2) {
+                // Only now: what was read above has come meanwhile.
+                if (thread_index < 16u) {
+                    firsts[place] = first;
+                    of_queries[2 * place] = log_sum;
+                    of_queries[2 * place + 1] = product;
+                }
                 pass = next;
+                first_query = query;
                 latest = last_first;
             }
         }
