@@ -46,7 +46,7 @@ pub fn chunk_length(backend: Backend) -> usize {
 /// - `queries`, `keys`: l2-normalised, and the queries scaled, by the caller;
 /// - `values`: of `Hv` heads, a multiple of `Hk`; head `h` reads key head `h / (Hv / Hk)`;
 /// - `log_decay`: `ln g`, not positive;
-/// - `chunk`: tokens of a chunk, a power of two from 8 on; [`chunk_length`] is a good one;
+/// - `chunk`: tokens of a chunk, a power of two from 8 on, of which GPUs take 16 to 64; [`chunk_length`] is a good one;
 /// - `y` has the dtype of the values, `final_state` is the state after the last token.
 ///
 /// A single token is better off in [`gated_delta_step`]: a chunk of it would be padding.
