@@ -12,15 +12,20 @@ pub struct ProjectProgram {
     binary: &'static str,
     /// Whether its matrices are too small for several threads.
     small: bool,
+    /// How Cargo builds it: what computes little is quicker to build as the tests are.
+    profile: &'static str,
 }
+
+const COMPUTES: &str = "release";
+const ANSWERS: &str = "dev";
 
 impl ProjectProgram {
     /// The program that people use; its `demo` subcommand is `cargo xtask demo`.
-    pub const DEMO: Self = Self { package: "cotangent-trainer", binary: "cotangent", small: true };
-    pub const PARITY: Self = Self { package: "cotangent-tests", binary: "parity", small: false };
-    pub const BENCH: Self = Self { package: "cotangent-tests", binary: "bench", small: false };
-    pub const CHECK: Self = Self { package: "cotangent-tests", binary: "check", small: false };
-    pub const KERNELS: Self = Self { package: "cotangent-tests", binary: "kernels", small: false };
+    pub const DEMO: Self = Self { package: "cotangent-trainer", binary: "cotangent", small: true, profile: COMPUTES };
+    pub const PARITY: Self = Self { package: "cotangent-tests", binary: "parity", small: false, profile: COMPUTES };
+    pub const BENCH: Self = Self { package: "cotangent-tests", binary: "bench", small: false, profile: COMPUTES };
+    pub const CHECK: Self = Self { package: "cotangent-tests", binary: "check", small: false, profile: COMPUTES };
+    pub const KERNELS: Self = Self { package: "cotangent-tests", binary: "kernels", small: false, profile: ANSWERS };
 
     /// Builds and runs it in the caller's working directory, to which its `arguments` may be relative. Its standard
     /// output is passed through with nothing added, and so is its exit code.
@@ -31,7 +36,7 @@ impl ProjectProgram {
             workspace::with_one_blas_thread(&mut command);
         }
         let status = command
-            .args(["run", "--release", "--manifest-path"])
+            .args(["run", "--profile", self.profile, "--manifest-path"])
             .arg(root.join("Cargo.toml"))
             .args(["--package", self.package, "--bin", self.binary, "--"])
             .args(arguments)
