@@ -75,7 +75,7 @@ fn texts(plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::find_in;
+    use super::super::source::{find_all, find_in};
     use super::*;
 
     fn expanded(text: &str) -> String {
@@ -106,6 +106,29 @@ mod tests {
              pub fn double(x: In![f32; N], y: Out![f32; N]) { Ok(Outputs { y: part(stages, x)? }) }",
         );
         assert!(text.ends_with("// Texts are those of its stages:\n// `cargo xtask expand part`\n"), "{text}");
+    }
+
+    /// What each kernel of the project is made into, without the Rust that says it: `INSTA_UPDATE=always` writes it anew.
+    #[test]
+    fn every_kernel_of_the_project_is_planned_as_recorded() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = here.parent().unwrap();
+        let mut recorded = Vec::new();
+        for kernel in find_all(root, &super::super::CRATES).unwrap() {
+            let name = kernel.name();
+            let plan = cotangent_macros_core::in_file(&root.join(&kernel.file), || plan(&kernel));
+            let plan = plan.unwrap_or_else(|mistakes| panic!("{}: {mistakes:?}", kernel.place));
+            insta::with_settings!({
+                snapshot_path => "plans",
+                omit_expression => true,
+                prepend_module_to_snapshot => false,
+            }, { insta::assert_snapshot!(name.clone(), plan.to_string()) });
+            recorded.push(format!("{name}.snap"));
+        }
+        for file in std::fs::read_dir(here.join("src/kernels/plans")).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            assert!(recorded.contains(&name), "`{name}` is the plan of no kernel any more: remove it");
+        }
     }
 
     #[test]
