@@ -4,6 +4,8 @@ mod file;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use anyhow::{Context, Result, bail};
 use cotangent::kernel::Declaration;
@@ -167,42 +169,94 @@ fn check_all(
     if let Some(reference) = reference {
         println!("against {}", reference.made_on);
     }
-    let mut failed = 0;
-    for kernel in kernels {
-        let name = kernel.signature.name;
-        let mut passed = true;
-        match check(session, kernel) {
-            Ok(report) if report.comparisons().is_empty() && report.notes().is_empty() => {
-                if always && reference.is_none() {
-                    println!("kernel `{name}` has no gradient of its own to check");
-                }
+    let examine = |session: &mut Session, kernel| examine(session, kernel, reference, always);
+    let verdicts: Vec<(String, bool)> = match session.backend() {
+        // A device takes one after the other.
+        Backend::Metal | Backend::Cuda => {
+            let verdicts = kernels.iter().map(|kernel| examine(session, kernel));
+            verdicts.inspect(|(text, _)| print!("{text}")).collect()
+        }
+        Backend::Cpu | Backend::Emulated => on_all_cores(kernels, examine)?,
+    };
+    let failed = verdicts.iter().filter(|(_, passed)| !passed).count();
+    println!("{} kernels checked, {failed} failed", kernels.len());
+    Ok(failed == 0)
+}
+
+/// What `examine` says of each kernel, printed in their order as soon as may be. A thread has a session of its own.
+fn on_all_cores(
+    kernels: &[&'static Declaration],
+    examine: impl Fn(&mut Session, &'static Declaration) -> (String, bool) + Sync,
+) -> Result<Vec<(String, bool)>> {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    let work = |sender: mpsc::Sender<(usize, (String, bool))>| -> Result<()> {
+        let mut session = Session::new()?;
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(kernel) = kernels.get(index) else { return Ok(()) };
+            // Nobody listens only if the printing thread has failed.
+            let _ = sender.send((index, examine(&mut session, kernel)));
+        }
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers: Vec<_> = (0..cores.min(kernels.len()))
+            .map(|_| {
+                let sender = sender.clone();
+                scope.spawn(|| work(sender))
+            })
+            .collect();
+        drop(sender);
+        let mut verdicts: Vec<Option<(String, bool)>> = vec![None; kernels.len()];
+        let mut shown = 0;
+        for (index, verdict) in receiver {
+            verdicts[index] = Some(verdict);
+            while let Some(Some((text, _))) = verdicts.get(shown) {
+                print!("{text}");
+                shown += 1;
             }
+        }
+        for worker in workers {
+            match worker.join() {
+                Ok(result) => result?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(verdicts.into_iter().flatten().collect())
+    })
+}
+
+/// What is said of one kernel, and whether all of it agreed.
+fn examine(
+    session: &mut Session,
+    kernel: &'static Declaration,
+    reference: Option<&file::Records>,
+    always: bool,
+) -> (String, bool) {
+    let name = kernel.signature.name;
+    let (mut text, mut passed) = match check(session, kernel) {
+        Ok(report) if report.comparisons().is_empty() && report.notes().is_empty() => {
+            let told = format!("kernel `{name}` has no gradient of its own to check\n");
+            (if always && reference.is_none() { told } else { String::new() }, true)
+        }
+        Ok(report) => (report.to_string(), report.passed()),
+        Err(error) => (format!("kernel `{name}`\n  FAIL {error}\n"), false),
+    };
+    if let Some(reference) = reference {
+        match record(session, kernel).map(|found| compare(kernel, &found, reference.of(&key(kernel)))) {
+            Ok(report) if report.comparisons().is_empty() && report.notes().is_empty() => {}
             Ok(report) => {
-                print!("{report}");
+                text += &format!("against the record, {report}");
                 passed &= report.passed();
             }
             Err(error) => {
-                println!("kernel `{name}`\n  FAIL {error}");
+                text += &format!("against the record, kernel `{name}`\n  FAIL {error}\n");
                 passed = false;
             }
         }
-        if let Some(reference) = reference {
-            match record(session, kernel).map(|found| compare(kernel, &found, reference.of(&key(kernel)))) {
-                Ok(report) if report.comparisons().is_empty() && report.notes().is_empty() => {}
-                Ok(report) => {
-                    print!("against the record, {report}");
-                    passed &= report.passed();
-                }
-                Err(error) => {
-                    println!("against the record, kernel `{name}`\n  FAIL {error}");
-                    passed = false;
-                }
-            }
-        }
-        failed += usize::from(!passed);
     }
-    println!("{} kernels checked, {failed} failed", kernels.len());
-    Ok(failed == 0)
+    (text, passed)
 }
 
 /// A record without anything, for kernels that a file does not have.
