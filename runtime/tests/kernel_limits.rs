@@ -33,7 +33,9 @@ fn threadgroup_memory_is_counted_before_a_compiler_counts_it() {
     if !matches!(backend().unwrap(), Backend::Metal | Backend::Emulated) {
         return;
     }
-    assert_eq!(call(3, Dtype::F32).unwrap().to_vec::<f32>().unwrap(), [2.0, 1.0, 0.0]);
+    for dtype in [Dtype::F32, Dtype::BF16] {
+        assert_eq!(call(3, dtype).unwrap().to_vec::<f32>().unwrap(), [2.0, 1.0, 0.0], "{dtype}");
+    }
     call(2048, Dtype::F32).unwrap();
     for (count, dtype, bytes) in [(2049, Dtype::F32, 32784), (4097, Dtype::BF16, 32776)] {
         let error = call(count, dtype).unwrap_err();

@@ -24,6 +24,28 @@ fn synchronisation() {
         )
         .gives(counting(64).map(|i| 63.0 - i)),
         sound(
+            "bfloats copied through threadgroup memory",
+            "uint i = thread_position_in_grid.x;
+             threadgroup bfloat s[64];
+             s[i] = x[i];
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             y[i] = s[63 - i];",
+        )
+        .x(Dtype::Bf16, &[64], counting(64))
+        .y(Dtype::Bf16, &[64])
+        .gives(counting(64).map(|i| 63.0 - i)),
+        sound(
+            "halves copied through threadgroup memory",
+            "uint i = thread_position_in_grid.x;
+             threadgroup half s[64];
+             s[i] = x[i];
+             threadgroup_barrier(mem_flags::mem_threadgroup);
+             y[i] = s[63 - i];",
+        )
+        .x(Dtype::F16, &[64], counting(64))
+        .y(Dtype::F16, &[64])
+        .gives(counting(64).map(|i| 63.0 - i)),
+        sound(
             "both flags at once",
             "uint i = thread_position_in_grid.x;
              threadgroup float s[64];

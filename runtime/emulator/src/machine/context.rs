@@ -80,6 +80,8 @@ pub(crate) struct PendingStore {
     pub address: usize,
     pub bytes: usize,
     pub pc: usize,
+    /// Whether a read has been announced since.
+    pub read_since: bool,
 }
 
 /// A thread's context, in its own stack.

@@ -62,9 +62,14 @@ unsafe fn worker<'w>(lane: *mut Lane) -> &'w Worker<'static> {
 pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, bytes: u64, kind: u32, pc: *const u8) {
     // SAFETY: the caller's promise.
     let worker = unsafe { worker(lane) };
-    look_at_pending_store(lane);
     let (address, bytes, pc) = (address as usize, bytes as usize, pc as usize);
     let (writes, atomic) = (kind & WRITES != 0, kind & ATOMIC != 0);
+    // SAFETY: as above; no reference to the context is kept.
+    match unsafe { &mut (*lane).pending } {
+        // A copy of a struct, such as `half`, announces its write, then its read, and happens after both.
+        Some(store) if !writes && !store.read_since && store.address != address => store.read_since = true,
+        _ => look_at_pending_store(lane),
+    }
     let reads = !writes || kind & UPDATES != 0;
     let arena = worker.dispatch.arena;
     // SAFETY: as above; no reference to the context is kept.
@@ -147,7 +152,7 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
         }
         if writes {
             // SAFETY: as above.
-            unsafe { (*lane).pending = Some(PendingStore { address, bytes, pc }) };
+            unsafe { (*lane).pending = Some(PendingStore { address, bytes, pc, read_since: false }) };
         }
     }
 }
