@@ -1,6 +1,7 @@
 //! Causal attention for training, in memory linear in the length of the rows.
 
 mod blocks;
+mod blocks_backward;
 mod decode;
 mod segments;
 mod strips;

@@ -2,6 +2,7 @@
 
 pub mod lexer;
 pub mod names;
+mod neighbours;
 pub mod scan;
 pub mod source;
 pub mod text;
