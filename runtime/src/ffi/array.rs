@@ -8,6 +8,7 @@ use crate::dtype::Dtype;
 use crate::error::{Context as _, Result};
 use crate::tensor::Element;
 
+use super::closure::drop_payload;
 use super::failure::{initialise, last_message, settle};
 use super::vector::ArrayVector;
 
@@ -78,8 +79,7 @@ impl<const N: usize> HostSlices<N> {
     /// One slice for each array.
     pub(crate) fn slices(&self) -> [&[f32]; N] {
         self.0.each_ref().map(|array| {
-            // SAFETY: evaluated, and of float32.
-            let data = unsafe { mlx_sys::mlx_array_data_float32(array.as_ptr()) };
+            let data = data_of(array).cast::<f32>();
             if data.is_null() {
                 return &[][..];
             }
@@ -92,11 +92,6 @@ impl<const N: usize> HostSlices<N> {
 
 /// The same array, evaluated, without the graph it came from.
 pub(crate) fn leaf(operation: &'static str, array: &Array) -> Result<Array> {
-    /// Drops the array whose memory a leaf shares.
-    unsafe extern "C" fn release(payload: *mut std::ffi::c_void) {
-        // SAFETY: made by `Box::into_raw` below, and MLX calls this once.
-        drop(unsafe { Box::from_raw(payload.cast::<Array>()) });
-    }
     evaluate(operation, [array])?;
     let (shape, strides) = (array.shape().to_vec(), array.strides().to_vec());
     // Elements from the first to the last, wherever the others lie between them.
@@ -106,41 +101,34 @@ pub(crate) fn leaf(operation: &'static str, array: &Array) -> Result<Array> {
     let (false, Ok(span)) = (data.is_null() || array.size() == 0, i32::try_from(span)) else {
         return Ok(array.clone());
     };
-    let (dtype, payload) = (array.dtype(), Box::into_raw(Box::new(array.clone())));
-    // SAFETY: `span` elements lie at `data` as long as the array in `payload` lives, which is until `release`; nobody
-    // writes to an evaluated array.
-    let memory = unsafe {
-        Array::from_ptr(mlx_sys::mlx_array_new_data_managed_payload(
-            data.cast_mut().cast(),
-            [span].as_ptr(),
-            1,
-            dtype as mlx_sys::mlx_dtype,
-            payload.cast(),
-            Some(release),
-        ))
-    };
+    // SAFETY: `span` elements of this dtype lie at `data` as long as the array lives; nobody writes to an evaluated array.
+    let memory = unsafe { array_in_memory_of(Box::new(array.clone()), data, &[span], array.dtype()) };
     let strides: Vec<i64> = strides.iter().map(|stride| *stride as i64).collect();
     mlx_rs::ops::as_strided(&memory, &shape[..], &strides[..], 0).during(operation)
 }
 
 /// An array that takes over the memory of `values`. The caller has checked that they fill `shape`.
 pub(crate) fn array_of_vec(values: Vec<f32>, shape: &[i32]) -> Array {
-    /// Drops what [`array_of_vec`] handed over.
-    unsafe extern "C" fn release(payload: *mut std::ffi::c_void) {
-        // SAFETY: made by `Box::into_raw` below, and MLX calls this once.
-        drop(unsafe { Box::from_raw(payload.cast::<Vec<f32>>()) });
-    }
     initialise();
-    let payload = Box::into_raw(Box::new(values));
-    // SAFETY: `payload` is valid until `release`, and so are the elements, which fill `shape`.
+    let data = values.as_ptr().cast();
+    // SAFETY: the elements, which fill `shape`, lie there as long as the vector lives, wherever that itself is moved.
+    unsafe { array_in_memory_of(Box::new(values), data, shape, mlx_rs::Dtype::Float32) }
+}
+
+/// An array whose elements lie at `data`, and which drops `owner` when MLX needs them no more.
+///
+/// # Safety
+/// As long as `owner` lives, elements of `dtype` that fill `shape` lie at `data`, and nobody writes to them.
+unsafe fn array_in_memory_of<T>(owner: Box<T>, data: *const u8, shape: &[i32], dtype: mlx_rs::Dtype) -> Array {
+    // SAFETY: by this function's contract; payload and destructor belong together, and the handle is ours alone.
     unsafe {
         Array::from_ptr(mlx_sys::mlx_array_new_data_managed_payload(
-            (*payload).as_mut_ptr().cast(),
+            data.cast_mut().cast(),
             shape.as_ptr(),
             shape.len() as i32,
-            mlx_sys::mlx_dtype__MLX_FLOAT32,
-            payload.cast(),
-            Some(release),
+            dtype as mlx_sys::mlx_dtype,
+            Box::into_raw(owner).cast(),
+            Some(drop_payload::<T>),
         ))
     }
 }

@@ -62,7 +62,8 @@ unsafe extern "C" fn call_backward(
     unsafe { answer(result, body) }
 }
 
-unsafe extern "C" fn drop_payload<T>(payload: *mut c_void) {
+/// Drops what MLX was handed as a `Box<T>`.
+pub(super) unsafe extern "C" fn drop_payload<T>(payload: *mut c_void) {
     // SAFETY: made by `Box::into_raw` of a `T`; MLX calls the destructor once.
     let payload = unsafe { Box::from_raw(payload.cast::<T>()) };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
