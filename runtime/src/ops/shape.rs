@@ -102,15 +102,19 @@ impl<M: Graph> Tensor<M> {
         if lengths.iter().sum::<i32>() != length {
             return Err(shape_error(operation, lengths, format!("lengths that add up to {length}")));
         }
-        let mut start = 0;
-        lengths
+        if lengths.len() < 2 {
+            return Ok(vec![self.clone(); lengths.len()]);
+        }
+        let ends: Vec<i32> = lengths
             .iter()
-            .map(|length| {
-                let piece = self.slice(axis, start, start + length);
-                start += length;
-                piece
+            .scan(0, |end, length| {
+                *end += length;
+                Some(*end)
             })
-            .collect()
+            .collect();
+        // One operation, whose gradient is one concatenation; that of slices is a sum of padded arrays.
+        let pieces = mlx_rs::ops::split_at_indices(self.array(), &ends[..ends.len() - 1], axis).during(operation)?;
+        Ok(pieces.into_iter().map(|piece| self.derived(piece)).collect())
     }
 
     /// `before` and `after` zeros at the ends of `axis`.
