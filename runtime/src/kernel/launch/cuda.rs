@@ -13,6 +13,7 @@ use cotangent_emulator::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
 use mlx_rs::Array;
 
 use super::cuda_modules;
+use super::cuda_source::{CudaSource, Input};
 use super::text::{kernel_text, shape, unsigned};
 use super::{Extents, Request, TemplateValue};
 use crate::ffi::{CudaKernel, CudaLaunch};
@@ -96,18 +97,37 @@ fn prepare(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> Result<Ar
         names.push(GRID_INPUT);
     }
     let name = text.name(request.name());
+    let outputs = request.output_names();
+    let header = cuda_modules::kept_header(&name, &text.header);
     if request.launch.cuda.is_none() {
+        let source = cuda_source(request, inputs, &text, (&name, &header))?;
         let shapes = inputs.iter().map(shape).collect();
-        cuda_modules::compile_ahead(name.clone(), kernel_text(request, inputs)?, shapes, text.clone());
+        cuda_modules::compile_ahead(source.module(), source.entry(), kernel_text(request, inputs)?, shapes, &text);
     }
-    let kernel = CudaKernel::new(
-        request.name(),
-        &name,
-        (&names, &request.output_names()),
-        (&text.header, &text.source),
-        !request.launch.strided,
-    )?;
+    let kernel =
+        CudaKernel::new(request.name(), &name, (&names, &outputs), (&header, &text.source), !request.launch.strided)?;
     Ok(Arc::new(Prepared { kernel, reads_grid: text.reads_grid }))
+}
+
+/// What MLX is given for a translated text.
+fn cuda_source<'a>(
+    request: &Request<'_>,
+    inputs: &[Array],
+    text: &'a CudaText,
+    (name, header): (&'a str, &'a str),
+) -> Result<CudaSource<'a>> {
+    let mut ports: Vec<_> = request
+        .input_names()
+        .into_iter()
+        .zip(inputs)
+        .map(|(name, array)| Input { name, dtype: Dtype::from_mlx(array.dtype()), scalar: array.shape().is_empty() })
+        .collect();
+    if text.reads_grid {
+        ports.push(Input { name: GRID_INPUT, dtype: Dtype::I32, scalar: false });
+    }
+    let outputs = request.outputs()?.into_iter().map(|output| Dtype::from_mlx(output.dtype));
+    let outputs = request.output_names().into_iter().zip(outputs).collect();
+    Ok(CudaSource { name, header, source: &text.source, inputs: ports, outputs })
 }
 
 /// The text for CUDA.
@@ -155,7 +175,8 @@ fn native_input(name: &str, array: &Array) -> String {
     if array.shape().is_empty() { format!("{name}_pointer_") } else { name.to_owned() }
 }
 
-fn cuda_type(dtype: Dtype) -> &'static str {
+/// MLX's name of a dtype in a program for CUDA.
+pub(super) fn cuda_type(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::Bool => "bool",
         Dtype::U8 => "uint8_t",

@@ -2,9 +2,12 @@
 //!
 //! MLX compiles a kernel when it first runs, one after the other, each with headers of its own that take longer than the
 //! kernel does, and in each process again. But it looks into a folder before it compiles. There it finds what is put here:
-//! `NAME.ptx` with the code, and `NAME.txt` with the function it looks for and the name that one has in the code. Where
-//! anything is missing (NVIDIA's compiler, a folder that can be written, the one version of MLX whose ways are known),
-//! nothing is done, and MLX compiles as always; so it does for a text that does not compile, and says why.
+//! `MODULE.ptx` with the code, and `MODULE.txt` with the function it looks for and the name that one has in the code.
+//! Where anything is missing (NVIDIA's compiler, a folder that can be written, the one version of MLX whose ways are
+//! known), nothing is done, and MLX compiles as always; so it does for a text that does not compile, and says why.
+//!
+//! The long part of a text lies in that folder too, and MLX is given one line that includes it: at each launch MLX copies
+//! a kernel's whole program, and hashes it.
 
 use std::collections::VecDeque;
 use std::panic::catch_unwind;
@@ -21,11 +24,11 @@ const MLX: &str = "0.32.2";
 /// Set to `0`, this variable leaves all compiling to MLX.
 const VARIABLE: &str = "COTANGENT_CUDA_AHEAD";
 
-/// MLX's name of a custom kernel starts so.
-const PREFIX: &str = "custom_kernel_";
-
 struct Job {
-    name: String,
+    /// As MLX will ask for it.
+    module: String,
+    /// Its function.
+    entry: String,
     kernel: KernelText,
     input_shapes: Vec<Vec<usize>>,
     text: CudaText,
@@ -53,16 +56,28 @@ struct Modules {
 
 static MODULES: OnceLock<Option<Modules>> = OnceLock::new();
 
-/// Begins to compile a kernel that MLX will know as `name`.
-pub(super) fn compile_ahead(name: String, kernel: KernelText, input_shapes: Vec<Vec<usize>>, text: CudaText) {
+/// Begins to compile the function `entry` of a kernel whose module MLX will ask for.
+pub(super) fn compile_ahead(
+    module: String,
+    entry: String,
+    kernel: KernelText,
+    input_shapes: Vec<Vec<usize>>,
+    text: &CudaText,
+) {
     let Some(modules) = MODULES.get_or_init(start) else { return };
-    if modules.has(&name) {
+    if modules.has(&module) {
         return;
     }
     let mut queue = lock_queue();
-    queue.waiting.push_back(Job { name, kernel, input_shapes, text });
+    queue.waiting.push_back(Job { module, entry, kernel, input_shapes, text: text.clone() });
     queue.unfinished += 1;
     ADDED.notify_one();
+}
+
+/// A line that includes the header of the text called `name`, once it lies in the folder; else the header itself.
+pub(super) fn kept_header(name: &str, header: &str) -> String {
+    let kept = MODULES.get_or_init(start).as_ref().and_then(|modules| modules.keep_header(name, header));
+    kept.unwrap_or_else(|| header.to_owned())
 }
 
 /// Finds what it takes, and starts the threads that compile.
@@ -124,20 +139,29 @@ fn folder(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
 
 impl Modules {
     fn file(&self, name: &str, extension: &str) -> PathBuf {
-        self.folder.join(format!("{PREFIX}{name}.{extension}"))
+        self.folder.join(format!("{name}.{extension}"))
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.file(name, "ptx").exists()
+    fn has(&self, module: &str) -> bool {
+        self.file(module, "ptx").exists()
     }
 
     fn make(&self, job: &Job) -> Result<(), String> {
-        let entry = format!("{PREFIX}{}", job.name);
+        let Job { module, entry, .. } = job;
         let shapes: Vec<&[usize]> = job.input_shapes.iter().map(Vec::as_slice).collect();
-        let code = self.compiler.compile(&entry, &job.kernel, &shapes, &job.text)?;
+        let code = self.compiler.compile(entry, &job.kernel, &shapes, &job.text)?;
         // MLX looks for the code alone, so that it comes last.
-        write_whole(&self.file(&job.name, "txt"), format!("mlx::core::cu::{entry}\t{entry}\n").as_bytes())?;
-        write_whole(&self.file(&job.name, "ptx"), &code)
+        write_whole(&self.file(module, "txt"), format!("mlx::core::cu::{entry}\t{entry}\n").as_bytes())?;
+        write_whole(&self.file(module, "ptx"), &code)
+    }
+
+    fn keep_header(&self, name: &str, header: &str) -> Option<String> {
+        let file = self.file(name, "cuh");
+        let path = file.to_str().filter(|path| !path.contains(['"', '\\', '\n']))?;
+        if !file.exists() {
+            write_whole(&file, header.as_bytes()).ok()?;
+        }
+        Some(format!("#include \"{path}\"\n"))
     }
 }
 
@@ -179,18 +203,26 @@ mod tests {
         call(&TRANSLATED, (3, 7), Dtype::F16, true, |request, inputs, grid| {
             let text = text(request, inputs, grid).unwrap();
             let kernel = kernel_text(request, inputs).unwrap();
-            let job = Job { name: text.name("scaled"), kernel, input_shapes: inputs.iter().map(shape).collect(), text };
-            assert!(!modules.has(&job.name));
+            let (module, entry) = ("custom_kernel_scaled_1_2a", "custom_kernel_scaled_1");
+            let input_shapes = inputs.iter().map(shape).collect();
+            let job = Job { module: module.to_owned(), entry: entry.to_owned(), kernel, input_shapes, text };
+            assert!(!modules.has(module));
             modules.make(&job).unwrap();
-            assert!(modules.has(&job.name));
-            let entry = format!("custom_kernel_{}", job.name);
-            let names = std::fs::read_to_string(folder.path().join(format!("{entry}.txt"))).unwrap();
+            assert!(modules.has(module));
+            let names = std::fs::read_to_string(folder.path().join(format!("{module}.txt"))).unwrap();
             assert_eq!(names, format!("mlx::core::cu::{entry}\t{entry}\n"));
-            let code = std::fs::read(folder.path().join(format!("{entry}.ptx"))).unwrap();
+            let code = std::fs::read(folder.path().join(format!("{module}.ptx"))).unwrap();
             assert!(code.starts_with(b"\x7fELF"));
             let symbol = format!("{entry}\0").into_bytes();
             assert!(code.windows(symbol.len()).any(|bytes| bytes == symbol), "the function keeps its name");
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "a draft was left");
+
+            let header = &job.text.header;
+            let line = modules.keep_header("scaled_1", header).unwrap();
+            let path = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix("\"\n")).unwrap();
+            assert_eq!(std::fs::read_to_string(path).unwrap(), *header);
+            let missing = Modules { folder: folder.path().join("missing"), ..modules };
+            assert_eq!(missing.keep_header("scaled_1", header), None);
         });
     }
 }

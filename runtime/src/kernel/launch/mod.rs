@@ -2,6 +2,7 @@
 
 mod cuda;
 mod cuda_modules;
+mod cuda_source;
 mod emulated;
 mod metal;
 mod text;
