@@ -20,6 +20,7 @@ mod mode;
 pub mod ops;
 pub mod optimizer;
 pub mod parameters;
+mod process;
 pub mod random;
 mod session;
 mod tensor;
@@ -33,6 +34,7 @@ pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use mode::{Graph, Infer, Mode, Readable, Stored, Train};
 pub use parameters::Parameters;
+pub use process::leave;
 pub use session::Session;
 pub use tensor::{Element, Tensor};
 pub use transform::{

@@ -10,15 +10,16 @@ use clap::Parser;
 use command::Arguments;
 
 fn main() -> ExitCode {
-    match command::run(Arguments::parse()) {
+    let code = match command::run(Arguments::parse()) {
         Ok(code) => code,
         // Who reads our output has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
             eprintln!("error: {}", one_line_chain(&error));
-            ExitCode::FAILURE
+            1
         }
-    }
+    };
+    cotangent::leave(code)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -36,10 +36,16 @@ extern "C" fn handle_error(message: *const c_char, data: *mut c_void) {
     unsafe { default_mlx_error_handler(message, data) }
 }
 
+static INITIALISED: Once = Once::new();
+
+/// Whether MLX was used in this process.
+pub(crate) fn is_initialised() -> bool {
+    INITIALISED.is_completed()
+}
+
 /// Must precede every raw call: without a handler, MLX's C layer prints an error and ends the process.
 pub(crate) fn initialise() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    INITIALISED.call_once(|| {
         // mlx-rs installs its handler in its first fallible call, which must not come after ours.
         let _ = mlx_rs::Device::try_default();
         // SAFETY: the handler is a plain function and needs no data.

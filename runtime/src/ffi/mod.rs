@@ -8,6 +8,7 @@ mod closure;
 mod cuda_kernel;
 mod device;
 mod failure;
+mod process;
 mod vector;
 
 pub(crate) use array::{
@@ -17,4 +18,5 @@ pub(crate) use array::{
 pub(crate) use closure::{Closure, Custom, ScopedClosure};
 pub(crate) use cuda_kernel::{CudaKernel, CudaLaunch};
 pub(crate) use device::{cuda_is_available, device_architecture, device_name, metal_is_available, mlx_version};
-pub(crate) use failure::initialise;
+pub(crate) use failure::{initialise, is_initialised};
+pub(crate) use process::end_process;

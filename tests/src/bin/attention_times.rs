@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use cotangent::leave;
+
 fn main() -> ExitCode {
     match cotangent_tests::attention_times::run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => leave(0),
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            leave(1)
         }
     }
 }

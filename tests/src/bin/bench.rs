@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use cotangent::leave;
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (Some(file), None) = (arguments.next(), arguments.next()) else {
@@ -12,11 +14,11 @@ fn main() -> ExitCode {
     match cotangent_tests::bench::run(Path::new(&file)) {
         Ok(report) => {
             println!("{report:#}");
-            ExitCode::SUCCESS
+            leave(0)
         }
         Err(error) => {
             eprintln!("error: {}", cotangent_tests::describe(&error));
-            ExitCode::FAILURE
+            leave(1)
         }
     }
 }

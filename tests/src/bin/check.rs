@@ -4,6 +4,7 @@
 
 use std::process::{Command, ExitCode};
 
+use cotangent::leave;
 use cotangent_tests::check::{Arguments, USAGE, run};
 
 /// MLX multiplies float32 matrices in ten bits on NVIDIA's GPUs, unless told not to.
@@ -21,11 +22,11 @@ fn main() -> ExitCode {
         return again();
     }
     match run(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(true) => leave(0),
+        Ok(false) => leave(1),
         Err(error) => {
             eprintln!("error: {}", cotangent_tests::describe(&error));
-            ExitCode::FAILURE
+            leave(1)
         }
     }
 }
@@ -38,7 +39,7 @@ fn again() -> ExitCode {
         Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
         Err(error) => {
             eprintln!("error: cannot start this program again: {error}");
-            ExitCode::FAILURE
+            leave(1)
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use cotangent::leave;
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let (only, None) = (arguments.next(), arguments.next()) else {
@@ -9,10 +11,10 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     match cotangent_tests::kernel_times::run(only.as_deref()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => leave(0),
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            leave(1)
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cotangent::kernel::{self, Calls};
+use cotangent::leave;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -16,11 +17,11 @@ fn main() -> ExitCode {
             print!("{table}");
             println!("kernels that ran: {}", counted(|calls| calls.kernel));
             println!("kernels whose fallbacks ran: {}", counted(|calls| calls.fallback));
-            if table.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            leave(u8::from(!table.passed()))
         }
         Err(error) => {
             eprintln!("error: {}", cotangent_tests::describe(&error));
-            ExitCode::FAILURE
+            leave(1)
         }
     }
 }

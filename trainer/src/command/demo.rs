@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -78,7 +77,7 @@ struct Run {
 
 impl Demo {
     /// Trains and shows.
-    pub fn run(self) -> Result<ExitCode> {
+    pub fn run(self) -> Result<u8> {
         let started = Instant::now();
         let mut out = io::stdout();
         check_folder(&self.output)?;
@@ -96,7 +95,7 @@ impl Demo {
         introduce(&mut out, &session, &base, &lesson)?;
         let before = lesson.examine(&mut session, &base)?;
         let Some(run) = self.train(&mut session, &mut base, &lesson)? else {
-            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+            return Ok(interrupt::EXIT_CODE);
         };
         let after = lesson.examine(&mut session, &base)?;
         let picture = self.output.join("loss.svg");
@@ -116,7 +115,7 @@ impl Demo {
             checkpoint.display(),
             self.output.display()
         )?;
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 
     fn options(&self) -> TrainingOptions {

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
@@ -38,7 +37,7 @@ pub struct Evaluate {
 
 impl Evaluate {
     /// Evaluates.
-    pub fn run(self) -> Result<ExitCode> {
+    pub fn run(self) -> Result<u8> {
         let mut session = Session::new()?;
         let mut base = BaseModel::load(&session, &self.model)?;
         if let Some(dir) = &self.adapter_path {
@@ -54,6 +53,6 @@ impl Evaluate {
         if let Some(loss) = loss {
             writeln!(io::stdout(), "Test loss {loss:.3}, Test ppl {:.3}.", loss.exp())?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -67,7 +66,7 @@ pub struct Generate {
 
 impl Generate {
     /// Generates.
-    pub fn run(self) -> Result<ExitCode> {
+    pub fn run(self) -> Result<u8> {
         let conversation = self.conversation()?;
         let mut session = Session::new()?;
         let mut base = BaseModel::load(&session, &self.model)?;
@@ -100,7 +99,7 @@ impl Generate {
             })?;
         writeln!(out, "{}", text.finish()?)?;
         report(prompt.len(), &generation);
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 
     fn conversation(&self) -> Result<Conversation> {

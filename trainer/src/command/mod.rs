@@ -7,8 +7,6 @@ mod generate;
 mod train;
 mod values;
 
-use std::process::ExitCode;
-
 use clap::{Parser, Subcommand};
 
 /// Fine-tunes Qwen3.5, and shows what it learned.
@@ -41,7 +39,7 @@ enum Command {
 }
 
 /// Runs the command and returns the program's exit code.
-pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: Arguments) -> anyhow::Result<u8> {
     match arguments.command {
         Command::Train(train) => train.run(),
         Command::Evaluate(evaluate) => evaluate.run(),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -128,7 +127,7 @@ enum KeepOption {
 
 impl Train {
     /// Trains.
-    pub fn run(self) -> Result<ExitCode> {
+    pub fn run(self) -> Result<u8> {
         check_folder(&self.output)?;
         let mut session = Session::new()?;
         let mut base = BaseModel::load(&session, &self.model)?;
@@ -169,7 +168,7 @@ impl Train {
             curve.write_svg(file, "Loss")?;
         }
         match outcome {
-            Outcome::Finished => Ok(ExitCode::SUCCESS),
+            Outcome::Finished => Ok(0),
             Outcome::Interrupted { iteration } => {
                 match iteration - done {
                     0 => eprintln!("Interrupted before an iteration was done: nothing was saved."),
@@ -179,7 +178,7 @@ impl Train {
                         self.output.display()
                     ),
                 }
-                Ok(ExitCode::from(interrupt::EXIT_CODE))
+                Ok(interrupt::EXIT_CODE)
             }
         }
     }
