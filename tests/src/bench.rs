@@ -69,11 +69,11 @@ fn five() -> usize {
 }
 
 /// A small generator: what the numbers are does not matter, only that they are spread and the same in every run.
-struct Spread(u64);
+pub(crate) struct Spread(pub(crate) u64);
 
 impl Spread {
     /// Evenly in 0..1. SplitMix64 (Steele, Lea and Flood, 2014).
-    fn next(&mut self) -> f32 {
+    pub(crate) fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -96,9 +96,8 @@ fn random_model(config: &TextConfig, seed: u64, dtype: Dtype) -> Result<Model<St
     Ok(Model::from_source(config, dtype, &mut source)?)
 }
 
-fn random_batch(description: &Description, config: &TextConfig) -> Result<Batch> {
-    let mut spread = Spread(description.seed ^ 0x5eed);
-    let (rows, tokens) = (description.batch, description.tokens);
+fn random_batch(seed: u64, (rows, tokens): (usize, usize), config: &TextConfig) -> Result<Batch> {
+    let mut spread = Spread(seed ^ 0x5eed);
     let highest = config.vocab_size - 1;
     let mut token = || 1 + ((spread.next() * highest as f32) as usize).min(highest - 1) as i32;
     let (mut inputs, mut labels) = (Vec::new(), Vec::new());
@@ -115,12 +114,12 @@ fn random_batch(description: &Description, config: &TextConfig) -> Result<Batch>
     })
 }
 
-/// Peak resident memory of this process; known on Linux only.
-fn peak_rss_mib() -> Option<f64> {
+/// A line of what the system says of this process' memory, in bytes; known on Linux only.
+pub(crate) fn memory_of_process(line: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kib / 1024.0)
+    let found = status.lines().find_map(|found| found.strip_prefix(line))?;
+    let kib: u64 = found.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 fn round(value: f64, digits: i32) -> f64 {
@@ -128,60 +127,98 @@ fn round(value: f64, digits: i32) -> f64 {
     (value * unit).round() / unit
 }
 
+/// A model with adapters that is ready to train.
+pub(crate) struct Training {
+    pub(crate) session: Session,
+    config: TextConfig,
+    description: Description,
+    keep: Keep,
+    model: Model<Stored>,
+    adapted: usize,
+    trainable: Trainable,
+    optimizer: AdamW,
+}
+
+impl Training {
+    /// What the description in the file `path` says.
+    pub(crate) fn described(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("`{}`", path.display()))?;
+        let description: Description = serde_json::from_str(&text).with_context(|| format!("`{}`", path.display()))?;
+        let json = match (&description.config, &description.config_path) {
+            (Some(config), None) => config.clone(),
+            (None, Some(file)) => {
+                let file = path.parent().unwrap_or(Path::new(".")).join(file);
+                let text = std::fs::read_to_string(&file).with_context(|| format!("`{}`", file.display()))?;
+                serde_json::from_str(&text).with_context(|| format!("`{}`", file.display()))?
+            }
+            _ => bail!("`{}`: give one of `config` and `config_path`", path.display()),
+        };
+        if description.batch == 0 || description.tokens == 0 || description.steps == 0 {
+            bail!("`{}`: `batch`, `tokens` and `steps` must be positive", path.display());
+        }
+        let keep = if description.grad_checkpoint { Keep::BlockInputs } else { Keep::All };
+        let dtype = match description.dtype.as_deref() {
+            None | Some("float32") => Dtype::F32,
+            Some("bfloat16") => Dtype::BF16,
+            Some(other) => bail!("`dtype` is `{other}`, expected `float32` or `bfloat16`"),
+        };
+        let config = TextConfig::from_json(&json, path)?;
+        let session = Session::new()?;
+        let mut model = random_model(&config, description.seed, dtype)?;
+        let adapted = model.add_adapters(
+            &LoraOptions {
+                rank: description.lora.rank,
+                scale: description.lora.scale,
+                targets: LoraTargets::Patterns(description.lora.targets.clone()),
+                last_layers: None,
+            },
+            &Key::new(description.seed)?,
+        )?;
+        let trainable = model.adapters_trainable()?;
+        let options = AdamWOptions { weight_decay: description.optimizer.weight_decay, ..AdamWOptions::default() };
+        let optimizer = AdamW::new(options);
+        let adapted = adapted.len();
+        Ok(Training { session, config, description, keep, model, adapted, trainable, optimizer })
+    }
+
+    /// Tokens of a row.
+    pub(crate) fn tokens(&self) -> usize {
+        self.description.tokens
+    }
+
+    pub(crate) fn batch_of(&self, tokens: usize) -> Result<Batch> {
+        random_batch(self.description.seed, (self.description.batch, tokens), &self.config)
+    }
+
+    /// Forward, backward and update: the loss.
+    pub(crate) fn step(&mut self, batch: &Batch) -> Result<f32> {
+        let Training { session, model, trainable, keep, optimizer, description, .. } = self;
+        let mut gradients = Gradients::new();
+        let loss = train_stack(session, model, trainable, batch, *keep, &mut gradients)?;
+        optimizer.update(model, &gradients, description.optimizer.lr)?;
+        Ok(loss.item::<f32>()?)
+    }
+}
+
 /// Runs the description in the file `path`, and returns what `peer_bench.py` prints.
 ///
 /// # Errors
 /// If the description is wrong or the model cannot be run.
 pub fn run(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("`{}`", path.display()))?;
-    let description: Description = serde_json::from_str(&text).with_context(|| format!("`{}`", path.display()))?;
-    let json = match (&description.config, &description.config_path) {
-        (Some(config), None) => config.clone(),
-        (None, Some(file)) => {
-            let file = path.parent().unwrap_or(Path::new(".")).join(file);
-            let text = std::fs::read_to_string(&file).with_context(|| format!("`{}`", file.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("`{}`", file.display()))?
-        }
-        _ => bail!("`{}`: give one of `config` and `config_path`", path.display()),
-    };
-    if description.batch == 0 || description.tokens == 0 || description.steps == 0 {
-        bail!("`{}`: `batch`, `tokens` and `steps` must be positive", path.display());
-    }
-    let keep = if description.grad_checkpoint { Keep::BlockInputs } else { Keep::All };
-    let dtype = match description.dtype.as_deref() {
-        None | Some("float32") => Dtype::F32,
-        Some("bfloat16") => Dtype::BF16,
-        Some(other) => bail!("`dtype` is `{other}`, expected `float32` or `bfloat16`"),
-    };
-    let config = TextConfig::from_json(&json, path)?;
-    let mut session = Session::new()?;
-    let mut model = random_model(&config, description.seed, dtype)?;
-    let adapted = model.add_adapters(
-        &LoraOptions {
-            rank: description.lora.rank,
-            scale: description.lora.scale,
-            targets: LoraTargets::Patterns(description.lora.targets.clone()),
-            last_layers: None,
-        },
-        &Key::new(description.seed)?,
-    )?;
-    let trainable: Trainable = model.adapters_trainable()?;
-    let batch = random_batch(&description, &config)?;
-    let options = AdamWOptions { weight_decay: description.optimizer.weight_decay, ..AdamWOptions::default() };
-    let mut optimizer = AdamW::new(options);
+    let mut training = Training::described(path)?;
+    let batch = training.batch_of(training.tokens())?;
+    let (warmup, steps) = (training.description.warmup, training.description.steps);
     cotangent::memory::reset_peak()?;
 
     let (mut times, mut losses) = (Vec::new(), Vec::new());
-    for step in 0..description.warmup + description.steps {
+    for step in 0..warmup + steps {
         let start = Instant::now();
-        let mut gradients = Gradients::new();
-        let loss = train_stack(&mut session, &model, &trainable, &batch, keep, &mut gradients)?;
-        optimizer.update(&mut model, &gradients, description.optimizer.lr)?;
-        losses.push(f64::from(loss.item::<f32>()?));
+        losses.push(f64::from(training.step(&batch)?));
         times.push(start.elapsed().as_secs_f64());
         eprintln!("step {step}: {:.4} s, loss {:.4}", times[step], losses[step]);
     }
-    let timed = &times[description.warmup..];
+    let Training { description, model, trainable, .. } = &training;
+    let timed = &times[warmup..];
     let mut sorted = timed.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -191,18 +228,18 @@ pub fn run(path: &Path) -> Result<Value> {
     Ok(json!({
         "peer": "cotangent",
         "versions": { "cotangent": env!("CARGO_PKG_VERSION"), "mlx-sys": "0.7.0" },
-        "device": session.backend().name(),
+        "device": training.session.backend().name(),
         "batch": description.batch,
         "tokens": description.tokens,
         "median_step_s": round(median, 4),
         "tokens_per_s": round(tokens / median, 2),
         "steps_s": rounded(timed),
-        "warmup_s": rounded(&times[..description.warmup]),
+        "warmup_s": rounded(&times[..warmup]),
         "first_loss": losses[0],
         "last_loss": losses[losses.len() - 1],
-        "adapted": adapted.len(),
+        "adapted": training.adapted,
         "trainable_parameters": model.count(|name| trainable.contains(name)),
-        "peak_rss_mib": peak_rss_mib().map(|mib| round(mib, 1)),
+        "peak_rss_mib": memory_of_process("VmHWM:").map(|bytes| round(bytes as f64 / f64::from(1 << 20), 1)),
         "mlx_peak_mib": round(cotangent::memory::peak()? as f64 / f64::from(1 << 20), 1),
     }))
 }

@@ -65,6 +65,9 @@ enum Command {
         /// What to time
         #[arg(value_name = "CONFIG.json")]
         configuration: OsString,
+        /// Instead make so many steps on rows of random lengths, and fail if memory grows; prints a table
+        #[arg(long, value_name = "STEPS")]
+        random_lengths: Option<OsString>,
     },
     /// Check kernels at the sizes they declare: outputs, gradients, and on a GPU the emulator's results
     ///
@@ -140,7 +143,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test => test::run(&root),
         Command::Demo { arguments } => ProjectProgram::DEMO.run(&root, &demo_arguments(&root, arguments)),
         Command::Parity { folder } => ProjectProgram::PARITY.run(&root, &[folder]),
-        Command::Bench { configuration } => ProjectProgram::BENCH.run(&root, &[configuration]),
+        Command::Bench { configuration, random_lengths } => {
+            let mut arguments = vec![configuration];
+            arguments.extend(random_lengths.into_iter().flat_map(|steps| ["--random-lengths".into(), steps]));
+            ProjectProgram::BENCH.run(&root, &arguments)
+        }
         Command::Check { kernel, device, against, record } => {
             let mut arguments: Vec<OsString> = kernel.into_iter().collect();
             arguments.extend(device.then(|| "--device".into()));

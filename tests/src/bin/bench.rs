@@ -5,17 +5,25 @@ use std::process::ExitCode;
 
 use cotangent::leave;
 
+const USAGE: &str = "usage: bench CONFIG.json [--random-lengths STEPS]   (see tests/reference/bench_small.json)";
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(file), None) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: bench CONFIG.json   (see tests/reference/bench_small.json)");
-        return ExitCode::from(2);
-    };
-    match cotangent_tests::bench::run(Path::new(&file)) {
-        Ok(report) => {
-            println!("{report:#}");
-            leave(0)
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        [file] if !file.starts_with('-') => {
+            cotangent_tests::bench::run(Path::new(file)).map(|report| println!("{report:#}"))
         }
+        [file, "--random-lengths", steps] if steps.parse::<usize>().is_ok() => {
+            cotangent_tests::endurance::run(Path::new(file), steps.parse().unwrap_or_default())
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => leave(0),
         Err(error) => {
             eprintln!("error: {}", cotangent_tests::describe(&error));
             leave(1)
