@@ -14,6 +14,7 @@ mod dtype;
 mod error;
 mod ffi;
 pub mod host;
+mod in_flight;
 pub mod kernel;
 pub mod memory;
 mod mode;

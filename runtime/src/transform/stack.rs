@@ -5,13 +5,12 @@
 //! walks the blocks itself: the forward pass keeps the blocks' inputs only, and each block's backward is evaluated
 //! before the next but one is begun.
 
-use std::collections::VecDeque;
-
 use mlx_rs::Array;
 
 use crate::cut::Part;
 use crate::error::{Error, Result};
 use crate::ffi;
+use crate::in_flight::InFlight;
 use crate::mode::{Stored, Train};
 use crate::parameters::{Parameters, Path};
 use crate::session::Session;
@@ -79,34 +78,6 @@ pub enum Keep {
     /// The inputs of the blocks; a block is recomputed when its turn comes.
     #[default]
     BlockInputs,
-}
-
-/// Arrays being computed, at most two blocks' worth.
-#[derive(Default)]
-struct InFlight(VecDeque<Vec<Array>>);
-
-impl InFlight {
-    const BLOCKS: usize = 2;
-
-    fn start(&mut self, arrays: Vec<Array>) -> Result<()> {
-        ffi::evaluate_async("train_stack", &arrays)?;
-        self.0.push_back(arrays);
-        while self.0.len() >= Self::BLOCKS {
-            self.wait_for_oldest()?;
-        }
-        Ok(())
-    }
-
-    fn wait_for_oldest(&mut self) -> Result<()> {
-        self.0.pop_front().map_or(Ok(()), |arrays| ffi::evaluate("train_stack", &arrays))
-    }
-
-    fn finish(mut self) -> Result<()> {
-        while !self.0.is_empty() {
-            self.wait_for_oldest()?;
-        }
-        Ok(())
-    }
 }
 
 /// One part's backward: evaluates nothing.
@@ -233,7 +204,7 @@ fn block_by_block<S: Stack>(
 
     let mut part = Part::enter(EMBEDDING);
     let mut inputs = vec![run(&embedding, None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?];
-    let mut in_flight = InFlight::default();
+    let mut in_flight = InFlight::new(operation);
     for (index, block) in blocks.iter().enumerate() {
         part.change(block_path::<S>(index).as_str());
         let output = run(block, Some(&inputs[index]), |block, hidden| forward_block::<S>(block, hidden, batch))?;
@@ -343,7 +314,7 @@ pub fn evaluate_stack<S: Stack>(session: &mut Session, stack: &S, batch: &S::Bat
     let operation = "evaluate_stack";
     let _running = session.run();
     let mut hidden = run(&stack.embedding(), None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?;
-    let mut in_flight = InFlight::default();
+    let mut in_flight = InFlight::new(operation);
     for block in stack.blocks() {
         hidden = run(block, Some(&hidden), |block, hidden| forward_block::<S>(block, hidden, batch))?;
         in_flight.start(vec![hidden.clone()])?;
