@@ -4,7 +4,8 @@ mod common;
 
 use common::{Pair, pair};
 use cotangent::optimizer::{AdamW, AdamWOptions, global_norm};
-use cotangent::{Dtype, Gradients, Session, Stored, Tensor, Trainable, value_and_grad};
+use cotangent::random::Key;
+use cotangent::{Constant, Dtype, Gradients, Session, Stored, Tensor, Trainable, value_and_grad};
 
 /// The gradient of `sum(c * left)` is `c`: a way to any gradient.
 fn gradients_of(parameters: &Pair<Stored>, left: &[f32], right: &[f32]) -> Gradients {
@@ -83,7 +84,7 @@ fn bf16_parameters_stay_bf16_with_f32_state() {
         optimizer.update(&mut parameters, &gradients, 0.1).unwrap();
     }
     assert_eq!((parameters.left.dtype(), parameters.right.dtype()), (Dtype::BF16, Dtype::F32));
-    let state = optimizer.state();
+    let state = optimizer.state().unwrap();
     assert!(state.values().all(|tensor| tensor.dtype() == Dtype::F32));
     assert_eq!(state["step"].item::<f32>().unwrap(), 2.0);
 }
@@ -95,13 +96,16 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
         let mut optimizer = AdamW::new(AdamWOptions::default());
         let good = gradients_of(&parameters, &[1.0, 1.0], &[1.0]);
         optimizer.update(&mut parameters, &good, 0.1).unwrap();
-        let before = (parameters.left.to_bytes().unwrap(), optimizer.state()["left.m"].to_bytes().unwrap());
+        let before = (parameters.left.to_bytes().unwrap(), optimizer.state().unwrap()["left.m"].to_bytes().unwrap());
 
         let broken = gradients_of(&parameters, &[1.0, 1.0], &[bad]);
         let update = optimizer.update(&mut parameters, &broken, 0.1).unwrap();
         assert!(!update.applied && !update.gradient_norm.is_finite());
-        assert_eq!(before, (parameters.left.to_bytes().unwrap(), optimizer.state()["left.m"].to_bytes().unwrap()));
-        assert_eq!(optimizer.state()["step"].item::<f32>().unwrap(), 1.0);
+        assert_eq!(
+            before,
+            (parameters.left.to_bytes().unwrap(), optimizer.state().unwrap()["left.m"].to_bytes().unwrap())
+        );
+        assert_eq!(optimizer.state().unwrap()["step"].item::<f32>().unwrap(), 1.0);
     }
 }
 
@@ -113,7 +117,7 @@ fn clipping_scales_all_gradients_by_one_factor() {
     let moment = |max_norm| {
         let mut optimizer = AdamW::new(AdamWOptions { max_norm, ..AdamWOptions::default() });
         optimizer.update(&mut pair(&[1.0, 1.0], &[1.0]), &gradients, 0.1).unwrap();
-        let state = optimizer.state();
+        let state = optimizer.state().unwrap();
         (state["left.m"].to_vec::<f32>().unwrap()[0], state["right.m"].item::<f32>().unwrap())
     };
     for (max_norm, factor) in [(None, 1.0), (Some(1.0), 0.2), (Some(10.0), 1.0)] {
@@ -136,7 +140,7 @@ fn a_resumed_optimizer_continues_bit_by_bit() {
             let gradients = gradients_of(parameters, &[gradient, 1.0], &[-gradient]);
             optimizer.update(parameters, &gradients, 0.01).unwrap();
         }
-        resumed.1 = AdamW::resume(options, &resumed.1.state()).unwrap();
+        resumed.1 = AdamW::resume(options, &resumed.1.state().unwrap()).unwrap();
     }
     assert_eq!(straight.0.left.to_bytes().unwrap(), resumed.0.left.to_bytes().unwrap());
     assert_eq!(straight.0.right.to_bytes().unwrap(), resumed.0.right.to_bytes().unwrap());
@@ -149,7 +153,7 @@ fn half_a_state_is_refused() {
     let gradients = gradients_of(&parameters, &[1.0], &[1.0]);
     optimizer.update(&mut parameters, &gradients, 0.1).unwrap();
     for missing in ["step", "left.v", "right.m"] {
-        let mut state = optimizer.state();
+        let mut state = optimizer.state().unwrap();
         state.remove(missing);
         let error = AdamW::resume(AdamWOptions::default(), &state).unwrap_err().to_string();
         assert!(error.contains(missing), "{error}");
@@ -163,4 +167,119 @@ fn a_gradient_without_a_parameter_is_refused() {
     let mut other: Tensor<Stored> = Tensor::zeros(&[1], Dtype::F32).unwrap();
     let error = AdamW::new(AdamWOptions::default()).update(&mut other, &gradients, 0.1).unwrap_err();
     assert!(error.to_string().contains("parameter `left`"), "{error}");
+}
+
+#[test]
+fn a_gradient_of_another_shape_is_refused_and_nothing_changes() {
+    let gradients = gradients_of(&pair(&[1.0], &[1.0, 2.0]), &[1.0], &[1.0, 1.0]);
+    let mut parameters = pair(&[1.0], &[1.0]);
+    let mut optimizer = AdamW::new(AdamWOptions::default());
+    let error = optimizer.update(&mut parameters, &gradients, 0.1).unwrap_err().to_string();
+    assert!(error.contains("parameter `right`") && error.contains("[2]"), "{error}");
+    assert_eq!(parameters.left.to_vec::<f32>().unwrap(), [1.0]);
+    assert_eq!(optimizer.state().unwrap().len(), 1);
+}
+
+#[test]
+fn moments_of_another_shape_are_refused_by_name() {
+    let mut optimizer = AdamW::new(AdamWOptions::default());
+    let mut parameters = pair(&[1.0], &[1.0, 2.0]);
+    let gradients = gradients_of(&parameters, &[1.0], &[1.0, 1.0]);
+    optimizer.update(&mut parameters, &gradients, 0.1).unwrap();
+    for other in [&["right.m"] as &[&str], &["right.v"], &["right.m", "right.v"]] {
+        let mut state = optimizer.state().unwrap();
+        state.extend(other.iter().map(|name| ((*name).into(), Tensor::zeros(&[3], Dtype::F32).unwrap())));
+        let error = AdamW::resume(AdamWOptions::default(), &state)
+            .and_then(|mut resumed| resumed.update(&mut parameters, &gradients, 0.1))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("parameter `right`") && error.contains("[3]"), "{error}");
+    }
+}
+
+type Tree = Vec<Option<Tensor<Stored>>>;
+
+/// Gradients of the parameters that `trains` picks by index, different in every step.
+fn gradients_in_step(tree: &Tree, step: u64, trains: impl Fn(usize) -> bool) -> Gradients {
+    let mut constants = Vec::new();
+    for (index, parameter) in tree.iter().enumerate() {
+        let parameter = parameter.as_ref();
+        let shape = parameter.map_or_else(Vec::new, |parameter| parameter.shape().to_vec());
+        let drawn = Key::new(1000 * step + index as u64).unwrap().uniform(-1.0, 1.0, &shape).unwrap();
+        constants.push(Constant::from_stored(&drawn).unwrap());
+    }
+    let trainable = Trainable::of(tree, |name| trains(name.parse().unwrap())).unwrap();
+    value_and_grad(&mut Session::new().unwrap(), tree, &trainable, &constants, |tree, constants| {
+        let mut sum: Option<Tensor<_>> = None;
+        for (parameter, constant) in tree.iter().zip(constants) {
+            let Some(parameter) = parameter else { continue };
+            let product = parameter.cast(Dtype::F32)?.multiply(constant)?.sum_all()?;
+            sum = Some(sum.map_or(Ok(product.clone()), |sum| sum.add(&product))?);
+        }
+        Ok(sum.expect("a tree has a parameter"))
+    })
+    .unwrap()
+    .1
+}
+
+#[test]
+fn a_parameter_steps_as_if_it_were_alone_and_the_run_were_never_resumed() {
+    let shapes: [(&[i32], Dtype); 10] = [
+        (&[], Dtype::F32),
+        (&[3, 5], Dtype::F32),
+        (&[2, 128], Dtype::BF16),
+        (&[0, 4], Dtype::F32),
+        (&[128], Dtype::F32),
+        (&[300, 300], Dtype::F32),
+        (&[7], Dtype::BF16),
+        (&[150, 300], Dtype::F32),
+        (&[200, 150], Dtype::F32),
+        (&[9], Dtype::F16),
+    ];
+    let draw = |index: usize| {
+        let (shape, dtype) = shapes[index];
+        Key::new(index as u64).unwrap().uniform(-1.0, 1.0, shape).unwrap().cast(dtype).unwrap()
+    };
+    // Which parameters have a gradient, step by step.
+    let sets: [fn(usize) -> bool; 6] =
+        [|_| true, |_| true, |index| index % 2 == 0, |index| index != 4, |index| index == 8, |_| true];
+
+    let options = AdamWOptions { weight_decay: 0.1, ..AdamWOptions::default() };
+    let mut together: Tree = (0..shapes.len()).map(|index| Some(draw(index))).collect();
+    let mut optimizer = AdamW::new(options);
+    for (step, trains) in sets.iter().enumerate() {
+        let gradients = gradients_in_step(&together, step as u64, trains);
+        assert_eq!(gradients.len(), (0..shapes.len()).filter(|index| trains(*index)).count());
+        optimizer.update(&mut together, &gradients, 0.01).unwrap();
+        optimizer = AdamW::resume(options, &optimizer.state().unwrap()).unwrap();
+    }
+    let state = optimizer.state().unwrap();
+
+    for index in 0..shapes.len() {
+        let mut alone: Tree = vec![None; shapes.len()];
+        alone[index] = Some(draw(index));
+        let mut optimizer = AdamW::new(options);
+        for (step, trains) in sets.iter().enumerate() {
+            // A step counts for the bias correction also where this parameter has no gradient.
+            let gradients = gradients_in_step(&alone, step as u64, |found| found == index && trains(index));
+            optimizer.update(&mut alone, &gradients, 0.01).unwrap();
+        }
+        let (together, alone) = (together[index].as_ref().unwrap(), alone[index].as_ref().unwrap());
+        assert_eq!((together.shape(), together.dtype()), shapes[index]);
+        assert_eq!(together.to_bytes().unwrap(), alone.to_bytes().unwrap(), "parameter {index}");
+        for moment in [format!("{index}.m"), format!("{index}.v")] {
+            let expected = &optimizer.state().unwrap()[&moment];
+            assert_eq!(state[&moment].shape(), expected.shape(), "{moment}");
+            assert_eq!(state[&moment].to_bytes().unwrap(), expected.to_bytes().unwrap(), "{moment}");
+        }
+    }
+}
+
+#[test]
+fn the_norm_of_more_ones_than_float32_counts_is_exact() {
+    let parameter: Tensor<Stored> = Tensor::zeros(&[1 << 13, 1 << 12], Dtype::F32).unwrap();
+    let trainable = Trainable::of(&parameter, |_| true).unwrap();
+    let sum = |parameter: &Tensor<_>, (): &()| parameter.sum_all();
+    let (_, gradients) = value_and_grad(&mut Session::new().unwrap(), &parameter, &trainable, &(), sum).unwrap();
+    assert_eq!(global_norm(&gradients).unwrap().item::<f32>().unwrap(), 2.0_f32.powf(12.5));
 }

@@ -6,12 +6,15 @@ use mlx_rs::{Array, Dtype as MlxDtype};
 
 use crate::error::{Context as _, Error, Result};
 use crate::ffi;
+use crate::in_flight::InFlight;
 use crate::mode::Stored;
 use crate::parameters::{Parameters, Path};
 use crate::tensor::{Origin, Tensor};
 use crate::transform::Gradients;
 
-use super::clip::global_norm_array;
+use super::clip::norm_and_last;
+use super::flat::layouts;
+use super::moments::{Moments, MomentsByLayout};
 
 const OPERATION: &str = "AdamW::update";
 
@@ -40,18 +43,18 @@ impl Default for AdamWOptions {
 ///
 /// State is float32 whatever the parameters are, and parameters keep their dtype. A step whose gradients are not
 /// finite changes nothing; the choice is made on the device, so that no step waits for it.
+///
+/// Parameters of one dtype are updated side by side in flat arrays, of 16 Mi elements at most on a GPU unless a parameter
+/// alone has more: a step computes a copy of each gradient and each parameter into its flat array, and some 35 operations
+/// on each flat array, whatever the number of parameters in it. The new parameters share its memory. Beside parameters,
+/// gradients and state, old and new, a step needs memory for the intermediate results of two flat arrays, each the size of
+/// the array in float32 at most.
 #[derive(Debug, Clone)]
 pub struct AdamW {
     options: AdamWOptions,
     /// Steps taken, a float32 scalar on the device.
     steps: Array,
-    moments: BTreeMap<String, Moments>,
-}
-
-#[derive(Debug, Clone)]
-struct Moments {
-    first: Array,
-    second: Array,
+    moments: MomentsByLayout,
 }
 
 /// What a step reports, evaluated.
@@ -67,7 +70,7 @@ impl AdamW {
     /// An optimizer that has taken no step.
     pub fn new(options: AdamWOptions) -> Self {
         ffi::initialise();
-        AdamW { options, steps: Array::from_f32(0.0), moments: BTreeMap::new() }
+        AdamW { options, steps: Array::from_f32(0.0), moments: MomentsByLayout::default() }
     }
 
     /// The constants.
@@ -83,71 +86,63 @@ impl AdamW {
     where
         P: Parameters<Mode = Stored, In<Stored> = P>,
     {
-        let norm = global_norm_array(gradients)?;
+        let targets = targets(parameters, gradients)?;
+        let layouts = layouts(gradients, |name| targets[name].dtype())?;
+        let (norm, mut last_gradient) = norm_and_last(&layouts, gradients)?;
         let finite = norm.is_finite().during(OPERATION)?;
         let step = Step::new(self, &norm, &finite, learning_rate)?;
+        let mut moments = self.moments.without(&layouts)?;
 
-        let mut moments = BTreeMap::new();
-        let mut failure = None;
-        let updated = parameters.convert(&mut Path::root(), &mut |path, parameter| {
-            let Some(gradient) = gradients.get(path.as_str()) else { return Ok(parameter.clone()) };
-            check_shape(path, parameter, gradient)?;
-            let before = self.moments.get(path.as_str());
-            match step.apply(parameter.array(), gradient.array(), before) {
-                Ok((parameter, after)) => {
-                    moments.insert(path.to_string(), after);
-                    Ok(Tensor::from_parts(parameter, Origin::HOST))
-                }
-                Err(exception) => {
-                    failure.get_or_insert_with(|| crate::error::mlx_error(OPERATION, exception.what()));
-                    Ok(parameter.clone())
-                }
-            }
-        })?;
-        if let Some(error) = failure {
-            return Err(error);
+        let mut in_flight = InFlight::new(OPERATION);
+        let shared = [&step.norm, &step.finite, &step.steps];
+        in_flight.start(shared.into_iter().chain(moments.arrays()).cloned().collect())?;
+        let mut updated = BTreeMap::new();
+        // Backwards: the last gradients are still there as the norm was taken of them.
+        for (layout, before) in layouts.iter().zip(self.moments.of(&layouts)?).rev() {
+            let (parameter, after) = {
+                let gradient = last_gradient.take().map_or_else(|| layout.gradient(gradients), Ok)?;
+                let parameter = layout.join(|piece| Ok(targets[&piece.name].array().clone()))?;
+                step.apply(&parameter, &gradient, &before).during(OPERATION)?
+            };
+            let parts = layout.part(&parameter)?;
+            in_flight.start(parts.iter().chain(after.arrays()).cloned().collect())?;
+            updated.extend(layout.pieces().iter().map(|piece| piece.name.as_str()).zip(parts));
+            moments.push(layout.clone(), after);
         }
-        if let Some((name, _)) = gradients.iter().find(|(name, _)| !moments.contains_key(*name)) {
-            return Err(Error::Parameter {
-                name: name.to_owned(),
-                message: "found a gradient, expected a parameter of that name".into(),
-            });
-        }
-
-        let mut arrays = vec![&step.norm, &step.finite, &step.steps];
-        updated.visit(&mut Path::root(), &mut |path, tensor| {
-            if moments.contains_key(path.as_str()) {
-                arrays.push(tensor.array());
-            }
-        });
-        arrays.extend(moments.values().flat_map(|moments| [&moments.first, &moments.second]));
-        ffi::evaluate(OPERATION, arrays)?;
+        in_flight.finish()?;
 
         let report = Update {
             gradient_norm: Tensor::<Stored>::from_parts(step.norm.clone(), Origin::HOST).item()?,
             applied: Tensor::<Stored>::from_parts(step.finite.clone(), Origin::HOST).item()?,
         };
+        let updated = parameters.convert(&mut Path::root(), &mut |path, parameter| {
+            let updated = updated.get(path.as_str()).cloned();
+            Ok(updated.map_or_else(|| parameter.clone(), |array| Tensor::from_parts(array, Origin::HOST)))
+        })?;
         self.steps = step.steps.clone();
-        self.moments.extend(moments);
+        self.moments = moments;
         *parameters = updated;
         Ok(report)
     }
 
     /// The state by name, to be saved: `step`, and `<parameter>.m`, `<parameter>.v`.
-    pub fn state(&self) -> BTreeMap<String, Tensor<Stored>> {
+    ///
+    /// # Errors
+    /// [`Error::Mlx`].
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor<Stored>>> {
         let stored = |array: &Array| Tensor::from_parts(array.clone(), Origin::HOST);
         let mut state = BTreeMap::from([("step".to_owned(), stored(&self.steps))]);
-        for (name, moments) in &self.moments {
+        for (name, moments) in self.moments.by_name()? {
             state.insert(format!("{name}.m"), stored(&moments.first));
             state.insert(format!("{name}.v"), stored(&moments.second));
         }
-        state
+        Ok(state)
     }
 
     /// An optimizer that goes on from a saved [`state`](Self::state).
     ///
     /// # Errors
-    /// [`Error::Parameter`] if `step` is missing, or one moment of a parameter is.
+    /// [`Error::Parameter`] if `step` is missing, or one moment of a parameter is, or their shapes differ.
     pub fn resume(options: AdamWOptions, state: &BTreeMap<String, Tensor<Stored>>) -> Result<Self> {
         let find = |name: &str| {
             state.get(name).map(|tensor| tensor.array().clone()).ok_or_else(|| Error::Parameter {
@@ -164,20 +159,44 @@ impl AdamW {
                     message: "found in the optimizer state, expected `.m` or `.v`".into(),
                 })?;
             let moments = Moments { first: find(&format!("{parameter}.m"))?, second: find(&format!("{parameter}.v"))? };
-            resumed.moments.insert(parameter.to_owned(), moments);
+            if name.ends_with(".m") {
+                resumed.moments.push_one(parameter, &moments)?;
+            }
         }
         Ok(resumed)
     }
 }
 
-fn check_shape(path: &Path, parameter: &Tensor<Stored>, gradient: &Tensor<Stored>) -> Result<()> {
-    if parameter.shape() == gradient.shape() {
-        return Ok(());
+/// The parameters that have a gradient.
+///
+/// # Errors
+/// If a gradient has no parameter, or another shape than its parameter.
+fn targets<'a, P>(parameters: &'a P, gradients: &Gradients) -> Result<BTreeMap<String, &'a Tensor<Stored>>>
+where
+    P: Parameters<Mode = Stored>,
+{
+    let mut targets = BTreeMap::new();
+    let mut refused = None;
+    parameters.visit(&mut Path::root(), &mut |path, parameter| {
+        let Some(gradient) = gradients.get(path.as_str()) else { return };
+        if parameter.shape() != gradient.shape() {
+            refused.get_or_insert_with(|| Error::Parameter {
+                name: path.to_string(),
+                message: format!("found a gradient of shape {:?}, expected {:?}", gradient.shape(), parameter.shape()),
+            });
+        }
+        targets.insert(path.to_string(), parameter);
+    });
+    if let Some(error) = refused {
+        return Err(error);
     }
-    Err(Error::Parameter {
-        name: path.to_string(),
-        message: format!("found a gradient of shape {:?}, expected {:?}", gradient.shape(), parameter.shape()),
-    })
+    match gradients.iter().find(|(name, _)| !targets.contains_key(*name)) {
+        Some((name, _)) => Err(Error::Parameter {
+            name: name.to_owned(),
+            message: "found a gradient, expected a parameter of that name".into(),
+        }),
+        None => Ok(targets),
+    }
 }
 
 /// What all parameters of one step share, as device scalars.
@@ -223,21 +242,17 @@ impl Step {
         shared().during(OPERATION)
     }
 
+    /// New parameters and moments: of one parameter, or of a flat array.
     fn apply(
         &self,
         parameter: &Array,
         gradient: &Array,
-        before: Option<&Moments>,
+        Moments { first, second }: &Moments,
     ) -> mlx_rs::error::Result<(Array, Moments)> {
         let number = |value: f64| Array::from_f32(value as f32);
         let AdamWOptions { beta1, beta2, epsilon, weight_decay, .. } = self.options;
-        let zeros = || mlx_rs::ops::zeros_dtype(gradient.shape(), MlxDtype::Float32);
-        let (first, second) = match before {
-            Some(moments) => (moments.first.clone(), moments.second.clone()),
-            None => (zeros()?, zeros()?),
-        };
         let old = parameter.as_dtype(MlxDtype::Float32)?;
-        let gradient = gradient.as_dtype(MlxDtype::Float32)?.multiply(&self.scale)?;
+        let gradient = gradient.multiply(&self.scale)?;
         let new_first = first.multiply(number(beta1))?.add(gradient.multiply(number(1.0 - beta1))?)?;
         let new_second = second.multiply(number(beta2))?.add(gradient.square()?.multiply(number(1.0 - beta2))?)?;
         let denominator = new_second.sqrt()?.divide(&self.correction2_root)?.add(Array::from_f32(epsilon))?;
@@ -245,7 +260,7 @@ impl Step {
         let decayed = old.subtract(old.multiply(self.learning_rate.multiply(Array::from_f32(weight_decay))?)?)?;
         let new = decayed.subtract(direction.multiply(&self.learning_rate)?)?.as_dtype(parameter.dtype())?;
         let keep = |new: Array, old: &Array| mlx_rs::ops::select(&self.finite, new, old);
-        let moments = Moments { first: keep(new_first, &first)?, second: keep(new_second, &second)? };
+        let moments = Moments { first: keep(new_first, first)?, second: keep(new_second, second)? };
         Ok((keep(new, parameter)?, moments))
     }
 }

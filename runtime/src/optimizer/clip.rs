@@ -3,27 +3,54 @@
 use mlx_rs::Array;
 
 use crate::error::{Context as _, Result};
+use crate::in_flight::InFlight;
 use crate::tensor::{Origin, Tensor};
 use crate::transform::Gradients;
-use crate::{Stored, ffi};
+use crate::{Dtype, Stored, ffi};
+
+use super::flat::{Layout, layouts};
+
+const OPERATION: &str = "global_norm";
 
 /// `sqrt` of the sum of squares of all elements, float32, summed in name order: the same bits in every run.
 ///
 /// # Errors
 /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
 pub fn global_norm(gradients: &Gradients) -> Result<Tensor<Stored>> {
-    let norm = global_norm_array(gradients)?;
-    ffi::evaluate("global_norm", [&norm])?;
+    let layouts = layouts(gradients, |_| Dtype::F32)?;
+    let (norm, _) = norm_and_last(&layouts, gradients)?;
+    ffi::evaluate(OPERATION, [&norm])?;
     Ok(Tensor::from_parts(norm, Origin::HOST))
 }
 
-/// Not evaluated: nothing waits for it in the middle of a step.
-pub(super) fn global_norm_array(gradients: &Gradients) -> Result<Array> {
-    let operation = "global_norm";
+/// The norm, not waited for, and the flat gradients of the last layout. The others' are gone: to keep them all would be to
+/// have all gradients twice.
+pub(super) fn norm_and_last(layouts: &[Layout], gradients: &Gradients) -> Result<(Array, Option<Array>)> {
+    let mut in_flight = InFlight::new(OPERATION);
     let mut total = Array::from_f32(0.0);
-    for gradient in gradients.arrays() {
-        let gradient = gradient.as_dtype(mlx_rs::Dtype::Float32).during(operation)?;
-        total = total.add(gradient.square().during(operation)?.sum(false).during(operation)?).during(operation)?;
+    let mut last = None;
+    for layout in layouts {
+        let gradient = layout.gradient(gradients)?;
+        total = total.add(sum_of_squares(&gradient).during(OPERATION)?).during(OPERATION)?;
+        in_flight.start(vec![total.clone()])?;
+        last = Some(gradient);
     }
-    total.sqrt().during(operation)
+    Ok((total.sqrt().during(OPERATION)?, last))
+}
+
+/// Of a flat array. MLX adds one number after the other on a CPU, and the sum of many is soon so large that the rest is
+/// lost in rounding; so blocks are added first, then blocks of their sums, until one is left.
+fn sum_of_squares(flat: &Array) -> mlx_rs::error::Result<Array> {
+    const BLOCK: i32 = 256;
+    let mut sums = flat.square()?;
+    while sums.size() > BLOCK as usize {
+        let length = sums.size() as i32;
+        let missing = (-length).rem_euclid(BLOCK);
+        if missing != 0 {
+            let zeros = mlx_rs::ops::broadcast_to(Array::from_f32(0.0), &[missing])?;
+            sums = mlx_rs::ops::concatenate(&[sums, zeros], 0)?;
+        }
+        sums = sums.reshape(&[-1, BLOCK])?.sum_axis(1, false)?;
+    }
+    sums.sum(false)
 }

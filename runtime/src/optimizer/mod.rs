@@ -2,6 +2,8 @@
 
 mod adamw;
 mod clip;
+mod flat;
+mod moments;
 
 pub use adamw::{AdamW, AdamWOptions, Update};
 pub use clip::global_norm;

@@ -251,7 +251,7 @@ impl Trainer<'_> {
         observe: &mut dyn FnMut(&Event),
     ) -> Result<(), TrainingError> {
         let Some(output) = self.output else { return Ok(()) };
-        let (adapters, optimizer) = (self.model.adapters(), optimizer.state());
+        let (adapters, optimizer) = (self.model.adapters(), optimizer.state()?);
         let state = TrainingState { iteration, trained_tokens, adapters, optimizer };
         observe(&Event::Saved(output.save(&state)?));
         Ok(())
