@@ -142,6 +142,17 @@ impl Indices {
         })
     }
 
+    /// Indices that are all 0, made where computations run: nothing is copied from the host.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the shape is refused.
+    pub fn zeros(shape: &[i32]) -> Result<Self> {
+        crate::ffi::initialise();
+        let zero = Array::from_int(0);
+        let array = mlx_rs::ops::broadcast_to(zero, shape).during("Indices::zeros")?;
+        Ok(Indices { array, range: (0, 0) })
+    }
+
     /// Words of 32 bits in row-major order: packed codes, say, which index nothing.
     ///
     /// # Errors

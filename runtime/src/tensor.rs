@@ -127,6 +127,7 @@ impl<M: Mode> Tensor<M> {
         }
         let array = self.array.as_dtype(<T as Element>::DTYPE.to_mlx()).during(operation)?;
         let array = array.contiguous().during(operation)?;
+        crate::ffi::evaluate(operation, [&array])?;
         array.to_vec_exact::<T>().map_err(|error| crate::error::mlx_error(operation, &error.to_string()))
     }
 

@@ -51,8 +51,7 @@ impl Segments {
     /// One document in each row, and no padding.
     pub(super) fn whole(rows: i32, queries: i32) -> Result<Self> {
         let shape = [rows, queries];
-        let first_keys = Indices::from_slice(&vec![0; (rows * queries) as usize], &shape)?;
-        Ok(Segments { first_keys, shape })
+        Ok(Segments { first_keys: Indices::zeros(&shape)?, shape })
     }
 
     /// As a kernel has them.
