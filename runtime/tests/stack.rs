@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::Tower;
-use cotangent::{Gradients, Keep, Session, Stack, Trainable, evaluate_stack, train_stack};
+use common::{Block, Table, Tower};
+use cotangent::{
+    Dtype, Gradients, Keep, Result, Session, Stack, Stored, Tensor, Train, Trainable, evaluate_stack, train_stack,
+};
 
 fn trainable(tower: &Tower, select: impl Fn(&str) -> bool + Copy) -> Trainable {
     let blocks = (0..tower.layers.len()).flat_map(|i| [format!("layers.{i}.up"), format!("layers.{i}.down")]);
@@ -86,4 +88,95 @@ fn evaluation_gives_the_loss_of_training() {
     let evaluated: f32 = evaluate_stack(&mut Session::new().unwrap(), &tower, &()).unwrap().item().unwrap();
     assert!((loss - evaluated).abs() <= 1e-6 * loss);
     assert_eq!(tower.blocks().len(), 3);
+}
+
+/// A tower of float32 that computes in bfloat16: its blocks cast their weights, or get them cast.
+struct Half {
+    tower: Tower,
+    dtype_of_use: Dtype,
+}
+
+impl Half {
+    fn new(dtype_of_use: Dtype) -> Self {
+        Half { tower: Tower::new(3, 6, 8, 16), dtype_of_use }
+    }
+}
+
+impl Stack for Half {
+    type Batch = ();
+    type Embedding = Table<Stored>;
+    type Block = Block<Stored>;
+    type Head = Table<Stored>;
+
+    const BLOCKS: &'static str = Tower::BLOCKS;
+
+    fn embedding(&self) -> Table<Stored> {
+        self.tower.embedding()
+    }
+
+    fn blocks(&self) -> &[Block<Stored>] {
+        self.tower.blocks()
+    }
+
+    fn head(&self) -> Table<Stored> {
+        self.tower.head()
+    }
+
+    fn dtype_of_use(&self, name: &str, stored: Dtype) -> Dtype {
+        assert!(name.starts_with("layers.") && stored == Dtype::F32, "{name} {stored}");
+        self.dtype_of_use
+    }
+
+    fn embed(embedding: &Table<Train>, (): &()) -> Result<Tensor<Train>> {
+        Tower::embed(embedding, &())?.cast(Dtype::BF16)
+    }
+
+    fn forward(block: &Block<Train>, hidden: &Tensor<Train>, (): &()) -> Result<Tensor<Train>> {
+        let cast = Block { up: block.up.cast(Dtype::BF16)?, down: block.down.cast(Dtype::BF16)? };
+        Tower::forward(&cast, hidden, &())
+    }
+
+    fn loss(head: &Table<Train>, hidden: &Tensor<Train>, (): &()) -> Result<Tensor<Train>> {
+        Tower::loss(head, &hidden.cast(Dtype::F32)?, &())
+    }
+}
+
+#[test]
+fn casting_a_leaf_once_gives_the_gradients_of_casting_it_at_each_use() {
+    let gradients = |stack: &Half, trainable: &Trainable, keep, batches| {
+        let mut gradients = Gradients::new();
+        for _ in 0..batches {
+            train_stack(&mut Session::new().unwrap(), stack, trainable, &(), keep, &mut gradients).unwrap();
+        }
+        gradients
+    };
+    let (once, each) = (Half::new(Dtype::BF16), Half::new(Dtype::F32));
+    let trainable = trainable(&once.tower, |_| true);
+    for (keep, batches) in [(Keep::BlockInputs, 1), (Keep::BlockInputs, 3), (Keep::All, 1), (Keep::All, 2)] {
+        let found = gradients(&once, &trainable, keep, batches);
+        let expected = gradients(&each, &trainable, keep, batches);
+        assert_eq!(found.len(), 7);
+        for (name, gradient) in found.iter() {
+            // What is added is added in float32.
+            let alone = batches == 1 && name != "table";
+            assert_eq!(gradient.dtype(), if alone { Dtype::BF16 } else { Dtype::F32 }, "{name}");
+            let expected = expected.get(name).unwrap();
+            assert_eq!(expected.dtype(), Dtype::F32);
+            let gradient = gradient.cast(Dtype::F32).unwrap();
+            assert_eq!(gradient.to_bytes().unwrap(), expected.to_bytes().unwrap(), "{name}, {keep:?}, {batches}");
+        }
+    }
+}
+
+#[test]
+fn a_leaf_is_not_used_as_integers() {
+    let half = Half::new(Dtype::I32);
+    let trainable = trainable(&half.tower, |_| true);
+    let mut gradients = Gradients::new();
+    for keep in [Keep::BlockInputs, Keep::All] {
+        let result = train_stack(&mut Session::new().unwrap(), &half, &trainable, &(), keep, &mut gradients);
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("parameter `layers.0.up`") && error.contains("int32"), "{error}");
+    }
+    assert!(gradients.is_empty());
 }

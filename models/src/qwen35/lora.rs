@@ -154,7 +154,7 @@ impl Model<Stored> {
     }
 }
 
-fn is_adapter(name: &str) -> bool {
+pub(super) fn is_adapter(name: &str) -> bool {
     name.ends_with(".lora_a") || name.ends_with(".lora_b")
 }
 

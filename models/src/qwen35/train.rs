@@ -1,6 +1,6 @@
 //! The model as the block driver sees it.
 
-use cotangent::{Indices, Mode, Parameters, Result, Stack, Stored, Tensor, Train};
+use cotangent::{Dtype, Indices, Mode, Parameters, Result, Stack, Stored, Tensor, Train};
 use cotangent_kernels::Labels;
 
 use crate::linear::{Linear, LowRank};
@@ -8,6 +8,7 @@ use crate::norm::ZeroCentredNorm;
 use crate::rope::Rotary;
 
 use super::block::Block;
+use super::lora::is_adapter;
 use super::model::{Model, Table};
 
 /// What a training step is computed from. Rows are padded on the right: attention is causal and the delta rule runs
@@ -81,6 +82,11 @@ impl Stack for Model<Stored> {
         };
         let norm = ZeroCentredNorm { weight: self.norm.weight.clone(), epsilon: self.norm.epsilon };
         Head { norm, projection }
+    }
+
+    /// Adapters are float32, and every layer casts its own to the dtype of what it multiplies: that of the embedding.
+    fn dtype_of_use(&self, name: &str, stored: Dtype) -> Dtype {
+        if is_adapter(name) { self.embed_tokens.weight.dtype() } else { stored }
     }
 
     fn embed(embedding: &Embedding<Train>, batch: &Batch) -> Result<Tensor<Train>> {

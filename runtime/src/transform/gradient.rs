@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mlx_rs::Array;
 
+use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
 use crate::ffi::{self, ScopedClosure};
 use crate::mode::{Stored, Train};
@@ -77,7 +78,8 @@ impl Gradients {
         Self::default()
     }
 
-    /// The gradient of the parameter of this name.
+    /// The gradient of the parameter of this name: in the parameter's dtype, but for a block's, which may be in the narrower
+    /// one that [`Stack::dtype_of_use`](crate::Stack::dtype_of_use) gives.
     pub fn get(&self, name: &str) -> Option<&Tensor<Stored>> {
         self.by_name.get(name)
     }
@@ -102,17 +104,21 @@ impl Gradients {
         self.by_name.values().map(Tensor::bytes).sum()
     }
 
-    /// Adds to what is there: of tied weights, of micro-batches. The sum is not evaluated.
+    /// Adds to what is there: of tied weights, of micro-batches. A sum is in `dtype`, the parameter's; one gradient alone
+    /// stays as it is. What it is now is returned, not evaluated.
     ///
     /// # Errors
     /// [`Error::Mlx`] if the shapes differ.
-    pub(crate) fn accumulate(&mut self, name: String, gradient: Array) -> Result<()> {
+    pub(crate) fn accumulate(&mut self, name: String, dtype: Dtype, gradient: Array) -> Result<Array> {
         let sum = match self.by_name.get(&name) {
-            Some(before) => before.array().add(gradient).during("accumulate")?,
+            Some(before) => {
+                let [before, gradient] = [before.array(), &gradient].map(|array| array.as_dtype(dtype.to_mlx()));
+                before.and_then(|before| before.add(gradient?)).during("accumulate")?
+            }
             None => gradient,
         };
-        self.by_name.insert(name, Tensor::from_parts(sum, Origin::HOST));
-        Ok(())
+        self.by_name.insert(name, Tensor::from_parts(sum.clone(), Origin::HOST));
+        Ok(sum)
     }
 
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
@@ -130,29 +136,66 @@ pub(crate) fn vjp_arrays<'a>(
     ScopedClosure::new(function).vjp(operation, primals, cotangents)
 }
 
-/// The trainable leaves of a tree: their full names and values, in visiting order.
-pub(crate) fn trainable_leaves<P: Parameters<Mode = Stored>>(
-    parameters: &P,
-    prefix: &Path,
-    trainable: &Trainable,
-) -> (Vec<String>, Vec<Array>) {
-    let mut names = Vec::new();
-    let mut arrays = Vec::new();
-    parameters.visit(&mut prefix.clone(), &mut |path, tensor| {
-        if trainable.contains(path.as_str()) {
-            names.push(path.to_string());
-            arrays.push(tensor.array().clone());
-        }
-    });
-    (names, arrays)
+/// The trainable leaves of a tree, in visiting order.
+#[derive(Default)]
+pub(crate) struct TrainableLeaves {
+    /// Full names.
+    pub(crate) names: Vec<String>,
+    /// Those of the parameters, whatever the primals are cast to.
+    pub(crate) dtypes: Vec<Dtype>,
+    /// What gradients are taken with respect to.
+    pub(crate) primals: Vec<Array>,
 }
 
-/// The tree as training tensors, its trainable leaves replaced by `primals` (in visiting order).
+impl TrainableLeaves {
+    pub(crate) fn of<P: Parameters<Mode = Stored>>(parameters: &P, prefix: &Path, trainable: &Trainable) -> Self {
+        let mut leaves = TrainableLeaves::default();
+        parameters.visit(&mut prefix.clone(), &mut |path, tensor| {
+            if trainable.contains(path.as_str()) {
+                leaves.names.push(path.to_string());
+                leaves.dtypes.push(tensor.dtype());
+                leaves.primals.push(tensor.array().clone());
+            }
+        });
+        leaves
+    }
+
+    /// With primals of the dtypes that `dtype` gives by name and dtype. Nothing is evaluated.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless they are float types: MLX would "differentiate" integers.
+    pub(crate) fn cast(mut self, dtype: impl Fn(&str, Dtype) -> Dtype) -> Result<Self> {
+        for ((name, stored), primal) in self.names.iter().zip(&self.dtypes).zip(&mut self.primals) {
+            let used = dtype(name, *stored);
+            if !used.is_float() {
+                return Err(Error::Parameter {
+                    name: name.clone(),
+                    message: format!("found {used} as its `dtype_of_use`, expected a float type"),
+                });
+            }
+            *primal = primal.as_dtype(used.to_mlx()).during("cast")?;
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Adds the gradients of these leaves to `gradients`; returns what they are now, in order.
+    pub(crate) fn accumulate(self, found: Vec<Array>, gradients: &mut Gradients) -> Result<Vec<Array>> {
+        let named = self.names.into_iter().zip(self.dtypes).zip(found);
+        named.map(|((name, dtype), gradient)| gradients.accumulate(name, dtype, gradient)).collect()
+    }
+}
+
+/// The tree as training tensors, its trainable leaves replaced by `primals` (in visiting order), which are
+/// `differentiated` or only read.
 pub(crate) fn with_primals<P: Parameters<Mode = Stored>>(
     parameters: &P,
     prefix: &Path,
     trainable: &Trainable,
-    trace: TraceId,
+    (trace, differentiated): (TraceId, bool),
     primals: &[Array],
 ) -> Result<P::In<Train>> {
     let mut primals = primals.iter();
@@ -164,7 +207,7 @@ pub(crate) fn with_primals<P: Parameters<Mode = Stored>>(
             name: path.to_string(),
             message: "the tree visits and converts its leaves differently".into(),
         })?;
-        Ok(Tensor::from_parts(primal.clone(), Origin::of(trace, true)))
+        Ok(Tensor::from_parts(primal.clone(), Origin::of(trace, differentiated)))
     })
 }
 
@@ -184,28 +227,26 @@ pub fn value_and_grad<P: Parameters<Mode = Stored>, B>(
     let operation = "value_and_grad";
     let _running = session.run();
     let root = Path::root();
-    let (names, primals) = trainable_leaves(parameters, &root, trainable);
+    let leaves = TrainableLeaves::of(parameters, &root, trainable);
     let trace = TraceId::fresh();
     let function = |primals: &[Array]| {
-        let value = loss(&with_primals(parameters, &root, trainable, trace, primals)?, batch)?;
+        let value = loss(&with_primals(parameters, &root, trainable, (trace, true), primals)?, batch)?;
         Ok(vec![scalar_loss(operation, value)?])
     };
-    let (value, gradients) = if primals.is_empty() {
+    let (value, gradients) = if leaves.is_empty() {
         (function(&[])?, Vec::new())
     } else {
-        vjp_arrays(operation, function, &primals, &[Array::from_f32(1.0)])?
+        vjp_arrays(operation, function, &leaves.primals, &[Array::from_f32(1.0)])?
     };
     let mut result = Gradients::new();
-    for (name, gradient) in names.into_iter().zip(gradients) {
-        result.accumulate(name, gradient)?;
-    }
+    leaves.accumulate(gradients, &mut result)?;
     ffi::evaluate(operation, value.iter().chain(result.arrays()))?;
     Ok((Tensor::from_parts(value[0].clone(), Origin::HOST), result))
 }
 
 /// A loss as the array MLX differentiates.
 pub(crate) fn scalar_loss(operation: &'static str, value: Tensor<Train>) -> Result<Array> {
-    if !value.shape().is_empty() || value.dtype() != crate::Dtype::F32 {
+    if !value.shape().is_empty() || value.dtype() != Dtype::F32 {
         return Err(Error::Shape {
             operation,
             found: format!("a loss of {} {:?}", value.dtype(), value.shape()),

@@ -8,6 +8,7 @@
 use mlx_rs::Array;
 
 use crate::cut::Part;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::ffi;
 use crate::in_flight::InFlight;
@@ -16,7 +17,7 @@ use crate::parameters::{Parameters, Path};
 use crate::session::Session;
 use crate::tensor::{Origin, Tensor, TraceId};
 
-use super::gradient::{Gradients, Trainable, scalar_loss, trainable_leaves, vjp_arrays, with_primals};
+use super::gradient::{Gradients, Trainable, TrainableLeaves, scalar_loss, vjp_arrays, with_primals};
 
 /// A model that [`train_stack`] can walk: an embedding, blocks of one type, and a head that ends in the loss.
 ///
@@ -42,6 +43,17 @@ pub trait Stack {
 
     /// The head; its leaves have full names.
     fn head(&self) -> Self::Head;
+
+    /// The dtype that [`forward`](Self::forward) casts the block's leaf of this full name to wherever it reads it, if the
+    /// leaf trains; `stored` is the leaf's own.
+    ///
+    /// Master weights, float32 in a model of 16 bits, are then cast once a step, not in the forward pass and again in the
+    /// backward pass. A leaf that `forward` reads once has the same gradient as before, in this dtype until it is added to
+    /// another: sums over parts and steps are in the leaf's own dtype.
+    fn dtype_of_use(&self, name: &str, stored: Dtype) -> Dtype {
+        let _ = name;
+        stored
+    }
 
     /// The first hidden state.
     ///
@@ -80,53 +92,71 @@ pub enum Keep {
     BlockInputs,
 }
 
+/// A part of the stack: its tree, and its leaves that train.
+struct StackPart<'a, P> {
+    tree: &'a P,
+    prefix: Path,
+    trainable: &'a Trainable,
+    leaves: TrainableLeaves,
+}
+
 /// One part's backward: evaluates nothing.
 struct Pulled {
     output: Array,
     /// Gradient of the part's input, if that was asked for.
     input: Option<Array>,
-    parameters: Vec<(String, Array)>,
+    /// Gradients of the leaves.
+    parameters: Vec<Array>,
 }
 
-/// Runs a part forward and pulls the cotangent of its output back.
-fn pull<P: Parameters<Mode = Stored>>(
-    part: &P,
-    prefix: &Path,
-    trainable: &Trainable,
-    input: Option<(&Array, bool)>,
-    cotangent: &Array,
-    function: &dyn Fn(&P::In<Train>, Option<&Tensor<Train>>) -> Result<Array>,
-) -> Result<Pulled> {
-    let trace = TraceId::fresh();
-    let (names, mut primals) = trainable_leaves(part, prefix, trainable);
-    let parameters = names.len();
-    let input_needs_gradient = input.is_some_and(|(_, needs_gradient)| needs_gradient);
-    if let Some((array, true)) = input {
-        primals.push(array.clone());
+impl<'a, P: Parameters<Mode = Stored>> StackPart<'a, P> {
+    fn new(tree: &'a P, prefix: Path, trainable: &'a Trainable) -> Self {
+        let leaves = TrainableLeaves::of(tree, &prefix, trainable);
+        StackPart { tree, prefix, trainable, leaves }
     }
-    let run = |primals: &[Array]| {
-        let tree = with_primals(part, prefix, trainable, trace, &primals[..parameters])?;
-        let hidden = input.map(|(array, needs_gradient)| {
-            let array = primals.get(parameters).unwrap_or(array);
-            Tensor::from_parts(array.clone(), Origin::of(trace, needs_gradient))
-        });
-        Ok(vec![function(&tree, hidden.as_ref())?])
-    };
-    let (outputs, mut gradients) = vjp_arrays("train_stack", run, &primals, std::slice::from_ref(cotangent))?;
-    let input = if input_needs_gradient { gradients.pop() } else { None };
-    Ok(Pulled { output: outputs[0].clone(), input, parameters: names.into_iter().zip(gradients).collect() })
-}
 
-/// A part's output, with no gradient.
-fn run<P: Parameters<Mode = Stored>, T>(
-    part: &P,
-    input: Option<&Array>,
-    function: impl FnOnce(&P::In<Train>, Option<&Tensor<Train>>) -> Result<T>,
-) -> Result<T> {
-    let trace = TraceId::fresh();
-    let tree = with_primals(part, &Path::root(), &Trainable::default(), trace, &[])?;
-    let input = input.map(|array| Tensor::from_parts(array.clone(), Origin::of(trace, false)));
-    function(&tree, input.as_ref())
+    fn with_primals(&self, trace: TraceId, differentiated: bool, primals: &[Array]) -> Result<P::In<Train>> {
+        with_primals(self.tree, &self.prefix, self.trainable, (trace, differentiated), primals)
+    }
+
+    /// The part's output, with no gradient.
+    fn run<T>(
+        &self,
+        input: Option<&Array>,
+        function: impl FnOnce(&P::In<Train>, Option<&Tensor<Train>>) -> Result<T>,
+    ) -> Result<T> {
+        let trace = TraceId::fresh();
+        let tree = self.with_primals(trace, false, &self.leaves.primals)?;
+        let input = input.map(|array| Tensor::from_parts(array.clone(), Origin::of(trace, false)));
+        function(&tree, input.as_ref())
+    }
+
+    /// Runs the part forward and pulls the cotangent of its output back.
+    fn pull(
+        &self,
+        input: Option<(&Array, bool)>,
+        cotangent: &Array,
+        function: &dyn Fn(&P::In<Train>, Option<&Tensor<Train>>) -> Result<Array>,
+    ) -> Result<Pulled> {
+        let trace = TraceId::fresh();
+        let mut primals = self.leaves.primals.clone();
+        let parameters = primals.len();
+        let input_needs_gradient = input.is_some_and(|(_, needs_gradient)| needs_gradient);
+        if let Some((array, true)) = input {
+            primals.push(array.clone());
+        }
+        let run = |primals: &[Array]| {
+            let tree = self.with_primals(trace, true, &primals[..parameters])?;
+            let hidden = input.map(|(array, needs_gradient)| {
+                let array = primals.get(parameters).unwrap_or(array);
+                Tensor::from_parts(array.clone(), Origin::of(trace, needs_gradient))
+            });
+            Ok(vec![function(&tree, hidden.as_ref())?])
+        };
+        let (outputs, mut gradients) = vjp_arrays("train_stack", run, &primals, std::slice::from_ref(cotangent))?;
+        let input = if input_needs_gradient { gradients.pop() } else { None };
+        Ok(Pulled { output: outputs[0].clone(), input, parameters: gradients })
+    }
 }
 
 fn missing_input() -> Error {
@@ -182,6 +212,16 @@ pub fn train_stack<S: Stack>(
     }
 }
 
+/// The blocks of a stack, their trainable leaves in the dtype in which they are used.
+fn parts_of_blocks<'a, S: Stack>(stack: &'a S, trainable: &'a Trainable) -> Result<Vec<StackPart<'a, S::Block>>> {
+    let part = |(index, block)| {
+        let mut part = StackPart::new(block, block_path::<S>(index), trainable);
+        part.leaves = part.leaves.cast(|name, stored| stack.dtype_of_use(name, stored))?;
+        Ok(part)
+    };
+    stack.blocks().iter().enumerate().map(part).collect()
+}
+
 fn block_by_block<S: Stack>(
     stack: &S,
     trainable: &Trainable,
@@ -189,25 +229,27 @@ fn block_by_block<S: Stack>(
     gradients: &mut Gradients,
 ) -> Result<Tensor<Stored>> {
     let operation = "train_stack";
-    let root = Path::root();
-    let (embedding, head, blocks) = (stack.embedding(), stack.head(), stack.blocks());
+    let (embedding, head) = (stack.embedding(), stack.head());
+    let embedding = StackPart::new(&embedding, Path::root(), trainable);
+    let head = StackPart::new(&head, Path::root(), trainable);
+    let mut blocks = parts_of_blocks(stack, trainable)?;
 
     let trains_before: Vec<bool> = {
-        let mut any = !trainable_leaves(&embedding, &root, trainable).0.is_empty();
+        let mut any = !embedding.leaves.is_empty();
         let mut before = vec![any];
-        for (index, block) in blocks.iter().enumerate() {
-            any |= !trainable_leaves(block, &block_path::<S>(index), trainable).0.is_empty();
+        for block in &blocks {
+            any |= !block.leaves.is_empty();
             before.push(any);
         }
         before
     };
 
     let mut part = Part::enter(EMBEDDING);
-    let mut inputs = vec![run(&embedding, None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?];
+    let mut inputs = vec![embedding.run(None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?];
     let mut in_flight = InFlight::new(operation);
     for (index, block) in blocks.iter().enumerate() {
-        part.change(block_path::<S>(index).as_str());
-        let output = run(block, Some(&inputs[index]), |block, hidden| forward_block::<S>(block, hidden, batch))?;
+        part.change(block.prefix.as_str());
+        let output = block.run(Some(&inputs[index]), |block, hidden| forward_block::<S>(block, hidden, batch))?;
         in_flight.start(vec![output.clone()])?;
         inputs.push(output);
     }
@@ -216,50 +258,42 @@ fn block_by_block<S: Stack>(
     let one = Array::from_f32(1.0);
     let input = Some((&hidden, trains_before[blocks.len()]));
     part.change(HEAD);
-    let pulled =
-        pull(&head, &root, trainable, input, &one, &|head, hidden| loss_of::<S>(operation, head, hidden, batch))?;
+    let pulled = head.pull(input, &one, &|head, hidden| loss_of::<S>(operation, head, hidden, batch))?;
     drop(hidden);
-    let value = pulled.output;
-    let mut cotangent = pulled.input;
-    start(&mut in_flight, gradients, pulled.parameters, cotangent.as_ref(), Some(&value))?;
+    let value = pulled.output.clone();
+    let mut cotangent = start(&mut in_flight, gradients, head.leaves, pulled, Some(&value))?;
 
-    for (index, block) in blocks.iter().enumerate().rev() {
-        let input = inputs.pop().ok_or_else(missing_input)?;
+    while let (Some(block), Some(input)) = (blocks.pop(), inputs.pop()) {
         let Some(output_gradient) = cotangent.take() else { break };
-        let input = Some((&input, trains_before[index]));
-        part.change(block_path::<S>(index).as_str());
-        let pulled = pull(block, &block_path::<S>(index), trainable, input, &output_gradient, &|block, hidden| {
-            forward_block::<S>(block, hidden, batch)
-        })?;
-        cotangent = pulled.input;
-        start(&mut in_flight, gradients, pulled.parameters, cotangent.as_ref(), None)?;
+        let input = Some((&input, trains_before[blocks.len()]));
+        part.change(block.prefix.as_str());
+        let pulled = block.pull(input, &output_gradient, &|block, hidden| forward_block::<S>(block, hidden, batch))?;
+        cotangent = start(&mut in_flight, gradients, block.leaves, pulled, None)?;
     }
     if let Some(output_gradient) = cotangent {
         part.change(EMBEDDING);
         let embed = |embedding: &<S::Embedding as Parameters>::In<Train>, _: Option<&Tensor<Train>>| {
             Ok(S::embed(embedding, batch)?.into_array())
         };
-        let pulled = pull(&embedding, &root, trainable, None, &output_gradient, &embed)?;
-        start(&mut in_flight, gradients, pulled.parameters, None, None)?;
+        let pulled = embedding.pull(None, &output_gradient, &embed)?;
+        start(&mut in_flight, gradients, embedding.leaves, pulled, None)?;
     }
     in_flight.finish()?;
     Ok(Tensor::from_parts(value, Origin::HOST))
 }
 
-/// Adds a part's gradients and starts to compute them.
+/// Adds a part's gradients and starts to compute them, with the gradient of its input, which it returns.
 fn start(
     in_flight: &mut InFlight,
     gradients: &mut Gradients,
-    parameters: Vec<(String, Array)>,
-    cotangent: Option<&Array>,
+    leaves: TrainableLeaves,
+    pulled: Pulled,
     value: Option<&Array>,
-) -> Result<()> {
-    let mut arrays: Vec<Array> = cotangent.into_iter().chain(value).cloned().collect();
-    for (name, gradient) in parameters {
-        gradients.accumulate(name.clone(), gradient)?;
-        arrays.extend(gradients.get(&name).map(|sum| sum.array().clone()));
-    }
-    in_flight.start(arrays)
+) -> Result<Option<Array>> {
+    let mut arrays: Vec<Array> = pulled.input.iter().chain(value).cloned().collect();
+    arrays.extend(leaves.accumulate(pulled.parameters, gradients)?);
+    in_flight.start(arrays)?;
+    Ok(pulled.input)
 }
 
 fn whole_graph<S: Stack>(
@@ -269,38 +303,36 @@ fn whole_graph<S: Stack>(
     gradients: &mut Gradients,
 ) -> Result<Tensor<Stored>> {
     let operation = "train_stack";
-    let root = Path::root();
-    let (embedding, head, blocks) = (stack.embedding(), stack.head(), stack.blocks());
-    let (mut names, mut primals) = trainable_leaves(&embedding, &root, trainable);
-    let mut ends = vec![primals.len()];
-    for (index, block) in blocks.iter().enumerate() {
-        let (block_names, block_primals) = trainable_leaves(block, &block_path::<S>(index), trainable);
-        names.extend(block_names);
-        primals.extend(block_primals);
-        ends.push(primals.len());
+    let (embedding, head) = (stack.embedding(), stack.head());
+    let embedding = StackPart::new(&embedding, Path::root(), trainable);
+    let head = StackPart::new(&head, Path::root(), trainable);
+    let blocks = parts_of_blocks(stack, trainable)?;
+    let mut primals = Vec::new();
+    let parts = [&embedding.leaves].into_iter().chain(blocks.iter().map(|block| &block.leaves)).chain([&head.leaves]);
+    for leaves in parts {
+        primals.extend(leaves.primals.iter().cloned());
     }
-    let (head_names, head_primals) = trainable_leaves(&head, &root, trainable);
-    names.extend(head_names);
-    primals.extend(head_primals);
 
     let trace = TraceId::fresh();
     let function = |primals: &[Array]| {
         let mut part = Part::enter(EMBEDDING);
-        let tree = with_primals(&embedding, &root, trainable, trace, &primals[..ends[0]])?;
-        let mut hidden = S::embed(&tree, batch)?;
-        for (index, block) in blocks.iter().enumerate() {
-            let primals = &primals[ends[index]..ends[index + 1]];
-            part.change(block_path::<S>(index).as_str());
-            let tree = with_primals(block, &block_path::<S>(index), trainable, trace, primals)?;
-            hidden = S::forward(&tree, &hidden, batch)?;
+        let (now, mut rest) = primals.split_at(embedding.leaves.primals.len());
+        let mut hidden = S::embed(&embedding.with_primals(trace, true, now)?, batch)?;
+        for block in &blocks {
+            let (now, after) = rest.split_at(block.leaves.primals.len());
+            rest = after;
+            part.change(block.prefix.as_str());
+            hidden = S::forward(&block.with_primals(trace, true, now)?, &hidden, batch)?;
         }
         part.change(HEAD);
-        let tree = with_primals(&head, &root, trainable, trace, &primals[ends[blocks.len()]..])?;
-        Ok(vec![scalar_loss(operation, S::loss(&tree, &hidden, batch)?)?])
+        Ok(vec![scalar_loss(operation, S::loss(&head.with_primals(trace, true, rest)?, &hidden, batch)?)?])
     };
-    let (values, found) = vjp_arrays(operation, function, &primals, &[Array::from_f32(1.0)])?;
-    for (name, gradient) in names.into_iter().zip(found) {
-        gradients.accumulate(name, gradient)?;
+    let (values, mut found) = vjp_arrays(operation, function, &primals, &[Array::from_f32(1.0)])?;
+    for leaves in
+        [embedding.leaves].into_iter().chain(blocks.into_iter().map(|block| block.leaves)).chain([head.leaves])
+    {
+        let after = found.split_off(leaves.primals.len());
+        leaves.accumulate(std::mem::replace(&mut found, after), gradients)?;
     }
     ffi::evaluate(operation, values.iter().chain(gradients.arrays()))?;
     Ok(Tensor::from_parts(values[0].clone(), Origin::HOST))
@@ -313,14 +345,18 @@ fn whole_graph<S: Stack>(
 pub fn evaluate_stack<S: Stack>(session: &mut Session, stack: &S, batch: &S::Batch) -> Result<Tensor<Stored>> {
     let operation = "evaluate_stack";
     let _running = session.run();
-    let mut hidden = run(&stack.embedding(), None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?;
+    let (embedding, head, nothing) = (stack.embedding(), stack.head(), Trainable::default());
+    let embedding = StackPart::new(&embedding, Path::root(), &nothing);
+    let mut hidden = embedding.run(None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?;
     let mut in_flight = InFlight::new(operation);
     for block in stack.blocks() {
-        hidden = run(block, Some(&hidden), |block, hidden| forward_block::<S>(block, hidden, batch))?;
+        let block = StackPart::new(block, Path::root(), &nothing);
+        hidden = block.run(Some(&hidden), |block, hidden| forward_block::<S>(block, hidden, batch))?;
         in_flight.start(vec![hidden.clone()])?;
     }
     in_flight.finish()?;
-    let loss = run(&stack.head(), Some(&hidden), |head, hidden| loss_of::<S>(operation, head, hidden, batch))?;
+    let head = StackPart::new(&head, Path::root(), &nothing);
+    let loss = head.run(Some(&hidden), |head, hidden| loss_of::<S>(operation, head, hidden, batch))?;
     ffi::evaluate(operation, [&loss])?;
     Ok(Tensor::from_parts(loss, Origin::HOST))
 }
