@@ -14,6 +14,7 @@ use mlx_rs::Array;
 
 use super::cuda_modules;
 use super::cuda_source::{CudaSource, Input};
+use super::resident;
 use super::text::{kernel_text, shape, unsigned};
 use super::{Extents, Request, TemplateValue};
 use crate::ffi::{CudaKernel, CudaLaunch};
@@ -28,9 +29,12 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     let grid = grid(request, &extents)?;
     let mut inputs = request.input_arrays();
     let prepared = prepared(request, &inputs, grid)?;
+    inputs.truncate(request.inputs.len());
+    for value in request.scalars {
+        inputs.push(resident::scalar(*value)?);
+    }
     if prepared.reads_grid {
-        let (x, y, z) = extents.grid;
-        inputs.push(Array::from_slice(&[x, y, z], &[3]));
+        inputs.push(resident::extents(extents.grid)?);
     }
     let outputs = request.outputs()?;
     let outputs: Vec<_> = outputs.iter().map(|output| (output.shape.as_slice(), output.dtype)).collect();

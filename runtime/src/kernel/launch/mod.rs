@@ -5,6 +5,7 @@ mod cuda_modules;
 mod cuda_source;
 mod emulated;
 mod metal;
+mod resident;
 mod text;
 
 use std::path::Path;
