@@ -12,6 +12,7 @@ pub mod mrope;
 pub mod rms_norm;
 pub mod rope_layout;
 pub mod rotary;
+mod rows;
 pub mod swiglu;
 pub mod verify;
 

@@ -2,18 +2,30 @@
 
 use cotangent::{Dtype, Graph, Result, Tensor, differentiable, stage};
 
+use crate::rows::ROWS;
 use crate::swiglu::portable_swiglu;
 
-/// `weight * x * r * silu(gate)` with `r = 1 / sqrt(mean(x^2) + epsilon)` of each head; a simdgroup has a head.
+/// `weight * x * r * silu(gate)` with `r = 1 / sqrt(mean(x^2) + epsilon)` of each head; a simdgroup has a few heads,
+/// or one.
 #[differentiable(
     backward = fused_rms_norm_gated_backward,
     fallback = rms_norm_gated_by_operations,
     strided,
-    grid = (256 * ceil_div(N * H, 8), 1, 1),
+    headers = [ROWS],
+    grid = (256 * ceil_div(N * H, 8 * max(1, 512 / max(D, 128))), 1, 1),
     threads = (256, 1, 1),
-    cases = [(N = 1, H = 1, D = 1), (N = 3, H = 2, D = 8), (N = 5, H = 2, D = 77), (N = 71, H = 1, D = 33)],
+    cases = [
+        (N = 1, H = 1, D = 1),
+        (N = 3, H = 2, D = 8),
+        (N = 5, H = 2, D = 77),
+        (N = 71, H = 1, D = 33),
+        (N = 19, H = 2, D = 131),
+        (N = 3, H = 3, D = 256),
+        (N = 2, H = 1, D = 600),
+        (N = 2, H = 1, D = 2500),
+    ],
 )]
-pub fn fused_rms_norm_gated<T: Float>(
+pub fn fused_rms_norm_gated<T: Float, const D: usize>(
     x: In![T; N, H, D],
     gate: In![T; N, H, D],
     weight: In![f32; D],
@@ -21,21 +33,51 @@ pub fn fused_rms_norm_gated<T: Float>(
     y: Out![T; N, H, D],
 ) {
     metal! {
-        uint row = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
-        uint lane = thread_index_in_simdgroup;
-        if (row >= uint(N * H)) { return; }
-        ulong x_row = ulong(row / H) * x_strides[0] + ulong(row % H) * x_strides[1];
-        ulong gate_row = ulong(row / H) * gate_strides[0] + ulong(row % H) * gate_strides[1];
-        float squares = 0.0f;
-        for (uint column = lane; column < uint(D); column += 32u) {
-            float value = float(x[x_row + column * x_strides[2]]);
-            squares += value * value;
+        constexpr int COUNT = rows_of_simdgroup<D>();
+        constexpr int PARTS = parts_of_lane<D>();
+        constexpr int SPAN = 32 * PARTS;
+        int first = int(threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup) * COUNT;
+        int lane = int(thread_index_in_simdgroup);
+        if (first >= N * H) { return; }
+        ulong x_starts[COUNT];
+        ulong gate_starts[COUNT];
+        ulong weight_start[1] = {0};
+        find_rows<COUNT>(x_starts, first, N * H, H, x_strides[0], x_strides[1]);
+        find_rows<COUNT>(gate_starts, first, N * H, H, gate_strides[0], gate_strides[1]);
+        T values[COUNT * PARTS];
+        T gates[COUNT * PARTS];
+        float weights[PARTS];
+        float squares[COUNT];
+        #pragma unroll
+        for (int r = 0; r < COUNT; ++r) { squares[r] = 0.0f; }
+        for (int start = 0; start < D; start += SPAN) {
+            load_rows<COUNT, PARTS>(values, x, x_starts, x_strides[2], start + lane, D);
+            if (D <= SPAN) {
+                load_rows<COUNT, PARTS>(gates, gate, gate_starts, gate_strides[2], lane, D);
+                load_rows<1, PARTS>(weights, weight, weight_start, weight_strides[0], lane, D);
+            }
+            #pragma unroll
+            for (int i = 0; i < COUNT * PARTS; ++i) { squares[i / PARTS] += float(values[i]) * float(values[i]); }
         }
-        float factor = rsqrt(simd_sum(squares) / float(D) + epsilon);
-        for (uint column = lane; column < uint(D); column += 32u) {
-            float normed = float(x[x_row + column * x_strides[2]]) * factor * weight[column * weight_strides[0]];
-            float z = float(gate[gate_row + column * gate_strides[2]]);
-            y[ulong(row) * D + column] = T(normed * z / (1.0f + exp(-z)));
+        float factors[COUNT];
+        #pragma unroll
+        for (int r = 0; r < COUNT; ++r) { factors[r] = rsqrt(simd_sum(squares[r]) / float(D) + epsilon); }
+        for (int start = 0; start < D; start += SPAN) {
+            if (D > SPAN) {
+                load_rows<COUNT, PARTS>(values, x, x_starts, x_strides[2], start + lane, D);
+                load_rows<COUNT, PARTS>(gates, gate, gate_starts, gate_strides[2], start + lane, D);
+                load_rows<1, PARTS>(weights, weight, weight_start, weight_strides[0], start + lane, D);
+            }
+            #pragma unroll
+            for (int i = 0; i < COUNT * PARTS; ++i) {
+                int row = first + i / PARTS;
+                int column = start + lane + 32 * (i % PARTS);
+                if (row < N * H && column < D) {
+                    float z = float(gates[i]);
+                    float normed = float(values[i]) * factors[i / PARTS] * weights[i % PARTS];
+                    y[ulong(row) * D + uint(column)] = T(normed * z / (1.0f + exp(-z)));
+                }
+            }
         }
     }
 }
@@ -65,11 +107,12 @@ pub fn fused_rms_norm_gated_backward<T: Float>(
 /// The gradients of `x` and the gate, and r of each head.
 #[stage(
     strided,
-    grid = (256 * ceil_div(N * H, 8), 1, 1),
+    headers = [ROWS],
+    grid = (256 * ceil_div(N * H, 8 * max(1, 512 / max(D, 128))), 1, 1),
     threads = (256, 1, 1),
-    cases = [(N = 3, H = 2, D = 8), (N = 5, H = 2, D = 77)],
+    cases = [(N = 3, H = 2, D = 8), (N = 5, H = 2, D = 77), (N = 3, H = 3, D = 256), (N = 2, H = 1, D = 2500)],
 )]
-fn rms_norm_gated_gradients<T: Float>(
+fn rms_norm_gated_gradients<T: Float, const D: usize>(
     x: In![T; N, H, D],
     gate: In![T; N, H, D],
     weight: In![f32; D],
@@ -80,36 +123,72 @@ fn rms_norm_gated_gradients<T: Float>(
     inverse: Out![f32; N, H],
 ) {
     metal! {
-        uint row = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
-        uint lane = thread_index_in_simdgroup;
-        if (row >= uint(N * H)) { return; }
-        uint token = row / H;
-        uint head = row % H;
-        ulong x_row = ulong(token) * x_strides[0] + ulong(head) * x_strides[1];
-        ulong gate_row = ulong(token) * gate_strides[0] + ulong(head) * gate_strides[1];
-        ulong cotangent_row = ulong(token) * cotangent_strides[0] + ulong(head) * cotangent_strides[1];
-        float squares = 0.0f;
-        float along = 0.0f;
-        for (uint column = lane; column < uint(D); column += 32u) {
-            float value = float(x[x_row + column * x_strides[2]]);
-            float z = float(gate[gate_row + column * gate_strides[2]]);
-            float slope = weight[column * weight_strides[0]];
-            slope *= float(cotangent[cotangent_row + column * cotangent_strides[2]]);
-            squares += value * value;
-            along += slope * z / (1.0f + exp(-z)) * value;
+        constexpr int COUNT = rows_of_simdgroup<D>();
+        constexpr int PARTS = parts_of_lane<D>();
+        constexpr int SPAN = 32 * PARTS;
+        int first = int(threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup) * COUNT;
+        int lane = int(thread_index_in_simdgroup);
+        if (first >= N * H) { return; }
+        ulong x_starts[COUNT];
+        ulong gate_starts[COUNT];
+        ulong cotangent_starts[COUNT];
+        ulong weight_start[1] = {0};
+        find_rows<COUNT>(x_starts, first, N * H, H, x_strides[0], x_strides[1]);
+        find_rows<COUNT>(gate_starts, first, N * H, H, gate_strides[0], gate_strides[1]);
+        find_rows<COUNT>(cotangent_starts, first, N * H, H, cotangent_strides[0], cotangent_strides[1]);
+        T values[COUNT * PARTS];
+        T gates[COUNT * PARTS];
+        T slopes[COUNT * PARTS];
+        float weights[PARTS];
+        float sigmoids[COUNT * PARTS];
+        float squares[COUNT];
+        float along[COUNT];
+        #pragma unroll
+        for (int r = 0; r < COUNT; ++r) { squares[r] = along[r] = 0.0f; }
+        for (int start = 0; start < D; start += SPAN) {
+            load_rows<COUNT, PARTS>(values, x, x_starts, x_strides[2], start + lane, D);
+            load_rows<COUNT, PARTS>(gates, gate, gate_starts, gate_strides[2], start + lane, D);
+            load_rows<COUNT, PARTS>(slopes, cotangent, cotangent_starts, cotangent_strides[2], start + lane, D);
+            load_rows<1, PARTS>(weights, weight, weight_start, weight_strides[0], start + lane, D);
+            #pragma unroll
+            for (int i = 0; i < COUNT * PARTS; ++i) {
+                float value = float(values[i]);
+                sigmoids[i] = 1.0f / (1.0f + exp(-float(gates[i])));
+                squares[i / PARTS] += value * value;
+                along[i / PARTS] += weights[i % PARTS] * float(slopes[i]) * float(gates[i]) * sigmoids[i] * value;
+            }
         }
-        float factor = rsqrt(simd_sum(squares) / float(D) + epsilon);
-        along = simd_sum(along) / float(D) * factor * factor;
-        for (uint column = lane; column < uint(D); column += 32u) {
-            float value = float(x[x_row + column * x_strides[2]]);
-            float z = float(gate[gate_row + column * gate_strides[2]]);
-            float slope = weight[column * weight_strides[0]];
-            slope *= float(cotangent[cotangent_row + column * cotangent_strides[2]]);
-            float sigmoid = 1.0f / (1.0f + exp(-z));
-            x_gradient[ulong(row) * D + column] = T(factor * (slope * z * sigmoid - value * along));
-            gate_gradient[ulong(row) * D + column] = T(slope * value * factor * sigmoid * (1.0f + z * (1.0f - sigmoid)));
+        float factors[COUNT];
+        #pragma unroll
+        for (int r = 0; r < COUNT; ++r) {
+            factors[r] = rsqrt(simd_sum(squares[r]) / float(D) + epsilon);
+            along[r] = simd_sum(along[r]) / float(D) * factors[r] * factors[r];
+            if (lane == 0 && first + r < N * H) { inverse[first + r] = factors[r]; }
         }
-        if (lane == 0u) { inverse[row] = factor; }
+        for (int start = 0; start < D; start += SPAN) {
+            if (D > SPAN) {
+                load_rows<COUNT, PARTS>(values, x, x_starts, x_strides[2], start + lane, D);
+                load_rows<COUNT, PARTS>(gates, gate, gate_starts, gate_strides[2], start + lane, D);
+                load_rows<COUNT, PARTS>(slopes, cotangent, cotangent_starts, cotangent_strides[2], start + lane, D);
+                load_rows<1, PARTS>(weights, weight, weight_start, weight_strides[0], start + lane, D);
+                #pragma unroll
+                for (int i = 0; i < COUNT * PARTS; ++i) { sigmoids[i] = 1.0f / (1.0f + exp(-float(gates[i]))); }
+            }
+            #pragma unroll
+            for (int i = 0; i < COUNT * PARTS; ++i) {
+                int row = first + i / PARTS;
+                int column = start + lane + 32 * (i % PARTS);
+                if (row < N * H && column < D) {
+                    ulong at = ulong(row) * D + uint(column);
+                    float z = float(gates[i]);
+                    float value = float(values[i]);
+                    float slope = weights[i % PARTS] * float(slopes[i]);
+                    float factor = factors[i / PARTS];
+                    x_gradient[at] = T(factor * (slope * z * sigmoids[i] - value * along[i / PARTS]));
+                    gate_gradient[at] = T(slope * value * factor * sigmoids[i] * (1.0f + z * (1.0f - sigmoids[i])));
+                }
+            }
+        }
     }
 }
 

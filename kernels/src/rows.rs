@@ -1,0 +1,38 @@
+//! Rows of a few columns or many, read by simdgroups.
+//!
+//! A GPU reads as fast as its memory only while many loads are under way that wait for nothing. So a text knows the width
+//! `D` of its rows: a lane has of them `parts_of_lane` columns, 32 apart, of `rows_of_simdgroup` rows, reads all before it
+//! uses the first, and keeps them until the end. Of narrow rows a simdgroup has several; rows that its registers do not
+//! hold it reads twice, so many columns at a time.
+
+/// What a simdgroup has of rows of `D` columns, and how it reads them. The grid of such a launch is
+/// `256 * ceil_div(rows, 8 * max(1, 512 / max(D, 128)))` threads, 256 in a threadgroup.
+pub(crate) const ROWS: &str = "
+template <int D> constexpr int rows_of_simdgroup() { return D > 512 ? 1 : 512 / (D > 128 ? D : 128); }
+template <int D> constexpr int parts_of_lane() { return D > 1024 ? 16 : (D + 31) / 32; }
+
+// Where rows `first`, `first + 1`, .. begin, of which the last is repeated.
+template <int COUNT>
+inline void find_rows(thread ulong* starts, int first, int rows, int heads, long token_stride, long head_stride) {
+  #pragma unroll
+  for (int r = 0; r < COUNT; ++r) {
+    uint row = uint(min(first + r, rows - 1));
+    uint token = row / uint(heads);
+    starts[r] = ulong(token) * ulong(token_stride) + ulong(row - token * uint(heads)) * ulong(head_stride);
+  }
+}
+
+// Columns `first`, `first + 32`, .. of each row; 0 where there is none.
+template <int COUNT, int PARTS, typename T, typename Rows>
+inline void load_rows(thread T* values, Rows rows, thread const ulong* starts, long stride, int first, int width) {
+  #pragma unroll
+  for (int r = 0; r < COUNT; ++r) {
+    auto next = rows + (starts[r] + ulong(first) * ulong(stride));
+    #pragma unroll
+    for (int part = 0; part < PARTS; ++part) {
+      values[r * PARTS + part] = first + 32 * part < width ? *next : T(0.0f);
+      next += 32 * stride;
+    }
+  }
+}
+";
