@@ -35,6 +35,9 @@ struct Description {
     /// Whether intermediate results are computed again in the backward pass instead of being kept.
     #[serde(default)]
     grad_checkpoint: bool,
+    /// But those of the last so many layers, if others are not.
+    #[serde(default)]
+    keep_last_layers: usize,
     /// `float32` or `bfloat16`.
     #[serde(default)]
     dtype: Option<String>,
@@ -156,7 +159,11 @@ impl Training {
         if description.batch == 0 || description.tokens == 0 || description.steps == 0 {
             bail!("`{}`: `batch`, `tokens` and `steps` must be positive", path.display());
         }
-        let keep = if description.grad_checkpoint { Keep::BlockInputs } else { Keep::All };
+        let keep = match (description.grad_checkpoint, description.keep_last_layers) {
+            (false, _) => Keep::All,
+            (true, 0) => Keep::BlockInputs,
+            (true, layers) => Keep::LastBlocks(layers),
+        };
         let dtype = match description.dtype.as_deref() {
             None | Some("float32") => Dtype::F32,
             Some("bfloat16") => Dtype::BF16,

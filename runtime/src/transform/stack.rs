@@ -7,6 +7,7 @@
 
 use mlx_rs::Array;
 
+use crate::backend::{Backend, backend};
 use crate::cut::Part;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
@@ -90,6 +91,9 @@ pub enum Keep {
     /// The inputs of the blocks; a block is recomputed when its turn comes.
     #[default]
     BlockInputs,
+    /// As [`BlockInputs`](Keep::BlockInputs), but every intermediate result of the last so many blocks: as much less to
+    /// compute again as memory allows.
+    LastBlocks(usize),
 }
 
 /// A part of the stack: its tree, and its leaves that train.
@@ -159,6 +163,72 @@ impl<'a, P: Parameters<Mode = Stored>> StackPart<'a, P> {
     }
 }
 
+/// The last blocks and the head as one function: what it computes in between is kept for its gradient.
+struct Tail<'a, S: Stack> {
+    blocks: Vec<StackPart<'a, S::Block>>,
+    head: StackPart<'a, S::Head>,
+    batch: &'a S::Batch,
+    /// Whether a block begins to run when it is put together: a GPU would wait for the whole graph otherwise.
+    early: bool,
+}
+
+impl<'a, S: Stack> Tail<'a, S> {
+    fn new(blocks: Vec<StackPart<'a, S::Block>>, head: StackPart<'a, S::Head>, batch: &'a S::Batch) -> Result<Self> {
+        let early = matches!(backend()?, Backend::Metal | Backend::Cuda);
+        Ok(Tail { blocks, head, batch, early })
+    }
+
+    fn primals(&self) -> Vec<Array> {
+        let blocks = self.blocks.iter().flat_map(|block| &block.leaves.primals);
+        blocks.chain(&self.head.leaves.primals).cloned().collect()
+    }
+
+    fn loss(&self, trace: TraceId, primals: &[Array], mut hidden: Tensor<Train>) -> Result<Array> {
+        let mut part = Part::enter(HEAD);
+        let mut rest = primals;
+        for block in &self.blocks {
+            let (now, after) = rest.split_at(block.leaves.primals.len());
+            rest = after;
+            part.change(block.prefix.as_str());
+            hidden = S::forward(&block.with_primals(trace, true, now)?, &hidden, self.batch)?;
+            if self.early {
+                ffi::evaluate_async(OPERATION, [hidden.array()])?;
+            }
+        }
+        part.change(HEAD);
+        scalar_loss(OPERATION, S::loss(&self.head.with_primals(trace, true, rest)?, &hidden, self.batch)?)
+    }
+
+    /// The loss, and its gradients with respect to the hidden state before the first block and to the leaves.
+    fn pull(&self, (hidden, needs_gradient): (&Array, bool)) -> Result<Pulled> {
+        let trace = TraceId::fresh();
+        let mut primals = self.primals();
+        let parameters = primals.len();
+        if needs_gradient {
+            primals.push(hidden.clone());
+        }
+        let run = |primals: &[Array]| {
+            let hidden = primals.get(parameters).unwrap_or(hidden);
+            let hidden = Tensor::from_parts(hidden.clone(), Origin::of(trace, needs_gradient));
+            Ok(vec![self.loss(trace, &primals[..parameters], hidden)?])
+        };
+        let (outputs, mut gradients) = vjp_arrays(OPERATION, run, &primals, &[Array::from_f32(1.0)])?;
+        let input = if needs_gradient { gradients.pop() } else { None };
+        Ok(Pulled { output: outputs[0].clone(), input, parameters: gradients })
+    }
+
+    /// Adds the gradients of the leaves, in the order of [`primals`](Self::primals), and returns the sums.
+    fn accumulate(self, mut found: Vec<Array>, gradients: &mut Gradients) -> Result<Vec<Array>> {
+        let mut sums = Vec::new();
+        let blocks = self.blocks.into_iter().map(|block| block.leaves);
+        for leaves in blocks.chain([self.head.leaves]) {
+            let after = found.split_off(leaves.primals.len());
+            sums.extend(leaves.accumulate(std::mem::replace(&mut found, after), gradients)?);
+        }
+        Ok(sums)
+    }
+}
+
 fn missing_input() -> Error {
     Error::Other("a block was called without its hidden state".into())
 }
@@ -180,6 +250,8 @@ fn loss_of<S: Stack>(
     scalar_loss(operation, S::loss(head, hidden.ok_or_else(missing_input)?, batch)?)
 }
 
+const OPERATION: &str = "train_stack";
+
 /// What [`Cut::part`](crate::Cut::part) calls the parts that are no blocks.
 const EMBEDDING: &str = "embedding";
 const HEAD: &str = "head";
@@ -193,7 +265,7 @@ fn block_path<S: Stack>(index: usize) -> Path {
 /// The loss of one batch; adds the gradients of the `trainable` parameters to `gradients`.
 ///
 /// Both are evaluated on return. The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and at
-/// most two blocks' intermediate results.
+/// most two blocks' intermediate results; under [`Keep::LastBlocks`] all those of so many blocks besides.
 ///
 /// # Errors
 /// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`].
@@ -208,7 +280,8 @@ pub fn train_stack<S: Stack>(
     let _running = session.run();
     match keep {
         Keep::All => whole_graph(stack, trainable, batch, gradients),
-        Keep::BlockInputs => block_by_block(stack, trainable, batch, gradients),
+        Keep::BlockInputs => block_by_block(stack, trainable, batch, 0, gradients),
+        Keep::LastBlocks(count) => block_by_block(stack, trainable, batch, count, gradients),
     }
 }
 
@@ -226,9 +299,9 @@ fn block_by_block<S: Stack>(
     stack: &S,
     trainable: &Trainable,
     batch: &S::Batch,
+    kept: usize,
     gradients: &mut Gradients,
 ) -> Result<Tensor<Stored>> {
-    let operation = "train_stack";
     let (embedding, head) = (stack.embedding(), stack.head());
     let embedding = StackPart::new(&embedding, Path::root(), trainable);
     let head = StackPart::new(&head, Path::root(), trainable);
@@ -246,7 +319,8 @@ fn block_by_block<S: Stack>(
 
     let mut part = Part::enter(EMBEDDING);
     let mut inputs = vec![embedding.run(None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?];
-    let mut in_flight = InFlight::new(operation);
+    let tail = Tail::<S>::new(blocks.split_off(blocks.len().saturating_sub(kept)), head, batch)?;
+    let mut in_flight = InFlight::new(OPERATION);
     for (index, block) in blocks.iter().enumerate() {
         part.change(block.prefix.as_str());
         let output = block.run(Some(&inputs[index]), |block, hidden| forward_block::<S>(block, hidden, batch))?;
@@ -255,20 +329,19 @@ fn block_by_block<S: Stack>(
     }
 
     let hidden = inputs.pop().ok_or_else(missing_input)?;
-    let one = Array::from_f32(1.0);
-    let input = Some((&hidden, trains_before[blocks.len()]));
-    part.change(HEAD);
-    let pulled = head.pull(input, &one, &|head, hidden| loss_of::<S>(operation, head, hidden, batch))?;
+    let Pulled { output: value, input, parameters } = tail.pull((&hidden, trains_before[blocks.len()]))?;
     drop(hidden);
-    let value = pulled.output.clone();
-    let mut cotangent = start(&mut in_flight, gradients, head.leaves, pulled, Some(&value))?;
+    let mut arrays: Vec<Array> = input.iter().chain([&value]).cloned().collect();
+    arrays.extend(tail.accumulate(parameters, gradients)?);
+    in_flight.start(arrays)?;
+    let mut cotangent = input;
 
     while let (Some(block), Some(input)) = (blocks.pop(), inputs.pop()) {
         let Some(output_gradient) = cotangent.take() else { break };
         let input = Some((&input, trains_before[blocks.len()]));
         part.change(block.prefix.as_str());
         let pulled = block.pull(input, &output_gradient, &|block, hidden| forward_block::<S>(block, hidden, batch))?;
-        cotangent = start(&mut in_flight, gradients, block.leaves, pulled, None)?;
+        cotangent = start(&mut in_flight, gradients, block.leaves, pulled)?;
     }
     if let Some(output_gradient) = cotangent {
         part.change(EMBEDDING);
@@ -276,7 +349,7 @@ fn block_by_block<S: Stack>(
             Ok(S::embed(embedding, batch)?.into_array())
         };
         let pulled = embedding.pull(None, &output_gradient, &embed)?;
-        start(&mut in_flight, gradients, embedding.leaves, pulled, None)?;
+        start(&mut in_flight, gradients, embedding.leaves, pulled)?;
     }
     in_flight.finish()?;
     Ok(Tensor::from_parts(value, Origin::HOST))
@@ -288,9 +361,8 @@ fn start(
     gradients: &mut Gradients,
     leaves: TrainableLeaves,
     pulled: Pulled,
-    value: Option<&Array>,
 ) -> Result<Option<Array>> {
-    let mut arrays: Vec<Array> = pulled.input.iter().chain(value).cloned().collect();
+    let mut arrays: Vec<Array> = pulled.input.iter().cloned().collect();
     arrays.extend(leaves.accumulate(pulled.parameters, gradients)?);
     in_flight.start(arrays)?;
     Ok(pulled.input)
@@ -302,39 +374,27 @@ fn whole_graph<S: Stack>(
     batch: &S::Batch,
     gradients: &mut Gradients,
 ) -> Result<Tensor<Stored>> {
-    let operation = "train_stack";
     let (embedding, head) = (stack.embedding(), stack.head());
     let embedding = StackPart::new(&embedding, Path::root(), trainable);
     let head = StackPart::new(&head, Path::root(), trainable);
-    let blocks = parts_of_blocks(stack, trainable)?;
-    let mut primals = Vec::new();
-    let parts = [&embedding.leaves].into_iter().chain(blocks.iter().map(|block| &block.leaves)).chain([&head.leaves]);
-    for leaves in parts {
-        primals.extend(leaves.primals.iter().cloned());
-    }
+    let tail = Tail::<S>::new(parts_of_blocks(stack, trainable)?, head, batch)?;
+    let mut primals = embedding.leaves.primals.clone();
+    let before = primals.len();
+    primals.extend(tail.primals());
 
     let trace = TraceId::fresh();
     let function = |primals: &[Array]| {
-        let mut part = Part::enter(EMBEDDING);
-        let (now, mut rest) = primals.split_at(embedding.leaves.primals.len());
-        let mut hidden = S::embed(&embedding.with_primals(trace, true, now)?, batch)?;
-        for block in &blocks {
-            let (now, after) = rest.split_at(block.leaves.primals.len());
-            rest = after;
-            part.change(block.prefix.as_str());
-            hidden = S::forward(&block.with_primals(trace, true, now)?, &hidden, batch)?;
-        }
-        part.change(HEAD);
-        Ok(vec![scalar_loss(operation, S::loss(&head.with_primals(trace, true, rest)?, &hidden, batch)?)?])
+        let part = Part::enter(EMBEDDING);
+        let (now, rest) = primals.split_at(before);
+        let hidden = S::embed(&embedding.with_primals(trace, true, now)?, batch)?;
+        drop(part);
+        Ok(vec![tail.loss(trace, rest, hidden)?])
     };
-    let (values, mut found) = vjp_arrays(operation, function, &primals, &[Array::from_f32(1.0)])?;
-    for leaves in
-        [embedding.leaves].into_iter().chain(blocks.into_iter().map(|block| block.leaves)).chain([head.leaves])
-    {
-        let after = found.split_off(leaves.primals.len());
-        leaves.accumulate(std::mem::replace(&mut found, after), gradients)?;
-    }
-    ffi::evaluate(operation, values.iter().chain(gradients.arrays()))?;
+    let (values, mut found) = vjp_arrays(OPERATION, function, &primals, &[Array::from_f32(1.0)])?;
+    let after = found.split_off(before);
+    embedding.leaves.accumulate(found, gradients)?;
+    tail.accumulate(after, gradients)?;
+    ffi::evaluate(OPERATION, values.iter().chain(gradients.arrays()))?;
     Ok(Tensor::from_parts(values[0].clone(), Origin::HOST))
 }
 

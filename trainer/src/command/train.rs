@@ -113,6 +113,9 @@ pub struct Train {
     /// What the forward pass keeps: all is faster, block-inputs takes far less memory
     #[arg(long, value_enum, default_value_t, help_heading = "Memory")]
     keep: KeepOption,
+    /// With block-inputs, keep all of the last N layers too: as many as memory allows make a step faster
+    #[arg(long, value_name = "N", default_value = "0", help_heading = "Memory")]
+    keep_last_layers: usize,
 }
 
 /// What the forward pass keeps.
@@ -216,6 +219,7 @@ impl Train {
             seed: self.seed,
             keep: match self.keep {
                 KeepOption::All => Keep::All,
+                KeepOption::BlockInputs if self.keep_last_layers > 0 => Keep::LastBlocks(self.keep_last_layers),
                 KeepOption::BlockInputs => Keep::BlockInputs,
             },
             steps_per_report: self.steps_per_report,
