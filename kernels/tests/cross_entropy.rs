@@ -154,6 +154,36 @@ fn bfloat16_logits_are_not_rounded() {
     }
 }
 
+/// On a GPU, slopes of which only the gradient of hidden states is formed have the sixteen bits of these and the head.
+#[test]
+fn a_frozen_head_of_sixteen_bits_has_the_gradient_of_float32() {
+    let (vocabulary, width) = (1_001, 64);
+    let labels = [1_000, 0, 123, IGNORED, 7];
+    for (dtype, half_unit) in [(Dtype::BF16, 1.0 / 512.0), (Dtype::F16, 1.0 / 4096.0)] {
+        let hidden = random(1, &[5, width], 1.0).cast(dtype).unwrap();
+        let weight = random(2, &[vocabulary, width], 0.1).cast(dtype).unwrap();
+        let wide = [hidden.cast(Dtype::F32).unwrap(), weight.cast(Dtype::F32).unwrap()];
+        let narrow = [hidden, weight];
+        // Small enough that sixteen bits would lose slopes that are scaled before they are rounded.
+        for scale in [1.0, 1e-6] {
+            let operator = CrossEntropy::new(&labels, scale).in_chunks_of(2, vocabulary as usize);
+            let cotangent = [Tensor::from_slice(&[1.0 / scale], &[]).unwrap()];
+            let (expected_loss, expected) = gradients_of(&operator, &wide, &cotangent, |index| index == 0);
+            let (loss, found) = gradients_of(&operator, &narrow, &cotangent, |index| index == 0);
+            assert_close(
+                "loss",
+                &Tensor::from_slice(&[loss], &[]).unwrap(),
+                &Tensor::from_slice(&[expected_loss], &[]).unwrap(),
+                1e-6,
+            );
+            let found = found[0].as_ref().unwrap();
+            assert_eq!(found.dtype(), dtype);
+            // Slopes, their product, and what is returned are rounded, once each.
+            assert_close("gradient", found, expected[0].as_ref().unwrap(), 3.0 * half_unit);
+        }
+    }
+}
+
 #[test]
 fn labels_outside_the_vocabulary_are_refused() {
     let labels = Labels::from_slice(&[0, 11]).unwrap();

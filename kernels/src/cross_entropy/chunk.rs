@@ -1,7 +1,7 @@
 //! One chunk of rows, and the head it goes through.
 
 use cotangent::host::{CrossEntropyRows, cross_entropy_rows};
-use cotangent::{Dtype, Indices, Infer, Result, Tensor};
+use cotangent::{Backend, Constant, Dtype, Indices, Infer, Result, Tensor};
 
 use super::labels::{Counted, Labels};
 use super::softmax::{LabelLossesOutputs, label_losses};
@@ -39,7 +39,7 @@ impl Chunk<'_> {
 
     /// `-log softmax(logits)[label]` of each row: `[rows]`.
     pub(super) fn losses(&self, logits: &Tensor<Infer>) -> Result<Tensor<Infer>> {
-        Ok(label_losses(logits, &self.labels()?)?.losses)
+        Ok(self.losses_and_slopes(logits, Dtype::F32)?.losses)
     }
 
     fn labels(&self) -> Result<Indices> {
@@ -47,13 +47,18 @@ impl Chunk<'_> {
         Indices::from_slice(&labels, &[labels.len() as i32])
     }
 
-    /// The losses again, and their gradient: on a CPU an operation of its own, elsewhere a kernel.
-    pub(super) fn scores(&self, logits: &Tensor<Infer>) -> Result<Scores> {
+    fn losses_and_slopes(&self, logits: &Tensor<Infer>, dtype: Dtype) -> Result<LabelLossesOutputs<Infer>> {
+        label_losses(logits, &self.labels()?, &Constant::full(&[1], 1.0, dtype)?)
+    }
+
+    /// The losses again, and their gradient in a dtype, on a CPU in float32: there an operation of its own, elsewhere a
+    /// kernel.
+    pub(super) fn scores(&self, logits: &Tensor<Infer>, dtype: Dtype) -> Result<Scores> {
         let labels: Vec<i32> = self.0.iter().map(|counted| counted.label).collect();
         if let Some(CrossEntropyRows { losses, slopes }) = cross_entropy_rows(logits, &labels)? {
             return Ok(Scores { losses, slopes });
         }
-        let LabelLossesOutputs { losses, slopes } = label_losses(logits, &self.labels()?)?;
+        let LabelLossesOutputs { losses, slopes } = self.losses_and_slopes(logits, dtype)?;
         Ok(Scores { losses, slopes })
     }
 }
@@ -69,6 +74,8 @@ pub(super) struct Scores {
 /// The head's weight, used in float32: products of bfloat16 would round the logits. Stored in another dtype it is
 /// converted once if that is no larger than a few chunks, else in blocks of its rows, each when it is used.
 pub(super) struct Head {
+    stored: Tensor<Infer>,
+    /// `stored`, or what it is in float32.
     weight: Tensor<Infer>,
     /// Rows that are used at once: first, and one after the last.
     blocks: Vec<(i32, i32)>,
@@ -87,9 +94,10 @@ impl Head {
         let gradient_blocks: Vec<_> =
             (0..length).step_by(rows).map(|start| (start, (start + rows as i32).min(length))).collect();
         let fits = length as usize * width * Dtype::F32.size() <= CONVERTED * bytes;
+        let stored = weight.clone();
         let weight = if fits { weight.cast(Dtype::F32)? } else { weight.clone() };
         let blocks = if weight.dtype() == Dtype::F32 { vec![(0, length)] } else { gradient_blocks.clone() };
-        Ok(Head { weight, blocks, gradient_blocks })
+        Ok(Head { stored, weight, blocks, gradient_blocks })
     }
 
     fn block(&self, (start, end): (i32, i32), before: Option<&Tensor<Infer>>) -> Result<Tensor<Infer>> {
@@ -113,8 +121,24 @@ impl Head {
         Tensor::concatenate(&pieces.iter().collect::<Vec<_>>(), 1)
     }
 
-    /// `slopes W`: `[rows, D]`.
+    /// The dtype of slopes of which only [`Head::hidden_gradient`] is formed, for hidden states of the dtype `hidden`.
+    ///
+    /// A GPU multiplies numbers of sixteen bits twice as fast as float32, sums the products in float32 all the same, and
+    /// has half as much to read. Where the gradient is returned in the same sixteen bits, they are enough. Slopes are
+    /// rounded before they are scaled, when they are of the order of 1.
+    ///
+    /// # Errors
+    /// Where there is no backend.
+    pub(super) fn slope_dtype(&self, hidden: Dtype) -> Result<Dtype> {
+        let is_stored = hidden == self.stored.dtype();
+        Ok(if is_stored && cotangent::backend()? != Backend::Cpu { hidden } else { Dtype::F32 })
+    }
+
+    /// `slopes W`: `[rows, D]` in float32, for slopes in float32 or in the dtype that the weight is stored in.
     pub(super) fn hidden_gradient(&self, slopes: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        if slopes.dtype() != Dtype::F32 {
+            return slopes.matmul(&self.stored)?.cast(Dtype::F32);
+        }
         let mut sum: Option<Tensor<Infer>> = None;
         for &(start, end) in &self.blocks {
             let block = self.block((start, end), Some(sum.as_ref().unwrap_or(slopes)))?;

@@ -176,6 +176,9 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
     let head = Head::new(weight, host.chunk_bytes)?;
     let adapter = Adapter::new(adapter, host.adapter_scale)?;
     let wants = |input: usize| host.wants.get(input) == Some(&true);
+    // What trains in the head adds its gradients up over all rows, and an adapter is float32.
+    let only_hidden = adapter.is_none() && !wants(1);
+    let slope_dtype = if only_hidden { head.slope_dtype(hidden.dtype())? } else { Dtype::F32 };
     let mut loss: Option<Tensor<Infer>> = None;
     let mut hidden_gradients: Vec<Tensor<Infer>> = Vec::new();
     let mut adapter_gradients: Vec<Tensor<Infer>> = Vec::new();
@@ -188,7 +191,7 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
         if let Some(adapter) = &adapter {
             logits = adapter.add_logits(&logits, &rows)?;
         }
-        let scores = if host.wants.contains(&true) { Some(chunk.scores(&logits)?) } else { None };
+        let scores = if host.wants.contains(&true) { Some(chunk.scores(&logits, slope_dtype)?) } else { None };
         let losses = match &scores {
             Some(scores) => scores.losses.clone(),
             None => chunk.losses(&logits)?,

@@ -1,9 +1,10 @@
 //! The softmax of a chunk of logits: one pass over it for the losses, one for their gradient.
 
-use cotangent::{Constant, Graph, Indices, Result, Tensor, differentiable, stage};
+use cotangent::{Constant, Dtype, Graph, Indices, Result, Tensor, differentiable, stage};
 
-/// `losses = log sum exp(logits) - logits[label]` of each row, and their gradient `slopes = softmax - [v = label]`, for
-/// the logits of a chunk in float32.
+/// `losses = log sum exp(logits) - logits[label]` of each row, and `slopes = softmax - [v = label] at_label`, which are
+/// their gradient where `at_label` is 1, for the logits of a chunk in float32. Slopes are rounded once, to the dtype of
+/// `at_label`.
 ///
 /// The sum is formed in one pass, scaled to the largest logit so far (Milakov and Gimelshein, "Online normalizer
 /// calculation for softmax", 2018). Slopes that nobody reads are not computed.
@@ -12,20 +13,21 @@ use cotangent::{Constant, Graph, Indices, Result, Tensor, differentiable, stage}
     stages = [row_sums, row_slopes],
     cases = [(N = 3, V = 7), (N = 1, V = 2), (N = 2, V = 1301)],
 )]
-pub fn label_losses(
+pub fn label_losses<S: Float>(
     #[values(-3.0..3.0)] logits: In![f32; N, V],
     #[values(0..V)] labels: In![i32; N],
+    #[nodiff] at_label: In![S; 1],
     losses: Out![f32; N],
-    slopes: Out![f32; N, V],
+    slopes: Out![S; N, V],
 ) {
     let sums = row_sums(stages, logits, labels)?;
-    let slopes = row_slopes(stages, logits, labels, &sums.largest_logits, &sums.log_sums)?;
+    let slopes = row_slopes(stages, logits, labels, at_label, &sums.largest_logits, &sums.log_sums)?;
     Ok(Outputs { losses: sums.losses, slopes })
 }
 
 /// Each row's largest logit, the logarithm of the sum of exponentials relative to it, and the loss: apart, as their sum
 /// would round large logits. A threadgroup takes a row.
-#[stage(grid = (256 * N, 1, 1), threads = (256, 1, 1), cases = [(N = 3, V = 7), (N = 1, V = 1), (N = 2, V = 1301)])]
+#[stage(grid = (256 * N, 1, 1), threads = (256, 1, 1), cases = [(N = 3, V = 7), (N = 1, V = 1), (N = 2, V = 4801)])]
 fn row_sums(
     logits: In![f32; N, V],
     #[values(0..V)] labels: In![i32; N],
@@ -39,17 +41,21 @@ fn row_sums(
         ulong start = ulong(row) * V;
         float largest = -INFINITY;
         float sum = 0.0f;
-        // Four loads at a time, none of which waits for another.
-        for (int v = int(thread_index_in_threadgroup); v < V; v += 1024) {
-            float x[4];
-            for (int i = 0; i < 4; ++i) x[i] = v + 256 * i < V ? logits[start + v + 256 * i] : -INFINITY;
-            float top = max(max(x[0], x[1]), max(x[2], x[3]));
+        // Sixteen loads at a time, none of which waits for another.
+        for (int v = int(thread_index_in_threadgroup); v < V; v += 4096) {
+            float x[16];
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) { x[i] = v + 256 * i < V ? logits[start + uint(v + 256 * i)] : -INFINITY; }
+            float top = x[0];
+            #pragma unroll
+            for (int i = 1; i < 16; ++i) { top = max(top, x[i]); }
             if (top > largest) {
                 sum *= exp(largest - top);
                 largest = top;
             }
             float shift = largest == -INFINITY ? 0.0f : largest;
-            for (int i = 0; i < 4; ++i) sum += exp(x[i] - shift);
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) { sum += exp(x[i] - shift); }
         }
         float all = simd_max(largest);
         float shift = all == -INFINITY ? 0.0f : all;
@@ -72,35 +78,49 @@ fn row_sums(
     }
 }
 
-/// `exp(logits - largest - log_sum) - [v = label]`. A threadgroup takes 1024 logits of a row.
+/// `exp(logits - largest - log_sum) - [v = label] at_label`. A threadgroup takes 1024 logits of a row.
 #[stage(
     grid = (256 * ceil_div(V, 1024) * N, 1, 1),
     threads = (256, 1, 1),
     cases = [(N = 3, V = 7), (N = 2, V = 1301)],
 )]
-fn row_slopes(
+fn row_slopes<S: Float>(
     logits: In![f32; N, V],
     #[values(0..V)] labels: In![i32; N],
+    #[nodiff] at_label: In![S; 1],
     largest_logits: In![f32; N],
     log_sums: In![f32; N],
-    slopes: Out![f32; N, V],
+    slopes: Out![S; N, V],
 ) {
     metal! {
         int blocks = (V + 1023) / 1024;
         int row = int(threadgroup_position_in_grid.x) / blocks;
         int first = int(threadgroup_position_in_grid.x) % blocks * 1024 + int(thread_index_in_threadgroup);
         ulong start = ulong(row) * V;
+        // All loads before the first store: nothing says that one does not change the other.
+        float x[4];
+        #pragma unroll
+        for (int i = 0; i < 4; ++i) { x[i] = logits[start + uint(min(first + 256 * i, V - 1))]; }
         float largest = largest_logits[row];
         float log_sum = log_sums[row];
         int label = labels[row];
+        #pragma unroll
         for (int i = 0; i < 4; ++i) {
             int v = first + 256 * i;
-            if (v < V) slopes[start + v] = exp(logits[start + v] - largest - log_sum) - (v == label ? 1.0f : 0.0f);
+            if (v < V) {
+                float slope = exp(x[i] - largest - log_sum);
+                if (v == label) { slope -= float(at_label[0]); }
+                slopes[start + uint(v)] = S(slope);
+            }
         }
     }
 }
 
-fn label_losses_by_operations<M: Graph>(logits: &Tensor<M>, labels: &Indices) -> Result<LabelLossesOutputs<M>> {
+fn label_losses_by_operations<M: Graph>(
+    logits: &Tensor<M>,
+    labels: &Indices,
+    at_label: &Constant,
+) -> Result<LabelLossesOutputs<M>> {
     let rows = logits.dimension(0);
     let largest =
         logits.detach("the softmax is the same whatever is taken from all logits").to_tensor::<M>().max_keep(&[-1])?;
@@ -111,7 +131,8 @@ fn label_losses_by_operations<M: Graph>(logits: &Tensor<M>, labels: &Indices) ->
     let vocabulary: Vec<f32> = (0..logits.dimension(1)).map(|index| index as f32).collect();
     let vocabulary = Constant::from_slice(&vocabulary, &[1, logits.dimension(1)])?.to_tensor::<M>();
     // -1 where the distance is 0, else 0: whole numbers of float32 are exact up to 2^24.
-    let at_label = vocabulary.subtract(&labels)?.abs()?.subtract(1.0)?.minimum(0.0)?;
-    let slopes = shifted.subtract(&log_sums)?.exp()?.add(&at_label)?;
+    let is_label = vocabulary.subtract(&labels)?.abs()?.subtract(1.0)?.minimum(0.0)?;
+    let taken = is_label.multiply(&at_label.to_tensor::<M>().cast(Dtype::F32)?)?;
+    let slopes = shifted.subtract(&log_sums)?.exp()?.add(&taken)?.cast(at_label.dtype())?;
     Ok(LabelLossesOutputs { losses, slopes })
 }
