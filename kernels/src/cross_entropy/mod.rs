@@ -31,7 +31,8 @@ struct Host {
 /// `[N, D]`, the head's weight `[V, D]` as it is stored.
 ///
 /// For a mean pass 1 over the count of the whole accumulation (at least 1) for `scale`. Logits and softmax are
-/// float32. Gradients are formed chunk by chunk in the forward pass; a frozen weight costs nothing.
+/// float32. Gradients are formed chunk by chunk in the forward pass; a frozen weight costs nothing. Where it and the
+/// hidden states have one dtype of sixteen bits, all but the CPU round the softmax to it for their gradient.
 ///
 /// # Errors
 /// Shapes that do not fit, [`Error::IndexOutOfRange`] for a label that is not in the vocabulary.
