@@ -149,14 +149,15 @@ fn bfloat16_logits_are_not_rounded() {
     let found = cases::gradients(&operator, &narrow, &one);
     for (found, expected) in found.iter().zip(cases::gradients(&operator, &wide, &one)) {
         assert_eq!(found.dtype(), Dtype::BF16);
-        // Rounded once, at the end: half a unit in the last of 8 places, and a little where float32 sums differ.
+        // Half a unit in the last of 8 places at the end, and a little where float32 sums differ; off the CPU, the gradient
+        // of hidden states is of rounded slopes.
         assert_close("gradient", found, &expected, 1.0 / 256.0);
     }
 }
 
-/// On a GPU, slopes of which only the gradient of hidden states is formed have the sixteen bits of these and the head.
+/// On a GPU, slopes are rounded to sixteen bits for the gradient of hidden states where these and the head have as many.
 #[test]
-fn a_frozen_head_of_sixteen_bits_has_the_gradient_of_float32() {
+fn hidden_states_of_sixteen_bits_have_the_gradient_of_float32() {
     let (vocabulary, width) = (1_001, 64);
     let labels = [1_000, 0, 123, IGNORED, 7];
     for (dtype, half_unit) in [(Dtype::BF16, 1.0 / 512.0), (Dtype::F16, 1.0 / 4096.0)] {
@@ -180,6 +181,8 @@ fn a_frozen_head_of_sixteen_bits_has_the_gradient_of_float32() {
             assert_eq!(found.dtype(), dtype);
             // Slopes, their product, and what is returned are rounded, once each.
             assert_close("gradient", found, expected[0].as_ref().unwrap(), 3.0 * half_unit);
+            let (_, beside_a_trained_head) = gradients_of(&operator, &narrow, &cotangent, |_| true);
+            assert_close("both", beside_a_trained_head[0].as_ref().unwrap(), found, 0.0);
         }
     }
 }

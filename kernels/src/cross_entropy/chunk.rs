@@ -121,7 +121,7 @@ impl Head {
         Tensor::concatenate(&pieces.iter().collect::<Vec<_>>(), 1)
     }
 
-    /// The dtype of slopes of which only [`Head::hidden_gradient`] is formed, for hidden states of the dtype `hidden`.
+    /// The dtype in which slopes and weight are multiplied for the gradient of hidden states of the dtype `hidden`.
     ///
     /// A GPU multiplies numbers of sixteen bits twice as fast as float32, sums the products in float32 all the same, and
     /// has half as much to read. Where the gradient is returned in the same sixteen bits, they are enough. Slopes are
@@ -129,7 +129,7 @@ impl Head {
     ///
     /// # Errors
     /// Where there is no backend.
-    pub(super) fn slope_dtype(&self, hidden: Dtype) -> Result<Dtype> {
+    pub(super) fn product_dtype(&self, hidden: Dtype) -> Result<Dtype> {
         let is_stored = hidden == self.stored.dtype();
         Ok(if is_stored && cotangent::backend()? != Backend::Cpu { hidden } else { Dtype::F32 })
     }

@@ -31,8 +31,8 @@ struct Host {
 /// `[N, D]`, the head's weight `[V, D]` as it is stored.
 ///
 /// For a mean pass 1 over the count of the whole accumulation (at least 1) for `scale`. Logits and softmax are
-/// float32. Gradients are formed chunk by chunk in the forward pass; a frozen weight costs nothing. Where it and the
-/// hidden states have one dtype of sixteen bits, all but the CPU round the softmax to it for their gradient.
+/// float32. Gradients are formed chunk by chunk in the forward pass; a frozen weight costs nothing. Where weight and
+/// hidden states have one dtype of sixteen bits, all but the CPU round the softmax to it for the gradient of hidden states.
 ///
 /// # Errors
 /// Shapes that do not fit, [`Error::IndexOutOfRange`] for a label that is not in the vocabulary.
@@ -177,9 +177,10 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
     let head = Head::new(weight, host.chunk_bytes)?;
     let adapter = Adapter::new(adapter, host.adapter_scale)?;
     let wants = |input: usize| host.wants.get(input) == Some(&true);
-    // What trains in the head adds its gradients up over all rows, and an adapter is float32.
+    let product_dtype = head.product_dtype(hidden.dtype())?;
+    // What trains in the head reads slopes as they are, and an adapter is float32.
     let only_hidden = adapter.is_none() && !wants(1);
-    let slope_dtype = if only_hidden { head.slope_dtype(hidden.dtype())? } else { Dtype::F32 };
+    let slope_dtype = if only_hidden { product_dtype } else { Dtype::F32 };
     let mut loss: Option<Tensor<Infer>> = None;
     let mut hidden_gradients: Vec<Tensor<Infer>> = Vec::new();
     let mut adapter_gradients: Vec<Tensor<Infer>> = Vec::new();
@@ -201,7 +202,7 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
         let Some(scores) = scores else { continue };
         let slopes = scores.slopes;
         if wants(0) {
-            let mut gradient = head.hidden_gradient(&slopes)?;
+            let mut gradient = head.hidden_gradient(&slopes.cast(product_dtype)?)?;
             if let Some(adapter) = &adapter {
                 gradient = adapter.add_hidden_gradient(&gradient, &slopes)?;
             }
