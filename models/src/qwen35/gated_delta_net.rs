@@ -47,7 +47,7 @@ pub struct GatedDeltaNet<M: Mode> {
 /// One causal filter per channel.
 #[derive(Parameters)]
 pub struct Convolution<M: Mode> {
-    /// `[channels, 1, kernel]`.
+    /// `[channels, 1, kernel]`, float32.
     pub weight: Tensor<M>,
 }
 

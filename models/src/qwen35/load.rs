@@ -43,8 +43,8 @@ struct Reader<'a> {
 }
 
 impl Model<Stored> {
-    /// Reads `config.json` and the safetensors of the folder `dir`. Matrices are held in `dtype`; norms, `A_log` and
-    /// `dt_bias` always in float32.
+    /// Reads `config.json` and the safetensors of the folder `dir`. Matrices are held in `dtype`; norms, filters, `A_log`
+    /// and `dt_bias` always in float32.
     ///
     /// # Errors
     /// If the configuration or any tensor is wrong: nothing is loaded by halves.
@@ -145,7 +145,7 @@ impl Reader<'_> {
             in_proj_z: self.linear(&at("in_proj_z"))?,
             in_proj_b: self.linear(&at("in_proj_b"))?,
             in_proj_a: self.linear(&at("in_proj_a"))?,
-            conv1d: Convolution { weight: self.matrix(&at("conv1d.weight"))? },
+            conv1d: Convolution { weight: self.tensor(&at("conv1d.weight"), Dtype::F32)? },
             a_log: self.tensor(&at("A_log"), Dtype::F32)?,
             dt_bias: self.tensor(&at("dt_bias"), Dtype::F32)?,
             norm: GatedNorm {

@@ -57,7 +57,7 @@ pub struct AdamW {
     moments: MomentsByLayout,
 }
 
-/// What a step reports, evaluated.
+/// What a step reports.
 #[derive(Debug)]
 pub struct Update {
     /// The global norm of the gradients before clipping.
@@ -109,8 +109,7 @@ impl AdamW {
             updated.extend(layout.pieces().iter().map(|piece| piece.name.as_str()).zip(parts));
             moments.push(layout.clone(), after);
         }
-        in_flight.finish()?;
-
+        // Parameters and state may still be under way: the next step is put together meanwhile.
         let report = Update {
             gradient_norm: Tensor::<Stored>::from_parts(step.norm.clone(), Origin::HOST).item()?,
             applied: Tensor::<Stored>::from_parts(step.finite.clone(), Origin::HOST).item()?,

@@ -7,7 +7,6 @@
 
 use mlx_rs::Array;
 
-use crate::backend::{Backend, backend};
 use crate::cut::Part;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
@@ -168,16 +167,9 @@ struct Tail<'a, S: Stack> {
     blocks: Vec<StackPart<'a, S::Block>>,
     head: StackPart<'a, S::Head>,
     batch: &'a S::Batch,
-    /// Whether a block begins to run when it is put together: a GPU would wait for the whole graph otherwise.
-    early: bool,
 }
 
-impl<'a, S: Stack> Tail<'a, S> {
-    fn new(blocks: Vec<StackPart<'a, S::Block>>, head: StackPart<'a, S::Head>, batch: &'a S::Batch) -> Result<Self> {
-        let early = matches!(backend()?, Backend::Metal | Backend::Cuda);
-        Ok(Tail { blocks, head, batch, early })
-    }
-
+impl<S: Stack> Tail<'_, S> {
     fn primals(&self) -> Vec<Array> {
         let blocks = self.blocks.iter().flat_map(|block| &block.leaves.primals);
         blocks.chain(&self.head.leaves.primals).cloned().collect()
@@ -191,9 +183,6 @@ impl<'a, S: Stack> Tail<'a, S> {
             rest = after;
             part.change(block.prefix.as_str());
             hidden = S::forward(&block.with_primals(trace, true, now)?, &hidden, self.batch)?;
-            if self.early {
-                ffi::evaluate_async(OPERATION, [hidden.array()])?;
-            }
         }
         part.change(HEAD);
         scalar_loss(OPERATION, S::loss(&self.head.with_primals(trace, true, rest)?, &hidden, self.batch)?)
@@ -264,8 +253,9 @@ fn block_path<S: Stack>(index: usize) -> Path {
 
 /// The loss of one batch; adds the gradients of the `trainable` parameters to `gradients`.
 ///
-/// Both are evaluated on return. The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and at
-/// most two blocks' intermediate results; under [`Keep::LastBlocks`] all those of so many blocks besides.
+/// Both may still be under way on return, so that the next computation is put together meanwhile; whoever reads them waits.
+/// The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and the
+/// intermediate results of two blocks; under [`Keep::LastBlocks`] all those of so many blocks besides.
 ///
 /// # Errors
 /// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`].
@@ -319,7 +309,7 @@ fn block_by_block<S: Stack>(
 
     let mut part = Part::enter(EMBEDDING);
     let mut inputs = vec![embedding.run(None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?];
-    let tail = Tail::<S>::new(blocks.split_off(blocks.len().saturating_sub(kept)), head, batch)?;
+    let tail = Tail::<S> { blocks: blocks.split_off(blocks.len().saturating_sub(kept)), head, batch };
     let mut in_flight = InFlight::new(OPERATION);
     for (index, block) in blocks.iter().enumerate() {
         part.change(block.prefix.as_str());
@@ -351,7 +341,6 @@ fn block_by_block<S: Stack>(
         let pulled = embedding.pull(None, &output_gradient, &embed)?;
         start(&mut in_flight, gradients, embedding.leaves, pulled)?;
     }
-    in_flight.finish()?;
     Ok(Tensor::from_parts(value, Origin::HOST))
 }
 
@@ -377,7 +366,7 @@ fn whole_graph<S: Stack>(
     let (embedding, head) = (stack.embedding(), stack.head());
     let embedding = StackPart::new(&embedding, Path::root(), trainable);
     let head = StackPart::new(&head, Path::root(), trainable);
-    let tail = Tail::<S>::new(parts_of_blocks(stack, trainable)?, head, batch)?;
+    let tail = Tail::<S> { blocks: parts_of_blocks(stack, trainable)?, head, batch };
     let mut primals = embedding.leaves.primals.clone();
     let before = primals.len();
     primals.extend(tail.primals());
@@ -394,7 +383,7 @@ fn whole_graph<S: Stack>(
     let after = found.split_off(before);
     embedding.leaves.accumulate(found, gradients)?;
     tail.accumulate(after, gradients)?;
-    ffi::evaluate(OPERATION, values.iter().chain(gradients.arrays()))?;
+    ffi::evaluate_async(OPERATION, values.iter().chain(gradients.arrays()))?;
     Ok(Tensor::from_parts(values[0].clone(), Origin::HOST))
 }
 

@@ -8,7 +8,9 @@ mod metal;
 mod resident;
 mod text;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use cotangent_emulator::{CudaText, KernelText};
 use mlx_rs::{Array, Dtype};
@@ -247,12 +249,19 @@ pub(super) fn hold_places(signature: &Signature, symbols: &Symbols, inputs: &mut
 /// puts arrays of fewer than eight elements into `constant` memory.
 fn placeholder(port: &Port, dtype: crate::Dtype) -> Array {
     const ELEMENTS: usize = 8;
-    let mut shape = vec![1; port.shape.len()];
-    if let Some(last) = shape.last_mut() {
-        *last = ELEMENTS as i32;
-    }
-    let count = if shape.is_empty() { 1 } else { ELEMENTS };
-    crate::ffi::array_from_bytes(&vec![0; count * dtype.size()], dtype, &shape)
+    static MADE: Mutex<BTreeMap<(crate::Dtype, usize), Array>> = Mutex::new(BTreeMap::new());
+    let rank = port.shape.len();
+    let make = || {
+        let mut shape = vec![1; rank];
+        if let Some(last) = shape.last_mut() {
+            *last = ELEMENTS as i32;
+        }
+        let count = if shape.is_empty() { 1 } else { ELEMENTS };
+        crate::ffi::array_from_bytes(&vec![0; count * dtype.size()], dtype, &shape)
+    };
+    // Made once: a copy from the host for each call costs a GPU as much as a small kernel.
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry((dtype, rank)).or_insert_with(make).clone()
 }
 
 /// A scalar as MLX hands it to a kernel: an array without axes.
