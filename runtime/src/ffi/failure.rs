@@ -8,6 +8,8 @@ use std::sync::Once;
 
 use crate::error::{Error, Result, mlx_error};
 
+use super::process::make_room_for_graphs;
+
 /// Why a callback failed.
 enum Failure {
     Error(Error),
@@ -46,6 +48,7 @@ pub(crate) fn is_initialised() -> bool {
 /// Must precede every raw call: without a handler, MLX's C layer prints an error and ends the process.
 pub(crate) fn initialise() {
     INITIALISED.call_once(|| {
+        make_room_for_graphs();
         // mlx-rs installs its handler in its first fallible call, which must not come after ours.
         let _ = mlx_rs::Device::try_default();
         // SAFETY: the handler is a plain function and needs no data.
