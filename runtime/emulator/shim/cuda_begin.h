@@ -4,6 +4,7 @@
 #define METAL_FUNC __device__ __forceinline__
 #define METAL_COPY memcpy
 #define METAL_LIBM(N) ::N##f
+#define METAL_RSQRT(X) ::rsqrtf(X)
 #define METAL_CHECK_COMPONENT(I, N) ((void)0)
 
 // In the namespace, as what CUDA's own headers call by these names differs between versions.

@@ -84,6 +84,7 @@ float fmaf(float, float, float);
 float ldexpf(float, int);
 }
 #define METAL_LIBM(N) ::N##f
+#define METAL_RSQRT(X) (1.0f / ::sqrtf(X))
 
 #include "math.h"
 #include "simd.h"

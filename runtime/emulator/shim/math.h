@@ -1,4 +1,5 @@
 // Metal's math library, shared by the host and the CUDA build. `METAL_LIBM(f)` names the C library's function.
+// `METAL_RSQRT(x)` is 1 / sqrt(x), which CUDA has an instruction for.
 // half and bfloat are computed in float and rounded once. `fast::` and `precise::` are the same functions.
 
 namespace metal {
@@ -25,7 +26,7 @@ namespace metal {
   METAL_LIBRARY(trunc) METAL_LIBRARY(rint) METAL_LIBRARY(round)                                              \
   METAL_FLOAT(fabs, as_type<float>(as_type<uint>(x) & 0x7fffffffu))                                          \
   METAL_FLOAT(exp10, METAL_LIBM(pow)(10.0f, x))                                                              \
-  METAL_FLOAT(rsqrt, 1.0f / METAL_LIBM(sqrt)(x))                                                             \
+  METAL_FLOAT(rsqrt, METAL_RSQRT(x))                                                                         \
   METAL_FLOAT(sinpi, METAL_LIBM(sin)(x * 3.14159274f))                                                       \
   METAL_FLOAT(cospi, METAL_LIBM(cos)(x * 3.14159274f))                                                       \
   METAL_FLOAT(sign, x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x == 0.0f ? x : 0.0f)                               \
