@@ -13,6 +13,7 @@ pub mod rms_norm;
 pub mod rope_layout;
 pub mod rotary;
 mod rows;
+mod sigmoid;
 pub mod swiglu;
 pub mod verify;
 

@@ -3,6 +3,7 @@
 use cotangent::{Dtype, Graph, Result, Tensor, differentiable, stage};
 
 use crate::rows::ROWS;
+use crate::sigmoid::SIGMOID;
 use crate::swiglu::portable_swiglu;
 
 /// `weight * x * r * silu(gate)` with `r = 1 / sqrt(mean(x^2) + epsilon)` of each head; a simdgroup has a few heads,
@@ -11,7 +12,7 @@ use crate::swiglu::portable_swiglu;
     backward = fused_rms_norm_gated_backward,
     fallback = rms_norm_gated_by_operations,
     strided,
-    headers = [ROWS],
+    headers = [ROWS, SIGMOID],
     grid = (256 * ceil_div(N * H, 8 * max(1, 512 / max(D, 128))), 1, 1),
     threads = (256, 1, 1),
     cases = [
@@ -75,7 +76,7 @@ pub fn fused_rms_norm_gated<T: Float, const D: usize>(
                 if (row < N * H && column < D) {
                     float z = float(gates[i]);
                     float normed = float(values[i]) * factors[i / PARTS] * weights[i % PARTS];
-                    y[ulong(row) * D + uint(column)] = T(normed * z / (1.0f + exp(-z)));
+                    y[ulong(row) * D + uint(column)] = T(normed * z * sigmoid_of(z));
                 }
             }
         }
@@ -107,7 +108,7 @@ pub fn fused_rms_norm_gated_backward<T: Float>(
 /// The gradients of `x` and the gate, and r of each head.
 #[stage(
     strided,
-    headers = [ROWS],
+    headers = [ROWS, SIGMOID],
     grid = (256 * ceil_div(N * H, 8 * max(1, 512 / max(D, 128))), 1, 1),
     threads = (256, 1, 1),
     cases = [(N = 3, H = 2, D = 8), (N = 5, H = 2, D = 77), (N = 3, H = 3, D = 256), (N = 2, H = 1, D = 2500)],
@@ -153,7 +154,7 @@ fn rms_norm_gated_gradients<T: Float, const D: usize>(
             #pragma unroll
             for (int i = 0; i < COUNT * PARTS; ++i) {
                 float value = float(values[i]);
-                sigmoids[i] = 1.0f / (1.0f + exp(-float(gates[i])));
+                sigmoids[i] = sigmoid_of(float(gates[i]));
                 squares[i / PARTS] += value * value;
                 along[i / PARTS] += weights[i % PARTS] * float(slopes[i]) * float(gates[i]) * sigmoids[i] * value;
             }
@@ -172,7 +173,7 @@ fn rms_norm_gated_gradients<T: Float, const D: usize>(
                 load_rows<COUNT, PARTS>(slopes, cotangent, cotangent_starts, cotangent_strides[2], start + lane, D);
                 load_rows<1, PARTS>(weights, weight, weight_start, weight_strides[0], start + lane, D);
                 #pragma unroll
-                for (int i = 0; i < COUNT * PARTS; ++i) { sigmoids[i] = 1.0f / (1.0f + exp(-float(gates[i]))); }
+                for (int i = 0; i < COUNT * PARTS; ++i) { sigmoids[i] = sigmoid_of(float(gates[i])); }
             }
             #pragma unroll
             for (int i = 0; i < COUNT * PARTS; ++i) {
