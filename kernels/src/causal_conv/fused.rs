@@ -4,11 +4,13 @@
 use cotangent::{differentiable, stage};
 
 use super::portable::portable_causal_conv;
+use crate::sigmoid::SIGMOID;
 
 /// `y[t] = silu(sum_j weight[K - 1 - j] x[t - j])` over the inputs that `t` sees.
 #[differentiable(
     backward = fused_causal_conv_backward,
     fallback = portable_causal_conv,
+    headers = [SIGMOID],
     requires = [K >= 2, K <= 16, B <= 65535],
     grid = (128 * ceil_div(C, 128), ceil_div(S, 16), B),
     threads = (128, 1, 1),
@@ -29,32 +31,58 @@ pub fn fused_causal_conv<T: Float, const K: usize>(
         if (channel >= uint(C)) { return; }
         float taps[K];
         for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
-        // All that is read comes first: loads do not wait for one another.
+        ulong start = (ulong(row) * uint(S) + uint(first)) * uint(C) + channel;
+        // All that is read comes first: loads do not wait for one another. Between the ends nothing is asked of a token.
         float inputs[K + 15];
-        for (int i = 0; i < K + 15; ++i) {
-            int token = first - (K - 1) + i;
-            inputs[i] = 0.0f;
-            if (token >= 0 && token < S) {
-                uint place = row * S + uint(token);
-                inputs[i] = float(x[ulong(place) * C + channel]);
-                if (HAS_mask) { inputs[i] = mask[place] ? inputs[i] : 0.0f; }
-            } else if (token < 0) {
-                if (HAS_window) { inputs[i] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]); }
+        if (first >= K - 1 && first + 16 <= S) {
+            auto from = x + (start - ulong(K - 1) * uint(C));
+            #pragma unroll
+            for (int i = 0; i < K + 15; ++i) { inputs[i] = float(from[ulong(uint(C)) * uint(i)]); }
+        } else {
+            #pragma unroll
+            for (int i = 0; i < K + 15; ++i) {
+                int token = first - (K - 1) + i;
+                inputs[i] = 0.0f;
+                if (token >= 0 && token < S) {
+                    inputs[i] = float(x[ulong(row * S + uint(token)) * C + channel]);
+                } else if (token < 0) {
+                    if (HAS_window) { inputs[i] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]); }
+                }
+            }
+        }
+        if (HAS_mask) {
+            #pragma unroll
+            for (int i = 0; i < K + 15; ++i) {
+                int token = first - (K - 1) + i;
+                if (token >= 0 && token < S && !mask[row * S + uint(token)]) { inputs[i] = 0.0f; }
             }
         }
         // How many inputs before its own a token sees.
         int seen = K - 1;
+        float results[16];
+        #pragma unroll
         for (int i = 0; i < K + 15; ++i) {
             int token = first - (K - 1) + i;
             if (HAS_starts) {
                 if (token >= 0 && token < S) { seen = starts[row * S + uint(token)] ? 0 : min(seen + 1, K - 1); }
             }
-            if (i >= K - 1 && token < S) {
+            if (i >= K - 1) {
                 float sum = 0.0f;
+                #pragma unroll
                 for (int j = 0; j < K; ++j) {
                     if (j <= seen) { sum += taps[j] * inputs[i - j]; }
                 }
-                y[ulong(row * S + uint(token)) * C + channel] = T(sum / (1.0f + exp(-sum)));
+                results[i - (K - 1)] = sum * sigmoid_of(sum);
+            }
+        }
+        auto to = y + start;
+        if (first + 16 <= S) {
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) { to[ulong(uint(C)) * uint(i)] = T(results[i]); }
+        } else {
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) {
+                if (first + i < S) { to[ulong(uint(C)) * uint(i)] = T(results[i]); }
             }
         }
     }
@@ -92,6 +120,7 @@ pub fn fused_causal_conv_backward<T: Float, const K: usize>(
 /// The gradients of the inputs, those before the first among them. A thread has the inputs of a piece, and walks on to the
 /// tokens behind it that see them.
 #[stage(
+    headers = [SIGMOID],
     requires = [K >= 2, K <= 16, B <= 65535],
     grid = (128 * ceil_div(C, 128), ceil_div(S, 16), B),
     threads = (128, 1, 1),
@@ -114,30 +143,47 @@ fn conv_input_gradients<T: Float, const K: usize>(
         if (channel >= uint(C)) { return; }
         float taps[K];
         for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
+        ulong start = (ulong(row) * uint(S) + uint(first)) * uint(C) + channel;
+        // All that is read comes first: loads do not wait for one another. Between the ends nothing is asked of a token.
         float inputs[2 * K + 14];
-        for (int i = 0; i < 2 * K + 14; ++i) {
-            int token = first - (K - 1) + i;
-            inputs[i] = 0.0f;
-            if (token >= 0 && token < S) {
-                uint place = row * S + uint(token);
-                inputs[i] = float(x[ulong(place) * C + channel]);
-                if (HAS_mask) { inputs[i] = mask[place] ? inputs[i] : 0.0f; }
-            } else if (token < 0) {
-                if (HAS_window) { inputs[i] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]); }
+        float slopes[K + 15];
+        if (first >= K - 1 && first + K + 15 <= S) {
+            auto from = x + (start - ulong(K - 1) * uint(C));
+            #pragma unroll
+            for (int i = 0; i < 2 * K + 14; ++i) { inputs[i] = float(from[ulong(uint(C)) * uint(i)]); }
+            auto slopes_from = cotangent + start;
+            #pragma unroll
+            for (int i = 0; i < K + 15; ++i) { slopes[i] = float(slopes_from[ulong(uint(C)) * uint(i)]); }
+        } else {
+            #pragma unroll
+            for (int i = 0; i < 2 * K + 14; ++i) {
+                int token = first - (K - 1) + i;
+                inputs[i] = 0.0f;
+                if (token >= 0 && token < S) {
+                    inputs[i] = float(x[ulong(row * S + uint(token)) * C + channel]);
+                } else if (token < 0) {
+                    if (HAS_window) { inputs[i] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]); }
+                }
+            }
+            #pragma unroll
+            for (int i = 0; i < K + 15; ++i) {
+                int token = first + i;
+                slopes[i] = token < S ? float(cotangent[ulong(row * S + uint(token)) * C + channel]) : 0.0f;
             }
         }
-        float slopes[2 * K + 14];
+        if (HAS_mask) {
+            #pragma unroll
+            for (int i = 0; i < 2 * K + 14; ++i) {
+                int token = first - (K - 1) + i;
+                if (token >= 0 && token < S && !mask[row * S + uint(token)]) { inputs[i] = 0.0f; }
+            }
+        }
         // What tokens give to the inputs of the piece, and to the K - 1 before it.
         float given[2 * K + 14];
-        for (int i = 0; i < 2 * K + 14; ++i) {
-            int token = first - (K - 1) + i;
-            slopes[i] = 0.0f;
-            given[i] = 0.0f;
-            if (token >= first && token < S) {
-                slopes[i] = float(cotangent[ulong(row * S + uint(token)) * C + channel]);
-            }
-        }
+        #pragma unroll
+        for (int i = 0; i < 2 * K + 14; ++i) { given[i] = 0.0f; }
         int seen = K - 1;
+        #pragma unroll
         for (int i = 0; i < 2 * K + 14; ++i) {
             int token = first - (K - 1) + i;
             if (HAS_starts) {
@@ -145,25 +191,37 @@ fn conv_input_gradients<T: Float, const K: usize>(
             }
             if (i >= K - 1) {
                 float sum = 0.0f;
+                #pragma unroll
                 for (int j = 0; j < K; ++j) {
                     if (j <= seen) { sum += taps[j] * inputs[i - j]; }
                 }
-                float sigmoid = 1.0f / (1.0f + exp(-sum));
-                float slope = slopes[i] * sigmoid * (1.0f + sum * (1.0f - sigmoid));
+                float sigmoid = sigmoid_of(sum);
+                float slope = slopes[i - (K - 1)] * sigmoid * (1.0f + sum * (1.0f - sigmoid));
+                #pragma unroll
                 for (int j = 0; j < K; ++j) {
                     if (j <= seen) { given[i - j] += taps[j] * slope; }
                 }
             }
         }
-        for (int i = 0; i < K + 15; ++i) {
-            int token = first - (K - 1) + i;
-            if (i >= K - 1 && token < S) {
-                uint place = row * S + uint(token);
-                float gradient = given[i];
-                if (HAS_mask) { gradient = mask[place] ? gradient : 0.0f; }
-                x_gradient[ulong(place) * C + channel] = T(gradient);
+        auto to = x_gradient + start;
+        if (HAS_mask) {
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) {
+                if (first + i < S && !mask[row * S + uint(first + i)]) { given[i + K - 1] = 0.0f; }
             }
-            if (i < K - 1 && first == 0) {
+        }
+        if (first + 16 <= S) {
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) { to[ulong(uint(C)) * uint(i)] = T(given[i + K - 1]); }
+        } else {
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) {
+                if (first + i < S) { to[ulong(uint(C)) * uint(i)] = T(given[i + K - 1]); }
+            }
+        }
+        if (first == 0) {
+            #pragma unroll
+            for (int i = 0; i < K - 1; ++i) {
                 window_gradient[ulong(row * (K - 1) + uint(i)) * C + channel] = T(given[i]);
             }
         }
