@@ -7,8 +7,8 @@ use crate::{Backend, backend, ffi};
 
 /// What `main` returns for an exit `code`; on an NVIDIA GPU the process ends here, with what was printed written out.
 ///
-/// There MLX destroys its graphs and modules after `main`, often when the driver has gone: of a hundred finished
-/// processes on an H100 that shared it by the dozen, ten then aborted, some with corrupted memory.
+/// There MLX destroys its graphs and modules after `main`, often when the driver has gone: of 250 finished
+/// processes on an H100 that shared it by the dozen, 34 then aborted, some with corrupted memory.
 pub fn leave(code: u8) -> ExitCode {
     if ffi::is_initialised() && backend() == Ok(Backend::Cuda) {
         // Nothing is left to tell of a stream that is closed.

@@ -2,8 +2,8 @@
 
 use std::ffi::c_int;
 
-/// On CUDA, MLX keeps graphs by their form, 400 of them unless told otherwise, and gives up when rows of ever other lengths
-/// make more. (MLX 0.32.2, `mlx/backend/cuda/device.cpp` and `lru_cache.h`.)
+/// On CUDA, MLX keeps graphs by their form, 400 of them unless told otherwise, and gives up once it has missed twice as
+/// many as it may keep. (MLX 0.32.2, `mlx/backend/cuda/device.cpp` and `lru_cache.h`.)
 const GRAPHS: (&str, &str) = ("MLX_CUDA_GRAPH_CACHE_SIZE", "2048");
 
 /// Gives MLX more room for graphs, unless the user has said how much.
