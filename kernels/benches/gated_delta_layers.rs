@@ -132,6 +132,7 @@ fn compare(session: &mut Session, inputs: &Inputs<Stored>) -> Result<String> {
 }
 
 fn main() -> Result<()> {
+    cotangent::enter();
     let mut session = Session::new()?;
     let backend = session.backend();
     let (layers, ways): (Vec<(Sizes, Dtype)>, &[bool]) = match backend {

@@ -35,7 +35,7 @@ pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use mode::{Graph, Infer, Mode, Readable, Stored, Train};
 pub use parameters::Parameters;
-pub use process::leave;
+pub use process::{enter, leave};
 pub use session::Session;
 pub use tensor::{Element, Tensor};
 pub use transform::{

@@ -10,6 +10,7 @@ use clap::Parser;
 use command::Arguments;
 
 fn main() -> ExitCode {
+    cotangent::enter();
     let code = match command::run(Arguments::parse()) {
         Ok(code) => code,
         // Who reads our output has seen enough.

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use cotangent::leave;
+use cotangent::{enter, leave};
 
 const USAGE: &str = "usage: bench CONFIG.json [--random-lengths STEPS]   (see tests/reference/bench_small.json)";
 
 fn main() -> ExitCode {
+    enter();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
