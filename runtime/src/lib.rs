@@ -6,6 +6,8 @@
 //!
 //! Errors of operations surface in three places: shapes, dtypes and index ranges where the operation is called,
 //! gradients of kernels where the backward pass meets MLX, and MLX's own where a driver evaluates.
+//!
+//! A program calls [`enter`] first in `main`, and returns what [`leave`] gives: what the libraries below need at both ends.
 
 mod backend;
 mod constant;
