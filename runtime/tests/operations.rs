@@ -132,6 +132,7 @@ fn shapes_that_do_not_fit_are_refused_where_they_meet() {
         ("slice", |x, _| x.slice(0, 2, 4)),
         ("slice", |x, _| x.slice(5, 0, 1)),
         ("split", |x, _| x.split(&[1, 1], 0).map(|parts| parts[0].clone())),
+        ("split", |x, _| x.split(&[4, -1], 0).map(|parts| parts[0].clone())),
         ("pad", |x, _| x.pad(0, -1, 0)),
         ("rms_norm", |x, y| x.rms_norm(&y.slice(0, 0, 1)?.reshape(&[3])?, 1e-6)),
         ("attention", |x, y| x.attention(y, y, 1.0, Visible::All)),

@@ -95,12 +95,12 @@ impl<M: Graph> Tensor<M> {
     /// Pieces of the given lengths along `axis`, which they must fill.
     ///
     /// # Errors
-    /// Lengths that do not add up to the axis.
+    /// Lengths that do not add up to the axis, or are negative.
     pub fn split(&self, lengths: &[i32], axis: i32) -> Result<Vec<Tensor<M>>> {
         let operation = "split";
         let length = self.dimension_checked(operation, axis)?;
-        if lengths.iter().sum::<i32>() != length {
-            return Err(shape_error(operation, lengths, format!("lengths that add up to {length}")));
+        if lengths.iter().any(|length| *length < 0) || lengths.iter().sum::<i32>() != length {
+            return Err(shape_error(operation, lengths, format!("lengths that add up to {length}, none negative")));
         }
         if lengths.len() < 2 {
             return Ok(vec![self.clone(); lengths.len()]);
