@@ -141,25 +141,37 @@ impl<'a, P: Parameters<Mode = Stored>> StackPart<'a, P> {
         cotangent: &Array,
         function: &dyn Fn(&P::In<Train>, Option<&Tensor<Train>>) -> Result<Array>,
     ) -> Result<Pulled> {
-        let trace = TraceId::fresh();
-        let mut primals = self.leaves.primals.clone();
-        let parameters = primals.len();
-        let input_needs_gradient = input.is_some_and(|(_, needs_gradient)| needs_gradient);
-        if let Some((array, true)) = input {
-            primals.push(array.clone());
-        }
-        let run = |primals: &[Array]| {
-            let tree = self.with_primals(trace, true, &primals[..parameters])?;
-            let hidden = input.map(|(array, needs_gradient)| {
-                let array = primals.get(parameters).unwrap_or(array);
-                Tensor::from_parts(array.clone(), Origin::of(trace, needs_gradient))
-            });
-            Ok(vec![function(&tree, hidden.as_ref())?])
-        };
-        let (outputs, mut gradients) = vjp_arrays("train_stack", run, &primals, std::slice::from_ref(cotangent))?;
-        let input = if input_needs_gradient { gradients.pop() } else { None };
-        Ok(Pulled { output: outputs[0].clone(), input, parameters: gradients })
+        pull(self.leaves.primals.clone(), input, cotangent, &|trace, primals, hidden| {
+            function(&self.with_primals(trace, true, primals)?, hidden.as_ref())
+        })
     }
+}
+
+/// Runs a function of `leaves` and of a hidden state forward, and pulls the cotangent of its output back. The state's
+/// gradient is formed where the flag beside it says so.
+fn pull(
+    leaves: Vec<Array>,
+    input: Option<(&Array, bool)>,
+    cotangent: &Array,
+    function: &dyn Fn(TraceId, &[Array], Option<Tensor<Train>>) -> Result<Array>,
+) -> Result<Pulled> {
+    let trace = TraceId::fresh();
+    let parameters = leaves.len();
+    let mut primals = leaves;
+    let input_needs_gradient = input.is_some_and(|(_, needs_gradient)| needs_gradient);
+    if let Some((array, true)) = input {
+        primals.push(array.clone());
+    }
+    let run = |primals: &[Array]| {
+        let hidden = input.map(|(array, needs_gradient)| {
+            let array = primals.get(parameters).unwrap_or(array);
+            Tensor::from_parts(array.clone(), Origin::of(trace, needs_gradient))
+        });
+        Ok(vec![function(trace, &primals[..parameters], hidden)?])
+    };
+    let (outputs, mut gradients) = vjp_arrays(OPERATION, run, &primals, std::slice::from_ref(cotangent))?;
+    let input = if input_needs_gradient { gradients.pop() } else { None };
+    Ok(Pulled { output: outputs[0].clone(), input, parameters: gradients })
 }
 
 /// The last blocks and the head as one function: what it computes in between is kept for its gradient.
@@ -189,21 +201,10 @@ impl<S: Stack> Tail<'_, S> {
     }
 
     /// The loss, and its gradients with respect to the hidden state before the first block and to the leaves.
-    fn pull(&self, (hidden, needs_gradient): (&Array, bool)) -> Result<Pulled> {
-        let trace = TraceId::fresh();
-        let mut primals = self.primals();
-        let parameters = primals.len();
-        if needs_gradient {
-            primals.push(hidden.clone());
-        }
-        let run = |primals: &[Array]| {
-            let hidden = primals.get(parameters).unwrap_or(hidden);
-            let hidden = Tensor::from_parts(hidden.clone(), Origin::of(trace, needs_gradient));
-            Ok(vec![self.loss(trace, &primals[..parameters], hidden)?])
-        };
-        let (outputs, mut gradients) = vjp_arrays(OPERATION, run, &primals, &[Array::from_f32(1.0)])?;
-        let input = if needs_gradient { gradients.pop() } else { None };
-        Ok(Pulled { output: outputs[0].clone(), input, parameters: gradients })
+    fn pull(&self, input: (&Array, bool)) -> Result<Pulled> {
+        pull(self.primals(), Some(input), &Array::from_f32(1.0), &|trace, primals, hidden| {
+            self.loss(trace, primals, hidden.ok_or_else(missing_input)?)
+        })
     }
 
     /// Adds the gradients of the leaves, in the order of [`primals`](Self::primals), and returns the sums.
@@ -230,15 +231,6 @@ fn forward_block<S: Stack>(
     Ok(S::forward(block, hidden.ok_or_else(missing_input)?, batch)?.into_array())
 }
 
-fn loss_of<S: Stack>(
-    operation: &'static str,
-    head: &<S::Head as Parameters>::In<Train>,
-    hidden: Option<&Tensor<Train>>,
-    batch: &S::Batch,
-) -> Result<Array> {
-    scalar_loss(operation, S::loss(head, hidden.ok_or_else(missing_input)?, batch)?)
-}
-
 const OPERATION: &str = "train_stack";
 
 /// What [`Cut::part`](crate::Cut::part) calls the parts that are no blocks.
@@ -254,8 +246,8 @@ fn block_path<S: Stack>(index: usize) -> Path {
 /// The loss of one batch; adds the gradients of the `trainable` parameters to `gradients`.
 ///
 /// Both may still be under way on return, so that the next computation is put together meanwhile; whoever reads them waits.
-/// The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and the
-/// intermediate results of two blocks; under [`Keep::LastBlocks`] all those of so many blocks besides.
+/// The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and the intermediate results of two blocks;
+/// under [`Keep::LastBlocks`] all those of so many blocks besides.
 ///
 /// # Errors
 /// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`].
@@ -405,7 +397,9 @@ pub fn evaluate_stack<S: Stack>(session: &mut Session, stack: &S, batch: &S::Bat
     }
     in_flight.finish()?;
     let head = StackPart::new(&head, Path::root(), &nothing);
-    let loss = head.run(Some(&hidden), |head, hidden| loss_of::<S>(operation, head, hidden, batch))?;
+    let loss = head.run(Some(&hidden), |head, hidden| {
+        scalar_loss(operation, S::loss(head, hidden.ok_or_else(missing_input)?, batch)?)
+    })?;
     ffi::evaluate(operation, [&loss])?;
     Ok(Tensor::from_parts(loss, Origin::HOST))
 }

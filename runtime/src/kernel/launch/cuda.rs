@@ -27,12 +27,9 @@ use crate::{Backend, Dtype, Error, Result};
 pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     let extents = request.extents()?;
     let grid = grid(request, &extents)?;
-    let mut inputs = request.input_arrays();
+    let scalars = request.scalars.iter().map(|value| resident::scalar(*value));
+    let mut inputs = request.port_arrays().map(Ok).chain(scalars).collect::<Result<Vec<_>>>()?;
     let prepared = prepared(request, &inputs, grid)?;
-    inputs.truncate(request.inputs.len());
-    for value in request.scalars {
-        inputs.push(resident::scalar(*value)?);
-    }
     if prepared.reads_grid {
         inputs.push(resident::extents(extents.grid)?);
     }

@@ -74,8 +74,12 @@ pub(super) fn compile_ahead(
     ADDED.notify_one();
 }
 
-/// A line that includes the header of the text called `name`, once it lies in the folder; else the header itself.
+/// A line that includes the header of the text called `name`, once it lies in the folder; else the header itself, as where
+/// it is empty: an author's own text has none.
 pub(super) fn kept_header(name: &str, header: &str) -> String {
+    if header.is_empty() {
+        return String::new();
+    }
     let kept = MODULES.get_or_init(start).as_ref().and_then(|modules| modules.keep_header(name, header));
     kept.unwrap_or_else(|| header.to_owned())
 }

@@ -124,8 +124,11 @@ impl Request<'_> {
 
     /// One array for each of [`input_names`](Self::input_names).
     fn input_arrays(&self) -> Vec<Array> {
-        let ports = self.inputs.iter().map(|array| (*array).clone());
-        ports.chain(self.scalars.iter().map(scalar_array)).collect()
+        self.port_arrays().chain(self.scalars.iter().map(scalar_array)).collect()
+    }
+
+    fn port_arrays(&self) -> impl Iterator<Item = Array> {
+        self.inputs.iter().map(|array| (*array).clone())
     }
 
     /// One line that defines the dimensions the text uses by name.
