@@ -1,63 +1,88 @@
-//! Products of decays between the tokens of a chunk.
+//! What the decays of a chunk do to its tokens, whether a gate is a head's or a channel's.
 
 use cotangent::{Infer, Result, Tensor};
 
 use super::chunks::Chunks;
-use super::constants::where_holds;
-
-/// Tokens whose mutual decays get an exponential each; a divisor of every chunk's length.
-const BLOCK: i32 = 8;
 
 /// The decays of a chunk, from log gates; `g(a, b)` is the product of the decays of tokens a+1 to b.
 ///
-/// An exponent is summed over just its tokens, never taken as a difference of two running sums: where gates are shut
-/// those are large, and their difference would have lost its digits. No exponent is positive.
-pub(super) struct Decay {
-    /// From the chunk's beginning to each token, its own included: `[N, B, Hk, group, C, 1]`.
-    pub(super) since_start: Tensor<Infer>,
-    /// From each token to the chunk's end: `[N, B, Hk, group, C, 1]`.
-    pub(super) until_end: Tensor<Infer>,
-    /// Over the whole chunk: `[N, B, Hk, group, 1, 1]`.
-    pub(super) throughout: Tensor<Infer>,
-    /// `g(j, i)` at row i and column j <= i; above the diagonal what is finite: `[N, B, Hk, group, C, C]`.
-    pub(super) between: Tensor<Infer>,
+/// Where heads have a gate, `[N, B, Hk, group, C, 1]`, it is a number that commutes with every product of matrices; where
+/// channels of keys have one, `[N, B, Hk, group, C, Dk]`, it is a factor of each product's terms. W is 1 or Dk.
+pub(super) trait Decay: Sized {
+    /// From queries and keys, `[N, B, Hk, 1, C, Dk]`, and log gates, `[N, B, Hk, group, C, W]`.
+    fn of(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self>;
+
+    /// From the chunk's beginning to each token, its own included: `[N, B, Hk, group, C, W]`.
+    fn since_start(&self) -> &Tensor<Infer>;
+
+    /// From each token to the chunk's end: `[N, B, Hk, group, C, W]`.
+    fn until_end(&self) -> &Tensor<Infer>;
+
+    /// Over the whole chunk: `[N, B, Hk, group, 1, W]`.
+    fn throughout(&self) -> &Tensor<Infer>;
+
+    /// `q_i . g(j, i) k_j` for j <= i, else 0: `[N, B, Hk, group, C, C]`.
+    fn query_scores(&self) -> &Tensor<Infer>;
+
+    /// `k_i . g(j, i) k_j` for j < i; elsewhere what is finite: `[N, B, Hk, group, C, C]`.
+    fn key_scores(&self) -> &Tensor<Infer>;
+
+    /// What queries or keys read from the state that their chunk begins with: `[N, B, Hk, group, C, Dv]`.
+    fn read(&self, rows: &Tensor<Infer>, states: &Tensor<Infer>) -> Result<Tensor<Infer>>;
+
+    /// The cotangents of what [`read`](Self::read) took, from that of what it gave.
+    fn read_backward(
+        &self,
+        d_read: &Tensor<Infer>,
+        rows: &Tensor<Infer>,
+        states: &Tensor<Infer>,
+    ) -> Result<ReadCotangents>;
+
+    /// What scores, reading, writing and forgetting pass on to queries, keys and gates.
+    fn backward(&self, cotangents: &Cotangents) -> Result<DecayGradients>;
 }
 
-impl Decay {
-    /// From a column of log gates, `[N, B, Hk, group, C, 1]`.
-    pub(super) fn of(chunks: &Chunks, log_decay: &Tensor<Infer>) -> Result<Self> {
-        let length = chunks.length;
-        let blocks = length / BLOCK;
-        let shaped = |rows: i32, columns: i32| {
-            let mut shape = log_decay.shape()[..4].to_vec();
-            shape.extend([blocks, rows, columns]);
-            shape
-        };
-        let since_start = log_decay.cumsum(4)?.exp()?;
-        let throughout = since_start.slice(4, length - 1, length)?;
+/// Cotangents of rows, `[N, B, Hk, group, C, Dk]`, and of states, `[N, B, Hk, group, Dv, Dk]`.
+pub(super) struct ReadCotangents {
+    pub(super) rows: Tensor<Infer>,
+    pub(super) states: Tensor<Infer>,
+}
 
-        // Exponentials are what this costs on a CPU, so between blocks they are factored at the later block's beginning:
-        // g(j, i) = g(j, beginning) g(beginning, i), whose factors never overflow.
-        let gates = log_decay.reshape(&shaped(BLOCK, 1))?;
-        let since_block = gates.cumsum(5)?.exp()?;
-        let following = log_decay.slice(4, 1, length)?.pad(4, 0, 1)?.swap_axes(4, 5)?;
-        let until_block = following
-            .multiply(&where_holds(blocks + 1, length, |block, token| token + 1 < block * BLOCK)?)?
-            .cumsum_reverse(5)?
-            .exp()?;
-        let until_end = until_block.slice(4, blocks, blocks + 1)?.swap_axes(4, 5)?;
-        let until_block =
-            until_block
-                .slice(4, 0, blocks)?
-                .multiply(&where_holds(blocks, length, |block, token| token < block * BLOCK)?)?;
-        let across = since_block.multiply(&until_block.reshape(&shaped(1, length))?)?;
+/// What [`Decay::backward`] starts from.
+pub(super) struct Cotangents<'a> {
+    pub(super) queries: &'a Tensor<Infer>,
+    pub(super) keys: &'a Tensor<Infer>,
+    /// A column.
+    pub(super) beta: &'a Tensor<Infer>,
+    /// The states that chunks begin with: `[N, B, Hk, group, Dv, Dk]`.
+    pub(super) states: &'a Tensor<Infer>,
+    /// Of the queries' scores, and above the diagonal what must not matter: `[N, B, Hk, group, C, C]`.
+    pub(super) d_query_scores: &'a Tensor<Infer>,
+    /// Of `A_ij = beta_i X_ij` with X the keys' scores, its sign turned; above the diagonal what must not matter.
+    pub(super) d_factor: &'a Tensor<Infer>,
+    /// Of queries, by what they read from the state: `[N, B, Hk, group, C, Dk]`.
+    pub(super) by_queries: &'a Tensor<Infer>,
+    /// Of keys, by what they read from the state, its sign turned: `[N, B, Hk, group, C, Dk]`.
+    pub(super) by_reading: &'a Tensor<Infer>,
+    /// Of keys as they are written to the next state, not yet decayed: `[N, B, Hk, group, C, Dk]`.
+    pub(super) by_writing: &'a Tensor<Infer>,
+    /// Of the states that chunks end with: `[N, B, Hk, group, Dv, Dk]`.
+    pub(super) d_exits: &'a Tensor<Infer>,
+}
 
-        let in_block = gates.multiply(&where_holds(BLOCK, BLOCK, |row, column| column < row)?)?.cumsum(5)?.exp()?;
-        // A product with zeros and ones puts the blocks in their place, at once for all.
-        let places = where_holds(length, length, |row, column| row == column)?.reshape(&[blocks, BLOCK, length])?;
-        let between = in_block.matmul(&places)?.add(&across)?;
-        let mut square = log_decay.shape()[..4].to_vec();
-        square.extend([length, length]);
-        Ok(Decay { since_start, until_end, throughout, between: between.reshape(&square)? })
-    }
+/// What [`Decay::backward`] gives.
+pub(super) struct DecayGradients {
+    /// `[N, B, Hk, 1, C, Dk]`.
+    pub(super) queries: Tensor<Infer>,
+    /// `[N, B, Hk, 1, C, Dk]`.
+    pub(super) keys: Tensor<Infer>,
+    /// `[N, B, Hk, group, C, W]`.
+    pub(super) log_decay: Tensor<Infer>,
+    /// What the factor of the inverse takes from the gradient of betas: a column.
+    pub(super) beta: Tensor<Infer>,
+}
+
+/// The sum over the value heads of a key head.
+pub(super) fn sum_group(tensor: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+    if tensor.dimension(3) == 1 { Ok(tensor.clone()) } else { tensor.sum_keep(&[3]) }
 }

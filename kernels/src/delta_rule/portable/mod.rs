@@ -1,6 +1,7 @@
 //! The chunked gated delta rule in MLX's operations: for the CPU, and for sizes that the tiles of a GPU do not divide.
 
 mod backward;
+mod by_head;
 mod chunks;
 mod constants;
 mod decay;
@@ -12,6 +13,7 @@ use cotangent::{Graph, Result, Tensor, differentiable};
 
 use super::geometry::Geometry;
 use super::sequential::gated_delta_steps;
+use by_head::HeadDecay;
 
 /// [`gated_delta`](fn@super::gated_delta), composed of operations.
 #[differentiable(
@@ -37,7 +39,13 @@ pub fn gated_delta_in_operations<F: Float, G: Float, const CHUNK: usize>(
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
-    let forward = forward::forward(geometry, [queries, keys, values, log_decay, beta, initial_state])?;
+    if T == 1 {
+        // Generation: a chunk would be mostly padding.
+        let step = gated_delta_steps(queries, keys, values, log_decay, beta, initial_state)?;
+        let chunk_states = initial_state.expand_dims(0)?;
+        return Ok(Outputs { y: step.y, final_state: step.final_state, chunk_states });
+    }
+    let forward = forward::forward::<HeadDecay>(geometry, [queries, keys, values, log_decay, beta, initial_state])?;
     Ok(Outputs { y: forward.y, final_state: forward.final_state, chunk_states: forward.chunk_states })
 }
 
@@ -62,7 +70,7 @@ pub fn gated_delta_in_operations_backward<F: Float, G: Float, const CHUNK: usize
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
     let inputs = [queries, keys, values, log_decay, beta];
-    let gradients = backward::backward(geometry, inputs, chunk_states, [d_y, d_final_state])?;
+    let gradients = backward::backward::<HeadDecay>(geometry, inputs, chunk_states, [d_y, d_final_state])?;
     // Nothing is computed before it is evaluated: a gradient that nobody wants costs nothing.
     Ok(Outputs {
         d_queries: Some(gradients.queries),
