@@ -1,11 +1,13 @@
-//! The gated delta rule, forward and forward with backward: in chunks, and token by token.
+//! The gated delta rule, forward and forward with backward: in chunks, and token by token, with a gate for each head and with
+//! one for each channel of the keys.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use cotangent::random::Key;
 use cotangent::{Graph, Infer, Result, Session, Stored, Tensor, Train, Trainable, value_and_grad};
-use cotangent_kernels::{GatedDeltaOutputs, chunk_length, gated_delta, gated_delta_steps, l2norm};
+use cotangent_kernels::delta_rule::gated_delta_by_channel_in_operations;
+use cotangent_kernels::{chunk_length, gated_delta, gated_delta_by_channel_steps, gated_delta_steps, l2norm};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 /// Batch, tokens, key heads, value heads, head dimension.
@@ -17,6 +19,7 @@ const SIZES: [(&str, Sizes); 3] = [
     ("1 x 512 tokens, 4 and 8 heads of 128", [1, 512, 4, 8, 128]),
 ];
 
+/// Queries, keys, values, log gates of heads, betas, the state, log gates of channels.
 type Inputs<M> = Vec<Tensor<M>>;
 
 fn draw([batch, time, key_heads, value_heads, dim]: Sizes) -> Result<Inputs<Stored>> {
@@ -30,6 +33,7 @@ fn draw([batch, time, key_heads, value_heads, dim]: Sizes) -> Result<Inputs<Stor
         first.uniform(-1.0, 0.0, &of_gates)?,
         second.uniform(0.0, 1.0, &of_gates)?,
         first.normal(&[batch, value_heads, dim, dim])?,
+        second.uniform(-1.0, 0.0, &[batch, time, value_heads, dim])?,
     ];
     Session::new()?.infer(&raw, &raw[..0].to_vec(), &(), |raw: &Inputs<Infer>, _, ()| {
         let mut inputs = raw.clone();
@@ -39,25 +43,40 @@ fn draw([batch, time, key_heads, value_heads, dim]: Sizes) -> Result<Inputs<Stor
     })
 }
 
-fn chunked<M: Graph>(inputs: &Inputs<M>) -> Result<GatedDeltaOutputs<M>> {
+/// `y` and the final state.
+type Rule<M> = fn(&Inputs<M>) -> Result<Inputs<M>>;
+
+fn chunked<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
     let chunk = chunk_length(cotangent::backend()?);
-    gated_delta(&inputs[0], &inputs[1], &inputs[2], &inputs[3], &inputs[4], &inputs[5], chunk)
+    let outputs = gated_delta(&inputs[0], &inputs[1], &inputs[2], &inputs[3], &inputs[4], &inputs[5], chunk)?;
+    Ok(vec![outputs.y, outputs.final_state])
 }
 
-fn stepwise<M: Graph>(inputs: &Inputs<M>) -> Result<GatedDeltaOutputs<M>> {
-    gated_delta_steps(&inputs[0], &inputs[1], &inputs[2], &inputs[3], &inputs[4], &inputs[5])
+fn stepwise<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
+    let outputs = gated_delta_steps(&inputs[0], &inputs[1], &inputs[2], &inputs[3], &inputs[4], &inputs[5])?;
+    Ok(vec![outputs.y, outputs.final_state])
+}
+
+fn chunked_by_channel<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
+    let [queries, keys, values, _, beta, state, log_decay] = inputs.as_slice() else { panic!("seven inputs") };
+    let chunk = chunk_length(cotangent::backend()?);
+    let outputs = gated_delta_by_channel_in_operations(queries, keys, values, log_decay, beta, state, chunk)?;
+    Ok(vec![outputs.y, outputs.final_state])
+}
+
+fn stepwise_by_channel<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
+    let [queries, keys, values, _, beta, state, log_decay] = inputs.as_slice() else { panic!("seven inputs") };
+    let outputs = gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, state)?;
+    Ok(vec![outputs.y, outputs.final_state])
 }
 
 /// Something cheap whose cotangents are neither zero nor constant.
-fn loss<M: Graph>(outputs: GatedDeltaOutputs<M>) -> Result<Tensor<M>> {
-    outputs.y.square()?.sum_all()?.add(&outputs.final_state.square()?.sum_all()?)
+fn loss(inputs: &Inputs<Train>, rule: &Rule<Train>) -> Result<Tensor<Train>> {
+    let outputs = rule(inputs)?;
+    outputs[0].square()?.sum_all()?.add(&outputs[1].square()?.sum_all()?)
 }
 
-fn forward(
-    bench: &mut criterion::Bencher<'_>,
-    inputs: &Inputs<Stored>,
-    rule: fn(&Inputs<Infer>) -> Result<Inputs<Infer>>,
-) {
+fn forward(bench: &mut criterion::Bencher<'_>, inputs: &Inputs<Stored>, rule: Rule<Infer>) {
     let mut session = Session::new().expect("a session");
     let nothing = inputs[..0].to_vec();
     bench.iter(|| {
@@ -66,30 +85,36 @@ fn forward(
     });
 }
 
-fn backward(
-    bench: &mut criterion::Bencher<'_>,
-    inputs: &Inputs<Stored>,
-    loss: fn(&Inputs<Train>, &()) -> Result<Tensor<Train>>,
-) {
+fn backward(bench: &mut criterion::Bencher<'_>, inputs: &Inputs<Stored>, unused: &str, rule: Rule<Train>) {
     let mut session = Session::new().expect("a session");
-    let trainable = Trainable::of(inputs, |_| true).expect("floats");
-    bench.iter(|| black_box(value_and_grad(&mut session, inputs, &trainable, &(), loss).expect("gradients")));
+    let trainable = Trainable::of(inputs, |name| name != unused).expect("floats");
+    bench.iter(|| black_box(value_and_grad(&mut session, inputs, &trainable, &rule, loss).expect("gradients")));
 }
+
+/// The gates that the other rule reads.
+const OF_HEADS: &str = "3";
+const OF_CHANNELS: &str = "6";
 
 fn benches(criterion: &mut Criterion) {
     for (name, sizes) in SIZES {
         let inputs = draw(sizes).expect("inputs");
         let mut group = criterion.benchmark_group(name);
         group.sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
-        group.bench_function("chunks, forward", |bench| {
-            forward(bench, &inputs, |inputs| chunked(inputs).map(|outputs| vec![outputs.y, outputs.final_state]));
-        });
-        group.bench_function("chunks, forward and backward", |bench| {
-            backward(bench, &inputs, |inputs, ()| loss(chunked(inputs)?));
+        group.bench_function("chunks, forward", |bench| forward(bench, &inputs, chunked));
+        group.bench_function("chunks, forward and backward", |bench| backward(bench, &inputs, OF_CHANNELS, chunked));
+        group.bench_function("gates of channels, chunks, forward", |bench| forward(bench, &inputs, chunked_by_channel));
+        group.bench_function("gates of channels, chunks, forward and backward", |bench| {
+            backward(bench, &inputs, OF_HEADS, chunked_by_channel);
         });
         group.sample_size(10);
         group.bench_function("token by token, forward and backward", |bench| {
-            backward(bench, &inputs, |inputs, ()| loss(stepwise(inputs)?));
+            backward(bench, &inputs, OF_CHANNELS, stepwise);
+        });
+        group.bench_function("gates of channels, token by token, forward", |bench| {
+            forward(bench, &inputs, stepwise_by_channel);
+        });
+        group.bench_function("gates of channels, token by token, forward and backward", |bench| {
+            backward(bench, &inputs, OF_HEADS, stepwise_by_channel);
         });
         group.finish();
     }

@@ -1,54 +1,12 @@
-//! Gates of each channel against float64, and states in between against the recurrence.
+//! States in between, against the recurrence.
 
 mod cases;
 
 use std::process::Command;
 
-use cases::{Case, Cases, Operator, TOLERANCE, assert_close, assert_gradients, outputs, random};
-use cotangent::{Constant, Graph, Indices, Result, Stored, Tensor};
-use cotangent_kernels::{
-    accept_state, gated_delta_by_channel, gated_delta_state, gated_delta_steps, gated_delta_with_states,
-};
-
-/// Inputs: queries, keys, values, decays `[B, T, Hv, Dk]`, beta, state; a mask as the reference has it.
-#[derive(Clone)]
-struct ByChannel {
-    mask: Option<(Constant, Constant)>,
-}
-
-impl Operator for ByChannel {
-    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-        let [queries, keys, values, decay, beta, state] = inputs else { panic!("six inputs") };
-        let (mut log_decay, mut beta) = (decay.log()?, beta.clone());
-        if let Some((of_heads, of_channels)) = &self.mask {
-            log_decay = log_decay.multiply(of_channels)?;
-            beta = beta.multiply(of_heads)?;
-        }
-        let outputs = gated_delta_by_channel(queries, keys, values, &log_decay, &beta, state)?;
-        let y = match &self.mask {
-            Some((_, of_channels)) => outputs.y.multiply(of_channels)?,
-            None => outputs.y,
-        };
-        Ok(vec![y, outputs.final_state])
-    }
-}
-
-fn check(case: &Case<'_>) {
-    let mask = case.has_input("mask").then(|| {
-        let mask: Vec<f32> = case.integers("mask").into_iter().map(|counts| counts as f32).collect();
-        let &[batch, time] = case.input("mask").shape() else { panic!("a mask of rows and tokens") };
-        let shaped = |shape: &[i32]| Constant::from_slice(&mask, shape).expect("a value a token");
-        (shaped(&[batch, time, 1]), shaped(&[batch, time, 1, 1]))
-    });
-    case.check(&ByChannel { mask }, &["q", "k", "v", "g", "beta", "state"], &["y", "state"], TOLERANCE);
-}
-
-#[test]
-fn gates_of_channels_match_the_reference() {
-    for case in Cases::operators().all("delta.vector.") {
-        check(&case);
-    }
-}
+use cases::{Operator, TOLERANCE, assert_close, assert_gradients, outputs, random};
+use cotangent::{Graph, Indices, Result, Stored, Tensor};
+use cotangent_kernels::{accept_state, gated_delta_state, gated_delta_steps, gated_delta_with_states};
 
 /// Queries, keys, values, log gates, betas and the state, of two rows of five tokens.
 fn draw() -> Vec<Tensor<Stored>> {
@@ -165,5 +123,8 @@ fn all_of_this_holds_for_the_texts_in_the_emulator() {
     }
     let output = Command::new(std::env::current_exe().unwrap()).env("COTANGENT_BACKEND", "emulated").output().unwrap();
     let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
-    assert!(output.status.success() && text.contains("gates_of_channels_match_the_reference ... ok"), "{text}");
+    assert!(
+        output.status.success() && text.contains("states_after_each_token_are_those_of_shorter_rows ... ok"),
+        "{text}"
+    );
 }

@@ -17,13 +17,22 @@ pub(super) struct Geometry {
     pub(super) chunk: i32,
 }
 
+/// Whose a gate is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gates {
+    /// One for each value head: log gates `[B, T, Hv]`.
+    OfHeads,
+    /// One for each channel of its keys too: log gates `[B, T, Hv, Dk]`.
+    OfChannels,
+}
+
 /// The shortest chunk.
 pub(super) const SHORTEST_CHUNK: i32 = 8;
 
 impl Geometry {
-    /// The sizes, if all shapes and dtypes fit: queries and keys `[B, T, Hk, Dk]`, values `[B, T, Hv, Dv]`, `log_decay`
-    /// and `beta` `[B, T, Hv]`, the state `[B, Hv, Dv, Dk]`; gate and state in float32.
-    pub(super) fn of<M: Graph>(inputs: [&Tensor<M>; 6]) -> Result<Self> {
+    /// The sizes, if all shapes and dtypes fit: queries and keys `[B, T, Hk, Dk]`, values `[B, T, Hv, Dv]`, `log_decay` as
+    /// `gates` says, `beta` `[B, T, Hv]`, the state `[B, Hv, Dv, Dk]`; gate and state in float32.
+    pub(super) fn of<M: Graph>(inputs: [&Tensor<M>; 6], gates: Gates) -> Result<Self> {
         let [queries, keys, values, log_decay, beta, initial_state] = inputs;
         let &[batch, time, key_heads, key_dim] = keys.shape() else {
             return Err(shape_error("keys", keys, "[B, T, Hk, Dk]"));
@@ -31,10 +40,12 @@ impl Geometry {
         let &[_, _, value_heads, value_dim] = values.shape() else {
             return Err(shape_error("values", values, "[B, T, Hv, Dv]"));
         };
+        let of_gates = [batch, time, value_heads, key_dim];
+        let of_gates = if gates == Gates::OfChannels { &of_gates[..] } else { &of_gates[..3] };
         for (port, tensor, expected) in [
             ("queries", queries, &[batch, time, key_heads, key_dim][..]),
             ("values", values, &[batch, time, value_heads, value_dim][..]),
-            ("log_decay", log_decay, &[batch, time, value_heads][..]),
+            ("log_decay", log_decay, of_gates),
             ("beta", beta, &[batch, time, value_heads][..]),
             ("initial_state", initial_state, &[batch, value_heads, value_dim, key_dim][..]),
         ] {

@@ -25,10 +25,14 @@ use stages::{
     chunk_outputs, local_cotangents, scan_cotangents, scan_states, score_cotangents, solve_chunks,
 };
 
-pub use portable::{GatedDeltaInOperationsOutputs, gated_delta_in_operations};
+pub use portable::{
+    GatedDeltaByChannelInOperationsOutputs, GatedDeltaInOperationsOutputs, gated_delta_by_channel_in_operations,
+    gated_delta_in_operations,
+};
 pub use sequential::{
     AcceptStateOutputs, GatedDeltaByChannelOutputs, GatedDeltaStepOutputs, GatedDeltaWithStatesOutputs, accept_state,
-    gated_delta_by_channel, gated_delta_state, gated_delta_step, gated_delta_steps, gated_delta_with_states,
+    gated_delta_by_channel, gated_delta_by_channel_steps, gated_delta_state, gated_delta_step, gated_delta_steps,
+    gated_delta_with_states,
 };
 pub use tokens::{DeltaTokens, gated_delta_of_tokens};
 

@@ -1,6 +1,7 @@
 //! The chunked gated delta rule in MLX's operations: for the CPU, and for sizes that the tiles of a GPU do not divide.
 
 mod backward;
+mod by_channel;
 mod by_head;
 mod chunks;
 mod constants;
@@ -14,6 +15,8 @@ use cotangent::{Graph, Result, Tensor, differentiable};
 use super::geometry::Geometry;
 use super::sequential::gated_delta_steps;
 use by_head::HeadDecay;
+
+pub use by_channel::{GatedDeltaByChannelInOperationsOutputs, gated_delta_by_channel_in_operations};
 
 /// [`gated_delta`](fn@super::gated_delta), composed of operations.
 #[differentiable(

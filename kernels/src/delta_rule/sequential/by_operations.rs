@@ -5,7 +5,7 @@ use cotangent::{Dtype, Graph, Indices, Result, Tensor};
 use super::channel_gates::GatedDeltaByChannelOutputs;
 use super::step::GatedDeltaStepOutputs;
 use crate::delta_rule::GatedDeltaOutputs;
-use crate::delta_rule::geometry::Geometry;
+use crate::delta_rule::geometry::{Gates, Geometry};
 
 /// [`gated_delta`](fn@crate::gated_delta) token by token, in differentiable operations.
 ///
@@ -19,12 +19,16 @@ pub fn gated_delta_steps<M: Graph>(
     beta: &Tensor<M>,
     initial_state: &Tensor<M>,
 ) -> Result<GatedDeltaOutputs<M>> {
-    let (y, final_state) = Recurrence::of([queries, keys, values, log_decay, beta, initial_state])?.whole()?;
+    let inputs = [queries, keys, values, log_decay, beta, initial_state];
+    let (y, final_state) = Recurrence::of(inputs, Gates::OfHeads)?.whole()?;
     Ok(GatedDeltaOutputs { y, final_state })
 }
 
-/// The same with a gate for each channel, `[B, T, Hv, Dk]`.
-pub(super) fn by_channel<M: Graph>(
+/// [`gated_delta_by_channel`](fn@crate::gated_delta_by_channel) token by token, in differentiable operations.
+///
+/// # Errors
+/// As [`gated_delta_by_channel`](fn@crate::gated_delta_by_channel).
+pub fn gated_delta_by_channel_steps<M: Graph>(
     queries: &Tensor<M>,
     keys: &Tensor<M>,
     values: &Tensor<M>,
@@ -32,10 +36,8 @@ pub(super) fn by_channel<M: Graph>(
     beta: &Tensor<M>,
     initial_state: &Tensor<M>,
 ) -> Result<GatedDeltaByChannelOutputs<M>> {
-    let of_heads = log_decay.slice(3, 0, 1)?.squeeze(3)?;
-    let geometry = Geometry::of([queries, keys, values, &of_heads, beta, initial_state])?;
     let inputs = [queries, keys, values, log_decay, beta, initial_state];
-    let (y, final_state) = Recurrence { geometry, inputs }.whole()?;
+    let (y, final_state) = Recurrence::of(inputs, Gates::OfChannels)?.whole()?;
     Ok(GatedDeltaByChannelOutputs { y, final_state })
 }
 
@@ -53,8 +55,8 @@ pub(super) struct Recurrence<'a, M: Graph> {
 }
 
 impl<'a, M: Graph> Recurrence<'a, M> {
-    pub(super) fn of(inputs: [&'a Tensor<M>; 6]) -> Result<Self> {
-        Ok(Recurrence { geometry: Geometry::of(inputs)?, inputs })
+    pub(super) fn of(inputs: [&'a Tensor<M>; 6], gates: Gates) -> Result<Self> {
+        Ok(Recurrence { geometry: Geometry::of(inputs, gates)?, inputs })
     }
 
     /// What each token gives: `y` `[B, 1, Hv, Dv]` and the state after it.

@@ -1,22 +1,25 @@
 //! A gate for each channel of the keys, as Kimi Delta Attention has them.
 
-use cotangent::{Dtype, Infer, Tensor, differentiable};
+use cotangent::{Dtype, Graph, Infer, Result, Tensor, differentiable};
 
-use super::by_operations::by_channel;
 use super::columns::run_columns_back;
 use super::rows::run_rows_back;
 use super::run::run_tokens;
+use crate::delta_rule::chunk_length;
+use crate::delta_rule::portable::gated_delta_by_channel_in_operations;
 
 /// The gated delta rule with a gate for each channel of the keys: `S~_t = S_{t-1} diag(g_t)`, `log_decay` `[B, T, Hv, Dk]`.
 /// All else is as in [`gated_delta`](fn@crate::gated_delta) (Kimi Team 2025, "Kimi Linear", section 3).
 ///
-/// Token by token, not in chunks: right at any length, and its time is that of `T` steps one after the other.
+/// Where kernels run it goes token by token: right at any length, and its time is that of `T` steps one after the other. A CPU
+/// takes chunks, in operations
+/// ([`gated_delta_by_channel_in_operations`](fn@crate::delta_rule::gated_delta_by_channel_in_operations)).
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
 #[differentiable(
     backward = gated_delta_by_channel_backward,
-    fallback = by_channel,
+    fallback = in_operations,
     stages = [run_tokens],
     requires = [T >= 1, Hk >= 1, Hv % Hk == 0],
     cases = [
@@ -91,4 +94,18 @@ pub fn gated_delta_by_channel_backward<F: Float, G: Float>(
         d_beta: Some(back.written_cotangent.multiply(&run.errors)?.sum(&[3])?.cast(beta.dtype())?),
         d_initial_state: Some(back.initial_cotangent),
     })
+}
+
+/// The same in chunks, in operations.
+fn in_operations<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    log_decay: &Tensor<M>,
+    beta: &Tensor<M>,
+    initial_state: &Tensor<M>,
+) -> Result<GatedDeltaByChannelOutputs<M>> {
+    let chunk = chunk_length(cotangent::backend()?);
+    let outputs = gated_delta_by_channel_in_operations(queries, keys, values, log_decay, beta, initial_state, chunk)?;
+    Ok(GatedDeltaByChannelOutputs { y: outputs.y, final_state: outputs.final_state })
 }

@@ -1,5 +1,5 @@
-//! Token by token: the reference of the chunked form, the step of generation, gates of each channel, and what speculative
-//! decoding needs of states in between.
+//! Token by token: the reference of the chunked form, the step of generation, kernels for gates of each channel, and what
+//! speculative decoding needs of states in between.
 
 mod accept;
 mod by_operations;
@@ -11,7 +11,7 @@ mod states;
 mod step;
 
 pub use accept::{AcceptStateOutputs, accept_state};
-pub use by_operations::gated_delta_steps;
+pub use by_operations::{gated_delta_by_channel_steps, gated_delta_steps};
 pub use channel_gates::{GatedDeltaByChannelOutputs, gated_delta_by_channel};
 pub use states::{GatedDeltaWithStatesOutputs, gated_delta_state, gated_delta_with_states};
 pub use step::{GatedDeltaStepOutputs, gated_delta_step};

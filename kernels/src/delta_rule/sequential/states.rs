@@ -4,6 +4,7 @@ use cotangent::{Graph, Indices, Result, Tensor, differentiable};
 
 use super::by_operations::{Recurrence, counts};
 use super::run::run_tokens;
+use crate::delta_rule::geometry::Gates;
 
 /// [`gated_delta`](fn@crate::gated_delta) token by token, with the state after each: `states` `[B, T, Hv, Dv, Dk]`, whose
 /// last is the final state. For the few tokens that a draft proposes.
@@ -42,7 +43,7 @@ fn with_states_by_operations<M: Graph>(
     beta: &Tensor<M>,
     initial_state: &Tensor<M>,
 ) -> Result<GatedDeltaWithStatesOutputs<M>> {
-    let recurrence = Recurrence::of([queries, keys, values, log_decay, beta, initial_state])?;
+    let recurrence = Recurrence::of([queries, keys, values, log_decay, beta, initial_state], Gates::OfHeads)?;
     let steps = recurrence.run()?;
     let outputs: Vec<_> = steps.iter().map(|step| &step.y).collect();
     let states: Vec<_> = steps.iter().map(|step| &step.final_state).collect();
@@ -81,7 +82,7 @@ fn state_by_operations<M: Graph>(
     initial_state: &Tensor<M>,
     steps: &Indices,
 ) -> Result<Tensor<M>> {
-    let recurrence = Recurrence::of([keys, keys, values, log_decay, beta, initial_state])?;
+    let recurrence = Recurrence::of([keys, keys, values, log_decay, beta, initial_state], Gates::OfHeads)?;
     let steps = counts::<M>(steps, initial_state.rank())?;
     let mut state = initial_state.clone();
     for (t, step) in recurrence.run()?.iter().enumerate() {
