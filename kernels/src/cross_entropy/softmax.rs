@@ -44,8 +44,14 @@ fn row_sums(
         // Sixteen loads at a time, none of which waits for another.
         for (int v = int(thread_index_in_threadgroup); v < V; v += 4096) {
             float x[16];
-            #pragma unroll
-            for (int i = 0; i < 16; ++i) { x[i] = v + 256 * i < V ? logits[start + uint(v + 256 * i)] : -INFINITY; }
+            auto from = logits + (start + uint(v));
+            if (v + 3840 < V) {
+                #pragma unroll
+                for (int i = 0; i < 16; ++i) { x[i] = from[256 * i]; }
+            } else {
+                #pragma unroll
+                for (int i = 0; i < 16; ++i) { x[i] = v + 256 * i < V ? from[256 * i] : -INFINITY; }
+            }
             float top = x[0];
             #pragma unroll
             for (int i = 1; i < 16; ++i) { top = max(top, x[i]); }
@@ -78,11 +84,11 @@ fn row_sums(
     }
 }
 
-/// `exp(logits - largest - log_sum) - [v = label] at_label`. A threadgroup takes 1024 logits of a row.
+/// `exp(logits - largest - log_sum) - [v = label] at_label`. A threadgroup takes 4096 logits of a row.
 #[stage(
-    grid = (256 * ceil_div(V, 1024) * N, 1, 1),
+    grid = (256 * ceil_div(V, 4096) * N, 1, 1),
     threads = (256, 1, 1),
-    cases = [(N = 3, V = 7), (N = 2, V = 1301)],
+    cases = [(N = 3, V = 7), (N = 2, V = 1301), (N = 2, V = 4801)],
 )]
 fn row_slopes<S: Float>(
     logits: In![f32; N, V],
@@ -93,24 +99,39 @@ fn row_slopes<S: Float>(
     slopes: Out![S; N, V],
 ) {
     metal! {
-        int blocks = (V + 1023) / 1024;
+        int blocks = (V + 4095) / 4096;
         int row = int(threadgroup_position_in_grid.x) / blocks;
-        int first = int(threadgroup_position_in_grid.x) % blocks * 1024 + int(thread_index_in_threadgroup);
-        ulong start = ulong(row) * V;
+        int first = int(threadgroup_position_in_grid.x) % blocks * 4096 + int(thread_index_in_threadgroup);
+        ulong start = ulong(row) * V + uint(first);
+        auto from = logits + start;
+        auto to = slopes + start;
+        // Whether the last of this thread's places, and so each, is in the row.
+        bool whole = first + 3840 < V;
         // All loads before the first store: nothing says that one does not change the other.
-        float x[4];
-        #pragma unroll
-        for (int i = 0; i < 4; ++i) { x[i] = logits[start + uint(min(first + 256 * i, V - 1))]; }
+        float x[16];
+        if (whole) {
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) { x[i] = from[256 * i]; }
+        } else {
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) { x[i] = first + 256 * i < V ? from[256 * i] : -INFINITY; }
+        }
         float largest = largest_logits[row];
         float log_sum = log_sums[row];
         int label = labels[row];
+        float taken = float(at_label[0]);
         #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-            int v = first + 256 * i;
-            if (v < V) {
-                float slope = exp(x[i] - largest - log_sum);
-                if (v == label) { slope -= float(at_label[0]); }
-                slopes[start + uint(v)] = S(slope);
+        for (int i = 0; i < 16; ++i) {
+            x[i] = exp(x[i] - largest - log_sum);
+            if (first + 256 * i == label) { x[i] -= taken; }
+        }
+        if (whole) {
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) { to[256 * i] = S(x[i]); }
+        } else {
+            #pragma unroll
+            for (int i = 0; i < 16; ++i) {
+                if (first + 256 * i < V) { to[256 * i] = S(x[i]); }
             }
         }
     }
