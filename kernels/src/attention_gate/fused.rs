@@ -2,11 +2,14 @@
 
 use cotangent::{Graph, Result, Tensor, differentiable};
 
+use crate::sigmoid::SIGMOID;
+
 /// `attended * sigmoid(gates)`, heads and tokens changing places on the way.
 #[differentiable(
     backward = fused_attention_gate_backward,
     fallback = attention_gate_by_operations,
     strided,
+    headers = [SIGMOID],
     grid = (256 * ceil_div(B * T * H, 8), 1, 1),
     threads = (256, 1, 1),
     cases = [(B = 1, H = 1, T = 1, D = 1), (B = 2, H = 3, T = 5, D = 7), (B = 1, H = 2, T = 13, D = 48)],
@@ -25,7 +28,7 @@ pub fn fused_attention_gate<F: Float>(attended: In![F; B, H, T, D], gates: In![F
         for (uint lane = thread_index_in_simdgroup; lane < uint(D); lane += 32u) {
             float value = float(attended[value_row + lane * attended_strides[3]]);
             float gate = float(gates[gate_row + lane * gates_strides[3]]);
-            y[ulong(place) * D + lane] = F(value / (1.0f + exp(-gate)));
+            y[ulong(place) * D + lane] = F(value * sigmoid_of(gate));
         }
     }
 }
@@ -34,6 +37,7 @@ pub fn fused_attention_gate<F: Float>(attended: In![F; B, H, T, D], gates: In![F
 #[differentiable(
     backward_of = fused_attention_gate,
     strided,
+    headers = [SIGMOID],
     grid = (256 * ceil_div(B * T * H, 8), 1, 1),
     threads = (256, 1, 1),
 )]
@@ -59,7 +63,7 @@ pub fn fused_attention_gate_backward<F: Float>(
             float value = float(attended[value_row + lane * attended_strides[3]]);
             float gate = float(gates[gate_row + lane * gates_strides[3]]);
             float slope = float(d_y[slope_row + lane * d_y_strides[3]]);
-            float sigmoid = 1.0f / (1.0f + exp(-gate));
+            float sigmoid = sigmoid_of(gate);
             d_attended[attended_row + lane] = F(slope * sigmoid);
             d_gates[ulong(place) * D + lane] = F(slope * value * sigmoid * (1.0f - sigmoid));
         }

@@ -230,6 +230,7 @@ fn conv_input_gradients<T: Float, const K: usize>(
 
 /// The gradient of the weight in parts, each of 32 tokens in order: their sum is the same in every run.
 #[stage(
+    headers = [SIGMOID],
     requires = [K >= 2, K <= 16, B <= 65535],
     grid = (128 * ceil_div(C, 128), ceil_div(S, 32), B),
     threads = (128, 1, 1),
@@ -275,7 +276,7 @@ fn conv_weight_parts<T: Float, const K: usize>(
                 for (int j = 0; j < K; ++j) {
                     if (j <= seen) { sum += taps[j] * past[j]; }
                 }
-                float sigmoid = 1.0f / (1.0f + exp(-sum));
+                float sigmoid = sigmoid_of(sum);
                 float slope = float(cotangent[ulong(place) * C + channel]) * sigmoid * (1.0f + sum * (1.0f - sigmoid));
                 for (int j = 0; j < K; ++j) {
                     if (j <= seen) { sums[j] += slope * past[j]; }

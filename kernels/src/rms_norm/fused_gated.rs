@@ -196,6 +196,7 @@ fn rms_norm_gated_gradients<T: Float, const D: usize>(
 /// The gradient of the weight in parts, each of 64 heads in order: their sum is the same in every run.
 #[stage(
     strided,
+    headers = [SIGMOID],
     grid = (128 * ceil_div(D, 128) * ceil_div(N * H, 64), 1, 1),
     threads = (128, 1, 1),
     cases = [(N = 3, H = 2, D = 8), (N = 65, H = 2, D = 131)],
@@ -220,7 +221,7 @@ fn rms_norm_gated_weight_parts<T: Float>(
             float z = float(gate[ulong(token) * gate_strides[0] + ulong(head) * gate_strides[1] + column * gate_strides[2]]);
             float slope =
                 float(cotangent[ulong(token) * cotangent_strides[0] + ulong(head) * cotangent_strides[1] + column * cotangent_strides[2]]);
-            sum += slope * value * inverse[token * inverse_strides[0] + head * inverse_strides[1]] * z / (1.0f + exp(-z));
+            sum += slope * value * inverse[token * inverse_strides[0] + head * inverse_strides[1]] * z * sigmoid_of(z);
         }
         parts[ulong(part) * D + column] = sum;
     }

@@ -4,11 +4,13 @@
 use cotangent::differentiable;
 
 use super::portable::portable_swiglu;
+use crate::sigmoid::SIGMOID;
 
 /// `silu(gate) * up` of flat operands, rounded once.
 #[differentiable(
     backward = fused_swiglu_backward,
     fallback = portable_swiglu,
+    headers = [SIGMOID],
     grid = (256 * ceil_div(N, 1024), 1, 1),
     threads = (256, 1, 1),
     cases = [(N = 1), (N = 37), (N = 2051)],
@@ -26,13 +28,18 @@ pub fn fused_swiglu<T: Float>(gate: In![T; N], up: In![T; N], y: Out![T; N]) {
         }
         for (uint part = 0u; part < 4u; ++part) {
             uint index = first + part * 256u;
-            if (index < uint(N)) { y[index] = T(gates[part] / (1.0f + exp(-gates[part])) * ups[part]); }
+            if (index < uint(N)) { y[index] = T(gates[part] * sigmoid_of(gates[part]) * ups[part]); }
         }
     }
 }
 
 /// d_gate = d_y up s (1 + gate (1 - s)), d_up = d_y gate s, with s the sigmoid of the gate.
-#[differentiable(backward_of = fused_swiglu, grid = (256 * ceil_div(N, 1024), 1, 1), threads = (256, 1, 1))]
+#[differentiable(
+    backward_of = fused_swiglu,
+    headers = [SIGMOID],
+    grid = (256 * ceil_div(N, 1024), 1, 1),
+    threads = (256, 1, 1),
+)]
 pub fn fused_swiglu_backward<T: Float>(
     gate: In![T; N],
     up: In![T; N],
@@ -54,7 +61,7 @@ pub fn fused_swiglu_backward<T: Float>(
         for (uint part = 0u; part < 4u; ++part) {
             uint index = first + part * 256u;
             if (index < uint(N)) {
-                float sigmoid = 1.0f / (1.0f + exp(-gates[part]));
+                float sigmoid = sigmoid_of(gates[part]);
                 d_up[index] = T(slopes[part] * gates[part] * sigmoid);
                 d_gate[index] = T(slopes[part] * ups[part] * sigmoid * (1.0f + gates[part] * (1.0f - sigmoid)));
             }
