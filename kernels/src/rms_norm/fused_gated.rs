@@ -111,7 +111,13 @@ pub fn fused_rms_norm_gated_backward<T: Float>(
     headers = [ROWS, SIGMOID],
     grid = (256 * ceil_div(N * H, 8 * max(1, 512 / max(D, 128))), 1, 1),
     threads = (256, 1, 1),
-    cases = [(N = 3, H = 2, D = 8), (N = 5, H = 2, D = 77), (N = 3, H = 3, D = 256), (N = 2, H = 1, D = 2500)],
+    cases = [
+        (N = 3, H = 2, D = 8),
+        (N = 5, H = 2, D = 77),
+        (N = 9, H = 2, D = 128),
+        (N = 3, H = 3, D = 256),
+        (N = 2, H = 1, D = 2500),
+    ],
 )]
 fn rms_norm_gated_gradients<T: Float, const D: usize>(
     x: In![T; N, H, D],
