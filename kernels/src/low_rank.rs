@@ -36,6 +36,7 @@ pub fn adapted_linear<M: Graph>(
 #[differentiable(
     backward = portable_adapted_linear_backward,
     fallback = adapted_linear_by_operations,
+    expensive,
     cases = [(N = 1, I = 3, O = 2, R = 1), (N = 7, I = 5, O = 9, R = 2)],
 )]
 pub fn portable_adapted_linear<T: Float>(
@@ -51,7 +52,9 @@ pub fn portable_adapted_linear<T: Float>(
     Ok(Outputs { y: x.linear(weight)?.add_product(&down, lora_b, scale)?, down })
 }
 
-/// With d = scale d_y B^T: d_x = d_y W + d A^T, d_A = x^T d, d_B = scale (x A)^T d_y, d_W = d_y^T x.
+/// With d = d_y B^T: d_x = d_y W + scale d A^T, d_A = scale x^T d, d_B = scale (x A)^T d_y, d_W = d_y^T x.
+///
+/// Gradients of A and B are scaled, which are far smaller than rows of tokens.
 #[differentiable(backward_of = portable_adapted_linear)]
 pub fn portable_adapted_linear_backward<T: Float>(
     x: In![T; N, I],
@@ -66,13 +69,13 @@ pub fn portable_adapted_linear_backward<T: Float>(
     d_lora_a: Out![T; I, R],
     d_lora_b: Out![T; R, O],
 ) {
-    let d_down = d_y.matmul(&lora_b.swap_axes(0, 1)?)?.multiply(scale)?;
+    let d_down = d_y.matmul(&lora_b.swap_axes(0, 1)?)?;
     let d_x =
-        if wants_d_x { Some(d_y.matmul(weight)?.add_product(&d_down, &lora_a.swap_axes(0, 1)?, 1.0)?) } else { None };
+        if wants_d_x { Some(d_y.matmul(weight)?.add_product(&d_down, &lora_a.swap_axes(0, 1)?, scale)?) } else { None };
     let transposed = |left: &Tensor<_>, right: &Tensor<_>| left.swap_axes(0, 1)?.matmul(right);
     let d_weight = if wants_d_weight { Some(transposed(d_y, x)?) } else { None };
-    let d_lora_a = if wants_d_lora_a { Some(transposed(x, &d_down)?) } else { None };
-    let d_lora_b = if wants_d_lora_b { Some(transposed(&down.multiply(scale)?, d_y)?) } else { None };
+    let d_lora_a = if wants_d_lora_a { Some(transposed(x, &d_down)?.multiply(scale)?) } else { None };
+    let d_lora_b = if wants_d_lora_b { Some(transposed(down, d_y)?.multiply(scale)?) } else { None };
     Ok(Outputs { d_x, d_weight, d_lora_a, d_lora_b })
 }
 

@@ -79,7 +79,7 @@ impl Constant {
     pub fn full(shape: &[i32], value: f32, dtype: Dtype) -> Result<Self> {
         crate::ffi::initialise();
         require_float("Constant::full", dtype)?;
-        let value = Array::from_f32(value).as_dtype(dtype.to_mlx()).during("Constant::full")?;
+        let value = crate::resident::float(value, dtype)?;
         Ok(Constant { array: mlx_rs::ops::broadcast_to(value, shape).during("Constant::full")? })
     }
 

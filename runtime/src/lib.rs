@@ -25,6 +25,7 @@ pub mod optimizer;
 pub mod parameters;
 mod process;
 pub mod random;
+mod resident;
 mod session;
 mod tensor;
 mod transform;

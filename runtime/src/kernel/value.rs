@@ -114,6 +114,18 @@ pub enum ScalarValue {
     Bool(bool),
 }
 
+impl ScalarValue {
+    /// As MLX hands it to a kernel: an array without axes.
+    pub(crate) fn to_array(self) -> Array {
+        match self {
+            ScalarValue::F32(value) => Array::from_f32(value),
+            ScalarValue::I32(value) => Array::from_int(value),
+            ScalarValue::U32(value) => Array::from_slice(&[value], &[]),
+            ScalarValue::Bool(value) => Array::from_bool(value),
+        }
+    }
+}
+
 macro_rules! from_scalar {
     ($($type:ty => $variant:ident),*) => {$(
         impl From<$type> for ScalarValue {

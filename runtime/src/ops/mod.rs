@@ -70,9 +70,7 @@ impl<M: Graph> Operand<'_, M> {
         let (array, origin) = match &self.0 {
             Value::Tensor(tensor) => (tensor.array().clone(), tensor.origin()),
             Value::Constant(constant) => (constant.array().clone(), Origin::HOST),
-            Value::Scalar(scalar) => {
-                (Array::from_f32(*scalar).as_dtype(dtype.to_mlx()).during(operation)?, Origin::HOST)
-            }
+            Value::Scalar(scalar) => (crate::resident::float(*scalar, dtype)?, Origin::HOST),
         };
         require_dtype(operation, Dtype::from_mlx(array.dtype()), dtype)?;
         Ok((array, origin))

@@ -14,11 +14,10 @@ use mlx_rs::Array;
 
 use super::cuda_modules;
 use super::cuda_source::{CudaSource, Input};
-use super::resident;
 use super::text::{kernel_text, shape, unsigned};
 use super::{Extents, Request, TemplateValue};
 use crate::ffi::{CudaKernel, CudaLaunch};
-use crate::{Backend, Dtype, Error, Result};
+use crate::{Backend, Dtype, Error, Result, resident};
 
 /// One array for each output, not yet evaluated.
 ///

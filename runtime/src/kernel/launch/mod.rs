@@ -5,7 +5,6 @@ mod cuda_modules;
 mod cuda_source;
 mod emulated;
 mod metal;
-mod resident;
 mod text;
 
 use std::collections::BTreeMap;
@@ -124,7 +123,7 @@ impl Request<'_> {
 
     /// One array for each of [`input_names`](Self::input_names).
     fn input_arrays(&self) -> Vec<Array> {
-        self.port_arrays().chain(self.scalars.iter().map(scalar_array)).collect()
+        self.port_arrays().chain(self.scalars.iter().map(|scalar| scalar.to_array())).collect()
     }
 
     fn port_arrays(&self) -> impl Iterator<Item = Array> {
@@ -265,14 +264,4 @@ fn placeholder(port: &Port, dtype: crate::Dtype) -> Array {
     // Made once: a copy from the host for each call costs a GPU as much as a small kernel.
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     made.entry((dtype, rank)).or_insert_with(make).clone()
-}
-
-/// A scalar as MLX hands it to a kernel: an array without axes.
-fn scalar_array(scalar: &ScalarValue) -> Array {
-    match scalar {
-        ScalarValue::F32(value) => Array::from_f32(*value),
-        ScalarValue::I32(value) => Array::from_int(*value),
-        ScalarValue::U32(value) => Array::from_slice(&[*value], &[]),
-        ScalarValue::Bool(value) => Array::from_bool(*value),
-    }
 }

@@ -1,19 +1,19 @@
-//! Small arguments of launches, in the memory of an NVIDIA GPU.
+//! Small operands of operations and launches, in the memory of an NVIDIA GPU.
 //!
 //! MLX keeps arrays of up to eight bytes, and all that the host writes, in memory of the host: a simdgroup that reads a
 //! scalar there waits for the bus, and a hundred thousand of them wait for each other. What an operation computes lies in
-//! the GPU's memory if it is larger than that. So each value is repeated there once, and launches get a view of the
-//! beginning.
+//! the GPU's memory if it is larger than that. So each value is repeated there once, and whoever reads it gets a view of
+//! the beginning.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use half::{bf16, f16};
 use mlx_rs::Array;
 
-use super::scalar_array;
 use crate::error::Context as _;
-use crate::kernel::value::ScalarValue;
-use crate::{Dtype, Result};
+use crate::kernel::ScalarValue;
+use crate::{Backend, Dtype, Result, backend};
 
 /// More than eight bytes of any dtype.
 const REPETITIONS: i32 = 16;
@@ -26,25 +26,42 @@ type Key = (Dtype, [u32; 3]);
 
 static RESIDENTS: Mutex<Option<Residents>> = Mutex::new(None);
 
-/// `value` as an array without axes.
+/// `value` in a float dtype as an array without axes: in the GPU's memory where there is an NVIDIA GPU.
 ///
 /// # Errors
 /// What MLX returns.
-pub(super) fn scalar(value: ScalarValue) -> Result<Array> {
+pub(crate) fn float(value: f32, dtype: Dtype) -> Result<Array> {
+    // Converted here: a cast would be one more operation on the device.
+    let small = || match dtype {
+        Dtype::BF16 => Array::from_slice(&[bf16::from_f32(value)], &[]),
+        Dtype::F16 => Array::from_slice(&[f16::from_f32(value)], &[]),
+        _ => Array::from_f32(value),
+    };
+    match backend()? {
+        Backend::Cuda => resident((Dtype::from_mlx(small().dtype()), [value.to_bits(), 0, 0]), small),
+        Backend::Metal | Backend::Cpu | Backend::Emulated => Ok(small()),
+    }
+}
+
+/// `value` as an array without axes, in the GPU's memory.
+///
+/// # Errors
+/// What MLX returns.
+pub(crate) fn scalar(value: ScalarValue) -> Result<Array> {
     let key = match value {
         ScalarValue::F32(value) => (Dtype::F32, [value.to_bits(), 0, 0]),
         ScalarValue::I32(value) => (Dtype::I32, [value.cast_unsigned(), 0, 0]),
         ScalarValue::U32(value) => (Dtype::U32, [value, 0, 0]),
         ScalarValue::Bool(value) => (Dtype::Bool, [value.into(), 0, 0]),
     };
-    resident(key, || scalar_array(&value))
+    resident(key, || value.to_array())
 }
 
-/// Three extents as an array.
+/// Three extents as an array, in the GPU's memory.
 ///
 /// # Errors
 /// What MLX returns.
-pub(super) fn extents((x, y, z): (i32, i32, i32)) -> Result<Array> {
+pub(crate) fn extents((x, y, z): (i32, i32, i32)) -> Result<Array> {
     let extents = [x, y, z];
     resident((Dtype::I32, extents.map(i32::cast_unsigned)), || Array::from_slice(&extents, &[3]))
 }
@@ -101,7 +118,7 @@ mod tests {
             assert_eq!(array_to_bytes(&found).unwrap(), array_to_bytes(&expected).unwrap());
         };
         for value in values {
-            same(scalar(value).unwrap(), scalar_array(&value));
+            same(scalar(value).unwrap(), value.to_array());
         }
         same(extents((7, 1, 3)).unwrap(), Array::from_slice(&[7, 1, 3], &[3]));
     }
