@@ -13,6 +13,7 @@ use proc_macro::TokenStream;
 /// - `inference_only = "reason"`: no gradient; no training graph can reach the kernel,
 /// - `backward_of = kernel`, and `ignores(y)` for outputs whose cotangent it leaves out,
 /// - `fallback_on = [metal, cuda]`: backends on which the fallback is measured to be faster, and so runs,
+/// - `expensive`: its outputs are worth their memory to a backward pass that would have to compute them again,
 /// - `requires = [D % 16 == 0, D <= 256]`: at which sizes the kernel runs; at others its fallback does,
 /// - `cases = [(B = 1, D = 7), ..]`: sizes at which the kernel is tested,
 /// - `stages = [launch, ..]`: launches that a Rust body makes,

@@ -17,6 +17,7 @@ mod error;
 mod ffi;
 pub mod host;
 mod in_flight;
+mod kept;
 pub mod kernel;
 pub mod memory;
 mod mode;

@@ -38,6 +38,9 @@ struct Description {
     /// But those of the last so many layers, if others are not.
     #[serde(default)]
     keep_last_layers: usize,
+    /// And so much of what expensive kernels computed, in GiB.
+    #[serde(default)]
+    keep_expensive_gib: f64,
     /// `float32` or `bfloat16`.
     #[serde(default)]
     dtype: Option<String>,
@@ -159,10 +162,11 @@ impl Training {
         if description.batch == 0 || description.tokens == 0 || description.steps == 0 {
             bail!("`{}`: `batch`, `tokens` and `steps` must be positive", path.display());
         }
-        let keep = match (description.grad_checkpoint, description.keep_last_layers) {
-            (false, _) => Keep::All,
-            (true, 0) => Keep::BlockInputs,
-            (true, layers) => Keep::LastBlocks(layers),
+        let keep = match (description.grad_checkpoint, description.keep_last_layers, description.keep_expensive_gib) {
+            (false, ..) => Keep::All,
+            (true, 0, gib) if gib > 0.0 => Keep::Expensive { bytes: (gib * f64::from(1 << 30)) as usize },
+            (true, 0, _) => Keep::BlockInputs,
+            (true, layers, _) => Keep::LastBlocks(layers),
         };
         let dtype = match description.dtype.as_deref() {
             None | Some("float32") => Dtype::F32,

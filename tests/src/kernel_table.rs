@@ -113,7 +113,7 @@ pub fn table(sizes: Option<&Sizes>) -> Result<String> {
         text,
         "\nown text on: elsewhere the fallback runs; in parentheses, where the text could but the fallback is faster.\n\
          operations: no text of its own, so that it runs everywhere. cuda*: the Metal text, translated.\n\
-         same bits: whether every run gives the same.\n"
+         same bits: whether every run gives the same. expensive: `--keep-gib` keeps its outputs and residuals.\n"
     );
     Ok(text)
 }
@@ -161,9 +161,10 @@ fn checks(kernel: &'static Declaration) -> String {
 /// Where the gradient comes from, in a word or two.
 fn route(kernel: &'static Declaration) -> String {
     match kernel.route {
-        Route::Gradient { backward, fallback } => {
+        Route::Gradient { backward, fallback, expensive } => {
             let routes = [backward.map(|_| "pair"), fallback.map(|_| "fallback")];
-            routes.into_iter().flatten().collect::<Vec<_>>().join(" + ")
+            let routes = routes.into_iter().flatten().collect::<Vec<_>>().join(" + ");
+            if expensive { format!("{routes}, expensive") } else { routes }
         }
         Route::Backward { .. } => "(backward)".to_owned(),
         Route::Stage => "(stage)".to_owned(),
@@ -275,7 +276,7 @@ pub fn kernel(name: &str, sizes: Option<&Sizes>) -> Result<String> {
 
 fn gradient(kernel: &'static Declaration) -> String {
     match kernel.route {
-        Route::Gradient { backward, fallback } => {
+        Route::Gradient { backward, fallback, .. } => {
             let backward = backward.map(|backward| format!("the kernel `{}`", backward().signature.name));
             let fallback = fallback.map(|_| "its fallback".to_owned());
             let both: Vec<String> = backward.into_iter().chain(fallback).collect();

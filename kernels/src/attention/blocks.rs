@@ -17,6 +17,7 @@ use super::by_strips;
 #[differentiable(
     backward = attend_in_blocks_backward,
     fallback = by_strips,
+    expensive,
     requires = [G >= 1, H % G == 0, T <= S, D % 16 == 0, E % 16 == 0, D <= 256, E <= 256, BLOCK % 16 == 0, BLOCK <= 32],
     grid = (128 * B * H, ceil_div(T, 64), 1),
     threads = (128, 1, 1),

@@ -63,6 +63,7 @@ pub fn chunk_length(backend: Backend) -> usize {
 #[differentiable(
     backward = gated_delta_backward,
     fallback = in_operations,
+    expensive,
     stages = [solve_chunks, scan_states, chunk_outputs],
     cases = [
         (B = 2, T = 1, Hk = 1, Hv = 1, Dk = 4, Dv = 5, CHUNK = 32),

@@ -67,6 +67,8 @@ pub enum Route {
         backward: Option<fn() -> &'static Declaration>,
         /// The same function made of operations.
         fallback: Option<Fallback>,
+        /// Whether its outputs are worth their memory to a backward pass that would have to compute them again.
+        expensive: bool,
     },
     /// The kernel is itself the gradient of another.
     Backward {
@@ -173,6 +175,11 @@ impl Declaration {
             Route::Gradient { fallback, .. } => fallback,
             _ => None,
         }
+    }
+
+    /// Whether [`Keep::Expensive`](crate::Keep::Expensive) keeps its outputs, residuals included.
+    pub fn is_expensive(&self) -> bool {
+        matches!(self.route, Route::Gradient { expensive: true, .. })
     }
 
     /// Whether it is the gradient of another kernel.

@@ -14,6 +14,7 @@ use super::tally;
 use super::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::cut::{self, CutKind};
 use crate::error::Context as _;
+use crate::kept;
 use crate::tensor::{Origin, TraceId};
 use crate::transform::{custom_vjp_arrays, vjp_arrays};
 use crate::{Backend, Error, Graph, Infer, Result, Train};
@@ -144,8 +145,14 @@ impl Request {
 
     /// The kernel's own body. Its gradient is made only where somebody wants it.
     pub(super) fn run_kernel<M: Graph>(self) -> Result<Outputs<M>> {
-        let values =
-            if M::TRAINING && self.origin.needs_gradient { self.differentiated()? } else { self.run_body(false, &[])? };
+        let values = match (M::TRAINING, self.origin.needs_gradient) {
+            (true, true) => self.differentiated()?,
+            (true, false) if self.declaration.is_expensive() && kept::is_kept() => {
+                let outputs = kept::outputs(self.declaration.signature.name, || self.run_forward())?;
+                outputs.into_iter().map(|array| Some(PortValue::float(array))).collect()
+            }
+            _ => self.run_body(false, &[])?,
+        };
         let outputs = self.declaration.signature.outputs;
         let visible = outputs.iter().zip(values).filter(|(port, _)| port.role == PortRole::Output);
         let values = visible.map(|(_, value)| value).collect();
@@ -218,7 +225,14 @@ impl Request {
         let forward = {
             let request = self.detached();
             let places = places.clone();
-            move |primals: &[Array]| request.with_primals(&places, primals, Origin::HOST).run_forward()
+            move |primals: &[Array]| {
+                let call = request.with_primals(&places, primals, Origin::HOST);
+                if call.declaration.is_expensive() {
+                    kept::outputs(name, || call.run_forward())
+                } else {
+                    call.run_forward()
+                }
+            }
         };
         let outputs = match (self.declaration.backward(), self.declaration.fallback()) {
             (Some(backward), fallback) => {

@@ -85,6 +85,9 @@
 //! others its fallback runs; a stage, or a kernel without a fallback, is then an error that names the size.
 //! `fallback_on = [cuda]` lets the fallback run on a backend where it is measured to be faster than the kernel.
 //!
+//! **Recomputation.** A driver that walks blocks computes them again in the backward pass. `expensive` says that this
+//! kernel's outputs, residuals included, are worth their memory: [`Keep::Expensive`](crate::Keep::Expensive) keeps them.
+//!
 //! **Routes.** On a GPU (and in the emulator) the kernel runs with its paired backward, or with the gradient of its
 //! fallback; on the CPU the fallback runs as it is. A pair of Rust bodies without stages runs everywhere.
 //! `inference_only = "reason"` instead of a route gives a function that no training graph can reach.

@@ -12,6 +12,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::ffi;
 use crate::in_flight::InFlight;
+use crate::kept::Kept;
 use crate::mode::{Stored, Train};
 use crate::parameters::{Parameters, Path};
 use crate::session::Session;
@@ -93,6 +94,12 @@ pub enum Keep {
     /// As [`BlockInputs`](Keep::BlockInputs), but every intermediate result of the last so many blocks: as much less to
     /// compute again as memory allows.
     LastBlocks(usize),
+    /// As [`BlockInputs`](Keep::BlockInputs), but what kernels computed that are declared `expensive` besides, from the
+    /// first block on, as long as all of it takes no more than so many bytes.
+    Expensive {
+        /// Bytes of those outputs and residuals.
+        bytes: usize,
+    },
 }
 
 /// A part of the stack: its tree, and its leaves that train.
@@ -247,7 +254,7 @@ fn block_path<S: Stack>(index: usize) -> Path {
 ///
 /// Both may still be under way on return, so that the next computation is put together meanwhile; whoever reads them waits.
 /// The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and the intermediate results of two blocks;
-/// under [`Keep::LastBlocks`] all those of so many blocks besides.
+/// under [`Keep::LastBlocks`] all those of so many blocks besides, under [`Keep::Expensive`] so many bytes.
 ///
 /// # Errors
 /// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`].
@@ -262,8 +269,9 @@ pub fn train_stack<S: Stack>(
     let _running = session.run();
     match keep {
         Keep::All => whole_graph(stack, trainable, batch, gradients),
-        Keep::BlockInputs => block_by_block(stack, trainable, batch, 0, gradients),
-        Keep::LastBlocks(count) => block_by_block(stack, trainable, batch, count, gradients),
+        Keep::BlockInputs => block_by_block(stack, trainable, batch, (0, 0), gradients),
+        Keep::LastBlocks(count) => block_by_block(stack, trainable, batch, (count, 0), gradients),
+        Keep::Expensive { bytes } => block_by_block(stack, trainable, batch, (0, bytes), gradients),
     }
 }
 
@@ -277,11 +285,12 @@ fn parts_of_blocks<'a, S: Stack>(stack: &'a S, trainable: &'a Trainable) -> Resu
     stack.blocks().iter().enumerate().map(part).collect()
 }
 
+/// Keeps everything of the last so many blocks, and so many bytes of what expensive kernels compute in the others.
 fn block_by_block<S: Stack>(
     stack: &S,
     trainable: &Trainable,
     batch: &S::Batch,
-    kept: usize,
+    (last_blocks, mut room): (usize, usize),
     gradients: &mut Gradients,
 ) -> Result<Tensor<Stored>> {
     let (embedding, head) = (stack.embedding(), stack.head());
@@ -301,12 +310,18 @@ fn block_by_block<S: Stack>(
 
     let mut part = Part::enter(EMBEDDING);
     let mut inputs = vec![embedding.run(None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?];
-    let tail = Tail::<S> { blocks: blocks.split_off(blocks.len().saturating_sub(kept)), head, batch };
+    let tail = Tail::<S> { blocks: blocks.split_off(blocks.len().saturating_sub(last_blocks)), head, batch };
     let mut in_flight = InFlight::new(OPERATION);
+    let mut kept = Vec::new();
+    let keeps = room > 0;
     for (index, block) in blocks.iter().enumerate() {
         part.change(block.prefix.as_str());
-        let output = block.run(Some(&inputs[index]), |block, hidden| forward_block::<S>(block, hidden, batch))?;
-        in_flight.start(vec![output.clone()])?;
+        let run = || block.run(Some(&inputs[index]), |block, hidden| forward_block::<S>(block, hidden, batch));
+        // Blocks before the first that trains are not computed again.
+        let is_kept = keeps && trains_before[index + 1];
+        let (output, of_block) = if is_kept { Kept::forward(&mut room, run)? } else { (run()?, Kept::default()) };
+        in_flight.start(of_block.arrays().chain([&output]).cloned().collect())?;
+        kept.push(of_block);
         inputs.push(output);
     }
 
@@ -318,11 +333,16 @@ fn block_by_block<S: Stack>(
     in_flight.start(arrays)?;
     let mut cotangent = input;
 
-    while let (Some(block), Some(input)) = (blocks.pop(), inputs.pop()) {
+    while let (Some(block), Some(input), Some(kept)) = (blocks.pop(), inputs.pop(), kept.pop()) {
         let Some(output_gradient) = cotangent.take() else { break };
         let input = Some((&input, trains_before[blocks.len()]));
         part.change(block.prefix.as_str());
-        let pulled = block.pull(input, &output_gradient, &|block, hidden| forward_block::<S>(block, hidden, batch))?;
+        let forward = |block: &_, hidden: Option<&_>| forward_block::<S>(block, hidden, batch);
+        let pulled = if keeps {
+            kept.backward(|| block.pull(input, &output_gradient, &forward))?
+        } else {
+            block.pull(input, &output_gradient, &forward)?
+        };
         cotangent = start(&mut in_flight, gradients, block.leaves, pulled)?;
     }
     if let Some(output_gradient) = cotangent {

@@ -22,6 +22,7 @@ pub use by_channel::{GatedDeltaByChannelInOperationsOutputs, gated_delta_by_chan
 #[differentiable(
     backward = gated_delta_in_operations_backward,
     fallback = token_by_token,
+    expensive,
     cases = [
         (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 4, Dv = 5, CHUNK = 32),
         (B = 1, T = 70, Hk = 2, Hv = 2, Dk = 8, Dv = 3, CHUNK = 32),

@@ -228,7 +228,8 @@ pub fn route(plan: &Plan, paths: &Paths) -> TokenStream {
                     })
                 }
             });
-            quote!(#route_path::Gradient { backward: #backward, fallback: #fallback })
+            let expensive = route.expensive;
+            quote!(#route_path::Gradient { backward: #backward, fallback: #fallback, expensive: #expensive })
         }
         Role::Backward { of, span, .. } => {
             let declaration = quote_spanned!(*span=> <#of as #kernel_trait>::declaration);

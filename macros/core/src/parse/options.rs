@@ -46,6 +46,7 @@ impl Attribute {
             "backward_of",
             "fallback",
             "fallback_on",
+            "expensive",
             "inference_only",
             "ignores",
             "stages",
@@ -77,10 +78,12 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     ("inference_only", "backward", "an inference-only kernel has no gradient"),
     ("inference_only", "fallback", "an inference-only kernel has no gradient"),
     ("inference_only", "fallback_on", "an inference-only kernel has no fallback"),
+    ("inference_only", "expensive", "nothing of it is computed again in a backward pass"),
     ("inference_only", "backward_of", "a backward runs in training only"),
     ("backward_of", "backward", "a gradient has no gradient of its own"),
     ("backward_of", "fallback", "a gradient has no gradient of its own"),
     ("backward_of", "fallback_on", "where its forward's fallback runs, that has its own gradient"),
+    ("backward_of", "expensive", "a gradient is computed once"),
     ("backward_of", "requires", "a backward runs at the sizes that its forward requires"),
     ("backward_of", "cases", "a backward is tested at the cases of its forward"),
 ];
@@ -102,6 +105,8 @@ pub struct Options {
     pub fallback: Option<Path>,
     /// `fallback_on = [cuda]`
     pub fallback_on: Vec<GpuBackend>,
+    /// `expensive`
+    pub expensive: Option<Span>,
     /// `inference_only = "reason"`
     pub inference_only: Option<LitStr>,
     /// `ignores(y, z)`
@@ -210,6 +215,7 @@ impl Options {
     fn read_value(&mut self, name: &str, span: Span, input: ParseStream<'_>) -> syn::Result<()> {
         let value = |input: ParseStream<'_>| input.parse::<Token![=]>().map(drop);
         match name {
+            "expensive" => self.expensive = Some(span),
             "atomic" => self.atomic = Some(span),
             "nondeterministic" => self.nondeterministic = Some(span),
             "strided" => self.strided = Some(span),

@@ -100,7 +100,8 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
                 fallback = fallback.or_else(unread);
             }
             let fallback_on = options.fallback_on.clone();
-            Role::Forward(Route { backward, fallback, fallback_on, inference_only: reason })
+            let expensive = options.expensive.is_some();
+            Role::Forward(Route { backward, fallback, fallback_on, expensive, inference_only: reason })
         }
     };
     let mut kernel = Kernel {

@@ -129,7 +129,8 @@ fn gradient(role: &Role) -> String {
             let reason = route.inference_only.as_ref().map(|(reason, _)| format!("none ({reason})"));
             let preferred =
                 route.fallback_on.iter().map(|backend| format!("fallback preferred on {}", backend.title()));
-            list([backward, fallback, reason].into_iter().flatten().chain(preferred))
+            let expensive = route.expensive.then(|| "expensive".to_owned());
+            list([backward, fallback, reason].into_iter().flatten().chain(preferred).chain(expensive))
         }
     }
 }
