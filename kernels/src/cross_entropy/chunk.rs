@@ -14,8 +14,19 @@ pub(super) struct Chunks<'a> {
 impl<'a> Chunks<'a> {
     pub(super) fn new(labels: &'a Labels, vocabulary: i32, bytes: usize) -> Self {
         let row_bytes = Dtype::F32.size() * vocabulary.max(1) as usize;
-        Chunks { chunks: labels.counted().chunks((bytes / row_bytes).max(1)) }
+        let counted = labels.counted();
+        Chunks { chunks: counted.chunks(rows_of_a_chunk(counted.len(), (bytes / row_bytes).max(1))) }
     }
+}
+
+/// Rows of each chunk but the last: as few chunks of `most` rows as hold all, but of even lengths. A last chunk of a few
+/// rows would cost a GPU other kernels, for which MLX throws a graph away that still runs, and waits for it.
+fn rows_of_a_chunk(rows: usize, most: usize) -> usize {
+    // Rows of a tile of a matrix product.
+    const TILE: usize = 16;
+    let most = if most < TILE { most } else { most - most % TILE };
+    let even = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
+    even.next_multiple_of(TILE).min(most)
 }
 
 impl<'a> Iterator for Chunks<'a> {
@@ -169,5 +180,30 @@ impl Head {
                 }
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_even_and_no_larger_than_allowed() {
+        for (rows, most, expected, chunks) in [
+            (8188, 540, 512, 16),
+            (8192, 540, 512, 16),
+            (7000, 540, 512, 14),
+            (100, 67, 64, 2),
+            (65, 64, 48, 2),
+            (64, 64, 64, 1),
+            (5, 540, 16, 1),
+            (7, 3, 3, 3),
+            (7, 1, 1, 7),
+            (0, 540, 1, 0),
+        ] {
+            let found = rows_of_a_chunk(rows, most);
+            assert_eq!((found.min(rows.max(1)), rows.div_ceil(found)), (expected.min(rows.max(1)), chunks), "{rows} by {most}");
+            assert!(found <= most);
+        }
     }
 }
