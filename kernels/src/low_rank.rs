@@ -53,8 +53,6 @@ pub fn portable_adapted_linear<T: Float>(
 }
 
 /// With d = d_y B^T: d_x = d_y W + scale d A^T, d_A = scale x^T d, d_B = scale (x A)^T d_y, d_W = d_y^T x.
-///
-/// Gradients of A and B are scaled, which are far smaller than rows of tokens.
 #[differentiable(backward_of = portable_adapted_linear)]
 pub fn portable_adapted_linear_backward<T: Float>(
     x: In![T; N, I],
@@ -72,10 +70,12 @@ pub fn portable_adapted_linear_backward<T: Float>(
     let d_down = d_y.matmul(&lora_b.swap_axes(0, 1)?)?;
     let d_x =
         if wants_d_x { Some(d_y.matmul(weight)?.add_product(&d_down, &lora_a.swap_axes(0, 1)?, scale)?) } else { None };
-    let transposed = |left: &Tensor<_>, right: &Tensor<_>| left.swap_axes(0, 1)?.matmul(right);
-    let d_weight = if wants_d_weight { Some(transposed(d_y, x)?) } else { None };
-    let d_lora_a = if wants_d_lora_a { Some(transposed(x, &d_down)?.multiply(scale)?) } else { None };
-    let d_lora_b = if wants_d_lora_b { Some(transposed(down, d_y)?.multiply(scale)?) } else { None };
+    let d_weight = if wants_d_weight { Some(d_y.swap_axes(0, 1)?.matmul(x)?) } else { None };
+    let scaled = |left: &Tensor<_>, right: &Tensor<_>, like: &Tensor<_>| {
+        left.swap_axes(0, 1)?.scaled_product(right, scale, like)
+    };
+    let d_lora_a = if wants_d_lora_a { Some(scaled(x, &d_down, lora_a)?) } else { None };
+    let d_lora_b = if wants_d_lora_b { Some(scaled(down, d_y, lora_b)?) } else { None };
     Ok(Outputs { d_x, d_weight, d_lora_a, d_lora_b })
 }
 

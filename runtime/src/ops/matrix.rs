@@ -34,7 +34,16 @@ impl<M: Graph> Tensor<M> {
     /// # Errors
     /// Shapes or dtypes that do not fit.
     pub fn add_product(&self, left: &Tensor<M>, right: &Tensor<M>, scale: f32) -> Result<Tensor<M>> {
-        let operation = "add_product";
+        self.weighted_product("add_product", (left, right), (scale, 1.0))
+    }
+
+    /// `scale * (left right) + own * self`.
+    fn weighted_product(
+        &self,
+        operation: &'static str,
+        (left, right): (&Tensor<M>, &Tensor<M>),
+        (scale, own): (f32, f32),
+    ) -> Result<Tensor<M>> {
         let (sum, l, r) = (self.shape(), left.shape(), right.shape());
         let fits = sum.len() == 2 && l.len() == 2 && r.len() == 2 && l[1] == r[0] && sum == [l[0], r[1]];
         if !fits {
@@ -44,8 +53,17 @@ impl<M: Graph> Tensor<M> {
             super::require_dtype(operation, factor.dtype(), self.dtype())?;
         }
         let origin = crate::tensor::Origin::join(operation, [self.origin(), left.origin(), right.origin()])?;
-        let array = mlx_rs::ops::addmm(self.array(), left.array(), right.array(), scale, 1.0);
+        let array = mlx_rs::ops::addmm(self.array(), left.array(), right.array(), scale, own);
         Ok(Tensor::from_parts(crate::error::Context::during(array, operation)?, origin))
+    }
+
+    /// `scale * (self right)`: `[n, k]` and `[k, m]` give what has the shape and dtype of `like`, `[n, m]`. The product is
+    /// scaled as it is written, which takes no pass of its own; of `like` nothing else is used, if its values are finite.
+    ///
+    /// # Errors
+    /// Lengths or dtypes that do not fit.
+    pub fn scaled_product(&self, right: &Tensor<M>, scale: f32, like: &Tensor<M>) -> Result<Tensor<M>> {
+        like.weighted_product("scaled_product", (self, right), (scale, 0.0))
     }
 
     /// `x W^T`: `[.., inputs] x [outputs, inputs] -> [.., outputs]`, as a linear layer stores its weight.
