@@ -57,13 +57,29 @@ pub struct AdamW {
     moments: MomentsByLayout,
 }
 
-/// What a step reports.
+/// What a step reports, which may still be under way: to read it is to wait for the gradients.
 #[derive(Debug)]
 pub struct Update {
+    norm: Tensor<Stored>,
+    finite: Tensor<Stored>,
+}
+
+impl Update {
     /// The global norm of the gradients before clipping.
-    pub gradient_norm: f32,
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if it cannot be computed.
+    pub fn gradient_norm(&self) -> Result<f32> {
+        self.norm.item()
+    }
+
     /// Whether the parameters changed: false if a gradient was infinite or NaN.
-    pub applied: bool,
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if it cannot be computed.
+    pub fn applied(&self) -> Result<bool> {
+        self.finite.item()
+    }
 }
 
 impl AdamW {
@@ -94,8 +110,9 @@ impl AdamW {
         let mut moments = self.moments.without(&layouts)?;
 
         let mut in_flight = InFlight::new(OPERATION);
-        let shared = [&step.norm, &step.finite, &step.steps];
-        in_flight.start(shared.into_iter().chain(moments.arrays()).cloned().collect())?;
+        // With the first parameters, not before them: the device shall not wait while their update is put together.
+        let mut shared: Vec<Array> =
+            [&step.norm, &step.finite, &step.steps].into_iter().chain(moments.arrays()).cloned().collect();
         let mut updated = BTreeMap::new();
         // Backwards: the last gradients are still there as the norm was taken of them.
         for (layout, before) in layouts.iter().zip(self.moments.of(&layouts)?).rev() {
@@ -105,15 +122,16 @@ impl AdamW {
                 step.apply(&parameter, &gradient, &before).during(OPERATION)?
             };
             let parts = layout.part(&parameter)?;
-            in_flight.start(parts.iter().chain(after.arrays()).cloned().collect())?;
+            shared.extend(parts.iter().chain(after.arrays()).cloned());
+            in_flight.start(std::mem::take(&mut shared))?;
             updated.extend(layout.pieces().iter().map(|piece| piece.name.as_str()).zip(parts));
             moments.push(layout.clone(), after);
         }
-        // Parameters and state may still be under way: the next step is put together meanwhile.
-        let report = Update {
-            gradient_norm: Tensor::<Stored>::from_parts(step.norm.clone(), Origin::HOST).item()?,
-            applied: Tensor::<Stored>::from_parts(step.finite.clone(), Origin::HOST).item()?,
-        };
+        if layouts.is_empty() {
+            in_flight.start(shared)?;
+        }
+        // Nothing is waited for: the next step is put together meanwhile.
+        let [norm, finite] = [&step.norm, &step.finite].map(|array| Tensor::from_parts(array.clone(), Origin::HOST));
         let updated = parameters.convert(&mut Path::root(), &mut |path, parameter| {
             let updated = updated.get(path.as_str()).cloned();
             Ok(updated.map_or_else(|| parameter.clone(), |array| Tensor::from_parts(array, Origin::HOST)))
@@ -121,7 +139,7 @@ impl AdamW {
         self.steps = step.steps.clone();
         self.moments = moments;
         *parameters = updated;
-        Ok(report)
+        Ok(Update { norm, finite })
     }
 
     /// The state by name, to be saved: `step`, and `<parameter>.m`, `<parameter>.v`.

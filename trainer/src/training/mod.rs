@@ -221,8 +221,8 @@ impl Trainer<'_> {
             loss: accumulated.loss,
             targets: accumulated.targets,
             tokens: accumulated.tokens,
-            applied: update.applied,
-            gradient_norm: update.gradient_norm,
+            applied: update.applied()?,
+            gradient_norm: update.gradient_norm()?,
         })
     }
 
