@@ -20,6 +20,7 @@ use crate::delta_rule::portable::gated_delta_by_channel_in_operations;
 #[differentiable(
     backward = gated_delta_by_channel_backward,
     fallback = in_operations,
+    expensive,
     stages = [run_tokens],
     requires = [T >= 1, Hk >= 1, Hv % Hk == 0],
     cases = [

@@ -33,6 +33,7 @@ use crate::delta_rule::sequential::gated_delta_by_channel_steps;
 #[differentiable(
     backward = gated_delta_by_channel_in_operations_backward,
     fallback = token_by_token,
+    expensive,
     cases = [
         (B = 2, T = 1, Hk = 1, Hv = 2, Dk = 4, Dv = 5, CHUNK = 8),
         (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 4, Dv = 5, CHUNK = 32),
