@@ -202,7 +202,11 @@ mod tests {
             (0, 540, 1, 0),
         ] {
             let found = rows_of_a_chunk(rows, most);
-            assert_eq!((found.min(rows.max(1)), rows.div_ceil(found)), (expected.min(rows.max(1)), chunks), "{rows} by {most}");
+            assert_eq!(
+                (found.min(rows.max(1)), rows.div_ceil(found)),
+                (expected.min(rows.max(1)), chunks),
+                "{rows} by {most}"
+            );
             assert!(found <= most);
         }
     }
