@@ -116,6 +116,9 @@ pub struct Train {
     /// With block-inputs, keep all of the last N layers too: as many as memory allows make a step faster
     #[arg(long, value_name = "N", default_value = "0", help_heading = "Memory")]
     keep_last_layers: usize,
+    /// With block-inputs, keep what expensive kernels computed too, up to X GiB: a step need not compute it again
+    #[arg(long, value_name = "X", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=1024), conflicts_with = "keep_last_layers", help_heading = "Memory")]
+    keep_gib: u32,
 }
 
 /// What the forward pass keeps.
@@ -220,6 +223,9 @@ impl Train {
             keep: match self.keep {
                 KeepOption::All => Keep::All,
                 KeepOption::BlockInputs if self.keep_last_layers > 0 => Keep::LastBlocks(self.keep_last_layers),
+                KeepOption::BlockInputs if self.keep_gib > 0 => {
+                    Keep::Expensive { bytes: (self.keep_gib as usize) << 30 }
+                }
                 KeepOption::BlockInputs => Keep::BlockInputs,
             },
             steps_per_report: self.steps_per_report,
