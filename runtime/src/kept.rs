@@ -33,6 +33,9 @@ thread_local! {
 impl Kept {
     /// Runs a block forward, and keeps what its expensive kernels compute while there is `room`, in bytes.
     pub(crate) fn forward<T>(room: &mut usize, run: impl FnOnce() -> Result<T>) -> Result<(T, Self)> {
+        if *room == 0 {
+            return Ok((run()?, Kept::default()));
+        }
         let (result, pass) = during(Pass::Forward { kept: Kept::default(), room: *room }, run);
         let result = result?;
         match pass {
@@ -46,6 +49,9 @@ impl Kept {
 
     /// Runs the same block again, with what was kept of it.
     pub(crate) fn backward<T>(self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.calls.is_empty() {
+            return run();
+        }
         let (result, pass) = during(Pass::Backward(self), run);
         let result = result?;
         match pass {

@@ -31,6 +31,8 @@ static RESIDENTS: Mutex<Option<Residents>> = Mutex::new(None);
 /// # Errors
 /// What MLX returns.
 pub(crate) fn float(value: f32, dtype: Dtype) -> Result<Array> {
+    // Whoever meets another dtype refuses the two beside each other.
+    let dtype = if dtype.is_float() { dtype } else { Dtype::F32 };
     // Converted here: a cast would be one more operation on the device.
     let small = || match dtype {
         Dtype::BF16 => Array::from_slice(&[bf16::from_f32(value)], &[]),
@@ -38,7 +40,7 @@ pub(crate) fn float(value: f32, dtype: Dtype) -> Result<Array> {
         _ => Array::from_f32(value),
     };
     match backend()? {
-        Backend::Cuda => resident((Dtype::from_mlx(small().dtype()), [value.to_bits(), 0, 0]), small),
+        Backend::Cuda => resident((dtype, [value.to_bits(), 0, 0]), small),
         Backend::Metal | Backend::Cpu | Backend::Emulated => Ok(small()),
     }
 }

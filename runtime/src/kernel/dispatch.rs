@@ -145,13 +145,12 @@ impl Request {
 
     /// The kernel's own body. Its gradient is made only where somebody wants it.
     pub(super) fn run_kernel<M: Graph>(self) -> Result<Outputs<M>> {
-        let values = match (M::TRAINING, self.origin.needs_gradient) {
-            (true, true) => self.differentiated()?,
-            (true, false) if self.declaration.is_expensive() && kept::is_kept() => {
-                let outputs = kept::outputs(self.declaration.signature.name, || self.run_forward())?;
-                outputs.into_iter().map(|array| Some(PortValue::float(array))).collect()
-            }
-            _ => self.run_body(false, &[])?,
+        let values = if M::TRAINING && self.origin.needs_gradient {
+            self.differentiated()?
+        } else if M::TRAINING && self.declaration.is_expensive() && kept::is_kept() {
+            floats(self.run_forward()?)
+        } else {
+            self.run_body(false, &[])?
         };
         let outputs = self.declaration.signature.outputs;
         let visible = outputs.iter().zip(values).filter(|(port, _)| port.role == PortRole::Output);
@@ -207,7 +206,7 @@ impl Request {
                     saves,
                     wants,
                 };
-                launch.run()?.into_iter().map(|array| Some(PortValue::float(array))).collect()
+                floats(launch.run()?)
             }
             Body::Rust { run, .. } => run(&self.as_call(wants))?,
         };
@@ -225,14 +224,7 @@ impl Request {
         let forward = {
             let request = self.detached();
             let places = places.clone();
-            move |primals: &[Array]| {
-                let call = request.with_primals(&places, primals, Origin::HOST);
-                if call.declaration.is_expensive() {
-                    kept::outputs(name, || call.run_forward())
-                } else {
-                    call.run_forward()
-                }
-            }
+            move |primals: &[Array]| request.with_primals(&places, primals, Origin::HOST).run_forward()
         };
         let outputs = match (self.declaration.backward(), self.declaration.fallback()) {
             (Some(backward), fallback) => {
@@ -262,7 +254,7 @@ impl Request {
         if let Some(backward) = self.declaration.backward() {
             self.note_ignored(backward, &outputs);
         }
-        Ok(outputs.into_iter().map(|array| Some(PortValue::float(array))).collect())
+        Ok(floats(outputs))
     }
 
     fn note_ignored(&self, backward: &'static Declaration, outputs: &[Array]) {
@@ -276,7 +268,16 @@ impl Request {
         }
     }
 
+    /// Every output, residuals included: of an expensive kernel what was kept of it, if something was.
     fn run_forward(&self) -> Result<Vec<Array>> {
+        if self.declaration.is_expensive() {
+            kept::outputs(self.declaration.signature.name, || self.compute_forward())
+        } else {
+            self.compute_forward()
+        }
+    }
+
+    fn compute_forward(&self) -> Result<Vec<Array>> {
         let outputs = self.run_body(true, &[])?;
         let ports = self.declaration.signature.outputs;
         let arrays = outputs.into_iter().zip(ports).map(|(output, port)| {
@@ -409,6 +410,10 @@ impl Request {
         }
         request
     }
+}
+
+fn floats(arrays: Vec<Array>) -> Vec<Option<PortValue>> {
+    arrays.into_iter().map(|array| Some(PortValue::float(array))).collect()
 }
 
 #[cfg(test)]

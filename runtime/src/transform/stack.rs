@@ -313,13 +313,12 @@ fn block_by_block<S: Stack>(
     let tail = Tail::<S> { blocks: blocks.split_off(blocks.len().saturating_sub(last_blocks)), head, batch };
     let mut in_flight = InFlight::new(OPERATION);
     let mut kept = Vec::new();
-    let keeps = room > 0;
     for (index, block) in blocks.iter().enumerate() {
         part.change(block.prefix.as_str());
         let run = || block.run(Some(&inputs[index]), |block, hidden| forward_block::<S>(block, hidden, batch));
         // Blocks before the first that trains are not computed again.
-        let is_kept = keeps && trains_before[index + 1];
-        let (output, of_block) = if is_kept { Kept::forward(&mut room, run)? } else { (run()?, Kept::default()) };
+        let is_pulled = trains_before[index + 1];
+        let (output, of_block) = if is_pulled { Kept::forward(&mut room, run)? } else { (run()?, Kept::default()) };
         in_flight.start(of_block.arrays().chain([&output]).cloned().collect())?;
         kept.push(of_block);
         inputs.push(output);
@@ -338,11 +337,7 @@ fn block_by_block<S: Stack>(
         let input = Some((&input, trains_before[blocks.len()]));
         part.change(block.prefix.as_str());
         let forward = |block: &_, hidden: Option<&_>| forward_block::<S>(block, hidden, batch);
-        let pulled = if keeps {
-            kept.backward(|| block.pull(input, &output_gradient, &forward))?
-        } else {
-            block.pull(input, &output_gradient, &forward)?
-        };
+        let pulled = kept.backward(|| block.pull(input, &output_gradient, &forward))?;
         cotangent = start(&mut in_flight, gradients, block.leaves, pulled)?;
     }
     if let Some(output_gradient) = cotangent {
