@@ -37,7 +37,7 @@ pub(super) fn backward<D: Decay>(
 
     let d_y = chunks.cut_copied(d_y, geometry.group())?;
     let from_state = decay.read_backward(&d_y, &within.queries, states)?;
-    let d_deltas = decay.query_scores().swap_axes(4, 5)?.matmul(&d_y)?;
+    let d_deltas = decay.factors().query_scores.swap_axes(4, 5)?.matmul(&d_y)?;
     let chain = StateChain::run(&chunks, &within, &d_deltas, &from_state.states, d_final_state)?;
 
     let d_values = chain.d_solved.multiply(&within.beta)?;
@@ -93,7 +93,7 @@ impl StateChain {
             let d_delta = at(&within.writing_keys)?.matmul(&d_state.swap_axes(4, 5)?)?.add(&at(d_deltas)?)?;
             let solved = at(&within.inverse)?.swap_axes(4, 5)?.matmul(&d_delta)?;
             let d_entry = d_state
-                .multiply(&at(within.decay.throughout())?)?
+                .multiply(&at(&within.decay.factors().throughout)?)?
                 .add(&at(d_states_here)?)?
                 .subtract(&solved.swap_axes(4, 5)?.matmul(&at(&within.reading_keys)?)?)?;
             d_exits.push(std::mem::replace(&mut d_state, d_entry));

@@ -4,7 +4,8 @@ use cotangent::{Infer, Result, Tensor};
 
 use super::chunks::Chunks;
 use super::constants::where_holds;
-use super::decay::{Cotangents, Decay, DecayGradients, ReadCotangents, sum_group};
+use super::decay::{Cotangents, Decay, DecayGradients, Factors, ReadCotangents, sum_group};
+use crate::delta_rule::geometry::Gates;
 
 /// Tokens whose mutual decays get an exponential each; a divisor of every chunk's length.
 const BLOCK: i32 = 8;
@@ -14,13 +15,9 @@ const BLOCK: i32 = 8;
 /// An exponent is summed over just its tokens, never taken as a difference of two running sums: where gates are shut
 /// those are large, and their difference would have lost its digits. No exponent is positive.
 pub(super) struct HeadDecay {
-    since_start: Tensor<Infer>,
-    until_end: Tensor<Infer>,
-    throughout: Tensor<Infer>,
+    factors: Factors,
     /// `g(j, i)` at row i and column j <= i; above the diagonal what is finite: `[N, B, Hk, group, C, C]`.
     between: Tensor<Infer>,
-    query_scores: Tensor<Infer>,
-    key_scores: Tensor<Infer>,
     /// `k_i . k_j`: `[N, B, Hk, 1, C, C]`.
     key_products: Tensor<Infer>,
     /// One on and below the diagonal, zero above: `[C, C]`.
@@ -30,6 +27,8 @@ pub(super) struct HeadDecay {
 }
 
 impl Decay for HeadDecay {
+    const GATES: Gates = Gates::OfHeads;
+
     fn of(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self> {
         let length = chunks.length;
         let lower = where_holds(length, length, |row, column| column <= row)?;
@@ -70,12 +69,10 @@ impl Decay for HeadDecay {
         let mut square = log_decay.shape()[..4].to_vec();
         square.extend([length, length]);
         let between = between.reshape(&square)?;
+        let query_scores = between.multiply(&query_products)?;
+        let key_scores = between.multiply(&key_products)?;
         Ok(HeadDecay {
-            since_start,
-            until_end,
-            throughout,
-            query_scores: between.multiply(&query_products)?,
-            key_scores: between.multiply(&key_products)?,
+            factors: Factors { since_start, until_end, throughout, query_scores, key_scores },
             between,
             key_products,
             lower,
@@ -83,28 +80,12 @@ impl Decay for HeadDecay {
         })
     }
 
-    fn since_start(&self) -> &Tensor<Infer> {
-        &self.since_start
-    }
-
-    fn until_end(&self) -> &Tensor<Infer> {
-        &self.until_end
-    }
-
-    fn throughout(&self) -> &Tensor<Infer> {
-        &self.throughout
-    }
-
-    fn query_scores(&self) -> &Tensor<Infer> {
-        &self.query_scores
-    }
-
-    fn key_scores(&self) -> &Tensor<Infer> {
-        &self.key_scores
+    fn factors(&self) -> &Factors {
+        &self.factors
     }
 
     fn read(&self, rows: &Tensor<Infer>, states: &Tensor<Infer>) -> Result<Tensor<Infer>> {
-        rows.matmul(&states.swap_axes(4, 5)?)?.multiply(&self.since_start)
+        rows.matmul(&states.swap_axes(4, 5)?)?.multiply(&self.factors.since_start)
     }
 
     fn read_backward(
@@ -113,14 +94,15 @@ impl Decay for HeadDecay {
         rows: &Tensor<Infer>,
         states: &Tensor<Infer>,
     ) -> Result<ReadCotangents> {
-        let decayed = d_read.multiply(&self.since_start)?;
+        let decayed = d_read.multiply(&self.factors.since_start)?;
         Ok(ReadCotangents { rows: decayed.matmul(states)?, states: decayed.swap_axes(4, 5)?.matmul(rows)? })
     }
 
     fn backward(&self, cotangents: &Cotangents) -> Result<DecayGradients> {
         let &Cotangents { queries, keys, beta, states, d_query_scores, d_exits, .. } = cotangents;
         let &Cotangents { by_queries, by_reading, by_writing, .. } = cotangents;
-        let HeadDecay { between, strictly_lower, until_end, .. } = self;
+        let HeadDecay { between, strictly_lower, factors, .. } = self;
+        let until_end = &factors.until_end;
 
         let d_factor = cotangents.d_factor.multiply(between)?;
         let d_factor_scores = d_factor.multiply(&self.key_products.multiply(strictly_lower)?)?;
@@ -134,11 +116,11 @@ impl Decay for HeadDecay {
 
         // Every factor g(a, b) passes its cotangent on to the gates a+1..b, summed without differences of running sums:
         // where gates are shut the gradient is as small as the decay.
-        let d_between = d_query_scores.multiply(&self.query_scores)?.subtract(&d_factor_scores.multiply(beta)?)?;
+        let d_between = d_query_scores.multiply(&factors.query_scores)?.subtract(&d_factor_scores.multiply(beta)?)?;
         let d_since_start =
             by_queries.multiply(queries)?.sum_keep(&[5])?.subtract(&by_reading.multiply(keys)?.sum_keep(&[5])?)?;
         let d_until_end = by_writing.multiply(keys)?.sum_keep(&[5])?.multiply(until_end)?;
-        let d_throughout = d_exits.multiply(states)?.sum_keep(&[4, 5])?.multiply(&self.throughout)?;
+        let d_throughout = d_exits.multiply(states)?.sum_keep(&[4, 5])?.multiply(&factors.throughout)?;
         let d_log_decay = d_between
             .cumsum_reverse(4)?
             .multiply(strictly_lower)?

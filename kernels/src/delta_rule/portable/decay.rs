@@ -3,29 +3,21 @@
 use cotangent::{Infer, Result, Tensor};
 
 use super::chunks::Chunks;
+use crate::delta_rule::geometry::Gates;
 
 /// The decays of a chunk, from log gates; `g(a, b)` is the product of the decays of tokens a+1 to b.
 ///
 /// Where heads have a gate, `[N, B, Hk, group, C, 1]`, it is a number that commutes with every product of matrices; where
 /// channels of keys have one, `[N, B, Hk, group, C, Dk]`, it is a factor of each product's terms. W is 1 or Dk.
 pub(super) trait Decay: Sized {
+    /// Whose the gates are.
+    const GATES: Gates;
+
     /// From queries and keys, `[N, B, Hk, 1, C, Dk]`, and log gates, `[N, B, Hk, group, C, W]`.
     fn of(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self>;
 
-    /// From the chunk's beginning to each token, its own included: `[N, B, Hk, group, C, W]`.
-    fn since_start(&self) -> &Tensor<Infer>;
-
-    /// From each token to the chunk's end: `[N, B, Hk, group, C, W]`.
-    fn until_end(&self) -> &Tensor<Infer>;
-
-    /// Over the whole chunk: `[N, B, Hk, group, 1, W]`.
-    fn throughout(&self) -> &Tensor<Infer>;
-
-    /// `q_i . g(j, i) k_j` for j <= i, else 0: `[N, B, Hk, group, C, C]`.
-    fn query_scores(&self) -> &Tensor<Infer>;
-
-    /// `k_i . g(j, i) k_j` for j < i; elsewhere what is finite: `[N, B, Hk, group, C, C]`.
-    fn key_scores(&self) -> &Tensor<Infer>;
+    /// What both kinds of gates come to.
+    fn factors(&self) -> &Factors;
 
     /// What queries or keys read from the state that their chunk begins with: `[N, B, Hk, group, C, Dv]`.
     fn read(&self, rows: &Tensor<Infer>, states: &Tensor<Infer>) -> Result<Tensor<Infer>>;
@@ -40,6 +32,20 @@ pub(super) trait Decay: Sized {
 
     /// What scores, reading, writing and forgetting pass on to queries, keys and gates.
     fn backward(&self, cotangents: &Cotangents) -> Result<DecayGradients>;
+}
+
+/// The decays of a chunk, and the scores that have them in them.
+pub(super) struct Factors {
+    /// From the chunk's beginning to each token, its own included: `[N, B, Hk, group, C, W]`.
+    pub(super) since_start: Tensor<Infer>,
+    /// From each token to the chunk's end: `[N, B, Hk, group, C, W]`.
+    pub(super) until_end: Tensor<Infer>,
+    /// Over the whole chunk: `[N, B, Hk, group, 1, W]`.
+    pub(super) throughout: Tensor<Infer>,
+    /// `q_i . g(j, i) k_j` for j <= i, else 0: `[N, B, Hk, group, C, C]`.
+    pub(super) query_scores: Tensor<Infer>,
+    /// `k_i . g(j, i) k_j` for j < i; elsewhere what is finite: `[N, B, Hk, group, C, C]`.
+    pub(super) key_scores: Tensor<Infer>,
 }
 
 /// Cotangents of rows, `[N, B, Hk, group, C, Dk]`, and of states, `[N, B, Hk, group, Dv, Dk]`.

@@ -6,6 +6,7 @@ use super::chunks::Chunks;
 use super::decay::Decay;
 use super::within::Within;
 use crate::delta_rule::geometry::Geometry;
+use crate::delta_rule::sequential::run_steps;
 
 /// What the forward pass computes.
 pub(super) struct Forward {
@@ -20,6 +21,11 @@ pub(super) struct Forward {
 /// From queries, keys, values, log gates, betas and the initial state.
 pub(super) fn forward<D: Decay>(geometry: Geometry, inputs: [&Tensor<Infer>; 6]) -> Result<Forward> {
     let [queries, keys, values, log_decay, beta, initial_state] = inputs;
+    if geometry.time == 1 {
+        // Generation: a chunk would be mostly padding.
+        let (y, final_state) = run_steps(inputs, D::GATES)?;
+        return Ok(Forward { y, final_state, chunk_states: initial_state.expand_dims(0)? });
+    }
     let chunks = Chunks::of(geometry);
     let within = Within::<D>::of(&chunks, [queries, keys, values, log_decay, beta])?;
     let weighted_values = within.values.multiply(&within.beta)?;
@@ -33,7 +39,7 @@ pub(super) fn forward<D: Decay>(geometry: Geometry, inputs: [&Tensor<Infer>; 6])
         let read = at(&within.reading_keys)?.matmul(&state.swap_axes(4, 5)?)?;
         let delta = at(&within.inverse)?.matmul(&at(&weighted_values)?.subtract(&read)?)?;
         let written = delta.swap_axes(4, 5)?.matmul(&at(&within.writing_keys)?)?;
-        let next = state.multiply(&at(within.decay.throughout())?)?.add(&written)?;
+        let next = state.multiply(&at(&within.decay.factors().throughout)?)?.add(&written)?;
         states.push(std::mem::replace(&mut state, next));
         deltas.push(delta);
     }
@@ -41,7 +47,7 @@ pub(super) fn forward<D: Decay>(geometry: Geometry, inputs: [&Tensor<Infer>; 6])
     let deltas = Tensor::concatenate(&deltas.iter().collect::<Vec<_>>(), 0)?;
 
     let from_state = within.decay.read(&within.queries, &states)?;
-    let from_chunk = within.decay.query_scores().matmul(&deltas)?;
+    let from_chunk = within.decay.factors().query_scores.matmul(&deltas)?;
     Ok(Forward {
         y: chunks.join(&from_state.add(&from_chunk)?, values)?,
         final_state: chunks.state_of_heads(&state)?.squeeze(0)?,

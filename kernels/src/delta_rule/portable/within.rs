@@ -37,9 +37,10 @@ impl<D: Decay> Within<D> {
         let keys = chunks.cut_copied(keys, 1)?;
         let decay = D::of(chunks, &queries, &keys, &chunks.cut(log_decay, group)?)?;
         let beta = chunks.cut(beta, group)?;
-        let inverse = unit_lower_inverse(&decay.key_scores().multiply(&beta.negative()?)?)?;
-        let reading_keys = keys.multiply(&beta.multiply(decay.since_start())?)?;
-        let writing_keys = keys.multiply(decay.until_end())?;
+        let factors = decay.factors();
+        let inverse = unit_lower_inverse(&factors.key_scores.multiply(&beta.negative()?)?)?;
+        let reading_keys = keys.multiply(&beta.multiply(&factors.since_start)?)?;
+        let writing_keys = keys.multiply(&factors.until_end)?;
         let values = chunks.cut(values, group)?;
         Ok(Within { queries, keys, values, beta, decay, inverse, reading_keys, writing_keys })
     }

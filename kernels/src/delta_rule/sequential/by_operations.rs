@@ -20,7 +20,7 @@ pub fn gated_delta_steps<M: Graph>(
     initial_state: &Tensor<M>,
 ) -> Result<GatedDeltaOutputs<M>> {
     let inputs = [queries, keys, values, log_decay, beta, initial_state];
-    let (y, final_state) = Recurrence::of(inputs, Gates::OfHeads)?.whole()?;
+    let (y, final_state) = run_steps(inputs, Gates::OfHeads)?;
     Ok(GatedDeltaOutputs { y, final_state })
 }
 
@@ -37,8 +37,19 @@ pub fn gated_delta_by_channel_steps<M: Graph>(
     initial_state: &Tensor<M>,
 ) -> Result<GatedDeltaByChannelOutputs<M>> {
     let inputs = [queries, keys, values, log_decay, beta, initial_state];
-    let (y, final_state) = Recurrence::of(inputs, Gates::OfChannels)?.whole()?;
+    let (y, final_state) = run_steps(inputs, Gates::OfChannels)?;
     Ok(GatedDeltaByChannelOutputs { y, final_state })
+}
+
+/// `y`, `[B, T, Hv, Dv]`, and the final state, from queries, keys, values, log gates, betas and the initial state.
+pub(in crate::delta_rule) fn run_steps<M: Graph>(
+    inputs: [&Tensor<M>; 6],
+    gates: Gates,
+) -> Result<(Tensor<M>, Tensor<M>)> {
+    let steps = Recurrence::of(inputs, gates)?.run()?;
+    let outputs: Vec<_> = steps.iter().map(|step| &step.y).collect();
+    let last = steps.last().map_or(inputs[5], |step| &step.final_state);
+    Ok((Tensor::concatenate(&outputs, 1)?, last.clone()))
 }
 
 /// How many tokens of each row count, `[B]`, as floats that broadcast over `rank` axes.
@@ -71,14 +82,6 @@ impl<'a, M: Graph> Recurrence<'a, M> {
             Ok(step)
         });
         tokens.collect()
-    }
-
-    /// All outputs, `[B, T, Hv, Dv]`, and the final state.
-    fn whole(&self) -> Result<(Tensor<M>, Tensor<M>)> {
-        let steps = self.run()?;
-        let outputs: Vec<_> = steps.iter().map(|step| &step.y).collect();
-        let last = steps.last().map_or(self.inputs[5], |step| &step.final_state);
-        Ok((Tensor::concatenate(&outputs, 1)?, last.clone()))
     }
 }
 

@@ -11,6 +11,7 @@ mod states;
 mod step;
 
 pub use accept::{AcceptStateOutputs, accept_state};
+pub(super) use by_operations::run_steps;
 pub use by_operations::{gated_delta_by_channel_steps, gated_delta_steps};
 pub use channel_gates::{GatedDeltaByChannelOutputs, gated_delta_by_channel};
 pub use states::{GatedDeltaWithStatesOutputs, gated_delta_state, gated_delta_with_states};

@@ -3,24 +3,23 @@
 use cotangent::{Infer, Result, Tensor};
 
 use super::halves::{BlockCotangents, Blocks, Halves};
+use crate::delta_rule::geometry::Gates;
 use crate::delta_rule::portable::chunks::Chunks;
 use crate::delta_rule::portable::constants::where_holds;
-use crate::delta_rule::portable::decay::{Cotangents, Decay, DecayGradients, ReadCotangents, sum_group};
+use crate::delta_rule::portable::decay::{Cotangents, Decay, DecayGradients, Factors, ReadCotangents, sum_group};
 
 /// The decays of channels: `[N, B, Hk, group, C, Dk]`.
 pub(super) struct ChannelDecay {
-    /// A whole chunk.
-    chunk: Blocks,
-    throughout: Tensor<Infer>,
+    factors: Factors,
     /// From halves of one token to those of a chunk.
     halves: Vec<Halves>,
-    query_scores: Tensor<Infer>,
-    key_scores: Tensor<Infer>,
     /// One on the diagonal: `[C, C]`.
     diagonal: Tensor<Infer>,
 }
 
 impl Decay for ChannelDecay {
+    const GATES: Gates = Gates::OfChannels;
+
     fn of(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self> {
         let length = chunks.length;
         let rows = Tensor::concatenate(&[queries, keys], 3)?;
@@ -37,38 +36,22 @@ impl Decay for ChannelDecay {
         let of_kind = |kind: i32| scores.slice(5, kind, kind + 1)?.squeeze(5)?.squeeze(4);
         let diagonal = where_holds(length, length, |row, column| row == column)?;
         let own = queries.multiply(keys)?.sum_keep(&[5])?.multiply(&diagonal)?;
-        Ok(ChannelDecay {
+        let factors = Factors {
             throughout: blocks.since.slice(4, length - 1, length)?,
-            chunk: blocks,
-            halves: levels,
+            since_start: blocks.since,
+            until_end: blocks.until,
             query_scores: of_kind(0)?.add(&own)?,
             key_scores: of_kind(1)?,
-            diagonal,
-        })
+        };
+        Ok(ChannelDecay { factors, halves: levels, diagonal })
     }
 
-    fn since_start(&self) -> &Tensor<Infer> {
-        &self.chunk.since
-    }
-
-    fn until_end(&self) -> &Tensor<Infer> {
-        &self.chunk.until
-    }
-
-    fn throughout(&self) -> &Tensor<Infer> {
-        &self.throughout
-    }
-
-    fn query_scores(&self) -> &Tensor<Infer> {
-        &self.query_scores
-    }
-
-    fn key_scores(&self) -> &Tensor<Infer> {
-        &self.key_scores
+    fn factors(&self) -> &Factors {
+        &self.factors
     }
 
     fn read(&self, rows: &Tensor<Infer>, states: &Tensor<Infer>) -> Result<Tensor<Infer>> {
-        rows.multiply(&self.chunk.since)?.matmul(&states.swap_axes(4, 5)?)
+        rows.multiply(&self.factors.since_start)?.matmul(&states.swap_axes(4, 5)?)
     }
 
     fn read_backward(
@@ -78,15 +61,15 @@ impl Decay for ChannelDecay {
         states: &Tensor<Infer>,
     ) -> Result<ReadCotangents> {
         Ok(ReadCotangents {
-            rows: d_read.matmul(states)?.multiply(&self.chunk.since)?,
-            states: d_read.swap_axes(4, 5)?.matmul(&rows.multiply(&self.chunk.since)?)?,
+            rows: d_read.matmul(states)?.multiply(&self.factors.since_start)?,
+            states: d_read.swap_axes(4, 5)?.matmul(&rows.multiply(&self.factors.since_start)?)?,
         })
     }
 
     fn backward(&self, cotangents: &Cotangents) -> Result<DecayGradients> {
         let &Cotangents { queries, keys, beta, states, d_query_scores, d_factor, .. } = cotangents;
         let &Cotangents { by_queries, by_reading, d_exits, .. } = cotangents;
-        let by_writing = cotangents.by_writing.multiply(&self.chunk.until)?;
+        let by_writing = cotangents.by_writing.multiply(&self.factors.until_end)?;
         let own = sum_group(&d_query_scores.multiply(&self.diagonal)?)?.sum_keep(&[5])?;
         let mut d_queries = sum_group(by_queries)?.add(&own.multiply(keys)?)?;
         let mut d_keys = sum_group(&by_writing.subtract(by_reading)?)?.add(&own.multiply(queries)?)?;
@@ -96,7 +79,7 @@ impl Decay for ChannelDecay {
         let mut d_blocks = BlockCotangents {
             since: by_queries.multiply(queries)?.subtract(&by_reading.multiply(keys)?)?,
             until: by_writing.multiply(keys)?,
-            throughout: d_exits.multiply(states)?.sum_keep(&[4])?.multiply(&self.throughout)?,
+            throughout: d_exits.multiply(states)?.sum_keep(&[4])?.multiply(&self.factors.throughout)?,
         };
         for halves in self.halves.iter().rev() {
             let gradients = halves.backward(&d_scores, &d_blocks)?;
@@ -110,7 +93,7 @@ impl Decay for ChannelDecay {
             keys: d_keys,
             // Of single tokens nothing is between them and the end of their block.
             log_decay: d_blocks.since.add(&d_blocks.throughout)?,
-            beta: d_factor.multiply(&self.key_scores)?.sum_keep(&[5])?,
+            beta: d_factor.multiply(&self.factors.key_scores)?.sum_keep(&[5])?,
         })
     }
 }

@@ -55,12 +55,6 @@ pub fn gated_delta_by_channel_in_operations<F: Float, G: Float, const CHUNK: usi
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
-    if T == 1 {
-        // Generation: a chunk would be mostly padding.
-        let step = gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, initial_state)?;
-        let chunk_states = initial_state.expand_dims(0)?;
-        return Ok(Outputs { y: step.y, final_state: step.final_state, chunk_states });
-    }
     let forward = forward::<ChannelDecay>(geometry, [queries, keys, values, log_decay, beta, initial_state])?;
     Ok(Outputs { y: forward.y, final_state: forward.final_state, chunk_states: forward.chunk_states })
 }
