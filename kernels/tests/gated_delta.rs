@@ -4,10 +4,9 @@ mod cases;
 
 use std::process::Command;
 
-use cases::{
-    Case, Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, gradients, outputs, random,
-};
-use cotangent::{Backend, Constant, Dtype, Graph, Mask, Result, Stored, Tensor};
+use cases::delta_rule::{cotangents, with_gates_of_heads as draw};
+use cases::{Case, Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, gradients, outputs};
+use cotangent::{Backend, Constant, Dtype, Graph, Mask, Result, Tensor};
 use cotangent_kernels::{
     DeltaTokens, GatedDeltaOutputs, gated_delta, gated_delta_of_tokens, gated_delta_step, gated_delta_steps, gates,
     l2norm,
@@ -139,42 +138,6 @@ impl Operator for Full {
 fn the_core_of_the_block_matches_the_reference() {
     let inputs = ["q", "k", "v", "a", "b", "A_log", "dt_bias"];
     Cases::operators().case("gated_delta_full").check(&Full, &inputs, &["y", "state"], TOLERANCE);
-}
-
-/// Batch, tokens, key heads, value heads, key dimension, value dimension.
-type Sizes = [i32; 6];
-
-/// Unit keys, scaled unit queries, gates between .4 and 1, betas between 0 and 1.
-fn draw([batch, time, key_heads, value_heads, key_dim, value_dim]: Sizes) -> Vec<Tensor<Stored>> {
-    let mapped = |tensor: Tensor<Stored>, map: &dyn Fn(&mut [f32])| {
-        let mut values = tensor.to_vec::<f32>().expect("floats");
-        values.chunks_mut(key_dim as usize).for_each(map);
-        Tensor::from_slice(&values, tensor.shape()).expect("the same shape")
-    };
-    let unit = |length: f32| {
-        move |vector: &mut [f32]| {
-            let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-            vector.iter_mut().for_each(|x| *x *= length / norm);
-        }
-    };
-    let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
-    let of_keys = [batch, time, key_heads, key_dim];
-    let of_gates = [batch, time, value_heads];
-    vec![
-        mapped(random(1, &of_keys, 1.0), &unit((key_dim as f32).powf(-0.5))),
-        mapped(random(2, &of_keys, 1.0), &unit(1.0)),
-        random(3, &[batch, time, value_heads, value_dim], 1.0),
-        mapped(random(4, &of_gates, 2.0), &|x| x.iter_mut().for_each(|x| *x = -sigmoid(*x))),
-        mapped(random(5, &of_gates, 1.5), &|x| x.iter_mut().for_each(|x| *x = sigmoid(*x))),
-        random(6, &[batch, value_heads, value_dim, key_dim], 0.5),
-    ]
-}
-
-fn cotangents([batch, time, _, value_heads, key_dim, value_dim]: Sizes) -> Vec<Tensor<Stored>> {
-    vec![
-        random(7, &[batch, time, value_heads, value_dim], 1.0),
-        random(8, &[batch, value_heads, value_dim, key_dim], 1.0),
-    ]
 }
 
 #[test]

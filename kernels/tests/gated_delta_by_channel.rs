@@ -3,9 +3,10 @@
 
 mod cases;
 
+use cases::delta_rule::{cotangents, with_gates_of_channels as draw};
 use cases::{
     Case, Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, assert_same_in_the_emulator,
-    gradients, outputs, random,
+    gradients, outputs,
 };
 use cotangent::{Constant, Graph, Result, Stored, Tensor};
 use cotangent_kernels::delta_rule::gated_delta_by_channel_in_operations;
@@ -82,43 +83,8 @@ fn gates_of_channels_match_the_reference() {
     }
 }
 
-/// Batch, tokens, key heads, value heads, key dimension, value dimension.
-type Sizes = [i32; 6];
-
 /// What the backend has, and chunks of several lengths.
 const FORMS: [Form; 4] = [Form::Default, Form::Chunked(8), Form::Chunked(32), Form::Chunked(64)];
-
-/// Unit keys, scaled unit queries, gates between .37 and 1, betas between 0 and 1.
-fn draw([batch, time, key_heads, value_heads, key_dim, value_dim]: Sizes) -> Vec<Tensor<Stored>> {
-    let mapped = |tensor: Tensor<Stored>, map: &dyn Fn(&mut [f32])| {
-        let mut values = tensor.to_vec::<f32>().expect("floats");
-        values.chunks_mut(key_dim as usize).for_each(map);
-        Tensor::from_slice(&values, tensor.shape()).expect("the same shape")
-    };
-    let unit = |length: f32| {
-        move |vector: &mut [f32]| {
-            let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-            vector.iter_mut().for_each(|x| *x *= length / norm);
-        }
-    };
-    let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
-    let of_keys = [batch, time, key_heads, key_dim];
-    vec![
-        mapped(random(1, &of_keys, 1.0), &unit((key_dim as f32).powf(-0.5))),
-        mapped(random(2, &of_keys, 1.0), &unit(1.0)),
-        random(3, &[batch, time, value_heads, value_dim], 1.0),
-        mapped(random(4, &[batch, time, value_heads, key_dim], 2.0), &|x| x.iter_mut().for_each(|x| *x = -sigmoid(*x))),
-        mapped(random(5, &[batch, time, value_heads], 1.5), &|x| x.iter_mut().for_each(|x| *x = sigmoid(*x))),
-        random(6, &[batch, value_heads, value_dim, key_dim], 0.5),
-    ]
-}
-
-fn cotangents([batch, time, _, value_heads, key_dim, value_dim]: Sizes) -> Vec<Tensor<Stored>> {
-    vec![
-        random(7, &[batch, time, value_heads, value_dim], 1.0),
-        random(8, &[batch, value_heads, value_dim, key_dim], 1.0),
-    ]
-}
 
 /// The input of this index, changed token by token: `change(values, row, token)` of each token's numbers.
 fn changed(inputs: &mut [Tensor<Stored>], index: usize, change: impl Fn(&mut [f32], usize)) {

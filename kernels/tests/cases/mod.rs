@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "every test file uses a part of it")]
 #![allow(clippy::ptr_arg, reason = "trees of parameters are `Vec`s here, and drivers pass them by reference")]
 
+pub mod delta_rule;
 mod operator;
 
 use std::path::Path;
