@@ -77,7 +77,7 @@ impl Tokenizer {
     }
 
     /// The tokens of `text`, each with the bytes of `text` that it stands for. Tokens that share a character of several
-    /// bytes each stand for all of it.
+    /// bytes each stand for all of it; a mark that normalisation joined to the character before it belongs to that one's.
     ///
     /// # Errors
     /// If the tokenizer fails, which a sound one does not.
@@ -86,8 +86,11 @@ impl Tokenizer {
             .tokenizer
             .encode(text, false)
             .map_err(|error| DataError::file(&self.file, format!("cannot encode a text: {error}")))?;
-        let offsets = encoding.get_offsets().iter().map(|(start, end)| *start..*end);
-        Ok(encoding.get_ids().iter().copied().zip(offsets).collect())
+        let offsets = encoding.get_offsets();
+        // The tokenizer leaves some of those marks to nobody.
+        let next_starts = offsets.iter().skip(1).map(|(start, _)| *start).chain([text.len()]);
+        let ranges = offsets.iter().zip(next_starts).map(|((start, end), next)| *start..next.max(*end));
+        Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
     }
 
     /// The text of `ids`, special tokens included only if `with_special`.
