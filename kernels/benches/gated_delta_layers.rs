@@ -91,7 +91,8 @@ fn rule<M: Graph>(inputs: &Inputs<M>, way: &Way) -> Result<[Tensor<M>; 2]> {
             Ok([outputs.y, outputs.final_state])
         }
         (Gates::Channels, Form::Kernel) => {
-            let outputs = gated_delta_by_channel(queries, keys, values, log_decay, beta, state)?;
+            let chunk = chunk_length(cotangent::backend()?);
+            let outputs = gated_delta_by_channel(queries, keys, values, log_decay, beta, state, chunk)?;
             Ok([outputs.y, outputs.final_state])
         }
         (Gates::Channels, Form::Operations(chunk)) => {

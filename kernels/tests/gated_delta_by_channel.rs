@@ -10,23 +10,31 @@ use cases::{
 };
 use cotangent::{Constant, Graph, Result, Stored, Tensor};
 use cotangent_kernels::delta_rule::gated_delta_by_channel_in_operations;
-use cotangent_kernels::{gated_delta_by_channel, gated_delta_by_channel_steps, gated_delta_steps};
+use cotangent_kernels::{
+    gated_delta_by_channel, gated_delta_by_channel_step, gated_delta_by_channel_steps, gated_delta_steps,
+};
 
 #[derive(Clone, Copy)]
 enum Form {
-    /// As the backend has it.
-    Default,
-    /// In operations, with chunks of so many tokens.
+    /// As the backend has it, with chunks of so many tokens.
+    Default(usize),
+    /// In operations.
     Chunked(usize),
     Steps,
+    /// Of a single token.
+    Step,
 }
 
 /// Inputs: queries, keys, values, log gates `[B, T, Hv, Dk]`, betas and the state.
 fn by_channel<M: Graph>(inputs: &[Tensor<M>], form: Form) -> Result<Vec<Tensor<M>>> {
     let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
     let outputs = match form {
-        Form::Default => gated_delta_by_channel(queries, keys, values, log_decay, beta, state)?,
+        Form::Default(chunk) => gated_delta_by_channel(queries, keys, values, log_decay, beta, state, chunk)?,
         Form::Steps => gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, state)?,
+        Form::Step => {
+            let outputs = gated_delta_by_channel_step(queries, keys, values, log_decay, beta, state)?;
+            return Ok(vec![outputs.y, outputs.final_state]);
+        }
         Form::Chunked(chunk) => {
             let outputs = gated_delta_by_channel_in_operations(queries, keys, values, log_decay, beta, state, chunk)?;
             return Ok(vec![outputs.y, outputs.final_state]);
@@ -77,14 +85,15 @@ fn check(case: &Case<'_>, form: Form) {
 #[test]
 fn gates_of_channels_match_the_reference() {
     for case in Cases::operators().all("delta.vector.") {
-        for form in [Form::Default, Form::Chunked(8), Form::Chunked(64), Form::Steps] {
+        for form in [Form::Default(16), Form::Default(64), Form::Chunked(8), Form::Chunked(64), Form::Steps] {
             check(&case, form);
         }
     }
 }
 
-/// What the backend has, and chunks of several lengths.
-const FORMS: [Form; 4] = [Form::Default, Form::Chunked(8), Form::Chunked(32), Form::Chunked(64)];
+/// What the backend has, and operations, with chunks of several lengths.
+const FORMS: [Form; 6] =
+    [Form::Default(16), Form::Default(32), Form::Default(64), Form::Chunked(8), Form::Chunked(32), Form::Chunked(64)];
 
 /// The input of this index, changed token by token: `change(values, row, token)` of each token's numbers.
 fn changed(inputs: &mut [Tensor<Stored>], index: usize, change: impl Fn(&mut [f32], usize)) {
@@ -109,6 +118,27 @@ fn chunks_agree_with_steps_at_any_size() {
         for form in FORMS {
             assert_gradients(&form, &Form::Steps, &draw(sizes), &cotangents(sizes), TOLERANCE);
         }
+    }
+}
+
+#[test]
+fn a_single_step_is_a_row_of_one_token() {
+    let sizes = [2, 1, 2, 4, 8, 8];
+    for form in FORMS {
+        assert_gradients(&form, &Form::Step, &draw(sizes), &cotangents(sizes), TOLERANCE);
+    }
+}
+
+#[test]
+fn results_are_equal_bit_by_bit_from_run_to_run() {
+    let sizes = [2, 70, 2, 4, 16, 16];
+    for form in FORMS {
+        let run = || {
+            let mut results = outputs(&form, &draw(sizes));
+            results.extend(gradients(&form, &draw(sizes), &cotangents(sizes)));
+            results.iter().map(|tensor| tensor.to_bytes().expect("values")).collect::<Vec<_>>()
+        };
+        assert!(run() == run());
     }
 }
 
@@ -245,7 +275,7 @@ fn what_does_not_fit_is_refused_by_name() {
                 Ok(_) => panic!("sizes that do not fit"),
                 Err(error) => error.to_string(),
             };
-            for form in [Form::Default, Form::Chunked(8), Form::Steps] {
+            for form in [Form::Default(8), Form::Chunked(8), Form::Steps] {
                 let gates = [queries, keys, values, &of_three, beta, state].map(Clone::clone);
                 let message = says(by_channel(&gates, form));
                 let names_it = message.contains("port `log_decay`: found") && message.contains("[1, 9, 2, 3]");
@@ -253,13 +283,13 @@ fn what_does_not_fit_is_refused_by_name() {
             }
             let message = says(by_channel(inputs, Form::Chunked(12)));
             assert!(message.contains("found chunks of 12 tokens, expected a power of two"), "{message}");
-            by_channel(inputs, Form::Default)
+            by_channel(inputs, Form::Default(8))
         }
     }
     outputs(&Refused, &draw([1, 9, 1, 2, 4, 4]));
 }
 
-/// There [`gated_delta_by_channel`] is a kernel that goes token by token.
+/// There tiles compute what operations do here.
 #[test]
 fn the_same_holds_in_the_emulator() {
     if std::env::var_os("COTANGENT_BACKEND").is_none() {

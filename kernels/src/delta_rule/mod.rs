@@ -8,6 +8,7 @@
 //!
 //! All arithmetic is float32, whatever the inputs are: in bfloat16 the recurrence loses its gradients.
 
+mod by_channel;
 mod geometry;
 mod padding;
 mod portable;
@@ -25,14 +26,15 @@ use stages::{
     chunk_outputs, local_cotangents, scan_cotangents, scan_states, score_cotangents, solve_chunks,
 };
 
+pub use by_channel::{GatedDeltaByChannelOutputs, gated_delta_by_channel};
 pub use portable::{
     GatedDeltaByChannelInOperationsOutputs, GatedDeltaInOperationsOutputs, gated_delta_by_channel_in_operations,
     gated_delta_in_operations,
 };
 pub use sequential::{
-    AcceptStateOutputs, GatedDeltaByChannelOutputs, GatedDeltaStepOutputs, GatedDeltaWithStatesOutputs, accept_state,
-    gated_delta_by_channel, gated_delta_by_channel_steps, gated_delta_state, gated_delta_step, gated_delta_steps,
-    gated_delta_with_states,
+    AcceptStateOutputs, GatedDeltaByChannelStepOutputs, GatedDeltaStepOutputs, GatedDeltaWithStatesOutputs,
+    accept_state, gated_delta_by_channel_step, gated_delta_by_channel_steps, gated_delta_state, gated_delta_step,
+    gated_delta_steps, gated_delta_with_states,
 };
 pub use tokens::{DeltaTokens, gated_delta_of_tokens};
 
@@ -95,8 +97,17 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
     let initial_state = padding.states(initial_state)?;
     let solved = solve_chunks(stages, &keys, &values, &log_decay, &beta, padding.chunk)?;
     let SolveChunksOutputs { gates, inverse, solved_keys, solved_values } = solved;
-    let scanned =
-        scan_states(stages, &keys, &beta, &gates, &solved_keys, &solved_values, &initial_state, padding.chunk)?;
+    let scanned = scan_states(
+        stages,
+        &keys,
+        &beta,
+        Some(&gates),
+        None,
+        &solved_keys,
+        &solved_values,
+        &initial_state,
+        padding.chunk,
+    )?;
     let ScanStatesOutputs { errors, chunk_states, final_state } = scanned;
     let y = chunk_outputs(stages, &queries, &keys, &beta, &gates, &errors, &chunk_states, padding.chunk)?;
     Ok(Outputs {
@@ -145,7 +156,8 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     let (q, k, b) = (&queries, &keys, &beta);
 
     let here = local_cotangents(stages, q, k, gates, &d_y, padding.chunk)?;
-    let scanned = scan_cotangents(stages, q, k, b, gates, solved_keys, &d_y, &here, &d_final_state, padding.chunk)?;
+    let scanned =
+        scan_cotangents(stages, q, k, b, Some(gates), None, solved_keys, &d_y, &here, &d_final_state, padding.chunk)?;
     let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
     let scores = score_cotangents(stages, q, k, b, gates, inverse, errors, &d_y, written_cotangent, padding.chunk)?;
     let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
@@ -184,10 +196,7 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
             &scores.log_decay_gradient,
             padding.chunk,
         )?;
-        let of_keys = |gradient: &Tensor<Infer>| {
-            let by_group = padding.without_heads(gradient, Dk)?.reshape(&[B, T, Hk, Hv / Hk, Dk])?;
-            by_group.sum(&[3])?.cast(queries.dtype())
-        };
+        let of_keys = |gradient: &Tensor<Infer>| padding.of_key_heads(gradient, queries.dtype());
         (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
     };
     Ok(Outputs {

@@ -1,6 +1,6 @@
 //! Rows of tokens as whole chunks, and heads as whole tiles.
 
-use cotangent::{Infer, Result, Tensor};
+use cotangent::{Dtype, Infer, Result, Tensor};
 
 use super::geometry::Geometry;
 
@@ -48,6 +48,13 @@ impl Padding {
     /// The inverse of [`heads`](Self::heads), of keys or of values.
     pub(super) fn without_heads(&self, heads: &Tensor<Infer>, dim: i32) -> Result<Tensor<Infer>> {
         self.without_tokens(&shortened(heads, 3, dim)?)
+    }
+
+    /// Without what was put behind, the sum over the value heads of each key head.
+    pub(super) fn of_key_heads(&self, gradient: &Tensor<Infer>, dtype: Dtype) -> Result<Tensor<Infer>> {
+        let Geometry { batch, time, key_heads, key_dim, .. } = self.geometry;
+        let groups = [batch, time, key_heads, self.geometry.group(), key_dim];
+        self.without_heads(gradient, key_dim)?.reshape(&groups)?.sum(&[3])?.cast(dtype)
     }
 
     /// The inverse of [`states`](Self::states).

@@ -2,10 +2,9 @@
 
 use cotangent::{Dtype, Graph, Indices, Result, Tensor};
 
-use super::channel_gates::GatedDeltaByChannelOutputs;
 use super::step::GatedDeltaStepOutputs;
-use crate::delta_rule::GatedDeltaOutputs;
 use crate::delta_rule::geometry::{Gates, Geometry};
+use crate::delta_rule::{GatedDeltaByChannelOutputs, GatedDeltaOutputs};
 
 /// [`gated_delta`](fn@crate::gated_delta) token by token, in differentiable operations.
 ///

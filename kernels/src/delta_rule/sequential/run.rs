@@ -4,7 +4,6 @@ use cotangent::stage;
 
 /// The recurrence over `T` tokens; one simdgroup carries one row of a state in its registers.
 ///
-/// - `log_decay`: one for each token and head (W = 1), or one for each channel too (W = Dk);
 /// - `steps`: how many tokens of each row count; the others leave the state alone, and their `y` is 0;
 /// - `errors`: `v - S~ k`;
 /// - `entry_states`: what every `EVERY`th token begins with, from the first on.
@@ -12,15 +11,15 @@ use cotangent::stage;
     grid = (32 * Dv, Hv, B),
     threads = (32, 1, 1),
     cases = [
-        (B = 1, T = 1, Hk = 1, Hv = 1, Dk = 5, Dv = 3, W = 1, EVERY = 16),
-        (B = 3, T = 7, Hk = 2, Hv = 4, Dk = 33, Dv = 7, W = 33, EVERY = 3),
+        (B = 1, T = 1, Hk = 1, Hv = 1, Dk = 5, Dv = 3, EVERY = 16),
+        (B = 3, T = 7, Hk = 2, Hv = 4, Dk = 33, Dv = 7, EVERY = 3),
     ],
 )]
 pub(crate) fn run_tokens<F: Float, G: Float, const Dk: usize, const EVERY: usize>(
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
     values: In![F; B, T, Hv, Dv],
-    #[values(-2.0..0.0)] log_decay: In![f32; B, T, Hv, W],
+    #[values(-2.0..0.0)] log_decay: In![f32; B, T, Hv],
     #[values(0.0..1.0)] beta: In![G; B, T, Hv],
     initial_state: In![f32; B, Hv, Dv, Dk],
     #[values(0..T + 1)] steps: Option<In![i32; B]>,
@@ -60,12 +59,13 @@ pub(crate) fn run_tokens<F: Float, G: Float, const Dk: usize, const EVERY: usize
             float sum = 0.0f;
             if (t < count) {
                 const ulong key = (token * Hk + head / (Hv / Hk)) * Dk;
+                const float decay = exp(log_decay[token * Hv + head]);
                 float answer = 0.0f;
                 #pragma unroll
                 for (int p = 0; p < PART; ++p) {
                     const int k = p * 32 + lane;
                     if (k < Dk) {
-                        state[p] *= exp(log_decay[(token * Hv + head) * W + (W == 1 ? 0 : k)]);
+                        state[p] *= decay;
                         answer += state[p] * float(keys[key + k]);
                     }
                 }

@@ -27,8 +27,7 @@ pub fn gated_delta_with_states<F: Float, G: Float>(
     y: Out![F; B, T, Hv, Dv],
     states: Out![f32; B, T, Hv, Dv, Dk],
 ) {
-    let log_decay = log_decay.expand_dims(3)?;
-    let run = run_tokens(stages, queries, keys, values, &log_decay, beta, initial_state, None, 1)?;
+    let run = run_tokens(stages, queries, keys, values, log_decay, beta, initial_state, None, 1)?;
     // What a token ends with, the next begins with.
     let last = run.final_state.expand_dims(2)?;
     let states = Tensor::concatenate(&[&run.entry_states.slice(2, 1, T)?, &last], 2)?;
@@ -69,8 +68,7 @@ pub fn gated_delta_state<F: Float, G: Float>(
     #[values(0..T + 1)] steps: In![i32; B],
     state: Out![f32; B, Hv, Dv, Dk],
 ) {
-    let log_decay = log_decay.expand_dims(3)?;
-    let run = run_tokens(stages, keys, keys, values, &log_decay, beta, initial_state, Some(steps), T as usize)?;
+    let run = run_tokens(stages, keys, keys, values, log_decay, beta, initial_state, Some(steps), T as usize)?;
     Ok(Outputs { state: run.final_state })
 }
 

@@ -29,10 +29,10 @@
 //! Every threadgroup owns what it writes, and sums run in one order: the same bits from run to run. Rows of tokens are
 //! whole chunks here; whoever launches pads them.
 
+pub(super) mod by_channel;
 mod gradients;
 mod local;
 mod output;
-
 mod reverse_scan;
 mod scan;
 mod scores;
@@ -63,6 +63,53 @@ inline void multiply_floats(thread tile<float, 16, 16>& d, tile<float, 16, 16> a
 /// Tiles on and below the diagonal of a chunk's matrix lie one after the other, row by row.
 const LOWER_TILES: &str = "
 inline int lower_tile(int row, int column) { return (row * (row + 1) / 2 + column) * 256; }
+";
+
+/// The inverse of a unit lower triangular matrix, tile by tile: blocks on the diagonal by substitution, a thread a column; then
+/// block substitution, a simdgroup a column. `factor` is what lies below its diagonal; barriers are before and behind.
+const INVERSE: &str = "
+template <int TILES>
+inline void invert_chunk(threadgroup float* factor, threadgroup float* inverted, int thread_index, int own) {
+  if (thread_index < 16 * TILES) {
+      const int block = lower_tile(thread_index / 16, thread_index / 16);
+      const int column = thread_index % 16;
+      float solved[16];
+      #pragma unroll
+      for (int i = 0; i < 16; ++i) {
+          float sum = i == column ? 1.0f : 0.0f;
+          #pragma unroll
+          for (int k = 0; k < i; ++k) { sum -= factor[block + i * 16 + k] * solved[k]; }
+          solved[i] = sum;
+          inverted[block + i * 16 + column] = sum;
+      }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  right_tile<float, 16, 16> above[TILES];
+  #pragma unroll
+  for (int i = 0; i < TILES; ++i) {
+      if (i == own) {
+          tile_load_right(above[i], inverted + lower_tile(i, i), 16);
+      } else if (i > own) {
+          tile<float, 16, 16> sum(0.0f);
+          #pragma unroll
+          for (int k = 0; k < i; ++k) {
+              if (k >= own) {
+                  tile<float, 16, 16> left;
+                  tile_load(left, factor + lower_tile(i, k), 16);
+                  tile_multiply_accumulate(sum, left, above[k]);
+              }
+          }
+          tile_for_each(sum, row, column, value) { value = -value; }
+          tile<float, 16, 16> diagonal;
+          tile<float, 16, 16> block(0.0f);
+          tile_load(diagonal, inverted + lower_tile(i, i), 16);
+          tile_multiply_accumulate(block, diagonal, tile_as_right(sum));
+          tile_store(block, inverted + lower_tile(i, own), 16);
+          above[i] = tile_as_right(block);
+      }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+}
 ";
 
 /// Log gates of a chunk summed from its start, each sum a float and what it lost to rounding: differences of two such sums

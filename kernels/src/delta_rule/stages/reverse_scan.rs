@@ -22,7 +22,8 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
     queries: In![F; B, L, Hk, Dk],
     keys: In![F; B, L, Hk, Dk],
     #[values(0.0..1.0)] beta: In![G; B, L, Hv],
-    #[values(-2.0..0.0)] gates: In![f32; B, Hv, L, 2],
+    #[values(-2.0..0.0)] gates: Option<In![f32; B, Hv, L, 2]>,
+    #[values(0.0..1.0)] throughout: Option<In![f32; B, Hv, L / C, Dk]>,
     solved_keys: In![f32; B, Hv, L, Dk],
     y_cotangent: In![F; B, L, Hv, Dv],
     written_cotangent_here: In![f32; B, Hv, L, Dv],
@@ -60,7 +61,8 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
             const device F* key = keys + token * key_stride + head / (Hv / Hk) * Dk;
             const device F* d_output = y_cotangent + (token * Hv + head) * Dv + first;
             device float* d_exit = exit_cotangents + ((heads * (L / C) + chunk) * Dv + first) * Dk;
-            const Gates end = Gates{gates[2 * (cell + C - 1)], gates[2 * (cell + C - 1) + 1]};
+            Gates end = Gates{0.0f, 0.0f};
+            if (HAS_gates) { end = Gates{gates[2 * (cell + C - 1)], gates[2 * (cell + C - 1) + 1]}; }
 
             // What comes back through the state: each simdgroup's channels, then their sum.
             tile<float, 16, 16> through[TILES];
@@ -84,10 +86,12 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
             for (int i = 0; i < TILES; ++i) { tile_store(through[i], parts + (own * TILES + i) * 128, 8); }
             threadgroup_barrier(mem_flags::mem_threadgroup);
             for (int i = own; i < TILES; i += 4) {
-                tile<float, 16, 16> decays(0.0f);
-                tile_for_each(decays, row, column, value) {
-                    const ulong at = cell + i * 16 + row;
-                    value = decay_between(Gates{gates[2 * at], gates[2 * at + 1]}, end);
+                tile<float, 16, 16> decays(1.0f);
+                if (HAS_gates) {
+                    tile_for_each(decays, row, column, value) {
+                        const ulong at = cell + i * 16 + row;
+                        value = decay_between(Gates{gates[2 * at], gates[2 * at + 1]}, end);
+                    }
                 }
                 tile<float, 16, 16> sum;
                 tile_load(sum, in_pairs(written_cotangent_here + (cell + i * 16) * Dv + first * 16), 8);
@@ -103,19 +107,24 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
 
                 tile<float, 16, 16> d_read;
                 tile_load(d_read, in_pairs(d_output + i * 16 * Hv * Dv), Hv * Dv / 2);
-                tile_for_each(d_read, row, column, value) {
-                    const ulong at = cell + i * 16 + row;
-                    value *= decay_since(Gates{gates[2 * at], gates[2 * at + 1]});
+                if (HAS_gates) {
+                    tile_for_each(d_read, row, column, value) {
+                        const ulong at = cell + i * 16 + row;
+                        value *= decay_since(Gates{gates[2 * at], gates[2 * at + 1]});
+                    }
                 }
                 tile_store(tile_transpose(d_read), d_reads + i * 128, 8);
             }
             threadgroup_barrier(mem_flags::mem_threadgroup);
-            const float throughout = decay_since(end);
+            const float decay = HAS_gates ? decay_since(end) : 1.0f;
             #pragma unroll
             for (int s = 0; s < SHARE; ++s) {
                 const int k = (own + 4 * s) * 16;
                 if (k < Dk) {
-                    tile_for_each(d_state[s], row, column, value) { value *= throughout; }
+                    tile_for_each(d_state[s], row, column, value) {
+                        value *= decay;
+                        if (HAS_throughout) { value *= throughout[(heads * (L / C) + chunk) * Dk + k + column]; }
+                    }
                     #pragma unroll 2
                     for (int i = 0; i < TILES; ++i) {
                         tile<float, 16, 16> left;

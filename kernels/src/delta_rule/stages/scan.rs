@@ -7,6 +7,8 @@ use super::{DECAY, FLOATS, PAIRS};
 /// A threadgroup carries sixteen rows of a state from chunk to chunk, each of its four simdgroups every fourth tile of
 /// them, in its registers. Rows of a state do not meet.
 ///
+/// - `gates`: the sums of log gates, where heads have one; the keys carry the decays of channels until the chunk's end
+///   themselves, and `throughout` is that over the whole chunk;
 /// - `errors`: `u`;
 /// - `chunk_states`: the states that chunks begin with.
 #[stage(
@@ -22,7 +24,8 @@ use super::{DECAY, FLOATS, PAIRS};
 pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, const Dv: usize>(
     keys: In![F; B, L, Hk, Dk],
     #[values(0.0..1.0)] beta: In![G; B, L, Hv],
-    #[values(-2.0..0.0)] gates: In![f32; B, Hv, L, 2],
+    #[values(-2.0..0.0)] gates: Option<In![f32; B, Hv, L, 2]>,
+    #[values(0.0..1.0)] throughout: Option<In![f32; B, Hv, L / C, Dk]>,
     solved_keys: In![f32; B, Hv, L, Dk],
     solved_values: In![f32; B, Hv, L, Dv],
     initial_state: In![f32; B, Hv, Dv, Dk],
@@ -56,7 +59,8 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
             const ulong cell = heads * L + chunk * C;
             const device F* key = keys + token * key_stride + head / (Hv / Hk) * Dk;
             device float* entry = chunk_states + ((heads * (L / C) + chunk) * Dv + first) * Dk;
-            const Gates end = Gates{gates[2 * (cell + C - 1)], gates[2 * (cell + C - 1) + 1]};
+            Gates end = Gates{0.0f, 0.0f};
+            if (HAS_gates) { end = Gates{gates[2 * (cell + C - 1)], gates[2 * (cell + C - 1) + 1]}; }
 
             // What the state answers: each simdgroup's channels, then their sum.
             tile<float, 16, 16> answers[TILES];
@@ -90,19 +94,24 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
                 }
                 tile_store(error, in_pairs(errors + (cell + i * 16) * Dv + first * 16), 8);
                 tile_for_each(error, row, column, value) {
-                    const ulong at = cell + i * 16 + row;
-                    const Gates here = Gates{gates[2 * at], gates[2 * at + 1]};
-                    value *= float(beta[(token + i * 16 + row) * Hv + head]) * decay_between(here, end);
+                    value *= float(beta[(token + i * 16 + row) * Hv + head]);
+                    if (HAS_gates) {
+                        const ulong at = cell + i * 16 + row;
+                        value *= decay_between(Gates{gates[2 * at], gates[2 * at + 1]}, end);
+                    }
                 }
                 tile_store(tile_transpose(error), writes + i * 128, 8);
             }
             threadgroup_barrier(mem_flags::mem_threadgroup);
-            const float throughout = decay_since(end);
+            const float decay = HAS_gates ? decay_since(end) : 1.0f;
             #pragma unroll
             for (int s = 0; s < SHARE; ++s) {
                 const int k = (own + 4 * s) * 16;
                 if (k < Dk) {
-                    tile_for_each(state[s], row, column, value) { value *= throughout; }
+                    tile_for_each(state[s], row, column, value) {
+                        value *= decay;
+                        if (HAS_throughout) { value *= throughout[(heads * (L / C) + chunk) * Dk + k + column]; }
+                    }
                     #pragma unroll
                     for (int i = 0; i < TILES; ++i) {
                         tile<float, 16, 16> written;

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::{DECAY, LOWER_TILES, PAIRS};
+use super::{DECAY, INVERSE, LOWER_TILES, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -13,7 +13,7 @@ use super::{DECAY, LOWER_TILES, PAIRS};
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, LOWER_TILES, DECAY],
+    headers = [PAIRS, LOWER_TILES, DECAY, INVERSE],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -93,46 +93,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
-        // Blocks on the diagonal by substitution, a thread a column; then block substitution, a simdgroup a column.
-        if (thread_index < C) {
-            const int block = lower_tile(thread_index / 16, thread_index / 16);
-            const int column = thread_index % 16;
-            float solved[16];
-            #pragma unroll
-            for (int i = 0; i < 16; ++i) {
-                float sum = i == column ? 1.0f : 0.0f;
-                #pragma unroll
-                for (int k = 0; k < i; ++k) { sum -= factor[block + i * 16 + k] * solved[k]; }
-                solved[i] = sum;
-                inverted[block + i * 16 + column] = sum;
-            }
-        }
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-        right_tile<float, 16, 16> above[TILES];
-        #pragma unroll
-        for (int i = 0; i < TILES; ++i) {
-            if (i == own) {
-                tile_load_right(above[i], inverted + lower_tile(i, i), 16);
-            } else if (i > own) {
-                tile<float, 16, 16> sum(0.0f);
-                #pragma unroll
-                for (int k = 0; k < i; ++k) {
-                    if (k >= own) {
-                        tile<float, 16, 16> left;
-                        tile_load(left, factor + lower_tile(i, k), 16);
-                        tile_multiply_accumulate(sum, left, above[k]);
-                    }
-                }
-                tile_for_each(sum, row, column, value) { value = -value; }
-                tile<float, 16, 16> diagonal;
-                tile<float, 16, 16> block(0.0f);
-                tile_load(diagonal, inverted + lower_tile(i, i), 16);
-                tile_multiply_accumulate(block, diagonal, tile_as_right(sum));
-                tile_store(block, inverted + lower_tile(i, own), 16);
-                above[i] = tile_as_right(block);
-            }
-        }
-        threadgroup_barrier(mem_flags::mem_threadgroup);
+        invert_chunk<TILES>(factor, inverted, thread_index, own);
 
         const ulong stored = ((ulong(batch) * Hv + head) * (L / C) + chunk) * (TILES * (TILES + 1) / 2 * 256);
         for (int i = thread_index; i < TILES * (TILES + 1) / 2 * 256; i += 2 * C) { inverse[stored + i] = inverted[i]; }

@@ -1,0 +1,241 @@
+//! A gate for each channel of the keys, as Kimi Delta Attention has them.
+
+use cotangent::{Graph, Infer, Result, Tensor, differentiable};
+
+use super::geometry::Geometry;
+use super::padding::Padding;
+use super::portable::gated_delta_by_channel_in_operations;
+use super::stages::by_channel::{
+    ChannelScoresOutputs, CotangentsAcrossBlocksOutputs, DecayChannelsOutputs, SolveChunksByChannelOutputs,
+    channel_scores, chunk_outputs_by_channel, cotangents_across_blocks, decay_channels, gradients_by_channel,
+    gradients_by_channel_of_groups, local_cotangents_by_channel, score_cotangents_by_channel, solve_chunks_by_channel,
+};
+use super::stages::{ScanCotangentsOutputs, ScanStatesOutputs, scan_cotangents, scan_states};
+
+/// The gated delta rule with a gate for each channel of the keys: `S~_t = S_{t-1} diag(g_t)`, `log_decay` `[B, T, Hv, Dk]`.
+/// All else is as in [`gated_delta`](fn@crate::gated_delta) (Kimi Team 2025, "Kimi Linear", section 3).
+///
+/// A single token is better off in [`gated_delta_by_channel_step`](fn@crate::gated_delta_by_channel_step).
+///
+/// # Errors
+/// Shapes or dtypes that do not fit.
+#[differentiable(
+    backward = gated_delta_by_channel_backward,
+    fallback = in_operations,
+    expensive,
+    stages = [decay_channels, channel_scores, solve_chunks_by_channel, scan_states, chunk_outputs_by_channel],
+    cases = [
+        (B = 2, T = 1, Hk = 1, Hv = 1, Dk = 4, Dv = 5, CHUNK = 32),
+        (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 16, Dv = 5, CHUNK = 8),
+        (B = 1, T = 20, Hk = 2, Hv = 2, Dk = 4, Dv = 17, CHUNK = 16),
+        (B = 1, T = 70, Hk = 1, Hv = 2, Dk = 5, Dv = 3, CHUNK = 64),
+    ],
+)]
+pub fn gated_delta_by_channel<F: Float, G: Float, const CHUNK: usize>(
+    queries: In![F; B, T, Hk, Dk],
+    keys: In![F; B, T, Hk, Dk],
+    values: In![F; B, T, Hv, Dv],
+    #[values(-2.0..0.0)] log_decay: In![f32; B, T, Hv, Dk],
+    #[values(0.0..1.0)] beta: In![G; B, T, Hv],
+    initial_state: In![f32; B, Hv, Dv, Dk],
+    y: Out![F; B, T, Hv, Dv],
+    final_state: Out![f32; B, Hv, Dv, Dk],
+    #[saved] inverse: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), (max(16, min(CHUNK, 64)) / 16) * (max(16, min(CHUNK, 64)) / 16 + 1) / 2 * 256],
+    #[saved] solved_keys: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dk, 16) * 16],
+    #[saved] errors: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dv, 16) * 16],
+    #[saved] chunk_states: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), ceil_div(Dv, 16) * 16, ceil_div(Dk, 16) * 16],
+) {
+    let geometry =
+        Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
+            .checked()?;
+    let padding = Padding::of(geometry);
+    let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
+    let [log_decay, beta] = [padding.heads(log_decay)?, padding.tokens(beta)?];
+    let initial_state = padding.states(initial_state)?;
+    let decayed = decay_channels(stages, &queries, &keys, &log_decay, padding.chunk)?;
+    let DecayChannelsOutputs { block_queries, block_readers, block_writers, block_decays, throughout, .. } = &decayed;
+    let scores = channel_scores(
+        stages,
+        &queries,
+        &keys,
+        &log_decay,
+        block_queries,
+        block_readers,
+        block_writers,
+        block_decays,
+        padding.chunk,
+    )?;
+    let solved =
+        solve_chunks_by_channel(stages, &decayed.reading_keys, &values, &beta, &scores.key_scores, padding.chunk)?;
+    let SolveChunksByChannelOutputs { inverse, solved_keys, solved_values } = solved;
+    let ScanStatesOutputs { errors, chunk_states, final_state } = scan_states(
+        stages,
+        &decayed.writing_keys,
+        &beta,
+        None,
+        Some(throughout),
+        &solved_keys,
+        &solved_values,
+        &initial_state,
+        padding.chunk,
+    )?;
+    let y = chunk_outputs_by_channel(
+        stages,
+        &decayed.reading_queries,
+        &scores.query_scores,
+        &beta,
+        &errors,
+        &chunk_states,
+        padding.chunk,
+    )?;
+    Ok(Outputs {
+        y: padding.without_heads(&y, Dv)?,
+        final_state: padding.without_states(&final_state)?,
+        inverse,
+        solved_keys,
+        errors,
+        chunk_states,
+    })
+}
+
+/// The gradient of [`gated_delta_by_channel`](fn@gated_delta_by_channel), from what each chunk solved and the state it began
+/// with. Decays and scores are computed again.
+#[differentiable(backward_of = gated_delta_by_channel, stages = [
+    decay_channels,
+    channel_scores,
+    local_cotangents_by_channel,
+    scan_cotangents,
+    score_cotangents_by_channel,
+    cotangents_across_blocks,
+    gradients_by_channel,
+    gradients_by_channel_of_groups,
+])]
+pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
+    queries: In![F; B, T, Hk, Dk],
+    keys: In![F; B, T, Hk, Dk],
+    log_decay: In![f32; B, T, Hv, Dk],
+    beta: In![G; B, T, Hv],
+    inverse: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), (max(16, min(CHUNK, 64)) / 16) * (max(16, min(CHUNK, 64)) / 16 + 1) / 2 * 256],
+    solved_keys: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dk, 16) * 16],
+    errors: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dv, 16) * 16],
+    chunk_states: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), ceil_div(Dv, 16) * 16, ceil_div(Dk, 16) * 16],
+    d_y: In![F; B, T, Hv, Dv],
+    d_final_state: In![f32; B, Hv, Dv, Dk],
+    d_queries: Out![F; B, T, Hk, Dk],
+    d_keys: Out![F; B, T, Hk, Dk],
+    d_values: Out![F; B, T, Hv, Dv],
+    d_log_decay: Out![f32; B, T, Hv, Dk],
+    d_beta: Out![G; B, T, Hv],
+    d_initial_state: Out![f32; B, Hv, Dv, Dk],
+) {
+    let geometry =
+        Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
+    let padding = Padding::of(geometry);
+    let [queries, keys] = [padding.heads(queries)?, padding.heads(keys)?];
+    let [log_decay, beta, d_y] = [padding.heads(log_decay)?, padding.tokens(beta)?, padding.heads(d_y)?];
+    let d_final_state = padding.states(d_final_state)?;
+    let (q, k, g) = (&queries, &keys, &log_decay);
+
+    let decayed = decay_channels(stages, q, k, g, padding.chunk)?;
+    let DecayChannelsOutputs { block_queries, block_readers, block_writers, block_decays, throughout, .. } = &decayed;
+    let scores =
+        channel_scores(stages, q, k, g, block_queries, block_readers, block_writers, block_decays, padding.chunk)?;
+    let ChannelScoresOutputs { query_scores, key_scores } = &scores;
+    let here = local_cotangents_by_channel(stages, query_scores, &d_y, padding.chunk)?;
+    let scanned = scan_cotangents(
+        stages,
+        &decayed.reading_queries,
+        &decayed.writing_keys,
+        &beta,
+        None,
+        Some(throughout),
+        solved_keys,
+        &d_y,
+        &here,
+        &d_final_state,
+        padding.chunk,
+    )?;
+    let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
+    let scores = score_cotangents_by_channel(
+        stages,
+        &beta,
+        key_scores,
+        inverse,
+        errors,
+        &d_y,
+        written_cotangent,
+        padding.chunk,
+    )?;
+    let CotangentsAcrossBlocksOutputs { query_cotangents, reader_cotangents, writer_cotangents, passing } =
+        &cotangents_across_blocks(
+            stages,
+            block_queries,
+            block_readers,
+            block_writers,
+            block_decays,
+            &beta,
+            errors,
+            chunk_states,
+            &d_y,
+            &scores.solved_cotangent,
+            &scores.query_scores_cotangent,
+            &scores.key_scores_cotangent,
+            exit_cotangents,
+            padding.chunk,
+        )?;
+    let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
+        let gradients = gradients_by_channel(
+            stages,
+            q,
+            k,
+            g,
+            &scores.query_scores_cotangent,
+            &scores.key_scores_cotangent,
+            query_cotangents,
+            reader_cotangents,
+            writer_cotangents,
+            passing,
+            padding.chunk,
+        )?;
+        let of_keys = |gradient| padding.without_heads(gradient, Dk);
+        (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
+    } else {
+        let gradients = gradients_by_channel_of_groups(
+            stages,
+            q,
+            k,
+            g,
+            &scores.query_scores_cotangent,
+            &scores.key_scores_cotangent,
+            query_cotangents,
+            reader_cotangents,
+            writer_cotangents,
+            passing,
+            padding.chunk,
+        )?;
+        let of_keys = |gradient: &Tensor<Infer>| padding.of_key_heads(gradient, queries.dtype());
+        (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
+    };
+    Ok(Outputs {
+        d_queries: Some(d_queries),
+        d_keys: Some(d_keys),
+        d_values: Some(padding.without_heads(&scores.value_gradient, Dv)?),
+        d_log_decay: Some(padding.without_heads(&d_log_decay, Dk)?),
+        d_beta: Some(padding.without_tokens(&scores.beta_gradient)?),
+        d_initial_state: Some(padding.without_states(initial_cotangent)?),
+    })
+}
+
+/// The same chunks, in operations.
+fn in_operations<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    log_decay: &Tensor<M>,
+    beta: &Tensor<M>,
+    initial_state: &Tensor<M>,
+    chunk: usize,
+) -> Result<GatedDeltaByChannelOutputs<M>> {
+    let outputs = gated_delta_by_channel_in_operations(queries, keys, values, log_decay, beta, initial_state, chunk)?;
+    Ok(GatedDeltaByChannelOutputs { y: outputs.y, final_state: outputs.final_state })
+}

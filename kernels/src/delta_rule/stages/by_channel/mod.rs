@@ -1,0 +1,38 @@
+//! The same stages for a gate for each channel of the keys.
+//!
+//! A decay is a vector now, a factor of each term of a score: `X_ij = sum_d k_i[d] k_j[d] g_d(j, i)`. Taking `g(j, i)` for a
+//! quotient of decays since the chunk's start overflows where gates are shut. But where a boundary lies between two tokens,
+//! `g(j, i) = g(j, boundary) g(boundary, i)`, and neither is more than 1. So a chunk is cut into blocks of sixteen tokens, the
+//! rows of a tile: between two blocks, scores are products of tiles of decayed keys and queries; within a block, each channel
+//! goes from token to token.
+//!
+//! With `s_i` the decay since the beginning of token i's block, `e_j` that until the end of token j's block and `t_I` that over
+//! block I, for tokens i of block I and j of an earlier block J
+//!
+//! ```text
+//! g(j, i) = e_j t_{J+1} .. t_{I-1} s_i
+//! ```
+//!
+//! All factors are products, which lose no digits however far the gates are shut. Backwards, blocks are passed one after the
+//! other, each multiplying what comes from beyond it by its `t`: what passes a block, from whatever is before it to whatever is
+//! behind it, goes to the gates of all its tokens.
+//!
+//! All else is as with a gate for each head: `G` and `E` scale the channels of `Q` and `K`, and the scans take them so.
+
+mod decays;
+mod gradients;
+mod local;
+mod output;
+mod score_cotangents;
+mod scores;
+mod solve;
+mod within_blocks;
+
+pub(crate) use decays::{DecayChannelsOutputs, decay_channels};
+pub(crate) use gradients::{CotangentsAcrossBlocksOutputs, cotangents_across_blocks};
+pub(crate) use local::local_cotangents_by_channel;
+pub(crate) use output::chunk_outputs_by_channel;
+pub(crate) use score_cotangents::score_cotangents_by_channel;
+pub(crate) use scores::{ChannelScoresOutputs, channel_scores};
+pub(crate) use solve::{SolveChunksByChannelOutputs, solve_chunks_by_channel};
+pub(crate) use within_blocks::{gradients_by_channel, gradients_by_channel_of_groups};

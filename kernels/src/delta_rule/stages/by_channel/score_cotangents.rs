@@ -1,0 +1,132 @@
+//! The cotangents of a chunk's scores, and of what its tokens write.
+
+use cotangent::stage;
+
+use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
+
+/// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
+///
+/// - `solved_cotangent`: `z`, and `value_gradient` the same in the dtype of the values;
+/// - `query_scores_cotangent`, `key_scores_cotangent`: the tiles of `(dY_i.u_j) beta_j` and of `-(z_i.u_j) beta_j` on and below
+///   the diagonal.
+#[stage(
+    grid = (2 * L, Hv, B),
+    threads = (2 * C, 1, 1),
+    headers = [PAIRS, FLOATS, LOWER_TILES],
+    cases = [
+        (B = 1, L = 16, Hv = 1, Dv = 16, C = 16),
+        (B = 2, L = 64, Hv = 3, Dv = 16, C = 32),
+        (B = 1, L = 64, Hv = 2, Dv = 32, C = 64),
+    ],
+)]
+pub(crate) fn score_cotangents_by_channel<F: Float, G: Float, const C: usize, const Dv: usize>(
+    #[values(0.0..1.0)] beta: In![G; B, L, Hv],
+    key_scores: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    inverse: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    errors: In![f32; B, Hv, L, Dv],
+    y_cotangent: In![F; B, L, Hv, Dv],
+    written_cotangent: In![f32; B, Hv, L, Dv],
+    solved_cotangent: Out![f32; B, Hv, L, Dv],
+    query_scores_cotangent: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    key_scores_cotangent: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    value_gradient: Out![F; B, L, Hv, Dv],
+    beta_gradient: Out![G; B, L, Hv],
+) {
+    metal! {
+        constexpr int TILES = C / 16;
+        constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
+        const int chunk = threadgroup_position_in_grid.x;
+        const int head = threadgroup_position_in_grid.y;
+        const int batch = threadgroup_position_in_grid.z;
+        const int thread_index = thread_index_in_threadgroup;
+        const int own = simdgroup_index_in_threadgroup;
+        const ulong heads = ulong(batch) * Hv + head;
+        const ulong token = ulong(batch) * L + chunk * C;
+        const ulong here = (token + own * 16) * Hv + head;
+        const ulong cell = heads * L + chunk * C;
+        const ulong place = heads * (L / C) + chunk;
+        const device float* error = errors + cell * Dv;
+        const device float* d_write = written_cotangent + cell * Dv;
+
+        threadgroup float strength[C];
+        // What the scores of keys say of beta.
+        threadgroup float overlaps[PACKED];
+        threadgroup float along[C * 16];
+
+        if (thread_index < C) { strength[thread_index] = float(beta[(token + thread_index) * Hv + head]); }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+
+        // z, the gradient of the values, and the products of its rows and of those of dY with all rows of u before.
+        tile<float, 16, 16> by_output[TILES];
+        tile<float, 16, 16> by_error[TILES];
+        tile<float, 16, 16> columns[TILES];
+        tile<float, 16, 16> d_strength(0.0f);
+        #pragma unroll
+        for (int i = 0; i < TILES; ++i) {
+            by_output[i] = tile<float, 16, 16>(0.0f);
+            by_error[i] = tile<float, 16, 16>(0.0f);
+            if (i >= own) {
+                tile_load_transposed(columns[i], inverse + place * PACKED + lower_tile(i, own), 16);
+                tile_for_each(columns[i], row, column, value) { value *= strength[i * 16 + column]; }
+            }
+        }
+        for (int d = 0; d < Dv; d += 16) {
+            tile<float, 16, 16> z(0.0f);
+            #pragma unroll
+            for (int i = 0; i < TILES; ++i) {
+                if (i >= own) {
+                    right_tile<float, 16, 16> right;
+                    tile_load_right(right, d_write + i * 16 * Dv + d * 16, 16);
+                    multiply_floats<F>(z, columns[i], right);
+                }
+            }
+            tile_store(z, in_pairs(solved_cotangent + (cell + own * 16) * Dv + d * 16), 8);
+            tile_store(z, in_pairs(value_gradient + here * Dv + d), Hv * Dv / 2);
+            tile<F, 16, 16> d_own;
+            tile_load(d_own, in_pairs(y_cotangent + here * Dv + d), Hv * Dv / 2);
+            #pragma unroll
+            for (int j = 0; j < TILES; ++j) {
+                if (j <= own) {
+                    right_tile<float, 16, 16> right;
+                    tile_load_right_transposed(right, in_pairs(error + j * 16 * Dv + d * 16), 8);
+                    tile_multiply_accumulate(by_output[j], d_own, right);
+                    multiply_floats<F>(by_error[j], z, right);
+                }
+            }
+            tile<float, 16, 16> own_error;
+            tile<float, 16, 16> own_write;
+            tile_load(own_error, in_pairs(error + own * 16 * Dv + d * 16), 8);
+            tile_load(own_write, in_pairs(d_write + own * 16 * Dv + d * 16), 8);
+            tile_multiply_accumulate_elements(d_strength, own_error, own_write);
+        }
+        tile_store(d_strength, along + own * 256, 16);
+
+        #pragma unroll
+        for (int j = 0; j < TILES; ++j) {
+            if (j <= own) {
+                const ulong at = place * PACKED + lower_tile(own, j);
+                tile<float, 16, 16> scores;
+                tile_load(scores, in_pairs(key_scores + at), 8);
+                tile_for_each(by_output[j], row, column, value) {
+                    value = j * 16 + column <= own * 16 + row ? value * strength[j * 16 + column] : 0.0f;
+                }
+                tile_for_each(by_error[j], row, column, value) { value = j * 16 + column < own * 16 + row ? value : 0.0f; }
+                tile<float, 16, 16> overlap(0.0f);
+                tile_multiply_accumulate_elements(overlap, by_error[j], scores);
+                tile_store(overlap, overlaps + lower_tile(own, j), 16);
+                tile_for_each(by_error[j], row, column, value) { value *= -strength[j * 16 + column]; }
+                tile_store(by_output[j], in_pairs(query_scores_cotangent + at), 8);
+                tile_store(by_error[j], in_pairs(key_scores_cotangent + at), 8);
+            }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (thread_index < C) {
+            float d_own = 0.0f;
+            for (int k = 0; k < 16; ++k) { d_own += along[thread_index * 16 + k]; }
+            for (int i = thread_index + 1; i < C; ++i) {
+                d_own -= overlaps[lower_tile(i / 16, thread_index / 16) + i % 16 * 16 + thread_index % 16];
+            }
+            beta_gradient[(token + thread_index) * Hv + head] = G(d_own);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+// The gradients of a block; see `within_blocks.rs`.
+constexpr int PARTS = (Dk + 127) / 128;
+constexpr int TILES = C / 16;
+constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
+const int block = threadgroup_position_in_grid.x / PARTS;
+const int channel = threadgroup_position_in_grid.x % PARTS * 128 + thread_index_in_threadgroup;
+const int head = threadgroup_position_in_grid.y;
+const int batch = threadgroup_position_in_grid.z;
+const ulong heads = ulong(batch) * Hv + head;
+const ulong token = ulong(batch) * L + block * 16;
+const ulong diagonal = (heads * (L / C) + block / TILES) * PACKED + lower_tile(block % TILES, block % TILES);
+
+threadgroup float by_query_scores[256];
+threadgroup float by_key_scores[256];
+for (int i = thread_index_in_threadgroup; i < 256; i += 128) {
+    by_query_scores[i] = query_scores_cotangent[diagonal + i];
+    by_key_scores[i] = key_scores_cotangent[diagonal + i];
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
+if (channel >= Dk) { return; }
+
+float query[16];
+float key[16];
+float decay[16];
+float d_query[16];
+float d_key[16];
+float d_decay[16];
+const ulong in_tiles = (heads * L + block * 16) * Dk + channel / 16 * 256 + channel % 16;
+// What the tokens before the block, and those behind it, give to the tokens of the block, and to the gates they pass.
+float factor = 1.0f;
+#pragma unroll
+for (int row = 0; row < 16; ++row) {
+    const ulong there = ((token + row) * Hk + head / (Hv / Hk)) * Dk + channel;
+    query[row] = float(queries[there]);
+    key[row] = float(keys[there]);
+    decay[row] = exp(log_decay[((token + row) * Hv + head) * Dk + channel]);
+    factor *= decay[row];
+    d_query[row] = factor * query_cotangents[in_tiles + row * 16];
+    d_key[row] = factor * reader_cotangents[in_tiles + row * 16];
+}
+float sum = 0.0f;
+#pragma unroll
+for (int row = 15; row >= 0; --row) {
+    sum += query[row] * d_query[row] + key[row] * d_key[row];
+    d_decay[row] = sum;
+}
+float writes[16];
+factor = 1.0f;
+#pragma unroll
+for (int row = 15; row >= 0; --row) {
+    const float d_writer = factor * writer_cotangents[in_tiles + row * 16];
+    factor *= decay[row];
+    writes[row] = key[row] * d_writer;
+    d_query[row] += by_query_scores[row * 16 + row] * key[row];
+    d_key[row] += by_query_scores[row * 16 + row] * query[row] + d_writer;
+}
+sum = 0.0f;
+#pragma unroll
+for (int row = 0; row < 16; ++row) {
+    d_decay[row] += sum;
+    sum += writes[row];
+}
+
+// Each token as it is read by the later ones of the block: once backwards for what they give back, once forwards.
+#pragma unroll
+for (int writer = 0; writer < 15; ++writer) {
+    float back[16];
+    float given = 0.0f;
+    #pragma unroll
+    for (int row = 15; row > writer; --row) {
+        given += by_query_scores[row * 16 + writer] * query[row] + by_key_scores[row * 16 + writer] * key[row];
+        back[row] = given;
+        given *= decay[row];
+    }
+    float written = key[writer];
+    d_key[writer] += given;
+    #pragma unroll
+    for (int row = writer + 1; row < 16; ++row) {
+        written *= decay[row];
+        d_query[row] += by_query_scores[row * 16 + writer] * written;
+        d_key[row] += by_key_scores[row * 16 + writer] * written;
+        d_decay[row] += written * back[row];
+    }
+}
+
+const float passed = passing[(heads * (L / 16) + block) * Dk + channel];
+#pragma unroll
+for (int row = 0; row < 16; ++row) {
+    const ulong here = ((token + row) * Hv + head) * Dk + channel;
+    round_to(query_gradient + here, d_query[row]);
+    round_to(key_gradient + here, d_key[row]);
+    log_decay_gradient[here] = d_decay[row] + passed;
+}
