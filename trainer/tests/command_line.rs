@@ -91,6 +91,8 @@ fn mistakes_are_told_in_a_sentence_and_leave_nothing_behind() {
         (train("--iters 3 --epochs 1"), 2, "cannot be used with"),
         (train("--scale 2 --alpha 16"), 2, "cannot be used with"),
         (train("--schedule stairs"), 2, "[possible values: constant, linear, cosine]"),
+        (train("--keep-gib much"), 2, "expected a number of at least 0"),
+        (train("--keep-gib 0.5 --keep-last-layers 2"), 2, "cannot be used with"),
         (train("--num-layers 0"), 2, "expected a whole number of at least 1, or -1 for all"),
         (generate(""), 2, "--prompt <TEXT>"),
         (generate("--prompt a --messages asked.json"), 2, "cannot be used with"),
@@ -98,6 +100,7 @@ fn mistakes_are_told_in_a_sentence_and_leave_nothing_behind() {
         // Values that contradict the model, the data or each other.
         (train("--iters 5 --warmup 5"), 1, "error: `--warmup 5` leaves none of the 5 iterations"),
         (train("--min-learning-rate 1"), 1, "error: `--min-learning-rate 1` is above `--learning-rate 0.00001`"),
+        (train("--keep all --keep-gib 0.5"), 1, "error: `--keep all` keeps everything; leave out"),
         (train("--num-layers 40"), 1, "error: `--num-layers 40`: the model has 4 layers"),
         (train("--target wings"), 1, "error: the adapter target `wings` matches no linear layer; use a role"),
         (train("--batch-size 9"), 1, "error: found 4 conversations to train on, expected at least the 9 of one batch"),

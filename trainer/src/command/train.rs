@@ -117,12 +117,12 @@ pub struct Train {
     #[arg(long, value_name = "N", default_value = "0", help_heading = "Memory")]
     keep_last_layers: usize,
     /// With block-inputs, keep what expensive kernels computed too, up to X GiB: a step need not compute it again
-    #[arg(long, value_name = "X", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=1024), conflicts_with = "keep_last_layers", help_heading = "Memory")]
-    keep_gib: u32,
+    #[arg(long, value_name = "X", default_value = "0", value_parser = number_from_zero, conflicts_with = "keep_last_layers", help_heading = "Memory")]
+    keep_gib: f64,
 }
 
 /// What the forward pass keeps.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum KeepOption {
     /// Every intermediate result.
     All,
@@ -207,6 +207,9 @@ impl Train {
                 self.learning_rate
             );
         }
+        if self.keep == KeepOption::All && (self.keep_last_layers > 0 || self.keep_gib > 0.0) {
+            bail!("`--keep all` keeps everything; leave out `--keep-last-layers` and `--keep-gib`, or `--keep all`");
+        }
         Ok(TrainingOptions {
             batch_size: self.batch_size,
             accumulation: self.grad_accumulation_steps,
@@ -223,8 +226,8 @@ impl Train {
             keep: match self.keep {
                 KeepOption::All => Keep::All,
                 KeepOption::BlockInputs if self.keep_last_layers > 0 => Keep::LastBlocks(self.keep_last_layers),
-                KeepOption::BlockInputs if self.keep_gib > 0 => {
-                    Keep::Expensive { bytes: (self.keep_gib as usize) << 30 }
+                KeepOption::BlockInputs if self.keep_gib > 0.0 => {
+                    Keep::Expensive { bytes: (self.keep_gib * f64::from(1 << 30)) as usize }
                 }
                 KeepOption::BlockInputs => Keep::BlockInputs,
             },
