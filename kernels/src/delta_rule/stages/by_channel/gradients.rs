@@ -61,121 +61,168 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
         const device float* by_key_scores = key_scores_cotangent + place * PACKED;
 
         threadgroup float strength[C];
-        // The decays over the blocks, sixteen channels of them.
-        threadgroup float over_block[TILES * 16];
+        // The decays over the blocks, thirty-two channels of them.
+        threadgroup float over_block[TILES * 32];
         // What passes blocks: to each block from beyond each one before it, from each block to the next state, and from the
         // state to the next.
-        threadgroup float read[TILES * TILES * 16];
-        threadgroup float written[TILES * 16];
-        threadgroup float through[2 * C];
-        threadgroup float products[TILES * 256];
+        threadgroup float read[TILES * TILES * 32];
+        threadgroup float written[TILES * 32];
+        threadgroup float through[TILES * 32];
+        threadgroup float products[TILES * 512];
+        threadgroup float* own_products = products + own * 512;
 
         if (thread_index < C) { strength[thread_index] = float(beta[(token + thread_index) * Hv + head]); }
 
-        for (int k = 0; k < Dk; k += 16) {
+        // Two tiles of channels at once: what they are multiplied by from the left is loaded and split once.
+        for (int pair = 0; pair < Dk; pair += 32) {
+            const int channel = pair + thread_index % 32;
             threadgroup_barrier(mem_flags::mem_threadgroup);
-            if (thread_index < C) {
-                over_block[thread_index] = block_decays[(block + thread_index / 16) * Dk + k + thread_index % 16];
-            }
             float product = 0.0f;
-            for (int i = thread_index; i < Dv * 16; i += 2 * C) {
-                const int at = i / 256 * 16 * Dk + k * 16 + i % 256;
-                product += state[at] * d_exit[at];
+            if (channel < Dk) {
+                over_block[thread_index] = block_decays[(block + thread_index / 32) * Dk + channel];
+                for (int row = thread_index / 32; row < Dv; row += TILES) {
+                    const int at = row / 16 * 16 * Dk + channel / 16 * 256 + row % 16 * 16 + channel % 16;
+                    product += state[at] * d_exit[at];
+                }
             }
             through[thread_index] = product;
             threadgroup_barrier(mem_flags::mem_threadgroup);
 
-            tile<float, 16, 16> d_query(0.0f);
-            tile<float, 16, 16> d_reader(0.0f);
-            tile<float, 16, 16> d_writer(0.0f);
+            tile<float, 16, 16> d_query[2];
+            tile<float, 16, 16> d_reader[2];
+            tile<float, 16, 16> d_writer[2];
+            #pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                d_query[side] = tile<float, 16, 16>(0.0f);
+                d_reader[side] = tile<float, 16, 16>(0.0f);
+                d_writer[side] = tile<float, 16, 16>(0.0f);
+            }
             for (int d = 0; d < Dv; d += 16) {
                 tile<F, 16, 16> d_own;
                 tile<float, 16, 16> z;
                 tile<float, 16, 16> own_error;
-                right_tile<float, 16, 16> entry;
-                right_tile<float, 16, 16> exit;
                 tile_load(d_own, in_pairs(d_output + d), Hv * Dv / 2);
                 tile_load(z, in_pairs(solved + d * 16), 8);
                 tile_load(own_error, in_pairs(error + d * 16), 8);
-                tile_load_right(entry, state + d * Dk + k * 16, 16);
-                tile_load_right(exit, d_exit + d * Dk + k * 16, 16);
-                tile_multiply_accumulate(d_query, d_own, entry);
-                multiply_floats<F>(d_reader, z, entry);
-                multiply_floats<F>(d_writer, own_error, exit);
+                #pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    const int k = pair + side * 16;
+                    if (k < Dk) {
+                        right_tile<float, 16, 16> entry;
+                        right_tile<float, 16, 16> exit;
+                        tile_load_right(entry, state + d * Dk + k * 16, 16);
+                        tile_load_right(exit, d_exit + d * Dk + k * 16, 16);
+                        tile_multiply_accumulate(d_query[side], d_own, entry);
+                        multiply_floats<F>(d_reader[side], z, entry);
+                        multiply_floats<F>(d_writer[side], own_error, exit);
+                    }
+                }
             }
-            tile_for_each(d_reader, row, column, value) { value = -value; }
-            tile_for_each(d_writer, row, column, value) { value *= strength[own * 16 + row]; }
 
-            const ulong at = (cell + own * 16) * Dk + k * 16;
-            tile<float, 16, 16> query;
-            tile<float, 16, 16> reader;
-            tile<float, 16, 16> writer;
-            tile_load(query, in_pairs(block_queries + at), 8);
-            tile_load(reader, in_pairs(block_readers + at), 8);
-            tile_load(writer, in_pairs(block_writers + at), 8);
-            tile<float, 16, 16> product_of_writers(0.0f);
-            tile_multiply_accumulate_elements(product_of_writers, d_writer, writer);
-            tile_store(product_of_writers, products + own * 256, 16);
+            tile<float, 16, 16> query[2];
+            tile<float, 16, 16> reader[2];
+            #pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                const int k = pair + side * 16;
+                if (k < Dk) {
+                    tile_for_each(d_reader[side], row, column, value) { value = -value; }
+                    tile_for_each(d_writer[side], row, column, value) { value *= strength[own * 16 + row]; }
+                    tile<float, 16, 16> writer;
+                    tile<float, 16, 16> passed(0.0f);
+                    tile_load(query[side], in_pairs(block_queries + (cell + own * 16) * Dk + k * 16), 8);
+                    tile_load(reader[side], in_pairs(block_readers + (cell + own * 16) * Dk + k * 16), 8);
+                    tile_load(writer, in_pairs(block_writers + (cell + own * 16) * Dk + k * 16), 8);
+                    tile_multiply_accumulate_elements(passed, d_writer[side], writer);
+                    tile_store(passed, own_products + side * 256, 16);
+                }
+            }
             simdgroup_barrier(mem_flags::mem_threadgroup);
-            if (lane < 16) {
+            if (pair + lane < Dk) {
                 float sum = 0.0f;
-                for (int row = 0; row < 16; ++row) { sum += products[own * 256 + row * 16 + lane]; }
-                for (int i = own + 1; i < TILES; ++i) { sum *= over_block[i * 16 + lane]; }
-                written[own * 16 + lane] = sum;
+                for (int row = 0; row < 16; ++row) { sum += own_products[lane / 16 * 256 + row * 16 + lane % 16]; }
+                for (int i = own + 1; i < TILES; ++i) { sum *= over_block[i * 32 + lane]; }
+                written[own * 32 + lane] = sum;
             }
             simdgroup_barrier(mem_flags::mem_threadgroup);
 
             // From the state over the blocks before the own one, each adding what its tokens wrote.
             for (int j = 0; j < own; ++j) {
-                tile_for_each(d_query, row, column, value) { value *= over_block[j * 16 + column]; }
-                tile_for_each(d_reader, row, column, value) { value *= over_block[j * 16 + column]; }
-                tile<float, 16, 16> passed(0.0f);
-                tile_multiply_accumulate_elements(passed, d_query, query);
-                tile_multiply_accumulate_elements(passed, d_reader, reader);
-                tile_store(passed, products + own * 256, 16);
+                #pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    if (pair + side * 16 < Dk) {
+                        const threadgroup float* over = over_block + j * 32 + side * 16;
+                        tile_for_each(d_query[side], row, column, value) { value *= over[column]; }
+                        tile_for_each(d_reader[side], row, column, value) { value *= over[column]; }
+                        tile<float, 16, 16> passed(0.0f);
+                        tile_multiply_accumulate_elements(passed, d_query[side], query[side]);
+                        tile_multiply_accumulate_elements(passed, d_reader[side], reader[side]);
+                        tile_store(passed, own_products + side * 256, 16);
+                    }
+                }
                 simdgroup_barrier(mem_flags::mem_threadgroup);
-                if (lane < 16) {
+                if (pair + lane < Dk) {
                     float sum = 0.0f;
-                    for (int row = 0; row < 16; ++row) { sum += products[own * 256 + row * 16 + lane]; }
-                    for (int between = j + 1; between < own; ++between) { sum *= over_block[between * 16 + lane]; }
-                    read[(own * TILES + j) * 16 + lane] = sum;
+                    for (int row = 0; row < 16; ++row) { sum += own_products[lane / 16 * 256 + row * 16 + lane % 16]; }
+                    for (int between = j + 1; between < own; ++between) { sum *= over_block[between * 32 + lane]; }
+                    read[(own * TILES + j) * 32 + lane] = sum;
                 }
                 simdgroup_barrier(mem_flags::mem_threadgroup);
 
-                tile<float, 16, 16> left;
-                right_tile<F, 16, 16> right;
-                tile_load_right(right, block_writers + (cell + j * 16) * Dk + k * 16, 16);
-                tile_load(left, in_pairs(by_query_scores + lower_tile(own, j)), 8);
-                tile_multiply_accumulate(d_query, left, right);
-                tile_load(left, in_pairs(by_key_scores + lower_tile(own, j)), 8);
-                tile_multiply_accumulate(d_reader, left, right);
+                tile<float, 16, 16> of_query;
+                tile<float, 16, 16> of_key;
+                tile_load(of_query, in_pairs(by_query_scores + lower_tile(own, j)), 8);
+                tile_load(of_key, in_pairs(by_key_scores + lower_tile(own, j)), 8);
+                #pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    const int k = pair + side * 16;
+                    if (k < Dk) {
+                        right_tile<F, 16, 16> right;
+                        tile_load_right(right, block_writers + (cell + j * 16) * Dk + k * 16, 16);
+                        tile_multiply_accumulate(d_query[side], of_query, right);
+                        tile_multiply_accumulate(d_reader[side], of_key, right);
+                    }
+                }
             }
             // From the next state over the blocks behind the own one, each adding what its tokens read.
             for (int i = TILES - 1; i > own; --i) {
-                tile_for_each(d_writer, row, column, value) { value *= over_block[i * 16 + column]; }
-                tile<float, 16, 16> left;
-                right_tile<F, 16, 16> right;
-                tile_load_right(right, block_queries + (cell + i * 16) * Dk + k * 16, 16);
-                tile_load_transposed(left, by_query_scores + lower_tile(i, own), 16);
-                tile_multiply_accumulate(d_writer, left, right);
-                tile_load_right(right, block_readers + (cell + i * 16) * Dk + k * 16, 16);
-                tile_load_transposed(left, by_key_scores + lower_tile(i, own), 16);
-                tile_multiply_accumulate(d_writer, left, right);
+                tile<float, 16, 16> of_query;
+                tile<float, 16, 16> of_key;
+                tile_load_transposed(of_query, by_query_scores + lower_tile(i, own), 16);
+                tile_load_transposed(of_key, by_key_scores + lower_tile(i, own), 16);
+                #pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    const int k = pair + side * 16;
+                    if (k < Dk) {
+                        const threadgroup float* over = over_block + i * 32 + side * 16;
+                        tile_for_each(d_writer[side], row, column, value) { value *= over[column]; }
+                        right_tile<F, 16, 16> right;
+                        tile_load_right(right, block_queries + (cell + i * 16) * Dk + k * 16, 16);
+                        tile_multiply_accumulate(d_writer[side], of_query, right);
+                        tile_load_right(right, block_readers + (cell + i * 16) * Dk + k * 16, 16);
+                        tile_multiply_accumulate(d_writer[side], of_key, right);
+                    }
+                }
             }
-            tile_store(d_query, in_pairs(query_cotangents + at), 8);
-            tile_store(d_reader, in_pairs(reader_cotangents + at), 8);
-            tile_store(d_writer, in_pairs(writer_cotangents + at), 8);
+            #pragma unroll
+            for (int side = 0; side < 2; ++side) {
+                const int k = pair + side * 16;
+                if (k < Dk) {
+                    const ulong at = (cell + own * 16) * Dk + k * 16;
+                    tile_store(d_query[side], in_pairs(query_cotangents + at), 8);
+                    tile_store(d_reader[side], in_pairs(reader_cotangents + at), 8);
+                    tile_store(d_writer[side], in_pairs(writer_cotangents + at), 8);
+                }
+            }
 
             threadgroup_barrier(mem_flags::mem_threadgroup);
-            if (thread_index < C) {
-                const int passed = thread_index / 16;
-                const int column = thread_index % 16;
+            if (channel < Dk) {
+                const int passed = thread_index / 32;
                 float sum = 0.0f;
-                for (int i = column; i < 2 * C; i += 16) { sum += through[i]; }
-                for (int i = 0; i < TILES; ++i) { sum *= over_block[i * 16 + column]; }
-                for (int j = 0; j < passed; ++j) { sum += written[j * 16 + column]; }
-                for (int i = passed + 1; i < TILES; ++i) { sum += read[(i * TILES + passed) * 16 + column]; }
-                passing[(block + passed) * Dk + k + column] = sum;
+                for (int i = 0; i < TILES; ++i) { sum += through[i * 32 + lane]; }
+                for (int i = 0; i < TILES; ++i) { sum *= over_block[i * 32 + lane]; }
+                for (int j = 0; j < passed; ++j) { sum += written[j * 32 + lane]; }
+                for (int i = passed + 1; i < TILES; ++i) { sum += read[(i * TILES + passed) * 32 + lane]; }
+                passing[(block + passed) * Dk + channel] = sum;
             }
         }
     }

@@ -104,8 +104,8 @@ pub(crate) fn channel_scores<F: Float, const C: usize, const Dk: usize>(
                 for (int row = 0; row < 16; ++row) {
                     const float decayed = written * own_decays[row * 16 + column];
                     written = row > earlier ? decayed : written;
-                    own_by_queries[row] += (row >= earlier ? written : 0.0f) * own_queries[row * 16 + column];
-                    own_by_keys[row] += (row > earlier ? written : 0.0f) * own_keys[row * 16 + column];
+                    own_by_queries[row] += written * own_queries[row * 16 + column];
+                    own_by_keys[row] += written * own_keys[row * 16 + column];
                 }
             }
         }
@@ -122,7 +122,11 @@ pub(crate) fn channel_scores<F: Float, const C: usize, const Dk: usize>(
             const float query_score = own_by_queries[row] + simd_shuffle_xor(own_by_queries[row], ushort(16));
             const float key_score = own_by_keys[row] + simd_shuffle_xor(own_by_keys[row], ushort(16));
             const int at = lower_tile(own, own) + row * 16 + earlier;
-            if (lane < 16) { of_queries[at] = query_score; } else { of_keys[at] = key_score; }
+            if (lane < 16) {
+                of_queries[at] = row >= earlier ? query_score : 0.0f;
+            } else {
+                of_keys[at] = row > earlier ? key_score : 0.0f;
+            }
         }
     }
 }
