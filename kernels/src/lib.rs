@@ -23,8 +23,8 @@ pub use causal_conv::{ConvTokens, causal_conv_silu, causal_conv_window};
 pub use cross_entropy::{IGNORED, Labels, cross_entropy, cross_entropy_adapted, cross_entropy_quantised, token_losses};
 pub use delta_rule::{
     DeltaTokens, GatedDeltaOutputs, accept_state, chunk_length, gated_delta, gated_delta_by_channel,
-    gated_delta_by_channel_step, gated_delta_by_channel_steps, gated_delta_of_tokens, gated_delta_state,
-    gated_delta_step, gated_delta_steps, gated_delta_with_states,
+    gated_delta_by_channel_of_tokens, gated_delta_by_channel_step, gated_delta_by_channel_steps, gated_delta_of_tokens,
+    gated_delta_state, gated_delta_step, gated_delta_steps, gated_delta_with_states,
 };
 pub use gates::{GatesOutputs, gates};
 pub use l2norm::l2norm;

@@ -4,13 +4,10 @@ mod cases;
 
 use std::process::Command;
 
-use cases::delta_rule::{cotangents, with_gates_of_heads as draw};
+use cases::delta_rule::{Packed, cotangents, with_gates_of_heads as draw};
 use cases::{Case, Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, gradients, outputs};
-use cotangent::{Backend, Constant, Dtype, Graph, Mask, Result, Tensor};
-use cotangent_kernels::{
-    DeltaTokens, GatedDeltaOutputs, gated_delta, gated_delta_of_tokens, gated_delta_step, gated_delta_steps, gates,
-    l2norm,
-};
+use cotangent::{Backend, Constant, Dtype, Graph, Result, Tensor};
+use cotangent_kernels::{GatedDeltaOutputs, gated_delta, gated_delta_step, gated_delta_steps, gates, l2norm};
 
 /// For similar keys, shut gates and long rows.
 const STRESS_TOLERANCE: f32 = 5e-5;
@@ -282,71 +279,10 @@ fn what_does_not_fit_is_refused_by_name() {
     outputs(&Refused, &draw([1, 3, 2, 4, 8, 8]));
 }
 
-/// Documents packed into rows, with padding behind.
-#[derive(Clone)]
-struct Packed {
-    documents: Vec<Vec<i32>>,
-    together: bool,
-}
-
-impl Operator for Packed {
-    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-        let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
-        let &[batch, time, heads, dim] = values.shape() else { panic!("four axes") };
-        let zeros = |shape: &[i32]| Ok::<_, cotangent::Error>(Constant::full(shape, 0.0, Dtype::F32)?.to_tensor::<M>());
-        if self.together {
-            let at = |row: usize, token: i32| -> (bool, bool) {
-                let mut begin = 0;
-                for length in &self.documents[row] {
-                    if token < begin + length {
-                        // The first document of a row goes on from its initial state.
-                        return (true, token == begin && begin > 0);
-                    }
-                    begin += length;
-                }
-                (false, false)
-            };
-            let each = (0..batch as usize).flat_map(|row| (0..time).map(move |token| at(row, token)));
-            let (counts, starts): (Vec<bool>, Vec<bool>) = each.unzip();
-            let (counts, starts) =
-                (Mask::from_slice(&counts, &[batch, time])?, Mask::from_slice(&starts, &[batch, time])?);
-            let tokens = DeltaTokens { mask: Some(&counts), starts: Some(&starts) };
-            let outputs = gated_delta_of_tokens(queries, keys, values, log_decay, beta, state, CHUNK, tokens)?;
-            return Ok(vec![outputs.y, outputs.final_state]);
-        }
-        let (mut rows, mut states) = (Vec::new(), Vec::new());
-        for (row, lengths) in self.documents.iter().enumerate() {
-            let (mut begin, mut parts) = (0, Vec::new());
-            let of_row = |tensor: &Tensor<M>| tensor.slice(0, row as i32, row as i32 + 1);
-            let mut last = of_row(state)?;
-            for length in lengths {
-                let part = |tensor: &Tensor<M>| of_row(tensor)?.slice(1, begin, begin + length);
-                let entry = if begin == 0 { of_row(state)? } else { zeros(of_row(state)?.shape())? };
-                let outputs = gated_delta_steps(
-                    &part(queries)?,
-                    &part(keys)?,
-                    &part(values)?,
-                    &part(log_decay)?,
-                    &part(beta)?,
-                    &entry,
-                )?;
-                parts.push(outputs.y);
-                last = outputs.final_state;
-                begin += length;
-            }
-            parts.push(zeros(&[1, time - begin, heads, dim])?);
-            rows.push(Tensor::concatenate(&parts.iter().collect::<Vec<_>>(), 1)?);
-            states.push(last);
-        }
-        let joined = |parts: &[Tensor<M>]| Tensor::concatenate(&parts.iter().collect::<Vec<_>>(), 0);
-        Ok(vec![joined(&rows)?, joined(&states)?])
-    }
-}
-
 #[test]
 fn packed_documents_do_not_see_each_other() {
     let sizes = [2, 70, 1, 2, 8, 8];
-    let packed = |together| Packed { documents: vec![vec![20, 1, 40], vec![33, 36]], together };
+    let packed = |together| Packed { documents: vec![vec![20, 1, 40], vec![33, 36]], chunk: CHUNK, together };
     assert_gradients(&packed(true), &packed(false), &draw(sizes), &cotangents(sizes), TOLERANCE);
 }
 

@@ -3,7 +3,7 @@
 
 mod cases;
 
-use cases::delta_rule::{cotangents, with_gates_of_channels as draw};
+use cases::delta_rule::{Packed, cotangents, with_gates_of_channels as draw};
 use cases::{
     Case, Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, assert_same_in_the_emulator,
     gradients, outputs,
@@ -260,6 +260,16 @@ fn a_token_without_gate_and_beta_leaves_the_state_alone() {
     for form in FORMS {
         let (found, expected) = (outputs(&form, &inputs), outputs(&Form::Steps, &shortened));
         cases::assert_close("state", &found[1], &expected[1], TOLERANCE);
+    }
+}
+
+#[test]
+fn packed_documents_do_not_see_each_other() {
+    let sizes = [2, 70, 1, 2, 8, 8];
+    let packed = |chunk, together| Packed { documents: vec![vec![20, 1, 40], vec![33, 36]], chunk, together };
+    for chunk in [16, 32, 64] {
+        let (together, alone) = (packed(chunk, true), packed(chunk, false));
+        assert_gradients(&together, &alone, &draw(sizes), &cotangents(sizes), TOLERANCE);
     }
 }
 

@@ -36,7 +36,7 @@ pub use sequential::{
     accept_state, gated_delta_by_channel_step, gated_delta_by_channel_steps, gated_delta_state, gated_delta_step,
     gated_delta_steps, gated_delta_with_states,
 };
-pub use tokens::{DeltaTokens, gated_delta_of_tokens};
+pub use tokens::{DeltaTokens, gated_delta_by_channel_of_tokens, gated_delta_of_tokens};
 
 /// Tokens of a chunk that suit a backend. Longer chunks save fewer states and take fewer steps one after the other, but
 /// the work within a chunk grows with the square of its length: a CPU pays for that work, a GPU for the steps.

@@ -2,7 +2,7 @@
 
 use cotangent::{Constant, Dtype, Graph, Mask, Result, Tensor};
 
-use super::{GatedDeltaOutputs, gated_delta};
+use super::{GatedDeltaByChannelOutputs, GatedDeltaOutputs, gated_delta, gated_delta_by_channel};
 
 /// Which tokens of a row count, and where documents begin in it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -14,12 +14,42 @@ pub struct DeltaTokens<'a> {
     pub starts: Option<&'a Mask>,
 }
 
+impl DeltaTokens<'_> {
+    /// Log gates and betas that do what the tokens say: one that does not count has both 0, one that begins a document
+    /// forgets all.
+    fn gates<M: Graph>(&self, log_decay: &Tensor<M>, beta: &Tensor<M>) -> Result<[Tensor<M>; 2]> {
+        let (mut log_decay, mut beta) = (log_decay.clone(), beta.clone());
+        if let Some(mask) = self.mask {
+            log_decay = log_decay.select(&across(mask, log_decay.rank())?, 0.0)?;
+            beta = beta.select(&across(mask, beta.rank())?, 0.0)?;
+        }
+        if let Some(starts) = self.starts {
+            let forgets = Constant::full(&vec![1; log_decay.rank()], FORGETS_ALL, Dtype::F32)?.to_tensor::<M>();
+            log_decay = forgets.select(&across(starts, log_decay.rank())?, &log_decay)?;
+        }
+        Ok([log_decay, beta])
+    }
+
+    /// `y`, 0 where a token does not count.
+    fn outputs<M: Graph>(&self, y: Tensor<M>) -> Result<Tensor<M>> {
+        match self.mask {
+            Some(mask) => y.select(&across(mask, y.rank())?, 0.0),
+            None => Ok(y),
+        }
+    }
+}
+
+/// `[B, T]` across all axes behind.
+fn across(mask: &Mask, rank: usize) -> Result<Mask> {
+    let mut shape = mask.shape().to_vec();
+    shape.resize(rank, 1);
+    mask.reshape(&shape)
+}
+
 /// A log gate whose decay is 0 in float32, however the gates around it are summed.
 const FORGETS_ALL: f32 = -1e4;
 
 /// [`gated_delta`](fn@gated_delta) of rows in which not every token counts, or that hold several documents.
-///
-/// A token that does not count has a log gate and a beta of 0; one that begins a document forgets all.
 ///
 /// # Errors
 /// As [`gated_delta`](fn@gated_delta).
@@ -34,20 +64,28 @@ pub fn gated_delta_of_tokens<M: Graph>(
     chunk: usize,
     tokens: DeltaTokens<'_>,
 ) -> Result<GatedDeltaOutputs<M>> {
-    let (mut log_decay, mut beta) = (log_decay.clone(), beta.clone());
-    let [batch, time] = [keys.dimension(0), keys.dimension(1)];
-    if let Some(mask) = tokens.mask {
-        let mask = mask.reshape(&[batch, time, 1])?;
-        log_decay = log_decay.select(&mask, 0.0)?;
-        beta = beta.select(&mask, 0.0)?;
-    }
-    if let Some(starts) = tokens.starts {
-        let forgets = Constant::full(&[1, 1, 1], FORGETS_ALL, Dtype::F32)?.to_tensor::<M>();
-        log_decay = forgets.select(&starts.reshape(&[batch, time, 1])?, &log_decay)?;
-    }
-    let mut outputs = gated_delta(queries, keys, values, &log_decay, &beta, initial_state, chunk)?;
-    if let Some(mask) = tokens.mask {
-        outputs.y = outputs.y.select(&mask.reshape(&[batch, time, 1, 1])?, 0.0)?;
-    }
-    Ok(outputs)
+    let [log_decay, beta] = &tokens.gates(log_decay, beta)?;
+    let outputs = gated_delta(queries, keys, values, log_decay, beta, initial_state, chunk)?;
+    Ok(GatedDeltaOutputs { y: tokens.outputs(outputs.y)?, ..outputs })
+}
+
+/// [`gated_delta_by_channel`](fn@gated_delta_by_channel) of rows in which not every token counts, or that hold several
+/// documents.
+///
+/// # Errors
+/// As [`gated_delta_by_channel`](fn@gated_delta_by_channel).
+#[expect(clippy::too_many_arguments, reason = "those of `gated_delta_by_channel`, and the tokens")]
+pub fn gated_delta_by_channel_of_tokens<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    log_decay: &Tensor<M>,
+    beta: &Tensor<M>,
+    initial_state: &Tensor<M>,
+    chunk: usize,
+    tokens: DeltaTokens<'_>,
+) -> Result<GatedDeltaByChannelOutputs<M>> {
+    let [log_decay, beta] = &tokens.gates(log_decay, beta)?;
+    let outputs = gated_delta_by_channel(queries, keys, values, log_decay, beta, initial_state, chunk)?;
+    Ok(GatedDeltaByChannelOutputs { y: tokens.outputs(outputs.y)?, ..outputs })
 }

@@ -1,8 +1,12 @@
-//! Inputs of the gated delta rule.
+//! Inputs of the gated delta rule, and rows of several documents.
 
-use cotangent::{Stored, Tensor};
+use cotangent::{Constant, Dtype, Graph, Mask, Result, Stored, Tensor};
+use cotangent_kernels::{
+    DeltaTokens, gated_delta_by_channel_of_tokens, gated_delta_by_channel_steps, gated_delta_of_tokens,
+    gated_delta_steps,
+};
 
-use super::random;
+use super::{Operator, random};
 
 /// Batch, tokens, key heads, value heads, key dimension, value dimension.
 pub type Sizes = [i32; 6];
@@ -50,4 +54,76 @@ pub fn cotangents([batch, time, _, value_heads, key_dim, value_dim]: Sizes) -> V
         random(7, &[batch, time, value_heads, value_dim], 1.0),
         random(8, &[batch, value_heads, value_dim, key_dim], 1.0),
     ]
+}
+
+/// Documents packed into rows, with padding behind; the gates are those of heads or of channels.
+#[derive(Clone)]
+pub struct Packed {
+    /// Tokens of each document, row by row.
+    pub documents: Vec<Vec<i32>>,
+    /// Tokens of a chunk.
+    pub chunk: usize,
+    /// All in one call, or each document alone, token by token.
+    pub together: bool,
+}
+
+impl Operator for Packed {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
+        let by_channel = log_decay.rank() == 4;
+        let &[batch, time, heads, dim] = values.shape() else { panic!("four axes") };
+        let zeros = |shape: &[i32]| Ok::<_, cotangent::Error>(Constant::full(shape, 0.0, Dtype::F32)?.to_tensor::<M>());
+        if self.together {
+            let at = |row: usize, token: i32| -> (bool, bool) {
+                let mut begin = 0;
+                for length in &self.documents[row] {
+                    if token < begin + length {
+                        // The first document of a row goes on from its initial state.
+                        return (true, token == begin && begin > 0);
+                    }
+                    begin += length;
+                }
+                (false, false)
+            };
+            let each = (0..batch as usize).flat_map(|row| (0..time).map(move |token| at(row, token)));
+            let (counts, starts): (Vec<bool>, Vec<bool>) = each.unzip();
+            let (counts, starts) =
+                (Mask::from_slice(&counts, &[batch, time])?, Mask::from_slice(&starts, &[batch, time])?);
+            let tokens = DeltaTokens { mask: Some(&counts), starts: Some(&starts) };
+            let chunk = self.chunk;
+            if by_channel {
+                let outputs =
+                    gated_delta_by_channel_of_tokens(queries, keys, values, log_decay, beta, state, chunk, tokens)?;
+                return Ok(vec![outputs.y, outputs.final_state]);
+            }
+            let outputs = gated_delta_of_tokens(queries, keys, values, log_decay, beta, state, chunk, tokens)?;
+            return Ok(vec![outputs.y, outputs.final_state]);
+        }
+        let (mut rows, mut states) = (Vec::new(), Vec::new());
+        for (row, lengths) in self.documents.iter().enumerate() {
+            let (mut begin, mut parts) = (0, Vec::new());
+            let of_row = |tensor: &Tensor<M>| tensor.slice(0, row as i32, row as i32 + 1);
+            let mut last = of_row(state)?;
+            for length in lengths {
+                let part = |tensor: &Tensor<M>| of_row(tensor)?.slice(1, begin, begin + length);
+                let entry = if begin == 0 { of_row(state)? } else { zeros(of_row(state)?.shape())? };
+                let [q, k, v, g, b] = [part(queries)?, part(keys)?, part(values)?, part(log_decay)?, part(beta)?];
+                let (y, state) = if by_channel {
+                    let outputs = gated_delta_by_channel_steps(&q, &k, &v, &g, &b, &entry)?;
+                    (outputs.y, outputs.final_state)
+                } else {
+                    let outputs = gated_delta_steps(&q, &k, &v, &g, &b, &entry)?;
+                    (outputs.y, outputs.final_state)
+                };
+                parts.push(y);
+                last = state;
+                begin += length;
+            }
+            parts.push(zeros(&[1, time - begin, heads, dim])?);
+            rows.push(Tensor::concatenate(&parts.iter().collect::<Vec<_>>(), 1)?);
+            states.push(last);
+        }
+        let joined = |parts: &[Tensor<M>]| Tensor::concatenate(&parts.iter().collect::<Vec<_>>(), 0);
+        Ok(vec![joined(&rows)?, joined(&states)?])
+    }
 }
