@@ -493,6 +493,15 @@ METAL_INLINE void tile_copy_rows(
   }
 }
 
+// Each thread asks for some lines of 128 bytes to be brought into the second cache.
+template <class T>
+METAL_INLINE void tile_prefetch_rows(const T* from, uint stride, uint rows, uint columns, uint index, uint threads) {
+  constexpr uint line = 128 / sizeof(T);
+  uint lines = (columns + line - 1) / line;
+  for (uint i = index; i < rows * lines; i += threads)
+    asm volatile("prefetch.global.L2 [%0];" : : "l"(from + (ulong(i / lines) * stride + i % lines * line)));
+}
+
 // One value a row, in each lane that holds a part of it.
 template <class T> struct tile_rows {
   T at[2];

@@ -297,6 +297,9 @@ METAL_INLINE void tile_copy_rows(
   }
 }
 
+// A hint that rows of elements will soon be read.
+template <class T> METAL_INLINE void tile_prefetch_rows(const T*, uint, uint, uint, uint, uint) {}
+
 } // namespace metal
 
 // `tile_for_each(t, row, column, value) { … }`: once for each element this lane holds; what `value` is at the end is

@@ -211,6 +211,10 @@ inline void tile_copy_rows(
   }
 }
 
+// A hint that `columns` of `rows` rows will soon be read, given by `threads` threads of which this is the one at `index`.
+template <typename T>
+inline void tile_prefetch_rows(const device T* from, uint stride, uint rows, uint columns, uint index, uint threads) {}
+
 // A copy and a store, as no reference can be bound to a vector's component.
 template <typename T> inline T tile_get(thread tile<T, 16, 16>& t, int element) {
   return t.part[element / 2].thread_elements()[element % 2];

@@ -29,5 +29,5 @@ pub use static_check::{Complaint, StaticCheck};
 /// the type built in: `tile_load`, `tile_load_transposed`, `tile_store`, `tile_multiply_accumulate`, `tile_transpose`,
 /// `tile_row_sum`, `tile_row_max`, and for right factors `tile_load_right`, `tile_load_right_transposed`, `tile_as_right`,
 /// `tile_as_right_transposed`, all of which the 32 lanes of a simdgroup must reach together; `tile_cast`, `tile_for_each`,
-/// `tile_with_rows`, `tile_multiply_accumulate_elements`, `tile_copy_rows`.
+/// `tile_with_rows`, `tile_multiply_accumulate_elements`, `tile_copy_rows`, `tile_prefetch_rows`.
 pub const TILE_METAL: &str = include_str!("../shim/tile.metal");

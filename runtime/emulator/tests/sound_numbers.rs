@@ -115,6 +115,7 @@ fn matrices() {
         sound(
             "rows copied into threadgroup memory",
             "threadgroup float s[16 * 20];
+             tile_prefetch_rows(x + 1, 9, 13, 8, thread_index_in_threadgroup, 64);
              tile_copy_rows(s, 20, x + 1, 9, 16, 8, 13, thread_index_in_threadgroup, 64);
              threadgroup_barrier(mem_flags::mem_threadgroup);
              for (uint k = thread_index_in_threadgroup; k < 128; k += 64) y[k] = s[k / 8 * 20 + k % 8];",

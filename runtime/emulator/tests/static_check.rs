@@ -149,6 +149,7 @@ fn metal_takes_the_text_of_tiles() {
         tile_rows<float> largest = tile_row_max(c);
         tile_with_rows(c, largest, row, column, value, of_row) { value -= of_row; }
         threadgroup float t[256];
+        tile_prefetch_rows(x, 16, 16, 16, thread_index_in_simdgroup, 32);
         tile_copy_rows(t, 16, x, 16, 16, 16, 16, thread_index_in_simdgroup, 32);
         tile_store(tile_cast<half>(c), y, 16);";
     assert_eq!(complaints(&check, "", body), Vec::<String>::new());

@@ -40,14 +40,16 @@ threadgroup_barrier(mem_flags::mem_threadgroup);
 const Gates end = since[C - 1];
 
 float product = 0.0f;
-for (int i = thread_index; i < Dv * Dk; i += 2 * C) { product += state[i] * d_exit[i]; }
-product = simd_sum(product);
-if (lane == 0) { by_states[own] = product; }
-
 tile<float, 16, 16> d_start(0.0f);
 tile<float, 16, 16> d_end(0.0f);
 // Two tiles of channels at once: what they are multiplied by from the left is loaded and split once.
 for (int pair = 0; pair < Dk; pair += 32) {
+    // Both tiles of a row of tiles lie side by side.
+    const int width = min(32, Dk - pair) * 16;
+    for (int i = thread_index; i < Dv / 16 * width; i += 2 * C) {
+        const int at = i / width * 16 * Dk + pair * 16 + i % width;
+        product += state[at] * d_exit[at];
+    }
     tile<float, 16, 16> d_query[2];
     tile<float, 16, 16> d_reading[2];
     tile<float, 16, 16> d_key[2];
@@ -144,6 +146,8 @@ for (int pair = 0; pair < Dk; pair += 32) {
         }
     }
 }
+product = simd_sum(product);
+if (lane == 0) { by_states[own] = product; }
 tile_store(d_start, starts + own * 256, 16);
 tile_store(d_end, ends + own * 256, 16);
 threadgroup_barrier(mem_flags::mem_threadgroup);

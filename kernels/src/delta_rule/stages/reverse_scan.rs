@@ -36,6 +36,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
         constexpr int TILES = C / 16;
         constexpr int WIDTH = Dk / 16;
         constexpr int SHARE = (WIDTH + 3) / 4;
+        const int thread_index = thread_index_in_threadgroup;
         const int own = simdgroup_index_in_threadgroup;
         const int first = threadgroup_position_in_grid.x * 16;
         const int head = threadgroup_position_in_grid.y;
@@ -114,6 +115,16 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                     }
                 }
                 tile_store(tile_transpose(d_read), d_reads + i * 128, 8);
+            }
+            // The threadgroups of a head share what all of them read next.
+            if (chunk > 0) {
+                const int sharing = threadgroup_position_in_grid.x * 128 + thread_index;
+                const device float* here = written_cotangent_here + (cell - C) * Dv + first * 16;
+                tile_prefetch_rows(solved_keys + (cell - C) * Dk, C * Dk, 1, C * Dk, sharing, 8 * Dv);
+                tile_prefetch_rows(key - C * key_stride, key_stride, C, Dk, sharing, 8 * Dv);
+                tile_prefetch_rows(query - C * key_stride, key_stride, C, Dk, sharing, 8 * Dv);
+                tile_prefetch_rows(here, 16 * Dv, TILES, 256, thread_index, 128);
+                tile_prefetch_rows(d_output - C * Hv * Dv, Hv * Dv, C, 16, thread_index, 128);
             }
             threadgroup_barrier(mem_flags::mem_threadgroup);
             const float decay = HAS_gates ? decay_since(end) : 1.0f;

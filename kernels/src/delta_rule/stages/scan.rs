@@ -37,6 +37,7 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
         constexpr int TILES = C / 16;
         constexpr int WIDTH = Dk / 16;
         constexpr int SHARE = (WIDTH + 3) / 4;
+        const int thread_index = thread_index_in_threadgroup;
         const int own = simdgroup_index_in_threadgroup;
         const int first = threadgroup_position_in_grid.x * 16;
         const int head = threadgroup_position_in_grid.y;
@@ -83,6 +84,13 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
             #pragma unroll
             for (int i = 0; i < TILES; ++i) { tile_store(answers[i], parts + (own * TILES + i) * 128, 8); }
             threadgroup_barrier(mem_flags::mem_threadgroup);
+            // The threadgroups of a head share what all of them read next.
+            if (chunk + 1 < L / C) {
+                const int sharing = threadgroup_position_in_grid.x * 128 + thread_index;
+                tile_prefetch_rows(solved_keys + (cell + C) * Dk, C * Dk, 1, C * Dk, sharing, 8 * Dv);
+                tile_prefetch_rows(key + C * key_stride, key_stride, C, Dk, sharing, 8 * Dv);
+                tile_prefetch_rows(solved_values + (cell + C) * Dv + first * 16, 16 * Dv, TILES, 256, thread_index, 128);
+            }
             for (int i = own; i < TILES; i += 4) {
                 tile<float, 16, 16> error;
                 tile_load(error, in_pairs(solved_values + (cell + i * 16) * Dv + first * 16), 8);
