@@ -15,6 +15,7 @@ mod cut;
 mod dtype;
 mod error;
 mod ffi;
+mod flat;
 pub mod host;
 mod in_flight;
 mod kept;

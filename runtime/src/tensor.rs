@@ -7,6 +7,7 @@ use mlx_rs::Array;
 
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
+use crate::flat::Place;
 use crate::mode::{Mode, Readable, Stored};
 
 /// An array of a [`Mode`]: what the mode forbids has no method here.
@@ -15,6 +16,8 @@ use crate::mode::{Mode, Readable, Stored};
 pub struct Tensor<M: Mode> {
     array: Array,
     origin: Origin,
+    /// If it is part of a flat array.
+    place: Option<Place>,
     thread: M::Thread,
 }
 
@@ -162,7 +165,7 @@ impl<M: Mode> Tensor<M> {
     }
 
     pub(crate) fn from_parts(array: Array, origin: Origin) -> Self {
-        Tensor { array, origin, thread: M::Thread::default() }
+        Tensor { array, origin, place: None, thread: M::Thread::default() }
     }
 
     /// The same value in another mode. Only drivers may do this: it is what modes are there to forbid.
@@ -173,7 +176,12 @@ impl<M: Mode> Tensor<M> {
 
 impl<M: Mode> Clone for Tensor<M> {
     fn clone(&self) -> Self {
-        Tensor { array: self.array.clone(), origin: self.origin, thread: self.thread.clone() }
+        Tensor {
+            array: self.array.clone(),
+            origin: self.origin,
+            place: self.place.clone(),
+            thread: self.thread.clone(),
+        }
     }
 }
 
@@ -220,6 +228,16 @@ pub(crate) fn check_length(operation: &'static str, length: usize, shape: &[i32]
 }
 
 impl Tensor<Stored> {
+    /// A part of a flat array.
+    pub(crate) fn beside_others(array: Array, place: Place) -> Self {
+        Tensor { place: Some(place), ..Tensor::from_parts(array, Origin::HOST) }
+    }
+
+    /// Where it lies in a flat array, if it does.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
     /// A tensor of host values in row-major order.
     ///
     /// # Errors

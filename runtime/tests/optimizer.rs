@@ -275,6 +275,39 @@ fn a_parameter_steps_as_if_it_were_alone_and_the_run_were_never_resumed() {
     }
 }
 
+/// Parameters lie side by side in one array after a step, and the next one takes it as it is, if it may.
+#[test]
+fn a_parameter_that_was_replaced_or_moved_steps_from_its_new_value() {
+    let draw = |seed: u64| Key::new(seed).unwrap().uniform(-1.0, 1.0, &[3, 5]).unwrap();
+    let copy = |tensor: &Option<Tensor<Stored>>| {
+        let tensor = tensor.as_ref().unwrap();
+        Some(Tensor::from_bytes(&tensor.to_bytes().unwrap(), tensor.dtype(), tensor.shape()).unwrap())
+    };
+    let changes: [(&str, fn(&mut Tree)); 5] = [
+        ("nothing", |_| ()),
+        ("two change places", |tree| tree.swap(0, 2)),
+        ("one is another's copy", |tree| tree[1] = tree[2].clone()),
+        ("one is new", |tree| tree[1] = Some(Tensor::zeros(&[3, 5], Dtype::F32).unwrap())),
+        ("all turn round", |tree| tree.reverse()),
+    ];
+    for (what, change) in changes {
+        let mut found: Tree = (0..3).map(|seed| Some(draw(seed))).collect();
+        let mut optimizer = AdamW::new(AdamWOptions::default());
+        for step in 0..3 {
+            change(&mut found);
+            let mut expected: Tree = found.iter().map(copy).collect();
+            let gradients = gradients_in_step(&found, step, |_| true);
+            let mut other = AdamW::resume(AdamWOptions::default(), &optimizer.state().unwrap()).unwrap();
+            optimizer.update(&mut found, &gradients, 0.1).unwrap();
+            other.update(&mut expected, &gradients, 0.1).unwrap();
+            for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let [found, expected] = [found, expected].map(|tensor| tensor.as_ref().unwrap().to_bytes().unwrap());
+                assert_eq!(found, expected, "{what}, step {step}, parameter {index}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_norm_of_more_ones_than_float32_counts_is_exact() {
     let parameter: Tensor<Stored> = Tensor::zeros(&[1 << 13, 1 << 12], Dtype::F32).unwrap();

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Block, Table, Tower};
+use cotangent::optimizer::{AdamW, AdamWOptions};
 use cotangent::{
     Dtype, Gradients, Keep, Result, Session, Stack, Stored, Tensor, Train, Trainable, evaluate_stack, train_stack,
 };
@@ -169,6 +170,35 @@ fn casting_a_leaf_once_gives_the_gradients_of_casting_it_at_each_use() {
             assert_eq!(expected.dtype(), Dtype::F32);
             let gradient = gradient.cast(Dtype::F32).unwrap();
             assert_eq!(gradient.to_bytes().unwrap(), expected.to_bytes().unwrap(), "{name}, {keep:?}, {batches}");
+        }
+    }
+}
+
+/// The optimizer leaves new parameters side by side in one array, where one operation casts them all.
+#[test]
+fn leaves_beside_each_other_are_cast_as_each_alone() {
+    let mut beside = Half::new(Dtype::BF16);
+    let trainable = trainable(&beside.tower, |_| true);
+    let mut optimizer = AdamW::new(AdamWOptions::default());
+    for step in 0..3 {
+        for keep in [Keep::All, Keep::BlockInputs] {
+            let mut alone = Half::new(Dtype::BF16);
+            let copy = |tensor: &Tensor<Stored>| {
+                Tensor::from_bytes(&tensor.to_bytes().unwrap(), tensor.dtype(), tensor.shape()).unwrap()
+            };
+            alone.tower.table = copy(&beside.tower.table);
+            for (alone, beside) in alone.tower.layers.iter_mut().zip(&beside.tower.layers) {
+                *alone = Block { up: copy(&beside.up), down: copy(&beside.down) };
+            }
+            let [found, expected] = [&beside, &alone].map(|stack| {
+                let mut gradients = Gradients::new();
+                train_stack(&mut Session::new().unwrap(), stack, &trainable, &(), keep, &mut gradients).unwrap();
+                gradients
+            });
+            for ((name, found), (_, expected)) in found.iter().zip(expected.iter()) {
+                assert_eq!(found.to_bytes().unwrap(), expected.to_bytes().unwrap(), "{name}, {keep:?}, step {step}");
+            }
+            optimizer.update(&mut beside.tower, &found, 0.1).unwrap();
         }
     }
 }

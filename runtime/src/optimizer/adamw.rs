@@ -6,6 +6,7 @@ use mlx_rs::{Array, Dtype as MlxDtype};
 
 use crate::error::{Context as _, Error, Result};
 use crate::ffi;
+use crate::flat::Flat;
 use crate::in_flight::InFlight;
 use crate::mode::Stored;
 use crate::parameters::{Parameters, Path};
@@ -13,7 +14,7 @@ use crate::tensor::{Origin, Tensor};
 use crate::transform::Gradients;
 
 use super::clip::norm_and_last;
-use super::flat::layouts;
+use super::layouts::{flat_gradient, layouts};
 use super::moments::{Moments, MomentsByLayout};
 
 const OPERATION: &str = "AdamW::update";
@@ -45,8 +46,8 @@ impl Default for AdamWOptions {
 /// finite changes nothing; the choice is made on the device, so that no step waits for it.
 ///
 /// Parameters of one dtype are updated side by side in flat arrays, of 16 Mi elements at most on a GPU unless a parameter
-/// alone has more: a step computes a copy of each gradient and each parameter into its flat array, and some 35 operations
-/// on each flat array, whatever the number of parameters in it. The new parameters share its memory. Beside parameters,
+/// alone has more: a step computes a copy of each gradient into its flat array, and some 35 operations on each flat array,
+/// whatever the number of parameters in it. The new parameters share its memory, and are not copied by the next step. Beside parameters,
 /// gradients and state, old and new, a step needs memory for the intermediate results of two flat arrays, each the size of
 /// the array in float32 at most.
 #[derive(Debug, Clone)]
@@ -117,12 +118,15 @@ impl AdamW {
         // Backwards: the last gradients are still there as the norm was taken of them.
         for (layout, before) in layouts.iter().zip(self.moments.of(&layouts)?).rev() {
             let (parameter, after) = {
-                let gradient = last_gradient.take().map_or_else(|| layout.gradient(gradients), Ok)?;
-                let parameter = layout.join(|piece| Ok(targets[&piece.name].array().clone()))?;
+                let gradient = last_gradient.take().map_or_else(|| flat_gradient(layout, gradients), Ok)?;
+                let parameter = match Flat::whole(layout, |piece| targets[&piece.name].place()) {
+                    Some(flat) => flat.clone(),
+                    None => layout.join(|piece| Ok(targets[&piece.name].array().clone()))?,
+                };
                 step.apply(&parameter, &gradient, &before).during(OPERATION)?
             };
-            let parts = layout.part(&parameter)?;
-            shared.extend(parts.iter().chain(after.arrays()).cloned());
+            let parts = Flat::new(parameter, layout.clone()).parts()?;
+            shared.extend(parts.iter().map(|(array, _)| array).chain(after.arrays()).cloned());
             in_flight.start(std::mem::take(&mut shared))?;
             updated.extend(layout.pieces().iter().map(|piece| piece.name.as_str()).zip(parts));
             moments.push(layout.clone(), after);
@@ -134,7 +138,7 @@ impl AdamW {
         let [norm, finite] = [&step.norm, &step.finite].map(|array| Tensor::from_parts(array.clone(), Origin::HOST));
         let updated = parameters.convert(&mut Path::root(), &mut |path, parameter| {
             let updated = updated.get(path.as_str()).cloned();
-            Ok(updated.map_or_else(|| parameter.clone(), |array| Tensor::from_parts(array, Origin::HOST)))
+            Ok(updated.map_or_else(|| parameter.clone(), |(array, place)| Tensor::beside_others(array, place)))
         })?;
         self.steps = step.steps.clone();
         self.moments = moments;

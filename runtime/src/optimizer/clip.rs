@@ -3,12 +3,13 @@
 use mlx_rs::Array;
 
 use crate::error::{Context as _, Result};
+use crate::flat::Layout;
 use crate::in_flight::InFlight;
 use crate::tensor::{Origin, Tensor};
 use crate::transform::Gradients;
 use crate::{Dtype, Stored, ffi};
 
-use super::flat::{Layout, layouts};
+use super::layouts::{flat_gradient, layouts};
 
 const OPERATION: &str = "global_norm";
 
@@ -30,7 +31,7 @@ pub(super) fn norm_and_last(layouts: &[Layout], gradients: &Gradients) -> Result
     let mut total = Array::from_f32(0.0);
     let mut last = None;
     for layout in layouts {
-        let gradient = layout.gradient(gradients)?;
+        let gradient = flat_gradient(layout, gradients)?;
         total = total.add(sum_of_squares(&gradient).during(OPERATION)?).during(OPERATION)?;
         in_flight.start(vec![total.clone()])?;
         last = Some(gradient);

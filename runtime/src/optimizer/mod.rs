@@ -2,7 +2,7 @@
 
 mod adamw;
 mod clip;
-mod flat;
+mod layouts;
 mod moments;
 
 pub use adamw::{AdamW, AdamWOptions, Update};

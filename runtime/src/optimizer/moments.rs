@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mlx_rs::{Array, Dtype as MlxDtype};
 
 use crate::error::{Context as _, Error, Result};
-
-use super::flat::{Layout, Piece};
+use crate::flat::{Layout, Piece};
 
 /// Means of gradients and of their squares, of one parameter or flat: float32.
 #[derive(Debug, Clone)]

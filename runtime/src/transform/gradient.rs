@@ -7,6 +7,7 @@ use mlx_rs::Array;
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
 use crate::ffi::{self, ScopedClosure};
+use crate::flat::{Casts, Place};
 use crate::mode::{Stored, Train};
 use crate::parameters::{Parameters, Path};
 use crate::session::Session;
@@ -145,6 +146,8 @@ pub(crate) struct TrainableLeaves {
     pub(crate) dtypes: Vec<Dtype>,
     /// What gradients are taken with respect to.
     pub(crate) primals: Vec<Array>,
+    /// Where the parameters lie.
+    places: Vec<Option<Place>>,
 }
 
 impl TrainableLeaves {
@@ -155,6 +158,7 @@ impl TrainableLeaves {
                 leaves.names.push(path.to_string());
                 leaves.dtypes.push(tensor.dtype());
                 leaves.primals.push(tensor.array().clone());
+                leaves.places.push(tensor.place().cloned());
             }
         });
         leaves
@@ -164,8 +168,9 @@ impl TrainableLeaves {
     ///
     /// # Errors
     /// [`Error::Parameter`] unless they are float types: MLX would "differentiate" integers.
-    pub(crate) fn cast(mut self, dtype: impl Fn(&str, Dtype) -> Dtype) -> Result<Self> {
-        for ((name, stored), primal) in self.names.iter().zip(&self.dtypes).zip(&mut self.primals) {
+    pub(crate) fn cast(mut self, casts: &mut Casts, dtype: impl Fn(&str, Dtype) -> Dtype) -> Result<Self> {
+        let leaves = self.names.iter().zip(&self.dtypes).zip(&self.places);
+        for (((name, stored), place), primal) in leaves.zip(&mut self.primals) {
             let used = dtype(name, *stored);
             if !used.is_float() {
                 return Err(Error::Parameter {
@@ -173,7 +178,7 @@ impl TrainableLeaves {
                     message: format!("found {used} as its `dtype_of_use`, expected a float type"),
                 });
             }
-            *primal = primal.as_dtype(used.to_mlx()).during("cast")?;
+            *primal = casts.cast(primal, place.as_ref(), used)?;
         }
         Ok(self)
     }

@@ -11,6 +11,7 @@ use crate::cut::Part;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::ffi;
+use crate::flat::Casts;
 use crate::in_flight::InFlight;
 use crate::kept::Kept;
 use crate::mode::{Stored, Train};
@@ -277,9 +278,10 @@ pub fn train_stack<S: Stack>(
 
 /// The blocks of a stack, their trainable leaves in the dtype in which they are used.
 fn parts_of_blocks<'a, S: Stack>(stack: &'a S, trainable: &'a Trainable) -> Result<Vec<StackPart<'a, S::Block>>> {
+    let mut casts = Casts::default();
     let part = |(index, block)| {
         let mut part = StackPart::new(block, block_path::<S>(index), trainable);
-        part.leaves = part.leaves.cast(|name, stored| stack.dtype_of_use(name, stored))?;
+        part.leaves = part.leaves.cast(&mut casts, |name, stored| stack.dtype_of_use(name, stored))?;
         Ok(part)
     };
     stack.blocks().iter().enumerate().map(part).collect()

@@ -25,9 +25,10 @@ pub struct Block<M: Mode> {
 }
 
 /// Blocks between an embedding and a head that is the same matrix again.
-pub struct Tower {
-    pub table: Tensor<Stored>,
-    pub layers: Vec<Block<Stored>>,
+#[derive(Parameters)]
+pub struct Tower<M: Mode = Stored> {
+    pub table: Tensor<M>,
+    pub layers: Vec<Block<M>>,
 }
 
 #[derive(Parameters)]

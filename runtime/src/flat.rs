@@ -1,13 +1,12 @@
 //! Parameters side by side in one array, so that an operation on all of them is one operation.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use mlx_rs::{Array, Dtype as MlxDtype};
+use mlx_rs::Array;
 
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Result};
-use crate::transform::Gradients;
-use crate::{Backend, backend};
 
 const OPERATION: &str = "flatten";
 
@@ -17,7 +16,7 @@ const ALIGNMENT: usize = 128;
 
 /// Which parameters lie in one flat array, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     pieces: Vec<Piece>,
     /// Elements, with the gaps before pieces.
     size: usize,
@@ -25,9 +24,9 @@ pub(super) struct Layout {
 
 /// One parameter's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub(super) name: String,
-    pub(super) shape: Vec<i32>,
+pub(crate) struct Piece {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<i32>,
     start: usize,
 }
 
@@ -43,33 +42,33 @@ impl Piece {
 
 impl Layout {
     /// The parameter alone.
-    pub(super) fn of_one(name: &str, shape: &[i32]) -> Self {
+    pub(crate) fn of_one(name: &str, shape: &[i32]) -> Self {
         let mut layout = Layout::default();
         layout.push(name, shape);
         layout
     }
 
-    fn next_start(&self) -> usize {
+    pub(crate) fn next_start(&self) -> usize {
         self.size.next_multiple_of(ALIGNMENT)
     }
 
-    pub(super) fn push(&mut self, name: &str, shape: &[i32]) {
+    pub(crate) fn push(&mut self, name: &str, shape: &[i32]) {
         let piece = Piece { name: name.to_owned(), shape: shape.to_vec(), start: self.next_start() };
         self.size = piece.range().end;
         self.pieces.push(piece);
     }
 
-    pub(super) fn pieces(&self) -> &[Piece] {
+    pub(crate) fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.size
     }
 
     /// One array of the pieces' arrays, with zeros in the gaps: a copy of each, but for a piece alone, which is only seen
     /// in another shape.
-    pub(super) fn join(&self, mut array: impl FnMut(&Piece) -> Result<Array>) -> Result<Array> {
+    pub(crate) fn join(&self, mut array: impl FnMut(&Piece) -> Result<Array>) -> Result<Array> {
         let mut arrays = Vec::with_capacity(self.pieces.len());
         let mut end = 0;
         for piece in &self.pieces {
@@ -88,7 +87,7 @@ impl Layout {
     }
 
     /// The pieces of a flat array, in order: they share its memory, and nothing is computed for them.
-    pub(super) fn part(&self, flat: &Array) -> Result<Vec<Array>> {
+    pub(crate) fn part(&self, flat: &Array) -> Result<Vec<Array>> {
         let shaped = |(piece, array): (&Piece, &Array)| array.reshape(&piece.shape).during(OPERATION);
         if let [piece] = self.pieces.as_slice() {
             return Ok(vec![shaped((piece, flat))?]);
@@ -110,40 +109,74 @@ impl Layout {
         let arrays = flat.split_at_indices(&cuts, 0).during(OPERATION)?;
         self.pieces.iter().zip(of_pieces.into_iter().map(|index| &arrays[index])).map(shaped).collect()
     }
+}
 
-    /// The gradients of these parameters, in float32.
-    pub(super) fn gradient(&self, gradients: &Gradients) -> Result<Array> {
-        let flat = self.join(|piece| {
-            let gradient = gradients.get(&piece.name).expect("a layout is made of gradients that are there");
-            Ok(gradient.array().clone())
-        })?;
-        flat.as_dtype(MlxDtype::Float32).during(OPERATION)
+/// One of the arrays that [`Flat`] was parted into, and all of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    flat: Flat,
+    index: usize,
+}
+
+/// Arrays that lie side by side in one.
+#[derive(Debug, Clone)]
+pub(crate) struct Flat {
+    array: Array,
+    /// Of this array alone: equal layouts of other arrays are other allocations.
+    layout: Arc<Layout>,
+}
+
+impl Flat {
+    pub(crate) fn new(array: Array, layout: Layout) -> Self {
+        Flat { array, layout: Arc::new(layout) }
+    }
+
+    /// The pieces, in order, and their places.
+    pub(crate) fn parts(&self) -> Result<Vec<(Array, Place)>> {
+        let place = |(index, array)| (array, Place { flat: self.clone(), index });
+        Ok(self.layout.part(&self.array)?.into_iter().enumerate().map(place).collect())
+    }
+
+    /// The array in which `layout` has all its pieces, if these are their places.
+    pub(crate) fn whole<'a>(layout: &Layout, mut place: impl FnMut(&Piece) -> Option<&'a Place>) -> Option<&'a Array> {
+        let first = place(layout.pieces.first()?)?;
+        let together = layout
+            .pieces
+            .iter()
+            .enumerate()
+            .all(|(index, piece)| place(piece).is_some_and(|place| place.index == index && first.is_beside(place)));
+        (together && *first.flat.layout == *layout).then_some(&first.flat.array)
     }
 }
 
-/// Elements of a flat array of more than one parameter, at most. On a GPU it bounds what a step needs beside the state, on
-/// a CPU what is computed at once stays in its cache.
-fn most_elements() -> Result<usize> {
-    Ok(match backend()? {
-        Backend::Metal | Backend::Cuda => 16 << 20,
-        Backend::Cpu | Backend::Emulated => 64 << 10,
-    })
+impl Place {
+    /// Whether both are parts of one array.
+    fn is_beside(&self, other: &Place) -> bool {
+        Arc::ptr_eq(&self.flat.layout, &other.flat.layout)
+    }
 }
 
-/// The layouts that hold all `gradients`, in name order; `dtype` is a parameter's by name. Dtypes do not mix in a layout:
-/// neither those of gradients nor those of parameters.
-pub(super) fn layouts(gradients: &Gradients, dtype: impl Fn(&str) -> Dtype) -> Result<Vec<Layout>> {
-    let most = most_elements()?;
-    let mut layouts: Vec<((Dtype, Dtype), Layout)> = Vec::new();
-    for (name, gradient) in gradients.iter() {
-        let dtypes = (dtype(name), gradient.dtype());
-        let open = layouts.iter_mut().rev().find(|(of, _)| *of == dtypes);
-        match open {
-            Some((_, layout)) if layout.next_start() + gradient.size() <= most => layout.push(name, gradient.shape()),
-            _ => layouts.push((dtypes, Layout::of_one(name, gradient.shape()))),
+/// Arrays in another dtype: those that lie side by side are cast by one operation. Nothing is evaluated.
+#[derive(Debug, Default)]
+pub(crate) struct Casts {
+    /// A place in each flat array that has been cast, and all parts of it.
+    done: Vec<(Place, Dtype, Vec<Array>)>,
+}
+
+impl Casts {
+    /// The array in `dtype`; `place` is where it lies, if it lies beside others.
+    pub(crate) fn cast(&mut self, array: &Array, place: Option<&Place>, dtype: Dtype) -> Result<Array> {
+        const OPERATION: &str = "cast";
+        let cast = |array: &Array| array.as_dtype(dtype.to_mlx()).during(OPERATION);
+        let Some(place) = place.filter(|_| array.dtype() != dtype.to_mlx()) else { return cast(array) };
+        if let Some((.., parts)) = self.done.iter().find(|(one, to, _)| *to == dtype && one.is_beside(place)) {
+            return Ok(parts[place.index].clone());
         }
+        let parts = place.flat.layout.part(&cast(&place.flat.array)?)?;
+        let part = parts[place.index].clone();
+        self.done.push((place.clone(), dtype, parts));
+        Ok(part)
     }
-    Ok(layouts.into_iter().map(|(_, layout)| layout).collect())
 }
 
 #[cfg(test)]

@@ -1,0 +1,43 @@
+//! Which parameters lie side by side.
+
+use mlx_rs::{Array, Dtype as MlxDtype};
+
+use crate::dtype::Dtype;
+use crate::error::{Context as _, Result};
+use crate::flat::Layout;
+use crate::transform::Gradients;
+use crate::{Backend, backend};
+
+/// Elements of a flat array of more than one parameter, at most. On a GPU it bounds what a step needs beside the state, on
+/// a CPU what is computed at once stays in its cache.
+fn most_elements() -> Result<usize> {
+    Ok(match backend()? {
+        Backend::Metal | Backend::Cuda => 16 << 20,
+        Backend::Cpu | Backend::Emulated => 64 << 10,
+    })
+}
+
+/// The layouts that hold all `gradients`, in name order; `dtype` is a parameter's by name. Dtypes do not mix in a layout:
+/// neither those of gradients nor those of parameters.
+pub(super) fn layouts(gradients: &Gradients, dtype: impl Fn(&str) -> Dtype) -> Result<Vec<Layout>> {
+    let most = most_elements()?;
+    let mut layouts: Vec<((Dtype, Dtype), Layout)> = Vec::new();
+    for (name, gradient) in gradients.iter() {
+        let dtypes = (dtype(name), gradient.dtype());
+        let open = layouts.iter_mut().rev().find(|(of, _)| *of == dtypes);
+        match open {
+            Some((_, layout)) if layout.next_start() + gradient.size() <= most => layout.push(name, gradient.shape()),
+            _ => layouts.push((dtypes, Layout::of_one(name, gradient.shape()))),
+        }
+    }
+    Ok(layouts.into_iter().map(|(_, layout)| layout).collect())
+}
+
+/// The gradients of a layout's parameters, in float32.
+pub(super) fn flat_gradient(layout: &Layout, gradients: &Gradients) -> Result<Array> {
+    let flat = layout.join(|piece| {
+        let gradient = gradients.get(&piece.name).expect("a layout is made of gradients that are there");
+        Ok(gradient.array().clone())
+    })?;
+    flat.as_dtype(MlxDtype::Float32).during("flatten")
+}
