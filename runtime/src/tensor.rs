@@ -1,6 +1,7 @@
 //! The tensor and where its value comes from.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mlx_rs::Array;
@@ -17,18 +18,18 @@ pub struct Tensor<M: Mode> {
     array: Array,
     origin: Origin,
     /// If it is part of a flat array.
-    place: Option<Place>,
+    place: Option<Box<Place>>,
     thread: M::Thread,
 }
 
 /// The training graph a tensor was recorded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TraceId(u64);
+pub(crate) struct TraceId(NonZeroU64);
 
 impl TraceId {
     pub(crate) fn fresh() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        TraceId(NEXT.fetch_add(1, Ordering::Relaxed))
+        TraceId(NonZeroU64::new(NEXT.fetch_add(1, Ordering::Relaxed)).expect("fewer graphs than 64 bits count"))
     }
 }
 
@@ -230,12 +231,12 @@ pub(crate) fn check_length(operation: &'static str, length: usize, shape: &[i32]
 impl Tensor<Stored> {
     /// A part of a flat array.
     pub(crate) fn beside_others(array: Array, place: Place) -> Self {
-        Tensor { place: Some(place), ..Tensor::from_parts(array, Origin::HOST) }
+        Tensor { place: Some(Box::new(place)), ..Tensor::from_parts(array, Origin::HOST) }
     }
 
     /// Where it lies in a flat array, if it does.
     pub(crate) fn place(&self) -> Option<&Place> {
-        self.place.as_ref()
+        self.place.as_deref()
     }
 
     /// A tensor of host values in row-major order.

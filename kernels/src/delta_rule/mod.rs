@@ -9,6 +9,7 @@
 //! All arithmetic is float32, whatever the inputs are: in bfloat16 the recurrence loses its gradients.
 
 mod by_channel;
+mod by_head;
 mod geometry;
 mod padding;
 mod portable;
@@ -16,17 +17,10 @@ mod sequential;
 mod stages;
 mod tokens;
 
-use cotangent::{Backend, Graph, Infer, Result, Tensor, differentiable};
-
-use geometry::Geometry;
-use padding::Padding;
-
-use stages::{
-    ScanCotangentsOutputs, ScanStatesOutputs, SolveChunksOutputs, chunk_gradients, chunk_gradients_of_groups,
-    chunk_outputs, local_cotangents, scan_cotangents, scan_states, score_cotangents, solve_chunks,
-};
+use cotangent::Backend;
 
 pub use by_channel::{GatedDeltaByChannelOutputs, gated_delta_by_channel};
+pub use by_head::{GatedDeltaOutputs, gated_delta};
 pub use portable::{
     GatedDeltaByChannelInOperationsOutputs, GatedDeltaInOperationsOutputs, gated_delta_by_channel_in_operations,
     gated_delta_in_operations,
@@ -45,180 +39,4 @@ pub fn chunk_length(backend: Backend) -> usize {
         Backend::Metal | Backend::Cuda => 64,
         Backend::Cpu | Backend::Emulated => 32,
     }
-}
-
-/// The gated delta rule over `T` tokens, in chunks.
-///
-/// - `queries`, `keys`: l2-normalised, and the queries scaled, by the caller;
-/// - `values`: of `Hv` heads, a multiple of `Hk`; head `h` reads key head `h / (Hv / Hk)`;
-/// - `log_decay`: `ln g`, not positive;
-/// - `chunk`: tokens of a chunk, a power of two from 8 on, of which GPUs take 16 to 64; [`chunk_length`] is a good one;
-/// - `y` has the dtype of the values, `final_state` is the state after the last token.
-///
-/// A single token is better off in [`gated_delta_step`]: a chunk of it would be padding.
-///
-/// A token with `log_decay` and `beta` 0 leaves the state as it was, and its `y` reads that state: so does
-/// [`gated_delta_of_tokens`] mask padding, and part documents.
-///
-/// # Errors
-/// Shapes or dtypes that do not fit.
-#[differentiable(
-    backward = gated_delta_backward,
-    fallback = in_operations,
-    expensive,
-    stages = [solve_chunks, scan_states, chunk_outputs],
-    cases = [
-        (B = 2, T = 1, Hk = 1, Hv = 1, Dk = 4, Dv = 5, CHUNK = 32),
-        (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 16, Dv = 5, CHUNK = 8),
-        (B = 1, T = 20, Hk = 2, Hv = 2, Dk = 4, Dv = 17, CHUNK = 16),
-    ],
-)]
-pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
-    queries: In![F; B, T, Hk, Dk],
-    keys: In![F; B, T, Hk, Dk],
-    values: In![F; B, T, Hv, Dv],
-    #[values(-2.0..0.0)] log_decay: In![f32; B, T, Hv],
-    #[values(0.0..1.0)] beta: In![G; B, T, Hv],
-    initial_state: In![f32; B, Hv, Dv, Dk],
-    y: Out![F; B, T, Hv, Dv],
-    final_state: Out![f32; B, Hv, Dv, Dk],
-    #[saved] gates: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), 2],
-    #[saved] inverse: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), (max(16, min(CHUNK, 64)) / 16) * (max(16, min(CHUNK, 64)) / 16 + 1) / 2 * 256],
-    #[saved] solved_keys: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dk, 16) * 16],
-    #[saved] errors: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dv, 16) * 16],
-    #[saved] chunk_states: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), ceil_div(Dv, 16) * 16, ceil_div(Dk, 16) * 16],
-) {
-    let geometry =
-        Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
-            .checked()?;
-    let padding = Padding::of(geometry);
-    let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
-    let [log_decay, beta] = [padding.tokens(log_decay)?, padding.tokens(beta)?];
-    let initial_state = padding.states(initial_state)?;
-    let solved = solve_chunks(stages, &keys, &values, &log_decay, &beta, padding.chunk)?;
-    let SolveChunksOutputs { gates, inverse, solved_keys, solved_values } = solved;
-    let scanned = scan_states(
-        stages,
-        &keys,
-        &beta,
-        Some(&gates),
-        None,
-        &solved_keys,
-        &solved_values,
-        &initial_state,
-        padding.chunk,
-    )?;
-    let ScanStatesOutputs { errors, chunk_states, final_state } = scanned;
-    let y = chunk_outputs(stages, &queries, &keys, &beta, &gates, &errors, &chunk_states, padding.chunk)?;
-    Ok(Outputs {
-        y: padding.without_heads(&y, Dv)?,
-        final_state: padding.without_states(&final_state)?,
-        gates,
-        inverse,
-        solved_keys,
-        errors,
-        chunk_states,
-    })
-}
-
-/// The gradient of [`gated_delta`](fn@gated_delta), from what each chunk solved and the state it began with.
-#[differentiable(backward_of = gated_delta, stages = [
-    local_cotangents,
-    scan_cotangents,
-    score_cotangents,
-    chunk_gradients,
-    chunk_gradients_of_groups,
-])]
-pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
-    queries: In![F; B, T, Hk, Dk],
-    keys: In![F; B, T, Hk, Dk],
-    beta: In![G; B, T, Hv],
-    gates: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), 2],
-    inverse: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), (max(16, min(CHUNK, 64)) / 16) * (max(16, min(CHUNK, 64)) / 16 + 1) / 2 * 256],
-    solved_keys: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dk, 16) * 16],
-    errors: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dv, 16) * 16],
-    chunk_states: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), ceil_div(Dv, 16) * 16, ceil_div(Dk, 16) * 16],
-    d_y: In![F; B, T, Hv, Dv],
-    d_final_state: In![f32; B, Hv, Dv, Dk],
-    d_queries: Out![F; B, T, Hk, Dk],
-    d_keys: Out![F; B, T, Hk, Dk],
-    d_values: Out![F; B, T, Hv, Dv],
-    d_log_decay: Out![f32; B, T, Hv],
-    d_beta: Out![G; B, T, Hv],
-    d_initial_state: Out![f32; B, Hv, Dv, Dk],
-) {
-    let geometry =
-        Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
-    let padding = Padding::of(geometry);
-    let [queries, keys] = [padding.heads(queries)?, padding.heads(keys)?];
-    let [beta, d_y] = [padding.tokens(beta)?, padding.heads(d_y)?];
-    let d_final_state = padding.states(d_final_state)?;
-    let (q, k, b) = (&queries, &keys, &beta);
-
-    let here = local_cotangents(stages, q, k, gates, &d_y, padding.chunk)?;
-    let scanned =
-        scan_cotangents(stages, q, k, b, Some(gates), None, solved_keys, &d_y, &here, &d_final_state, padding.chunk)?;
-    let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
-    let scores = score_cotangents(stages, q, k, b, gates, inverse, errors, &d_y, written_cotangent, padding.chunk)?;
-    let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
-        let gradients = chunk_gradients(
-            stages,
-            q,
-            k,
-            b,
-            gates,
-            errors,
-            chunk_states,
-            &d_y,
-            &scores.solved_cotangent,
-            &scores.query_scores_cotangent,
-            &scores.key_scores_cotangent,
-            exit_cotangents,
-            &scores.log_decay_gradient,
-            padding.chunk,
-        )?;
-        let of_keys = |gradient| padding.without_heads(gradient, Dk);
-        (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
-    } else {
-        let gradients = chunk_gradients_of_groups(
-            stages,
-            q,
-            k,
-            b,
-            gates,
-            errors,
-            chunk_states,
-            &d_y,
-            &scores.solved_cotangent,
-            &scores.query_scores_cotangent,
-            &scores.key_scores_cotangent,
-            exit_cotangents,
-            &scores.log_decay_gradient,
-            padding.chunk,
-        )?;
-        let of_keys = |gradient: &Tensor<Infer>| padding.of_key_heads(gradient, queries.dtype());
-        (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
-    };
-    Ok(Outputs {
-        d_queries: Some(d_queries),
-        d_keys: Some(d_keys),
-        d_values: Some(padding.without_heads(&scores.value_gradient, Dv)?),
-        d_log_decay: Some(padding.without_tokens(&d_log_decay)?),
-        d_beta: Some(padding.without_tokens(&scores.beta_gradient)?),
-        d_initial_state: Some(padding.without_states(initial_cotangent)?),
-    })
-}
-
-/// The same chunks, in operations.
-fn in_operations<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
-    chunk: usize,
-) -> Result<GatedDeltaOutputs<M>> {
-    let outputs = gated_delta_in_operations(queries, keys, values, log_decay, beta, initial_state, chunk)?;
-    Ok(GatedDeltaOutputs { y: outputs.y, final_state: outputs.final_state })
 }

@@ -30,21 +30,12 @@
 //! whole chunks here; whoever launches pads them.
 
 pub(super) mod by_channel;
-mod gradients;
-mod local;
-mod output;
+pub(super) mod by_head;
 mod reverse_scan;
 mod scan;
-mod scores;
-mod within;
 
-pub(crate) use gradients::{chunk_gradients, chunk_gradients_of_groups};
-pub(crate) use local::local_cotangents;
-pub(crate) use output::chunk_outputs;
 pub(crate) use reverse_scan::{ScanCotangentsOutputs, scan_cotangents};
 pub(crate) use scan::{ScanStatesOutputs, scan_states};
-pub(crate) use scores::score_cotangents;
-pub(crate) use within::{SolveChunksOutputs, solve_chunks};
 
 /// Rows of tiles begin at whole pairs here, as all extents are multiples of sixteen.
 const PAIRS: &str = "
@@ -71,42 +62,42 @@ const INVERSE: &str = "
 template <int TILES>
 inline void invert_chunk(threadgroup float* factor, threadgroup float* inverted, int thread_index, int own) {
   if (thread_index < 16 * TILES) {
-      const int block = lower_tile(thread_index / 16, thread_index / 16);
-      const int column = thread_index % 16;
-      float solved[16];
+    const int block = lower_tile(thread_index / 16, thread_index / 16);
+    const int column = thread_index % 16;
+    float solved[16];
+    #pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      float sum = i == column ? 1.0f : 0.0f;
       #pragma unroll
-      for (int i = 0; i < 16; ++i) {
-          float sum = i == column ? 1.0f : 0.0f;
-          #pragma unroll
-          for (int k = 0; k < i; ++k) { sum -= factor[block + i * 16 + k] * solved[k]; }
-          solved[i] = sum;
-          inverted[block + i * 16 + column] = sum;
-      }
+      for (int k = 0; k < i; ++k) { sum -= factor[block + i * 16 + k] * solved[k]; }
+      solved[i] = sum;
+      inverted[block + i * 16 + column] = sum;
+    }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
   right_tile<float, 16, 16> above[TILES];
   #pragma unroll
   for (int i = 0; i < TILES; ++i) {
-      if (i == own) {
-          tile_load_right(above[i], inverted + lower_tile(i, i), 16);
-      } else if (i > own) {
-          tile<float, 16, 16> sum(0.0f);
-          #pragma unroll
-          for (int k = 0; k < i; ++k) {
-              if (k >= own) {
-                  tile<float, 16, 16> left;
-                  tile_load(left, factor + lower_tile(i, k), 16);
-                  tile_multiply_accumulate(sum, left, above[k]);
-              }
-          }
-          tile_for_each(sum, row, column, value) { value = -value; }
-          tile<float, 16, 16> diagonal;
-          tile<float, 16, 16> block(0.0f);
-          tile_load(diagonal, inverted + lower_tile(i, i), 16);
-          tile_multiply_accumulate(block, diagonal, tile_as_right(sum));
-          tile_store(block, inverted + lower_tile(i, own), 16);
-          above[i] = tile_as_right(block);
+    if (i == own) {
+      tile_load_right(above[i], inverted + lower_tile(i, i), 16);
+    } else if (i > own) {
+      tile<float, 16, 16> sum(0.0f);
+      #pragma unroll
+      for (int k = 0; k < i; ++k) {
+        if (k >= own) {
+          tile<float, 16, 16> left;
+          tile_load(left, factor + lower_tile(i, k), 16);
+          tile_multiply_accumulate(sum, left, above[k]);
+        }
       }
+      tile_for_each(sum, row, column, value) { value = -value; }
+      tile<float, 16, 16> diagonal;
+      tile<float, 16, 16> block(0.0f);
+      tile_load(diagonal, inverted + lower_tile(i, i), 16);
+      tile_multiply_accumulate(block, diagonal, tile_as_right(sum));
+      tile_store(block, inverted + lower_tile(i, own), 16);
+      above[i] = tile_as_right(block);
+    }
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
 }

@@ -19,20 +19,20 @@
 //!
 //! All else is as with a gate for each head: `G` and `E` scale the channels of `Q` and `K`, and the scans take them so.
 
+mod across_blocks;
+mod cotangents_of_scores;
 mod decays;
-mod gradients;
 mod local;
 mod output;
-mod score_cotangents;
 mod scores;
 mod solve;
 mod within_blocks;
 
+pub(crate) use across_blocks::{CotangentsAcrossBlocksOutputs, cotangents_across_blocks};
+pub(crate) use cotangents_of_scores::score_cotangents_by_channel;
 pub(crate) use decays::{DecayChannelsOutputs, decay_channels};
-pub(crate) use gradients::{CotangentsAcrossBlocksOutputs, cotangents_across_blocks};
 pub(crate) use local::local_cotangents_by_channel;
 pub(crate) use output::chunk_outputs_by_channel;
-pub(crate) use score_cotangents::score_cotangents_by_channel;
 pub(crate) use scores::{ChannelScoresOutputs, channel_scores};
 pub(crate) use solve::{SolveChunksByChannelOutputs, solve_chunks_by_channel};
 pub(crate) use within_blocks::{gradients_by_channel, gradients_by_channel_of_groups};

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::{DECAY, FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{DECAY, FLOATS, LOWER_TILES, PAIRS};
 
 /// The gradients of queries, keys and log gates, where each value head has a key head of its own. One threadgroup computes
 /// one chunk of one value head; each of its simdgroups sixteen tokens.

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::{DECAY, PAIRS};
+use crate::delta_rule::stages::{DECAY, PAIRS};
 
 /// `P^T dY`, a part of `dD`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::{DECAY, FLOATS, PAIRS};
+use crate::delta_rule::stages::{DECAY, FLOATS, PAIRS};
 
 /// `Y = G Q S^T + P B u`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use super::{DECAY, INVERSE, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{DECAY, INVERSE, LOWER_TILES, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
