@@ -5,7 +5,6 @@ use cotangent::stage;
 /// The recurrence over `T` tokens; one simdgroup carries one row of a state in its registers.
 ///
 /// - `steps`: how many tokens of each row count; the others leave the state alone, and their `y` is 0;
-/// - `errors`: `v - S~ k`;
 /// - `entry_states`: what every `EVERY`th token begins with, from the first on.
 #[stage(
     grid = (32 * Dv, Hv, B),
@@ -24,7 +23,6 @@ pub(crate) fn run_tokens<F: Float, G: Float, const Dk: usize, const EVERY: usize
     initial_state: In![f32; B, Hv, Dv, Dk],
     #[values(0..T + 1)] steps: Option<In![i32; B]>,
     y: Out![F; B, T, Hv, Dv],
-    errors: Out![f32; B, T, Hv, Dv],
     entry_states: Out![f32; B, Hv, ceil_div(T, EVERY), Dv, Dk],
     final_state: Out![f32; B, Hv, Dv, Dk],
 ) {
@@ -55,7 +53,6 @@ pub(crate) fn run_tokens<F: Float, G: Float, const Dk: usize, const EVERY: usize
             }
             const ulong token = ulong(batch) * T + t;
             const ulong at = (token * Hv + head) * Dv + row;
-            float error = 0.0f;
             float sum = 0.0f;
             if (t < count) {
                 const ulong key = (token * Hk + head / (Hv / Hk)) * Dk;
@@ -69,8 +66,7 @@ pub(crate) fn run_tokens<F: Float, G: Float, const Dk: usize, const EVERY: usize
                         answer += state[p] * float(keys[key + k]);
                     }
                 }
-                error = float(values[at]) - simd_sum(answer);
-                const float delta = float(beta[token * Hv + head]) * error;
+                const float delta = float(beta[token * Hv + head]) * (float(values[at]) - simd_sum(answer));
                 #pragma unroll
                 for (int p = 0; p < PART; ++p) {
                     const int k = p * 32 + lane;
@@ -81,10 +77,7 @@ pub(crate) fn run_tokens<F: Float, G: Float, const Dk: usize, const EVERY: usize
                 }
                 sum = simd_sum(sum);
             }
-            if (lane == 0) {
-                y[at] = F(sum);
-                errors[at] = error;
-            }
+            if (lane == 0) { y[at] = F(sum); }
         }
         #pragma unroll
         for (int p = 0; p < PART; ++p) {
