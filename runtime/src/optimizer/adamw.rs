@@ -47,9 +47,9 @@ impl Default for AdamWOptions {
 ///
 /// Parameters of one dtype are updated side by side in flat arrays, of 16 Mi elements at most on a GPU unless a parameter
 /// alone has more: a step computes a copy of each gradient into its flat array, and some 35 operations on each flat array,
-/// whatever the number of parameters in it. The new parameters share its memory, and are not copied by the next step. Beside parameters,
-/// gradients and state, old and new, a step needs memory for the intermediate results of two flat arrays, each the size of
-/// the array in float32 at most.
+/// whatever the number of parameters in it. The new parameters share its memory, and the next step does not copy them.
+/// Beside parameters, gradients and state, old and new, a step needs memory for the intermediate results of two flat arrays,
+/// each the size of the array in float32 at most.
 #[derive(Debug, Clone)]
 pub struct AdamW {
     options: AdamWOptions,

@@ -29,7 +29,7 @@ pub fn gated_delta_step<F: Float, G: Float>(
     Ok(Outputs { y: outputs.y, final_state: outputs.final_state })
 }
 
-/// [`gated_delta_by_channel`](fn@crate::gated_delta_by_channel) of a single token, as [`gated_delta_step`].
+/// [`gated_delta_by_channel`](fn@crate::gated_delta_by_channel) of a single token, as [`gated_delta_step`](fn@gated_delta_step).
 ///
 /// # Errors
 /// As [`gated_delta_by_channel`](fn@crate::gated_delta_by_channel), and more than one token.

@@ -152,7 +152,7 @@ fn outputs_struct(plan: &Plan, paths: &Paths) -> TokenStream {
     let visibility = &kernel.visibility;
     let graph = paths.item(quote!(Graph));
     let mode = quote!(M);
-    let text = format!("What [`{}`] returns.", kernel.name);
+    let text = format!("What [`{0}`](fn@{0}) returns.", kernel.name);
     let fields = kernel.visible_outputs().map(|port| {
         let (name, ty) = (&port.name, output_type(port, &mode, paths));
         let text = documentation::port(port);
