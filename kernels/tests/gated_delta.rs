@@ -5,7 +5,9 @@ mod cases;
 use std::process::Command;
 
 use cases::delta_rule::{Packed, cotangents, with_gates_of_heads as draw};
-use cases::{Case, Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, gradients, outputs};
+use cases::{
+    Case, Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, assert_same_bits_again, outputs,
+};
 use cotangent::{Backend, Constant, Dtype, Graph, Result, Tensor};
 use cotangent_kernels::{GatedDeltaOutputs, gated_delta, gated_delta_step, gated_delta_steps, gates, l2norm};
 
@@ -160,12 +162,7 @@ fn the_gradient_agrees_with_finite_differences() {
 #[test]
 fn results_are_equal_bit_by_bit_from_run_to_run() {
     let sizes = [2, 70, 2, 4, 16, 16];
-    let run = || {
-        let mut results = outputs(&GatedDelta::CHUNKED, &draw(sizes));
-        results.extend(gradients(&GatedDelta::CHUNKED, &draw(sizes), &cotangents(sizes)));
-        results.iter().map(|tensor| tensor.to_bytes().expect("values")).collect::<Vec<_>>()
-    };
-    assert!(run() == run());
+    assert_same_bits_again(&GatedDelta::CHUNKED, &draw(sizes), &cotangents(sizes));
 }
 
 #[test]

@@ -140,27 +140,24 @@ impl Flat {
     /// The array in which `layout` has all its pieces, if these are their places.
     pub(crate) fn whole<'a>(layout: &Layout, mut place: impl FnMut(&Piece) -> Option<&'a Place>) -> Option<&'a Array> {
         let first = place(layout.pieces.first()?)?;
-        let together = layout
-            .pieces
-            .iter()
-            .enumerate()
-            .all(|(index, piece)| place(piece).is_some_and(|place| place.index == index && first.is_beside(place)));
+        let together =
+            layout.pieces.iter().enumerate().all(|(index, piece)| {
+                place(piece).is_some_and(|place| place.index == index && place.flat.is(&first.flat))
+            });
         (together && *first.flat.layout == *layout).then_some(&first.flat.array)
     }
-}
 
-impl Place {
-    /// Whether both are parts of one array.
-    fn is_beside(&self, other: &Place) -> bool {
-        Arc::ptr_eq(&self.flat.layout, &other.flat.layout)
+    /// Whether both are one array.
+    fn is(&self, other: &Flat) -> bool {
+        Arc::ptr_eq(&self.layout, &other.layout)
     }
 }
 
 /// Arrays in another dtype: those that lie side by side are cast by one operation. Nothing is evaluated.
 #[derive(Debug, Default)]
 pub(crate) struct Casts {
-    /// A place in each flat array that has been cast, and all parts of it.
-    done: Vec<(Place, Dtype, Vec<Array>)>,
+    /// The flat arrays that have been cast, to what, and the parts of the results.
+    done: Vec<(Flat, Dtype, Vec<Array>)>,
 }
 
 impl Casts {
@@ -169,12 +166,12 @@ impl Casts {
         const OPERATION: &str = "cast";
         let cast = |array: &Array| array.as_dtype(dtype.to_mlx()).during(OPERATION);
         let Some(place) = place.filter(|_| array.dtype() != dtype.to_mlx()) else { return cast(array) };
-        if let Some((.., parts)) = self.done.iter().find(|(one, to, _)| *to == dtype && one.is_beside(place)) {
+        if let Some((.., parts)) = self.done.iter().find(|(flat, to, _)| *to == dtype && place.flat.is(flat)) {
             return Ok(parts[place.index].clone());
         }
         let parts = place.flat.layout.part(&cast(&place.flat.array)?)?;
         let part = parts[place.index].clone();
-        self.done.push((place.clone(), dtype, parts));
+        self.done.push((place.flat.clone(), dtype, parts));
         Ok(part)
     }
 }

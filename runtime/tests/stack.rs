@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Block, Table, Tower};
+use common::{Block, Table, Tower, copy};
 use cotangent::optimizer::{AdamW, AdamWOptions};
 use cotangent::{
     Dtype, Gradients, Keep, Result, Session, Stack, Stored, Tensor, Train, Trainable, evaluate_stack, train_stack,
@@ -183,9 +183,6 @@ fn leaves_beside_each_other_are_cast_as_each_alone() {
     for step in 0..3 {
         for keep in [Keep::All, Keep::BlockInputs] {
             let mut alone = Half::new(Dtype::BF16);
-            let copy = |tensor: &Tensor<Stored>| {
-                Tensor::from_bytes(&tensor.to_bytes().unwrap(), tensor.dtype(), tensor.shape()).unwrap()
-            };
             alone.tower.table = copy(&beside.tower.table);
             for (alone, beside) in alone.tower.layers.iter_mut().zip(&beside.tower.layers) {
                 *alone = Block { up: copy(&beside.up), down: copy(&beside.down) };

@@ -1,5 +1,6 @@
 //! A gate for each channel of the keys, as Kimi Delta Attention has them.
 
+use cotangent::kernel::Stages;
 use cotangent::{Graph, Infer, Result, Tensor, differentiable};
 
 use super::geometry::Geometry;
@@ -52,19 +53,7 @@ pub fn gated_delta_by_channel<F: Float, G: Float, const CHUNK: usize>(
     let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
     let [log_decay, beta] = [padding.heads(log_decay)?, padding.tokens(beta)?];
     let initial_state = padding.states(initial_state)?;
-    let decayed = decay_channels(stages, &queries, &keys, &log_decay, padding.chunk)?;
-    let DecayChannelsOutputs { block_queries, block_readers, block_writers, block_decays, throughout, .. } = &decayed;
-    let scores = channel_scores(
-        stages,
-        &queries,
-        &keys,
-        &log_decay,
-        block_queries,
-        block_readers,
-        block_writers,
-        block_decays,
-        padding.chunk,
-    )?;
+    let (decayed, scores) = decayed_scores(stages, [&queries, &keys, &log_decay], padding.chunk)?;
     let solved =
         solve_chunks_by_channel(stages, &decayed.reading_keys, &values, &beta, &scores.key_scores, padding.chunk)?;
     let SolveChunksByChannelOutputs { inverse, solved_keys, solved_values } = solved;
@@ -73,7 +62,7 @@ pub fn gated_delta_by_channel<F: Float, G: Float, const CHUNK: usize>(
         &decayed.writing_keys,
         &beta,
         None,
-        Some(throughout),
+        Some(&decayed.throughout),
         &solved_keys,
         &solved_values,
         &initial_state,
@@ -134,12 +123,9 @@ pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
     let [queries, keys] = [padding.heads(queries)?, padding.heads(keys)?];
     let [log_decay, beta, d_y] = [padding.heads(log_decay)?, padding.tokens(beta)?, padding.heads(d_y)?];
     let d_final_state = padding.states(d_final_state)?;
-    let (q, k, g) = (&queries, &keys, &log_decay);
 
-    let decayed = decay_channels(stages, q, k, g, padding.chunk)?;
+    let (decayed, scores) = decayed_scores(stages, [&queries, &keys, &log_decay], padding.chunk)?;
     let DecayChannelsOutputs { block_queries, block_readers, block_writers, block_decays, throughout, .. } = &decayed;
-    let scores =
-        channel_scores(stages, q, k, g, block_queries, block_readers, block_writers, block_decays, padding.chunk)?;
     let ChannelScoresOutputs { query_scores, key_scores } = &scores;
     let here = local_cotangents_by_channel(stages, query_scores, &d_y, padding.chunk)?;
     let scanned = scan_cotangents(
@@ -183,47 +169,57 @@ pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
             exit_cotangents,
             padding.chunk,
         )?;
-    let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
-        let gradients = gradients_by_channel(
-            stages,
-            q,
-            k,
-            g,
-            &scores.query_scores_cotangent,
-            &scores.key_scores_cotangent,
-            query_cotangents,
-            reader_cotangents,
-            writer_cotangents,
-            passing,
-            padding.chunk,
-        )?;
-        let of_keys = |gradient| padding.without_heads(gradient, Dk);
-        (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
-    } else {
-        let gradients = gradients_by_channel_of_groups(
-            stages,
-            q,
-            k,
-            g,
-            &scores.query_scores_cotangent,
-            &scores.key_scores_cotangent,
-            query_cotangents,
-            reader_cotangents,
-            writer_cotangents,
-            passing,
-            padding.chunk,
-        )?;
-        let of_keys = |gradient: &Tensor<Infer>| padding.of_key_heads(gradient, queries.dtype());
-        (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
-    };
+    // Both launches take the same; their gradients differ in dtype.
+    macro_rules! gradients_of {
+        ($stage:ident) => {{
+            let gradients = $stage(
+                stages,
+                &queries,
+                &keys,
+                &log_decay,
+                &scores.query_scores_cotangent,
+                &scores.key_scores_cotangent,
+                query_cotangents,
+                reader_cotangents,
+                writer_cotangents,
+                passing,
+                padding.chunk,
+            )?;
+            (gradients.query_gradient, gradients.key_gradient, gradients.log_decay_gradient)
+        }};
+    }
+    let (d_queries, d_keys, d_log_decay) =
+        if Hk == Hv { gradients_of!(gradients_by_channel) } else { gradients_of!(gradients_by_channel_of_groups) };
     Ok(Outputs {
-        d_queries: Some(d_queries),
-        d_keys: Some(d_keys),
+        d_queries: Some(padding.of_key_heads(&d_queries, queries.dtype())?),
+        d_keys: Some(padding.of_key_heads(&d_keys, keys.dtype())?),
         d_values: Some(padding.without_heads(&scores.value_gradient, Dv)?),
         d_log_decay: Some(padding.without_heads(&d_log_decay, Dk)?),
         d_beta: Some(padding.without_tokens(&scores.beta_gradient)?),
         d_initial_state: Some(padding.without_states(initial_cotangent)?),
     })
+}
+
+/// Queries and keys decayed, and their scores, from those and log gates.
+fn decayed_scores(
+    stages: &Stages,
+    [queries, keys, log_decay]: [&Tensor<Infer>; 3],
+    chunk: usize,
+) -> Result<(DecayChannelsOutputs<Infer>, ChannelScoresOutputs<Infer>)> {
+    let decayed = decay_channels(stages, queries, keys, log_decay, chunk)?;
+    let DecayChannelsOutputs { block_queries, block_readers, block_writers, block_decays, .. } = &decayed;
+    let scores = channel_scores(
+        stages,
+        queries,
+        keys,
+        log_decay,
+        block_queries,
+        block_readers,
+        block_writers,
+        block_decays,
+        chunk,
+    )?;
+    Ok((decayed, scores))
 }
 
 /// The same chunks, in operations.

@@ -1,6 +1,6 @@
 //! A gate for each head, as Gated DeltaNet has it.
 
-use cotangent::{Graph, Infer, Result, Tensor, differentiable};
+use cotangent::{Graph, Result, Tensor, differentiable};
 
 use super::geometry::Geometry;
 use super::padding::Padding;
@@ -16,13 +16,13 @@ use super::stages::{ScanCotangentsOutputs, ScanStatesOutputs, scan_cotangents, s
 /// - `queries`, `keys`: l2-normalised, and the queries scaled, by the caller;
 /// - `values`: of `Hv` heads, a multiple of `Hk`; head `h` reads key head `h / (Hv / Hk)`;
 /// - `log_decay`: `ln g`, not positive;
-/// - `chunk`: tokens of a chunk, a power of two from 8 on, of which GPUs take 16 to 64; [`chunk_length`] is a good one;
+/// - `chunk`: tokens of a chunk, a power of two from 8 on, of which GPUs take 16 to 64; [`chunk_length`](super::chunk_length) is a good one;
 /// - `y` has the dtype of the values, `final_state` is the state after the last token.
 ///
-/// A single token is better off in [`gated_delta_step`]: a chunk of it would be padding.
+/// A single token is better off in [`gated_delta_step`](fn@super::gated_delta_step): a chunk of it would be padding.
 ///
 /// A token with `log_decay` and `beta` 0 leaves the state as it was, and its `y` reads that state: so does
-/// [`gated_delta_of_tokens`] mask padding, and part documents.
+/// [`gated_delta_of_tokens`](super::gated_delta_of_tokens) mask padding, and part documents.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
@@ -124,48 +124,33 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
         scan_cotangents(stages, q, k, b, Some(gates), None, solved_keys, &d_y, &here, &d_final_state, padding.chunk)?;
     let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
     let scores = score_cotangents(stages, q, k, b, gates, inverse, errors, &d_y, written_cotangent, padding.chunk)?;
-    let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
-        let gradients = chunk_gradients(
-            stages,
-            q,
-            k,
-            b,
-            gates,
-            errors,
-            chunk_states,
-            &d_y,
-            &scores.solved_cotangent,
-            &scores.query_scores_cotangent,
-            &scores.key_scores_cotangent,
-            exit_cotangents,
-            &scores.log_decay_gradient,
-            padding.chunk,
-        )?;
-        let of_keys = |gradient| padding.without_heads(gradient, Dk);
-        (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
-    } else {
-        let gradients = chunk_gradients_of_groups(
-            stages,
-            q,
-            k,
-            b,
-            gates,
-            errors,
-            chunk_states,
-            &d_y,
-            &scores.solved_cotangent,
-            &scores.query_scores_cotangent,
-            &scores.key_scores_cotangent,
-            exit_cotangents,
-            &scores.log_decay_gradient,
-            padding.chunk,
-        )?;
-        let of_keys = |gradient: &Tensor<Infer>| padding.of_key_heads(gradient, queries.dtype());
-        (of_keys(&gradients.query_gradient)?, of_keys(&gradients.key_gradient)?, gradients.log_decay_gradient)
-    };
+    // Both launches take the same; their gradients differ in dtype.
+    macro_rules! gradients_of {
+        ($stage:ident) => {{
+            let gradients = $stage(
+                stages,
+                q,
+                k,
+                b,
+                gates,
+                errors,
+                chunk_states,
+                &d_y,
+                &scores.solved_cotangent,
+                &scores.query_scores_cotangent,
+                &scores.key_scores_cotangent,
+                exit_cotangents,
+                &scores.log_decay_gradient,
+                padding.chunk,
+            )?;
+            (gradients.query_gradient, gradients.key_gradient, gradients.log_decay_gradient)
+        }};
+    }
+    let (d_queries, d_keys, d_log_decay) =
+        if Hk == Hv { gradients_of!(chunk_gradients) } else { gradients_of!(chunk_gradients_of_groups) };
     Ok(Outputs {
-        d_queries: Some(d_queries),
-        d_keys: Some(d_keys),
+        d_queries: Some(padding.of_key_heads(&d_queries, queries.dtype())?),
+        d_keys: Some(padding.of_key_heads(&d_keys, keys.dtype())?),
         d_values: Some(padding.without_heads(&scores.value_gradient, Dv)?),
         d_log_decay: Some(padding.without_tokens(&d_log_decay)?),
         d_beta: Some(padding.without_tokens(&scores.beta_gradient)?),

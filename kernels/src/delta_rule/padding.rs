@@ -50,11 +50,15 @@ impl Padding {
         self.without_tokens(&shortened(heads, 3, dim)?)
     }
 
-    /// Without what was put behind, the sum over the value heads of each key head.
+    /// Gradients of keys, one for each value head, without what was put behind: their sums over the value heads of each key
+    /// head.
     pub(super) fn of_key_heads(&self, gradient: &Tensor<Infer>, dtype: Dtype) -> Result<Tensor<Infer>> {
         let Geometry { batch, time, key_heads, key_dim, .. } = self.geometry;
-        let groups = [batch, time, key_heads, self.geometry.group(), key_dim];
-        self.without_heads(gradient, key_dim)?.reshape(&groups)?.sum(&[3])?.cast(dtype)
+        let gradient = self.without_heads(gradient, key_dim)?;
+        if self.geometry.group() == 1 {
+            return gradient.cast(dtype);
+        }
+        gradient.reshape(&[batch, time, key_heads, self.geometry.group(), key_dim])?.sum(&[3])?.cast(dtype)
     }
 
     /// The inverse of [`states`](Self::states).

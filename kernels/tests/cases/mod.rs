@@ -13,8 +13,8 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 pub use operator::{
-    Operator, assert_finite_differences, assert_gradients, assert_same_in_the_emulator, gradients, gradients_of,
-    outputs,
+    Operator, assert_finite_differences, assert_gradients, assert_same_bits_again, assert_same_in_the_emulator,
+    gradients, gradients_of, outputs,
 };
 
 /// Largest deviation over the largest magnitude, for operators in float32.

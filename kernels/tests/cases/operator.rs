@@ -84,6 +84,16 @@ pub fn assert_gradients<O: Operator, E: Operator>(
     }
 }
 
+/// Fails unless outputs and gradients have the same bits when all is computed again.
+pub fn assert_same_bits_again<O: Operator>(operator: &O, inputs: &[Tensor<Stored>], cotangents: &[Tensor<Stored>]) {
+    let run = || {
+        let mut results = outputs(operator, inputs);
+        results.extend(gradients(operator, inputs, cotangents));
+        results.iter().map(|tensor| tensor.to_bytes().expect("values")).collect::<Vec<_>>()
+    };
+    assert!(run() == run());
+}
+
 /// Runs the other tests of this file again, with the kernels' own texts in the emulator: a process has one backend, so
 /// this is another process. The test that calls it is named `the_same_holds_in_the_emulator`.
 pub fn assert_same_in_the_emulator() {

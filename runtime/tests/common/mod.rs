@@ -17,6 +17,11 @@ pub fn pair(left: &[f32], right: &[f32]) -> Pair<Stored> {
     Pair { left: tensor(left), right: tensor(right) }
 }
 
+/// The same values in memory of their own.
+pub fn copy(tensor: &Tensor<Stored>) -> Tensor<Stored> {
+    Tensor::from_bytes(&tensor.to_bytes().unwrap(), tensor.dtype(), tensor.shape()).unwrap()
+}
+
 /// A residual block: `x + silu(x up) down`.
 #[derive(Parameters)]
 pub struct Block<M: Mode> {
