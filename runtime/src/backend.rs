@@ -1,5 +1,6 @@
 //! Where computations run: decided once, at run time.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -89,12 +90,45 @@ impl fmt::Display for Backend {
     }
 }
 
+thread_local! {
+    /// What a check of this thread runs on, whatever the process chose.
+    static CHECKED_ON: Cell<Option<Backend>> = const { Cell::new(None) };
+}
+
+/// Runs `function` with another backend on this thread, MLX's device included.
+///
+/// # Errors
+/// [`Error::Backend`] if this machine does not have it; what `function` returns.
+pub(crate) fn with_backend<R>(wanted: Backend, function: impl FnOnce() -> Result<R>) -> Result<R> {
+    struct Restore(Option<Backend>, Backend);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CHECKED_ON.set(self.0);
+            // The device was there before.
+            let _ = self.1.make_default();
+        }
+    }
+    if !wanted.is_available() {
+        return Err(Error::Backend(format!(
+            "the {wanted} backend was asked for, but this machine or this build of MLX has no such device; check on `emulated`"
+        )));
+    }
+    let _restore = Restore(CHECKED_ON.get(), backend()?);
+    CHECKED_ON.set(Some(wanted));
+    wanted.make_default()?;
+    function()
+}
+
 /// The backend of this process, chosen at the first call: Metal, else CUDA, else the CPU;
-/// `COTANGENT_BACKEND=metal|cuda|cpu|emulated` overrides.
+/// `COTANGENT_BACKEND=metal|cuda|cpu|emulated` overrides. Within [`check_on`](crate::kernel::check::check_on), the one that is
+/// checked.
 ///
 /// # Errors
 /// [`Error::Backend`] if the override is unknown or not to be had.
 pub fn backend() -> Result<Backend> {
+    if let Some(backend) = CHECKED_ON.get() {
+        return Ok(backend);
+    }
     static CHOSEN: OnceLock<Result<Backend>> = OnceLock::new();
     CHOSEN.get_or_init(|| Backend::choose(std::env::var(VARIABLE).ok().as_deref(), Backend::is_available)).clone()
 }
@@ -102,6 +136,15 @@ pub fn backend() -> Result<Backend> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_check_has_a_backend_of_its_own_until_it_ends() {
+        let own = backend().unwrap();
+        let inside = with_backend(Backend::Emulated, || backend());
+        assert_eq!((inside, backend()), (Ok(Backend::Emulated), Ok(own)));
+        let failed: Result<()> = with_backend(Backend::Emulated, || Err(Error::Other("failed".into())));
+        assert!(failed.is_err() && backend() == Ok(own));
+    }
 
     #[test]
     fn the_override_wins_and_must_be_there() {

@@ -1,8 +1,8 @@
 //! A kernel whose text stands in a file of its own.
 
-use cotangent::kernel::check::check;
+use cotangent::kernel::check::{check, check_on};
 use cotangent::kernel::{Body, Kernel};
-use cotangent::{Backend, Constant, Graph, Result, Session, Tensor, backend, differentiable, stage};
+use cotangent::{Backend, Constant, Graph, Result, Session, Tensor, differentiable, stage};
 
 #[differentiable(
     fallback = weighted_by_operations,
@@ -29,15 +29,12 @@ fn it_runs_and_has_the_gradient_of_its_fallback() {
     let report = check(&mut Session::new().unwrap(), weighted::declaration()).unwrap();
     assert!(report.passed(), "{report}");
     let ran = report.comparisons().iter().any(|comparison| comparison.subject.contains("kernel against fallback"));
-    assert_eq!(ran, backend().unwrap() != Backend::Cpu, "{report}");
+    assert!(ran, "{report}");
 }
 
 #[test]
 fn what_the_emulator_finds_names_the_file() {
-    if backend().unwrap() != Backend::Emulated {
-        return;
-    }
-    let error = check(&mut Session::new().unwrap(), out_of_bounds::declaration()).unwrap_err().to_string();
+    let error = check_on(Backend::Emulated, out_of_bounds::declaration()).unwrap_err().to_string();
     assert!(error.contains("out of bounds"), "{error}");
     assert!(error.contains("tests/texts/out_of_bounds.metal:4"), "{error}");
 }

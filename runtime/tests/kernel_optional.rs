@@ -1,10 +1,10 @@
 //! Inputs that a call may leave out: in launches, in Rust bodies, in stages and in fallbacks.
 
-use cotangent::kernel::check::check;
+use cotangent::kernel::check::{check, check_on};
 use cotangent::kernel::{Kernel, kernels};
 use cotangent::{
     Backend, Constant, Graph, Infer, Mask, Mode, Parameters, Result, Session, Stored, Tensor, Train, Trainable,
-    backend, differentiable, stage, value_and_grad,
+    differentiable, stage, value_and_grad,
 };
 
 /// `y = (x w + bias) keep`, as one launch; the weight, the bias and the mask may be missing.
@@ -143,10 +143,7 @@ fn every_case_is_checked_with_all_inputs_and_without_each_optional_one() {
 
 #[test]
 fn a_text_that_reads_what_is_absent_is_found() {
-    if backend().unwrap() != Backend::Emulated {
-        return;
-    }
-    let error = check(&mut Session::new().unwrap(), careless::declaration()).unwrap_err().to_string();
+    let error = check_on(Backend::Emulated, careless::declaration()).unwrap_err().to_string();
     assert!(error.contains("out of bounds"), "{error}");
     assert!(error.contains("`by` is optional, and absent in this call: read it where `HAS_by` holds"), "{error}");
 }

@@ -18,12 +18,16 @@ mod report;
 mod texts;
 mod tolerance;
 
+use std::sync::{Mutex, PoisonError};
+
 use self::cases::{Setting, cases, elements, runs_at};
 use self::experiment::{Computed, Experiment, Way, dtypes, read};
 use self::report::distance;
 use self::tolerance::{DIFFERENCE, JACOBIAN, Tolerance};
 use super::declaration::{Declaration, Route};
-use crate::{Dtype, Error, Result, Session};
+use super::dispatch::runs_on;
+use crate::backend::with_backend;
+use crate::{Backend, Dtype, Error, Result, Session};
 
 pub use self::coverage::{Check, OnCuda};
 pub use self::record::{Record, Recorded, compare, record};
@@ -34,16 +38,105 @@ pub use self::texts::LaunchText;
 /// each of an output a backward pass.
 const JACOBIAN_ELEMENTS: u64 = 600;
 
-/// Checks a kernel at each of its cases, on the session's backend.
+/// Checks a kernel: where its source runs on the session's backend, there, and in any case in the emulator.
 ///
-/// Stages and inference-only kernels have no gradient: they are run where the backend can, and what they write must be
-/// numbers. A backward is checked with its forward. A case that breaks a requirement of the kernel checks the fallback
-/// alone; where the fallback is preferred because it is faster, the kernel is checked all the same.
+/// On the CPU backend sources do not run, so that the check is that of the emulator, which needs a C++ compiler. Without
+/// one, the fallback alone is checked and a note says what was not. On a GPU both are checked, one after the other.
+///
+/// Stages and inference-only kernels have no gradient: what they write must be numbers. A backward is checked with its
+/// forward, and its report says so. A case that breaks a requirement of the kernel checks the fallback alone; where the
+/// fallback is preferred because it is faster, the kernel is checked all the same.
 ///
 /// # Errors
 /// What the kernel or its fallback returns; in the emulator also a defect it found.
-pub fn check(_session: &mut Session, declaration: &'static Declaration) -> Result<Report> {
+pub fn check(session: &mut Session, declaration: &'static Declaration) -> Result<Report> {
+    let own = session.backend();
+    if own == Backend::Emulated || launches_nothing(declaration) {
+        return check_on(own, declaration);
+    }
+    let emulated = match emulator() {
+        Ok(()) => Ok(check_on(Backend::Emulated, declaration)?),
+        Err(reason) => Err(format!("the source of `{}` was not run: {reason}", declaration.signature.name)),
+    };
+    match (own, emulated) {
+        (Backend::Cpu, Ok(report)) => Ok(report),
+        (own, emulated) => {
+            let mut report = check_on(own, declaration)?;
+            match emulated {
+                Ok(emulated) => report.append(emulated, "in the emulator"),
+                Err(note) => report.notes.push(note),
+            }
+            Ok(report)
+        }
+    }
+}
+
+/// Checks a kernel on one backend, whatever that of the process is: on [`Backend::Emulated`] its source runs on the CPU of
+/// any machine, watched for races and accesses out of bounds, and is held against finite differences and its fallback. On
+/// [`Backend::Cpu`] sources do not run, and the fallback alone is checked, with a note that says so.
+///
+/// The report of a backward is one comparison: how many of those of its forward failed.
+///
+/// # Errors
+/// As [`check`]; [`Error::Backend`] if the machine does not have the backend, or has no C++ compiler for the emulator.
+pub fn check_on(backend: Backend, declaration: &'static Declaration) -> Result<Report> {
+    // Refuses inside a graph, and makes MLX ready.
+    Session::new()?;
+    if backend == Backend::Emulated && !launches_nothing(declaration) {
+        emulator().map_err(Error::Backend)?;
+    }
+    with_backend(backend, || match declaration.route {
+        Route::Backward { of } => {
+            let forward = remembered(backend, of())?;
+            let failed = forward.comparisons().iter().filter(|comparison| !comparison.passed()).count();
+            let mut report = Report::new(declaration.signature.name);
+            if !forward.comparisons().is_empty() {
+                let (kernel, all) = (of().signature.name, forward.comparisons().len());
+                report.compare(
+                    format!("failures of {all} comparisons of `{kernel}`, whose backward it is"),
+                    failed as f64,
+                    0.0,
+                );
+            }
+            report.notes.extend(forward.notes().iter().cloned());
+            Ok(report)
+        }
+        _ => remembered(backend, declaration),
+    })
+}
+
+/// Whether neither the kernel nor what it is paired with launches a source.
+fn launches_nothing(declaration: &'static Declaration) -> bool {
+    match declaration.route {
+        Route::Backward { of } => of().is_portable(),
+        _ => declaration.is_portable(),
+    }
+}
+
+/// Whether sources can run in the emulator, else why not.
+fn emulator() -> std::result::Result<(), String> {
+    cotangent_emulator::Emulator::global().map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// The report of a kernel, made once in a process: its backward asks for it as well.
+fn remembered(backend: Backend, declaration: &'static Declaration) -> Result<Report> {
+    type Key = (Backend, &'static str, &'static str, u32);
+    static REPORTS: Mutex<Vec<(Key, Result<Report>)>> = Mutex::new(Vec::new());
+    let reports = || REPORTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (backend, declaration.signature.module, declaration.signature.name, declaration.line);
+    if let Some((_, report)) = reports().iter().find(|(known, _)| *known == key) {
+        return report.clone();
+    }
+    let report = check_cases(backend, declaration);
+    reports().push((key, report.clone()));
+    report
+}
+
+fn check_cases(backend: Backend, declaration: &'static Declaration) -> Result<Report> {
     let mut report = Report::new(declaration.signature.name);
+    if !runs_on(declaration, backend) {
+        report.notes.push(format!("its source was not run: the {backend} backend runs none"));
+    }
     let cases = cases(declaration);
     let small = cases.iter().filter(|case| elements(declaration, case) <= JACOBIAN_ELEMENTS);
     let whole = small.max_by_key(|case| elements(declaration, case));

@@ -37,9 +37,19 @@ impl Report {
         self.comparisons.push(Comparison { subject, deviation, bound });
     }
 
-    /// Whether everything agreed.
+    /// Adds what another report says, `place` behind each of its subjects.
+    pub(super) fn append(&mut self, other: Report, place: &str) {
+        let said = |mut comparison: Comparison| {
+            comparison.subject += &format!(", {place}");
+            comparison
+        };
+        self.comparisons.extend(other.comparisons.into_iter().map(said));
+        self.notes.extend(other.notes.into_iter().map(|note| format!("{note}, {place}")));
+    }
+
+    /// Whether something was compared, and all of it agreed.
     pub fn passed(&self) -> bool {
-        self.comparisons.iter().all(Comparison::passed)
+        !self.comparisons.is_empty() && self.comparisons.iter().all(Comparison::passed)
     }
 
     /// Everything that was compared.
