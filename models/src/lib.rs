@@ -6,5 +6,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod linear;
 pub mod norm;
+pub mod quoting;
 pub mod qwen35;
+pub mod reading;
 pub mod rope;

@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use crate::reading;
 
 use super::header::{Entry, Header, MAX_HEADER_BYTES};
 use super::{CheckpointError, HostTensor, TensorInfo};
@@ -25,13 +27,7 @@ impl SafetensorsFile {
     /// If the file cannot be read, or its header does not describe exactly the bytes that follow it.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let io_error = |source| CheckpointError::io(path, source);
-        // Asked before opening, because opening a pipe waits for a writer.
-        let kind = fs::metadata(path).map_err(io_error)?;
-        if !kind.is_file() {
-            let found = if kind.is_dir() { "a folder" } else { "something that is not a file" };
-            return Err(CheckpointError::damaged(path, format!("found {found}, expected a safetensors file")));
-        }
-        let file = File::open(path).map_err(io_error)?;
+        let file = reading::open(path).map_err(io_error)?;
         let file_bytes = file.metadata().map_err(io_error)?.len();
 
         if file_bytes < 8 {

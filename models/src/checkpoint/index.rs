@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Component, Path};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+
+use crate::reading;
 
 use super::CheckpointError;
 
@@ -13,18 +13,7 @@ const MAX_INDEX_BYTES: u64 = 100_000_000;
 
 /// Reads `model.safetensors.index.json`: tensor name to the name of a file in the same folder.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
-    let io_error = |source| CheckpointError::io(path, source);
-    let kind = fs::metadata(path).map_err(io_error)?;
-    if !kind.is_file() {
-        return Err(CheckpointError::damaged(path, "found no file, expected the index of a checkpoint"));
-    }
-    if kind.len() > MAX_INDEX_BYTES {
-        let reason = format!("has {} bytes, expected at most {MAX_INDEX_BYTES}", kind.len());
-        return Err(CheckpointError::damaged(path, reason));
-    }
-    let mut json = Vec::new();
-    File::open(path).and_then(|file| file.take(MAX_INDEX_BYTES).read_to_end(&mut json)).map_err(io_error)?;
-
+    let json = reading::read(path, MAX_INDEX_BYTES).map_err(|source| CheckpointError::io(path, source))?;
     let index: Index = serde_json::from_slice(&json)
         .map_err(|error| CheckpointError::damaged(path, format!("is not a valid index: {error}")))?;
     for (tensor, file) in &index.weight_map.0 {

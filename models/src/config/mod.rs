@@ -19,6 +19,8 @@ pub use error::ConfigError;
 pub use layers::LayerKind;
 pub use rope::RopeConfig;
 
+use crate::reading;
+
 use fields::Fields;
 
 /// The largest size any dimension or tensor extent may have: MLX shapes are `i32`.
@@ -70,7 +72,8 @@ impl TextConfig {
     /// If the file cannot be read, is not JSON, or describes a model that is inconsistent or not supported.
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
         let file = dir.join("config.json");
-        let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read { file: file.clone(), source })?;
+        let text = reading::read_text(&file, reading::CONFIGURATION_BYTES)
+            .map_err(|source| ConfigError::Read { file: file.clone(), source })?;
         let json = serde_json::from_str(&text).map_err(|source| ConfigError::Json { file: file.clone(), source })?;
         Self::from_json(&json, &file)
     }

@@ -49,12 +49,15 @@ fn role(relative: &str) -> &'static str {
 
 /// Whether `text` is `pattern`, in which `*` stands for any characters.
 fn matches(pattern: &str, text: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == text,
-        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
-            (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| matches(after, &rest[at..]))
-        }),
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    // The first place of each part leaves the most for those after it, so no other place needs to be tried.
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
     }
+    rest.ends_with(last)
 }
 
 fn selects(pattern: &str, layer: usize, relative: &str) -> bool {
@@ -199,8 +202,18 @@ mod tests {
             ("layers.3.*", 13, "mlp.down_proj", false),
             ("layers.*.self_attn.v_proj", 13, "self_attn.v_proj", true),
             ("*", 0, "mlp.up_proj", true),
+            ("*proj", 0, "mlp.up_proj", true),
+            ("mlp.*_*_proj", 0, "mlp.up_proj", false),
+            ("*up*proj", 0, "mlp.up_proj", true),
+            ("*up_proj*proj", 0, "mlp.up_proj", false),
         ] {
             assert_eq!(selects(pattern, layer, relative), expected, "{pattern} {layer} {relative}");
         }
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_is_compared_in_no_time() {
+        assert!(!selects(&format!("{}x", "*".repeat(100_000)), 0, "mlp.up_proj"));
+        assert!(!selects(&format!("{}x", "*r".repeat(50)), 0, &"r".repeat(10_000)));
     }
 }

@@ -144,7 +144,7 @@ fn what_stands_where_a_file_should_be_is_said() {
 
     std::os::unix::fs::symlink(dir.path(), dir.path().join("model.safetensors")).unwrap();
     let link = message(Checkpoint::open(dir.path()), dir.path());
-    assert_eq!(link, "`model.safetensors`: found a folder, expected a safetensors file");
+    assert_eq!(link, "`model.safetensors`: found a folder, expected a file");
 
     let file = message(Checkpoint::open(dir.path().join("pytorch_model.bin")), dir.path());
     assert_eq!(file, "`pytorch_model.bin`: found a file, expected the folder of a checkpoint");
