@@ -43,7 +43,10 @@ struct Context {
   void (*barrier)(Context*, unsigned site, unsigned flags, unsigned simdgroup_only);
   void* (*threadgroup_array)(Context*, unsigned id, unsigned long bytes, unsigned long element, unsigned dtype, const char* name);
   void (*fault)(Context*, unsigned reason, long found, long limit, unsigned site, const void* pc);
+  void (*endless)(Context*, const void* pc);
   unsigned lane;
+  // Turns of loops that are left to this thread.
+  unsigned turns;
 };
 
 constexpr unsigned long STACK_SHIFT = 18, COLOURS = 64, COLOUR_BYTES = 832, TOP_BYTES = 256;
@@ -60,7 +63,30 @@ inline __attribute__((noinline, cold)) METAL_UNWATCHED void component_out_of_bou
   c->fault(c, COMPONENT_OUT_OF_BOUNDS, index, count, 0, __builtin_return_address(0));
 }
 
+inline __attribute__((noinline, cold)) METAL_UNWATCHED void turns_are_spent() {
+  Context* c = context();
+  c->endless(c, __builtin_return_address(0));
+}
+#ifndef __x86_64__
+inline __attribute__((noinline)) METAL_UNWATCHED bool take_turn(Context* c) { return c->turns ? (--c->turns, true) : false; }
+#endif
+
 } // namespace emulator
+
+namespace metal {
+// Each turn of a loop. Assembly, because what is inlined into the kernel would be watched as its own access.
+METAL_INLINE METAL_UNWATCHED bool turn() {
+  emulator::Context* c = emulator::context();
+#ifdef __x86_64__
+  bool spent;
+  __asm__ volatile("subl $1, %1" : "=@ccc"(spent), "+m"(c->turns));
+#else
+  bool spent = !emulator::take_turn(c);
+#endif
+  if (__builtin_expect(spent, 0)) emulator::turns_are_spent();
+  return true;
+}
+} // namespace metal
 
 #define METAL_CHECK_COMPONENT(I, N) \
   if (unsigned(I) >= unsigned(N)) emulator::component_out_of_bounds(I, N)

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::build::{Cache, Compiler, Image, content_key};
 use crate::launch_check::check_launch;
-use crate::machine::{Arena, Contents, Dispatch, Geometry, StackPool};
-use crate::text::{Argument, arguments, host_unit};
-use crate::{Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Run, report};
+use crate::machine::{Arena, Contents, Dispatch, Geometry, Placement, StackPool};
+use crate::text::{Argument, arguments, find_word, host_unit};
+use crate::{Buffer, Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Port, Run, report};
 
 /// Runs kernels. Compiled ones are kept, in this process and in a folder.
 pub struct Emulator {
@@ -63,7 +64,8 @@ impl Emulator {
         let shapes: Vec<&[usize]> = launch.inputs.iter().map(|b| b.shape.as_slice()).collect();
         let arguments = arguments(kernel, &shapes);
         let geometry = Geometry::new(launch.grid, launch.threadgroup);
-        let limits = limit_findings(&arguments, launch);
+        let mut limits = limit_findings(&arguments, launch);
+        limits.extend(ignored_strides(kernel, launch));
         let outputs = || kernel.outputs.iter().zip(&launch.output_shapes);
         if geometry.threads_per_threadgroup() > THREADS {
             let outputs = outputs().map(|(p, s)| vec![0; s.iter().product::<usize>() * p.dtype.size()]).collect();
@@ -78,16 +80,17 @@ impl Emulator {
             .filter_map(|argument| {
                 Some(match *argument {
                     Argument::Input { port, index, .. } => {
-                        (port.name.clone(), port.dtype, Contents::Data(launch.inputs[index].bytes.as_ref()))
+                        let buffer = &launch.inputs[index];
+                        (port.name.clone(), port.dtype, Contents::Data(buffer.bytes.as_ref(), Placement::of(buffer)))
                     }
                     Argument::Shape { port, index } => {
-                        (format!("{}_shape", port.name), Dtype::I32, Contents::Data(&metadata.shapes[index]))
+                        (format!("{}_shape", port.name), Dtype::I32, Contents::Data(&metadata.shapes[index], None))
                     }
                     Argument::Strides { port, index } => {
-                        (format!("{}_strides", port.name), Dtype::I64, Contents::Data(&metadata.strides[index]))
+                        (format!("{}_strides", port.name), Dtype::I64, Contents::Data(&metadata.strides[index], None))
                     }
                     Argument::Ndim { port, index } => {
-                        (format!("{}_ndim", port.name), Dtype::I32, Contents::Data(&metadata.ndims[index]))
+                        (format!("{}_ndim", port.name), Dtype::I32, Contents::Data(&metadata.ndims[index], None))
                     }
                     Argument::Output { port, index } => {
                         let bytes = launch.output_shapes[index].iter().product::<usize>() * port.dtype.size();
@@ -102,26 +105,35 @@ impl Emulator {
             })
             .collect();
 
+        // Where index 0 lies, in bytes.
+        let first = |argument: &Argument<'_>| match *argument {
+            Argument::Input { port, index, .. } => launch.inputs[index].first * port.dtype.size(),
+            _ => 0,
+        };
+        let firsts: Vec<usize> = arguments.iter().filter(|a| a.is_buffer()).map(first).collect();
+
         let all_cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let few = geometry.total() < 2 || launch.grid.iter().map(|&n| u64::from(n)).product::<u64>() < 512;
         let serial = few || kernel.atomic_outputs;
         let workers = if serial { 1 } else { launch.workers.unwrap_or_else(all_cores).max(1) };
         let attempt = |workers: usize| {
             let arena = Arena::new(&contents, launch.checks == Checks::On);
-            let buffers = (0..contents.len()).map(|i| arena.buffer_address(i) as *mut c_void).collect();
-            let dispatch =
-                Dispatch::new(&image, geometry, &arena, buffers, launch.schedule, launch.checks, workers > 1);
+            let address = |(i, first)| (arena.buffer_address(i) + first) as *mut c_void;
+            let buffers = firsts.iter().copied().enumerate().map(address).collect();
+            let dispatch = Dispatch::new(&image, geometry, &arena, buffers, launch, workers > 1);
             let entries = dispatch.run(workers.min(geometry.total() as usize), &self.stacks);
+            let stopped = dispatch.stopped.load(Ordering::Relaxed);
             drop(dispatch);
-            entries.map(|entries| (entries, arena))
+            entries.map(|entries| (entries, stopped, arena))
         };
         // A defect is looked at again by one worker, so that what is reported does not depend on how cores raced.
-        let Some((entries, arena)) = attempt(workers).or_else(|| attempt(1)) else { unreachable!() };
+        let Some((entries, stopped, arena)) = attempt(workers).or_else(|| attempt(1)) else { unreachable!() };
 
         let mut findings = limits;
         findings.extend(report::findings(&image, &geometry, entries));
         let first_output = contents.len() - kernel.outputs.len();
-        for (i, port) in kernel.outputs.iter().enumerate() {
+        // What a thread would have written that was stopped is missing because of what stopped it.
+        for (i, port) in kernel.outputs.iter().enumerate().filter(|_| !stopped) {
             findings.extend(arena.unwritten(first_output + i).map(|(count, first)| {
                 let total = launch.output_shapes[i].iter().product::<usize>();
                 unwritten(&port.name, count, first, total)
@@ -222,6 +234,33 @@ fn limit_findings(arguments: &[Argument<'_>], launch: &Launch<'_>) -> Vec<Findin
         findings.push(limit(message, "pack small inputs into one, or split the kernel"));
     }
     findings
+}
+
+/// Inputs that do not lie row by row, in a kernel that never asks for their strides.
+fn ignored_strides(kernel: &KernelText, launch: &Launch<'_>) -> Vec<Finding> {
+    let inputs = kernel.inputs.iter().zip(&launch.inputs);
+    let ignored = inputs.filter(|(port, buffer)| {
+        let asked = kernel.body.text.contains(&format!("{}_strides", port.name));
+        !asked && !buffer.is_row_contiguous() && !buffer.bytes.is_empty()
+    });
+    let finding = |(port, buffer): (&Port, &Buffer<'_>)| {
+        let (name, strides) = (&port.name, buffer.element_strides());
+        Some(Finding {
+            kind: FindingKind::IgnoredStrides,
+            subject: Some(name.clone()),
+            element: None,
+            place: Some(find_word(&kernel.body, |word| word == name)?.0),
+            side: None,
+            other: None,
+            message: format!(
+                "`{name}` has shape {:?} and strides {strides:?} here, and the kernel reads it without them",
+                buffer.shape
+            ),
+            advice: format!("compute places from `{name}_strides`, or have the input made row-contiguous"),
+            count: 1,
+        })
+    };
+    ignored.filter_map(finding).collect()
 }
 
 fn unwritten(name: &str, count: usize, first: usize, total: usize) -> Finding {

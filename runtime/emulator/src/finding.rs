@@ -23,8 +23,10 @@ pub enum FindingKind {
     NanBorn,
     /// Arithmetic without a defined result: integer division by zero, a shift by the width or more.
     UndefinedArithmetic,
-    /// A thread that waits for another one without a barrier, so that neither may ever go on.
+    /// A loop that does not end, or a thread that waits for another one without a barrier, so that neither may go on.
     NoProgress,
+    /// An input with strides of its own, in a kernel that reads it as if it lay row by row.
+    IgnoredStrides,
     /// More threads, memory or buffers than Metal allows.
     Limit,
 }
@@ -43,6 +45,7 @@ impl FindingKind {
             FindingKind::NanBorn => "first NaN",
             FindingKind::UndefinedArithmetic => "undefined arithmetic",
             FindingKind::NoProgress => "no progress",
+            FindingKind::IgnoredStrides => "strides ignored",
             FindingKind::Limit => "beyond Metal's limits",
         }
     }
@@ -105,6 +108,8 @@ pub enum Action {
     Atomic,
     /// A barrier, or a simdgroup or quadgroup operation.
     Synchronise,
+    /// Another turn of a loop.
+    Loop,
 }
 
 impl fmt::Display for Action {
@@ -114,6 +119,7 @@ impl fmt::Display for Action {
             Action::Write => "write",
             Action::Atomic => "atomic operation",
             Action::Synchronise => "synchronisation",
+            Action::Loop => "loop",
         })
     }
 }

@@ -13,20 +13,37 @@ pub struct Buffer<'a> {
     pub shape: Vec<usize>,
     /// In elements, one a dimension; `None` means row-contiguous.
     pub strides: Option<Vec<i64>>,
-    /// Little-endian elements; for a row-contiguous buffer as many as `shape` says.
+    /// Little-endian elements; for a row-contiguous buffer as many as `shape` says, for others all of the memory that it
+    /// lies in, gaps included.
     pub bytes: Cow<'a, [u8]>,
+    /// Which element of `bytes` the index 0 leads to: the last ones come first where strides are negative.
+    pub first: usize,
 }
 
 impl<'a> Buffer<'a> {
     /// A row-contiguous buffer over existing bytes.
     pub fn new(dtype: Dtype, shape: impl Into<Vec<usize>>, bytes: impl Into<Cow<'a, [u8]>>) -> Self {
-        Buffer { dtype, shape: shape.into(), strides: None, bytes: bytes.into() }
+        Buffer { dtype, shape: shape.into(), strides: None, bytes: bytes.into(), first: 0 }
     }
 
     /// A row-contiguous buffer of `values`, rounded to `dtype`.
     pub fn of(dtype: Dtype, shape: impl Into<Vec<usize>>, values: impl IntoIterator<Item = f64>) -> Self {
         let bytes: Vec<u8> = values.into_iter().flat_map(|v| dtype.encode(v)).collect();
         Buffer::new(dtype, shape, bytes)
+    }
+
+    /// The buffer with these strides, in elements: its bytes are all of the memory that it lies in.
+    pub fn strided(mut self, strides: impl Into<Vec<i64>>) -> Self {
+        self.strides = Some(strides.into());
+        self
+    }
+
+    /// Whether elements lie row by row, nothing between them.
+    pub fn is_row_contiguous(&self) -> bool {
+        let Some(strides) = &self.strides else { return true };
+        let plain = contiguous_strides(&self.shape);
+        let mut axes = self.shape.iter().zip(strides.iter().zip(&plain));
+        self.size() <= 1 || axes.all(|(&extent, (stride, plain))| extent == 1 || stride == plain)
     }
 
     /// Number of elements its shape names.
@@ -36,14 +53,16 @@ impl<'a> Buffer<'a> {
 
     /// Its strides in elements, one a dimension.
     pub fn element_strides(&self) -> Vec<i64> {
-        self.strides.clone().unwrap_or_else(|| {
-            let mut strides = vec![1i64; self.shape.len()];
-            for axis in (1..self.shape.len()).rev() {
-                strides[axis - 1] = strides[axis] * self.shape[axis] as i64;
-            }
-            strides
-        })
+        self.strides.clone().unwrap_or_else(|| contiguous_strides(&self.shape))
     }
+}
+
+fn contiguous_strides(shape: &[usize]) -> Vec<i64> {
+    let mut strides = vec![1i64; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis] as i64;
+    }
+    strides
 }
 
 /// The order in which threads run between two synchronisation points. A correct kernel computes the same in all.
@@ -84,6 +103,9 @@ pub struct Launch<'a> {
     pub schedule: Schedule,
     /// Whether memory is watched.
     pub checks: Checks,
+    /// Turns of loops that a thread may make before it counts as endless, a barrier or an operation of its simdgroup
+    /// counting for 32 turns and half a turn for each thread of the threadgroup; `None` means 2^22.
+    pub turns: Option<u32>,
     /// Cores to use; `None` means all. Results and findings do not depend on it.
     pub workers: Option<usize>,
 }

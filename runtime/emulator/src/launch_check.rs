@@ -60,8 +60,10 @@ fn bad_input(kernel: &KernelText, launch: &Launch<'_>) -> Option<String> {
             return Some(format!("input `{name}` has {given} bytes, expected {needed} for shape {shape:?}"));
         }
         let strides = buffer.strides.as_ref()?;
-        let fits = strides.len() == buffer.shape.len();
-        (!fits).then(|| format!("input `{}` has another number of strides than dimensions", port.name))
+        if strides.len() != buffer.shape.len() {
+            return Some(format!("input `{}` has another number of strides than dimensions", port.name));
+        }
+        (buffer.first > given / size).then(|| format!("input `{}` begins behind its {given} bytes", port.name))
     })
 }
 

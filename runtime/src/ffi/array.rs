@@ -43,6 +43,43 @@ pub(crate) fn array_to_bytes(array: &Array) -> Result<Vec<u8>> {
     Ok(unsafe { std::slice::from_raw_parts(data, length) }.to_vec())
 }
 
+/// An array as it lies in memory.
+pub(crate) struct Strided {
+    /// From the lowest element to the highest, with what lies between them.
+    pub bytes: Vec<u8>,
+    /// Which element of `bytes` the index 0 leads to.
+    pub first: usize,
+    /// In elements, one a dimension.
+    pub strides: Vec<i64>,
+}
+
+/// Evaluates, and copies the memory that the array's elements span, strides and all.
+pub(crate) fn array_to_strided_bytes(array: &Array) -> Result<Strided> {
+    let operation = "to_bytes";
+    evaluate(operation, [array])?;
+    // mlx-rs shows them without their sign.
+    let strides: Vec<i64> = array.strides().iter().map(|stride| *stride as i64).collect();
+    if array.size() == 0 {
+        return Ok(Strided { bytes: Vec::new(), first: 0, strides });
+    }
+    let steps = || array.shape().iter().zip(&strides).map(|(extent, stride)| i64::from(extent - 1) * stride);
+    let lowest: i64 = steps().filter(|step| *step < 0).sum();
+    let highest: i64 = steps().filter(|step| *step > 0).sum();
+    let data = data_of(array);
+    if data.is_null() {
+        return Err(last_message(operation));
+    }
+    let size = Dtype::from_mlx(array.dtype()).size();
+    let length = (highest - lowest + 1) as usize * size;
+    // SAFETY: `data` is where index 0 leads to; all places between the lowest and the highest element of an evaluated array
+    // belong to its one allocation, alive as long as `array`.
+    let bytes = unsafe {
+        let start = data.offset(lowest as isize * size as isize);
+        std::slice::from_raw_parts(start, length)
+    };
+    Ok(Strided { bytes: bytes.to_vec(), first: lowest.unsigned_abs() as usize, strides })
+}
+
 /// Where the elements of an evaluated array lie; null if it has none.
 fn data_of(array: &Array) -> *const u8 {
     let handle = array.as_ptr();

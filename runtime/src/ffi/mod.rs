@@ -12,8 +12,8 @@ mod process;
 mod vector;
 
 pub(crate) use array::{
-    HostSlices, array_from_bytes, array_from_slice, array_of_vec, array_to_bytes, before_evaluation, depends, evaluate,
-    evaluate_async, leaf, slice,
+    HostSlices, Strided, array_from_bytes, array_from_slice, array_of_vec, array_to_bytes, array_to_strided_bytes,
+    before_evaluation, depends, evaluate, evaluate_async, leaf, slice,
 };
 pub(crate) use closure::{Closure, Custom, ScopedClosure};
 pub(crate) use cuda_kernel::{CudaKernel, CudaLaunch};

@@ -4,7 +4,9 @@ use std::ffi::{c_char, c_void};
 
 use corosensei::Yielder;
 
+use super::journal::Place;
 use super::worker::Worker;
+use crate::FindingKind;
 
 /// Every stack begins at a multiple of its size, so that any stack address leads to the thread's context.
 pub(crate) const STACK_SHIFT: usize = 18;
@@ -56,7 +58,10 @@ pub(crate) struct Shared {
     pub barrier: unsafe extern "C" fn(*mut Lane, u32, u32, u32),
     pub threadgroup_array: unsafe extern "C" fn(*mut Lane, u32, u64, u64, u32, *const c_char) -> *mut c_void,
     pub fault: unsafe extern "C" fn(*mut Lane, u32, i64, i64, u32, *const u8),
+    pub endless: unsafe extern "C" fn(*mut Lane, *const u8),
     pub lane: u32,
+    /// Turns of loops that are left to it.
+    pub turns: u32,
 }
 
 /// Why a thread does not run.
@@ -96,10 +101,12 @@ pub(crate) struct Lane {
     pub index: u32,
     /// Which of the simdgroup's finished collectives it takes its result from.
     pub release: u32,
-    /// Accesses since it last waited, an atomic counting for many.
-    pub effort: u32,
+    /// Atomic operations since it last waited.
+    pub atomics: u32,
     /// It has met a NaN before, so that later ones are no news.
     pub saw_nan: bool,
+    /// The first thing that was found wrong with it.
+    pub cause: Option<(FindingKind, Place)>,
 }
 
 const _: () = assert!(size_of::<Lane>() <= TOP_BYTES);

@@ -9,7 +9,10 @@ use super::order::threadgroup_at;
 use super::stacks::StackPool;
 use super::worker::Worker;
 use crate::build::Image;
-use crate::{Checks, Schedule, Thread};
+use crate::{Checks, Launch, Schedule, Thread};
+
+/// Turns of loops that a thread may make if the launch does not say so: at 20 to 50 ns each, a tenth of a second.
+const TURNS: u32 = 1 << 22;
 
 /// How threads form threadgroups.
 #[derive(Clone, Copy, Debug)]
@@ -73,10 +76,14 @@ pub(crate) struct Dispatch<'a> {
     pub buffers: Vec<*mut c_void>,
     pub schedule: Schedule,
     pub checks: Checks,
+    /// Turns of loops that each thread may make.
+    pub turns: u32,
     /// Whether more than one worker runs.
     pub parallel: bool,
     /// Set to make all workers stop: something was seen that one worker alone must see, in order.
     pub abandoned: AtomicBool,
+    /// A thread was stopped for good, so that what it would have written is missing.
+    pub stopped: AtomicBool,
     next: AtomicU64,
 }
 
@@ -89,12 +96,12 @@ impl<'a> Dispatch<'a> {
         geometry: Geometry,
         arena: &'a Arena,
         buffers: Vec<*mut c_void>,
-        schedule: Schedule,
-        checks: Checks,
+        launch: &Launch<'_>,
         parallel: bool,
     ) -> Self {
-        let (abandoned, next) = (AtomicBool::new(false), AtomicU64::new(0));
-        Dispatch { image, geometry, arena, buffers, schedule, checks, parallel, abandoned, next }
+        let (abandoned, stopped, next) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
+        let (schedule, checks, turns) = (launch.schedule, launch.checks, launch.turns.unwrap_or(TURNS));
+        Dispatch { image, geometry, arena, buffers, schedule, checks, turns, parallel, abandoned, stopped, next }
     }
 
     /// The number of the threadgroup to run next, for whichever worker asks.

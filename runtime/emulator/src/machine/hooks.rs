@@ -7,18 +7,17 @@ use std::sync::atomic::Ordering;
 
 use super::context::{ATOMIC, Combine, DIVERGENCE_ALLOWED, Lane, PendingStore, Stop, UPDATES, WIDTH_MASK, WRITES};
 use super::journal::{Entry, Place};
-use super::notes::{note_nan, note_no_progress, note_out_of_bounds, note_unset, note_verdict, object};
+use super::notes::{note_endless, note_gap, note_nan, note_out_of_bounds, note_unset, note_verdict, object};
 use super::shadow::{Touch, Verdict};
 use super::worker::Worker;
 use crate::{Action, Checks, Dtype, FindingKind};
 
 /// Metal's limit on threadgroup memory, in bytes.
 const THREADGROUP_MEMORY: usize = 32 * 1024;
-/// What a thread may do before it waits for others or ends: as many atomics, or 32 times as many other accesses.
-const PATIENCE: u32 = 1 << 20;
-const ACCESSES_PER_ATOMIC: u32 = 32;
-/// The same, once a thread has used it up.
-const IMPATIENCE: u32 = 1 << 10;
+/// Turns of a loop that one atomic operation counts for.
+const TURNS_OF_AN_ATOMIC: u32 = 16;
+/// Atomic operations without waiting from which on a thread that does not end is said to wait for others.
+const SPINNING: u32 = 1 << 10;
 
 /// Goes back to the worker; returns when the worker lets the thread go on.
 ///
@@ -40,6 +39,7 @@ unsafe fn trap(lane: *mut Lane) -> ! {
     // SAFETY: the caller's promise.
     unsafe {
         (*(*lane).worker).trapped.set(true);
+        (*(*lane).worker).dispatch.stopped.store(true, Ordering::Relaxed);
         loop {
             suspend(lane, Stop::Trapped);
         }
@@ -76,18 +76,15 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
     let index = unsafe { (*lane).index };
     let watched = worker.dispatch.checks == Checks::On;
 
-    // SAFETY: as above.
-    let effort = unsafe {
-        (*lane).effort = (*lane).effort.saturating_add(if atomic { ACCESSES_PER_ATOMIC } else { 1 });
-        (*lane).effort / ACCESSES_PER_ATOMIC
-    };
-    if effort > IMPATIENCE && (effort > PATIENCE || worker.journal.borrow().has(FindingKind::NoProgress)) {
-        note_no_progress(worker, index, pc, PATIENCE);
-        // SAFETY: as above, and nothing with a destructor lives here.
-        unsafe { trap(lane) };
+    if atomic {
+        // SAFETY: as above.
+        unsafe {
+            (*lane).atomics += 1;
+            (*lane).shared.turns = (*lane).shared.turns.saturating_sub(TURNS_OF_AN_ATOMIC);
+        }
     }
     let mut touch = Touch { atomic, pc: pc.wrapping_sub(worker.dispatch.image.begin) as u32, ..Touch::default() };
-    let verdict;
+    let mut verdict;
     let mut is_float = false;
     if let Some((buffer, offset)) = arena.find(address, bytes) {
         if atomic && worker.dispatch.parallel {
@@ -104,6 +101,12 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
                 note_out_of_bounds(worker, index, address, bytes, kind, pc);
                 // SAFETY: as above.
                 unsafe { trap(lane) };
+            }
+            if let Some(placement) = &found.placement {
+                let size = found.dtype.size();
+                if let Some(gap) = placement.gap(offset / size..(offset + bytes).div_ceil(size)) {
+                    note_gap(worker, index, pc, (buffer, &found.name), gap, placement);
+                }
             }
             verdict = Verdict::default();
         } else {
@@ -140,6 +143,8 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
         // SAFETY: as above.
         unsafe { trap(lane) };
     }
+    // A thread that was stopped leaves unwritten what it would have written.
+    verdict.uninitialised &= !worker.trapped.get() && !worker.dispatch.stopped.load(Ordering::Relaxed);
     if verdict != Verdict::default() {
         note_verdict(worker, index, address, verdict, kind, touch);
     }
@@ -242,6 +247,19 @@ pub(crate) unsafe extern "C" fn barrier(lane: *mut Lane, site: u32, flags: u32, 
     unsafe { suspend(lane, Stop::Barrier { site, flags, simdgroup_only: simdgroup_only != 0 }) };
 }
 
+/// A thread has made all turns of loops that it may make.
+///
+/// # Safety
+/// Called by the running kernel with its own context.
+pub(crate) unsafe extern "C" fn endless(lane: *mut Lane, pc: *const u8) {
+    // SAFETY: the caller's promise.
+    let (worker, index, atomics) = unsafe { (worker(lane), (*lane).index, (*lane).atomics) };
+    note_endless(worker, index, pc as usize, atomics >= SPINNING);
+    worker.spend_turns();
+    // SAFETY: as above, and nothing with a destructor lives here.
+    unsafe { trap(lane) };
+}
+
 /// The address of a threadgroup array.
 ///
 /// # Safety
@@ -255,7 +273,7 @@ pub(crate) unsafe extern "C" fn threadgroup_array(
     name: *const c_char,
 ) -> *mut c_void {
     // SAFETY: the caller's promise.
-    let worker = unsafe { worker(lane) };
+    let (worker, index) = unsafe { (worker(lane), (*lane).index) };
     let group = worker.group.get();
     let (address, used) = {
         let mut memory = worker.memory.borrow_mut();
@@ -264,7 +282,7 @@ pub(crate) unsafe extern "C" fn threadgroup_array(
         (address, memory.used + if address.is_none() { bytes as usize } else { 0 })
     };
     if used > THREADGROUP_MEMORY {
-        worker.note(FindingKind::Limit, Place::Nowhere, Place::Nowhere, 0, || Entry {
+        worker.note(index, (FindingKind::Limit, Place::Nowhere), Place::Nowhere, 0, || Entry {
             kind: FindingKind::Limit,
             subject: None,
             element: None,
@@ -293,7 +311,7 @@ pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, 
     let at = if pc.is_null() { Place::Site(site) } else { worker.code(pc as usize) };
     let checked = worker.dispatch.checks == Checks::On;
     let note = |kind, action, message: String, advice: &str| {
-        worker.note(kind, at, Place::Nowhere, 0, || Entry {
+        worker.note(index, (kind, at), Place::Nowhere, 0, || Entry {
             kind,
             subject: None,
             element: None,

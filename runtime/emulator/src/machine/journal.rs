@@ -52,6 +52,11 @@ impl Journal {
         self.entries.keys().any(|(k, ..)| *k == kind)
     }
 
+    /// Whether this was seen at this place.
+    pub fn has_at(&self, kind: FindingKind, at: Place) -> bool {
+        self.entries.keys().any(|(k, place, ..)| (*k, *place) == (kind, at))
+    }
+
     pub fn into_entries(self) -> impl Iterator<Item = Entry> {
         self.entries.into_values()
     }

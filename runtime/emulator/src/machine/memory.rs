@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
 use super::context::{Extent, PAGE, PAGE_SHIFT};
+use super::placement::Placement;
 use super::shadow::{Cell, Touch, Verdict};
 use crate::Dtype;
 
@@ -60,8 +61,8 @@ impl Drop for Block {
 
 /// What a buffer holds when the kernel starts.
 pub(crate) enum Contents<'d> {
-    /// An input: only read.
-    Data(&'d [u8]),
+    /// An input: only read. How it lies there, if not row by row.
+    Data(&'d [u8], Option<Placement>),
     /// An output of so many bytes, every element this one.
     Filled(usize, Vec<u8>),
     /// An output of so many bytes of garbage.
@@ -78,6 +79,8 @@ pub(crate) struct DeviceBuffer {
     pub begin: usize,
     pub bytes: usize,
     pub writable: bool,
+    /// How an input with gaps lies in its memory.
+    pub placement: Option<Placement>,
     watch: Watch,
     shards: Vec<Mutex<Vec<Cell>>>,
     initialised: bool,
@@ -125,7 +128,7 @@ impl Arena {
     /// Lays buffers out with a page of nothing between them, so that a small step beyond one hits nobody.
     pub fn new(contents: &[(String, Dtype, Contents<'_>)], watched: bool) -> Self {
         let size = |c: &Contents<'_>| match c {
-            Contents::Data(data) => data.len(),
+            Contents::Data(data, _) => data.len(),
             Contents::Filled(bytes, _) | Contents::Garbage(bytes) => *bytes,
         };
         let mut end = PAGE;
@@ -149,15 +152,19 @@ impl Arena {
             // SAFETY: laid out above, and nothing runs yet.
             let memory = unsafe { arena.block.write(begin, bytes) };
             match contents {
-                Contents::Data(data) => memory.copy_from_slice(data),
+                Contents::Data(data, _) => memory.copy_from_slice(data),
                 Contents::Filled(_, element) => {
                     memory.chunks_exact_mut(element.len()).for_each(|e| e.copy_from_slice(element))
                 }
                 Contents::Garbage(_) => memory.fill(GARBAGE),
             }
-            let writable = !matches!(contents, Contents::Data(_));
+            let placement = match contents {
+                Contents::Data(_, placement) => placement.clone().filter(Placement::has_gaps),
+                _ => None,
+            };
+            let writable = !matches!(contents, Contents::Data(..));
             let has_nan = || memory.chunks_exact(dtype.size()).any(|e| dtype.is_nan(e));
-            let read_freely = watched && !writable && !has_nan();
+            let read_freely = watched && !writable && placement.is_none() && !has_nan();
             let watch = Watch::new(dtype.size());
             let cells = if writable && watched { bytes.div_ceil(watch.cell_bytes) } else { 0 };
             arena.extents.push(Extent {
@@ -171,6 +178,7 @@ impl Arena {
                 begin,
                 bytes,
                 writable,
+                placement,
                 watch,
                 shards: (0..cells.div_ceil(SHARD)).map(|_| Mutex::default()).collect(),
                 initialised: matches!(contents, Contents::Filled(..)),
@@ -417,7 +425,7 @@ mod tests {
         let data = [1u8; 12];
         let arena = Arena::new(
             &[
-                ("x".into(), Dtype::F32, Contents::Data(&data)),
+                ("x".into(), Dtype::F32, Contents::Data(&data, None)),
                 ("y".into(), Dtype::F32, Contents::Filled(8, Dtype::F32.encode(2.0))),
             ],
             true,

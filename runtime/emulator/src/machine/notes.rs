@@ -2,6 +2,7 @@
 
 use super::context::{ATOMIC, WRITES};
 use super::journal::{Entry, Place};
+use super::placement::Placement;
 use super::shadow::{Touch, Verdict};
 use super::worker::Worker;
 use crate::{Action, FindingKind};
@@ -69,7 +70,7 @@ pub(super) fn note_out_of_bounds(worker: &Worker<'_>, index: u32, address: usize
     let object = object(worker, address);
     let (at, group, action) = (worker.code(pc), worker.group.get(), action(kind));
     let number = object.as_ref().map_or(0, |o| o.number);
-    worker.note(FindingKind::OutOfBounds, at, Place::Nowhere, number, || {
+    worker.note(index, (FindingKind::OutOfBounds, at), Place::Nowhere, number, || {
         let inside = object.as_ref().is_some_and(|o| o.offset >= 0 && o.offset as usize + bytes <= o.bytes);
         let (message, advice) = match &object {
             Some(o) if inside => (
@@ -105,12 +106,34 @@ pub(super) fn note_out_of_bounds(worker: &Worker<'_>, index: u32, address: usize
     });
 }
 
+/// A read between the rows of an input: `gap` is counted from its element of index 0.
+pub(super) fn note_gap(
+    worker: &Worker<'_>,
+    index: u32,
+    pc: usize,
+    (buffer, name): (usize, &str),
+    gap: i64,
+    placement: &Placement,
+) {
+    let (at, group) = (worker.code(pc), worker.group.get());
+    worker.note(index, (FindingKind::OutOfBounds, at), Place::Nowhere, buffer as u32 + 1, || Entry {
+        kind: FindingKind::OutOfBounds,
+        subject: Some(name.to_owned()),
+        element: Some(gap),
+        side: Some((Action::Read, at, (group, index))),
+        other: None,
+        message: format!("place {gap} of `{name}` lies between its elements: no index of {placement} leads there"),
+        advice: format!("compute the place from `{name}_strides`, or guard the index with the shape"),
+        count: 1,
+    });
+}
+
 pub(super) fn note_verdict(worker: &Worker<'_>, index: u32, address: usize, verdict: Verdict, kind: u32, touch: Touch) {
     let Some(object) = object(worker, address) else { return };
     let (at, group, action) = (Place::Code(touch.pc as usize), worker.group.get(), action(kind));
     if let Some((other_action, other)) = verdict.race {
         let other_at = Place::Code(other.pc as usize);
-        worker.note(FindingKind::DataRace, at, other_at, object.number, || {
+        worker.note(index, (FindingKind::DataRace, at), other_at, object.number, || {
             let flag = if object.device { "mem_device" } else { "mem_threadgroup" };
             let same_group = other.moment.group == touch.moment.group;
             let same_simdgroup = same_group && other.moment.index / 32 == touch.moment.index / 32;
@@ -146,7 +169,7 @@ pub(super) fn note_verdict(worker: &Worker<'_>, index: u32, address: usize, verd
         });
     }
     if verdict.uninitialised {
-        worker.note(FindingKind::UninitialisedRead, at, Place::Nowhere, object.number, || Entry {
+        worker.note(index, (FindingKind::UninitialisedRead, at), Place::Nowhere, object.number, || Entry {
             kind: FindingKind::UninitialisedRead,
             subject: Some(object.name.clone()),
             element: Some(object.element()),
@@ -169,18 +192,32 @@ pub(super) fn note_verdict(worker: &Worker<'_>, index: u32, address: usize, verd
     }
 }
 
-pub(super) fn note_no_progress(worker: &Worker<'_>, index: u32, pc: usize, patience: u32) {
-    let (at, group) = (worker.code(pc), worker.group.get());
-    worker.note(FindingKind::NoProgress, at, Place::Nowhere, 0, || Entry {
+/// Only the first endless loop is named: the threads that follow have fewer turns, which is no defect of theirs.
+pub(super) fn note_endless(worker: &Worker<'_>, index: u32, pc: usize, spinning: bool) {
+    let (at, group, turns) = (worker.code(pc), worker.group.get(), worker.dispatch.turns);
+    let known = worker.journal.borrow().has(FindingKind::NoProgress);
+    if known && !worker.journal.borrow().has_at(FindingKind::NoProgress, at) {
+        return;
+    }
+    let (message, advice) = match spinning {
+        true => (
+            "a thread repeats atomic operations in this loop, and waits for a thread that does not go on".to_owned(),
+            "meet other threads at a barrier instead of spinning or taking locks: Metal does not promise that other \
+             threads run meanwhile",
+        ),
+        false => (
+            format!("a thread has made {turns} turns of loops, the last of this one, and does not end"),
+            "correct the loop's condition or what it counts; `Launch::turns` allows more",
+        ),
+    };
+    worker.note(index, (FindingKind::NoProgress, at), Place::Nowhere, 0, || Entry {
         kind: FindingKind::NoProgress,
         subject: None,
         element: None,
-        side: Some((Action::Read, at, (group, index))),
+        side: Some((if spinning { Action::Atomic } else { Action::Loop }, at, (group, index))),
         other: None,
-        message: format!(
-            "a thread did {patience} atomic operations, or far more other accesses, without ending or meeting others"
-        ),
-        advice: "wait at a barrier instead of spinning: Metal does not promise that other threads run meanwhile".into(),
+        message,
+        advice: advice.into(),
         count: 1,
     });
 }
@@ -190,7 +227,7 @@ pub(super) fn note_nan(worker: &Worker<'_>, index: u32, at: Place, stored: Optio
         return;
     }
     let group = worker.group.get();
-    worker.note(FindingKind::NanBorn, at, Place::Nowhere, 0, || Entry {
+    worker.note(index, (FindingKind::NanBorn, at), Place::Nowhere, 0, || Entry {
         kind: FindingKind::NanBorn,
         subject: stored.map(|(name, _)| name.to_owned()),
         element: stored.map(|(_, element)| element),
@@ -208,7 +245,7 @@ pub(super) fn note_nan(worker: &Worker<'_>, index: u32, at: Place, stored: Optio
 
 pub(super) fn note_unset(worker: &Worker<'_>, index: u32, at: Place, object: &Object) {
     let group = worker.group.get();
-    worker.note(FindingKind::UninitialisedRead, at, Place::Nowhere, object.number, || Entry {
+    worker.note(index, (FindingKind::UninitialisedRead, at), Place::Nowhere, object.number, || Entry {
         kind: FindingKind::UninitialisedRead,
         subject: Some(object.name.clone()),
         element: Some(object.element()),

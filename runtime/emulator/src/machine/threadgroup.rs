@@ -10,6 +10,9 @@ use super::stacks::LaneStack;
 use super::worker::{Epochs, Release, Worker};
 use crate::{Action, FindingKind};
 
+/// Turns of a loop that it costs a thread to meet others, beside half as many as there are threads.
+const TURNS_OF_A_MEETING: u32 = 32;
+
 type Thread = Coroutine<(), (), (), LaneStack>;
 
 impl Epochs {
@@ -33,7 +36,8 @@ impl Worker<'_> {
         self.epochs.set(Epochs::default());
         self.simdgroups.borrow_mut().iter_mut().for_each(|s| s.epochs = Epochs::default());
 
-        let mut threads: Vec<Thread> = (0..count).map(|i| self.start(i, position, size)).collect();
+        let turns = self.first_turns();
+        let mut threads: Vec<Thread> = (0..count).map(|i| self.start(i, position, size, turns)).collect();
         let mut order = Order::new(self.dispatch.schedule, number);
         let mut simdgroups = Vec::new();
         let mut lanes = Vec::new();
@@ -65,7 +69,7 @@ impl Worker<'_> {
     }
 
     /// A thread at its beginning.
-    fn start(&self, i: usize, group: [u32; 3], size: [u32; 3]) -> Thread {
+    fn start(&self, i: usize, group: [u32; 3], size: [u32; 3], turns: u32) -> Thread {
         let geometry = &self.dispatch.geometry;
         let full = geometry.threads_per_threadgroup() as u32;
         let index = i as u32;
@@ -96,8 +100,10 @@ impl Worker<'_> {
         unsafe {
             (*lane).stop = Stop::Ready;
             (*lane).pending = None;
-            (*lane).effort = 0;
+            (*lane).atomics = 0;
+            (*lane).shared.turns = turns;
             (*lane).saw_nan = false;
+            (*lane).cause = None;
         }
         let entry = self.dispatch.image.entry;
         let buffers = self.dispatch.buffers.as_ptr();
@@ -132,11 +138,14 @@ impl Worker<'_> {
 
     fn release(&self, i: usize, token: u32) {
         let lane: *mut Lane = self.lane(i);
+        // The longer all of them take to meet, the fewer times they may.
+        let turns = TURNS_OF_A_MEETING + self.threads.get() as u32 / 2;
         // SAFETY: as in `stop_of`.
         unsafe {
             (*lane).stop = Stop::Ready;
             (*lane).release = token;
-            (*lane).effort = 0;
+            (*lane).atomics = 0;
+            (*lane).shared.turns = (*lane).shared.turns.saturating_sub(turns);
         }
     }
 
@@ -261,7 +270,7 @@ impl Worker<'_> {
             advice,
             count: 1,
         };
-        self.note(FindingKind::DivergentSimd, Place::Site(site), Place::Nowhere, 0, || entry);
+        self.note(here[0] as u32, (FindingKind::DivergentSimd, Place::Site(site)), Place::Nowhere, 0, || entry);
     }
 
     fn place_of_stop(&self, i: usize) -> Place {
@@ -286,7 +295,7 @@ impl Worker<'_> {
             let here = waiting.iter().filter(|(_, s, _)| *s == site).count();
             let (group, total) = (self.group.get(), self.threads.get());
             let other = self.place_of_stop(missing);
-            self.note(FindingKind::DivergentBarrier, Place::Site(site), other, 0, || Entry {
+            self.note(first as u32, (FindingKind::DivergentBarrier, Place::Site(site)), other, 0, || Entry {
                 kind: FindingKind::DivergentBarrier,
                 subject: Some("threadgroup_barrier".into()),
                 element: None,

@@ -13,6 +13,9 @@ use super::shadow::Moment;
 use super::stacks::{StackPool, Stacks};
 use crate::FindingKind;
 
+/// Turns of loops left to threads once one of the launch has made all that it may.
+const TURNS_ONCE_SPENT: u32 = 1 << 10;
+
 /// Barriers passed so far, by memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Epochs {
@@ -112,7 +115,9 @@ impl<'d> Worker<'d> {
                 barrier: hooks::barrier,
                 threadgroup_array: hooks::threadgroup_array,
                 fault: hooks::fault,
+                endless: hooks::endless,
                 lane: i as u32 % 32,
+                turns: 0,
             },
             worker: std::ptr::from_ref(self).cast(),
             yielder: std::ptr::null(),
@@ -120,9 +125,25 @@ impl<'d> Worker<'d> {
             pending: None,
             index: i as u32,
             release: 0,
-            effort: 0,
+            atomics: 0,
             saw_nan: false,
+            cause: None,
         }
+    }
+
+    /// Leaves the threads of this threadgroup few turns: one of them makes no progress, so that others wait in vain.
+    pub fn spend_turns(&self) {
+        for i in 0..self.threads.get() {
+            let lane = self.lane(i);
+            // SAFETY: a context that this worker has written; its field is no part of any reference.
+            unsafe { (*lane).shared.turns = (*lane).shared.turns.min(TURNS_ONCE_SPENT) };
+        }
+    }
+
+    /// The turns of a thread that begins.
+    pub fn first_turns(&self) -> u32 {
+        let known = self.journal.borrow().has(FindingKind::NoProgress);
+        if known { TURNS_ONCE_SPENT.min(self.dispatch.turns) } else { self.dispatch.turns }
     }
 
     /// The moment of thread `index` for device or threadgroup memory.
@@ -135,9 +156,22 @@ impl<'d> Worker<'d> {
         Moment { group: self.group.get() + 1, index: index as u16, epoch, simdgroup_epoch, barriers }
     }
 
-    /// Notes something seen at `at`; `object` tells apart what else would be the same.
-    pub fn note(&self, kind: FindingKind, at: Place, other: Place, object: u32, entry: impl FnOnce() -> Entry) {
-        self.journal.borrow_mut().add(kind, at, other, object, entry);
+    /// Notes something seen at `at` when thread `index` did it; `object` tells apart what else would be the same. What a
+    /// thread does after its first finding follows from it, and is no news.
+    pub fn note(
+        &self,
+        index: u32,
+        (kind, at): (FindingKind, Place),
+        other: Place,
+        object: u32,
+        entry: impl FnOnce() -> Entry,
+    ) {
+        let lane = self.lane(index as usize);
+        // SAFETY: a context that this worker has written; its field is no part of any reference.
+        let cause = unsafe { (*lane).cause.get_or_insert((kind, at)) };
+        if *cause == (kind, at) {
+            self.journal.borrow_mut().add(kind, at, other, object, entry);
+        }
     }
 
     /// A return address as an offset into the image.

@@ -36,11 +36,7 @@ impl Writer<'_, '_> {
 
     /// Copies a parenthesis for the check; that of a cast to a pointer becomes a cast that knows address spaces.
     pub(super) fn checked_cast(&mut self, open: usize, end: usize) -> usize {
-        let mut depth = 0;
-        let close = (open..end).find(|&n| {
-            depth += i32::from(self.tokens[n].is('(')) - i32::from(self.tokens[n].is(')'));
-            depth == 0
-        });
+        let close = self.closing(open, end);
         let cast = close.filter(|&close| {
             let inside = &self.tokens[open + 1..close];
             let significant = || inside.iter().filter(|t| t.kind != Kind::Space);

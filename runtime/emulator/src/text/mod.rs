@@ -4,6 +4,7 @@ mod assemble;
 mod checked;
 mod functions;
 mod lexer;
+mod loops;
 mod rewrite;
 mod rules;
 mod signature;
@@ -11,7 +12,7 @@ mod threadgroup;
 mod words;
 
 pub(crate) use assemble::{breaks_on_cuda, check_unit, cuda_parts, host_unit};
-pub(crate) use rewrite::Site;
+pub(crate) use rewrite::{Site, find_word};
 pub(crate) use rules::breaches;
 pub(crate) use signature::{Argument, arguments};
 pub(crate) use words::is_reserved;

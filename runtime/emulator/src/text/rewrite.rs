@@ -40,9 +40,20 @@ pub(crate) fn rewrite(
     let repeated = if target == Target::Check { Vec::new() } else { repeated(&tokens, &definitions) };
     let out = String::new();
     let (tokens, places) = (&tokens, &places);
-    let mut writer = Writer { tokens, places, target, is_header, definitions, repeated, sites, out, arrays: 0 };
+    let turns = Vec::new();
+    let mut writer = Writer { tokens, places, target, is_header, definitions, repeated, sites, out, arrays: 0, turns };
     writer.all(0..tokens.len())?;
     Ok(writer.out)
+}
+
+/// What the end of a parenthesis becomes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Close {
+    Plain,
+    /// The call of a collective ends with its site.
+    Site(usize),
+    /// The condition of a loop has parentheses of its own.
+    Twice,
 }
 
 pub(super) struct Writer<'a, 't> {
@@ -57,13 +68,15 @@ pub(super) struct Writer<'a, 't> {
     pub(super) sites: &'a mut Vec<Site>,
     pub(super) out: String,
     pub(super) arrays: u32,
+    /// Semicolons behind which a `for` counts its turns, and whether nothing follows them.
+    pub(super) turns: Vec<(usize, bool)>,
 }
 
 impl<'t> Writer<'_, 't> {
     fn all(&mut self, range: Range<usize>) -> Result<(), Error> {
         let mut i = range.start;
-        // One entry an open parenthesis: the site to append in front of its end.
-        let mut parentheses: Vec<Option<usize>> = Vec::new();
+        // One entry an open parenthesis.
+        let mut parentheses: Vec<Close> = Vec::new();
         while i < range.end {
             let token = self.tokens[i];
             if let Some(repeated) = self.repeated.iter().find(|r| r.start == i).cloned() {
@@ -100,6 +113,12 @@ impl<'t> Writer<'_, 't> {
                         i += 1;
                         continue;
                     }
+                    if self.target == Target::Host
+                        && let Some(next) = self.loop_head(i, range.end, &mut parentheses)
+                    {
+                        i = next;
+                        continue;
+                    }
                     if let Some(swizzle) = self.swizzle(i) {
                         self.out += &swizzle;
                     } else {
@@ -114,14 +133,14 @@ impl<'t> Writer<'_, 't> {
                             self.out.push('(');
                             let number = self.sites.len() - 1;
                             if self.target == Target::Cuda {
-                                parentheses.push(None);
+                                parentheses.push(Close::Plain);
                                 i = open + 1;
                                 continue;
                             }
                             if empty {
                                 let _ = write!(self.out, "metal::site<{number}>()");
                             }
-                            parentheses.push((!empty).then_some(number));
+                            parentheses.push(if empty { Close::Plain } else { Close::Site(number) });
                             i = open + 1;
                             continue;
                         }
@@ -132,14 +151,22 @@ impl<'t> Writer<'_, 't> {
                     continue;
                 }
                 Kind::Punctuation if token.is('(') => {
-                    parentheses.push(None);
+                    parentheses.push(Close::Plain);
                     self.out.push('(');
                 }
                 Kind::Punctuation if token.is(')') => {
-                    if let Some(Some(site)) = parentheses.pop() {
-                        let _ = write!(self.out, ", metal::site<{site}>()");
+                    match parentheses.pop() {
+                        Some(Close::Site(site)) => {
+                            let _ = write!(self.out, ", metal::site<{site}>()");
+                        }
+                        Some(Close::Twice) => self.out.push(')'),
+                        _ => {}
                     }
                     self.out.push(')');
+                }
+                Kind::Punctuation if token.is(';') => {
+                    self.out.push(';');
+                    self.out += self.turn_after(i).unwrap_or_default();
                 }
                 _ => self.out += token.text,
             }
@@ -158,6 +185,15 @@ impl<'t> Writer<'_, 't> {
 
     fn previous_significant(&self, before: usize) -> Option<&Token<'t>> {
         self.tokens[..before].iter().rev().find(|t| t.kind != Kind::Space)
+    }
+
+    /// The parenthesis that closes the one at `open`.
+    pub(super) fn closing(&self, open: usize, end: usize) -> Option<usize> {
+        let mut depth = 0;
+        (open..end).find(|&n| {
+            depth += i32::from(self.tokens[n].is('(')) - i32::from(self.tokens[n].is(')'));
+            depth == 0
+        })
     }
 
     pub(super) fn starts_statement(&self, i: usize) -> bool {
@@ -329,6 +365,19 @@ mod tests {
             ("simd_max(simd_sum(a))", "simd_max(simd_sum(a, metal::site<1>()), metal::site<0>())"),
             ("s.simd_sum(a)", "s.simd_sum(a)"),
             ("simd_sums(a)", "simd_sums(a)"),
+        ] {
+            assert_eq!(body(metal).unwrap(), host);
+        }
+    }
+
+    #[test]
+    fn loops_count_their_turns() {
+        for (metal, host) in [
+            ("while (a) b;", "while (metal::turn() && (a)) b;"),
+            ("do a; while (f(b));", "do a; while (metal::turn() && (f(b)));"),
+            ("for (;;) a;", "for (;; metal::turn()) a;"),
+            ("for (int i = 0; i < f(1); ++i) a;", "for (int i = 0; i < f(1); metal::turn(), ++i) a;"),
+            ("#define F while (a)", "#define F while (metal::turn() && (a))"),
         ] {
             assert_eq!(body(metal).unwrap(), host);
         }

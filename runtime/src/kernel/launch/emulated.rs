@@ -21,14 +21,17 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     let outputs = request.outputs()?;
     let extents = request.extents()?;
     let inputs = request.input_arrays();
-    let contents = inputs.iter().map(ffi::array_to_bytes).collect::<Result<Vec<_>>>()?;
-    let buffers = inputs.iter().zip(&contents).enumerate().map(|(index, (array, bytes))| {
+    let buffers = inputs.iter().enumerate().map(|(index, array)| {
         let dtype = dtype(request, array.dtype())?;
-        Ok(if request.is_absent(index) {
-            nothing(dtype, shape(array))
-        } else {
-            Buffer::new(dtype, shape(array), bytes)
-        })
+        if request.is_absent(index) {
+            return Ok(nothing(dtype, shape(array)));
+        }
+        // As on a GPU: MLX makes inputs row-contiguous unless the kernel takes them as they lie.
+        if !request.launch.strided {
+            return Ok(Buffer::new(dtype, shape(array), ffi::array_to_bytes(array)?));
+        }
+        let ffi::Strided { bytes, first, strides } = ffi::array_to_strided_bytes(array)?;
+        Ok(Buffer { dtype, shape: shape(array), strides: Some(strides), bytes: bytes.into(), first })
     });
     let launch = Launch {
         grid: unsigned(extents.grid),
@@ -65,7 +68,7 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
 /// What holds the place of a port that the call leaves out: it has a shape and no element, so that any read is found.
 fn nothing(dtype: Dtype, shape: Vec<usize>) -> Buffer<'static> {
     let strides = vec![1; shape.len()];
-    Buffer { dtype, shape, strides: Some(strides), bytes: Cow::Borrowed(&[]) }
+    Buffer { dtype, shape, strides: Some(strides), bytes: Cow::Borrowed(&[]), first: 0 }
 }
 
 fn run_clean(request: &Request<'_>, emulator: &Emulator, kernel: &KernelText, launch: &Launch<'_>) -> Result<Run> {
