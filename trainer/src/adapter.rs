@@ -5,7 +5,6 @@
 //! `layers.{i}.{module}.lora_a`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use cotangent_models::checkpoint::{
     CheckpointError, Dtype, HostTensor, SafetensorsFile, write_atomically, write_safetensors,
 };
 use cotangent_models::config::TextConfig;
+use cotangent_models::reading;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
@@ -138,7 +138,7 @@ impl AdapterConfig {
     /// supported.
     pub fn load(file: &Path) -> Result<Self, AdapterError> {
         let fail = |reason: String| AdapterError::Config { file: file.to_owned(), reason };
-        let bytes = fs::read(file).map_err(|error| fail(error.to_string()))?;
+        let bytes = reading::read(file, reading::CONFIGURATION_BYTES).map_err(|error| fail(error.to_string()))?;
         let json: Json = serde_json::from_slice(&bytes).map_err(|error| fail(format!("not valid JSON: {error}")))?;
         Self::from_json(&json).map_err(fail)
     }

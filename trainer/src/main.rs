@@ -6,17 +6,26 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use cotangent_models::quoting::visible;
+use cotangent_trainer::data::sandbox;
 
 use command::Arguments;
 
 fn main() -> ExitCode {
+    if sandbox::is_requested() {
+        return sandbox::serve();
+    }
     cotangent::enter();
+    if let Err(error) = sandbox::enable() {
+        eprintln!("error: cannot find this program: {error}");
+        return ExitCode::FAILURE;
+    }
     let code = match command::run(Arguments::parse()) {
         Ok(code) => code,
         // Who reads our output has seen enough.
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
-            eprintln!("error: {}", one_line_chain(&error));
+            eprintln!("error: {}", visible(&one_line_chain(&error)));
             1
         }
     };

@@ -16,6 +16,9 @@ use cotangent_trainer::training::BatchMaker;
 
 use super::values::positive_count;
 
+/// Tokens of the pass that gradients are looked for in.
+const MOST_TOKENS: usize = 1 << 24;
+
 /// Options of `cotangent audit`.
 #[derive(Args, Debug)]
 pub struct Audit {
@@ -49,6 +52,13 @@ impl Audit {
     pub fn run(self) -> Result<u8> {
         if self.tokens < 2 {
             bail!("`--tokens {}` leaves nothing to predict\nhelp: give at least 2", self.tokens);
+        }
+        if self.batch_size.saturating_mul(self.tokens) > MOST_TOKENS {
+            bail!(
+                "`--batch-size {}` rows of {} tokens are more than a pass can take, expected at most {MOST_TOKENS} tokens",
+                self.batch_size,
+                self.tokens
+            );
         }
         let mut session = Session::new()?;
         let dtype = compute_dtype(&session);

@@ -1,7 +1,6 @@
 //! `cotangent demo`: a run small enough for any machine, with its effect made visible.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use cotangent::{Keep, Session};
 use cotangent_models::qwen35::LoraOptions;
+use cotangent_models::reading;
 use cotangent_trainer::base_model::BaseModel;
 use cotangent_trainer::data::{Conversation, Dataset, Message, Role, jsonl};
 use cotangent_trainer::generation::{Request, generate};
@@ -263,7 +263,7 @@ fn answer(session: &mut Session, base: &BaseModel, question: &Conversation) -> R
     let prompt = base.format.encode_prompt(question, None)?;
     let request = Request {
         prompt: &prompt,
-        stop: &base.format.stop_ids(),
+        stop: &base.format.stop_ids()?,
         max_tokens: LONGEST_ANSWER,
         sampling: SamplingOptions::default(),
     };
@@ -279,7 +279,8 @@ fn read(file: &Path) -> Result<Vec<Conversation>> {
 /// Lines of `messages`, and of what else their makers noted.
 fn read_questions(file: &Path) -> Result<Vec<Conversation>> {
     let here = |number: usize| format!("`{}`, line {}", file.display(), number + 1);
-    let text = fs::read_to_string(file).with_context(|| format!("`{}`", file.display()))?;
+    let text =
+        reading::read_text(file, reading::CONFIGURATION_BYTES).with_context(|| format!("`{}`", file.display()))?;
     let mut questions = Vec::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let mut json: serde_json::Value = serde_json::from_str(line).with_context(|| here(number))?;

@@ -1,19 +1,20 @@
 //! `cotangent generate`.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use cotangent::Session;
+use cotangent_models::quoting::WithoutControls;
+use cotangent_models::reading;
 use cotangent_trainer::base_model::BaseModel;
 use cotangent_trainer::data::{Conversation, Message, Role};
 use cotangent_trainer::generation::{Generation, Request, generate};
 use cotangent_trainer::sampling::SamplingOptions;
 use serde_json::{Value, json};
 
-use super::values::{number_from_zero, positive_count, probability};
+use super::values::{count, number_from_zero, positive_count, probability};
 
 /// Options of `cotangent generate`.
 #[derive(Args, Debug)]
@@ -54,7 +55,7 @@ pub struct Generate {
     #[arg(long, value_name = "P", value_parser = probability, default_value = "1", help_heading = "Answer")]
     top_p: f64,
     /// Only so many of the most probable tokens; 0 for all
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Answer")]
+    #[arg(long, value_name = "N", value_parser = count, default_value = "0", help_heading = "Answer")]
     top_k: usize,
     /// Only tokens at least this times as probable as the most probable
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0", help_heading = "Answer")]
@@ -80,7 +81,7 @@ impl Generate {
         }
         let request = Request {
             prompt: &prompt,
-            stop: &base.format.stop_ids(),
+            stop: &base.format.stop_ids()?,
             max_tokens: self.max_tokens.min(limit - prompt.len()),
             sampling: SamplingOptions {
                 temperature: self.temp,
@@ -92,12 +93,18 @@ impl Generate {
         };
         let mut out = io::stdout().lock();
         let mut text = base.format.tokenizer().stream();
+        // What a model says must not drive a terminal; into a file it goes as it is.
+        let mut filter = out.is_terminal().then(WithoutControls::default);
+        let mut shown = |text: String| match &mut filter {
+            Some(filter) => filter.filter(&text),
+            None => text,
+        };
         let generation =
             generate(&mut session, &base.model, &base.config, base.dtype, &request, |token| -> Result<()> {
-                write!(out, "{}", text.push(token)?)?;
+                write!(out, "{}", shown(text.push(token)?))?;
                 Ok(out.flush()?)
             })?;
-        writeln!(out, "{}", text.finish()?)?;
+        writeln!(out, "{}", shown(text.finish()?))?;
         report(prompt.len(), &generation);
         Ok(0)
     }
@@ -115,7 +122,7 @@ impl Generate {
 
 fn read_conversation(file: &Path) -> Result<Conversation> {
     let here = || format!("`{}`", file.display());
-    let text = fs::read_to_string(file).with_context(here)?;
+    let text = reading::read_text(file, reading::CONFIGURATION_BYTES).with_context(here)?;
     let json: Value = serde_json::from_str(&text)
         .with_context(|| format!("{}: not valid JSON, expected one object with `messages`", here()))?;
     let json = if json.is_array() { json!({ "messages": json }) } else { json };

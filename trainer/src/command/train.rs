@@ -16,7 +16,10 @@ use cotangent_trainer::schedule::{Decay, Schedule};
 use cotangent_trainer::training::{Outcome, Output, Trainer, TrainingOptions, TrainingState, check_folder, state_file};
 use serde_json::{Value as Json, json};
 
-use super::values::{Count, count_or_all, number_from_zero, positive_count, positive_number};
+use super::values::{Count, count, count_or_all, number_from_zero, positive_count, positive_number};
+
+/// The most that `--epochs` may amount to.
+const MOST_ITERATIONS: usize = 1_000_000_000;
 
 /// Options of `cotangent train`.
 #[derive(Args, Debug)]
@@ -54,7 +57,7 @@ pub struct Train {
     #[arg(long, value_enum, default_value_t, help_heading = "Optimizer")]
     schedule: Decay,
     /// Iterations in which the learning rate rises to the highest
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimizer")]
+    #[arg(long, value_name = "N", value_parser = count, default_value = "0", help_heading = "Optimizer")]
     warmup: usize,
     /// Where the learning rate falls to
     #[arg(long, value_name = "RATE", value_parser = number_from_zero, default_value = "0", help_heading = "Optimizer")]
@@ -114,7 +117,7 @@ pub struct Train {
     #[arg(long, value_enum, default_value_t, help_heading = "Memory")]
     keep: KeepOption,
     /// With block-inputs, keep all of the last N layers too: as many as memory allows make a step faster
-    #[arg(long, value_name = "N", default_value = "0", help_heading = "Memory")]
+    #[arg(long, value_name = "N", value_parser = count, default_value = "0", help_heading = "Memory")]
     keep_last_layers: usize,
     /// With block-inputs, keep what expensive kernels computed too, up to X GiB: a step need not compute it again
     #[arg(long, value_name = "X", default_value = "0", value_parser = number_from_zero, conflicts_with = "keep_last_layers", help_heading = "Memory")]
@@ -197,6 +200,11 @@ impl Train {
             }
             None => self.iters.unwrap_or(1000),
         };
+        if steps > MOST_ITERATIONS {
+            bail!(
+                "{steps} iterations are more than any run has, expected at most {MOST_ITERATIONS}; give less `--epochs`"
+            );
+        }
         if self.warmup >= steps {
             bail!("`--warmup {}` leaves none of the {steps} iterations for training; give less", self.warmup);
         }

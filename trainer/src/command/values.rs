@@ -1,10 +1,27 @@
 //! Values of options, checked while they are parsed: a wrong one is a mistake in the command line.
 
+use std::num::IntErrorKind;
+
+/// Counts above it are slips of a finger: no run has so many iterations, rows or tokens.
+const LARGEST_COUNT: usize = 1_000_000_000;
+
+/// Numbers above it are, too.
+const LARGEST_NUMBER: f64 = 1e9;
+
 /// A whole number of at least 1.
 pub fn positive_count(text: &str) -> Result<usize, String> {
+    match count(text) {
+        Ok(0) => Err("expected a whole number of at least 1".into()),
+        counted => counted,
+    }
+}
+
+/// A whole number.
+pub fn count(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
-        Ok(0) | Err(_) => Err("expected a whole number of at least 1".into()),
-        Ok(count) => Ok(count),
+        Ok(count) if count <= LARGEST_COUNT => Ok(count),
+        Err(error) if *error.kind() != IntErrorKind::PosOverflow => Err("expected a whole number of at least 1".into()),
+        Ok(_) | Err(_) => Err(format!("expected a whole number of at most {LARGEST_COUNT}")),
     }
 }
 
@@ -13,7 +30,10 @@ pub fn count_or_all(text: &str) -> Result<Count, String> {
     if text == "-1" {
         return Ok(Count::All);
     }
-    positive_count(text).map(Count::Only).map_err(|_| "expected a whole number of at least 1, or -1 for all".into())
+    match text.parse::<i64>() {
+        Ok(number) if number > 0 => positive_count(text).map(Count::Only),
+        _ => Err("expected a whole number of at least 1, or -1 for all".into()),
+    }
 }
 
 /// How many of something.
@@ -37,12 +57,12 @@ impl Count {
 
 /// A number above 0.
 pub fn positive_number(text: &str) -> Result<f64, String> {
-    number(text).filter(|number| *number > 0.0).ok_or_else(|| "expected a number above 0".into())
+    number(text).filter(|number| *number > 0.0).ok_or_else(|| "expected a number above 0, at most 1e9".into())
 }
 
 /// A number of at least 0.
 pub fn number_from_zero(text: &str) -> Result<f64, String> {
-    number(text).filter(|number| *number >= 0.0).ok_or_else(|| "expected a number of at least 0".into())
+    number(text).filter(|number| *number >= 0.0).ok_or_else(|| "expected a number of at least 0, at most 1e9".into())
 }
 
 /// A number from 0 to 1.
@@ -50,9 +70,8 @@ pub fn probability(text: &str) -> Result<f64, String> {
     number(text).filter(|number| (0.0..=1.0).contains(number)).ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
-/// Finite also as the float32 that most values become.
 fn number(text: &str) -> Option<f64> {
-    text.parse::<f64>().ok().filter(|number| (*number as f32).is_finite())
+    text.parse::<f64>().ok().filter(|number| number.abs() <= LARGEST_NUMBER)
 }
 
 #[cfg(test)]
@@ -62,14 +81,18 @@ mod tests {
     #[test]
     fn values_out_of_range_are_refused() {
         for text in ["0", "-1", "1.5", "", "many"] {
-            assert!(positive_count(text).is_err(), "{text}");
+            assert_eq!(positive_count(text).unwrap_err(), "expected a whole number of at least 1", "{text}");
         }
+        for text in ["1000000001", "99999999999999999999999"] {
+            assert_eq!(positive_count(text).unwrap_err(), "expected a whole number of at most 1000000000", "{text}");
+        }
+        assert_eq!(count("0"), Ok(0));
         for text in ["0", "-2", "x"] {
             assert!(count_or_all(text).is_err(), "{text}");
         }
         assert_eq!(count_or_all("-1"), Ok(Count::All));
         assert_eq!(count_or_all("3").map(Count::limit), Ok(Some(3)));
-        for text in ["0", "-1e-5", "nan", "inf", "1e99", "x"] {
+        for text in ["0", "-1e-5", "nan", "inf", "1e10", "1e99", "x"] {
             assert!(positive_number(text).is_err(), "{text}");
         }
         assert_eq!(positive_number("1e-5"), Ok(1e-5));

@@ -1,10 +1,12 @@
 use std::path::{Path, PathBuf};
 
+use cotangent_models::quoting::quoted_path;
+
 /// Why a data set, chat template or tokenizer cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file as a whole.
-    #[error("`{file}`: {reason}", file = file.display())]
+    #[error("`{file}`: {reason}", file = quoted_path(file))]
     File {
         /// The file or folder.
         file: PathBuf,
@@ -14,7 +16,7 @@ pub enum DataError {
     /// One line of a JSON-lines file.
     #[error(
         "`{file}`, line {line}{column}: {reason}",
-        file = file.display(),
+        file = quoted_path(file),
         column = column.map(|column| format!(", column {column}")).unwrap_or_default()
     )]
     Line {

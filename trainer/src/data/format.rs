@@ -80,11 +80,14 @@ impl ChatFormat {
 
     /// The tokens at which an answer ends: the checkpoint's end tokens, and the template's end of turn where that is
     /// one token.
-    pub fn stop_ids(&self) -> Vec<u32> {
+    ///
+    /// # Errors
+    /// If the tokenizer fails, which a sound one does not.
+    pub fn stop_ids(&self) -> Result<Vec<u32>, DataError> {
         let mut ids = self.tokenizer.eos_ids().to_vec();
-        ids.extend(self.tokenizer.token_id(self.markers.end()));
+        ids.extend(self.tokenizer.token_id(self.markers.end())?);
         ids.sort_unstable();
         ids.dedup();
-        ids
+        Ok(ids)
     }
 }

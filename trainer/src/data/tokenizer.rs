@@ -1,37 +1,40 @@
 //! The tokenizer that comes with a checkpoint.
 
-use std::fs;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use cotangent_models::quoting::quoted;
 use serde_json::Value as Json;
 
 use super::DataError;
+use super::sandbox::{Answer, Operation, Sandbox};
+use super::tokenizer_files::{read_json, special_token};
 
-/// A checkpoint's `tokenizer.json`, and the tokens that end an answer.
+/// A checkpoint's tokenizer, in a [sandbox](super::sandbox), and the tokens that end an answer.
 #[derive(Debug)]
 pub struct Tokenizer {
     file: PathBuf,
-    tokenizer: tokenizers::Tokenizer,
+    sandbox: Sandbox,
+    largest_id: u32,
     eos_ids: Vec<u32>,
 }
 
 impl Tokenizer {
-    /// Loads `tokenizer.json` of the checkpoint folder `dir`. The tokens that end an answer are those that
+    /// Loads the tokenizer of the checkpoint folder `dir`: `tokenizer.json`, else `vocab.json` and `merges.txt`, and the
+    /// tokens that only `tokenizer_config.json` lists. The tokens that end an answer are those that
     /// `generation_config.json`, `config.json` and `tokenizer_config.json` name, taken together.
     ///
     /// # Errors
-    /// If `tokenizer.json` is absent or damaged, or another of these files is damaged.
+    /// If there is no tokenizer, or one of these files is damaged.
     pub fn load(dir: &Path) -> Result<Self, DataError> {
-        let file = dir.join("tokenizer.json");
-        let bytes = fs::read(&file).map_err(|error| DataError::file(&file, error.to_string()))?;
-        let mut tokenizer = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|error| DataError::file(&file, format!("not a valid tokenizer: {error}")))?;
-        // Some files leave switched on what their last user needed.
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| DataError::file(&file, error.to_string()))?;
-
+        let sandbox = Sandbox::open();
+        let (file, largest_id) = match sandbox.ask(&Operation::LoadTokenizer(dir.to_owned())) {
+            Ok(Answer::Loaded(Ok(loaded))) => loaded,
+            Ok(Answer::Loaded(Err((file, reason)))) => return Err(DataError::file(&file, reason)),
+            Ok(answer) => return Err(DataError::file(dir, unexpected(&answer))),
+            Err(reason) => return Err(DataError::file(dir, format!("its tokenizer {reason}"))),
+        };
+        let mut tokenizer = Self { file, sandbox, largest_id, eos_ids: Vec::new() };
         let mut eos_ids = Vec::new();
         for name in ["generation_config.json", "config.json"] {
             let file = dir.join(name);
@@ -44,23 +47,25 @@ impl Tokenizer {
                 };
                 for id in ids {
                     eos_ids.push(id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
-                        DataError::file(
-                            &file,
-                            format!("`eos_token_id`: found {id}, expected a token id or a list of them"),
-                        )
+                        let found = quoted(id.to_string());
+                        let reason = format!("`eos_token_id`: found {found}, expected a token id or a list of them");
+                        DataError::file(&file, reason)
                     })?);
                 }
             }
         }
         let config = read_json(&dir.join("tokenizer_config.json"))?;
-        let eos_token = match config.get("eos_token") {
-            Some(Json::Object(token)) => token.get("content"),
-            token => token,
-        };
-        eos_ids.extend(eos_token.and_then(Json::as_str).and_then(|token| tokenizer.token_to_id(token)));
+        if let Some(token) = config.get("eos_token").and_then(special_token) {
+            eos_ids.extend(tokenizer.token_id(token)?);
+        }
         eos_ids.sort_unstable();
         eos_ids.dedup();
-        Ok(Self { file, tokenizer, eos_ids })
+        tokenizer.eos_ids = eos_ids;
+        Ok(tokenizer)
+    }
+
+    fn ask(&self, operation: &Operation) -> Result<Answer, DataError> {
+        self.sandbox.ask(operation).map_err(|reason| DataError::file(&self.file, format!("the tokenizer {reason}")))
     }
 
     /// The file the tokenizer is from.
@@ -82,15 +87,10 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer fails, which a sound one does not.
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, DataError> {
-        let encoding = self
-            .tokenizer
-            .encode(text, false)
-            .map_err(|error| DataError::file(&self.file, format!("cannot encode a text: {error}")))?;
-        let offsets = encoding.get_offsets();
-        // The tokenizer leaves some of those marks to nobody.
-        let next_starts = offsets.iter().skip(1).map(|(start, _)| *start).chain([text.len()]);
-        let ranges = offsets.iter().zip(next_starts).map(|((start, end), next)| *start..next.max(*end));
-        Ok(encoding.get_ids().iter().copied().zip(ranges).collect())
+        match self.ask(&Operation::Encode(text.to_owned()))? {
+            Answer::Tokens(tokens) => Ok(tokens.into_iter().map(|(id, start, end)| (id, start..end)).collect()),
+            answer => Err(DataError::file(&self.file, unexpected(&answer))),
+        }
     }
 
     /// The text of `ids`, special tokens included only if `with_special`.
@@ -98,9 +98,10 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer fails, which a sound one does not.
     pub fn decode(&self, ids: &[u32], with_special: bool) -> Result<String, DataError> {
-        self.tokenizer
-            .decode(ids, !with_special)
-            .map_err(|error| DataError::file(&self.file, format!("cannot decode tokens: {error}")))
+        match self.ask(&Operation::Decode(ids.to_vec(), with_special))? {
+            Answer::Text(text) => Ok(text),
+            answer => Err(DataError::file(&self.file, unexpected(&answer))),
+        }
     }
 
     /// Decodes token by token, for showing an answer while it is made.
@@ -109,8 +110,14 @@ impl Tokenizer {
     }
 
     /// The id of a token given by its text.
-    pub fn token_id(&self, token: &str) -> Option<u32> {
-        self.tokenizer.token_to_id(token)
+    ///
+    /// # Errors
+    /// If the tokenizer fails, which a sound one does not.
+    pub fn token_id(&self, token: &str) -> Result<Option<u32>, DataError> {
+        match self.ask(&Operation::TokenId(token.to_owned()))? {
+            Answer::Id(id) => Ok(id),
+            answer => Err(DataError::file(&self.file, unexpected(&answer))),
+        }
     }
 
     /// The tokens that end an answer, in ascending order.
@@ -120,7 +127,7 @@ impl Tokenizer {
 
     /// The largest id that encoding can give; a model's vocabulary must be larger.
     pub fn largest_id(&self) -> u32 {
-        self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0)
+        self.largest_id
     }
 }
 
@@ -168,13 +175,6 @@ fn new_text(before: &str, after: &str) -> String {
     after.strip_prefix(before).unwrap_or_default().to_owned()
 }
 
-/// A JSON file that may be absent.
-fn read_json(file: &Path) -> Result<Json, DataError> {
-    match fs::read(file) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map_err(|error| DataError::file(file, format!("not valid JSON: {error}")))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Json::Null),
-        Err(error) => Err(DataError::file(file, error.to_string())),
-    }
+fn unexpected(answer: &Answer) -> String {
+    format!("the tokenizer's process answers {}", quoted(format!("{answer:?}")))
 }

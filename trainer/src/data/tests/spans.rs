@@ -153,7 +153,7 @@ fn labels_are_on_what_the_assistant_says_and_its_end() {
         ])))
         .unwrap();
     assert_eq!(targets(&format, &example), "🙂 界<|im_end|><think>\n\n</think>\n\nd<|im_end|>");
-    assert_eq!(format.stop_ids(), [format.tokenizer().token_id("<|im_end|>").unwrap()]);
+    assert_eq!(format.stop_ids().unwrap(), [format.tokenizer().token_id("<|im_end|>").unwrap().unwrap()]);
 }
 
 #[test]

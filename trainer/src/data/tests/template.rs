@@ -5,7 +5,9 @@ use super::*;
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (name, contents) in files {
-        fs::write(dir.path().join(name), contents).unwrap();
+        let file = dir.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, contents).unwrap();
     }
     dir
 }
@@ -76,14 +78,37 @@ fn the_template_is_found_wherever_checkpoints_keep_it() {
         (&[("chat_template.jinja", "in a file: {{ messages[0].content }}\n")], "in a file: hello"),
         (&[("chat_template.jinja", "in a file"), ("tokenizer_config.json", config)], "in a file"),
         (&[("tokenizer_config.json", list)], "default"),
+        (&[("chat_template.json", config)], "in the config: hello"),
+        (
+            &[("chat_template.json", r#"{"chat_template": "older"}"#), ("tokenizer_config.json", config)],
+            "in the config: hello",
+        ),
+        (&[("additional_chat_templates/rag.jinja", "rag"), ("chat_template.jinja", "in a file")], "in a file"),
+        (&[("additional_chat_templates/rag.jinja", "rag"), ("tokenizer_config.json", config)], "in the config: hello"),
+        (&[("additional_chat_templates/default.jinja", "in the folder")], "in the folder"),
     ] {
         assert_eq!(say_hello(&ChatTemplate::load(folder(files).path()).unwrap()), expected);
     }
-    let named = folder(&[("tokenizer_config.json", list)]);
+}
+
+#[test]
+fn conversations_with_tools_have_their_own_template_where_there_is_one() {
     let mut with_tools = conversation(json!([{"role": "user", "content": "hello"}]));
     with_tools.tools.push(json!({"name": "add"}));
-    let template = ChatTemplate::load(named.path()).unwrap();
-    assert_eq!(template.render(&with_tools, RenderOptions::default()).unwrap(), "tools");
+    let list =
+        r#"{"chat_template": [{"name": "default", "template": "default"}, {"name": "tool_use", "template": "tools"}]}"#;
+    let (jinja, tools) =
+        (("chat_template.jinja", "default"), ("additional_chat_templates/tool_use.jinja", "in the folder"));
+    for (files, expected) in [
+        (&[("tokenizer_config.json", list)][..], "tools"),
+        (&[("tokenizer_config.json", list), jinja], "default"),
+        (&[jinja, tools], "in the folder"),
+        (&[("tokenizer_config.json", list), tools], "in the folder"),
+    ] {
+        let template = ChatTemplate::load(folder(files).path()).unwrap();
+        assert_eq!(template.render(&with_tools, RenderOptions::default()).unwrap(), expected, "{files:?}");
+        assert_eq!(say_hello(&template), "default", "{files:?}");
+    }
 }
 
 #[test]
@@ -91,6 +116,11 @@ fn a_template_that_is_absent_or_not_valid_is_an_error() {
     for (files, expected) in [
         (&[][..], "has no chat template"),
         (&[("tokenizer_config.json", "{}")], "has no chat template"),
+        (
+            &[("additional_chat_templates/rag.jinja", "")],
+            "found only the template `rag` in `additional_chat_templates`",
+        ),
+        (&[("chat_template.json", "{")], "chat_template.json`: not valid JSON"),
         (&[("tokenizer_config.json", "{")], "tokenizer_config.json`: not valid JSON"),
         (&[("tokenizer_config.json", r#"{"chat_template": 1}"#)], "`chat_template`: expected text, or a list"),
         (
