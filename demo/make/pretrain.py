@@ -100,7 +100,11 @@ def save(model, folder):
         exact = name.endswith(("A_log", "linear_attn.norm.weight"))
         weights[name] = weight.to(torch.float32 if exact else torch.bfloat16).contiguous().clone()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    config = model.config.to_diff_dict() | PUBLISHED_EXTRAS | {"architectures": ["Qwen3_5ForCausalLM"], "dtype": "bfloat16"}
+    text = model.config.to_diff_dict() | PUBLISHED_EXTRAS | {"dtype": "bfloat16"}
+    version = text.pop("transformers_version")
+    # As a multimodal checkpoint has it: mlx-lm knows `qwen3_5`, not the `qwen3_5_text` inside.
+    config = {"architectures": ["Qwen3_5ForCausalLM"], "dtype": "bfloat16", "model_type": "qwen3_5", "text_config": text,
+              "tie_word_embeddings": True, "transformers_version": version}
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     generation = {"do_sample": False, "eos_token_id": [model.config.eos_token_id, model.config.pad_token_id],
                   "pad_token_id": model.config.pad_token_id, "max_new_tokens": 64}
