@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cotangent::random::Key;
-use cotangent::{Backend, Dtype, Session, Stored, Tensor};
-use cotangent_models::checkpoint::{HostTensor, Skipped};
+use cotangent::{Backend, Dtype, Parameters as _, Session, Stored, Tensor, parameters};
+use cotangent_models::checkpoint::{CheckpointError, HostTensor, checkpoint_folder};
 use cotangent_models::config::TextConfig;
-use cotangent_models::qwen35::{LoadError, LoraOptions, LoraTargets, Model};
+use cotangent_models::qwen35::{Findings, LoadError, LoraOptions, LoraTargets, Model};
 
-use crate::adapter::{Adapter, AdapterConfig, AdapterError, WEIGHTS_FILE, load_tensors};
+use crate::adapter::{Adapter, AdapterConfig, AdapterError, AdapterFile};
 use crate::data::{ChatFormat, DataError};
 use crate::transfer::from_host;
 
 /// A model and what belongs to it.
 pub struct BaseModel {
-    /// The folder.
+    /// The folder that holds the files.
     pub dir: PathBuf,
     /// The weights.
     pub model: Model<Stored>,
@@ -25,8 +25,8 @@ pub struct BaseModel {
     pub format: ChatFormat,
     /// What the weights are held and computed in.
     pub dtype: Dtype,
-    /// Tensors of the checkpoint that a text model does not need.
-    pub skipped: Skipped,
+    /// What else was found in the checkpoint.
+    pub findings: Findings,
 }
 
 /// Why a checkpoint folder cannot be used.
@@ -35,6 +35,9 @@ pub enum BaseModelError {
     /// Its weights or its configuration are at fault.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// Its folder is.
+    #[error(transparent)]
+    Folder(#[from] CheckpointError),
     /// Its tokenizer or its chat template is.
     #[error(transparent)]
     Format(#[from] DataError),
@@ -66,12 +69,15 @@ pub enum BaseModelError {
 }
 
 impl BaseModel {
-    /// Loads the checkpoint folder `dir`: in float32 on CPUs, which compute in nothing shorter, else in bfloat16.
+    /// Loads the checkpoint folder `dir`, or the newest snapshot in it where it is a model of Hugging Face's cache: in
+    /// float32 on CPUs, which compute in nothing shorter, else in bfloat16. `observe` gets the number of parameters read
+    /// and that of all after each.
     ///
     /// # Errors
     /// If a file is absent or damaged, or they do not fit each other.
-    pub fn load(session: &Session, dir: &Path) -> Result<Self, BaseModelError> {
+    pub fn load(session: &Session, dir: &Path, observe: &mut dyn FnMut(usize, usize)) -> Result<Self, BaseModelError> {
         let dtype = compute_dtype(session);
+        let dir = &checkpoint_folder(dir)?;
         // Small files first: their faults should not be told after minutes of reading weights.
         let config = TextConfig::load(dir).map_err(LoadError::from)?;
         let format = ChatFormat::load(dir)?;
@@ -80,8 +86,8 @@ impl BaseModel {
             let file = format.tokenizer().file().to_owned();
             return Err(BaseModelError::Vocabulary { file, largest, vocab_size: config.vocab_size });
         }
-        let (model, config, skipped) = Model::load(dir, dtype)?;
-        Ok(BaseModel { dir: dir.to_owned(), model, config, format, dtype, skipped })
+        let (model, config, findings) = Model::load_observed(dir, dtype, observe)?;
+        Ok(BaseModel { dir: dir.to_owned(), model, config, format, dtype, findings })
     }
 
     /// Adds adapters to train, and returns the configuration to save with them.
@@ -99,30 +105,62 @@ impl BaseModel {
         Ok(config)
     }
 
-    /// Replaces the values of the adapters by those of a safetensors `file`.
+    /// Replaces the values of the adapters by those that were read from a file.
     ///
     /// # Errors
-    /// If the file is absent or damaged, or its adapters have another rank or are on other layers.
-    pub fn set_adapters(&mut self, file: &Path) -> Result<(), BaseModelError> {
-        let fail = |reason: String| BaseModelError::AdapterDoesNotFit { file: file.to_owned(), reason };
-        let tensors = device_tensors(&load_tensors(file)?).map_err(|error| fail(error.to_string()))?;
+    /// If these have another rank or are on other layers.
+    pub fn set_adapters(&mut self, from: &AdapterFile) -> Result<(), BaseModelError> {
+        let fail = |reason: String| BaseModelError::AdapterDoesNotFit { file: from.file.clone(), reason };
+        let tensors = device_tensors(&from.tensors).map_err(|error| fail(error.to_string()))?;
         let expected = self.model.adapters();
-        for (name, tensor) in &tensors {
-            let Some(expected) = expected.get(name) else {
-                return Err(fail(format!(
-                    "tensor `{name}` is on a layer that is not adapted\nhelp: give the same `--target` and \
-                     `--num-layers` as when it was trained"
-                )));
-            };
-            let axis = if name.ends_with(".lora_a") { -1 } else { 0 };
-            let (rank, wanted) = (tensor.dimension(axis), expected.dimension(axis));
-            if rank != wanted {
-                return Err(fail(format!(
-                    "tensor `{name}`: found rank {rank}, expected {wanted}\nhelp: give `--rank {rank}`"
-                )));
-            }
+        if let Some(name) = tensors.keys().find(|name| !expected.contains_key(*name)) {
+            return Err(fail(format!(
+                "tensor `{name}` is on a layer that is not adapted\nhelp: leave out `--target` and `--num-layers`, or name \
+                 its layer too"
+            )));
         }
         self.model.set_adapters(&tensors).map_err(|error| fail(error.to_string()))
+    }
+
+    /// What must be the same of model and adapters for a run to go on where another stopped, by the names of the command's
+    /// options.
+    pub fn identity(&self, adapters: &AdapterConfig) -> BTreeMap<String, String> {
+        let names = self.model.adapters();
+        let mut targets: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for name in names.keys().filter_map(|name| name.strip_suffix(".lora_a")?.strip_prefix("layers.")) {
+            if let Some((layer, module)) = name.split_once('.') {
+                targets.entry(module).or_default().push(layer);
+            }
+        }
+        let targets: Vec<String> =
+            targets.iter().map(|(module, layers)| format!("{module} of layers {}", layers.join(" "))).collect();
+        [
+            ("--rank", adapters.rank.to_string()),
+            ("--scale", adapters.scale.to_string()),
+            ("--target or --num-layers", targets.join(", ")),
+            ("--model (the checksum of its weights)", self.findings.fingerprint.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// The first parameter that holds a number that is not finite, by name.
+    ///
+    /// # Errors
+    /// If values cannot be read.
+    pub fn first_not_finite(&self) -> cotangent::Result<Option<String>> {
+        let (mut found, mut failed) = (None, None);
+        self.model.visit(&mut parameters::Path::root(), &mut |path, tensor| {
+            if found.is_some() || failed.is_some() {
+                return;
+            }
+            match tensor.cast(Dtype::F32).and_then(|tensor| tensor.to_vec::<f32>()) {
+                Ok(values) if values.iter().all(|value| value.is_finite()) => {}
+                Ok(_) => found = Some(path.to_string()),
+                Err(error) => failed = Some(error),
+            }
+        });
+        failed.map_or(Ok(found), Err)
     }
 
     /// Adds the adapter of folder `dir`, as it was saved.
@@ -148,8 +186,8 @@ pub fn compute_dtype(session: &Session) -> Dtype {
 /// If a file is absent or damaged, or the adapter is one of another model.
 pub fn attach_adapter(model: &mut Model<Stored>, config: &TextConfig, dir: &Path) -> Result<(), BaseModelError> {
     let adapter = Adapter::load(dir)?;
-    adapter.check_fits(config, dir)?;
-    let file = dir.join(WEIGHTS_FILE);
+    adapter.check_fits(config)?;
+    let file = adapter.file.clone();
     let fail = |error: cotangent::Error| BaseModelError::AdapterDoesNotFit { file, reason: error.to_string() };
     let layers: BTreeSet<&str> =
         adapter.tensors.keys().filter_map(|name| name.rsplit_once('.')).map(|(layer, _)| layer).collect();

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cotangent_models::checkpoint::{HostTensor, SafetensorsFile};
-use cotangent_trainer::adapter::{Adapter, write_tensors};
+use cotangent_trainer::adapter::{Adapter, AdapterConfig, write_tensors};
 use tempfile::TempDir;
 
 fn demo(path: &str) -> PathBuf {
@@ -45,6 +45,10 @@ fn workplace() -> TempDir {
         ("layers.0.mlp.up_proj.lora_b".to_owned(), factor(&[4, 384])),
     ]);
     write_tensors(&dir.path().join("rank4.safetensors"), &pair).unwrap();
+    fs::create_dir(dir.path().join("adapter")).unwrap();
+    write_tensors(&dir.path().join("adapter/adapters.safetensors"), &pair).unwrap();
+    let config = AdapterConfig::of_tensors(pair.keys().map(String::as_str), 4, 2.0);
+    config.write(&dir.path().join("adapter/adapter_config.json"), &BTreeMap::new()).unwrap();
     dir
 }
 
@@ -104,10 +108,21 @@ fn mistakes_are_told_in_a_sentence_and_leave_nothing_behind() {
         (train("--num-layers 40"), 1, "error: `--num-layers 40`: the model has 4 layers"),
         (train("--target wings"), 1, "error: the adapter target `wings` matches no linear layer; use a role"),
         (train("--batch-size 9"), 1, "error: found 4 conversations to train on, expected at least the 9 of one batch"),
+        (train("--max-seq-length 1025"), 1, "error: `--max-seq-length 1025`: the model was made for 1024 tokens"),
         (train("--max-seq-length 3"), 1, "has anything of the assistant within the first 3 tokens"),
-        (train("--resume-adapter-file rank4.safetensors"), 1, "found rank 4, expected 8\nhelp: give `--rank 4`"),
+        (train("--resume-adapter-file rank4.safetensors"), 1, "its scale is not known, because there is no"),
         (
-            train("--resume-adapter-file rank4.safetensors --rank 4 --target q_proj"),
+            train("--resume-adapter-file rank4.safetensors --rank 8 --scale 2"),
+            1,
+            "error: `--rank 8`: the adapter in `rank4.safetensors` has rank 4\nhelp: leave out `--rank`",
+        ),
+        (
+            train("--resume-adapter-file adapter --scale 20"),
+            1,
+            "error: the scale 20 is asked for, but the adapter in `adapter/adapters.safetensors` was trained with 2\n",
+        ),
+        (
+            train("--resume-adapter-file rank4.safetensors --scale 2 --target q_proj"),
             1,
             "is on a layer that is not adapted",
         ),
@@ -177,7 +192,8 @@ fn a_run_writes_an_adapter_that_answers_and_that_can_be_gone_on_with() {
     let adapter = Adapter::load(&dir.join("out")).unwrap();
     assert_eq!((adapter.config.rank, adapter.config.scale), (4, 2.0));
     let keys = adapter.config.keys.unwrap();
-    assert_eq!(keys, ["mlp.down_proj", "mlp.gate_proj", "mlp.up_proj", "self_attn.q_proj"]);
+    assert!(keys.contains(&"language_model.model.layers.3.self_attn.q_proj".to_owned()), "{keys:?}");
+    assert_eq!(keys.len(), 13, "{keys:?}");
     assert!(fs::read_to_string(dir.join("curve.svg")).unwrap().contains("</svg>"));
     let log = fs::read_to_string(dir.join("log.jsonl")).unwrap();
     let log: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -9,6 +9,13 @@ use crate::reading;
 use super::header::{Entry, Header, MAX_HEADER_BYTES};
 use super::{CheckpointError, HostTensor, TensorInfo};
 
+/// How the text begins that Git LFS puts in the place of a large file: `version https://git-lfs.github.com/spec/v1`. As
+/// the length of a header it would be larger than any file.
+const LFS_POINTER: &[u8; 8] = b"version ";
+
+/// What is read at once where two tensors are compared.
+const PIECE_BYTES: u64 = 1 << 20;
+
 /// One open safetensors file: its header is in memory, its tensors are read by position when asked for.
 ///
 /// There is no memory map: a file that is truncated while it is mapped kills the process.
@@ -36,6 +43,11 @@ impl SafetensorsFile {
         }
         let mut length = [0; 8];
         file.read_exact_at(&mut length, 0).map_err(io_error)?;
+        if &length == LFS_POINTER {
+            let reason = "is a Git LFS pointer, which stands for the file\n\
+                          help: run `git lfs pull` in its folder, or download the file itself";
+            return Err(CheckpointError::damaged(path, reason));
+        }
         let header_bytes = u64::from_le_bytes(length);
         if header_bytes > file_bytes - 8 || header_bytes > MAX_HEADER_BYTES {
             let limit = MAX_HEADER_BYTES.min(file_bytes - 8);
@@ -81,15 +93,44 @@ impl SafetensorsFile {
         let Some(entry) = self.header.tensors.get(name) else {
             return Err(CheckpointError::tensor(&self.path, name, "is not in the file"));
         };
+        let bytes = self.read_bytes(name, entry.begin, entry.end - entry.begin)?;
+        Ok(HostTensor { dtype: entry.dtype, shape: entry.shape.clone(), bytes })
+    }
+
+    /// Whether tensor `name` and tensor `other_name` of file `other` have the same dtype, shape and bytes; piece by piece,
+    /// so that neither is held whole. `false` if one is not there.
+    ///
+    /// # Errors
+    /// If a file cannot be read any more.
+    pub(super) fn same(&self, name: &str, other: &Self, other_name: &str) -> Result<bool, CheckpointError> {
+        let (Some(left), Some(right)) = (self.header.tensors.get(name), other.header.tensors.get(other_name)) else {
+            return Ok(false);
+        };
+        if (left.dtype, &left.shape) != (right.dtype, &right.shape) {
+            return Ok(false);
+        }
+        let total = left.end - left.begin;
+        for start in (0..total).step_by(PIECE_BYTES as usize) {
+            let length = PIECE_BYTES.min(total - start);
+            let piece = self.read_bytes(name, left.begin + start, length)?;
+            if piece != other.read_bytes(other_name, right.begin + start, length)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// `length` bytes of the data from `begin` on, which belong to the tensor `name`.
+    fn read_bytes(&self, name: &str, begin: u64, length: u64) -> Result<Vec<u8>, CheckpointError> {
         // At most the file's own length: the header was checked against it.
-        let mut bytes = vec![0; (entry.end - entry.begin) as usize];
-        self.file.read_exact_at(&mut bytes, self.data_start + entry.begin).map_err(|error| {
+        let mut bytes = vec![0; length as usize];
+        self.file.read_exact_at(&mut bytes, self.data_start + begin).map_err(|error| {
             let reason = match error.kind() {
                 io::ErrorKind::UnexpectedEof => "the file became shorter while it was open".to_owned(),
                 _ => format!("cannot be read: {error}"),
             };
             CheckpointError::tensor(&self.path, name, reason)
         })?;
-        Ok(HostTensor { dtype: entry.dtype, shape: entry.shape.clone(), bytes })
+        Ok(bytes)
     }
 }

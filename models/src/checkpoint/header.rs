@@ -107,9 +107,11 @@ impl<'de> Deserialize<'de> for Header {
                 let mut header = Header::default();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        header.metadata = map
+                        // MLX writes `null` where there is none.
+                        let metadata: Option<BTreeMap<String, String>> = map
                             .next_value()
                             .map_err(|error| A::Error::custom(format_args!("`__metadata__`: {error}")))?;
+                        header.metadata = metadata.unwrap_or_default();
                         continue;
                     }
                     let entry: RawEntry = map

@@ -3,8 +3,10 @@
 //! Opening reads the headers only; a tensor's bytes are read from the file when it is asked for. Nothing here panics or
 //! allocates more than the files hold, whatever they contain.
 
+mod checksum;
 mod error;
 mod file;
+mod folder;
 mod header;
 mod host_tensor;
 mod index;
@@ -20,8 +22,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use checksum::Checksum;
 pub use error::{CheckpointError, Mismatch};
 pub use file::SafetensorsFile;
+pub use folder::checkpoint_folder;
 pub use host_tensor::HostTensor;
 pub use layout::Layout;
 pub use names::{Role, classify};

@@ -6,6 +6,9 @@ use super::layout::{is_convolution, stored_shape, to_hugging_face};
 use super::names::{Role, classify, is_quantisation_detail};
 use super::{Checkpoint, CheckpointError, HostTensor, Layout, Mismatch};
 
+const EMBEDDING: &str = "embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
 /// Which stored tensor provides which parameter of a model; made before anything is loaded, so that a checkpoint that
 /// does not fit is refused as a whole.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ pub struct Skipped {
     pub multi_token_prediction: usize,
     /// Tensors of the vision tower.
     pub vision: usize,
-    /// Stored tables that follow from the configuration, and a head that is tied to the embeddings.
+    /// Stored tables that follow from the configuration, and a head that equals the embedding it is tied to.
     pub redundant: usize,
 }
 
@@ -46,16 +49,23 @@ impl<'a> LoadPlan<'a> {
                 Role::Vision => skipped.vision += 1,
                 Role::Buffer => skipped.redundant += 1,
                 Role::Parameter(_) if is_quantisation_detail(stored) => return Err(quantised(checkpoint, stored)),
-                // Some exports store the tied head once more.
-                Role::Parameter(name) if name == "lm_head.weight" && !expected.contains_key("lm_head.weight") => {
-                    skipped.redundant += 1;
-                }
                 Role::Parameter(name) => {
                     if let Some(other) = found.insert(name, stored) {
                         let reason = format!("is the same parameter as `{other}`");
                         return Err(CheckpointError::tensor(checkpoint.dir(), stored, reason));
                     }
                 }
+            }
+        }
+
+        if !expected.contains_key(HEAD)
+            && let Some(head) = found.remove(HEAD)
+        {
+            // Some exports store the tied table once more, some under the head's name alone.
+            if found.contains_key(EMBEDDING) {
+                skipped.redundant += 1;
+            } else {
+                found.insert(EMBEDDING.to_owned(), head);
             }
         }
 
@@ -107,6 +117,31 @@ impl<'a> LoadPlan<'a> {
     /// How many tensors are left out.
     pub fn skipped(&self) -> Skipped {
         self.skipped
+    }
+}
+
+impl Checkpoint {
+    /// Whether both an embedding and a head are stored, and differ. Then they are not tied, whatever `config.json` says:
+    /// so does transformers (`PreTrainedModel.tie_weights`).
+    ///
+    /// # Errors
+    /// If a file cannot be read any more.
+    pub fn has_head_of_its_own(&self) -> Result<bool, CheckpointError> {
+        let stored = |wanted: &str| {
+            self.names().find(|name| matches!(classify(name), Role::Parameter(parameter) if parameter == wanted))
+        };
+        let (Some(embedding), Some(head)) = (stored(EMBEDDING), stored(HEAD)) else { return Ok(false) };
+        let file = |name: &str| &self.files[self.tensors[name]];
+        if file(embedding).same(embedding, file(head), head)? {
+            return Ok(false);
+        }
+        // The same values in another dtype are no head of its own.
+        Ok(match (self.get(embedding), self.get(head)) {
+            (Some(left), Some(right)) if left.dtype != right.dtype && left.shape == right.shape => {
+                self.read(embedding)?.to_f32() != self.read(head)?.to_f32()
+            }
+            _ => true,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cotangent::{Dtype, Stored, Tensor};
 
-use crate::checkpoint::{Checkpoint, CheckpointError, HostTensor, LoadPlan, Skipped};
+use crate::checkpoint::{Checkpoint, CheckpointError, Checksum, HostTensor, LoadPlan, Skipped};
 use crate::config::{ConfigError, LayerKind, TextConfig};
 use crate::linear::Linear;
 use crate::norm::{GatedNorm, ZeroCentredNorm};
@@ -34,6 +34,17 @@ pub enum LoadError {
     },
 }
 
+/// What was found in a checkpoint besides a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Findings {
+    /// Tensors that the text model has no use for.
+    pub skipped: Skipped,
+    /// Whether the head is not tied to the embedding although `config.json` says so, because a stored one differs from it.
+    pub own_head: bool,
+    /// Of the configuration and of all parameters as stored: two checkpoints of one fingerprint are the same model.
+    pub fingerprint: Checksum,
+}
+
 /// Reads parameters one at a time, so that a file's bytes and the device's copy of one tensor at most are held twice.
 struct Reader<'a> {
     /// Gives a parameter of the model, by canonical name, in Hugging Face layout.
@@ -48,12 +59,37 @@ impl Model<Stored> {
     ///
     /// # Errors
     /// If the configuration or any tensor is wrong: nothing is loaded by halves.
-    pub fn load(dir: &Path, dtype: Dtype) -> Result<(Self, TextConfig, Skipped), LoadError> {
-        let config = TextConfig::load(dir)?;
+    pub fn load(dir: &Path, dtype: Dtype) -> Result<(Self, TextConfig, Findings), LoadError> {
+        Self::load_observed(dir, dtype, &mut |_, _| {})
+    }
+
+    /// As [`load`](Self::load); `observe` gets the number of parameters read and that of all after each.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_observed(
+        dir: &Path,
+        dtype: Dtype,
+        observe: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Self, TextConfig, Findings), LoadError> {
+        let mut config = TextConfig::load(dir)?;
         let checkpoint = Checkpoint::open(dir)?;
-        let plan = LoadPlan::new(&checkpoint, &config.parameters())?;
-        let model = Self::from_source(&config, dtype, &mut |name| plan.read(name))?;
-        Ok((model, config, plan.skipped()))
+        let own_head = config.tie_word_embeddings && checkpoint.has_head_of_its_own()?;
+        config.tie_word_embeddings &= !own_head;
+        let parameters = config.parameters();
+        let plan = LoadPlan::new(&checkpoint, &parameters)?;
+        let mut fingerprint = Checksum::default();
+        fingerprint.add_bytes(format!("{config:?}").as_bytes());
+        let mut read = 0;
+        let model = Self::from_source(&config, dtype, &mut |name| {
+            let tensor = plan.read(name)?;
+            fingerprint.add_bytes(name.as_bytes());
+            fingerprint.add_bytes(&tensor.bytes);
+            read += 1;
+            observe(read, parameters.len());
+            Ok(tensor)
+        })?;
+        Ok((model, config, Findings { skipped: plan.skipped(), own_head, fingerprint }))
     }
 
     /// A model of `config` whose parameters `source` gives by canonical name, in the shapes of

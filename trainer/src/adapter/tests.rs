@@ -1,6 +1,8 @@
 use std::fs;
 
 use super::*;
+use cotangent_models::checkpoint::{SafetensorsFile, write_safetensors};
+use serde_json::{Value as Json, json};
 
 fn factor(shape: &[usize]) -> HostTensor {
     let elements = shape.iter().product::<usize>();
@@ -52,8 +54,8 @@ fn what_is_written_is_read_back() {
     config.write(&dir.path().join(CONFIG_FILE), &BTreeMap::new()).unwrap();
     write_tensors(&dir.path().join(WEIGHTS_FILE), &tensors()).unwrap();
     let adapter = Adapter::load(dir.path()).unwrap();
-    assert_eq!(adapter, Adapter { config, tensors: tensors() });
-    adapter.check_fits(&model(), dir.path()).unwrap();
+    assert_eq!(adapter, Adapter { file: dir.path().join(WEIGHTS_FILE), config, tensors: tensors() });
+    adapter.check_fits(&model()).unwrap();
 }
 
 #[test]
@@ -71,8 +73,8 @@ fn the_files_are_those_of_mlx_lm() {
     "lora_parameters": {
         "dropout": 0.0,
         "keys": [
-            "mlp.down_proj",
-            "mlp.up_proj"
+            "language_model.model.layers.0.mlp.up_proj",
+            "language_model.model.layers.1.mlp.down_proj"
         ],
         "rank": 2,
         "scale": 20.0
@@ -106,7 +108,7 @@ fn a_configuration_that_cannot_be_used_is_refused() {
         json
     };
     let table = [
-        (json!({"peft_type": "LORA"}), "found an adapter of PEFT (`peft_type` \"LORA\"), expected one of mlx-lm"),
+        (json!({"peft_type": "LORA", "r": "8"}), "`r`: found \"8\", expected a positive integer"),
         (json!({"fine_tune_type": "dora"}), "`fine_tune_type`: found \"dora\"; only `lora` is supported for now"),
         (json!({}), "`num_layers`: found nothing, expected an integer (-1 for all layers)"),
         (json!({"num_layers": "all"}), "`num_layers`: found \"all\", expected an integer"),
@@ -121,9 +123,8 @@ fn a_configuration_that_cannot_be_used_is_refused() {
         (parameters(json!({"scale": "20"})), "`lora_parameters.scale`: found \"20\", expected a number"),
         (parameters(json!({"dropout": 1})), "`lora_parameters.dropout`: found 1, expected at least 0 and less than 1"),
         (
-            parameters(json!({"keys": ["model.layers.0.mlp.up_proj"]})),
-            "`lora_parameters.keys`: found \"model.layers.0.mlp.up_proj\", expected names relative to a \
-             layer, such as `mlp.up_proj`",
+            parameters(json!({"keys": "mlp.up_proj"})),
+            "`lora_parameters.keys`: found \"mlp.up_proj\", expected a list of module names",
         ),
     ];
     for (config, expected) in table {
@@ -183,11 +184,7 @@ fn an_adapter_of_another_model_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &config, &tensors);
         let adapter = Adapter::load(dir.path()).unwrap();
-        adapter
-            .check_fits(&model(), dir.path())
-            .unwrap_err()
-            .to_string()
-            .replace(&format!("{}/", dir.path().display()), "")
+        adapter.check_fits(&model()).unwrap_err().to_string().replace(&format!("{}/", dir.path().display()), "")
     };
     let moved = |from: &str, to: &str| {
         tensors().into_iter().map(|(name, tensor)| (name.replace(from, to), tensor)).collect::<BTreeMap<_, _>>()

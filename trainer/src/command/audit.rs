@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use cotangent::random::Key;
 use cotangent::{Session, Stored, Trainable, audit_stack};
+use cotangent_models::checkpoint::checkpoint_folder;
 use cotangent_models::config::TextConfig;
 use cotangent_models::qwen35::{LoraOptions, Model};
 use cotangent_trainer::audit::AuditReport;
@@ -62,7 +63,7 @@ impl Audit {
         }
         let mut session = Session::new()?;
         let dtype = compute_dtype(&session);
-        let (mut model, config, _) = Model::load(&self.model, dtype)?;
+        let (mut model, config, _) = Model::load(&checkpoint_folder(&self.model)?, dtype)?;
         let limit = config.max_position_embeddings;
         if self.tokens > limit {
             bail!("`--tokens {}`: the model was made for {limit}", self.tokens);

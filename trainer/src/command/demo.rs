@@ -20,6 +20,7 @@ use cotangent_trainer::sampling::SamplingOptions;
 use cotangent_trainer::schedule::{Decay, Schedule};
 use cotangent_trainer::training::{Event, Outcome, Output, Report, Trainer, TrainingOptions, check_folder};
 
+use super::checkpoint::load_checkpoint;
 use super::train::load_data;
 use super::values::positive_count;
 
@@ -90,7 +91,7 @@ impl Demo {
             );
         }
         let mut session = Session::new()?;
-        let mut base = BaseModel::load(&session, &checkpoint)?;
+        let mut base = load_checkpoint(&session, &checkpoint)?;
         let lesson = Lesson::load(&self.demo, &base)?;
         introduce(&mut out, &session, &base, &lesson)?;
         let before = lesson.examine(&mut session, &base)?;
@@ -140,7 +141,9 @@ impl Demo {
         let options = self.options();
         let lora = LoraOptions { rank: RANK, scale: SCALE, ..LoraOptions::default() };
         let config = base.add_adapters(&lora, self.seed)?;
-        let output = Output::prepare(&self.output, config, BTreeMap::new(), options.identity(&lesson.train))?;
+        let mut identity = options.identity(&lesson.train);
+        identity.extend(base.identity(&config));
+        let output = Output::prepare(&self.output, config, BTreeMap::new(), identity)?;
         let mut reporter = Reporter::new(options.schedule.steps, 0).quiet();
         let mut last = None;
         let mut observe = |event: &Event| {

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use cotangent::Session;
-use cotangent_trainer::base_model::BaseModel;
 use cotangent_trainer::data::Dataset;
 use cotangent_trainer::training::{BatchMaker, validate};
 
+use super::checkpoint::{check_finite, load_checkpoint, sequence_limit, under_a_spinner};
 use super::values::{Count, count_or_all, positive_count};
 
 /// Options of `cotangent evaluate`.
@@ -27,9 +27,9 @@ pub struct Evaluate {
     /// Conversations in a batch
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "4")]
     batch_size: usize,
-    /// Conversations are cut at so many tokens
-    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "2048")]
-    max_seq_length: usize,
+    /// Conversations are cut at so many tokens [default: 2048, or what the model was made for]
+    #[arg(long, value_name = "N", value_parser = positive_count)]
+    max_seq_length: Option<usize>,
     /// Batches to look at, spread over all lengths; -1 for all
     #[arg(long, value_name = "N", value_parser = count_or_all, default_value = "-1", allow_hyphen_values = true)]
     test_batches: Count,
@@ -39,11 +39,13 @@ impl Evaluate {
     /// Evaluates.
     pub fn run(self) -> Result<u8> {
         let mut session = Session::new()?;
-        let mut base = BaseModel::load(&session, &self.model)?;
+        let mut base = load_checkpoint(&session, &self.model)?;
         if let Some(dir) = &self.adapter_path {
             base.attach(dir)?;
         }
-        let data = Dataset::load(&self.data, &base.format, self.max_seq_length)?;
+        let max_seq_length = sequence_limit(self.max_seq_length, &base)?;
+        let message = format!("Encoding `{}`", self.data.display());
+        let data = under_a_spinner(message, || Dataset::load(&self.data, &base.format, max_seq_length))?;
         for warning in data.warnings() {
             eprintln!("warning: {warning}");
         }
@@ -52,6 +54,7 @@ impl Evaluate {
         let loss = validate(&mut session, &base.model, &mut maker, &data, self.batch_size, batches, &|| false)?;
         if let Some(loss) = loss {
             writeln!(io::stdout(), "Test loss {loss:.3}, Test ppl {:.3}.", loss.exp())?;
+            check_finite(&base, loss)?;
         }
         Ok(0)
     }

@@ -8,12 +8,12 @@ use clap::Args;
 use cotangent::Session;
 use cotangent_models::quoting::WithoutControls;
 use cotangent_models::reading;
-use cotangent_trainer::base_model::BaseModel;
 use cotangent_trainer::data::{Conversation, Message, Role};
 use cotangent_trainer::generation::{Generation, Request, generate};
 use cotangent_trainer::sampling::SamplingOptions;
 use serde_json::{Value, json};
 
+use super::checkpoint::load_checkpoint;
 use super::values::{count, number_from_zero, positive_count, probability};
 
 /// Options of `cotangent generate`.
@@ -70,7 +70,7 @@ impl Generate {
     pub fn run(self) -> Result<u8> {
         let conversation = self.conversation()?;
         let mut session = Session::new()?;
-        let mut base = BaseModel::load(&session, &self.model)?;
+        let mut base = load_checkpoint(&session, &self.model)?;
         if let Some(dir) = &self.adapter_path {
             base.attach(dir)?;
         }

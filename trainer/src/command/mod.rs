@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod audit;
+mod checkpoint;
 mod demo;
 mod evaluate;
 mod generate;

@@ -26,6 +26,20 @@ fn a_sound_file_is_read_tensor_by_tensor() {
     assert_eq!(message(checkpoint.read("c"), dir.path()), "`.`: tensor `c`: is not in the checkpoint");
 }
 
+/// MLX writes `null` where there is no metadata.
+#[test]
+fn metadata_may_be_null() {
+    let header = r#"{"__metadata__":null,"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    assert_eq!(open(&file_of(header, &[0; 4])), "no error");
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_recognised() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n";
+    let message = open(pointer.as_bytes());
+    assert!(message.starts_with("`model.safetensors`: is a Git LFS pointer"), "{message}");
+}
+
 #[test]
 fn a_damaged_header_is_named_with_its_tensor() {
     let twelve = [0; 12];

@@ -66,6 +66,45 @@ fn vision_and_prediction_tensors_and_a_tied_head_are_skipped_and_counted() {
     assert!(plan.read("lm_head.weight").is_err());
 }
 
+/// Both tables in a file, of which the second is drawn differently if `differs`.
+fn with_head(differs: bool, names: [&str; 2]) -> (tempfile::TempDir, Checkpoint) {
+    let dir = tempfile::tempdir().unwrap();
+    let table = |offset: f32| HostTensor::from_f32(&[6, 4], &(0..24).map(|i| i as f32 + offset).collect::<Vec<_>>());
+    let mut tensors: std::collections::BTreeMap<String, HostTensor> = named("model.", "lm_head.")
+        .into_iter()
+        .map(|(name, shape)| (name, HostTensor::from_f32(&shape, &vec![0.5; shape.iter().product()])))
+        .filter(|(name, _)| !name.contains("embed_tokens") && !name.contains("lm_head"))
+        .collect();
+    tensors.insert(names[0].into(), table(0.0));
+    tensors.insert(names[1].into(), table(if differs { 1.0 } else { 0.0 }));
+    write_safetensors(&dir.path().join("model.safetensors"), &tensors, &std::collections::BTreeMap::new()).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    (dir, checkpoint)
+}
+
+#[test]
+fn a_stored_head_counts_if_it_differs_from_the_embedding() {
+    for (differs, names) in [
+        (true, ["model.embed_tokens.weight", "lm_head.weight"]),
+        (false, ["model.embed_tokens.weight", "lm_head.weight"]),
+        (true, ["model.language_model.embed_tokens.weight", "model.language_model.lm_head.weight"]),
+    ] {
+        let (_dir, checkpoint) = with_head(differs, names);
+        assert_eq!(checkpoint.has_head_of_its_own().unwrap(), differs, "{names:?}");
+    }
+}
+
+#[test]
+fn a_head_that_is_stored_alone_is_the_tied_table() {
+    let mut tensors = named("model.", "lm_head.");
+    tensors.retain(|(name, _)| !name.contains("embed_tokens"));
+    let (_dir, checkpoint) = open(&tensors);
+    assert!(!checkpoint.has_head_of_its_own().unwrap());
+    let plan = LoadPlan::new(&checkpoint, &config(true).parameters()).unwrap();
+    assert_eq!(plan.read("embed_tokens.weight").unwrap().shape, [6, 4]);
+    assert_eq!(plan.skipped(), Skipped::default());
+}
+
 #[test]
 fn all_differences_come_in_one_error() {
     let mut tensors = named("model.", "lm_head.");

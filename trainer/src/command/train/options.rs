@@ -1,22 +1,19 @@
-//! `cotangent train`.
+//! The options of `cotangent train`, and what follows from them.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use cotangent::{Keep, Session};
+use cotangent::Keep;
 use cotangent_models::qwen35::{LoraOptions, LoraTargets};
-use cotangent_trainer::base_model::BaseModel;
-use cotangent_trainer::data::{ChatFormat, Dataset};
-use cotangent_trainer::interrupt;
-use cotangent_trainer::reporting::Reporter;
+use cotangent_trainer::adapter::{AdapterFile, CONFIG_FILE};
+use cotangent_trainer::data::Dataset;
 use cotangent_trainer::schedule::{Decay, Schedule};
-use cotangent_trainer::training::{Outcome, Output, Trainer, TrainingOptions, TrainingState, check_folder, state_file};
+use cotangent_trainer::training::TrainingOptions;
 use serde_json::{Value as Json, json};
 
-use super::values::{Count, count, count_or_all, number_from_zero, positive_count, positive_number};
+use crate::command::values::{Count, count, count_or_all, number_from_zero, positive_count, positive_number};
 
 /// The most that `--epochs` may amount to.
 const MOST_ITERATIONS: usize = 1_000_000_000;
@@ -26,107 +23,107 @@ const MOST_ITERATIONS: usize = 1_000_000_000;
 pub struct Train {
     /// Folder of a Qwen3.5 checkpoint: config.json, safetensors, tokenizer, chat template
     #[arg(long, value_name = "DIR")]
-    model: PathBuf,
+    pub(super) model: PathBuf,
     /// Folder of train.jsonl and valid.jsonl: on each line {"messages": [{"role": .., "content": ..}, ..]}
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    pub(super) data: PathBuf,
     /// Folder for the adapters; made if it is not there
     #[arg(long, visible_alias = "adapter-path", value_name = "DIR", default_value = "adapters")]
-    output: PathBuf,
+    pub(super) output: PathBuf,
 
     /// Iterations: steps of the optimizer [default: 1000]
     #[arg(long, value_name = "N", value_parser = positive_count, conflicts_with = "epochs", help_heading = "Length")]
-    iters: Option<usize>,
+    pub(super) iters: Option<usize>,
     /// Passes over the training data, instead of --iters; may be a fraction
     #[arg(long, value_name = "N", value_parser = positive_number, help_heading = "Length")]
-    epochs: Option<f64>,
+    pub(super) epochs: Option<f64>,
     /// Conversations in a batch
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "4", help_heading = "Length")]
-    batch_size: usize,
+    pub(super) batch_size: usize,
     /// Batches in an iteration; every token counts the same, whichever batch it is in
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "1", help_heading = "Length")]
-    grad_accumulation_steps: usize,
-    /// Conversations are cut at so many tokens
-    #[arg(long, value_name = "N", value_parser = positive_count, default_value = "2048", help_heading = "Length")]
-    max_seq_length: usize,
+    pub(super) grad_accumulation_steps: usize,
+    /// Conversations are cut at so many tokens [default: 2048, or what the model was made for]
+    #[arg(long, value_name = "N", value_parser = positive_count, help_heading = "Length")]
+    pub(super) max_seq_length: Option<usize>,
 
     /// Highest learning rate
     #[arg(long, value_name = "RATE", value_parser = positive_number, default_value = "1e-5", help_heading = "Optimizer")]
-    learning_rate: f64,
+    pub(super) learning_rate: f64,
     /// How the learning rate falls
     #[arg(long, value_enum, default_value_t, help_heading = "Optimizer")]
-    schedule: Decay,
+    pub(super) schedule: Decay,
     /// Iterations in which the learning rate rises to the highest
     #[arg(long, value_name = "N", value_parser = count, default_value = "0", help_heading = "Optimizer")]
-    warmup: usize,
+    pub(super) warmup: usize,
     /// Where the learning rate falls to
     #[arg(long, value_name = "RATE", value_parser = number_from_zero, default_value = "0", help_heading = "Optimizer")]
-    min_learning_rate: f64,
+    pub(super) min_learning_rate: f64,
     /// Decoupled weight decay of AdamW
     #[arg(long, value_name = "X", value_parser = number_from_zero, default_value = "0.01", help_heading = "Optimizer")]
-    weight_decay: f64,
+    pub(super) weight_decay: f64,
     /// Gradients are scaled down to this norm; 0 to leave them
     #[arg(long, value_name = "X", value_parser = number_from_zero, default_value = "1.0", help_heading = "Optimizer")]
-    max_grad_norm: f64,
+    pub(super) max_grad_norm: f64,
     /// Of the adapters' first values and of the order of the data
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimizer")]
-    seed: u64,
+    pub(super) seed: u64,
 
-    /// Inner dimension of the adapters
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096), default_value = "8", help_heading = "Adapters")]
-    rank: i32,
+    /// Inner dimension of the adapters [default: 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096), help_heading = "Adapters")]
+    pub(super) rank: Option<i32>,
     /// Multiplier of the adapters' output [default: 20]
     #[arg(long, value_name = "X", value_parser = positive_number, conflicts_with = "alpha", help_heading = "Adapters")]
-    scale: Option<f64>,
+    pub(super) scale: Option<f64>,
     /// Multiplier as PEFT gives it: the scale times the rank
     #[arg(long, value_name = "X", value_parser = positive_number, help_heading = "Adapters")]
-    alpha: Option<f64>,
+    pub(super) alpha: Option<f64>,
     /// What to adapt: attention, linear_attention, mlp, q_proj, mlp.down_proj, in_proj_*, ..; [default: every linear layer]
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Adapters")]
-    target: Vec<String>,
+    pub(super) target: Vec<String>,
     /// Adapt only the last so many layers; -1 for all
     #[arg(long, value_name = "N", value_parser = count_or_all, default_value = "-1", allow_hyphen_values = true, help_heading = "Adapters")]
-    num_layers: Count,
-    /// Begin with the weights of this adapters.safetensors
-    #[arg(long, value_name = "FILE", conflicts_with = "resume", help_heading = "Adapters")]
-    resume_adapter_file: Option<PathBuf>,
+    pub(super) num_layers: Count,
+    /// Begin with this adapter, a folder or its adapters.safetensors, and with its rank, scale and layers
+    #[arg(long, value_name = "PATH", conflicts_with = "resume", help_heading = "Adapters")]
+    pub(super) resume_adapter_file: Option<PathBuf>,
 
     /// Iterations between reports
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "10", help_heading = "Reports and saves")]
-    steps_per_report: usize,
+    pub(super) steps_per_report: usize,
     /// Iterations between validations
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "200", help_heading = "Reports and saves")]
-    steps_per_eval: usize,
+    pub(super) steps_per_eval: usize,
     /// Batches of a validation; -1 for all
     #[arg(long, value_name = "N", value_parser = count_or_all, default_value = "25", allow_hyphen_values = true, help_heading = "Reports and saves")]
-    val_batches: Count,
+    pub(super) val_batches: Count,
     /// Iterations between saves
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "100", help_heading = "Reports and saves")]
-    save_every: usize,
+    pub(super) save_every: usize,
     /// Go on with the run in the output folder exactly where it stopped
     #[arg(long, help_heading = "Reports and saves")]
-    resume: bool,
+    pub(super) resume: bool,
     /// Write reports also as lines of JSON
     #[arg(long, value_name = "FILE", help_heading = "Reports and saves")]
-    log_json: Option<PathBuf>,
+    pub(super) log_json: Option<PathBuf>,
     /// Draw the loss as an SVG picture in the end
     #[arg(long, value_name = "FILE", help_heading = "Reports and saves")]
-    loss_curve: Option<PathBuf>,
+    pub(super) loss_curve: Option<PathBuf>,
 
     /// What the forward pass keeps: all is faster, block-inputs takes far less memory
     #[arg(long, value_enum, default_value_t, help_heading = "Memory")]
-    keep: KeepOption,
+    pub(super) keep: KeepOption,
     /// With block-inputs, keep all of the last N layers too: as many as memory allows make a step faster
     #[arg(long, value_name = "N", value_parser = count, default_value = "0", help_heading = "Memory")]
-    keep_last_layers: usize,
+    pub(super) keep_last_layers: usize,
     /// With block-inputs, keep what expensive kernels computed too, up to X GiB: a step need not compute it again
     #[arg(long, value_name = "X", default_value = "0", value_parser = number_from_zero, conflicts_with = "keep_last_layers", help_heading = "Memory")]
-    keep_gib: f64,
+    pub(super) keep_gib: f64,
 }
 
 /// What the forward pass keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum KeepOption {
+pub(super) enum KeepOption {
     /// Every intermediate result.
     All,
     /// The inputs of the layers; the rest is computed again.
@@ -135,64 +132,7 @@ enum KeepOption {
 }
 
 impl Train {
-    /// Trains.
-    pub fn run(self) -> Result<u8> {
-        check_folder(&self.output)?;
-        let mut session = Session::new()?;
-        let mut base = BaseModel::load(&session, &self.model)?;
-        let (train, valid) = load_data(&self.data, &base.format, self.max_seq_length)?;
-        let options = self.options(&train)?;
-        options.check(&train)?;
-
-        let lora = self.lora(base.config.layers.len())?;
-        let config = base.add_adapters(&lora, self.seed)?;
-        if let Some(file) = &self.resume_adapter_file {
-            base.set_adapters(file)?;
-        }
-        let mut identity = options.identity(&train);
-        identity.insert("--scale".into(), config.scale.to_string());
-        let state = if self.resume { Some(TrainingState::load(&state_file(&self.output), &identity)?) } else { None };
-        let output = Output::prepare(&self.output, config, self.arguments(&options), identity)?;
-        let done = state.as_ref().map_or(0, |state| state.iteration);
-        let mut reporter = Reporter::new(options.schedule.steps, done);
-        if let Some(file) = &self.log_json {
-            reporter = reporter.with_json(file, self.resume).with_context(|| format!("`{}`", file.display()))?;
-        }
-        interrupt::install().context("cannot listen for Ctrl-C")?;
-        self.say_what_is_trained(&reporter, &session, &base, &train, done, &options);
-
-        let trainer = Trainer {
-            session: &mut session,
-            model: &mut base.model,
-            rope: &base.config.rope,
-            train: &train,
-            valid: valid.as_ref(),
-            options: &options,
-            output: Some(&output),
-        };
-        let outcome = trainer.run(state.as_ref(), &mut |event| reporter.show(event), &interrupt::asked);
-        let curve = reporter.finish();
-        let outcome = outcome?;
-        if let Some(file) = &self.loss_curve {
-            curve.write_svg(file, "Loss")?;
-        }
-        match outcome {
-            Outcome::Finished => Ok(0),
-            Outcome::Interrupted { iteration } => {
-                match iteration - done {
-                    0 => eprintln!("Interrupted before an iteration was done: nothing was saved."),
-                    _ => eprintln!(
-                        "Interrupted after iteration {iteration}: the adapters are in `{}`; the same command with \
-                         `--resume` goes on.",
-                        self.output.display()
-                    ),
-                }
-                Ok(interrupt::EXIT_CODE)
-            }
-        }
-    }
-
-    fn options(&self, train: &Dataset) -> Result<TrainingOptions> {
+    pub(super) fn options(&self, train: &Dataset) -> Result<TrainingOptions> {
         let steps = match self.epochs {
             Some(epochs) => {
                 let batches = train.examples.len().div_ceil(self.batch_size);
@@ -246,28 +186,51 @@ impl Train {
         })
     }
 
-    fn lora(&self, layers: usize) -> Result<LoraOptions> {
-        let scale = match (self.scale, self.alpha) {
-            (Some(scale), _) => scale,
-            (None, Some(alpha)) => alpha / f64::from(self.rank),
-            (None, None) => 20.0,
+    /// How adapters are made: as the options say, or as the adapter is that the run begins with.
+    pub(super) fn lora(&self, layers: usize, start: Option<&AdapterFile>) -> Result<LoraOptions> {
+        let rank = match (self.rank, start) {
+            (Some(rank), Some(start)) if rank as usize != start.rank => bail!(
+                "`--rank {rank}`: the adapter in `{}` has rank {}\nhelp: leave out `--rank`",
+                start.file.display(),
+                start.rank
+            ),
+            (_, Some(start)) => i32::try_from(start.rank)?,
+            (Some(rank), None) => rank,
+            (None, None) => 8,
         };
         if let Some(last) = self.num_layers.limit().filter(|last| *last > layers) {
             bail!("`--num-layers {last}`: the model has {layers} layers; give less, or -1 for all");
         }
-        Ok(LoraOptions {
-            rank: self.rank,
-            scale: scale as f32,
-            targets: match self.target.as_slice() {
-                [] => LoraTargets::All,
-                names => LoraTargets::Patterns(names.to_vec()),
-            },
-            last_layers: self.num_layers.limit(),
-        })
+        let targets = match (self.target.as_slice(), start) {
+            ([], Some(start)) if self.num_layers == Count::All => LoraTargets::Patterns(start.layers()),
+            ([], _) => LoraTargets::All,
+            (names, _) => LoraTargets::Patterns(names.to_vec()),
+        };
+        let scale = self.lora_scale(rank, start)? as f32;
+        Ok(LoraOptions { rank, scale, targets, last_layers: self.num_layers.limit() })
+    }
+
+    fn lora_scale(&self, rank: i32, start: Option<&AdapterFile>) -> Result<f64> {
+        let given = self.scale.or(self.alpha.map(|alpha| alpha / f64::from(rank)));
+        let Some(start) = start else { return Ok(given.unwrap_or(20.0)) };
+        let file = start.file.display();
+        match (given, start.config.as_ref().map(|config| config.scale)) {
+            // As the float32 that both become.
+            (Some(given), Some(scale)) if given as f32 != scale as f32 => bail!(
+                "the scale {given} is asked for, but the adapter in `{file}` was trained with {scale}\nhelp: leave out \
+                 `--scale` and `--alpha`"
+            ),
+            (_, Some(scale)) => Ok(scale),
+            (Some(given), None) => Ok(given),
+            (None, None) => bail!(
+                "`{file}`: its scale is not known, because there is no `{CONFIG_FILE}` beside it\nhelp: give the scale \
+                 that it was trained with, by `--scale` or `--alpha`"
+            ),
+        }
     }
 
     /// What `adapter_config.json` records of the run, by mlx-lm's names where it has one.
-    fn arguments(&self, options: &TrainingOptions) -> BTreeMap<String, Json> {
+    pub(super) fn arguments(&self, options: &TrainingOptions, max_seq_length: usize) -> BTreeMap<String, Json> {
         let Schedule { peak, minimum, warmup, steps, decay } = options.schedule;
         let count = |count: Count| count.limit().map_or(json!(-1), |count| json!(count));
         let arguments = [
@@ -280,7 +243,7 @@ impl Train {
             ("iters", json!(steps)),
             ("batch_size", json!(self.batch_size)),
             ("grad_accumulation_steps", json!(self.grad_accumulation_steps)),
-            ("max_seq_length", json!(self.max_seq_length)),
+            ("max_seq_length", json!(max_seq_length)),
             ("learning_rate", json!(peak)),
             ("min_learning_rate", json!(minimum)),
             ("schedule", json!(format!("{decay:?}").to_lowercase())),
@@ -296,56 +259,4 @@ impl Train {
         ];
         arguments.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
-
-    fn say_what_is_trained(
-        &self,
-        reporter: &Reporter,
-        session: &Session,
-        base: &BaseModel,
-        train: &Dataset,
-        done: usize,
-        options: &TrainingOptions,
-    ) {
-        let millions = |count: usize| count as f64 / 1e6;
-        let is_adapter = |name: &str| name.ends_with(".lora_a") || name.ends_with(".lora_b");
-        let (trained, frozen) = (base.model.count(is_adapter), base.model.count(|name| !is_adapter(name)));
-        reporter.print(&format!(
-            "Trainable parameters: {:.3}% ({:.3}M/{:.3}M)",
-            100.0 * trained as f64 / (trained + frozen) as f64,
-            millions(trained),
-            millions(trained + frozen)
-        ));
-        if base.skipped.vision + base.skipped.multi_token_prediction > 0 {
-            reporter.print(&format!(
-                "Left out of the checkpoint: {} tensors of vision, {} of multi-token prediction",
-                base.skipped.vision, base.skipped.multi_token_prediction
-            ));
-        }
-        reporter.print(&format!(
-            "Starting training on {}..., iters: {}, conversations: {}, tokens to learn: {}",
-            session.backend(),
-            options.schedule.steps,
-            train.examples.len(),
-            train.targets()
-        ));
-        if done > 0 {
-            reporter.print(&format!("Resuming after iteration {done}"));
-        }
-    }
-}
-
-/// Loads `train.jsonl` and, if it is there, `valid.jsonl`; says what was cut or left out.
-pub fn load_data(dir: &Path, format: &ChatFormat, max_seq_length: usize) -> Result<(Dataset, Option<Dataset>)> {
-    let train = Dataset::load(&dir.join("train.jsonl"), format, max_seq_length)?;
-    let file = dir.join("valid.jsonl");
-    let valid = if fs::exists(&file).with_context(|| format!("`{}`", file.display()))? {
-        Some(Dataset::load(&file, format, max_seq_length)?)
-    } else {
-        eprintln!("warning: `{}` is not there: no validation", file.display());
-        None
-    };
-    for warning in [Some(&train), valid.as_ref()].into_iter().flatten().flat_map(Dataset::warnings) {
-        eprintln!("warning: {warning}");
-    }
-    Ok((train, valid))
 }

@@ -1,0 +1,59 @@
+"""Copies of this project's small checkpoints that the other programs can load: float32, so that MLX's `1 + w` is exact."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+TOP = Path(__file__).resolve().parent.parent.parent
+DEMO = TOP / "demo/checkpoint"
+VLM = TOP / "tests/reference/fixtures/vlm"
+
+
+def write(folder: Path, config: dict, tensors: dict) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    tensors = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def text(folder: Path) -> Path:
+    """The demo's model with its tokenizer."""
+    config = json.loads((DEMO / "config.json").read_text())
+    config["dtype"] = "float32"
+    if "text_config" in config:
+        config["text_config"]["dtype"] = "float32"
+    write(folder, config, load_file(DEMO / "model.safetensors"))
+    for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"]:
+        shutil.copy(DEMO / file, folder / file)
+    return folder
+
+
+def vision(folder: Path) -> Path:
+    """The fixture with a vision tower."""
+    config = json.loads((VLM / "config.json").read_text())
+    config["dtype"] = config["text_config"]["dtype"] = "float32"
+    return write(folder, config, load_file(VLM / "model.safetensors"))
+
+
+def demo_with_vision(folder: Path) -> Path:
+    """The demo's text model under the fixture's vision tower, whose last layer is drawn in the demo's width."""
+    demo, config = json.loads((DEMO / "config.json").read_text()), json.loads((VLM / "config.json").read_text())
+    inner = demo.get("text_config", demo)
+    width = inner["hidden_size"]
+    config["text_config"] = {**inner, "dtype": "float32"}
+    config["vision_config"]["out_hidden_size"] = width
+    config["tie_word_embeddings"], config["dtype"] = True, "float32"
+    tensors = {name: tensor for name, tensor in load_file(VLM / "model.safetensors").items() if "visual" in name}
+    for name in [name for name in tensors if "merger.linear_fc2" in name]:
+        shape = [width, *tensors[name].shape[1:]]
+        tensors[name] = 0.02 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for name, tensor in load_file(DEMO / "model.safetensors").items():
+        tensors[name.replace("model.", "model.language_model.", 1)] = tensor
+    write(folder, config, tensors)
+    for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"]:
+        shutil.copy(DEMO / file, folder / file)
+    return folder

@@ -1,0 +1,161 @@
+//! `adapter_config.json` as mlx-lm, mlx-vlm and unsloth's MLX trainer write it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use cotangent_models::checkpoint::{Role, classify, write_atomically};
+use cotangent_models::reading;
+use serde::Serialize;
+use serde_json::{Map, Value as Json, json};
+
+use super::tensors::{STORED_PREFIX, split_name};
+use super::{AdapterError, peft};
+
+/// What `adapter_config.json` says of an adapter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterConfig {
+    /// The inner dimension.
+    pub rank: usize,
+    /// The multiplier of the adapter's output itself: PEFT's `alpha / rank`.
+    pub scale: f64,
+    /// The share of the adapter's inputs that were dropped in training. It has no effect afterwards.
+    pub dropout: f64,
+    /// The adapted modules: names relative to a layer (`mlp.up_proj`), or of the whole model
+    /// (`language_model.model.layers.0.mlp.up_proj`); `None` for every linear layer.
+    pub keys: Option<Vec<String>>,
+    /// Names relative to a layer hold for the last so many layers; `None` for all.
+    pub num_layers: Option<usize>,
+}
+
+impl AdapterConfig {
+    /// The configuration of an adapter with tensors of these names, by the model's names. `keys` are names of the whole
+    /// model: mlx-vlm knows no others, and mlx-lm knows these too.
+    pub fn of_tensors<'a>(names: impl IntoIterator<Item = &'a str>, rank: usize, scale: f64) -> Self {
+        let mut keys: Vec<String> = Vec::new();
+        for (layer, module, _) in names.into_iter().filter_map(split_name) {
+            let key = format!("{STORED_PREFIX}layers.{layer}.{module}");
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        Self { rank, scale, dropout: 0.0, keys: Some(keys), num_layers: None }
+    }
+
+    /// Reads the configuration `file`, PEFT's too.
+    ///
+    /// # Errors
+    /// If the file is absent or not JSON, a value is absent or wrong, or the adapter is of a kind that is not
+    /// supported.
+    pub fn load(file: &Path) -> Result<Self, AdapterError> {
+        let fail = |reason: String| AdapterError::Config { file: file.to_owned(), reason };
+        let bytes = reading::read(file, reading::CONFIGURATION_BYTES).map_err(|error| fail(error.to_string()))?;
+        let json: Json = serde_json::from_slice(&bytes).map_err(|error| fail(format!("not valid JSON: {error}")))?;
+        // unsloth's MLX trainer writes `peft_type` too, beside mlx-lm's fields.
+        let mlx = ["lora_parameters", "fine_tune_type", "num_layers"].iter().any(|field| json.get(field).is_some());
+        if !mlx && json.get("peft_type").is_some() {
+            return peft::read_config(&json).map_err(fail);
+        }
+        Self::from_json(&json).map_err(fail)
+    }
+
+    fn from_json(json: &Json) -> Result<Self, String> {
+        match json.get("fine_tune_type") {
+            None => {}
+            Some(kind) if kind == "lora" => {}
+            Some(kind) => return Err(format!("`fine_tune_type`: found {kind}; only `lora` is supported for now")),
+        }
+        let num_layers = match json.get("num_layers").map(|number| (number, number.as_i64())) {
+            Some((_, Some(number))) => usize::try_from(number).ok().filter(|number| *number > 0),
+            Some((other, None)) => return Err(format!("`num_layers`: found {other}, expected an integer")),
+            None => return Err("`num_layers`: found nothing, expected an integer (-1 for all layers)".into()),
+        };
+        let Some(Json::Object(parameters)) = json.get("lora_parameters") else {
+            return Err("`lora_parameters`: found nothing, expected an object".into());
+        };
+        let number = |name: &str| -> Result<Option<f64>, String> {
+            match parameters.get(name) {
+                None | Some(Json::Null) => Ok(None),
+                Some(value) => match value.as_f64() {
+                    Some(number) => Ok(Some(number)),
+                    None => Err(format!("`lora_parameters.{name}`: found {value}, expected a number")),
+                },
+            }
+        };
+        let rank = match parameters.get("rank").map(Json::as_u64) {
+            Some(Some(rank @ 1..=1_000_000)) => rank as usize,
+            _ => {
+                let found = parameters.get("rank").map_or("nothing".into(), Json::to_string);
+                return Err(format!("`lora_parameters.rank`: found {found}, expected a positive integer"));
+            }
+        };
+        let Some(scale) = number("scale")? else {
+            let help = match number("alpha")? {
+                Some(alpha) => {
+                    format!("\nhelp: replace `alpha` by `scale`: {}, which is alpha / rank", alpha / rank as f64)
+                }
+                None => String::new(),
+            };
+            return Err(format!("`lora_parameters.scale`: found nothing, expected a number{help}"));
+        };
+        let dropout = number("dropout")?.unwrap_or(0.0);
+        if !(0.0..1.0).contains(&dropout) {
+            return Err(format!("`lora_parameters.dropout`: found {dropout}, expected at least 0 and less than 1"));
+        }
+        let keys = match parameters.get("keys") {
+            None | Some(Json::Null) => None,
+            Some(other) => match serde_json::from_value(other.clone()) {
+                Ok(keys) => Some(keys),
+                Err(_) => {
+                    return Err(format!("`lora_parameters.keys`: found {other}, expected a list of module names"));
+                }
+            },
+        };
+        Ok(Self { rank, scale, dropout, keys, num_layers })
+    }
+
+    /// Whether `keys` and `num_layers` cover the module of a layer, in a model of `layers` layers if that is known.
+    pub(super) fn covers(&self, layer: usize, module: &str, layers: Option<usize>) -> Result<(), String> {
+        let Some(keys) = &self.keys else { return self.covers_layer(layer, layers) };
+        let whole = format!("layers.{layer}.{module}");
+        if keys.iter().any(|key| matches!(classify(key), Role::Parameter(name) if name == whole)) {
+            return Ok(());
+        }
+        if !keys.iter().any(|key| key == module) {
+            return Err(format!("is of the module `{module}`, which `keys` of `{}` does not list", super::CONFIG_FILE));
+        }
+        self.covers_layer(layer, layers)
+    }
+
+    fn covers_layer(&self, layer: usize, layers: Option<usize>) -> Result<(), String> {
+        let first = self.num_layers.zip(layers).map_or(0, |(last, layers)| layers.saturating_sub(last));
+        if layer < first {
+            let file = super::CONFIG_FILE;
+            return Err(format!("is in layer {layer}, expected {first} or above by `num_layers` of `{file}`"));
+        }
+        Ok(())
+    }
+
+    /// Writes the configuration to `file`, atomically, together with the arguments of the run, as mlx-lm does: keys
+    /// sorted, four blanks of indentation.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, file: &Path, run: &BTreeMap<String, Json>) -> Result<(), AdapterError> {
+        let mut json: Map<String, Json> = run.clone().into_iter().collect();
+        let mut parameters = json!({"rank": self.rank, "scale": self.scale, "dropout": self.dropout});
+        if let Some(keys) = &self.keys {
+            parameters["keys"] = keys.clone().into();
+        }
+        json.insert("fine_tune_type".into(), "lora".into());
+        json.insert("lora_parameters".into(), parameters);
+        json.insert("num_layers".into(), self.num_layers.map_or(json!(-1), |layers| layers.into()));
+        let mut json = Json::Object(json);
+        json.sort_all_objects();
+        write_atomically(file, |out| {
+            let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+            json.serialize(&mut serde_json::Serializer::with_formatter(out, indent)).map_err(io::Error::from)
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,183 @@
+//! Adapter folders: written in the format of mlx-lm, read in those of mlx-lm, mlx-vlm, unsloth's MLX trainer and PEFT.
+//!
+//! mlx-lm's are `adapter_config.json` and `adapters.safetensors`. Tensors are named
+//! `language_model.model.layers.{i}.{module}.lora_a` of shape `[inputs, rank]` and `.lora_b` of shape `[rank, outputs]`; a
+//! linear layer then computes `x W^T + scale * (x A) B`. Here they carry the model's own names,
+//! `layers.{i}.{module}.lora_a`. PEFT's are `adapter_config.json` with other fields and `adapter_model.safetensors` with
+//! both factors transposed.
+
+mod config;
+mod peft;
+mod tensors;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cotangent_models::checkpoint::{CheckpointError, HostTensor};
+use cotangent_models::config::TextConfig;
+
+pub use config::AdapterConfig;
+pub use tensors::{load_tensors, write_tensors};
+
+use tensors::{common_rank, split_name, tensor_error};
+
+/// The file with the adapter's tensors.
+pub const WEIGHTS_FILE: &str = "adapters.safetensors";
+/// The file that says how the tensors are meant.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+
+/// Where other programs put the tensors.
+const OTHER_WEIGHTS_FILES: [&str; 2] = ["adapter_model.safetensors", "weights.safetensors"];
+/// What they leave in other formats.
+const UNREADABLE_WEIGHTS_FILES: [&str; 2] = ["adapter_model.bin", "adapters.npz"];
+
+/// Why an adapter cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum AdapterError {
+    /// The weights are absent, damaged, or not those of an adapter.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
+    /// The configuration is.
+    #[error("`{file}`: {reason}", file = file.display())]
+    Config {
+        /// The configuration's file.
+        file: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+}
+
+/// An adapter: its configuration, and its tensors by the model's names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    /// Where the tensors are from.
+    pub file: PathBuf,
+    /// How the tensors are meant.
+    pub config: AdapterConfig,
+    /// `layers.{i}.{module}.lora_a` and `.lora_b`, always both.
+    pub tensors: BTreeMap<String, HostTensor>,
+}
+
+/// Tensors of which it may not be known how they are meant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterFile {
+    /// Where the tensors are from.
+    pub file: PathBuf,
+    /// The inner dimension of all.
+    pub rank: usize,
+    /// What the configuration beside the file says, if there is one.
+    pub config: Option<AdapterConfig>,
+    /// `layers.{i}.{module}.lora_a` and `.lora_b`, always both.
+    pub tensors: BTreeMap<String, HostTensor>,
+}
+
+impl Adapter {
+    /// Reads the adapter in folder `dir`.
+    ///
+    /// # Errors
+    /// If a file is absent or damaged, the adapter is of a kind that is not supported, a tensor is not an adapter's, or
+    /// tensors and configuration disagree.
+    pub fn load(dir: &Path) -> Result<Self, AdapterError> {
+        let config = AdapterConfig::load(&dir.join(CONFIG_FILE))?;
+        let file = weights_file(dir)?;
+        let tensors = load_tensors(&file)?;
+        check_agreement(&file, &config, &tensors)?;
+        Ok(Self { file, config, tensors })
+    }
+
+    /// Checks that every tensor belongs to a linear layer of the model and has its sizes.
+    ///
+    /// # Errors
+    /// Names the first tensor that does not fit.
+    pub fn check_fits(&self, model: &TextConfig) -> Result<(), AdapterError> {
+        let parameters: BTreeMap<String, Vec<usize>> = model.parameters().into_iter().collect();
+        for (name, tensor) in &self.tensors {
+            let (layer, module, factor) = split_name(name).unwrap_or_default();
+            let fail = |reason| Err(tensor_error(&self.file, name, reason));
+            let weight = parameters.get(&format!("layers.{layer}.{module}.weight"));
+            let Some([outputs, inputs]) = weight.map(Vec::as_slice) else {
+                return fail("belongs to no linear layer of the model\nhelp: take the model that was adapted".into());
+            };
+            let (axis, size) = if factor == "lora_a" { (0, *inputs) } else { (1, *outputs) };
+            if tensor.shape[axis] != size {
+                return fail(format!(
+                    "has shape {:?}, expected {size} where the layer has {size}\nhelp: take the model that was adapted",
+                    tensor.shape
+                ));
+            }
+            if let Err(reason) = self.config.covers(layer, module, Some(model.layers.len())) {
+                return fail(reason);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AdapterFile {
+    /// Reads the adapter at `path`: a folder, or a file of tensors with or without a configuration beside it.
+    ///
+    /// # Errors
+    /// As [`Adapter::load`], except that a file needs no configuration.
+    pub fn load(path: &Path) -> Result<Self, AdapterError> {
+        if path.is_dir() {
+            let Adapter { file, config, tensors } = Adapter::load(path)?;
+            return Ok(Self { file, rank: config.rank, config: Some(config), tensors });
+        }
+        let tensors = load_tensors(path)?;
+        let rank = common_rank(path, &tensors)?;
+        let beside = path.with_file_name(CONFIG_FILE);
+        let config = if beside.exists() { Some(AdapterConfig::load(&beside)?) } else { None };
+        if let Some(config) = &config {
+            check_agreement(path, config, &tensors)?;
+        }
+        Ok(Self { file: path.to_owned(), rank, config, tensors })
+    }
+
+    /// The adapted layers by full name, such as `layers.3.mlp.up_proj`.
+    pub fn layers(&self) -> Vec<String> {
+        self.tensors.keys().filter_map(|name| name.strip_suffix(".lora_a")).map(str::to_owned).collect()
+    }
+}
+
+/// Checks that rank and modules of `tensors`, read from `file`, are those of `config`.
+fn check_agreement(
+    file: &Path,
+    config: &AdapterConfig,
+    tensors: &BTreeMap<String, HostTensor>,
+) -> Result<(), AdapterError> {
+    for (name, tensor) in tensors {
+        let (layer, module, factor) = split_name(name).unwrap_or_default();
+        let rank = tensor.shape[if factor == "lora_a" { 1 } else { 0 }];
+        if rank != config.rank {
+            let expected = config.rank;
+            let reason = format!("has shape {:?}, expected the rank {expected} of `{CONFIG_FILE}`", tensor.shape);
+            return Err(tensor_error(file, name, reason));
+        }
+        if let Err(reason) = config.covers(layer, module, None) {
+            return Err(tensor_error(file, name, reason));
+        }
+    }
+    Ok(())
+}
+
+/// The file of tensors in folder `dir`. Where there is none, the error is about mlx-lm's.
+fn weights_file(dir: &Path) -> Result<PathBuf, AdapterError> {
+    let own = dir.join(WEIGHTS_FILE);
+    if own.exists() {
+        return Ok(own);
+    }
+    if let Some(other) = OTHER_WEIGHTS_FILES.iter().map(|name| dir.join(name)).find(|file| file.exists()) {
+        return Ok(other);
+    }
+    for name in UNREADABLE_WEIGHTS_FILES {
+        let file = dir.join(name);
+        if file.exists() {
+            let reason = "is not a safetensors file\nhelp: save the adapter once more as safetensors".into();
+            return Err(CheckpointError::Damaged { file, reason }.into());
+        }
+    }
+    Ok(own)
+}
+
+#[cfg(test)]
+mod tests;

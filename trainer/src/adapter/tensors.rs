@@ -1,0 +1,150 @@
+//! The tensors of an adapter, under the names that different programs give them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cotangent_models::checkpoint::{
+    CheckpointError, Dtype, HostTensor, Role, SafetensorsFile, classify, write_safetensors,
+};
+
+use super::AdapterError;
+
+/// The prefix that mlx-lm gives the text model of Qwen3.5.
+pub(super) const STORED_PREFIX: &str = "language_model.model.";
+
+/// Writes the tensors of an adapter, by the model's names, to the safetensors `file`, atomically.
+///
+/// # Errors
+/// If a name is not an adapter's, or the file cannot be written.
+pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<(), AdapterError> {
+    let mut stored = BTreeMap::new();
+    for (name, tensor) in tensors {
+        if split_name(name).is_none() {
+            return Err(tensor_error(file, name, "is no tensor of an adapter".into()));
+        }
+        stored.insert(format!("{STORED_PREFIX}{name}"), tensor.clone());
+    }
+    Ok(write_safetensors(file, &stored, &BTreeMap::new())?)
+}
+
+/// Reads the tensors of an adapter from the safetensors `file`, by the model's names and in mlx-lm's layout. PEFT's names
+/// and layout (`base_model.model.{path}.lora_A.weight`, `[rank, inputs]`) are read too.
+///
+/// # Errors
+/// If the file is absent or damaged, holds a tensor that is not an adapter's, or half of a pair.
+pub fn load_tensors(file: &Path) -> Result<BTreeMap<String, HostTensor>, AdapterError> {
+    let weights = SafetensorsFile::open(file)?;
+    let mut tensors = BTreeMap::new();
+    for stored in weights.names() {
+        let fail = |reason: String| Err(tensor_error(file, stored, reason));
+        let (name, layout) = match canonical_name(stored) {
+            Ok(found) => found,
+            Err(reason) => return fail(reason),
+        };
+        let tensor = weights.read(stored)?;
+        if tensor.shape.len() != 2 || tensor.shape.contains(&0) {
+            return fail(format!("has shape {:?}, expected [inputs, rank] or [rank, outputs]", tensor.shape));
+        }
+        if !matches!(tensor.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+            return fail(format!("has dtype {}, expected F32, BF16 or F16", tensor.dtype));
+        }
+        let tensor = if layout == FactorLayout::Peft { transposed(&tensor) } else { tensor };
+        if tensors.insert(name.clone(), tensor).is_some() {
+            return fail(format!("is the same as another tensor, `{name}`"));
+        }
+    }
+    if tensors.is_empty() {
+        let reason = "holds no tensors, expected those of an adapter".into();
+        return Err(CheckpointError::Damaged { file: file.to_owned(), reason }.into());
+    }
+    check_pairs(file, &tensors)?;
+    Ok(tensors)
+}
+
+/// The rank that all `tensors` have, which are read from `file`.
+///
+/// # Errors
+/// If two differ: one number describes the adapter.
+pub(super) fn common_rank(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<usize, AdapterError> {
+    let mut ranks = tensors.iter().filter(|(name, _)| name.ends_with(".lora_a")).map(|(name, a)| (name, a.shape[1]));
+    let Some((first, rank)) = ranks.next() else {
+        return Err(tensor_error(file, "lora_a", "is missing".into()));
+    };
+    match ranks.find(|(_, other)| *other != rank) {
+        Some((name, other)) => {
+            let reason = format!("has rank {other}, but `{first}` has {rank}: one rank for all is supported only");
+            Err(tensor_error(file, name, reason))
+        }
+        None => Ok(rank),
+    }
+}
+
+fn check_pairs(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<(), AdapterError> {
+    for (name, tensor) in tensors {
+        let (other, rank_axes) = match name.strip_suffix("lora_a") {
+            Some(module) => (format!("{module}lora_b"), (1, 0)),
+            None => (format!("{}lora_a", name.trim_end_matches("lora_b")), (0, 1)),
+        };
+        let Some(other_tensor) = tensors.get(&other) else {
+            return Err(tensor_error(file, name, format!("is there without `{other}`")));
+        };
+        if tensor.shape[rank_axes.0] != other_tensor.shape[rank_axes.1] {
+            let reason =
+                format!("has shape {:?}, which does not go with {:?} of `{other}`", tensor.shape, other_tensor.shape);
+            return Err(tensor_error(file, name, reason));
+        }
+    }
+    Ok(())
+}
+
+/// How the two factors are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FactorLayout {
+    /// `lora_a` is `[inputs, rank]`, `lora_b` is `[rank, outputs]`.
+    Mlx,
+    /// `lora_A` is `[rank, inputs]`, `lora_B` is `[outputs, rank]`.
+    Peft,
+}
+
+/// The model's name of a stored tensor, and its layout; or what is wrong with it.
+fn canonical_name(stored: &str) -> Result<(String, FactorLayout), String> {
+    let peft = stored
+        .strip_prefix("base_model.model.")
+        .and_then(|name| name.strip_suffix(".weight"))
+        .and_then(|name| name.rsplit_once('.'));
+    let (name, layout) = match peft {
+        Some((module, "lora_A")) => (format!("{module}.lora_a"), FactorLayout::Peft),
+        Some((module, "lora_B")) => (format!("{module}.lora_b"), FactorLayout::Peft),
+        _ => (stored.to_owned(), FactorLayout::Mlx),
+    };
+    match classify(&name) {
+        Role::Parameter(name) if split_name(&name).is_some() => Ok((name, layout)),
+        Role::Vision => Err("adapts the vision tower, which is not supported for now".into()),
+        Role::MultiTokenPrediction => Err("adapts the head of multi-token prediction, which is not supported".into()),
+        _ => Err(format!(
+            "expected a name like `{STORED_PREFIX}layers.0.mlp.up_proj.lora_a` or \
+             `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`"
+        )),
+    }
+}
+
+/// A matrix with its axes exchanged.
+fn transposed(matrix: &HostTensor) -> HostTensor {
+    let (rows, columns) = (matrix.shape[0], matrix.shape[1]);
+    let size = matrix.bytes.len() / (rows * columns);
+    let element = |row: usize, column: usize| &matrix.bytes[(row * columns + column) * size..][..size];
+    let bytes = (0..columns).flat_map(|column| (0..rows).flat_map(move |row| element(row, column))).copied().collect();
+    HostTensor { dtype: matrix.dtype, shape: vec![columns, rows], bytes }
+}
+
+/// Layer, layer-relative module and factor of `layers.{i}.{module}.lora_a` or `.lora_b`.
+pub(super) fn split_name(name: &str) -> Option<(usize, &str, &str)> {
+    let (layer, rest) = name.strip_prefix("layers.")?.split_once('.')?;
+    let (module, factor) = rest.rsplit_once('.')?;
+    let number = layer.parse().ok().filter(|number: &usize| number.to_string() == layer)?;
+    (!module.is_empty() && matches!(factor, "lora_a" | "lora_b")).then_some((number, module, factor))
+}
+
+pub(super) fn tensor_error(file: &Path, tensor: &str, reason: String) -> AdapterError {
+    CheckpointError::Tensor { file: file.to_owned(), tensor: tensor.to_owned(), reason }.into()
+}

@@ -1,0 +1,78 @@
+//! What all commands do with a checkpoint before they begin.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use cotangent::Session;
+use cotangent_trainer::base_model::BaseModel;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The longest sequences where none are asked for, as in mlx-lm.
+const LONGEST_SEQUENCE: usize = 2048;
+
+/// Loads the checkpoint in `dir` under a progress bar, and says what a person should know of it.
+pub fn load_checkpoint(session: &Session, dir: &Path) -> Result<BaseModel> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} parameters loaded  {elapsed}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let loaded = BaseModel::load(session, dir, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    let base = loaded?;
+    if base.dir != dir {
+        eprintln!("Taking the snapshot in `{}`", base.dir.display());
+    }
+    if base.findings.own_head {
+        eprintln!(
+            "warning: `{}`: `config.json` ties the head to the embedding, but a head is stored that differs from it: the \
+             stored one is used",
+            base.dir.display()
+        );
+    }
+    Ok(base)
+}
+
+/// Does `work` under a sign that time passes.
+pub fn under_a_spinner<T>(message: String, work: impl FnOnce() -> T) -> T {
+    let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+    let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
+    spinner.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    spinner.set_message(message);
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    let result = work();
+    spinner.finish_and_clear();
+    result
+}
+
+/// The number of tokens at which conversations are cut: as `asked`, at most what the model was made for.
+pub fn sequence_limit(asked: Option<usize>, base: &BaseModel) -> Result<usize> {
+    let limit = base.config.max_position_embeddings;
+    match asked {
+        Some(asked) if asked > limit => {
+            bail!("`--max-seq-length {asked}`: the model was made for {limit} tokens\nhelp: give at most {limit}")
+        }
+        Some(asked) => Ok(asked),
+        None => Ok(LONGEST_SEQUENCE.min(limit)),
+    }
+}
+
+/// Refuses a model whose `loss` is not a number, and names the parameter that is at fault, if one is.
+pub fn check_finite(base: &BaseModel, loss: f64) -> Result<()> {
+    if loss.is_finite() {
+        return Ok(());
+    }
+    match base.first_not_finite()? {
+        Some(name) => bail!(
+            "the loss of the model is {loss}: its parameter `{name}` holds numbers that are not finite\nhelp: get the \
+             checkpoint or the adapter again"
+        ),
+        None => bail!(
+            "the loss of the model is {loss}, although all its parameters are finite: a computation overflows in {}\nhelp: \
+             look at the data, and at the scale of the adapter",
+            base.dtype
+        ),
+    }
+}
