@@ -9,6 +9,7 @@ use mlx_rs::Array;
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
 use crate::flat::Place;
+use crate::kernel::mutation;
 use crate::mode::{Mode, Readable, Stored};
 
 /// An array of a [`Mode`]: what the mode forbids has no method here.
@@ -166,7 +167,7 @@ impl<M: Mode> Tensor<M> {
     }
 
     pub(crate) fn from_parts(array: Array, origin: Origin) -> Self {
-        Tensor { array, origin, place: None, thread: M::Thread::default() }
+        Tensor { array: mutation::met(array), origin, place: None, thread: M::Thread::default() }
     }
 
     /// The same value in another mode. Only drivers may do this: it is what modes are there to forbid.

@@ -7,7 +7,8 @@
 //! - [`signature`]: what a declaration says, as constants,
 //! - [`pairing`]: the proof, at compile time, that a backward belongs to its forward,
 //! - [`registry`]: every kernel of the program, each of which tells [what checks it](check::Check),
-//! - [`mod@check`]: gradients of all of them against finite differences and against their fallbacks.
+//! - [`mod@check`]: gradients of all of them against finite differences and against their fallbacks,
+//! - [`mutation`]: mistakes that those checks must notice.
 //!
 //! # Declaring a kernel
 //!
@@ -103,6 +104,7 @@ pub mod check;
 mod declaration;
 mod dispatch;
 mod launch;
+pub mod mutation;
 pub mod pairing;
 mod preference;
 pub mod registry;

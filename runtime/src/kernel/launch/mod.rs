@@ -16,6 +16,7 @@ use mlx_rs::{Array, Dtype};
 
 use super::binding::Symbols;
 use super::declaration::{Declaration, Launch};
+use super::mutation;
 use super::signature::{ConstantKind, Expression, Port, PortRole, Signature};
 use super::value::{Content, PortValue, ScalarValue};
 use crate::{Backend, Error, Result};
@@ -154,7 +155,8 @@ impl Request<'_> {
     /// the author's line.
     fn placed_text(&self) -> String {
         let (definitions, line, file) = (self.dimension_definitions(), self.launch.line, self.file());
-        format!("{definitions}\n#line {line} {file:?}\n{}\n", self.launch.metal)
+        let text = mutation::text(self.declaration, self.launch);
+        format!("{definitions}\n#line {line} {file:?}\n{text}\n")
     }
 
     fn template_arguments(&self) -> Vec<(String, TemplateValue)> {

@@ -3,6 +3,7 @@
 use cotangent_emulator::{Dtype, KernelText, Port, Source, TemplateValue};
 use mlx_rs::Array;
 
+use super::super::mutation;
 use super::Request;
 use crate::{Error, Result};
 
@@ -21,7 +22,7 @@ pub(super) fn kernel_text(request: &Request<'_>, inputs: &[Array]) -> Result<Ker
     });
     Ok(KernelText {
         name: request.name().to_owned(),
-        header: Source { text: request.launch.headers.concat(), ..Source::default() },
+        header: Source { text: mutation::headers(request.declaration, request.launch), ..Source::default() },
         body: Source { text: request.placed_text(), file: request.file(), line: request.launch.line },
         inputs: input_ports
             .map(|(name, array)| Ok(Port::new(name, dtype(request, array.dtype())?)))
