@@ -11,7 +11,7 @@ use crate::mode::Graph;
 use crate::session::Session;
 use crate::tensor::Tensor;
 
-/// One place at which a training graph let no gradient through, because its author said so.
+/// One place at which a training graph let no gradient through, or one that nothing checks, because its author said so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// What stopped the gradient.
@@ -43,6 +43,8 @@ pub enum CutKind {
     IndicesAsData,
     /// An output whose cotangent the kernel's backward leaves out: `ignores(..)`.
     IgnoredOutput,
+    /// Nothing, but no generated test holds the gradient that a kernel let through: `untested = ".."`.
+    Untested,
 }
 
 impl fmt::Display for CutKind {
@@ -52,6 +54,7 @@ impl fmt::Display for CutKind {
             CutKind::Discrete => "discrete",
             CutKind::IndicesAsData => "indices as data",
             CutKind::IgnoredOutput => "ignored output",
+            CutKind::Untested => "untested kernel",
         })
     }
 }

@@ -53,6 +53,21 @@ pub use transform::{
 pub mod __private {
     pub use inventory;
 
+    use crate::kernel::signature::Signature;
+    use crate::kernel::{Declaration, Kernel};
+
+    /// What the name of a kernel stands for in its generated test, where the kernel stands inside a function: Rust's harness
+    /// does not find tests there, so this one never runs.
+    pub struct InsideFunction {}
+
+    impl Kernel for InsideFunction {
+        const SIGNATURE: Signature = Signature::STAND_IN;
+
+        fn declaration() -> &'static Declaration {
+            unreachable!("no harness runs a test inside a function")
+        }
+    }
+
     /// Seals [`Parameters`](crate::Parameters): only the derive implements both.
     #[diagnostic::on_unimplemented(
         message = "`Parameters` of `{Self}` is not derived, so it could leave a parameter out [C06]",

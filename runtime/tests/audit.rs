@@ -201,7 +201,10 @@ fn cuts(loss: fn(&Tensor<Train>, &()) -> Result<Tensor<Train>>) -> Vec<Cut> {
 }
 
 /// `y = x + sum(x)`, whose backward does not care for the sum.
-#[differentiable(backward = with_total_backward, cases = [(N = 3), (N = 130)])]
+#[differentiable(
+    backward = with_total_backward,
+    untested = "an audit lists it",
+    cases = [(N = 3), (N = 130)])]
 fn with_total(x: In![f32; N], y: Out![f32; N], total: Out![f32;]) {
     // Nothing differentiates through a body, so this cuts nothing.
     let seen = x.detach("inside a body").to_tensor::<cotangent::Infer>();
@@ -253,6 +256,7 @@ fn every_kind_of_cut_is_listed() {
             (CutKind::Discrete, "`floor`: a staircase has gradient zero"),
             (CutKind::Detach, "the test cuts it"),
             (CutKind::IgnoredOutput, "`with_total_backward` declares `ignores(total)`"),
+            (CutKind::Untested, "`with_total` declares `untested = \"an audit lists it\"`"),
         ]
     );
 }

@@ -5,6 +5,7 @@ use cotangent::kernel::check::{check, check_on};
 use cotangent::{Backend, Graph, Result, Session, Tensor, backend, differentiable, stage};
 
 #[differentiable(
+    untested = "its gradients are each that of the other factor",
     backward = product_backward,
     fallback = product_by_operations,
     grid = (N, 1, 1),

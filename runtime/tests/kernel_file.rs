@@ -19,7 +19,7 @@ fn weighted_by_operations<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
     x.multiply(&Constant::from_slice(&powers, &[1, x.dimension(1)])?)?.sum(&[1])
 }
 
-#[stage(grid = (N, 1, 1), threads = (32, 1, 1), cases = [(N = 3)])]
+#[stage(untested = "it reads out of bounds", grid = (N, 1, 1), threads = (32, 1, 1), cases = [(N = 3)])]
 fn out_of_bounds(x: In![f32; N], y: Out![f32; N]) {
     metal_file!("texts/out_of_bounds.metal")
 }

@@ -10,6 +10,7 @@ fn shifted_by_operations<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
 }
 
 #[differentiable(
+    untested = "its fallback adds a thousand, to tell the two apart",
     fallback = shifted_by_operations,
     requires = [D % 4 == 0, B * D <= 24],
     cases = [(B = 3, D = 4), (B = 3, D = 5)],
@@ -34,7 +35,12 @@ fn quartered(x: In![f32; D], y: Out![f32; D]) {
 }
 
 /// Says nothing of the sizes that its stage requires.
-#[differentiable(inference_only = "tests its stage", stages = [quartered], cases = [(D = 12), (D = 7)])]
+#[differentiable(
+    untested = "its stage refuses a length that it allows",
+    inference_only = "tests its stage",
+    stages = [quartered],
+    cases = [(D = 12), (D = 7)],
+)]
 pub fn quarter(x: In![f32; D], y: Out![f32; D]) {
     Ok(Outputs { y: quartered(stages, x)? })
 }

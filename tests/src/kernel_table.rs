@@ -155,6 +155,9 @@ fn row(kernel: &'static Declaration, depth: usize, sizes: Option<&Sizes>) -> Res
 }
 
 fn checks(kernel: &'static Declaration) -> String {
+    if let Some(reason) = kernel.untested {
+        return format!("nothing: {reason}");
+    }
     kernel.checks().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

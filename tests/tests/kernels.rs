@@ -57,6 +57,11 @@ fn twice_by_operations<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
     x.multiply(2.0)
 }
 
+#[stage(untested = "it counts for nothing", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)])]
+fn uncounted(x: In![f32; N], y: Out![f32; N]) {
+    metal! { y[thread_position_in_grid.x] = x[thread_position_in_grid.x]; }
+}
+
 #[test]
 fn a_row_says_what_the_declaration_does() {
     let text = kernel_table::table(None).unwrap();
@@ -80,6 +85,8 @@ fn a_row_says_what_the_declaration_does() {
     let checks = "differences, Jacobian, fallback, emulator";
     assert_eq!(row("twice"), ["twice", "fallback", "metal (cuda*) emulated", "yes", "2", checks, "N % 2 == 0"]);
     assert_eq!(row("doubled"), ["doubled", "(stage)", "metal cuda* emulated", "yes", "1", "emulator"]);
+    let untested = "nothing: it counts for nothing";
+    assert_eq!(row("uncounted"), ["uncounted", "(stage)", "metal cuda* emulated", "yes", "1", untested]);
     // Backwards stand beneath their forwards, stages beneath what runs them.
     assert!(text.contains("\n  windows_backward ") && text.contains("\n  doubled "), "{text}");
     for kernel in cotangent_kernels::kernels() {
@@ -135,8 +142,8 @@ fn every_kernel_of_the_registry_has_one_row() {
     shown.sort_unstable();
     names.sort_unstable();
     assert_eq!(shown, names);
-    // This test's registry has four more.
-    assert_eq!(names.len() + 4, cotangent_kernels::kernels().len());
+    // This test's registry has five more.
+    assert_eq!(names.len() + 5, cotangent_kernels::kernels().len());
 }
 
 #[test]

@@ -270,12 +270,19 @@ fn cuts(cuts: &[Cut]) -> String {
     if cuts.is_empty() {
         return wrap("\nNo cuts: the graph met no `detach`, and nothing else that stops a gradient on purpose.", "");
     }
+    let (untested, cuts): (Vec<&Cut>, Vec<&Cut>) = cuts.iter().partition(|cut| cut.kind == CutKind::Untested);
+    let of = |title: &str, cuts: &[&Cut]| if cuts.is_empty() { String::new() } else { listed(title, cuts) };
+    of("Cuts, at which gradients stop on purpose:", &cuts)
+        + &of("Kernels whose gradient no generated test holds:", &untested)
+}
+
+fn listed(title: &str, cuts: &[&Cut]) -> String {
     // The same line of the sources, in whatever parts, is one cut to its reader.
     let mut places: BTreeMap<(&str, u32), Vec<&Cut>> = BTreeMap::new();
     for cut in cuts {
         places.entry(cut.place).or_default().push(cut);
     }
-    let mut text = "\nCuts, at which gradients stop on purpose:\n".to_owned();
+    let mut text = format!("\n{title}\n");
     for ((file, line), cuts) in places {
         let reasons: BTreeSet<(String, &str)> =
             cuts.iter().map(|cut| (cut.kind.to_string(), cut.reason.as_str())).collect();

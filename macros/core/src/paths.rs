@@ -1,6 +1,6 @@
 //! Every path that generated code uses, in one place.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 
 /// Where the runtime crate is found: `::cotangent`, or the author's `crate = path`.
@@ -19,6 +19,25 @@ impl Paths {
     /// The runtime at another path.
     pub fn at(root: impl ToTokens) -> Self {
         Self { root: root.to_token_stream() }
+    }
+
+    /// The same paths, for a module inside the one that holds the kernel. A path that begins with a name needs no change
+    /// where that module imports all names around it.
+    pub fn one_module_deeper(&self) -> Self {
+        let mut root = self.root.clone().into_iter();
+        let rest = |root: &mut dyn Iterator<Item = TokenTree>| root.collect::<TokenStream>();
+        let root = match root.next() {
+            Some(TokenTree::Ident(first)) if first == "self" => {
+                let rest = rest(&mut root);
+                quote!(super #rest)
+            }
+            Some(TokenTree::Ident(first)) if first == "super" => {
+                let rest = rest(&mut root);
+                quote!(super::super #rest)
+            }
+            _ => self.root.clone(),
+        };
+        Self { root }
     }
 
     /// A public item at the root of the runtime, such as `Tensor`.

@@ -103,7 +103,7 @@ fn snapshot(name: &str, description: (&str, &str), content: String) {
 /// A kernel with every option of a launch and a text of its own for each target.
 const ATOMIC: (&str, &str) = (
     "inference_only = \"counts\", grid = (B * N, 1, 1), threads = (min(B * N, 256), 1, 1), init = 0.0, atomic,
-     nondeterministic, strided, headers = [SHARED, texts::MORE], cases = [(B = 2, N = 7, WIDE = 1)]",
+     nondeterministic, strided, headers = [SHARED, texts::MORE], untested = \"slow\", cases = [(B = 2, N = 7, WIDE = 1)]",
     "pub fn histogram<T: F32 + BF16, const WIDE: bool>(
          x: In![T; B, N],
          #[values(0..8)] bins: In![u32; B, N],

@@ -52,6 +52,8 @@ pub struct Declaration {
     pub body: Body,
     /// Sizes at which machinery tests it.
     pub cases: &'static [Case],
+    /// The author's reason to have no generated test.
+    pub untested: Option<&'static str>,
     /// The source file it is declared in.
     pub file: &'static str,
     /// The line of its name.

@@ -8,6 +8,7 @@ use super::binding::{Symbols, bind, check_outputs};
 use super::call::{Call, Outputs, Stages};
 use super::declaration::{Body, Declaration, Fallback, Kernel, Run};
 use super::launch;
+use super::mutation;
 use super::preference::prefers_fallback;
 use super::signature::{Port, PortRole};
 use super::tally;
@@ -208,7 +209,10 @@ impl Request {
                 };
                 floats(launch.run()?)
             }
-            Body::Rust { run, .. } => run(&self.as_call(wants))?,
+            Body::Rust { run, .. } => {
+                let _body = mutation::InBody::of(self.declaration);
+                run(&self.as_call(wants))?
+            }
         };
         let ports: Vec<&'static Port> = self.declaration.signature.outputs.iter().collect();
         check_outputs(self.declaration, &ports, &outputs, &self.symbols)?;
@@ -253,6 +257,11 @@ impl Request {
         };
         if let Some(backward) = self.declaration.backward() {
             self.note_ignored(backward, &outputs);
+        }
+        if let (Some(reason), Some(output)) = (self.declaration.untested, outputs.first()) {
+            let place = (self.declaration.file, self.declaration.line);
+            let reason = format!("`{name}` declares `untested = {reason:?}`");
+            cut::note_at(place, CutKind::Untested, &reason, output, self.origin.needs_gradient);
         }
         Ok(floats(outputs))
     }

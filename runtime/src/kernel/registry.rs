@@ -14,8 +14,16 @@ inventory::collect!(Registered);
 ///
 /// A crate that nothing else of the program refers to is dropped by the linker, kernels included; a crate of kernels
 /// therefore offers a `pub fn kernels()` that calls this one.
+///
+/// # Panics
+/// If the program links none: a loop over nothing would pass for a check of everything.
 pub fn kernels() -> Vec<&'static Declaration> {
     let mut kernels: Vec<_> = inventory::iter::<Registered>.into_iter().map(|registered| (registered.0)()).collect();
+    assert!(
+        !kernels.is_empty(),
+        "this program links no kernel: name the crate that declares them, such as `use my_kernels as _;`, or call its \
+         `kernels()`"
+    );
     kernels.sort_by_key(|kernel| (kernel.signature.module, kernel.signature.name));
     kernels
 }

@@ -6,7 +6,9 @@ mod documentation;
 mod function;
 mod pairing;
 mod stand_in;
+mod test;
 
+use body::option;
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 
@@ -22,7 +24,8 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
     let kernel = kernel(plan, paths);
     let function = function::emit(plan, paths);
     let pairing = pairing::emit(plan, paths);
-    quote!(#marker #kernel #function #pairing)
+    let test = test::emit(plan, paths);
+    quote!(#marker #kernel #function #pairing #test)
 }
 
 /// The type that stands for the kernel wherever types are asked about it. Shares its name with the function.
@@ -57,6 +60,7 @@ fn kernel(plan: &Plan, paths: &Paths) -> TokenStream {
     let cases = data::cases(plan);
     let case_type = paths.signature(quote!(Case));
     let route = data::route(plan, paths);
+    let untested = option(kernel.untested.as_ref().map(|reason| quote!(#reason)));
     let body = body::emit(plan, paths);
     let body_value = &body.value;
     let body_items = &body.items;
@@ -91,6 +95,7 @@ fn kernel(plan: &Plan, paths: &Paths) -> TokenStream {
                         route: #route,
                         body: #body_value,
                         cases: CASES,
+                        untested: #untested,
                         #position
                     };
                     &DECLARATION

@@ -41,6 +41,8 @@ pub struct Kernel {
     pub body: Body,
     /// Sizes at which machinery tests the kernel.
     pub cases: Vec<Case>,
+    /// The author's reason to have no generated test.
+    pub untested: Option<String>,
     /// Where `cases` is written, if it is.
     pub cases_span: Option<Span>,
 }

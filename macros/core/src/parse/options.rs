@@ -39,6 +39,7 @@ impl Attribute {
             "atomic",
             "nondeterministic",
             "strided",
+            "untested",
             "crate",
         ];
         const ALL: &[&str] = &[
@@ -59,6 +60,7 @@ impl Attribute {
             "atomic",
             "nondeterministic",
             "strided",
+            "untested",
             "crate",
         ];
         match self {
@@ -86,6 +88,7 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     ("backward_of", "expensive", "a gradient is computed once"),
     ("backward_of", "requires", "a backward runs at the sizes that its forward requires"),
     ("backward_of", "cases", "a backward is tested at the cases of its forward"),
+    ("backward_of", "untested", "a backward is tested with its forward, or left out with it"),
 ];
 
 /// Options that are nothing without another, each with the reason.
@@ -109,6 +112,8 @@ pub struct Options {
     pub expensive: Option<Span>,
     /// `inference_only = "reason"`
     pub inference_only: Option<LitStr>,
+    /// `untested = "reason"`
+    pub untested: Option<LitStr>,
     /// `ignores(y, z)`
     pub ignores: Vec<Ident>,
     /// `stages = [a, b]`
@@ -231,13 +236,8 @@ impl Options {
                     "backward_of" => self.backward_of = Some(read_path(input)?),
                     "fallback" => self.fallback = Some(read_path(input)?),
                     "crate" => self.root = Some(read_path(input)?),
-                    "inference_only" => {
-                        let reason: LitStr = input.parse()?;
-                        if reason.value().trim().is_empty() {
-                            return Err(syn::Error::new(reason.span(), "an empty reason explains nothing"));
-                        }
-                        self.inference_only = Some(reason);
-                    }
+                    "inference_only" => self.inference_only = Some(read_reason(input)?),
+                    "untested" => self.untested = Some(read_reason(input)?),
                     "stages" => self.stages = read_list(input)?,
                     "headers" => self.headers = read_list(input)?,
                     "fallback_on" => self.fallback_on = read_backends(input)?,
@@ -269,6 +269,7 @@ fn form(name: &str) -> &'static str {
         }
         "crate" => "write `crate = path::to::cotangent`",
         "inference_only" => "write `inference_only = \"why it has no gradient\"`",
+        "untested" => "write `untested = \"why it has no generated test\"`",
         "ignores" => "write `ignores(output, ..)`",
         "stages" => "write `stages = [path, ..]`",
         "headers" => "write `headers = [PATH_OF_A_CONSTANT, ..]`",
@@ -300,6 +301,14 @@ fn read_path(input: ParseStream<'_>) -> syn::Result<Path> {
         return Err(syn::Error::new(segment.arguments.span(), "expected a path without arguments"));
     }
     Ok(path)
+}
+
+fn read_reason(input: ParseStream<'_>) -> syn::Result<LitStr> {
+    let reason: LitStr = input.parse()?;
+    if reason.value().trim().is_empty() {
+        return Err(syn::Error::new(reason.span(), "an empty reason explains nothing"));
+    }
+    Ok(reason)
 }
 
 fn read_list(input: ParseStream<'_>) -> syn::Result<Vec<Path>> {

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, Span};
 use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::{Expr, Path};
+use syn::{Expr, LitStr, Path};
 
 use super::declaration::{BodySyntax, Decl};
 use super::expression;
@@ -125,6 +125,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             identifiers: Vec::new(),
         }),
         cases: Vec::new(),
+        untested: options.untested.as_ref().map(LitStr::value),
         cases_span: options.cases.as_ref().map(|(_, span)| *span),
     };
     kernel.dimensions = resolve_dimensions(&kernel, diagnostics);

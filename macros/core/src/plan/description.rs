@@ -45,6 +45,9 @@ impl fmt::Display for Plan {
                 writeln!(formatter, "body: Rust, {stages}")?;
             }
         }
+        if let Some(reason) = &kernel.untested {
+            writeln!(formatter, "test: none ({reason})")?;
+        }
         for case in &kernel.cases {
             let values: Vec<String> = case.values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
             writeln!(formatter, "case {}", values.join(", "))?;

@@ -10,6 +10,7 @@
 
 mod cases;
 mod coverage;
+mod declared;
 mod differences;
 mod experiment;
 mod random;
@@ -30,6 +31,7 @@ use crate::backend::with_backend;
 use crate::{Backend, Dtype, Error, Result, Session};
 
 pub use self::coverage::{Check, OnCuda};
+pub use self::declared::assert_declared;
 pub use self::record::{Record, Recorded, compare, record};
 pub use self::report::{Comparison, Report};
 pub use self::texts::LaunchText;

@@ -243,7 +243,15 @@ pub(super) mod tests {
 
     const fn declaration(launch: Launch) -> Declaration {
         let body = Body::Launch(launch);
-        Declaration { signature: &SIGNATURE, route: Route::Stage, body, cases: &[], file: "scaled.rs", line: 1 }
+        Declaration {
+            signature: &SIGNATURE,
+            route: Route::Stage,
+            body,
+            cases: &[],
+            untested: None,
+            file: "scaled.rs",
+            line: 1,
+        }
     }
 
     pub(in super::super) static TRANSLATED: Declaration = declaration(LAUNCH);
