@@ -165,6 +165,32 @@ impl Indices {
         Ok(Indices { array: crate::ffi::array_from_slice(words, shape), range })
     }
 
+    /// Integers of any width in row-major order: packed codes, routing tables, what another program stored.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `values` does not have as many elements as `shape`, [`Error::Dtype`] unless `dtype` is an
+    /// integer type, [`Error::IndexOutOfRange`] for a value that it cannot hold.
+    pub fn from_integers(values: &[i64], dtype: Dtype, shape: &[i32]) -> Result<Self> {
+        const OPERATION: &str = "Indices::from_integers";
+        check_length(OPERATION, values.len(), shape)?;
+        let Some((low, high)) = dtype.integers() else {
+            return Err(Error::Dtype {
+                operation: OPERATION,
+                found: dtype.to_string(),
+                expected: "an integer type".into(),
+            });
+        };
+        if let Some(&outside) = values.iter().find(|value| !(low..=high).contains(value)) {
+            return Err(Error::IndexOutOfRange { operation: OPERATION, index: outside, length: high });
+        }
+        crate::ffi::initialise();
+        let bytes: Vec<u8> =
+            values.iter().flat_map(|value| value.to_le_bytes().into_iter().take(dtype.size())).collect();
+        let (smallest, largest) = (values.iter().min().copied(), values.iter().max().copied());
+        let range = (smallest.unwrap_or(0), largest.unwrap_or(0));
+        Ok(Indices { array: crate::ffi::array_from_bytes(&bytes, dtype, shape), range })
+    }
+
     /// The same indices in another shape.
     ///
     /// # Errors

@@ -8,14 +8,22 @@ use std::fmt;
 pub enum Dtype {
     /// One byte, true or false.
     Bool,
+    /// Signed, 8 bits.
+    I8,
     /// Unsigned, 8 bits.
     U8,
-    /// Unsigned, 32 bits.
-    U32,
+    /// Signed, 16 bits.
+    I16,
+    /// Unsigned, 16 bits.
+    U16,
     /// Signed, 32 bits.
     I32,
+    /// Unsigned, 32 bits.
+    U32,
     /// Signed, 64 bits.
     I64,
+    /// Unsigned, 64 bits.
+    U64,
     /// IEEE half precision.
     F16,
     /// The upper half of a `float32`.
@@ -30,23 +38,42 @@ impl Dtype {
         matches!(self, Dtype::F16 | Dtype::BF16 | Dtype::F32)
     }
 
+    /// The smallest and the largest integer of this type, as far as 64 signed bits go; nothing for other types.
+    pub(crate) fn integers(self) -> Option<(i64, i64)> {
+        Some(match self {
+            Dtype::I8 => (i64::from(i8::MIN), i64::from(i8::MAX)),
+            Dtype::U8 => (0, i64::from(u8::MAX)),
+            Dtype::I16 => (i64::from(i16::MIN), i64::from(i16::MAX)),
+            Dtype::U16 => (0, i64::from(u16::MAX)),
+            Dtype::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+            Dtype::U32 => (0, i64::from(u32::MAX)),
+            Dtype::I64 => (i64::MIN, i64::MAX),
+            Dtype::U64 => (0, i64::MAX),
+            Dtype::Bool | Dtype::F16 | Dtype::BF16 | Dtype::F32 => return None,
+        })
+    }
+
     /// Bytes an element takes.
     pub fn size(self) -> usize {
         match self {
-            Dtype::Bool | Dtype::U8 => 1,
-            Dtype::F16 | Dtype::BF16 => 2,
+            Dtype::Bool | Dtype::I8 | Dtype::U8 => 1,
+            Dtype::I16 | Dtype::U16 | Dtype::F16 | Dtype::BF16 => 2,
             Dtype::U32 | Dtype::I32 | Dtype::F32 => 4,
-            Dtype::I64 => 8,
+            Dtype::I64 | Dtype::U64 => 8,
         }
     }
 
     pub(crate) fn to_mlx(self) -> mlx_rs::Dtype {
         match self {
             Dtype::Bool => mlx_rs::Dtype::Bool,
+            Dtype::I8 => mlx_rs::Dtype::Int8,
             Dtype::U8 => mlx_rs::Dtype::Uint8,
-            Dtype::U32 => mlx_rs::Dtype::Uint32,
+            Dtype::I16 => mlx_rs::Dtype::Int16,
+            Dtype::U16 => mlx_rs::Dtype::Uint16,
             Dtype::I32 => mlx_rs::Dtype::Int32,
+            Dtype::U32 => mlx_rs::Dtype::Uint32,
             Dtype::I64 => mlx_rs::Dtype::Int64,
+            Dtype::U64 => mlx_rs::Dtype::Uint64,
             Dtype::F16 => mlx_rs::Dtype::Float16,
             Dtype::BF16 => mlx_rs::Dtype::Bfloat16,
             Dtype::F32 => mlx_rs::Dtype::Float32,
@@ -54,14 +81,18 @@ impl Dtype {
     }
 
     /// # Panics
-    /// On a dtype that nothing in this crate creates (8- and 16-bit integers, f64, complex).
+    /// On a dtype that nothing in this crate creates (f64, complex).
     pub(crate) fn from_mlx(dtype: mlx_rs::Dtype) -> Self {
         match dtype {
             mlx_rs::Dtype::Bool => Dtype::Bool,
+            mlx_rs::Dtype::Int8 => Dtype::I8,
             mlx_rs::Dtype::Uint8 => Dtype::U8,
-            mlx_rs::Dtype::Uint32 => Dtype::U32,
+            mlx_rs::Dtype::Int16 => Dtype::I16,
+            mlx_rs::Dtype::Uint16 => Dtype::U16,
             mlx_rs::Dtype::Int32 => Dtype::I32,
+            mlx_rs::Dtype::Uint32 => Dtype::U32,
             mlx_rs::Dtype::Int64 => Dtype::I64,
+            mlx_rs::Dtype::Uint64 => Dtype::U64,
             mlx_rs::Dtype::Float16 => Dtype::F16,
             mlx_rs::Dtype::Bfloat16 => Dtype::BF16,
             mlx_rs::Dtype::Float32 => Dtype::F32,
@@ -74,10 +105,14 @@ impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Dtype::Bool => "bool",
+            Dtype::I8 => "int8",
             Dtype::U8 => "uint8",
-            Dtype::U32 => "uint32",
+            Dtype::I16 => "int16",
+            Dtype::U16 => "uint16",
             Dtype::I32 => "int32",
+            Dtype::U32 => "uint32",
             Dtype::I64 => "int64",
+            Dtype::U64 => "uint64",
             Dtype::F16 => "float16",
             Dtype::BF16 => "bfloat16",
             Dtype::F32 => "float32",

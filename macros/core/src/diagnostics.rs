@@ -110,6 +110,11 @@ impl Diagnostics {
         self.found.is_empty()
     }
 
+    /// How many were found.
+    pub fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// Hands over everything found.
     pub fn finish(mut self) -> Vec<Diagnostic> {
         self.finished = true;

@@ -79,7 +79,7 @@ fn analyse(attribute: Attribute, options: TokenStream, item: TokenStream) -> Ana
     let root = declaration.as_ref().and_then(|declaration| declaration.options.root.clone());
     let paths = root.map_or_else(Paths::default, Paths::at);
     let kernel = declaration.map(|declaration| parse::resolve::resolve(declaration, &mut diagnostics));
-    if let Some(kernel) = &kernel {
+    if let Some(kernel) = kernel.as_ref().filter(|kernel| !kernel.is_partial) {
         check::check(kernel, &mut diagnostics);
     }
     Analysed { plan: kernel.map(Plan::new), paths, mistakes: diagnostics.finish() }

@@ -79,7 +79,7 @@ const STAGE: (&str, &str) = (
 
 /// A mistake in every place at once: what still comes out.
 const BROKEN: (&str, &str) =
-    ("fallbak = f", "pub fn broken(x: In![f32; N], y: Out![f32; N, M]) { Ok(Outputs { y: x.clone() }) }");
+    ("by = f", "pub fn broken(x: In![f32; N], y: Out![f32; N, M]) { Ok(Outputs { y: x.clone() }) }");
 
 fn tokens(text: &str) -> TokenStream {
     text.parse().unwrap()

@@ -87,10 +87,14 @@ fn data_of(array: &Array) -> *const u8 {
     unsafe {
         match Dtype::from_mlx(array.dtype()) {
             Dtype::Bool => mlx_sys::mlx_array_data_bool(handle).cast::<u8>(),
+            Dtype::I8 => mlx_sys::mlx_array_data_int8(handle).cast(),
             Dtype::U8 => mlx_sys::mlx_array_data_uint8(handle),
-            Dtype::U32 => mlx_sys::mlx_array_data_uint32(handle).cast(),
+            Dtype::I16 => mlx_sys::mlx_array_data_int16(handle).cast(),
+            Dtype::U16 => mlx_sys::mlx_array_data_uint16(handle).cast(),
             Dtype::I32 => mlx_sys::mlx_array_data_int32(handle).cast(),
+            Dtype::U32 => mlx_sys::mlx_array_data_uint32(handle).cast(),
             Dtype::I64 => mlx_sys::mlx_array_data_int64(handle).cast(),
+            Dtype::U64 => mlx_sys::mlx_array_data_uint64(handle).cast(),
             Dtype::F16 => mlx_sys::mlx_array_data_float16(handle).cast(),
             Dtype::BF16 => mlx_sys::mlx_array_data_bfloat16(handle).cast(),
             Dtype::F32 => mlx_sys::mlx_array_data_float32(handle).cast(),

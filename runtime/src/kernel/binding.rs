@@ -62,7 +62,12 @@ pub(super) fn bind(signature: &Signature, inputs: &[PortValue], constants: &[(&'
             return Err(Error::Kernel { kernel, port: Some(port.name), message });
         }
     }
-    let mut symbols = Symbols { values: constants.to_vec(), dtypes: Vec::new() };
+    // A class of one needs no input to settle it.
+    let settled = signature.dtypes.iter().filter_map(|parameter| match parameter.class {
+        [only] => Some((parameter.name, *only)),
+        _ => None,
+    });
+    let mut symbols = Symbols { values: constants.to_vec(), dtypes: settled.collect() };
     let bound = signature.dimensions.iter().map(|dimension| (dimension.name, Some(dimension.bound)));
     for (name, bound) in bound.chain(signature.constants.iter().map(|constant| (constant.name, constant.bound))) {
         if let Some(bound) = bound {

@@ -48,7 +48,7 @@
 //! ```
 //!
 //! **Ports** are `In![dtype; extents]` and `Out![dtype; extents]`; `Out![f32;]` is a scalar array. A float input is
-//! differentiable and arrives as `&Tensor<M>`; `#[nodiff]` makes it a `&Constant`. `i32` and `u32` inputs are `&Indices`,
+//! differentiable and arrives as `&Tensor<M>`; `#[nodiff]` makes it a `&Constant`. Inputs of integers are `&Indices`,
 //! `bool` inputs `&Mask`. `#[saved]` marks an output that is kept for the backward and never seen by the caller.
 //! `#[values(low..high)]` says what generated tests fill an input with. Parameters of type `f32`, `i32`, `u32` and `bool`
 //! are scalars.
@@ -61,7 +61,8 @@
 //! stands alone in an input's shape is bound by it; any other must be a template constant `const N: usize`, which becomes
 //! an argument of the generated function. Extents are compared in a normal form: `B * H` is `H * B`.
 //!
-//! **Dtypes** are `f32`, `bf16`, `f16`, `i32`, `u32`, `bool`, or a parameter: `T: Float`, `T: Int`, `T: F32 + BF16`.
+//! **Dtypes** are `f32`, `bf16`, `f16`, `bool`, integers from `i8` and `u8` to `i64` and `u64`, or a parameter: `T: Float`,
+//! `T: Int`, `T: F32 + BF16`. A parameter of one type alone, `T: U8`, needs no input that settles it.
 //!
 //! **Bodies.** `metal! { .. }` is one launch, with `grid = (x, y, z)` and `threads = (x, y, z)` in the attribute. Ports,
 //! dimensions, constants and scalars have their names in it; a backward has a template bool `WANTS_d_x` for each gradient,

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use proc_macro2::Ident;
 
+use super::names::{self, is_companion};
+use super::rust_body;
+
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::metal::names::{ATTRIBUTES, is_constant, is_reserved, is_type, nearest, nearest_attribute};
+use crate::metal::names::{ATTRIBUTES, is_reserved};
 use crate::metal::scan::{Access, AccessKind, Scan, Shared};
 use crate::metal::source::Text;
 use crate::metal::token::Place;
@@ -24,14 +27,14 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         Body::Rust(body) => check_rust(kernel, body, diagnostics),
         Body::Launch(launch) => {
             let launch = &**launch;
-            check_names(kernel, diagnostics);
+            names::check(kernel, diagnostics);
             if launch.metal.is_whole {
                 check_text(&Subject { kernel, launch, text: &launch.metal, called: BODY }, diagnostics);
             }
             if let Some(cuda) = launch.cuda.as_ref().filter(|cuda| cuda.is_whole) {
                 // CUDA has other names for everything but the ports.
                 let subject = Subject { kernel, launch, text: cuda, called: "CUDA text" };
-                check_ports(&subject, &Scan::of(&cuda.tokens), diagnostics);
+                check_ports(&subject, &launch.scan(kernel, cuda), diagnostics);
             }
         }
     }
@@ -39,17 +42,26 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
 
 /// A port that a Rust body never names is not read by it.
 fn check_rust(kernel: &Kernel, body: &RustBody, diagnostics: &mut Diagnostics) {
-    let names = |identifier: &Ident| body.identifiers.iter().any(|known| known == identifier);
-    for port in kernel.inputs.iter().filter(|port| !names(&port.name)) {
-        diagnostics.push(unread(kernel, BODY, &port.name));
+    let used = rust_body::used_names(&body.block);
+    let is_named = |port: &Port| body.identifiers.contains(&port.name);
+    for port in &kernel.inputs {
+        let is_used = used.contains(&port.name.to_string());
+        if !is_named(port) || is_cotangent(kernel, port) && !is_used {
+            diagnostics.push(unread(kernel, BODY, &port.name, None));
+        }
     }
 }
 
+/// Whether a backward has to do something with the port: what is read of others may be thrown away.
+fn is_cotangent(kernel: &Kernel, port: &Port) -> bool {
+    kernel.is_backward() && port.name.to_string().starts_with("d_")
+}
+
 /// One text of a kernel.
-struct Subject<'a> {
-    kernel: &'a Kernel,
-    launch: &'a Launch,
-    text: &'a Text,
+pub(super) struct Subject<'a> {
+    pub(super) kernel: &'a Kernel,
+    pub(super) launch: &'a Launch,
+    pub(super) text: &'a Text,
     /// What messages call it.
     called: &'static str,
 }
@@ -58,32 +70,17 @@ struct Subject<'a> {
 const BODY: &str = "body";
 
 impl Subject<'_> {
-    fn mistake(&self, code: Code, place: Place, message: String) -> Diagnostic {
+    pub(super) fn mistake(&self, code: Code, place: Place, message: String) -> Diagnostic {
         self.text.mistake(Some(code), place, message)
-    }
-}
-
-/// What the declaration names has these names in the text.
-fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
-    let ports = kernel.ports().map(|port| &port.name);
-    for name in ports.chain(kernel.scalars.iter().map(|scalar| &scalar.name)) {
-        let companion = kernel.inputs.iter().find(|port| is_companion(&name.to_string(), port));
-        let message = match companion {
-            Some(port) => format!("`{name}` is what MLX calls a part of `{}`'s description", port.name),
-            None if is_reserved(&name.to_string()) => {
-                format!("`{name}` is a word of Metal, so the text of `{}` cannot use it as a name", kernel.name)
-            }
-            None => continue,
-        };
-        diagnostics.push(Diagnostic::coded(Code::C12, name.span(), message).help("rename it"));
     }
 }
 
 fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
     let Subject { kernel, launch, text, .. } = subject;
-    let scan = Scan::of(&text.tokens);
+    let scan = launch.scan(kernel, text);
     check_ports(subject, &scan, diagnostics);
-    check_declared(subject, &scan, launch.headers.is_empty() && scan.includes.is_empty(), diagnostics);
+    names::check_text(subject, &scan, diagnostics);
+    check_lengths(subject, &scan, diagnostics);
     for place in &scan.includes {
         diagnostics.push(
             subject.mistake(Code::C12, *place, format!("the text of `{}` includes a file", kernel.name)).help(
@@ -138,18 +135,63 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// Arrays have lengths that are known when the kernel is compiled.
+fn check_lengths(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
+    let kernel = subject.kernel;
+    let mut reported = BTreeSet::new();
+    for length in &scan.lengths {
+        let name = length.name.as_str();
+        let is_dimension = kernel.dimensions.iter().any(|dimension| dimension.name == name);
+        let is_argument = kernel.scalars.iter().any(|scalar| scalar.name == name)
+            || kernel.inputs.iter().any(|port| port.name == name || is_companion(name, port))
+            || ATTRIBUTES.contains(&name);
+        if !(length.is_local || is_dimension || is_argument) || !reported.insert(length.array.text.clone()) {
+            continue;
+        }
+        let help = if is_dimension && !length.is_local {
+            format!("make it a template constant of the signature: `const {name}: usize`")
+        } else {
+            "use a literal, a `constexpr`, or a template constant: `const N: usize` in the signature".to_owned()
+        };
+        diagnostics.push(
+            subject
+                .mistake(
+                    Code::C14,
+                    length.array.place,
+                    format!(
+                        "the array `{}` of `{}` is as long as `{name}`, which only a launch gives a value",
+                        length.array.text, kernel.name
+                    ),
+                )
+                .help(help),
+        );
+    }
+}
+
 /// Inputs are read and never written, outputs are written, and accumulated into only after something was stored.
 fn check_ports(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
-    let Subject { kernel, called, .. } = subject;
-    for port in &kernel.inputs {
+    let Subject { kernel, called, launch, .. } = subject;
+    // A name that cannot stand for the port was reported for that.
+    let is_taken = |port: &&Port| {
         let name = port.name.to_string();
-        if scan.of_name(&name).next().is_none()
-            && !scan.accesses.iter().any(|access| is_companion(&access.name.text, port))
-        {
-            diagnostics.push(unread(kernel, called, &port.name));
+        is_reserved(&name) || scan.outermost.iter().any(|local| local.text == name)
+    };
+    for port in kernel.inputs.iter().filter(|port| !is_taken(port)) {
+        let name = port.name.to_string();
+        let described = |access: &&Access| is_companion(&access.name.text, port);
+        let uses: Vec<&Access> = scan.of_name(&name).chain(scan.accesses.iter().filter(described)).collect();
+        let is_read = uses.iter().any(|access| access.is_used || !is_cotangent(kernel, port));
+        if !is_read {
+            let hidden = scan.inner.iter().any(|local| local.text == name);
+            let why = match uses.first() {
+                Some(_) => Some("what the text reads of it is thrown away"),
+                None if hidden => Some("the name stands for a local variable of the text"),
+                None => None,
+            };
+            diagnostics.push(unread(kernel, called, &port.name, why));
         }
         let flag = format!("HAS_{}", port.name);
-        if let (true, Some((_, access))) = (port.optional, scan.of_name(&name).next())
+        if let (true, Some(access)) = (port.optional, scan.of_name(&name).next())
             && !scan.accesses.iter().any(|access| access.name.text == flag)
         {
             diagnostics.push(
@@ -165,44 +207,68 @@ fn check_ports(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics
                     .help(format!("read it only where `{flag}` holds: `if ({flag}) {{ .. }}`")),
             );
         }
-        let written = scan
-            .of_name(&name)
-            .find(|(_, access)| matches!(access.kind, AccessKind::Store | AccessKind::Accumulate | AccessKind::Atomic));
-        if let Some((_, access)) = written {
-            diagnostics.push(
-                subject
-                    .mistake(
-                        Code::C12,
-                        access.name.place,
-                        format!("the {called} of `{}` writes to its input `{}`", kernel.name, port.name),
-                    )
-                    .help("write to an output: MLX shares an input's memory with every other reader"),
-            );
-        }
+        check_unwritten(subject, scan, &name, "input", diagnostics);
     }
-    for port in &kernel.outputs {
+    for scalar in &kernel.scalars {
+        check_unwritten(subject, scan, &scalar.name.to_string(), "scalar", diagnostics);
+    }
+    for port in kernel.outputs.iter().filter(|port| !is_taken(port)) {
         let name = port.name.to_string();
-        let uses: Vec<(usize, &Access)> = scan.of_name(&name).collect();
-        if uses.iter().all(|(_, access)| access.kind == AccessKind::Read) {
-            let message = if uses.is_empty() {
-                format!("the {called} of `{}` never mentions its output `{}`", kernel.name, port.name)
-            } else {
-                format!("the {called} of `{}` reads its output `{}` and never writes it", kernel.name, port.name)
+        let uses: Vec<&Access> = scan.of_name(&name).collect();
+        let may_write = |access: &&Access| {
+            access.kind.may_write() || access.kind == AccessKind::Given && !launch.headers.is_empty()
+        };
+        if !uses.iter().any(may_write) {
+            let moved = uses.iter().find(|access| access.kind == AccessKind::Move);
+            let mistake = match (moved, uses.first()) {
+                (Some(access), _) => subject.mistake(
+                    Code::C12,
+                    access.name.place,
+                    format!("the {called} of `{}` moves the pointer `{name}` and never writes through it", kernel.name),
+                ),
+                (None, Some(access)) => subject.mistake(
+                    Code::C12,
+                    access.name.place,
+                    format!("the {called} of `{}` reads its output `{name}` and never writes it", kernel.name),
+                ),
+                (None, None) => Diagnostic::coded(
+                    Code::C12,
+                    port.name.span(),
+                    format!("the {called} of `{}` never mentions its output `{name}`", kernel.name),
+                ),
             };
             diagnostics.push(
-                Diagnostic::coded(Code::C12, port.name.span(), message)
-                    .help("write every element: an output starts uninitialised"),
+                mistake.help(format!("write every element, as in `{name}[i] = ..`: an output starts uninitialised")),
             );
         }
         check_accumulation(subject, port, &uses, diagnostics);
     }
 }
 
-fn check_accumulation(subject: &Subject<'_>, port: &Port, uses: &[(usize, &Access)], diagnostics: &mut Diagnostics) {
+/// Nothing is stored to an input or a scalar.
+fn check_unwritten(subject: &Subject<'_>, scan: &Scan, name: &str, what: &str, diagnostics: &mut Diagnostics) {
+    let Subject { kernel, called, .. } = subject;
+    let is_write =
+        |access: &&Access| matches!(access.kind, AccessKind::Store | AccessKind::Accumulate | AccessKind::Atomic);
+    let Some(access) = scan.of_name(name).find(is_write) else { return };
+    let through = access.through.as_ref().map_or(String::new(), |pointer| format!(" through `{pointer}`"));
+    diagnostics.push(
+        subject
+            .mistake(
+                Code::C12,
+                access.name.place,
+                format!("the {called} of `{}` writes to its {what} `{name}`{through}", kernel.name),
+            )
+            .help("write to an output: MLX shares an input's memory with every other reader"),
+    );
+}
+
+fn check_accumulation(subject: &Subject<'_>, port: &Port, uses: &[&Access], diagnostics: &mut Diagnostics) {
     let Subject { kernel, launch, .. } = subject;
-    let first_store =
-        uses.iter().position(|(_, access)| matches!(access.kind, AccessKind::Store | AccessKind::Address));
-    let first_sum = uses.iter().position(|(_, access)| access.kind == AccessKind::Accumulate);
+    let first_store = uses
+        .iter()
+        .position(|access| matches!(access.kind, AccessKind::Store | AccessKind::Address | AccessKind::Given));
+    let first_sum = uses.iter().position(|access| access.kind == AccessKind::Accumulate);
     if let Some(sum) = first_sum
         && first_store.is_none_or(|store| store > sum)
         && launch.init.is_none()
@@ -211,15 +277,13 @@ fn check_accumulation(subject: &Subject<'_>, port: &Port, uses: &[(usize, &Acces
             subject
                 .mistake(
                     Code::C13,
-                    uses[sum].1.name.place,
+                    uses[sum].name.place,
                     format!("`{}` accumulates into `{}`, which nothing initialised", kernel.name, port.name),
                 )
                 .help("store before accumulating, or add `init = 0.0` to the attribute"),
         );
     }
-    if let (Some((_, access)), None) =
-        (uses.iter().find(|(_, access)| access.kind == AccessKind::Atomic), launch.atomic)
-    {
+    if let (Some(access), None) = (uses.iter().find(|access| access.kind == AccessKind::Atomic), launch.atomic) {
         diagnostics.push(
             subject
                 .mistake(
@@ -232,85 +296,34 @@ fn check_accumulation(subject: &Subject<'_>, port: &Port, uses: &[(usize, &Acces
     }
 }
 
-/// Every name that stands for a value is declared somewhere.
-///
-/// A header may declare anything: beside one only misspelled attributes are certain.
-fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics: &mut Diagnostics) {
-    let kernel = subject.kernel;
-    let mut known: BTreeSet<String> = scan.declared.clone();
-    known.extend(kernel.ports().map(|port| port.name.to_string()));
-    known.extend(kernel.scalars.iter().map(|scalar| scalar.name.to_string()));
-    known.extend(kernel.dimensions.iter().map(|dimension| dimension.name.clone()));
-    known.extend(kernel.constants.iter().map(|constant| constant.name.to_string()));
-    known.extend(kernel.dtypes.iter().map(|dtype| dtype.name.to_string()));
-    known.extend(kernel.generated_constants());
-    let mut reported = BTreeSet::new();
-    for access in &scan.accesses {
-        let name = access.name.text.clone();
-        let is_known = known.contains(&name)
-            || access.kind == AccessKind::Call
-            || ATTRIBUTES.contains(&name.as_str())
-            || is_type(&name)
-            || is_constant(&name)
-            || name == "metal"
-            || kernel.inputs.iter().any(|port| is_companion(&name, port));
-        let is_certain = is_all || (name.starts_with("thread") && nearest_attribute(&name).is_some());
-        if is_known || !is_certain || !reported.insert(name.clone()) {
-            continue;
-        }
-        let help = if let Some(attribute) = nearest_attribute(&name) {
-            format!("write `{attribute}`")
-        } else if let Some(output) = kernel.outputs.iter().find(|port| is_companion(&name, port)) {
-            format!(
-                "MLX describes inputs only: use the dimensions of `{}` by name, {}",
-                output.name,
-                output.shape_text()
-            )
-        } else if let Some(near) = nearest(&name, known.iter().map(String::as_str), name.len().min(6) / 3) {
-            format!("write `{near}`, or declare `{name}`")
-        } else {
-            "declare it as a port, scalar or template constant of the kernel, or as a variable of the body".to_owned()
-        };
-        diagnostics.push(
-            subject
-                .mistake(
-                    Code::C12,
-                    access.name.place,
-                    format!("`{name}` is declared neither in `{}` nor in its body", kernel.name),
-                )
-                .help(help),
-        );
-    }
-}
-
-/// `x_shape`, `x_strides`, `x_ndim`, which MLX offers beside `x`.
-fn is_companion(name: &str, port: &Port) -> bool {
-    name.strip_prefix(&port.name.to_string()).is_some_and(|rest| matches!(rest, "_shape" | "_strides" | "_ndim"))
-}
-
-/// The error for an input that a text never mentions.
-fn unread(kernel: &Kernel, called: &str, port: &Ident) -> Diagnostic {
+/// The error for an input of which a text makes nothing; `why` says how that can be where it names it.
+fn unread(kernel: &Kernel, called: &str, port: &Ident, why: Option<&str>) -> Diagnostic {
     let name = &kernel.name;
     let whose = if called == BODY { "backward".to_owned() } else { format!("the {called} of backward") };
+    let why = why.map_or(String::new(), |why| format!(": {why}"));
     match (&kernel.role, port.to_string().strip_prefix("d_")) {
         (Role::Backward { of, .. }, Some(output)) => {
             let forward = of.to_string().replace(' ', "");
-            Diagnostic::coded(Code::C05, port.span(), format!("{whose} `{name}` never reads the cotangent `{port}`"))
-                .help(format!(
-                    "use it, or remove the port and write `ignores({output})`: then gradients through that output of \
-                     `{forward}` are zero"
-                ))
+            Diagnostic::coded(
+                Code::C05,
+                port.span(),
+                format!("{whose} `{name}` never reads the cotangent `{port}`{why}"),
+            )
+            .help(format!(
+                "use it, or remove the port and write `ignores({output})`: then gradients through that output of \
+                 `{forward}` are zero"
+            ))
         }
         (Role::Backward { .. }, None) => Diagnostic::coded(
             Code::C15,
             port.span(),
-            format!("{whose} `{name}` never reads `{port}`, which is kept in memory for it"),
+            format!("{whose} `{name}` never reads `{port}`, which is kept in memory for it{why}"),
         )
         .help("use it, or remove the port"),
         _ => Diagnostic::coded(
             Code::C12,
             port.span(),
-            format!("the {called} of `{name}` never reads its input `{port}`"),
+            format!("the {called} of `{name}` never reads its input `{port}`{why}"),
         )
         .help("use it, or remove the port"),
     }

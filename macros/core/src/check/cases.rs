@@ -24,6 +24,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         return;
     };
     let symbols = symbols(kernel);
+    let before = diagnostics.count();
     for case in &kernel.cases {
         // A dimension that nothing binds was reported where it stands.
         let unbound = |symbol: &str| {
@@ -46,6 +47,17 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         for (position, (symbol, value)) in case.values.iter().enumerate() {
             if case.values[..position].iter().any(|(earlier, _)| earlier == symbol) {
                 diagnostics.push(Diagnostic::coded(Code::C17, symbol.span(), format!("`{symbol}` is bound twice")));
+            }
+            if !is_size(*value) {
+                diagnostics.push(
+                    Diagnostic::coded(
+                        Code::C17,
+                        symbol.span(),
+                        format!("`{symbol}` is {value}, and sizes and constants of a kernel have 32 bits"),
+                    )
+                    .help("test a size that a tensor can have"),
+                );
+                continue;
             }
             let is_dimension = kernel.dimensions.iter().any(|dimension| *symbol == dimension.name);
             if is_dimension && *value < 1 {
@@ -72,9 +84,13 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             );
         }
     }
+    // What cases say about the kernel is judged once they can be read.
+    if diagnostics.count() > before {
+        return;
+    }
     check_requirements(kernel, span, diagnostics);
     let possible: Vec<&Case> = kernel.cases.iter().filter(|case| broken(kernel, case).is_none()).collect();
-    for case in possible.iter().filter(|case| symbols.iter().all(|symbol| case.value(symbol).is_some())) {
+    for case in &possible {
         check_sizes(kernel, case, diagnostics);
     }
     let is_ragged = |value: i64| value > 1 && value % 2 == 1;
@@ -145,7 +161,8 @@ fn check_sizes(kernel: &Kernel, case: &Case, diagnostics: &mut Diagnostics) {
         Err(error) => format!("`{extent}` has no value: {error}"),
     };
     for port in kernel.ports() {
-        let impossible = |extent: &&Polynomial| extent.evaluate(&value_of).map_or(true, |value| value < 0);
+        let impossible =
+            |extent: &&Polynomial| extent.evaluate(&value_of).map_or(true, |value| value < 0 || !is_size(value));
         if let Some(extent) = port.shape.iter().map(|(extent, _)| extent).find(impossible) {
             diagnostics.push(
                 Diagnostic::coded(
@@ -161,16 +178,17 @@ fn check_sizes(kernel: &Kernel, case: &Case, diagnostics: &mut Diagnostics) {
     for (given, option) in [(&launch.grid, "grid"), (&launch.threads, "threads")] {
         let Some((extents, _)) = given else { continue };
         let impossible = |extent: &&Polynomial| {
-            extent.as_constant().is_none() && extent.evaluate(&value_of).map_or(true, |value| value < 1)
+            extent.as_constant().is_none()
+                && extent.evaluate(&value_of).map_or(true, |value| value < 1 || !is_size(value))
         };
         if let Some(extent) = extents.iter().find(impossible) {
             diagnostics.push(
                 Diagnostic::coded(
                     Code::C14,
                     case.span,
-                    format!("at this case `{option}` of `{name}` has an extent below one: {}", value(extent)),
+                    format!("at this case `{option}` of `{name}` has an extent that no launch has: {}", value(extent)),
                 )
-                .help("make every extent at least one, or state with `requires = [..]` what the kernel needs"),
+                .help("make every extent at least one and at most 2^31 - 1, or state with `requires = [..]` what the kernel needs"),
             );
         }
     }
@@ -189,6 +207,11 @@ fn check_sizes(kernel: &Kernel, case: &Case, diagnostics: &mut Diagnostics) {
             .help(entry(Code::C14).help),
         );
     }
+}
+
+/// Whether 32 bits hold it.
+fn is_size(value: i64) -> bool {
+    i32::try_from(value).is_ok()
 }
 
 /// The first requirement that `case` breaks. A case that leaves a symbol of it open was reported for that.

@@ -3,7 +3,9 @@
 mod body;
 mod cases;
 mod limits;
+mod names;
 mod route;
+mod rust_body;
 
 use crate::diagnostics::Diagnostics;
 use crate::model::kernel::Kernel;

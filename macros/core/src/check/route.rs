@@ -2,7 +2,7 @@
 
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::model::kernel::{Kernel, Role};
+use crate::model::kernel::{Kernel, Role, Route};
 use crate::model::port::PortRole;
 
 /// Checks the gradient route.
@@ -16,9 +16,30 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
                         .help(entry(Code::C01).help),
                 );
             }
+            check_residuals(kernel, route, diagnostics);
         }
         Role::Backward { .. } => check_backward(kernel, diagnostics),
         Role::Stage => {}
+    }
+}
+
+/// A residual is for a backward.
+fn check_residuals(kernel: &Kernel, route: &Route, diagnostics: &mut Diagnostics) {
+    if route.backward.is_some() {
+        return;
+    }
+    for port in kernel.outputs.iter().filter(|port| port.role == PortRole::Saved) {
+        diagnostics.push(
+            Diagnostic::coded(
+                Code::C15,
+                port.name.span(),
+                format!(
+                    "residual `{}` of `{}` is kept for a backward, and the kernel has none",
+                    port.name, kernel.name
+                ),
+            )
+            .help("name the backward that reads it with `backward = ..`, or remove the port"),
+        );
     }
 }
 

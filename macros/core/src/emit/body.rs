@@ -96,6 +96,7 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
     let result_of_values = paths.result(quote!(::std::vec::Vec<::core::option::Option<#value_type>>));
     let result_of_outputs = paths.result(quote!(Outputs));
 
+    let names = super::allowed_names(kernel);
     let fields = kernel.outputs.iter().map(|port| {
         let name = &port.name;
         let ty = output_type(port, &infer, paths);
@@ -164,6 +165,7 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
     let stages = body.stages.iter().map(|stage| quote!(<#stage as #kernel_trait>::declaration));
     let items = quote! {
         /// What the body returns: one field for each output.
+        #names
         struct Outputs { #(#fields),* }
 
         #[allow(non_snake_case, unused_variables, clippy::too_many_arguments)]
@@ -193,7 +195,8 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
                 let name = &port.name;
                 quote!(::core::option::Option::Some(#value_type::from(outputs.#name)))
             });
-            (quote!(outputs: #outputs<M>), quote!(#(#values),*))
+            let mode = plan.outputs_have_a_mode().then(|| quote!(<M>));
+            (quote!(outputs: #outputs #mode), quote!(#(#values),*))
         }
         None => {
             let mode = quote!(M);

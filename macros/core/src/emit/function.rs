@@ -1,7 +1,7 @@
 //! The function that models (or, for a stage, Rust bodies) call.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{ToTokens, quote};
 
 use super::documentation;
 use crate::model::kernel::{Argument, ConstantKind, Kernel, Role, ScalarKind};
@@ -36,6 +36,7 @@ pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream, allowance: 
         (_, Some(bound)) => (quote!(<M: #bound>), quote!()),
         _ => (quote!(<M: #graph>), quote!()),
     };
+    let names = super::allowed_names(kernel);
     let outputs = outputs_struct(plan, paths);
     let mode_trait = mode_trait(plan, paths);
     quote! {
@@ -44,6 +45,7 @@ pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream, allowance: 
         #(#attributes)*
         #(#[doc = #documentation])*
         #[allow(clippy::too_many_arguments)]
+        #names
         #allowance
         #visibility fn #name #generics(#first #(#parameters),*) -> #result {
             #body
@@ -141,7 +143,8 @@ fn parameters(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenSt
 
 fn returned_type(plan: &Plan, mode: &TokenStream, paths: &Paths) -> TokenStream {
     match &plan.outputs_name {
-        Some(outputs) => quote!(#outputs<#mode>),
+        Some(outputs) if plan.outputs_have_a_mode() => quote!(#outputs<#mode>),
+        Some(outputs) => outputs.to_token_stream(),
         None => plan.kernel.visible_outputs().next().map(|port| output_type(port, mode, paths)).unwrap_or(quote!(())),
     }
 }
@@ -158,11 +161,14 @@ fn outputs_struct(plan: &Plan, paths: &Paths) -> TokenStream {
         let text = documentation::port(port);
         quote!(#[doc = #text] #visibility #name: #ty)
     });
+    let names = super::allowed_names(kernel);
+    let generics = plan.outputs_have_a_mode().then(|| quote!(<M: #graph>));
     let configuration = super::configuration(plan);
     quote! {
         #(#configuration)*
         #[doc = #text]
-        #visibility struct #outputs<M: #graph> { #(#fields),* }
+        #names
+        #visibility struct #outputs #generics { #(#fields),* }
     }
 }
 

@@ -14,7 +14,7 @@ use quote::{quote, quote_spanned};
 
 pub use stand_in::stand_in;
 
-use crate::model::kernel::Role;
+use crate::model::kernel::{Kernel, Role};
 use crate::paths::Paths;
 use crate::plan::Plan;
 
@@ -40,6 +40,13 @@ fn marker(plan: &Plan) -> TokenStream {
         #[allow(non_camel_case_types)]
         #visibility struct #name {}
     }
+}
+
+/// Ports that are written in upper case, as in the papers they are from, are no mistake.
+fn allowed_names(kernel: &Kernel) -> Option<TokenStream> {
+    let names = kernel.ports().map(|port| &port.name).chain(kernel.scalars.iter().map(|scalar| &scalar.name));
+    let is_upper = |name: &proc_macro2::Ident| name.to_string().contains(|letter: char| letter.is_ascii_uppercase());
+    names.into_iter().any(is_upper).then(|| quote!(#[allow(non_snake_case)]))
 }
 
 /// The `cfg` attributes, which every item repeats.

@@ -34,6 +34,10 @@ pub fn lex(text: &str) -> (Vec<Token>, Vec<Mistake>) {
     lexer.finish()
 }
 
+fn is_punctuation(character: char) -> bool {
+    "!#%&*+,-./:;<=>?^|~".contains(character)
+}
+
 #[derive(Clone, Copy)]
 struct Position {
     index: usize,
@@ -60,6 +64,8 @@ enum Opened {
 struct Conditional {
     place: Place,
     in_alternative: bool,
+    /// Whether the lines from here on are never compiled: `#if 0`.
+    is_dead: bool,
 }
 
 struct Lexer {
@@ -105,6 +111,10 @@ impl Lexer {
     /// Whether the text goes on with `expected`.
     fn sees(&self, expected: &str) -> bool {
         expected.chars().enumerate().all(|(ahead, character)| self.peek(ahead) == Some(character))
+    }
+
+    fn sees_comment(&self) -> bool {
+        self.sees("//") || self.sees("/*")
     }
 
     fn advance(&mut self) -> Option<char> {
@@ -192,8 +202,7 @@ impl Lexer {
             '.' if self.peek(1).is_some_and(|next| next.is_ascii_digit()) => self.number(),
             _ if character.is_ascii_digit() => self.number(),
             _ if character.is_ascii_alphabetic() || character == '_' => self.word(),
-            '!' | '#' | '%' | '&' | '*' | '+' | ',' | '-' | '.' | '/' | ':' | ';' | '<' | '=' | '>' | '?' | '^'
-            | '|' | '~' => {
+            _ if is_punctuation(character) => {
                 self.advance();
                 Kind::Punct(character)
             }
@@ -208,7 +217,9 @@ impl Lexer {
     }
 
     fn push(&mut self, kind: Kind, start: Position) {
-        let token = Token { kind, place: self.since(start), line: start.logical, end_line: self.position.logical };
+        let joint = matches!(kind, Kind::Punct(_)) && self.peek(0).is_some_and(is_punctuation) && !self.sees_comment();
+        let token =
+            Token { kind, joint, place: self.since(start), line: start.logical, end_line: self.position.logical };
         self.last_line = token.end_line;
         if let Some(frame) = self.open.last_mut() {
             frame.tokens.push(token);
@@ -359,7 +370,7 @@ impl Lexer {
         if let Some(Frame { opened: Opened::Bracket(bracket, start), tokens }) = self.open.pop() {
             let place = Place::File { line: start.line, column: start.column, length: 1 };
             let kind = Kind::Group(bracket, tokens);
-            let token = Token { kind, place, line: start.logical, end_line: self.position.logical };
+            let token = Token { kind, joint: false, place, line: start.logical, end_line: self.position.logical };
             if let Some(frame) = self.open.last_mut() {
                 frame.tokens.push(token);
             }
@@ -400,6 +411,7 @@ impl Lexer {
                     let line = self.position.logical;
                     let token = Token {
                         kind: Kind::Branch(tokens),
+                        joint: false,
                         place: self.since(start),
                         line: start.logical,
                         end_line: line,
@@ -413,6 +425,16 @@ impl Lexer {
         }
     }
 
+    /// Ends the innermost alternative and forgets what is in it.
+    fn drop_branch(&mut self) {
+        self.close_branch();
+        if let Some(frame) = self.open.last_mut()
+            && matches!(frame.tokens.last(), Some(Token { kind: Kind::Branch(_), .. }))
+        {
+            frame.tokens.pop();
+        }
+    }
+
     /// A line that begins with `#`. Those that choose between branches are followed, `#define` and `#include` are kept as
     /// tokens, the rest says nothing about names.
     fn directive(&mut self) {
@@ -423,8 +445,22 @@ impl Lexer {
         self.advance_while(|character| character.is_ascii_alphanumeric() || character == '_');
         let (place, name) = (self.since(start), self.text_since(name));
         match name.as_str() {
-            "if" | "ifdef" | "ifndef" => self.conditionals.push(Conditional { place, in_alternative: false }),
+            "if" | "ifdef" | "ifndef" => {
+                let rest = self.characters[self.position.index..].iter().take_while(|character| **character != '\n');
+                let condition: String = rest.collect();
+                let is_dead = name == "if" && matches!(condition.trim(), "0" | "false");
+                self.conditionals.push(Conditional { place, in_alternative: is_dead, is_dead });
+                if is_dead {
+                    self.open.push(Frame { opened: Opened::Branch(start), tokens: Vec::new() });
+                }
+            }
             "else" | "elif" | "elifdef" | "elifndef" => match self.conditionals.last_mut() {
+                Some(Conditional { is_dead: true, .. }) => {
+                    self.drop_branch();
+                    if let Some(conditional) = self.conditionals.last_mut() {
+                        (conditional.is_dead, conditional.in_alternative) = (false, false);
+                    }
+                }
                 Some(conditional) => {
                     let was = std::mem::replace(&mut conditional.in_alternative, true);
                     if was {
@@ -435,11 +471,12 @@ impl Lexer {
                 None => self.mistake(place, format!("this `#{name}` belongs to no `#if`"), "begin with `#if`"),
             },
             "endif" => match self.conditionals.pop() {
+                Some(Conditional { is_dead: true, .. }) => self.drop_branch(),
                 Some(conditional) if conditional.in_alternative => self.close_branch(),
                 Some(_) => {}
                 None => self.mistake(place, "this `#endif` belongs to no `#if`", "begin with `#if`"),
             },
-            "define" | "include" => {
+            "define" | "undef" | "include" => {
                 self.position = start;
                 let depth = self.open.len();
                 while self.skip_blanks_of_line(start.logical) {
@@ -502,6 +539,8 @@ mod tests {
             ("#ifdef A\na;\n#elif B\nb;\n#else\nc;\n#endif\nd;", "a ; b ; c ; d ;"),
             ("#if A\nif (x) {\n#else\nif (y) {\n#endif\nz;\n}", "if (x) {if (y) {} z ;}"),
             ("{\n#if A\nx; }\n#else\ny; }\n#endif\nz;", "{x ;} y ; z ;"),
+            ("#if 0\nif (x) {\n#else\nb;\n#endif\nd;", "b ; d ;"),
+            ("#if 0\na; }\n#endif\nd;", "d ;"),
             ("#if A\n#if B\n(\n#else\n(\n#endif\n1)\n#else\n2\n#endif\n;", "(( ) 1) 2 ;"),
         ] {
             let found = clean(text);
@@ -528,7 +567,7 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in r#"([a-z0-9(){}\[\].;,'"\\#/* \n]|R"|0x|#if |#else|#endif|#define |\\\n|/\*|\*/|//){0,60}"#) {
             let (tokens, _) = lex(&text);
-            crate::metal::scan::Scan::of(&tokens);
+            crate::metal::scan::Scan::of(&tokens, vec!["a".to_owned()]);
         }
     }
 

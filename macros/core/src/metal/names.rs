@@ -75,8 +75,25 @@ const KEYWORDS: &[&str] = &[
     "while",
 ];
 
+/// Macros of Metal's headers: nothing else can have their names, not even a variable.
 const CONSTANTS: &[&str] = &[
+    "BFLT_EPSILON",
+    "BFLT_MAX",
+    "BFLT_MIN",
+    "CHAR_BIT",
+    "CHAR_MAX",
+    "CHAR_MIN",
+    "FLT_DIG",
+    "FLT_EPSILON",
+    "FLT_MANT_DIG",
+    "FLT_MAX",
+    "FLT_MIN",
+    "FLT_RADIX",
+    "FP_ILOGB0",
+    "FP_ILOGBNAN",
+    "HALF_DIG",
     "HALF_EPSILON",
+    "HALF_MANT_DIG",
     "HALF_MAX",
     "HALF_MIN",
     "HUGE_VALF",
@@ -84,10 +101,128 @@ const CONSTANTS: &[&str] = &[
     "INFINITY",
     "INT_MAX",
     "INT_MIN",
+    "LONG_MAX",
+    "LONG_MIN",
     "MAXFLOAT",
     "MAXHALF",
     "NAN",
+    "SCHAR_MAX",
+    "SCHAR_MIN",
+    "SHRT_MAX",
+    "SHRT_MIN",
+    "UCHAR_MAX",
     "UINT_MAX",
+    "ULONG_MAX",
+    "USHRT_MAX",
+    "assert",
+];
+
+/// Functions of Metal that make a value of values and do nothing else, beside those of simdgroups and quadgroups.
+const FUNCTIONS: &[&str] = &[
+    "abs",
+    "absdiff",
+    "acos",
+    "acosh",
+    "addsat",
+    "all",
+    "any",
+    "as_type",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bfloat",
+    "ceil",
+    "clamp",
+    "clz",
+    "copysign",
+    "cos",
+    "cosh",
+    "cospi",
+    "cross",
+    "ctz",
+    "degrees",
+    "determinant",
+    "distance",
+    "distance_squared",
+    "divide",
+    "dot",
+    "erf",
+    "erfinv",
+    "exp",
+    "exp10",
+    "exp2",
+    "expm1",
+    "extract_bits",
+    "fabs",
+    "fast",
+    "fdim",
+    "floor",
+    "fma",
+    "fmax",
+    "fmax3",
+    "fmedian3",
+    "fmin",
+    "fmin3",
+    "fmod",
+    "hadd",
+    "half",
+    "insert_bits",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "isnormal",
+    "isordered",
+    "isunordered",
+    "ldexp",
+    "length",
+    "length_squared",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "mad24",
+    "madhi",
+    "madsat",
+    "max",
+    "max3",
+    "median3",
+    "min",
+    "min3",
+    "mix",
+    "mul24",
+    "mulhi",
+    "normalize",
+    "popcount",
+    "pow",
+    "powr",
+    "precise",
+    "radians",
+    "reflect",
+    "refract",
+    "reverse_bits",
+    "rhadd",
+    "rint",
+    "rotate",
+    "round",
+    "rsqrt",
+    "saturate",
+    "select",
+    "sign",
+    "signbit",
+    "sin",
+    "sinh",
+    "sinpi",
+    "smoothstep",
+    "sqrt",
+    "step",
+    "subsat",
+    "tan",
+    "tanh",
+    "tanpi",
+    "transpose",
+    "trunc",
 ];
 
 const TEMPLATES: &[&str] =
@@ -126,12 +261,20 @@ const SCALARS: &[(&str, i64)] = &[
 
 /// Words that nothing in a text may be named, beside keywords and types: of the C++ that Metal is made of, and of Metal.
 const RESERVED: &[&str] = &[
+    "and",
+    "and_eq",
+    "asm",
     "bitand",
     "bitor",
     "catch",
     "char16_t",
     "char32_t",
     "class",
+    "co_await",
+    "co_return",
+    "co_yield",
+    "consteval",
+    "constinit",
     "compl",
     "concept",
     "delete",
@@ -150,26 +293,57 @@ const RESERVED: &[&str] = &[
     "new",
     "noexcept",
     "not",
+    "not_eq",
     "object",
+    "or",
+    "or_eq",
     "private",
     "protected",
     "public",
     "register",
     "requires",
     "sampler",
+    "static_assert",
     "texture",
+    "thread_local",
     "throw",
     "try",
     "typeid",
     "vertex",
     "virtual",
     "visible",
+    "wchar_t",
     "xor",
+    "xor_eq",
 ];
 
 /// Whether nothing may be called `name` because Metal, or MLX around the text, gives it a meaning.
 pub fn is_reserved(name: &str) -> bool {
-    is_keyword(name) || is_type(name) || ATTRIBUTES.contains(&name) || RESERVED.contains(&name)
+    is_keyword(name) || is_type(name) || ATTRIBUTES.contains(&name) || RESERVED.contains(&name) || is_macro(name)
+}
+
+/// Whether `name` is a macro of Metal's headers.
+fn is_macro(name: &str) -> bool {
+    let is_number = name.starts_with("M_") && (name.ends_with("_F") || name.ends_with("_H"));
+    CONSTANTS.contains(&name) || is_number || name.starts_with("__") || name.starts_with("METAL_")
+}
+
+/// Whether the function `name` makes a value of values and does nothing else.
+pub fn is_function(name: &str) -> bool {
+    FUNCTIONS.contains(&name) || name.starts_with("simd_") || name.starts_with("quad_")
+}
+
+/// How many components an attribute has: three, or one that has no name.
+fn components(attribute: &str) -> usize {
+    let is_position =
+        ["_position_in_", "threads_per_grid", "threads_per_threadgroup", "threadgroups_per_grid", "grid_"];
+    if is_position.iter().any(|part| attribute.contains(part)) { 3 } else { 1 }
+}
+
+/// Whether the attribute has the component, or several of them, that is written `member`.
+pub fn has_component(attribute: &str, member: &str) -> bool {
+    let all_in = |letters: &str| member.chars().all(|letter| letters.contains(letter));
+    components(attribute) == 3 && (1..=4).contains(&member.len()) && (all_in("xyz") || all_in("rgb"))
 }
 
 /// Whether threads meet in the function `name`: barriers, and operations of a simdgroup or quadgroup.
@@ -213,7 +387,7 @@ pub fn is_constant(name: &str) -> bool {
         "memory_order_",
         "thread_scope_",
     ];
-    CONSTANTS.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
+    is_macro(name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Bytes of a scalar or vector type; a vector of three takes the room of four.

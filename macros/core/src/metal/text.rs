@@ -2,6 +2,8 @@
 
 use proc_macro2::{Delimiter, LineColumn, Spacing, Span, TokenStream, TokenTree};
 
+use super::token::{Comment, next_comment};
+
 /// The text of `tokens`. Comments are gone (Rust drops them), `///` comments come back as `//`; where positions jump, as
 /// in tokens that a macro made, tokens are set apart by one space.
 pub fn print(tokens: &TokenStream) -> String {
@@ -27,14 +29,10 @@ impl Printer {
             match token {
                 TokenTree::Punct(punct) => {
                     if punct.as_char() == '#'
-                        && let Some(TokenTree::Group(group)) = tokens.peek()
-                        && let Some(comment) = doc_comment(group)
+                        && let Some(comment) = next_comment(&mut tokens)
                     {
-                        let span = group.span();
-                        self.token(span, &format!("//{comment}"));
-                        self.text.push('\n');
-                        self.position = None;
-                        tokens.next();
+                        let next = tokens.peek().map(|token| token.span().start().line);
+                        self.comment(comment, next);
                         continue;
                     }
                     self.token(punct.span(), &punct.as_char().to_string());
@@ -89,23 +87,21 @@ impl Printer {
         self.glued = false;
     }
 
+    /// A comment before a token of the line `next`. Where both share a line it has an end.
+    fn comment(&mut self, Comment { text, span, inner }: Comment, next: Option<usize>) {
+        let mark = if inner { "!" } else { "" };
+        let shares = next == Some(span.end().line) && span.start() != span.end();
+        if shares || text.contains('\n') {
+            self.token(span, &format!("/*{mark}{}*/", text.replace("*/", "* /")));
+        } else {
+            self.token(span, &format!("//{mark}{text}"));
+            self.text.push('\n');
+            self.position = None;
+        }
+    }
+
     fn indent(&mut self, column: usize) {
         self.text.extend(std::iter::repeat_n(' ', column.saturating_sub(self.base)));
-    }
-}
-
-/// The text of a `///` comment, which arrives as `#[doc = " text"]`.
-fn doc_comment(group: &proc_macro2::Group) -> Option<String> {
-    if group.delimiter() != Delimiter::Bracket {
-        return None;
-    }
-    let attribute: syn::MetaNameValue = syn::parse2(group.stream()).ok()?;
-    if !attribute.path.is_ident("doc") {
-        return None;
-    }
-    match attribute.value {
-        syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
-        _ => None,
     }
 }
 
@@ -126,7 +122,15 @@ mod tests {
 
     #[test]
     fn doc_comments_come_back_as_comments() {
-        assert_eq!(print(&"/// the mean\nfloat m = 0;".parse().unwrap()), "// the mean\nfloat m = 0;");
+        for (text, expected) in [
+            ("/// the mean\nfloat m = 0;", "// the mean\nfloat m = 0;"),
+            ("uint i = 0; //!< the index\ny[i] = 1;", "uint i = 0; //!< the index\ny[i] = 1;"),
+            ("a; /** one */ b;\nc;", "a; /* one */ b;\nc;"),
+            ("a; /*! two\nlines */\nb;", "a; /*! two\nlines */\nb;"),
+            ("y[i] = 1; /// last", "y[i] = 1; // last\n"),
+        ] {
+            assert_eq!(print(&text.parse().unwrap()), expected, "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Kernel text as a tree of tokens, whether it came as tokens of Rust or was lexed from a file.
 
-use proc_macro2::{Delimiter, Span, TokenStream, TokenTree};
+use std::iter::Peekable;
+
+use proc_macro2::{Delimiter, Group, Spacing, Span, TokenStream, TokenTree, token_stream};
 
 /// Where a token stands.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +25,8 @@ pub enum Place {
 pub struct Token {
     /// What it is.
     pub kind: Kind,
+    /// Whether it is punctuation that the next punctuation follows without a blank: `- -x` is no `--x`.
+    pub joint: bool,
     /// Where it stands.
     pub place: Place,
     /// The line on which it begins, lines that `\` continues counted as one.
@@ -80,6 +84,11 @@ impl Token {
         self.name().map(|text| Name { text: text.to_owned(), place: self.place })
     }
 
+    /// A token without meaning at the same place.
+    pub(super) fn clone_place(&self) -> Token {
+        Token { kind: Kind::Punct(' '), joint: false, place: self.place, line: self.line, end_line: self.end_line }
+    }
+
     /// Whether it is this character.
     pub fn is(&self, character: char) -> bool {
         matches!(self.kind, Kind::Punct(found) if found == character)
@@ -97,7 +106,8 @@ impl Bracket {
     }
 }
 
-/// The tokens of Rust's lexer. Groups without brackets, which macros leave behind, are opened.
+/// The tokens of Rust's lexer. Groups without brackets, which macros leave behind, are opened; comments, which Rust makes
+/// attributes of, are left out.
 pub fn from_rust(stream: TokenStream) -> Vec<Token> {
     let mut tokens = Vec::new();
     collect(stream, &mut tokens);
@@ -105,11 +115,19 @@ pub fn from_rust(stream: TokenStream) -> Vec<Token> {
 }
 
 fn collect(stream: TokenStream, tokens: &mut Vec<Token>) {
-    for tree in stream {
+    let mut trees = stream.into_iter().peekable();
+    while let Some(tree) = trees.next() {
         let span = tree.span();
+        let mut joint = false;
         let kind = match tree {
             TokenTree::Ident(name) => Kind::Name(name.to_string()),
-            TokenTree::Punct(punct) => Kind::Punct(punct.as_char()),
+            TokenTree::Punct(punct) => {
+                if punct.as_char() == '#' && next_comment(&mut trees).is_some() {
+                    continue;
+                }
+                joint = punct.spacing() == Spacing::Joint;
+                Kind::Punct(punct.as_char())
+            }
             TokenTree::Literal(literal) => Kind::Literal(literal.to_string()),
             TokenTree::Group(group) => {
                 let bracket = match group.delimiter() {
@@ -125,7 +143,44 @@ fn collect(stream: TokenStream, tokens: &mut Vec<Token>) {
             }
         };
         let (line, end_line) = (span.start().line, span.end().line);
-        tokens.push(Token { kind, place: Place::Span(span), line, end_line });
+        tokens.push(Token { kind, joint, place: Place::Span(span), line, end_line });
+    }
+}
+
+/// Takes the rest of a comment behind its `#`: `///` arrives as `#[doc = " text"]`, `//!` as `#![doc = " text"]`.
+pub(super) fn next_comment(trees: &mut Peekable<token_stream::IntoIter>) -> Option<Comment> {
+    let mut ahead = trees.clone();
+    let mut inner = false;
+    if matches!(ahead.peek(), Some(TokenTree::Punct(punct)) if punct.as_char() == '!') {
+        ahead.next();
+        inner = true;
+    }
+    let Some(TokenTree::Group(group)) = ahead.next() else { return None };
+    let text = comment_text(&group)?;
+    *trees = ahead;
+    Some(Comment { text, span: group.span(), inner })
+}
+
+/// A comment that Rust made an attribute of.
+pub(super) struct Comment {
+    pub(super) text: String,
+    pub(super) span: Span,
+    /// `//!` instead of `///`
+    pub(super) inner: bool,
+}
+
+fn comment_text(group: &Group) -> Option<String> {
+    if group.delimiter() != Delimiter::Bracket {
+        return None;
+    }
+    let mut inner = group.stream().into_iter();
+    let is_doc = matches!(inner.next(), Some(TokenTree::Ident(name)) if name == "doc");
+    let is_value = matches!(inner.next(), Some(TokenTree::Punct(punct)) if punct.as_char() == '=');
+    match (is_doc && is_value, inner.next(), inner.next()) {
+        (true, Some(TokenTree::Literal(text)), None) => {
+            Some(syn::parse_str::<syn::LitStr>(&text.to_string()).ok()?.value())
+        }
+        _ => None,
     }
 }
 

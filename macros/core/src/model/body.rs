@@ -2,7 +2,8 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 
-use super::kernel::Extents;
+use super::kernel::{Extents, Kernel};
+use crate::metal::scan::Scan;
 use crate::metal::source::Text;
 
 /// The body of a kernel.
@@ -35,6 +36,13 @@ pub struct Launch {
     pub nondeterministic: bool,
     /// Whether inputs arrive with their strides instead of being copied to rows.
     pub strided: bool,
+}
+
+impl Launch {
+    /// What one of its texts does with names.
+    pub fn scan(&self, kernel: &Kernel, text: &Text) -> Scan {
+        Scan::of(&text.tokens, kernel.arrays())
+    }
 }
 
 /// A Rust body.

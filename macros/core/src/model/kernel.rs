@@ -45,6 +45,8 @@ pub struct Kernel {
     pub untested: Option<String>,
     /// Where `cases` is written, if it is.
     pub cases_span: Option<Span>,
+    /// Whether a part of the declaration could not be read, and was reported: what seems to be missing may be in it.
+    pub is_partial: bool,
 }
 
 /// What a declaration is.
@@ -219,6 +221,12 @@ impl Kernel {
     /// Inputs, then outputs.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
         self.inputs.iter().chain(&self.outputs)
+    }
+
+    /// The ports that are pointers in a text: of the inputs, those with axes.
+    pub fn arrays(&self) -> Vec<String> {
+        let inputs = self.inputs.iter().filter(|port| !port.shape.is_empty());
+        inputs.chain(&self.outputs).map(|port| port.name.to_string()).collect()
     }
 
     /// Outputs the caller sees.

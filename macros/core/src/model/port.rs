@@ -11,14 +11,22 @@ use super::expression::Polynomial;
 pub enum Dtype {
     /// `bool`
     Bool,
+    /// `i8`
+    I8,
     /// `u8`
     U8,
+    /// `i16`
+    I16,
+    /// `u16`
+    U16,
     /// `u32`
     U32,
     /// `i32`
     I32,
     /// `i64`
     I64,
+    /// `u64`
+    U64,
     /// `f16`
     F16,
     /// `bf16`
@@ -31,10 +39,14 @@ impl Dtype {
     /// Every dtype with the name under which authors write it.
     pub const ALL: &'static [(&'static str, Dtype)] = &[
         ("bool", Dtype::Bool),
+        ("i8", Dtype::I8),
         ("u8", Dtype::U8),
-        ("u32", Dtype::U32),
+        ("i16", Dtype::I16),
+        ("u16", Dtype::U16),
         ("i32", Dtype::I32),
+        ("u32", Dtype::U32),
         ("i64", Dtype::I64),
+        ("u64", Dtype::U64),
         ("f16", Dtype::F16),
         ("bf16", Dtype::BF16),
         ("f32", Dtype::F32),
@@ -43,6 +55,11 @@ impl Dtype {
     /// The dtype written `name`.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, dtype)| *dtype)
+    }
+
+    /// The dtype whose class of one is written `name`: `F32`, `BF16`, `U8`.
+    pub fn of_class(name: &str) -> Option<Self> {
+        Self::ALL.iter().map(|(_, dtype)| *dtype).find(|dtype| dtype.variant() == name)
     }
 
     /// Whether gradients of this dtype exist.
@@ -54,10 +71,14 @@ impl Dtype {
     pub fn variant(self) -> &'static str {
         match self {
             Self::Bool => "Bool",
+            Self::I8 => "I8",
             Self::U8 => "U8",
-            Self::U32 => "U32",
+            Self::I16 => "I16",
+            Self::U16 => "U16",
             Self::I32 => "I32",
+            Self::U32 => "U32",
             Self::I64 => "I64",
+            Self::U64 => "U64",
             Self::F16 => "F16",
             Self::BF16 => "BF16",
             Self::F32 => "F32",

@@ -3,7 +3,7 @@
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::{Expr, ItemFn, LitStr, Macro, ReturnType, Stmt};
+use syn::{Expr, ItemFn, LitStr, Macro, ReturnType, Safety, Stmt};
 
 use super::options::{Attribute, Options};
 use super::signature::{ConstantSyntax, Parameter, read_generics, read_parameters};
@@ -29,6 +29,8 @@ pub struct Decl {
     pub constants: Vec<ConstantSyntax>,
     /// Ports and scalars.
     pub parameters: Vec<Parameter>,
+    /// How many outputs could not be read. That was reported.
+    pub unread_outputs: usize,
     /// Body.
     pub body: BodySyntax,
 }
@@ -73,19 +75,20 @@ impl Decl {
         };
         check_head(&function, diagnostics);
         let (dtypes, constants) = read_generics(&function.sig.generics, diagnostics);
-        let parameters = read_parameters(function.sig.inputs.iter(), diagnostics);
+        let (parameters, unread_outputs) = read_parameters(function.sig.inputs.iter(), diagnostics);
         let attributes = function
             .attrs
             .iter()
-            .filter(|attribute| {
-                let kept = ["doc", "cfg", "deprecated", "must_use"].iter().any(|name| attribute.path().is_ident(name));
-                if !kept {
+            .filter(|attribute| match treatment(attribute) {
+                Treatment::Keep => true,
+                Treatment::Drop => false,
+                Treatment::Refuse => {
                     diagnostics.push(
                         Diagnostic::new(attribute.path().span(), "this attribute has no meaning on a kernel")
                             .help("remove it, or put it on a function that calls the kernel"),
                     );
+                    false
                 }
-                kept
             })
             .map(ToTokens::to_token_stream)
             .collect();
@@ -98,8 +101,44 @@ impl Decl {
             dtypes,
             constants,
             parameters,
+            unread_outputs,
             body: BodySyntax::read(&function, diagnostics),
         })
+    }
+}
+
+/// What becomes of an attribute beside ours.
+enum Treatment {
+    /// It stands on what is generated.
+    Keep,
+    /// It says something about the declaration as it is written, and is done with.
+    Drop,
+    Refuse,
+}
+
+fn treatment(attribute: &syn::Attribute) -> Treatment {
+    const KEPT: &[&str] = &[
+        "allow",
+        "cfg",
+        "cfg_attr",
+        "cold",
+        "deny",
+        "deprecated",
+        "doc",
+        "expect",
+        "forbid",
+        "inline",
+        "must_use",
+        "track_caller",
+        "warn",
+    ];
+    let path = attribute.path();
+    let tool = path.segments.first().map(|segment| segment.ident.to_string());
+    match (path.get_ident(), tool.as_deref()) {
+        (Some(name), _) if KEPT.iter().any(|kept| name == kept) => Treatment::Keep,
+        (None, Some("rustfmt")) => Treatment::Drop,
+        (None, Some("clippy" | "diagnostic")) => Treatment::Keep,
+        _ => Treatment::Refuse,
     }
 }
 
@@ -108,6 +147,11 @@ fn check_head(function: &ItemFn, diagnostics: &mut Diagnostics) {
     let qualifiers = [
         signature.constness.map(|token| token.span),
         signature.asyncness.map(|token| token.span),
+        match &signature.safety {
+            Safety::Unsafe(token) => Some(token.span),
+            Safety::Safe(token) => Some(token.span),
+            Safety::Default => None,
+        },
         signature.abi.as_ref().map(|abi| abi.extern_token.span),
         signature.variadic.as_ref().map(Spanned::span),
     ];
@@ -203,7 +247,17 @@ fn text_of(statement: &Stmt) -> Option<(Target, &Macro)> {
 
 fn read_text(invocation: &Macro, block: Span, diagnostics: &mut Diagnostics) -> Text {
     let tokens = &invocation.tokens;
-    if !(invocation.path.is_ident("metal_file") || invocation.path.is_ident("cuda_file")) {
+    let file = if invocation.path.is_ident("cuda") { "cuda_file" } else { "metal_file" };
+    let is_file = invocation.path.is_ident("metal_file") || invocation.path.is_ident("cuda_file");
+    if let Some((span, what)) = quoted(tokens).filter(|_| !is_file) {
+        diagnostics.push(
+            Diagnostic::new(span, format!("{what}, and a text stands here as it is, without quotes")).help(format!(
+                "write the text itself, or the path of its file as seen from this one: `{file}!(\"name.metal\")`"
+            )),
+        );
+        return Text { is_whole: false, ..Text::of_macro(&TokenStream::new(), span) };
+    }
+    if !is_file {
         return Text::of_macro(tokens, tokens.clone().into_iter().next().map_or(block, |token| token.span()));
     }
     match invocation.parse_body::<LitStr>() {
@@ -215,6 +269,22 @@ fn read_text(invocation: &Macro, block: Span, diagnostics: &mut Diagnostics) -> 
             );
             Text { is_whole: false, ..Text::of_macro(&TokenStream::new(), invocation.path.span()) }
         }
+    }
+}
+
+/// What stands in the place of a text if that is a string, or a macro that makes one.
+fn quoted(tokens: &TokenStream) -> Option<(Span, &'static str)> {
+    let mut tokens = tokens.clone().into_iter();
+    let first = tokens.next()?;
+    let span = first.span();
+    match (first, tokens.next(), tokens.next(), tokens.next()) {
+        (TokenTree::Literal(text), None, ..) if text.to_string().contains('"') => Some((span, "this is a string")),
+        (TokenTree::Ident(_), Some(TokenTree::Punct(mark)), Some(TokenTree::Group(_)), None)
+            if mark.as_char() == '!' =>
+        {
+            Some((span, "this is a macro that makes a string"))
+        }
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ use syn::spanned::Spanned;
 use syn::{Expr, Ident, Lit, LitStr, Path, Token, UnOp, bracketed, parenthesized};
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::metal::names::nearest;
 use crate::model::kernel::GpuBackend;
 
 /// Which attribute is being read.
@@ -75,6 +76,21 @@ impl Attribute {
     }
 }
 
+/// Options without which the rest of a declaration cannot be judged.
+const DECISIVE: &[&str] = &[
+    "backward",
+    "backward_of",
+    "fallback",
+    "inference_only",
+    "ignores",
+    "stages",
+    "cases",
+    "grid",
+    "threads",
+    "atomic",
+    "init",
+];
+
 /// Pairs that exclude each other, each with the reason.
 const CONTRADICTIONS: &[(&str, &str, &str)] = &[
     ("inference_only", "backward", "an inference-only kernel has no gradient"),
@@ -138,6 +154,8 @@ pub struct Options {
     pub strided: Option<Span>,
     /// `crate = path`
     pub root: Option<Path>,
+    /// Whether an option that decides what the rest means could not be read, and was reported.
+    pub is_partial: bool,
     given: Vec<(String, Span)>,
 }
 
@@ -155,6 +173,7 @@ impl Options {
         let mut options = Self::default();
         for tokens in split_at_commas(tokens) {
             let mut first = None;
+            let mut near = None;
             let parsed = Parser::parse2(
                 |input: ParseStream<'_>| {
                     let name = input.call(Ident::parse_any)?;
@@ -162,6 +181,7 @@ impl Options {
                     first = Some(name.clone());
                     if !attribute.allowed().contains(&text.as_str()) {
                         let _ignored: TokenStream = input.parse()?;
+                        near = nearest(&text, attribute.allowed().iter().copied(), text.len().min(9) / 3);
                         return Err(syn::Error::new(name.span(), format!("unknown option `{text}`")));
                     }
                     if options.was_given(&text) {
@@ -176,10 +196,14 @@ impl Options {
             if let Err(error) = parsed {
                 let listed = error.to_string();
                 let about_the_name = listed.starts_with("unknown option") || listed.ends_with("is repeated");
-                let help = match &first {
-                    Some(name) if !about_the_name => form(&name.to_string()).to_owned(),
+                let help = match (&first, near) {
+                    (Some(name), _) if !about_the_name => form(&name.to_string()).to_owned(),
+                    (_, Some(near)) => format!("write `{near}`"),
                     _ => attribute.list(),
                 };
+                // What would be missing without it stands there.
+                let meant = near.map(str::to_owned).or_else(|| first.as_ref().map(Ident::to_string));
+                options.is_partial |= meant.is_some_and(|meant| DECISIVE.contains(&meant.as_str()));
                 diagnostics.push(Diagnostic::from(error).help(help));
             }
         }

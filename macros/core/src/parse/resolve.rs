@@ -20,7 +20,8 @@ use crate::model::requirement::Requirement;
 
 /// Resolves `declaration`. What could not be resolved is reported and left out, so that the rest can still be checked.
 pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
-    let Decl { attribute, options, attributes, visibility, name, dtypes, constants, parameters, body } = declaration;
+    let Decl { attribute, options, attributes, visibility, name, dtypes, constants, parameters, unread_outputs, body } =
+        declaration;
     let dtypes: Vec<DtypeParameter> = dtypes.into_iter().map(|(name, class)| DtypeParameter { name, class }).collect();
     let is_backward = options.backward_of.is_some();
 
@@ -65,7 +66,8 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             }
         }
     }
-    if outputs.is_empty() {
+    let is_partial = !unreadable.is_empty() || unread_outputs > 0;
+    if outputs.is_empty() && !is_partial {
         diagnostics.push(
             Diagnostic::new(name.span(), format!("kernel `{name}` has no output"))
                 .help("declare one: `y: Out![f32; B, D]`"),
@@ -127,9 +129,12 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         cases: Vec::new(),
         untested: options.untested.as_ref().map(LitStr::value),
         cases_span: options.cases.as_ref().map(|(_, span)| *span),
+        is_partial: is_partial || options.is_partial,
     };
     kernel.dimensions = resolve_dimensions(&kernel, diagnostics);
-    check_dtypes_bound(&kernel, diagnostics);
+    if !kernel.is_partial {
+        check_dtypes_bound(&kernel, diagnostics);
+    }
     check_names(&kernel, diagnostics);
     if let Some((cases, _)) = &options.cases {
         kernel.cases = cases.iter().map(|case| Case { values: case.values.clone(), span: case.span }).collect();
@@ -214,12 +219,6 @@ fn resolve_port(port: PortSyntax, dtypes: &[DtypeParameter], is_backward: bool, 
         .filter_map(|extent| diagnostics.keep(expression::read(extent)).map(|value| (value, extent.span())))
         .collect();
     let dtype = resolved.unwrap_or(PortDtype::Fixed(Dtype::F32));
-    if let (PortDtype::Fixed(Dtype::U8 | Dtype::I64), false) = (&dtype, is_output) {
-        diagnostics.push(
-            Diagnostic::new(name.span(), format!("input `{name}` has dtype `{dtype}`, which no tensor type carries"))
-                .help("use `i32` or `u32` for indices, `bool` for masks"),
-        );
-    }
     let role = match (is_output, dtype.is_float()) {
         (true, _) if saved.is_some() => PortRole::Saved,
         (true, _) => PortRole::Output,
@@ -291,7 +290,7 @@ fn find_binding(inputs: &[Port], name: &str) -> Option<Binding> {
 
 /// A dtype parameter that no input settles in every call has no meaning in some.
 fn check_dtypes_bound(kernel: &Kernel, diagnostics: &mut Diagnostics) {
-    for parameter in &kernel.dtypes {
+    for parameter in kernel.dtypes.iter().filter(|parameter| parameter.class.len() != 1) {
         let binds =
             |port: &&Port| matches!(&port.dtype, PortDtype::Parameter { name, .. } if parameter.name == name.as_str());
         let found: Vec<&Port> = kernel.inputs.iter().filter(binds).collect();
@@ -337,6 +336,7 @@ fn resolve_dimensions(kernel: &Kernel, diagnostics: &mut Diagnostics) -> Vec<Dim
             }
             match find_binding(&kernel.inputs, &name) {
                 Some(bound) => dimensions.push(Dimension { name, bound }),
+                None if kernel.is_partial => unbound.push(name),
                 None => {
                     let alone = |port: &&Port| port.shape.iter().any(|(extent, _)| extent.as_symbol() == Some(&name));
                     let (message, place) = match kernel.inputs.iter().find(alone) {
@@ -395,7 +395,7 @@ fn resolve_requirements(kernel: &Kernel, written: &[Expr], diagnostics: &mut Dia
 
 /// Whether each of `symbols` is a dimension or constant of the kernel; reports those that are not.
 fn check_symbols(kernel: &Kernel, symbols: &[String], span: Span, diagnostics: &mut Diagnostics) -> bool {
-    let unknown = symbols.iter().filter(|name| !kernel.has_symbol(name));
+    let unknown = symbols.iter().filter(|name| !kernel.has_symbol(name) && !kernel.is_partial);
     let mut all_known = true;
     for name in unknown {
         all_known = false;
@@ -417,11 +417,26 @@ pub fn known_symbols(kernel: &Kernel) -> String {
 /// Names are unique, and those that the expansion gives a meaning are left to it.
 fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     let mut seen: Vec<&Ident> = Vec::new();
+    let lower = || kernel.ports().map(|port| &port.name).chain(kernel.scalars.iter().map(|scalar| &scalar.name));
     for name in kernel.dtypes.iter().map(|dtype| &dtype.name).chain(kernel.constants.iter().map(|value| &value.name)) {
         if seen.contains(&name) {
             diagnostics.push(used_twice(name));
         }
         seen.push(name);
+    }
+    for name in lower().filter(|name| !seen.contains(name)) {
+        if kernel.dimensions.iter().any(|dimension| *name == dimension.name) {
+            diagnostics.push(
+                Diagnostic::new(
+                    name.span(),
+                    format!("`{name}` is the name of this parameter and of a dimension, which is `{name}` in a shape"),
+                )
+                .help("rename the dimension: it is called by its name in the signature and in the text alone"),
+            );
+        }
+    }
+    for name in lower().filter(|name| seen.contains(name)) {
+        diagnostics.push(used_twice(name));
     }
     for name in kernel.generated_constants() {
         if let Some(taken) = seen.iter().find(|taken| **taken == &name) {
@@ -431,7 +446,6 @@ fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             );
         }
     }
-    let lower = || kernel.ports().map(|port| &port.name).chain(kernel.scalars.iter().map(|scalar| &scalar.name));
     for constant in kernel.free_constants() {
         let argument = constant.argument();
         if let Some(taken) = lower().find(|name| **name == argument) {
@@ -452,27 +466,13 @@ fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     }
     for port in kernel.ports() {
         let text = port.name.to_string();
-        if !kernel.is_backward() && (text.starts_with("d_") || text.starts_with("wants_")) {
+        if !kernel.is_backward() && !kernel.is_partial && (text.starts_with("d_") || text.starts_with("wants_")) {
             diagnostics.push(
                 Diagnostic::new(
                     port.name.span(),
                     format!("`{text}` is a name of a backward: `d_` and `wants_` begin those"),
                 )
                 .help("rename the port"),
-            );
-        }
-        if text.starts_with(|first: char| first.is_ascii_uppercase()) {
-            diagnostics.push(
-                Diagnostic::new(port.name.span(), format!("port `{text}` is written like a dimension"))
-                    .help("begin ports with a lower-case letter"),
-            );
-        }
-    }
-    for name in kernel.dtypes.iter().map(|dtype| &dtype.name).chain(kernel.constants.iter().map(|value| &value.name)) {
-        if !name.to_string().starts_with(|first: char| first.is_ascii_uppercase()) {
-            diagnostics.push(
-                Diagnostic::new(name.span(), format!("`{name}` is written like a port"))
-                    .help("begin dtypes and template constants with an upper-case letter"),
             );
         }
     }

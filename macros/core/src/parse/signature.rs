@@ -124,18 +124,19 @@ fn read_class(bound: &TypeParamBound) -> Result<Vec<Dtype>, Diagnostic> {
     match name.as_deref() {
         Some("Float") => Ok(vec![Dtype::F32, Dtype::F16, Dtype::BF16]),
         Some("Int") => Ok(vec![Dtype::I32, Dtype::U32]),
-        Some("F32") => Ok(vec![Dtype::F32]),
-        Some("F16") => Ok(vec![Dtype::F16]),
-        Some("BF16") => Ok(vec![Dtype::BF16]),
-        Some("I32") => Ok(vec![Dtype::I32]),
-        Some("U32") => Ok(vec![Dtype::U32]),
+        Some(name) if Dtype::of_class(name).is_some() => Ok(Dtype::of_class(name).into_iter().collect()),
         _ => Err(Diagnostic::new(bound.span(), "this is not a class of dtypes").help(CLASS_FORM)),
     }
 }
 
-/// Reads the parameters in their order.
-pub fn read_parameters<'a>(inputs: impl Iterator<Item = &'a FnArg>, diagnostics: &mut Diagnostics) -> Vec<Parameter> {
-    inputs.filter_map(|input| read_parameter(input, diagnostics)).collect()
+/// Reads the parameters in their order, and counts those that leave nothing.
+pub fn read_parameters<'a>(
+    inputs: impl Iterator<Item = &'a FnArg>,
+    diagnostics: &mut Diagnostics,
+) -> (Vec<Parameter>, usize) {
+    let read: Vec<Option<Parameter>> = inputs.map(|input| read_parameter(input, diagnostics)).collect();
+    let unread = read.iter().filter(|parameter| parameter.is_none()).count();
+    (read.into_iter().flatten().collect(), unread)
 }
 
 const ATTRIBUTES: &str =

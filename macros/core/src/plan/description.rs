@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::{FunctionKind, Plan};
-use crate::metal::scan::Scan;
 use crate::model::body::{Body, Launch};
 use crate::model::kernel::{Argument, Binding, Extents, Kernel, Role, ScalarKind};
 use crate::model::port::{Dtype, Port, PortRole, Sample};
@@ -64,7 +63,7 @@ impl Plan {
             format!("({})", extents.collect::<Vec<_>>().join(", "))
         };
         writeln!(formatter, "body: a launch of {} threads by {}", extents(&launch.grid), extents(&launch.threads))?;
-        let scan = Scan::of(&launch.metal.tokens);
+        let scan = launch.scan(kernel, &launch.metal);
         writeln!(formatter, "reads: {}", list(scan.attributes().into_iter().map(str::to_owned)))?;
         writeln!(formatter, "meets in: {}", list(scan.collectives().into_iter().map(str::to_owned)))?;
         let shared = scan.threadgroup.iter().map(|shared| match &shared.bytes {

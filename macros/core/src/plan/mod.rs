@@ -81,17 +81,21 @@ impl Plan {
             Body::Launch(launch) => {
                 let mut names = launch.metal.names();
                 names.extend(launch.cuda.iter().flat_map(Text::names));
+                let scan = launch.scan(&kernel, &launch.metal);
+                // What the text itself defines would be there twice.
+                let is_defined =
+                    |name: &str| scan.outermost.iter().any(|local| local.text == name) || scan.is_macro(name);
                 let dimensions = kernel
                     .dimensions
                     .iter()
-                    .filter(|dimension| names.contains(&dimension.name.as_str()))
+                    .filter(|dimension| names.contains(&dimension.name.as_str()) && !is_defined(&dimension.name))
                     .map(|dimension| dimension.name.clone())
                     .collect();
                 Some(Texts {
                     metal: launch.metal.content.clone(),
                     cuda: launch.cuda.as_ref().map(|text| text.content.clone()),
                     dimensions,
-                    threadgroup_bytes: threadgroup_bytes(&kernel, &launch.metal),
+                    threadgroup_bytes: threadgroup_bytes(&kernel, scan),
                 })
             }
             Body::Rust(_) => None,
@@ -104,6 +108,11 @@ impl Plan {
         self.kernel.is_backward()
     }
 
+    /// Whether the struct of several outputs is generic over the mode: indices and masks have none.
+    pub fn outputs_have_a_mode(&self) -> bool {
+        self.kernel.visible_outputs().any(|port| port.dtype.is_float())
+    }
+
     /// Whether an output is one the caller sees.
     pub fn is_visible(role: PortRole) -> bool {
         role == PortRole::Output
@@ -111,12 +120,12 @@ impl Plan {
 }
 
 /// The sum of all arrays that are there in any case and whose sizes only constants and dtypes of the kernel decide.
-fn threadgroup_bytes(kernel: &Kernel, text: &Text) -> Polynomial {
+fn threadgroup_bytes(kernel: &Kernel, scan: Scan) -> Polynomial {
     let is_known = |name: &String| {
         kernel.constants.iter().any(|constant| constant.name == name)
             || kernel.dtypes.iter().any(|parameter| parameter.name == name)
     };
-    let arrays = Scan::of(&text.tokens).threadgroup.into_iter().filter(|shared| shared.is_outermost);
+    let arrays = scan.threadgroup.into_iter().filter(|shared| shared.is_outermost);
     let known = arrays.filter_map(|shared| shared.bytes.filter(|bytes| bytes.symbols().iter().all(is_known)));
     known.fold(Polynomial::constant(0), |sum, bytes| sum.add(&bytes).unwrap_or(sum))
 }

@@ -102,13 +102,9 @@ impl Experiment {
                     let (Some(low), Some(high)) = (low, high) else {
                         return Err(fail(format!("its range has no value at {setting}")));
                     };
-                    let values = (0..count).map(|_| random.integer(low, high));
-                    PortValue::from(match port.dtype {
-                        PortDtype::Fixed(Dtype::U32) => {
-                            Indices::from_words(&values.map(|value| value as u32).collect::<Vec<_>>(), &shape)?
-                        }
-                        _ => Indices::from_slice(&values.map(|value| value as i32).collect::<Vec<_>>(), &shape)?,
-                    })
+                    let values: Vec<i64> = (0..count).map(|_| random.integer(low, high)).collect();
+                    let dtype = dtype_of(signature, port.dtype, Dtype::I32);
+                    PortValue::from(Indices::from_integers(&values, dtype, &shape)?)
                 }
                 _ => {
                     let values: Vec<bool> = (0..count).map(|_| random.integer(0, 2) == 1).collect();

@@ -179,10 +179,14 @@ fn native_input(name: &str, array: &Array) -> String {
 pub(super) fn cuda_type(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::Bool => "bool",
+        Dtype::I8 => "int8_t",
         Dtype::U8 => "uint8_t",
-        Dtype::U32 => "uint32_t",
+        Dtype::I16 => "int16_t",
+        Dtype::U16 => "uint16_t",
         Dtype::I32 => "int32_t",
+        Dtype::U32 => "uint32_t",
         Dtype::I64 => "int64_t",
+        Dtype::U64 => "uint64_t",
         Dtype::F16 => "__half",
         Dtype::BF16 => "__nv_bfloat16",
         Dtype::F32 => "float",

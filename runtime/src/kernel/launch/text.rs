@@ -48,10 +48,14 @@ pub(super) fn unsigned((x, y, z): (i32, i32, i32)) -> [u32; 3] {
 pub(super) fn dtype(request: &Request<'_>, dtype: mlx_rs::Dtype) -> Result<Dtype> {
     Ok(match dtype {
         mlx_rs::Dtype::Bool => Dtype::Bool,
+        mlx_rs::Dtype::Int8 => Dtype::I8,
         mlx_rs::Dtype::Uint8 => Dtype::U8,
-        mlx_rs::Dtype::Uint32 => Dtype::U32,
+        mlx_rs::Dtype::Int16 => Dtype::I16,
+        mlx_rs::Dtype::Uint16 => Dtype::U16,
         mlx_rs::Dtype::Int32 => Dtype::I32,
+        mlx_rs::Dtype::Uint32 => Dtype::U32,
         mlx_rs::Dtype::Int64 => Dtype::I64,
+        mlx_rs::Dtype::Uint64 => Dtype::U64,
         mlx_rs::Dtype::Float16 => Dtype::F16,
         mlx_rs::Dtype::Bfloat16 => Dtype::Bf16,
         mlx_rs::Dtype::Float32 => Dtype::F32,

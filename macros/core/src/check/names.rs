@@ -1,0 +1,176 @@
+//! C12: the names of a declaration and of its text.
+
+use std::collections::BTreeSet;
+
+use proc_macro2::Span;
+
+use super::body::Subject;
+use crate::catalogue::Code;
+use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::metal::names::{ATTRIBUTES, has_component, is_constant, is_reserved, is_type, nearest, nearest_attribute};
+use crate::metal::scan::{AccessKind, Scan};
+use crate::metal::token::Name;
+use crate::model::kernel::{Dimension, Kernel};
+use crate::model::port::Port;
+
+/// What the declaration names has these names in the text.
+pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
+    let ports = kernel.ports().map(|port| (&port.name, port.name.to_string(), port.name.span()));
+    let scalars = kernel.scalars.iter().map(|scalar| (&scalar.name, scalar.name.to_string(), scalar.name.span()));
+    for (name, text, span) in ports.chain(scalars) {
+        let companion = kernel.inputs.iter().find(|port| is_companion(&text, port));
+        let message = match companion {
+            Some(port) => format!("`{name}` is what MLX calls a part of `{}`'s description", port.name),
+            None if is_reserved(&text) => taken(kernel, &text),
+            None => continue,
+        };
+        diagnostics.push(Diagnostic::coded(Code::C12, span, message).help("rename it"));
+    }
+    let dimensions =
+        kernel.dimensions.iter().filter_map(|dimension| Some((&dimension.name, place(kernel, dimension)?)));
+    for (name, span) in dimensions.filter(|(name, _)| is_reserved(name)) {
+        diagnostics.push(Diagnostic::coded(Code::C12, span, taken(kernel, name)).help("rename it"));
+    }
+    let dtypes = kernel.dtypes.iter().map(|dtype| &dtype.name);
+    for name in dtypes.chain(kernel.constants.iter().map(|constant| &constant.name)) {
+        if is_reserved(&name.to_string()) {
+            diagnostics
+                .push(Diagnostic::coded(Code::C12, name.span(), taken(kernel, &name.to_string())).help("rename it"));
+        }
+    }
+}
+
+fn taken(kernel: &Kernel, name: &str) -> String {
+    format!("`{name}` is a word of Metal, so the text of `{}` cannot use it as a name", kernel.name)
+}
+
+/// Where a dimension is bound.
+fn place(kernel: &Kernel, dimension: &Dimension) -> Option<Span> {
+    let port = kernel.inputs.get(dimension.bound.input)?;
+    port.shape.get(dimension.bound.axis).map(|(_, span)| *span)
+}
+
+/// The names of a text: those that it declares are free, those that it reads are known.
+pub fn check_text(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
+    check_locals(subject, scan, diagnostics);
+    check_components(subject, scan, diagnostics);
+    let is_all = subject.launch.headers.is_empty() && scan.includes.is_empty();
+    check_declared(subject, scan, is_all, diagnostics);
+}
+
+/// No variable has a name that stands for something else in the same block.
+fn check_locals(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
+    let kernel = subject.kernel;
+    let mut reported = BTreeSet::new();
+    let mut report = |local: &Name, what: String, help: &str| {
+        if reported.insert(local.text.clone()) {
+            let message = format!("the local `{}` has the name of {what} of `{}`", local.text, kernel.name);
+            diagnostics.push(subject.mistake(Code::C12, local.place, message).help(help.to_owned()));
+        }
+    };
+    for local in &scan.outermost {
+        let name = local.text.as_str();
+        let port = kernel.ports().find(|port| port.name == name);
+        let what = match port {
+            Some(port) if port.role.is_output() => format!("the output `{name}`"),
+            Some(_) => format!("the input `{name}`"),
+            None if kernel.scalars.iter().any(|scalar| scalar.name == name) => format!("the scalar `{name}`"),
+            // The text's own definition stands instead of the generated one, unless that was read before.
+            None if kernel.dimensions.iter().any(|dimension| dimension.name == name)
+                && scan.of_name(name).next().is_some() =>
+            {
+                format!("the dimension `{name}`")
+            }
+            None => continue,
+        };
+        report(local, what, "rename one of the two: Metal refuses a second one in the outermost block");
+    }
+    for local in scan.outermost.iter().chain(&scan.inner) {
+        let name = local.text.as_str();
+        let what = if kernel.constants.iter().any(|constant| constant.name == name) {
+            format!("the template constant `{name}`")
+        } else if kernel.dtypes.iter().any(|dtype| dtype.name == name) {
+            format!("the dtype `{name}`")
+        } else if kernel.generated_constants().iter().any(|constant| constant == name) {
+            format!("the generated constant `{name}`")
+        } else {
+            continue;
+        };
+        report(local, what, "rename one of the two: Metal refuses a variable named as a template parameter");
+    }
+}
+
+/// Attributes have the components that a text reads of them.
+fn check_components(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
+    for (attribute, member) in &scan.components {
+        if has_component(&attribute.text, &member.text) {
+            continue;
+        }
+        let help = if has_component(&attribute.text, "x") {
+            "use `.x`, `.y` and `.z`"
+        } else {
+            "use it without a component: it is one number"
+        };
+        diagnostics.push(
+            subject
+                .mistake(Code::C12, member.place, format!("`{}` has no component `{}`", attribute.text, member.text))
+                .help(help),
+        );
+    }
+}
+
+/// Every name that stands for a value is declared somewhere.
+///
+/// A header may declare anything: beside one only misspelled attributes are certain.
+fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics: &mut Diagnostics) {
+    let kernel = subject.kernel;
+    let mut known: BTreeSet<String> = scan.declared.clone();
+    known.extend(kernel.ports().map(|port| port.name.to_string()));
+    known.extend(kernel.scalars.iter().map(|scalar| scalar.name.to_string()));
+    known.extend(kernel.dimensions.iter().map(|dimension| dimension.name.clone()));
+    known.extend(kernel.constants.iter().map(|constant| constant.name.to_string()));
+    known.extend(kernel.dtypes.iter().map(|dtype| dtype.name.to_string()));
+    known.extend(kernel.generated_constants());
+    let mut reported = BTreeSet::new();
+    for access in &scan.accesses {
+        let name = access.name.text.clone();
+        let is_known = known.contains(&name)
+            || access.kind == AccessKind::Call
+            || ATTRIBUTES.contains(&name.as_str())
+            || is_type(&name)
+            || is_constant(&name)
+            || name == "metal"
+            || kernel.inputs.iter().any(|port| is_companion(&name, port));
+        let is_certain = is_all || (name.starts_with("thread") && nearest_attribute(&name).is_some());
+        if is_known || !is_certain || !reported.insert(name.clone()) {
+            continue;
+        }
+        let help = if let Some(attribute) = nearest_attribute(&name) {
+            format!("write `{attribute}`")
+        } else if let Some(output) = kernel.outputs.iter().find(|port| is_companion(&name, port)) {
+            format!(
+                "MLX describes inputs only: use the dimensions of `{}` by name, {}",
+                output.name,
+                output.shape_text()
+            )
+        } else if let Some(near) = nearest(&name, known.iter().map(String::as_str), name.len().min(6) / 3) {
+            format!("write `{near}`, or declare `{name}`")
+        } else {
+            "declare it as a port, scalar or template constant of the kernel, or as a variable of the body".to_owned()
+        };
+        diagnostics.push(
+            subject
+                .mistake(
+                    Code::C12,
+                    access.name.place,
+                    format!("`{name}` is declared neither in `{}` nor in its body", kernel.name),
+                )
+                .help(help),
+        );
+    }
+}
+
+/// `x_shape`, `x_strides`, `x_ndim`, which MLX offers beside `x`.
+pub fn is_companion(name: &str, port: &Port) -> bool {
+    name.strip_prefix(&port.name.to_string()).is_some_and(|rest| matches!(rest, "_shape" | "_strides" | "_ndim"))
+}

@@ -1,0 +1,157 @@
+//! Which names a Rust body does anything with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+use crate::parse::declaration::collect_identifiers;
+
+/// The names in `block` whose values go anywhere: not those that only reach `_`, a binding that nothing reads, `drop(..)`, a
+/// statement that is the name alone, or a block behind `if false`.
+///
+/// Names are taken as written: a binding that repeats a name stands for the same one.
+pub fn used_names(block: &TokenStream) -> BTreeSet<String> {
+    let mut flow = Flow::default();
+    flow.statements(block.clone());
+    flow.live()
+}
+
+/// What values go into.
+#[derive(Default)]
+struct Flow {
+    /// Names that are used.
+    used: BTreeSet<String>,
+    /// Names that go into bindings, by binding.
+    bound: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Flow {
+    fn live(mut self) -> BTreeSet<String> {
+        loop {
+            let ready = self.bound.keys().find(|binding| self.used.contains(*binding)).cloned();
+            let Some(names) = ready.and_then(|binding| self.bound.remove(&binding)) else { return self.used };
+            self.used.extend(names);
+        }
+    }
+
+    /// The statements of a block, with its braces or without.
+    fn statements(&mut self, tokens: TokenStream) {
+        let mut statement: Vec<TokenTree> = Vec::new();
+        let mut tokens = tokens.into_iter().peekable();
+        while let Some(token) = tokens.next() {
+            if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ';') {
+                self.statement(&std::mem::take(&mut statement), true);
+                continue;
+            }
+            let is_block = matches!(&token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
+            statement.push(token);
+            // `if`, `for` and the like end with their block.
+            let goes_on = match tokens.peek() {
+                Some(TokenTree::Ident(word)) => word == "else",
+                Some(TokenTree::Punct(punct)) => matches!(punct.as_char(), '.' | '?'),
+                _ => false,
+            };
+            if is_block && !goes_on && opens_block(&statement) {
+                self.statement(&std::mem::take(&mut statement), true);
+            }
+        }
+        self.statement(&statement, false);
+    }
+
+    fn statement(&mut self, tokens: &[TokenTree], ends: bool) {
+        let is_name =
+            |index: usize, name: &str| matches!(tokens.get(index), Some(TokenTree::Ident(found)) if found == name);
+        if is_name(0, "let") {
+            let equals =
+                tokens.iter().position(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '='));
+            let Some(equals) = equals else { return };
+            self.binding(&tokens[1..equals], &tokens[equals + 1..]);
+            return;
+        }
+        let discarded = match tokens {
+            [TokenTree::Ident(_)] => ends,
+            [TokenTree::Punct(reference), TokenTree::Ident(_)] => ends && reference.as_char() == '&',
+            [TokenTree::Ident(function), TokenTree::Group(group)] => {
+                *function == "drop" && group.stream().into_iter().count() <= 2
+            }
+            _ => false,
+        };
+        if !discarded {
+            self.uses(tokens);
+        }
+    }
+
+    /// `let pattern = value`
+    fn binding(&mut self, pattern: &[TokenTree], value: &[TokenTree]) {
+        let mut names = Vec::new();
+        collect_identifiers(pattern.iter().cloned().collect(), &mut names);
+        let mut read = Flow::default();
+        read.uses(value);
+        // What a block inside the value binds stays its own.
+        for (binding, names) in read.bound {
+            self.bound.entry(binding).or_default().extend(names);
+        }
+        for name in names {
+            self.bound.entry(name.to_string()).or_default().extend(read.used.iter().cloned());
+        }
+    }
+
+    fn uses(&mut self, tokens: &[TokenTree]) {
+        let mut index = 0;
+        while let Some(token) = tokens.get(index) {
+            let is_if = matches!(token, TokenTree::Ident(word) if word == "if");
+            let is_false = matches!(tokens.get(index + 1), Some(TokenTree::Ident(word)) if word == "false");
+            if is_if && is_false && matches!(tokens.get(index + 2), Some(TokenTree::Group(_))) {
+                index += 3;
+                continue;
+            }
+            match token {
+                TokenTree::Ident(name) => drop(self.used.insert(name.to_string())),
+                TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => self.statements(group.stream()),
+                TokenTree::Group(group) => self.uses(&group.stream().into_iter().collect::<Vec<_>>()),
+                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
+            }
+            index += 1;
+        }
+    }
+}
+
+/// Whether a statement is a block, with or without a head.
+fn opens_block(statement: &[TokenTree]) -> bool {
+    match statement.first() {
+        Some(TokenTree::Ident(word)) => {
+            ["if", "for", "while", "loop", "match", "unsafe"].iter().any(|known| word == known)
+        }
+        Some(TokenTree::Group(_)) => statement.len() == 1,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::used_names;
+
+    #[test]
+    fn values_that_go_nowhere_are_not_used() {
+        for (body, expected) in [
+            ("{ Ok(Outputs { d_x: Some(d_y.square()?) }) }", true),
+            ("{ let _ = d_y; Ok(Outputs { d_x }) }", false),
+            ("{ let _ = &d_y; Ok(Outputs { d_x }) }", false),
+            ("{ let _unused = d_y.square()?; Ok(x) }", false),
+            ("{ let a = d_y.square()?; let b = a.clone(); Ok(x) }", false),
+            ("{ let a = d_y.square()?; let b = a.clone(); Ok(b) }", true),
+            ("{ let d_y = d_y.square()?; Ok(d_y) }", true),
+            ("{ let (a, b) = split(d_y)?; Ok(b) }", true),
+            ("{ d_y; Ok(x) }", false),
+            ("{ drop(d_y); Ok(x) }", false),
+            ("{ if false { return Ok(d_y); } Ok(x) }", false),
+            ("{ if wants { f(x); } let _ = d_y; Ok(x) }", false),
+            ("{ if wants { f(d_y); } else { f(x); } Ok(x) }", true),
+            ("{ let x = if wants { let g = d_y.square()?; Some(g) } else { None }; Ok(x) }", true),
+            ("{ let mut sum = x; sum = sum.add(d_y)?; Ok(sum) }", true),
+            ("{ println!(\"{d_y:?}\"); Ok(x) }", false),
+        ] {
+            assert_eq!(used_names(&body.parse().unwrap()).contains("d_y"), expected, "{body}");
+        }
+    }
+}
