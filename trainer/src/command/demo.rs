@@ -9,9 +9,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use cotangent::{Keep, Session};
 use cotangent_models::qwen35::LoraOptions;
-use cotangent_models::reading;
 use cotangent_trainer::base_model::BaseModel;
-use cotangent_trainer::data::{Conversation, Dataset, Message, Role, jsonl};
+use cotangent_trainer::data::{Conversation, DataOptions, Dataset, Message, Role, lines};
 use cotangent_trainer::generation::{Request, generate};
 use cotangent_trainer::interrupt;
 use cotangent_trainer::loss_curve::LossCurve;
@@ -195,7 +194,7 @@ impl Demo {
 impl Lesson {
     fn load(demo: &Path, base: &BaseModel) -> Result<Self> {
         let data = demo.join("data");
-        let (train, valid) = load_data(&data, &base.format, base.config.max_position_embeddings)?;
+        let (train, valid) = load_data(&data, &base.format, &DataOptions::new(base.config.max_position_embeddings))?;
         let conversations = read(&data.join("train.jsonl"))?;
         let users = conversations.iter().flat_map(|conversation| &conversation.messages);
         let taught: BTreeSet<String> =
@@ -207,7 +206,7 @@ impl Lesson {
                 exam.push((conversation, content));
             }
         }
-        let questions = read_questions(&demo.join("prompts.jsonl"))?;
+        let questions = read(&demo.join("prompts.jsonl"))?;
         Ok(Lesson { train, valid, sample: conversations.into_iter().next(), taught, questions, exam })
     }
 
@@ -276,26 +275,12 @@ fn answer(session: &mut Session, base: &BaseModel, question: &Conversation) -> R
 }
 
 fn read(file: &Path) -> Result<Vec<Conversation>> {
-    Ok(jsonl::read_conversations(file)?.into_iter().map(|(_, conversation)| conversation).collect())
-}
-
-/// Lines of `messages`, and of what else their makers noted.
-fn read_questions(file: &Path) -> Result<Vec<Conversation>> {
-    let here = |number: usize| format!("`{}`, line {}", file.display(), number + 1);
-    let text =
-        reading::read_text(file, reading::CONFIGURATION_BYTES).with_context(|| format!("`{}`", file.display()))?;
-    let mut questions = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let mut json: serde_json::Value = serde_json::from_str(line).with_context(|| here(number))?;
-        if let Some(object) = json.as_object_mut() {
-            object.retain(|key, _| key == "messages" || key == "tools");
-        }
-        questions.push(Conversation::from_json(&json).with_context(|| here(number))?);
-    }
-    if questions.is_empty() {
-        bail!("`{}`: found no line, expected a question on each", file.display());
-    }
-    Ok(questions)
+    let mut conversations = Vec::new();
+    lines::read_rows(file, lines::DEFAULT_MAX_LINE_BYTES, &mut |_, row| {
+        conversations.push(row.into_conversation().map_err(|error| error.to_string())?);
+        Ok(())
+    })?;
+    Ok(conversations)
 }
 
 /// What is asked last.

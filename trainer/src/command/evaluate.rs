@@ -9,7 +9,8 @@ use cotangent::Session;
 use cotangent_trainer::data::Dataset;
 use cotangent_trainer::training::{BatchMaker, validate};
 
-use super::checkpoint::{check_finite, load_checkpoint, sequence_limit, under_a_spinner};
+use super::checkpoint::{check_finite, load_checkpoint, under_a_spinner};
+use super::data_arguments::DataArguments;
 use super::values::{Count, count_or_all, positive_count};
 
 /// Options of `cotangent evaluate`.
@@ -27,12 +28,11 @@ pub struct Evaluate {
     /// Conversations in a batch
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "4")]
     batch_size: usize,
-    /// Conversations are cut at so many tokens [default: 2048, or what the model was made for]
-    #[arg(long, value_name = "N", value_parser = positive_count)]
-    max_seq_length: Option<usize>,
     /// Batches to look at, spread over all lengths; -1 for all
     #[arg(long, value_name = "N", value_parser = count_or_all, default_value = "-1", allow_hyphen_values = true)]
     test_batches: Count,
+    #[command(flatten)]
+    data_arguments: DataArguments,
 }
 
 impl Evaluate {
@@ -43,9 +43,9 @@ impl Evaluate {
         if let Some(dir) = &self.adapter_path {
             base.attach(dir)?;
         }
-        let max_seq_length = sequence_limit(self.max_seq_length, &base)?;
+        let options = self.data_arguments.prepare(&mut base)?;
         let message = format!("Encoding `{}`", self.data.display());
-        let data = under_a_spinner(message, || Dataset::load(&self.data, &base.format, max_seq_length))?;
+        let data = under_a_spinner(message, || Dataset::load(&self.data, &base.format, &options))?;
         for warning in data.warnings() {
             eprintln!("warning: {warning}");
         }

@@ -8,12 +8,12 @@ use clap::Args;
 use cotangent::Session;
 use cotangent_models::quoting::WithoutControls;
 use cotangent_models::reading;
-use cotangent_trainer::data::{Conversation, Message, Role};
+use cotangent_trainer::data::{Conversation, Json, Message, Role};
 use cotangent_trainer::generation::{Generation, Request, generate};
 use cotangent_trainer::sampling::SamplingOptions;
-use serde_json::{Value, json};
 
 use super::checkpoint::load_checkpoint;
+use super::data_arguments::TemplateArguments;
 use super::values::{count, number_from_zero, positive_count, probability};
 
 /// Options of `cotangent generate`.
@@ -44,6 +44,8 @@ pub struct Generate {
     /// Whether the model may think first [default: as the chat template has it]
     #[arg(long, value_name = "BOOL", help_heading = "Prompt")]
     enable_thinking: Option<bool>,
+    #[command(flatten)]
+    template: TemplateArguments,
 
     /// The longest answer, in tokens
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "256", help_heading = "Answer")]
@@ -74,6 +76,7 @@ impl Generate {
         if let Some(dir) = &self.adapter_path {
             base.attach(dir)?;
         }
+        self.template.apply(&mut base)?;
         let prompt = base.format.encode_prompt(&conversation, self.enable_thinking)?;
         let limit = base.config.max_position_embeddings;
         if prompt.len() >= limit {
@@ -123,9 +126,9 @@ impl Generate {
 fn read_conversation(file: &Path) -> Result<Conversation> {
     let here = || format!("`{}`", file.display());
     let text = reading::read_text(file, reading::CONFIGURATION_BYTES).with_context(here)?;
-    let json: Value = serde_json::from_str(&text)
+    let json = Json::parse(&text)
         .with_context(|| format!("{}: not valid JSON, expected one object with `messages`", here()))?;
-    let json = if json.is_array() { json!({ "messages": json }) } else { json };
+    let json = if json.as_array().is_some() { Json::object([("messages", json)]) } else { json };
     let conversation = Conversation::from_json(&json).with_context(here)?;
     if conversation.messages.last().is_some_and(|message| message.role == Role::Assistant) {
         bail!("{}: the last message is the assistant's, expected one to answer; remove it", here());

@@ -2,6 +2,7 @@
 
 mod audit;
 mod checkpoint;
+mod data_arguments;
 mod demo;
 mod evaluate;
 mod generate;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ChatFormat, DataError, jsonl};
+use super::{ChatFormat, Columns, Content, DataError, DataOptions, Report, lines};
 
 /// One conversation in tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Dataset {
     pub skipped: usize,
     /// Length of the longest conversation before the cut, in tokens.
     pub longest: usize,
+    /// What became of the rows.
+    pub report: Report,
     max_seq_length: usize,
 }
 
@@ -36,17 +38,39 @@ impl Example {
 }
 
 impl Dataset {
-    /// Reads the conversations of the JSON-lines file at `path` and cuts them at `max_seq_length` tokens.
+    /// Reads the rows of the JSON-lines file at `path`, and cuts their examples as `options` say.
     ///
     /// # Errors
-    /// If the file or one of its lines is bad, the template refuses a conversation, or nothing is left to learn.
-    pub fn load(path: &Path, format: &ChatFormat, max_seq_length: usize) -> Result<Self, DataError> {
-        let mut examples = Vec::new();
-        for (line, conversation) in jsonl::read_conversations(path)? {
-            let example = format.encode(&conversation);
-            examples.push(example.map_err(|error| DataError::line(path, line, None, error.to_string()))?);
+    /// If the file or one of its lines is bad, the template refuses a conversation, or nothing is left to learn; with
+    /// `strict_template`, if something is left out of a conversation.
+    pub fn load(path: &Path, format: &ChatFormat, options: &DataOptions) -> Result<Self, DataError> {
+        let mut dataset = Self::empty(path, options.max_seq_length);
+        lines::read_rows(path, options.max_line_bytes, &mut |line, row| {
+            if let (Columns::Strict, Some(key)) = (options.columns, row.left_out.keys.first()) {
+                return Err(format!(
+                    "`{key}`: an unknown key\nhelp: leave out `--columns strict` to pass over such keys"
+                ));
+            }
+            dataset.report.add_row(line, &row.left_out, matches!(row.content, Content::Text(_)));
+            let encoded = format.encode_row(&row.content, options.one_example_per_turn);
+            let encoded = encoded.map_err(|error| error.to_string())?;
+            if encoded.is_empty() {
+                dataset.skipped += 1;
+                dataset.report.add_skipped(line);
+            }
+            for encoded in encoded {
+                dataset.report.add_example(line, &encoded, options);
+                if !dataset.add(encoded.example) {
+                    dataset.report.add_skipped(line);
+                }
+            }
+            Ok(())
+        })?;
+        let losses = dataset.report.losses();
+        if options.strict_template && !losses.is_empty() {
+            return Err(DataError::Strict { losses });
         }
-        Self::from_examples(path, examples, max_seq_length)
+        dataset.check()
     }
 
     /// Cuts `examples` at `max_seq_length` tokens; `file` is only named in messages.
@@ -54,35 +78,53 @@ impl Dataset {
     /// # Errors
     /// If nothing is left to learn.
     pub fn from_examples(file: &Path, examples: Vec<Example>, max_seq_length: usize) -> Result<Self, DataError> {
-        let total = examples.len();
-        let mut dataset = Self {
+        let mut dataset = Self::empty(file, max_seq_length);
+        for example in examples {
+            dataset.add(example);
+        }
+        dataset.check()
+    }
+
+    fn empty(file: &Path, max_seq_length: usize) -> Self {
+        Self {
             file: file.to_owned(),
-            examples: Vec::with_capacity(total),
+            examples: Vec::new(),
             truncated: 0,
             skipped: 0,
             longest: 0,
+            report: Report::new(file),
             max_seq_length,
-        };
-        for mut example in examples {
-            dataset.longest = dataset.longest.max(example.tokens.len());
-            if example.tokens.len() > max_seq_length {
-                dataset.truncated += 1;
-                example.tokens.truncate(max_seq_length);
-                example.is_target.truncate(max_seq_length);
-            }
-            match example.targets() {
-                0 => dataset.skipped += 1,
-                _ => dataset.examples.push(example),
-            }
         }
-        if dataset.examples.is_empty() {
+    }
+
+    /// Whether something of the example is left to learn.
+    fn add(&mut self, mut example: Example) -> bool {
+        self.longest = self.longest.max(example.tokens.len());
+        if example.tokens.len() > self.max_seq_length {
+            self.truncated += 1;
+            example.tokens.truncate(self.max_seq_length);
+            example.is_target.truncate(self.max_seq_length);
+            example.tokens.shrink_to_fit();
+            example.is_target.shrink_to_fit();
+        }
+        let learns = example.targets() > 0;
+        match learns {
+            true => self.examples.push(example),
+            false => self.skipped += 1,
+        }
+        learns
+    }
+
+    fn check(self) -> Result<Self, DataError> {
+        if self.examples.is_empty() {
             let reason = format!(
-                "none of its {total} conversations has anything of the assistant within the first {max_seq_length} \
-                 tokens\nhelp: add messages of the assistant, or raise the maximum sequence length"
+                "none of its {} conversations has anything of the assistant within the first {} tokens\n\
+                 help: add messages of the assistant, or raise the maximum sequence length",
+                self.skipped, self.max_seq_length
             );
-            return Err(DataError::file(file, reason));
+            return Err(DataError::file(&self.file, reason));
         }
-        Ok(dataset)
+        Ok(self)
     }
 
     /// The limit on the length of an example, in tokens.
@@ -95,11 +137,12 @@ impl Dataset {
         self.examples.iter().map(Example::targets).sum()
     }
 
-    /// What a person should know about the examples that were cut or skipped, a sentence each.
+    /// What a person should know about what was left out, cut or skipped, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let total = self.examples.len() + self.skipped;
         let file = self.file.display();
-        let mut warnings = Vec::new();
+        let mut warnings = self.report.notes();
+        warnings.extend(self.report.losses());
         if self.truncated > 0 {
             warnings.push(format!(
                 "`{file}`: cut {} of {total} conversations at {} tokens (the longest has {})",

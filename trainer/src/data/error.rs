@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use cotangent_models::quoting::quoted_path;
@@ -13,30 +14,92 @@ pub enum DataError {
         /// What was found and what was expected.
         reason: String,
     },
-    /// One line of a JSON-lines file.
-    #[error(
-        "`{file}`, line {line}{column}: {reason}",
-        file = quoted_path(file),
-        column = column.map(|column| format!(", column {column}")).unwrap_or_default()
-    )]
-    Line {
+    /// Lines of a JSON-lines file.
+    #[error("{}", Listing { file, faults, bad: *bad })]
+    Lines {
         /// The file.
         file: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// The column in bytes, counted from 1, where it is known.
-        column: Option<usize>,
-        /// What was found and what was expected.
-        reason: String,
+        /// The first bad lines, at least one and at most [`DataError::MOST_FAULTS`].
+        faults: Vec<LineFault>,
+        /// How many lines are bad in all.
+        bad: usize,
+    },
+    /// The template leaves something out, or the cut does, where that is not allowed.
+    #[error("{}\nhelp: without `--strict-template` these are warnings", losses.join("\n"))]
+    Strict {
+        /// What is lost, a sentence each.
+        losses: Vec<String>,
     },
 }
 
+/// What is wrong with one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineFault {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The column in bytes, counted from 1, where it is known.
+    pub column: Option<usize>,
+    /// What was found and what was expected; after a line break, what to do.
+    pub reason: String,
+}
+
 impl DataError {
+    /// So many bad lines of a file are described; the others are counted.
+    pub const MOST_FAULTS: usize = 10;
+
     pub(super) fn file(file: &Path, reason: impl Into<String>) -> Self {
         Self::File { file: file.to_owned(), reason: reason.into() }
     }
 
-    pub(super) fn line(file: &Path, line: usize, column: Option<usize>, reason: impl Into<String>) -> Self {
-        Self::Line { file: file.to_owned(), line, column, reason: reason.into() }
+    pub(super) fn lines(file: &Path, faults: Vec<LineFault>, bad: usize) -> Self {
+        Self::Lines { file: file.to_owned(), faults, bad }
+    }
+}
+
+impl LineFault {
+    pub(super) fn new(line: usize, reason: impl Into<String>) -> Self {
+        Self { line, column: None, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for LineFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.line)?;
+        if let Some(column) = self.column {
+            write!(f, ", column {column}")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+struct Listing<'a> {
+    file: &'a Path,
+    faults: &'a [LineFault],
+    bad: usize,
+}
+
+impl fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = quoted_path(self.file);
+        if let ([fault], 1) = (self.faults, self.bad) {
+            return write!(f, "`{file}`, {fault}");
+        }
+        write!(f, "`{file}`: {} bad lines", self.bad)?;
+        // What to do is often the same for all.
+        let mut advice: Vec<&str> = Vec::new();
+        for fault in self.faults {
+            let fault_with_advice = fault.to_string();
+            let what = fault_with_advice.lines().next().unwrap_or_default();
+            write!(f, "\n{what}")?;
+            for line in fault.reason.lines().skip(1) {
+                if !advice.contains(&line) {
+                    advice.push(line);
+                }
+            }
+        }
+        if self.bad > self.faults.len() {
+            write!(f, "\nand {} more", self.bad - self.faults.len())?;
+        }
+        advice.iter().try_for_each(|line| write!(f, "\n{line}"))
     }
 }

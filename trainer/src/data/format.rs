@@ -1,8 +1,12 @@
 //! Template, tokenizer and turn markers of one checkpoint, together: from a conversation to tokens.
 
+use std::ops::Range;
 use std::path::Path;
 
-use super::{ChatTemplate, Conversation, DataError, Example, RenderOptions, Tokenizer, TurnMarkers};
+use super::dropped::{Inspection, inspect};
+use super::json::Members;
+use super::template::RenderError;
+use super::{ChatTemplate, Content, Conversation, DataError, Example, RenderOptions, Role, Tokenizer, TurnMarkers};
 
 /// How a checkpoint writes conversations as tokens.
 #[derive(Debug)]
@@ -10,6 +14,21 @@ pub struct ChatFormat {
     template: ChatTemplate,
     tokenizer: Tokenizer,
     markers: TurnMarkers,
+}
+
+/// An example, and how it came about.
+#[derive(Debug, Clone)]
+pub struct EncodedExample {
+    /// What the template wrote.
+    pub text: String,
+    /// The tokens of `text`, and which are learned; not cut.
+    pub example: Example,
+    /// For each token, the bytes of `text` that it stands for.
+    pub offsets: Vec<Range<usize>>,
+    /// The tokens with which turns end that are learned.
+    pub ends: Vec<usize>,
+    /// What the template left out.
+    pub inspection: Inspection,
 }
 
 impl ChatFormat {
@@ -31,6 +50,17 @@ impl ChatFormat {
         Ok(Self { template, tokenizer, markers })
     }
 
+    /// Renders with further variables from now on, such as `enable_thinking`, and learns the turn markers of that mode.
+    ///
+    /// # Errors
+    /// If rendering sets one of the variables itself, or the template's turns cannot be told apart with them.
+    pub fn set_template_arguments(&mut self, arguments: &Members) -> Result<(), DataError> {
+        self.template.set_arguments(arguments).map_err(|error| self.template_error(&error))?;
+        self.markers = TurnMarkers::derive(&self.template, RenderOptions::default())
+            .map_err(|error| self.template_error(&error))?;
+        Ok(())
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
@@ -41,24 +71,92 @@ impl ChatFormat {
         &self.markers
     }
 
+    fn template_error(&self, error: &RenderError) -> DataError {
+        DataError::file(self.template.file(), error.to_string())
+    }
+
+    /// The examples of a row: one, or with `one_example_per_turn` one for each message of the assistant that is learned.
+    ///
+    /// # Errors
+    /// If the template refuses the conversation.
+    pub fn encode_row(&self, content: &Content, one_example_per_turn: bool) -> Result<Vec<EncodedExample>, DataError> {
+        match content {
+            Content::Text(text) => Ok(vec![self.encode_text(text)?]),
+            Content::Conversation(conversation) if one_example_per_turn => {
+                let mut examples = Vec::new();
+                let mut begin = 0;
+                for (i, message) in conversation.messages.iter().enumerate() {
+                    if message.role == Role::Assistant {
+                        if message.learned {
+                            let mut turn = conversation.clone();
+                            turn.messages.truncate(i + 1);
+                            turn.messages[..i].iter_mut().for_each(|message| message.learned = false);
+                            examples.push(self.encode_messages(&turn, &(begin..i + 1), begin == 0)?);
+                        }
+                        begin = i + 1;
+                    }
+                }
+                Ok(examples)
+            }
+            Content::Conversation(conversation) => {
+                Ok(vec![self.encode_messages(conversation, &(0..conversation.messages.len()), true)?])
+            }
+        }
+    }
+
     /// Renders and tokenizes a conversation, each once, and marks the tokens that the assistant has to say: those that
-    /// begin within one of its turns, the end-of-turn marker included, the header excluded.
+    /// begin within one of its turns, the end-of-turn marker included, what the generation prompt supplies excluded.
     ///
     /// # Errors
     /// If the template refuses the conversation.
     pub fn encode(&self, conversation: &Conversation) -> Result<Example, DataError> {
-        let rendered = self
-            .markers
-            .render(&self.template, conversation, RenderOptions::default())
-            .map_err(|error| DataError::file(self.template.file(), error.to_string()))?;
-        let mut spans = rendered.assistant.iter().peekable();
-        let (mut tokens, mut is_target) = (Vec::new(), Vec::new());
-        for (id, offsets) in self.tokenizer.encode_with_offsets(&rendered.text)? {
-            while spans.next_if(|span| span.end <= offsets.start).is_some() {}
-            tokens.push(id);
-            is_target.push(spans.peek().is_some_and(|span| span.contains(&offsets.start)));
+        Ok(self.encode_messages(conversation, &(0..0), false)?.example)
+    }
+
+    /// Encodes `conversation`, and looks for what the messages in `inspected` have in what the template writes.
+    fn encode_messages(
+        &self,
+        conversation: &Conversation,
+        inspected: &Range<usize>,
+        with_tools: bool,
+    ) -> Result<EncodedExample, DataError> {
+        let options = RenderOptions::default();
+        let rendered = self.markers.render(&self.template, conversation, options);
+        let rendered = rendered.map_err(|error| self.template_error(&error))?;
+        let inspection = inspect(&self.template, conversation, &rendered, options, inspected, with_tools);
+        let said = conversation.messages.iter().filter(|message| message.role == Role::Assistant);
+        let learned = rendered.assistant.iter().zip(said).filter(|(_, message)| message.learned);
+        let mut spans = learned.map(|(span, _)| span).peekable();
+
+        let mut example = Example { tokens: Vec::new(), is_target: Vec::new() };
+        let (mut offsets, mut ends) = (Vec::new(), Vec::new());
+        for (id, range) in self.tokenizer.encode_with_offsets(&rendered.text)? {
+            while let Some(span) = spans.peek()
+                && span.end <= range.start
+            {
+                ends.extend(example.tokens.len().checked_sub(1));
+                spans.next();
+            }
+            example.tokens.push(id);
+            example.is_target.push(spans.peek().is_some_and(|span| span.contains(&range.start)));
+            offsets.push(range);
         }
-        Ok(Example { tokens, is_target })
+        ends.extend(spans.peek().and(example.tokens.len().checked_sub(1)));
+        Ok(EncodedExample { text: rendered.text, example, offsets, ends, inspection })
+    }
+
+    /// Text as it is, all of which is learned, and the token that ends a text.
+    fn encode_text(&self, text: &str) -> Result<EncodedExample, DataError> {
+        let (mut tokens, mut offsets): (Vec<u32>, Vec<Range<usize>>) =
+            self.tokenizer.encode_with_offsets(text)?.into_iter().unzip();
+        if let Some(end) = self.tokenizer.eos_id().filter(|end| tokens.last() != Some(end)) {
+            tokens.push(end);
+            offsets.push(text.len()..text.len());
+        }
+        let is_target = vec![true; tokens.len()];
+        let ends = tokens.len().checked_sub(1).into_iter().collect();
+        let inspection = Inspection::default();
+        Ok(EncodedExample { text: text.to_owned(), example: Example { tokens, is_target }, offsets, ends, inspection })
     }
 
     /// The tokens of a conversation that the assistant is to continue.
@@ -71,10 +169,7 @@ impl ChatFormat {
         enable_thinking: Option<bool>,
     ) -> Result<Vec<u32>, DataError> {
         let options = RenderOptions { add_generation_prompt: true, enable_thinking };
-        let text = self
-            .template
-            .render(conversation, options)
-            .map_err(|error| DataError::file(self.template.file(), error.to_string()))?;
+        let text = self.template.render(conversation, options).map_err(|error| self.template_error(&error))?;
         self.tokenizer.encode(&text)
     }
 

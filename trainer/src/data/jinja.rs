@@ -1,14 +1,12 @@
 //! minijinja, set up as transformers sets up Jinja.
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
-use serde_json::{Map, Value as Json};
 
 use cotangent_models::quoting::quoted;
 
-use super::python;
+use super::{Json, python};
 
 /// Instructions that one rendering may take. A conversation of a thousand turns takes a few hundred thousand.
 const FUEL: u64 = 10_000_000;
@@ -30,7 +28,7 @@ impl Jinja {
         environment.set_syntax(blocks_trimmed());
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_unknown_method_callback(unknown_method_callback);
-        environment.set_formatter(|out, _, value| Ok(out.write_str(&python::display(value))?));
+        environment.set_formatter(|out, _, value| Ok(out.write_str(&python::display(value)?)?));
         environment.add_filter("tojson", python::tojson);
         environment.add_filter("string", |value: &Value| python::display(value));
         environment.add_function("strftime_now", |format: &str| python::strftime_now(format));
@@ -48,8 +46,8 @@ impl Jinja {
     /// Renders the template `name` with `variables`, the text of a JSON object; an error says why not, in the template's
     /// own words where it has any.
     pub(super) fn render(&self, name: &str, variables: &str) -> Result<String, String> {
-        let variables: Map<String, Json> = serde_json::from_str(variables).map_err(|error| error.to_string())?;
-        let variables = Value::from(Serde(variables));
+        let variables = Json::parse_deep(variables).map_err(|error| error.to_string())?;
+        let variables = python::value(&variables);
         let rendered = self.environment.get_template(name).and_then(|template| template.render(variables));
         rendered.map_err(|error| describe(&error))
     }

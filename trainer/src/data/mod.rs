@@ -1,19 +1,28 @@
 //! From a JSON-lines file of conversations to padded batches with labels.
 //!
-//! `jsonl` reads conversations (`chat`); the checkpoint's own `template` renders each once; `spans` finds in the
-//! rendered text what the assistant said; `tokenizer` turns text into tokens; `format` does these three for one
-//! conversation; `dataset` for a file; `batch` groups and pads. Templates and tokenizers are programs of others: they run
-//! in a `sandbox`.
+//! `lines` reads a file line by line, `json` a line, `row` what form it has, `schema` its messages (`chat`); `damage`
+//! says what is wrong with what is not JSON. The checkpoint's own `template` renders a conversation; `spans` finds in the
+//! rendered text what the assistant said, `dropped` what the template left out; `tokenizer` turns text into tokens;
+//! `format` does these for one conversation; `dataset` for a file, with a `report`; `batch` groups and pads. Templates
+//! and tokenizers are programs of others: they run in a `sandbox`.
 
 pub mod batch;
 pub mod chat;
+mod damage;
 pub mod dataset;
+pub mod dropped;
 mod error;
 pub mod format;
 mod jinja;
-pub mod jsonl;
+pub mod json;
+pub mod lines;
+mod nulls;
+pub mod options;
 mod python;
+pub mod report;
+pub mod row;
 pub mod sandbox;
+pub mod schema;
 pub mod spans;
 pub mod template;
 mod template_files;
@@ -26,8 +35,12 @@ mod tests;
 pub use batch::{Batch, IGNORED_LABEL, Order};
 pub use chat::{Conversation, Message, Role, ToolCall};
 pub use dataset::{Dataset, Example};
-pub use error::DataError;
-pub use format::ChatFormat;
+pub use error::{DataError, LineFault};
+pub use format::{ChatFormat, EncodedExample};
+pub use json::Json;
+pub use options::{Columns, DataOptions};
+pub use report::Report;
+pub use row::{Content, Row};
 pub use spans::{Rendered, TurnMarkers};
 pub use template::{ChatTemplate, RenderOptions};
 pub use tokenizer::{TextStream, Tokenizer};

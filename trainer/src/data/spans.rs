@@ -6,13 +6,16 @@
 
 use std::ops::Range;
 
+use super::json::Members;
 use super::template::RenderError;
-use super::{ChatTemplate, Conversation, Message, RenderOptions, Role};
+use super::{ChatTemplate, Conversation, Message, RenderOptions, Role, ToolCall};
 
 /// What a template writes around each turn of the assistant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TurnMarkers {
     header: String,
+    /// What the generation prompt adds to the header: an empty thought, or the beginning of one.
+    supplied: String,
     end: String,
 }
 
@@ -21,8 +24,8 @@ pub struct TurnMarkers {
 pub struct Rendered {
     /// What the template wrote.
     pub text: String,
-    /// The bytes of `text` that the assistant has to say, ascending and disjoint: each turn from after its header to
-    /// its end-of-turn marker, marker included, thoughts and calls included.
+    /// The bytes of `text` that the assistant has to say, ascending and disjoint: each turn from after what the
+    /// generation prompt supplies to its end-of-turn marker, marker included, thoughts and calls included.
     pub assistant: Vec<Range<usize>>,
 }
 
@@ -32,18 +35,30 @@ impl TurnMarkers {
     /// # Errors
     /// If the template fails on plain conversations, or does not put the assistant's turns between a header and an end.
     pub fn derive(template: &ChatTemplate, options: RenderOptions) -> Result<Self, RenderError> {
-        let render = |turns: &[(Role, &str)], add_generation_prompt| {
-            let messages = turns.iter().map(|(role, content)| Message::new(*role, *content)).collect();
+        let render = |messages: Vec<Message>, add_generation_prompt| {
             let conversation = Conversation { messages, tools: Vec::new() };
             template.render(&conversation, RenderOptions { add_generation_prompt, ..options })
         };
-        let (q1, a1, q2, a2) = ("probe-question-one", "probe-answer-one", "probe-question-two", "probe-answer-two");
-        let question = render(&[(Role::User, q1)], false)?;
-        let prompt = render(&[(Role::User, q1)], true)?;
-        let turns = [(Role::User, q1), (Role::Assistant, a1), (Role::User, q2), (Role::Assistant, a2)];
-        let dialogue = render(&turns, false)?;
+        let question = render(vec![Message::new(Role::User, QUESTIONS[0])], false)?;
+        let prompt = render(vec![Message::new(Role::User, QUESTIONS[0])], true)?;
+        let dialogue = |said: &dyn Fn(usize) -> Message| {
+            let turns = (0..2).flat_map(|i| [Message::new(Role::User, QUESTIONS[i]), said(i)]);
+            render(turns.collect(), false)
+        };
+        let plain = dialogue(&|i| Message::new(Role::Assistant, ANSWERS[i]))?;
+        // What the assistant does but say something: a template that refuses it is asked for it only if data has it.
+        let thoughtful = dialogue(&|i| Message {
+            reasoning: Some(THOUGHTS[i].to_owned()),
+            ..Message::new(Role::Assistant, ANSWERS[i])
+        });
+        let calling = dialogue(&|i| Message {
+            tool_calls: vec![ToolCall { id: None, name: CALLS[i].to_owned(), arguments: Members::new() }],
+            ..Message::new(Role::Assistant, "")
+        });
 
-        Self::read_off(&question, &prompt, &dialogue, [q1, a1, q2, a2]).ok_or_else(|| {
+        let other = [thoughtful.unwrap_or_default(), calling.unwrap_or_default()];
+        let markers = Self::read_off(&question, &prompt, &plain, &other);
+        markers.or_else(|| Self::read_off(&question, &prompt, &plain, &[])).ok_or_else(|| {
             RenderError(
                 "the template does not put each turn of the assistant between a header and an end-of-turn marker, so \
                  that what to learn cannot be told"
@@ -52,36 +67,45 @@ impl TurnMarkers {
         })
     }
 
-    fn read_off(question: &str, prompt: &str, dialogue: &str, [q1, a1, q2, a2]: [&str; 4]) -> Option<Self> {
-        let (_, end_of_question) = question.split_once(q1)?;
+    fn read_off(question: &str, prompt: &str, plain: &str, other: &[String]) -> Option<Self> {
+        let (_, end_of_question) = question.split_once(QUESTIONS[0])?;
         let generation = prompt.strip_prefix(question)?;
-        let (_, rest) = dialogue.split_once(q1)?;
-        let (before_a1, rest) = rest.split_once(a1)?;
-        let (before_q2, rest) = rest.split_once(q2)?;
-        let (before_a2, after_a2) = rest.split_once(a2)?;
+        let (_, rest) = plain.split_once(ANSWERS[0])?;
+        let (before_second_question, _) = rest.split_once(QUESTIONS[1])?;
+        let (_, after_second_answer) = rest.split_once(ANSWERS[1])?;
+        let end = common_prefix(&[before_second_question, after_second_answer]).trim_end();
 
         // Turns may begin with more than the header: an empty thought, or one to be continued. The header is what all
         // share.
-        let mut headers = vec![before_a1.strip_prefix(end_of_question)?, before_a2.strip_prefix(end_of_question)?];
-        if !generation.is_empty() {
-            headers.push(generation);
+        let mut openings = openings(plain, end_of_question);
+        if openings.len() != 2 {
+            return None;
         }
-        let header = common_prefix(&headers);
-        let header = if headers.contains(&header) { header } else { whole_words(header) };
-        let end = common_prefix(&[before_q2, after_a2]).trim_end();
-        let markers = Self { header: header.to_owned(), end: end.to_owned() };
+        openings.extend(other.iter().flat_map(|dialogue| self::openings(dialogue, end_of_question)));
+        if !generation.is_empty() {
+            openings.push(generation);
+        }
+        let header = common_prefix(&openings);
+        let header = if openings.contains(&header) { header } else { whole_words(header) };
         if header.trim().is_empty() || end.is_empty() {
             return None;
         }
+        let supplied = generation.strip_prefix(header).unwrap_or_default().to_owned();
+        let markers = Self { header: header.to_owned(), supplied, end: end.to_owned() };
         // And no other turn may look like one of the assistant's.
-        let turns = markers.find(dialogue);
-        let says = |turn: &Range<usize>, answer| dialogue[turn.clone()].ends_with(&format!("{answer}{end}"));
-        (turns.len() == 2 && says(&turns[0], a1) && says(&turns[1], a2)).then_some(markers)
+        let turns = markers.find(plain);
+        let says = |turn: &Range<usize>, answer| plain[turn.clone()].ends_with(&format!("{answer}{end}"));
+        (turns.len() == 2 && says(&turns[0], ANSWERS[0]) && says(&turns[1], ANSWERS[1])).then_some(markers)
     }
 
     /// What opens a turn of the assistant.
     pub fn header(&self) -> &str {
         &self.header
+    }
+
+    /// What the generation prompt adds to the header.
+    pub fn supplied(&self) -> &str {
+        &self.supplied
     }
 
     /// What closes it, without the blanks that may follow.
@@ -164,10 +188,30 @@ impl TurnMarkers {
             let start = position + header + self.header.len();
             let Some(end) = text[start..].find(&self.end) else { break };
             position = start + end + self.end.len();
-            turns.push(start..position);
+            let supplied = text[start..position].starts_with(&self.supplied);
+            turns.push(start + if supplied { self.supplied.len() } else { 0 }..position);
         }
         turns
     }
+}
+
+/// What the probes say. None is a part of another.
+const QUESTIONS: [&str; 2] = ["probe-question-one", "probe-question-two"];
+const ANSWERS: [&str; 2] = ["probe-answer-one", "probe-answer-two"];
+const THOUGHTS: [&str; 2] = ["probe-thought-one", "probe-thought-two"];
+const CALLS: [&str; 2] = ["probe_call_one", "probe_call_two"];
+
+/// What stands, in a dialogue of the probes, between each question and what the assistant first does, where it does
+/// something.
+fn openings<'a>(dialogue: &'a str, end_of_question: &str) -> Vec<&'a str> {
+    let opening = |i: usize| {
+        let (_, rest) = dialogue.split_once(QUESTIONS[i])?;
+        let rest = rest.strip_prefix(end_of_question)?;
+        let (rest, _) = rest.split_once(QUESTIONS[1]).unwrap_or((rest, ""));
+        let before = [ANSWERS[i], THOUGHTS[i], CALLS[i]].into_iter().filter_map(|said| rest.split_once(said));
+        before.map(|(before, _)| before).min_by_key(|before| before.len())
+    };
+    (0..2).filter_map(opening).collect()
 }
 
 /// The first character of the two private planes, where no text has a character of its own.

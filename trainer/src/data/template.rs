@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value as Json};
-
+use super::json::Members;
 use super::sandbox::{Answer, Operation, Sandbox};
 use super::template_files::{self, DEFAULT, TemplateFiles};
 use super::tokenizer_files::{read_json, special_token};
-use super::{Conversation, DataError, Message};
+use super::{Conversation, DataError, Json, Message};
 
 const TOOL_USE: &str = "tool_use";
 
@@ -18,9 +17,12 @@ pub struct ChatTemplate {
     sandbox: Sandbox,
     /// Whether conversations with tools have a template of their own.
     has_tool_use: bool,
-    /// `bos_token`, `eos_token` and so on, which templates may print.
-    special_tokens: Map<String, Json>,
+    /// What every conversation is rendered with: `bos_token`, `eos_token` and so on, and the caller's arguments.
+    variables: Members,
 }
+
+/// What rendering sets itself.
+const RESERVED: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
 
 /// What a caller of a template may ask for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,16 +56,28 @@ impl ChatTemplate {
     /// If `source` is not a valid template.
     pub fn from_source(file: &Path, source: &str) -> Result<Self, DataError> {
         let sources = vec![(DEFAULT.to_owned(), source.to_owned())];
-        Self::compile(TemplateFiles { file: file.to_owned(), sources }, &Json::Null)
+        Self::compile(TemplateFiles { file: file.to_owned(), sources }, &serde_json::Value::Null)
     }
 
-    fn compile(TemplateFiles { file, sources }: TemplateFiles, config: &Json) -> Result<Self, DataError> {
+    fn compile(TemplateFiles { file, sources }: TemplateFiles, config: &serde_json::Value) -> Result<Self, DataError> {
         let has_tool_use = sources.iter().any(|(name, _)| name == TOOL_USE);
         let sandbox = Sandbox::open();
         sandbox
             .ask(&Operation::Compile(sources))
             .map_err(|reason| DataError::file(&file, format!("the chat template is not valid: {reason}")))?;
-        Ok(Self { file, sandbox, has_tool_use, special_tokens: special_tokens(config) })
+        Ok(Self { file, sandbox, has_tool_use, variables: special_tokens(config) })
+    }
+
+    /// Renders with further variables from now on, such as `enable_thinking`.
+    ///
+    /// # Errors
+    /// Names an argument that rendering sets itself.
+    pub fn set_arguments(&mut self, arguments: &Members) -> Result<(), RenderError> {
+        if let Some(name) = RESERVED.into_iter().find(|name| arguments.contains_key(*name)) {
+            return Err(RenderError(format!("the argument `{name}` is set by the program itself")));
+        }
+        self.variables.extend(arguments.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Ok(())
     }
 
     /// The file the template is from.
@@ -76,18 +90,17 @@ impl ChatTemplate {
     /// # Errors
     /// If the template refuses it, or fails.
     pub fn render(&self, conversation: &Conversation, options: RenderOptions) -> Result<String, RenderError> {
-        let messages: Vec<Json> = conversation.messages.iter().map(Message::to_json).collect();
         let has_tools = !conversation.tools.is_empty();
         let name = if has_tools && self.has_tool_use { TOOL_USE } else { DEFAULT };
-        let mut variables = self.special_tokens.clone();
-        variables.insert("messages".into(), messages.into());
-        variables.insert("tools".into(), if has_tools { conversation.tools.clone().into() } else { Json::Null });
-        variables.insert("documents".into(), Json::Null);
-        variables.insert("add_generation_prompt".into(), options.add_generation_prompt.into());
+        let tools = if has_tools { Json::Array(conversation.tools.clone()) } else { Json::Null };
+        let messages = Json::Array(conversation.messages.iter().map(Message::to_json).collect());
+        let own = [messages, tools, Json::Null, Json::Bool(options.add_generation_prompt)];
+        let mut variables = self.variables.clone();
+        variables.extend(RESERVED.into_iter().map(str::to_owned).zip(own));
         if let Some(enable_thinking) = options.enable_thinking {
-            variables.insert("enable_thinking".into(), enable_thinking.into());
+            variables.insert("enable_thinking".into(), Json::Bool(enable_thinking));
         }
-        let rendering = Operation::Render(name.to_owned(), Json::from(variables).to_string());
+        let rendering = Operation::Render(name.to_owned(), Json::Object(Box::new(variables)).to_string());
         match self.sandbox.ask(&rendering) {
             Ok(Answer::Text(text)) => Ok(text),
             Ok(answer) => Err(RenderError(format!("the template's process answers {answer:?}"))),
@@ -97,7 +110,7 @@ impl ChatTemplate {
 }
 
 /// The special tokens of `tokenizer_config.json` that templates may print.
-fn special_tokens(config: &Json) -> Map<String, Json> {
+fn special_tokens(config: &serde_json::Value) -> Members {
     let names = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
     let tokens = names.iter().filter_map(|name| Some(((*name).to_owned(), special_token(config.get(*name)?)?.into())));
     tokens.collect()

@@ -17,6 +17,7 @@ pub struct Tokenizer {
     sandbox: Sandbox,
     largest_id: u32,
     eos_ids: Vec<u32>,
+    eos_id: Option<u32>,
 }
 
 impl Tokenizer {
@@ -34,7 +35,7 @@ impl Tokenizer {
             Ok(answer) => return Err(DataError::file(dir, unexpected(&answer))),
             Err(reason) => return Err(DataError::file(dir, format!("its tokenizer {reason}"))),
         };
-        let mut tokenizer = Self { file, sandbox, largest_id, eos_ids: Vec::new() };
+        let mut tokenizer = Self { file, sandbox, largest_id, eos_ids: Vec::new(), eos_id: None };
         let mut eos_ids = Vec::new();
         for name in ["generation_config.json", "config.json"] {
             let file = dir.join(name);
@@ -55,9 +56,12 @@ impl Tokenizer {
             }
         }
         let config = read_json(&dir.join("tokenizer_config.json"))?;
-        if let Some(token) = config.get("eos_token").and_then(special_token) {
-            eos_ids.extend(tokenizer.token_id(token)?);
-        }
+        let named = match config.get("eos_token").and_then(special_token) {
+            Some(token) => tokenizer.token_id(token)?,
+            None => None,
+        };
+        tokenizer.eos_id = named.or(eos_ids.first().copied());
+        eos_ids.extend(named);
         eos_ids.sort_unstable();
         eos_ids.dedup();
         tokenizer.eos_ids = eos_ids;
@@ -123,6 +127,11 @@ impl Tokenizer {
     /// The tokens that end an answer, in ascending order.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos_ids
+    }
+
+    /// The token that ends a text: the one that `tokenizer_config.json` names, else the first that another file does.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.eos_id
     }
 
     /// The largest id that encoding can give; a model's vocabulary must be larger.

@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 use cotangent::Session;
 use cotangent_trainer::adapter::AdapterFile;
 use cotangent_trainer::base_model::BaseModel;
-use cotangent_trainer::data::{ChatFormat, Dataset};
+use cotangent_trainer::data::{ChatFormat, DataOptions, Dataset};
 use cotangent_trainer::interrupt;
 use cotangent_trainer::reporting::Reporter;
 use cotangent_trainer::training::{Outcome, Output, Trainer, TrainingOptions, TrainingState, check_folder, state_file};
 
-use super::checkpoint::{load_checkpoint, sequence_limit, under_a_spinner};
+use super::checkpoint::{load_checkpoint, under_a_spinner};
 
 pub use options::Train;
 
@@ -25,8 +25,8 @@ impl Train {
         let mut session = Session::new()?;
         let start = self.resume_adapter_file.as_deref().map(AdapterFile::load).transpose()?;
         let mut base = load_checkpoint(&session, &self.model)?;
-        let max_seq_length = sequence_limit(self.max_seq_length, &base)?;
-        let (train, valid) = load_data(&self.data, &base.format, max_seq_length)?;
+        let data_options = self.data_arguments.prepare(&mut base)?;
+        let (train, valid) = load_data(&self.data, &base.format, &data_options)?;
         let options = self.options(&train)?;
         options.check(&train)?;
 
@@ -37,8 +37,10 @@ impl Train {
         }
         let mut identity = options.identity(&train);
         identity.extend(base.identity(&config));
+        identity.extend(self.data_arguments.identity());
         let state = if self.resume { Some(TrainingState::load(&state_file(&self.output), &identity)?) } else { None };
-        let output = Output::prepare(&self.output, config, self.arguments(&options, max_seq_length), identity)?;
+        let output =
+            Output::prepare(&self.output, config, self.arguments(&options, data_options.max_seq_length), identity)?;
         let done = state.as_ref().map_or(0, |state| state.iteration);
         let mut reporter = Reporter::new(options.schedule.steps, done);
         if let Some(file) = &self.log_json {
@@ -117,10 +119,10 @@ impl Train {
 }
 
 /// Loads `train.jsonl` and, if it is there, `valid.jsonl`; says what was cut or left out.
-pub fn load_data(dir: &Path, format: &ChatFormat, max_seq_length: usize) -> Result<(Dataset, Option<Dataset>)> {
+pub fn load_data(dir: &Path, format: &ChatFormat, options: &DataOptions) -> Result<(Dataset, Option<Dataset>)> {
     let load = |file: &Path| {
         let message = format!("Encoding `{}`", file.display());
-        under_a_spinner(message, || Dataset::load(file, format, max_seq_length))
+        under_a_spinner(message, || Dataset::load(file, format, options))
     };
     let train = load(&dir.join("train.jsonl"))?;
     let file = dir.join("valid.jsonl");

@@ -13,6 +13,7 @@ use cotangent_trainer::schedule::{Decay, Schedule};
 use cotangent_trainer::training::TrainingOptions;
 use serde_json::{Value as Json, json};
 
+use crate::command::data_arguments::DataArguments;
 use crate::command::values::{Count, count, count_or_all, number_from_zero, positive_count, positive_number};
 
 /// The most that `--epochs` may amount to.
@@ -43,9 +44,9 @@ pub struct Train {
     /// Batches in an iteration; every token counts the same, whichever batch it is in
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "1", help_heading = "Length")]
     pub(super) grad_accumulation_steps: usize,
-    /// Conversations are cut at so many tokens [default: 2048, or what the model was made for]
-    #[arg(long, value_name = "N", value_parser = positive_count, help_heading = "Length")]
-    pub(super) max_seq_length: Option<usize>,
+
+    #[command(flatten)]
+    pub(super) data_arguments: DataArguments,
 
     /// Highest learning rate
     #[arg(long, value_name = "RATE", value_parser = positive_number, default_value = "1e-5", help_heading = "Optimizer")]
@@ -244,6 +245,8 @@ impl Train {
             ("batch_size", json!(self.batch_size)),
             ("grad_accumulation_steps", json!(self.grad_accumulation_steps)),
             ("max_seq_length", json!(max_seq_length)),
+            ("chat_template_args", json!(self.data_arguments.template.text())),
+            ("one_example_per_turn", json!(self.data_arguments.one_example_per_turn)),
             ("learning_rate", json!(peak)),
             ("min_learning_rate", json!(minimum)),
             ("schedule", json!(format!("{decay:?}").to_lowercase())),

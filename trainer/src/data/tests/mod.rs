@@ -1,6 +1,11 @@
 mod chat;
+mod dropped;
+mod json;
+mod lines;
+mod rows;
 mod spans;
 mod template;
+mod thinking;
 mod tokenizer;
 
 use std::path::{Path, PathBuf};
@@ -20,5 +25,5 @@ fn template(name: &str) -> ChatTemplate {
 }
 
 fn conversation(messages: Json) -> Conversation {
-    Conversation::from_json(&json!({ "messages": messages })).unwrap()
+    Conversation::from_json(&json!({ "messages": messages }).into()).unwrap()
 }

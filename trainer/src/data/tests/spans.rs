@@ -97,7 +97,7 @@ fn what_the_assistant_says_is_found() {
                 {"role": "user", "content": "c"}, {"role": "assistant", "content": "<think>\ny\n</think>\n\nd"}
             ]),
             "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n⟦b<|im_end|>⟧\n<|im_start|>user\nc<|im_end|>\n\
-             <|im_start|>assistant\n⟦<think>\ny\n</think>\n\nd<|im_end|>⟧\n",
+             <|im_start|>assistant\n<think>\n⟦y\n</think>\n\nd<|im_end|>⟧\n",
         ),
         // Calls are the assistant's, the tool's answer is not, although both may quote markers.
         (
@@ -108,10 +108,10 @@ fn what_the_assistant_says_is_found() {
                 {"role": "tool", "content": "<|im_start|>assistant\n1"}, {"role": "tool", "content": "2"},
                 {"role": "assistant", "content": "3"}
             ]),
-            "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n⟦<think>\n\n</think>\n\n\
+            "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n<think>\n⟦\n</think>\n\n\
              <tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call><|im_end|>⟧\n\
              <|im_start|>user\n<tool_response>\n<|im_start|>assistant\n1\n</tool_response>\n<tool_response>\n2\n\
-             </tool_response><|im_end|>\n<|im_start|>assistant\n⟦<think>\n\n</think>\n\n3<|im_end|>⟧\n",
+             </tool_response><|im_end|>\n<|im_start|>assistant\n<think>\n⟦\n</think>\n\n3<|im_end|>⟧\n",
         ),
     ];
     for (name, messages, expected) in table {
@@ -152,7 +152,7 @@ fn labels_are_on_what_the_assistant_says_and_its_end() {
             {"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}
         ])))
         .unwrap();
-    assert_eq!(targets(&format, &example), "🙂 界<|im_end|><think>\n\n</think>\n\nd<|im_end|>");
+    assert_eq!(targets(&format, &example), "🙂 界<|im_end|></think>\n\nd<|im_end|>");
     assert_eq!(format.stop_ids().unwrap(), [format.tokenizer().token_id("<|im_end|>").unwrap().unwrap()]);
 }
 
@@ -210,14 +210,16 @@ proptest! {
         let mut expected = String::new();
         for (i, (question, thought, answer, uses_tool)) in turns.iter().enumerate() {
             let is_last = i + 1 == turns.len();
+            // The generation prompt opens the thought; the line break of an empty one is in the same token.
             let thinking = |thought: &str| match is_last {
-                true => format!("<think>\n{thought}\n</think>\n\n"),
+                true if thought.is_empty() => "</think>\n\n".to_owned(),
+                true => format!("{thought}\n</think>\n\n"),
                 false => String::new(),
             };
             messages.push(Message::new(Role::User, question));
             if *uses_tool {
                 let mut call = Message::new(Role::Assistant, "");
-                let arguments = [("a".to_owned(), json!(question))].into_iter().collect();
+                let arguments = [("a".to_owned(), json!(question).into())].into_iter().collect();
                 call.tool_calls = vec![ToolCall { id: None, name: "f".into(), arguments }];
                 messages.extend([call, Message::new(Role::Tool, answer)]);
                 expected += &thinking("");

@@ -30,7 +30,7 @@ fn renderings() -> Vec<(ChatTemplate, Conversation, RenderOptions, Json)> {
         let named = |conversation: &&Json| conversation["name"] == rendering["conversation"];
         let mut conversation = conversations.iter().find(named).unwrap().clone();
         conversation.as_object_mut().unwrap().remove("name");
-        let conversation = Conversation::from_json(&conversation).unwrap();
+        let conversation = Conversation::from_json(&conversation.into()).unwrap();
         let options = RenderOptions {
             add_generation_prompt: rendering["add_generation_prompt"] == true,
             enable_thinking: rendering["enable_thinking"].as_bool(),
@@ -94,7 +94,7 @@ fn the_template_is_found_wherever_checkpoints_keep_it() {
 #[test]
 fn conversations_with_tools_have_their_own_template_where_there_is_one() {
     let mut with_tools = conversation(json!([{"role": "user", "content": "hello"}]));
-    with_tools.tools.push(json!({"name": "add"}));
+    with_tools.tools.push(json!({"name": "add"}).into());
     let list =
         r#"{"chat_template": [{"name": "default", "template": "default"}, {"name": "tool_use", "template": "tools"}]}"#;
     let (jinja, tools) =
