@@ -8,7 +8,9 @@ use mlx_rs::Array;
 use crate::cut::{self, CutKind};
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
+use crate::identity::Identity;
 use crate::mode::{Graph, Stored};
+use crate::running;
 use crate::session::Session;
 use crate::tensor::{Origin, Tensor, check_length};
 
@@ -16,6 +18,8 @@ use crate::tensor::{Origin, Tensor, check_length};
 #[derive(Clone)]
 pub struct Constant {
     array: Array,
+    /// The evaluated tensor that it was, and where that was made a constant.
+    source: Option<(Identity, &'static Location<'static>)>,
 }
 
 /// Integers that index. Known ranges are checked where they index; MLX would read out of bounds silently.
@@ -69,7 +73,7 @@ impl Constant {
     pub fn from_slice(values: &[f32], shape: &[i32]) -> Result<Self> {
         check_length("Constant::from_slice", values.len(), shape)?;
         crate::ffi::initialise();
-        Ok(Constant { array: crate::ffi::array_from_slice(values, shape) })
+        Ok(Constant::from_array(crate::ffi::array_from_slice(values, shape)))
     }
 
     /// A constant filled with one value.
@@ -80,16 +84,38 @@ impl Constant {
         crate::ffi::initialise();
         require_float("Constant::full", dtype)?;
         let value = crate::resident::float(value, dtype)?;
-        Ok(Constant { array: mlx_rs::ops::broadcast_to(value, shape).during("Constant::full")? })
+        Ok(Constant::from_array(mlx_rs::ops::broadcast_to(value, shape).during("Constant::full")?))
     }
 
-    /// An evaluated tensor as a constant.
+    /// An evaluated tensor as a constant: what a batch brings along.
+    ///
+    /// Inside a training graph this is a cut, which an audit lists: what the tensor was computed from gets no gradient
+    /// there. So is the use of one that was made before, of a tensor that trains in the graph.
     ///
     /// # Errors
     /// [`Error::Dtype`] unless it holds floats.
+    #[track_caller]
     pub fn from_stored(tensor: &Tensor<Stored>) -> Result<Self> {
         require_float("Constant::from_stored", tensor.dtype())?;
-        Ok(Constant { array: tensor.array().clone() })
+        let constant = Constant { array: tensor.array().clone(), source: Some((tensor.identity(), Location::caller())) };
+        if running::is_training() {
+            constant.note_cut();
+        }
+        Ok(constant)
+    }
+
+    /// Notes that it enters a graph, if the tensor that it was trains there.
+    pub(crate) fn enter(&self) {
+        if self.source.is_some_and(|(identity, _)| running::trains(identity)) {
+            self.note_cut();
+        }
+    }
+
+    fn note_cut(&self) {
+        let Some((identity, place)) = self.source else { return };
+        let reason = "`Constant::from_stored`: an evaluated tensor is data, and has no gradient";
+        let place = (place.file(), place.line());
+        cut::note_at(place, CutKind::StoredAsData, reason, &self.array, running::trains(identity));
     }
 
     /// The same values in another float type.
@@ -98,16 +124,18 @@ impl Constant {
     /// [`Error::Dtype`] unless `dtype` is a float.
     pub fn cast(&self, dtype: Dtype) -> Result<Self> {
         require_float("Constant::cast", dtype)?;
-        Ok(Constant { array: self.array.as_dtype(dtype.to_mlx()).during("Constant::cast")? })
+        let array = self.array.as_dtype(dtype.to_mlx()).during("Constant::cast")?;
+        Ok(Constant { array, source: self.source })
     }
 
     /// As a tensor of a graph; it has no gradient there.
     pub fn to_tensor<M: Graph>(&self) -> Tensor<M> {
+        self.enter();
         Tensor::from_parts(self.array.clone(), Origin::HOST)
     }
 
     pub(crate) fn from_array(array: Array) -> Self {
-        Constant { array }
+        Constant { array, source: None }
     }
 }
 
@@ -222,14 +250,14 @@ impl Indices {
     /// `reason` says why an index is data here.
     ///
     /// # Errors
-    /// [`Error::Mlx`] if the conversion fails.
+    /// [`Error::Refused`] for an empty reason, [`Error::Mlx`] if the conversion fails.
     #[track_caller]
     pub fn to_constant(&self, reason: &'static str) -> Result<Constant> {
-        debug_assert!(!reason.is_empty(), "say why an index is data here");
+        cut::require_reason("to_constant", reason)?;
         let place = Location::caller();
         cut::note_at((place.file(), place.line()), CutKind::IndicesAsData, reason, &self.array, false);
         let operation = "Indices::to_constant";
-        Ok(Constant { array: self.array.as_dtype(mlx_rs::Dtype::Float32).during(operation)? })
+        Ok(Constant::from_array(self.array.as_dtype(mlx_rs::Dtype::Float32).during(operation)?))
     }
 
     /// The codes in packed words `[outputs, inputs * bits / 32]`, as float32 data `[outputs, inputs]`: `bits` bits a code,
@@ -247,15 +275,17 @@ impl Indices {
         let scales = Constant::full(&groups, 1.0, Dtype::F32)?;
         let biases = Constant::full(&groups, 0.0, Dtype::F32)?;
         let codes = mlx_rs::ops::dequantize(&self.array, &scales.array, &biases.array, group_size, bits);
-        Ok(Constant { array: codes.during("Indices::unpack")? })
+        Ok(Constant::from_array(codes.during("Indices::unpack")?))
     }
 
     /// Evaluated, as a tensor that can be read. Takes the session, which a running graph has borrowed: in it, there is no
     /// value yet.
     ///
     /// # Errors
-    /// [`Error::Mlx`] if the value cannot be computed.
+    /// [`Error::Mlx`] if the value cannot be computed; [`Error::Refused`] while a graph runs, whichever session that has
+    /// borrowed.
     pub fn to_stored(&self, _session: &mut Session) -> Result<Tensor<Stored>> {
+        running::outside("Indices::to_stored")?;
         crate::ffi::evaluate("Indices::to_stored", [&self.array])?;
         Ok(Tensor::from_parts(self.array.clone(), Origin::HOST))
     }

@@ -7,6 +7,7 @@ use std::panic::Location;
 use mlx_rs::Array;
 
 use crate::dtype::Dtype;
+use crate::error::{Error, Result};
 use crate::mode::Graph;
 use crate::session::Session;
 use crate::tensor::Tensor;
@@ -41,6 +42,8 @@ pub enum CutKind {
     Discrete,
     /// [`Indices::to_constant`](crate::Indices::to_constant).
     IndicesAsData,
+    /// [`Constant::from_stored`](crate::Constant::from_stored) inside a training graph, or of a tensor that trains there.
+    StoredAsData,
     /// An output whose cotangent the kernel's backward leaves out: `ignores(..)`.
     IgnoredOutput,
     /// Nothing, but no generated test holds the gradient that a kernel let through: `untested = ".."`.
@@ -53,6 +56,7 @@ impl fmt::Display for CutKind {
             CutKind::Detach => "detach",
             CutKind::Discrete => "discrete",
             CutKind::IndicesAsData => "indices as data",
+            CutKind::StoredAsData => "stored tensor as data",
             CutKind::IgnoredOutput => "ignored output",
             CutKind::Untested => "untested kernel",
         })
@@ -94,6 +98,8 @@ impl Session {
         let result = drive(self);
         let recording = RECORDING.take().unwrap_or_default();
         drop(outer);
+        // A recording inside another hides nothing from it.
+        with_recording(|outer| outer.cuts.extend(recording.cuts.iter().cloned()));
         (result, recording.cuts)
     }
 }
@@ -134,6 +140,27 @@ impl Drop for Pause {
     fn drop(&mut self) {
         with_recording(|recording| recording.paused = recording.paused.saturating_sub(1));
     }
+}
+
+/// Holds that somebody said why `operation` may cut a gradient.
+///
+/// # Errors
+/// [`Error::Refused`] for an empty reason.
+#[track_caller]
+pub(crate) fn require_reason(operation: &'static str, reason: &str) -> Result<()> {
+    if !reason.trim().is_empty() {
+        return Ok(());
+    }
+    let place = Location::caller();
+    Err(Error::Refused {
+        operation,
+        message: format!(
+            "found an empty reason at {}:{}, expected why no gradient is wanted there: the audit shows it",
+            place.file(),
+            place.line()
+        ),
+        code: "C09",
+    })
 }
 
 /// Notes that `of` was cut, if its graph trains and somebody records.

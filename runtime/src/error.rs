@@ -42,11 +42,21 @@ pub enum Error {
     /// Two training graphs met in one operation: the gradient of one would silently be zero.
     #[error(
         "`{operation}`: its operands belong to different training graphs, so one of them would get no gradient; \
-         pass the tensor as an argument instead of keeping it outside"
+         pass the tensor as an argument instead of keeping it outside [C06]"
     )]
     MixedTraces {
         /// The operation, as it is called.
         operation: &'static str,
+    },
+    /// A driver was given, or got back, what would train wrong without a word.
+    #[error("`{operation}`: {message} [{code}]")]
+    Refused {
+        /// The driver or operation, as it is called.
+        operation: &'static str,
+        /// What was found, in which parameter or part, and what to do.
+        message: String,
+        /// The code of the failure, such as `C20`.
+        code: &'static str,
     },
     /// A kernel was called or declared wrongly.
     #[error("kernel `{kernel}`{}: {message}", PortSuffix(.port))]

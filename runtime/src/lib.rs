@@ -17,6 +17,7 @@ mod error;
 mod ffi;
 mod flat;
 pub mod host;
+mod identity;
 mod in_flight;
 mod kept;
 pub mod kernel;
@@ -27,7 +28,9 @@ pub mod optimizer;
 pub mod parameters;
 mod process;
 pub mod random;
+mod repeat;
 mod resident;
+mod running;
 mod session;
 mod tensor;
 mod transform;
@@ -45,7 +48,7 @@ pub use session::Session;
 pub use tensor::{Element, Tensor};
 pub use transform::{
     Audit, AuditedParameter, Backward, Forward, GradientState, Gradients, Keep, Stack, Trainable, audit_stack,
-    checkpoint, custom_vjp, evaluate_stack, train_stack, value_and_grad,
+    checkpoint, custom_vjp, evaluate, evaluate_stack, train_stack, value_and_grad,
 };
 
 /// What the macros expand to. Not an interface: it changes with them.

@@ -1,36 +1,26 @@
 //! A session: the device, and the way from stored weights into a graph and back.
 
-use std::cell::Cell;
 use std::marker::PhantomData;
 
 use crate::backend::{Backend, backend};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ffi;
 use crate::mode::{Infer, Stored};
 use crate::parameters::{Parameters, Path};
-use crate::tensor::Origin;
+use crate::repeat::Repeats;
+use crate::running::{self, Running};
+use crate::tensor::{Origin, TraceId};
 
 /// The right to compute on this thread. Drivers borrow it mutably, so a graph that runs has no values to read:
-/// those are in [`Stored`] tensors, which come out of drivers only.
+/// those are in [`Stored`] tensors, which come out of drivers only. While a graph runs, no other session of the thread
+/// runs one either.
 #[derive(Debug)]
 pub struct Session {
     backend: Backend,
+    /// Which steps are compared with themselves.
+    repeats: Repeats,
     /// MLX's streams belong to threads.
     not_send: PhantomData<*const ()>,
-}
-
-thread_local! {
-    /// How many graphs of this thread run, one inside another.
-    static RUNNING: Cell<usize> = const { Cell::new(0) };
-}
-
-/// A graph runs on this thread until this is dropped.
-pub(crate) struct Running(());
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        RUNNING.set(RUNNING.get().saturating_sub(1));
-    }
 }
 
 impl Session {
@@ -38,24 +28,21 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Backend`](crate::Error::Backend) if the one that `COTANGENT_BACKEND` names is not to be had;
-    /// [`Error::Other`](crate::Error::Other) inside a graph, which has borrowed its own session so that it reads no values.
+    /// [`Error::Refused`](crate::Error::Refused) inside a graph, which has borrowed its own session so that it reads no
+    /// values.
     pub fn new() -> Result<Self> {
-        if RUNNING.get() > 0 {
-            return Err(Error::Other(
-                "a session was opened while a graph runs, in which there are no values yet; open it before, and read what \
-                 the driver returns [C07]"
-                    .into(),
-            ));
-        }
+        running::outside("Session::new")?;
         let backend = backend()?;
         backend.make_default()?;
-        Ok(Session { backend, not_send: PhantomData })
+        Ok(Session { backend, repeats: Repeats::default(), not_send: PhantomData })
     }
 
-    /// Drivers hold what this returns as long as they run functions of models.
-    pub(crate) fn run(&mut self) -> Running {
-        RUNNING.set(RUNNING.get() + 1);
-        Running(())
+    /// Drivers that train hold what this returns as long as they run functions of models.
+    ///
+    /// # Errors
+    /// [`Error::Refused`](crate::Error::Refused) inside a graph, whichever session runs it.
+    pub(crate) fn run(&mut self, operation: &'static str) -> Result<Running<'_>> {
+        Running::enter(operation, &mut self.repeats, true)
     }
 
     /// Where this session computes.
@@ -75,7 +62,8 @@ impl Session {
     /// `parameters` and `state` enter as [`Infer`] trees; `host` is data of the caller: indices, masks, lengths.
     ///
     /// # Errors
-    /// What `function` returns, and MLX's errors at evaluation.
+    /// What `function` returns, and MLX's errors at evaluation; [`Error::Refused`](crate::Error::Refused) inside another
+    /// graph, and for a result that was computed in another.
     pub fn infer<P, S, H, O>(
         &mut self,
         parameters: &P,
@@ -88,15 +76,25 @@ impl Session {
         S: Parameters<Mode = Stored>,
         O: Parameters<Mode = Infer>,
     {
-        let _running = self.run();
-        let output = function(&enter(parameters)?, &enter(state)?, host)?;
-        let mut arrays = Vec::new();
-        output.visit(&mut Path::root(), &mut |_, tensor| arrays.push(tensor.array()));
-        ffi::evaluate("infer", arrays)?;
-        output.convert(&mut Path::root(), &mut |_, tensor| Ok(tensor.in_mode(Origin::HOST)))
+        let operation = "infer";
+        let running = Running::enter(operation, &mut self.repeats, false)?;
+        let trace = TraceId::fresh();
+        let result = function(&enter(parameters, trace)?, &enter(state, trace)?, host).and_then(|output| {
+            let mut arrays = Vec::new();
+            output.visit(&mut Path::root(), &mut |_, tensor| arrays.push(tensor.array()));
+            ffi::evaluate(operation, arrays)?;
+            output.convert(&mut Path::root(), &mut |path, tensor| {
+                tensor.clone().leave(trace, operation, || match path.as_str() {
+                    "" => "the result".to_owned(),
+                    name => format!("the result `{name}`"),
+                })?;
+                Ok(tensor.in_mode(Origin::HOST))
+            })
+        });
+        running.finish(result)
     }
 }
 
-fn enter<P: Parameters<Mode = Stored>>(tree: &P) -> Result<P::In<Infer>> {
-    tree.convert(&mut Path::root(), &mut |_, tensor| Ok(tensor.in_mode(Origin::HOST)))
+fn enter<P: Parameters<Mode = Stored>>(tree: &P, trace: TraceId) -> Result<P::In<Infer>> {
+    tree.convert(&mut Path::root(), &mut |_, tensor| Ok(tensor.in_mode(Origin::of(trace, false))))
 }

@@ -9,8 +9,10 @@ use mlx_rs::Array;
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
 use crate::flat::Place;
+use crate::identity::Identity;
 use crate::kernel::mutation;
 use crate::mode::{Mode, Readable, Stored};
+use crate::running;
 
 /// An array of a [`Mode`]: what the mode forbids has no method here.
 ///
@@ -18,6 +20,8 @@ use crate::mode::{Mode, Readable, Stored};
 pub struct Tensor<M: Mode> {
     array: Array,
     origin: Origin,
+    /// Of an evaluated tensor: which value of which parameter it is.
+    identity: Identity,
     /// If it is part of a flat array.
     place: Option<Box<Place>>,
     thread: M::Thread,
@@ -38,15 +42,23 @@ impl TraceId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Origin {
     pub(crate) trace: Option<TraceId>,
+    /// Whether this graph is asked for the gradient.
     pub(crate) needs_gradient: bool,
+    /// Whether a parameter that trains had a part in it, also where a graph is run without gradients first.
+    pub(crate) trains: bool,
 }
 
 impl Origin {
     /// A value that no graph knows: host data.
-    pub(crate) const HOST: Origin = Origin { trace: None, needs_gradient: false };
+    pub(crate) const HOST: Origin = Origin { trace: None, needs_gradient: false, trains: false };
 
     pub(crate) fn of(trace: TraceId, needs_gradient: bool) -> Self {
-        Origin { trace: Some(trace), needs_gradient }
+        Origin { trace: Some(trace), needs_gradient, trains: needs_gradient }
+    }
+
+    /// The same in a graph that is run without gradients.
+    pub(crate) fn without_gradient(self) -> Self {
+        Origin { needs_gradient: false, ..self }
     }
 
     /// The origin of a result of operands with these origins.
@@ -57,6 +69,7 @@ impl Origin {
         let mut joined = Origin::HOST;
         for operand in operands {
             joined.needs_gradient |= operand.needs_gradient;
+            joined.trains |= operand.trains;
             joined.trace = match (joined.trace, operand.trace) {
                 (Some(left), Some(right)) if left != right => return Err(Error::MixedTraces { operation }),
                 (left, right) => left.or(right),
@@ -110,23 +123,26 @@ impl<M: Mode> Tensor<M> {
     /// The values as little-endian bytes in row-major order.
     ///
     /// # Errors
-    /// [`Error::Mlx`] if the value cannot be computed or copied.
+    /// [`Error::Mlx`] if the value cannot be computed or copied; [`Error::Refused`] inside a graph in which the tensor trains.
     pub fn to_bytes(&self) -> Result<Vec<u8>>
     where
         M: Readable,
     {
+        running::refuse_reading("to_bytes", self.identity)?;
         crate::ffi::array_to_bytes(&self.array)
     }
 
     /// The values as `T`, converted where the tensor holds another type.
     ///
     /// # Errors
-    /// [`Error::Mlx`] if the value cannot be computed or copied.
+    /// [`Error::Mlx`] if the value cannot be computed or copied; [`Error::Refused`] inside a graph in which the tensor
+    /// trains: what is read is a constant there, and the tensor's gradient would be wrong.
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>>
     where
         M: Readable,
     {
         let operation = "to_vec";
+        running::refuse_reading(operation, self.identity)?;
         if self.size() == 0 {
             return Ok(Vec::new());
         }
@@ -139,7 +155,7 @@ impl<M: Mode> Tensor<M> {
     /// The only value of a tensor of one element.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are more or fewer, [`Error::Mlx`] if it cannot be computed.
+    /// [`Error::Shape`] if there are more or fewer; as [`to_vec`](Self::to_vec).
     pub fn item<T: Element>(&self) -> Result<T>
     where
         M: Readable,
@@ -158,16 +174,42 @@ impl<M: Mode> Tensor<M> {
         &self.array
     }
 
-    pub(crate) fn into_array(self) -> Array {
-        self.array
-    }
-
     pub(crate) fn origin(&self) -> Origin {
         self.origin
     }
 
+    /// Which value of which parameter an evaluated tensor is.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The array of what a function returned whose arguments belong to `trace`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if it comes from another graph; `result` says what it is.
+    pub(crate) fn leave(
+        self,
+        trace: TraceId,
+        operation: &'static str,
+        result: impl FnOnce() -> String,
+    ) -> Result<Array> {
+        match self.origin.trace {
+            Some(other) if other != trace => Err(Error::Refused {
+                operation,
+                message: format!(
+                    "{} was computed in another graph than that of the function's arguments, so what it was computed from \
+                     would get no gradient: pass it as an argument, and compute the result from the arguments",
+                    result()
+                ),
+                code: "C06",
+            }),
+            _ => Ok(self.array),
+        }
+    }
+
     pub(crate) fn from_parts(array: Array, origin: Origin) -> Self {
-        Tensor { array: mutation::met(array), origin, place: None, thread: M::Thread::default() }
+        let (array, thread) = (mutation::met(array), M::Thread::default());
+        Tensor { array, origin, identity: Identity::fresh(), place: None, thread }
     }
 
     /// The same value in another mode. Only drivers may do this: it is what modes are there to forbid.
@@ -181,6 +223,7 @@ impl<M: Mode> Clone for Tensor<M> {
         Tensor {
             array: self.array.clone(),
             origin: self.origin,
+            identity: self.identity,
             place: self.place.clone(),
             thread: self.thread.clone(),
         }
@@ -230,9 +273,10 @@ pub(crate) fn check_length(operation: &'static str, length: usize, shape: &[i32]
 }
 
 impl Tensor<Stored> {
-    /// A part of a flat array.
-    pub(crate) fn beside_others(array: Array, place: Place) -> Self {
-        Tensor { place: Some(Box::new(place)), ..Tensor::from_parts(array, Origin::HOST) }
+    /// The next value of the same parameter, as a part of a flat array.
+    pub(crate) fn stepped(&self, array: Array, place: Place) -> Self {
+        let identity = self.identity.stepped();
+        Tensor { place: Some(Box::new(place)), identity, ..Tensor::from_parts(array, Origin::HOST) }
     }
 
     /// Where it lies in a flat array, if it does.
@@ -274,7 +318,7 @@ impl Tensor<Stored> {
     pub fn cast(&self, dtype: Dtype) -> Result<Self> {
         let array = self.array.as_dtype(dtype.to_mlx()).during("cast")?;
         crate::ffi::evaluate("cast", [&array])?;
-        Ok(Tensor::from_parts(array, Origin::HOST))
+        Ok(Tensor { identity: self.identity.stepped(), ..Tensor::from_parts(array, Origin::HOST) })
     }
 
     /// A tensor of zeros.

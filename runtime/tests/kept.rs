@@ -166,7 +166,6 @@ fn what_is_kept_is_not_computed_again_and_gives_the_same_bits() {
         // The last block alone is computed again; those before it keep nothing.
         (&even, form, &ALL[3..], lots, 3),
         (&even, form, &ALL[3..], calls(1), 3),
-        (&even, form, &[], lots, 3),
         // Where a kernel's fallback runs, what that calls is kept.
         (&odd, Form::Fallback, &ALL, Keep::BlockInputs, 6),
         (&odd, Form::Fallback, &ALL, lots, 3),

@@ -4,7 +4,9 @@ mod common;
 
 use common::{Pair, pair};
 use cotangent::ops::Visible;
-use cotangent::{Constant, Dtype, Indices, Mask, Result, Session, Stored, Tensor, Train, Trainable, value_and_grad};
+use cotangent::{
+    Constant, Dtype, Indices, Mask, Result, Session, Stored, Tensor, Train, Trainable, evaluate, value_and_grad,
+};
 
 type Operation = fn(&Tensor<Train>, &Tensor<Train>) -> Result<Tensor<Train>>;
 
@@ -83,8 +85,7 @@ fn loss(parameters: &Pair<Train>, operation: &Operation) -> Result<Tensor<Train>
 }
 
 fn value(session: &mut Session, parameters: &Pair<Stored>, operation: &Operation) -> f64 {
-    let nothing = Trainable::default();
-    let (value, _) = value_and_grad(session, parameters, &nothing, operation, loss).unwrap();
+    let value = evaluate(session, parameters, operation, loss).unwrap();
     f64::from(value.item::<f32>().unwrap())
 }
 
@@ -143,7 +144,7 @@ fn shapes_that_do_not_fit_are_refused_where_they_meet() {
     let mut session = Session::new().unwrap();
     let parameters = pair(&LEFT, &RIGHT);
     for (name, operation) in cases {
-        let outcome = value_and_grad(&mut session, &parameters, &Trainable::default(), operation, loss);
+        let outcome = evaluate(&mut session, &parameters, operation, loss);
         let error = outcome.unwrap_err().to_string();
         assert!(error.starts_with(&format!("`{name}`: found ")) && error.contains("expected"), "{name}: {error}");
     }

@@ -116,7 +116,9 @@ fn clipping_scales_all_gradients_by_one_factor() {
     assert_eq!(global_norm(&gradients).unwrap().item::<f32>().unwrap(), 5.0);
     let moment = |max_norm| {
         let mut optimizer = AdamW::new(AdamWOptions { max_norm, ..AdamWOptions::default() });
-        optimizer.update(&mut pair(&[1.0, 1.0], &[1.0]), &gradients, 0.1).unwrap();
+        let mut parameters = pair(&[1.0, 1.0], &[1.0]);
+        let gradients = gradients.moved_to(&parameters).unwrap();
+        optimizer.update(&mut parameters, &gradients, 0.1).unwrap();
         let state = optimizer.state().unwrap();
         (state["left.m"].to_vec::<f32>().unwrap()[0], state["right.m"].item::<f32>().unwrap())
     };
@@ -256,12 +258,16 @@ fn a_parameter_steps_as_if_it_were_alone_and_the_run_were_never_resumed() {
     let state = optimizer.state().unwrap();
 
     for index in 0..shapes.len() {
-        let mut alone: Tree = vec![None; shapes.len()];
+        // But for a number that has a gradient in every step, so that there is one.
+        let last = shapes.len();
+        let mut alone: Tree = vec![None; last];
         alone[index] = Some(draw(index));
+        alone.push(Some(Tensor::zeros(&[], Dtype::F32).unwrap()));
         let mut optimizer = AdamW::new(options);
         for (step, trains) in sets.iter().enumerate() {
             // A step counts for the bias correction also where this parameter has no gradient.
-            let gradients = gradients_in_step(&alone, step as u64, |found| found == index && trains(index));
+            let trains = |found| found == last || found == index && trains(index);
+            let gradients = gradients_in_step(&alone, step as u64, trains);
             optimizer.update(&mut alone, &gradients, 0.01).unwrap();
         }
         let (together, alone) = (together[index].as_ref().unwrap(), alone[index].as_ref().unwrap());
@@ -282,7 +288,7 @@ fn a_parameter_that_was_replaced_or_moved_steps_from_its_new_value() {
     let changes: [(&str, fn(&mut Tree)); 5] = [
         ("nothing", |_| ()),
         ("two change places", |tree| tree.swap(0, 2)),
-        ("one is another's copy", |tree| tree[1] = tree[2].clone()),
+        ("one is another's copy", |tree| tree[1] = tree[2].as_ref().map(copy)),
         ("one is new", |tree| tree[1] = Some(Tensor::zeros(&[3, 5], Dtype::F32).unwrap())),
         ("all turn round", |tree| tree.reverse()),
     ];
@@ -295,6 +301,7 @@ fn a_parameter_that_was_replaced_or_moved_steps_from_its_new_value() {
             let gradients = gradients_in_step(&found, step, |_| true);
             let mut other = AdamW::resume(AdamWOptions::default(), &optimizer.state().unwrap()).unwrap();
             optimizer.update(&mut found, &gradients, 0.1).unwrap();
+            let gradients = gradients.moved_to(&expected).unwrap();
             other.update(&mut expected, &gradients, 0.1).unwrap();
             for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 let [found, expected] = [found, expected].map(|tensor| tensor.as_ref().unwrap().to_bytes().unwrap());
@@ -311,4 +318,30 @@ fn the_norm_of_more_ones_than_float32_counts_is_exact() {
     let sum = |parameter: &Tensor<_>, (): &()| parameter.sum_all();
     let (_, gradients) = value_and_grad(&mut Session::new().unwrap(), &parameter, &trainable, &(), sum).unwrap();
     assert_eq!(global_norm(&gradients).unwrap().item::<f32>().unwrap(), 2.0_f32.powf(12.5));
+}
+
+#[test]
+fn gradients_of_another_model_are_refused_unless_it_is_said() {
+    let (mine, mut other) = (pair(&[1.0], &[1.0]), pair(&[1.0], &[1.0]));
+    let gradients = gradients_of(&mine, &[1.0], &[1.0]);
+    let mut optimizer = AdamW::new(AdamWOptions::default());
+    let error = optimizer.update(&mut other, &gradients, 0.1).unwrap_err().to_string();
+    assert!(error.starts_with("`AdamW::update`: the gradient of `left` is of another model's") && error.ends_with("[C21]"));
+    let moved = gradients.moved_to(&other).unwrap();
+    assert!(optimizer.update(&mut other, &moved, 0.1).unwrap().applied().unwrap());
+    // A parameter in another dtype, and after a step, is the same parameter.
+    let mut master = mine;
+    let half = Pair { left: master.left.cast(Dtype::BF16).unwrap(), right: master.right.clone() };
+    let gradients = gradients_of(&half, &[1.0], &[1.0]);
+    for _ in 0..2 {
+        optimizer.update(&mut master, &gradients, 0.1).unwrap();
+    }
+    assert!(gradients.moved_to(&master.left).is_err(), "no parameter of these names");
+}
+
+#[test]
+fn an_update_without_gradients_is_refused() {
+    let mut parameters = pair(&[1.0], &[1.0]);
+    let error = AdamW::new(AdamWOptions::default()).update(&mut parameters, &Gradients::new(), 0.1).unwrap_err();
+    assert!(error.to_string().contains("found no gradients") && error.to_string().ends_with("[C20]"), "{error}");
 }

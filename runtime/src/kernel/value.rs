@@ -83,6 +83,19 @@ impl<T: Into<PortValue>> From<Option<T>> for PortValue {
     }
 }
 
+impl From<&Constant> for PortValue {
+    fn from(constant: &Constant) -> Self {
+        constant.enter();
+        Self(Content::Constant(constant.clone()))
+    }
+}
+
+impl From<Constant> for PortValue {
+    fn from(constant: Constant) -> Self {
+        Self::from(&constant)
+    }
+}
+
 macro_rules! from_plain {
     ($($type:ident),*) => {$(
         impl From<&$type> for PortValue {
@@ -99,7 +112,7 @@ macro_rules! from_plain {
     )*};
 }
 
-from_plain!(Constant, Indices, Mask);
+from_plain!(Indices, Mask);
 
 /// A scalar argument.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -54,9 +54,10 @@ impl<M: Graph> Tensor<M> {
     /// As the other operations of two operands.
     #[track_caller]
     pub fn greater<'a>(&self, other: impl IntoOperand<'a, M>) -> Result<Mask> {
-        cut::note(CutKind::Discrete, "`greater`: a comparison has no gradient", self);
         let (other, other_origin) = other.into_operand().resolve("greater", self.dtype())?;
-        Origin::join("greater", [self.origin(), other_origin])?;
+        let origin = Origin::join("greater", [self.origin(), other_origin])?;
+        let compared = Tensor::<M>::from_parts(self.array().clone(), origin);
+        cut::note(CutKind::Discrete, "`greater`: a comparison has no gradient", &compared);
         let array = mlx_rs::ops::gt(self.array(), other).during("greater")?;
         Ok(Mask::from_array(mlx_rs::stop_gradient(array).during("greater")?))
     }

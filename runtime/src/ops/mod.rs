@@ -69,7 +69,10 @@ impl<M: Graph> Operand<'_, M> {
     fn resolve(&self, operation: &'static str, dtype: Dtype) -> Result<(Array, Origin)> {
         let (array, origin) = match &self.0 {
             Value::Tensor(tensor) => (tensor.array().clone(), tensor.origin()),
-            Value::Constant(constant) => (constant.array().clone(), Origin::HOST),
+            Value::Constant(constant) => {
+                constant.enter();
+                (constant.array().clone(), Origin::HOST)
+            }
             Value::Scalar(scalar) => (crate::resident::float(*scalar, dtype)?, Origin::HOST),
         };
         require_dtype(operation, Dtype::from_mlx(array.dtype()), dtype)?;
@@ -133,9 +136,12 @@ impl<M: Graph> Tensor<M> {
     /// A tensor without gradient: what comes out of `detach` and of host data.
     ///
     /// `reason` says why the cut is right; [`Session::record_cuts`](crate::Session::record_cuts) and an audit list it.
+    /// Without one the driver that runs this graph fails.
     #[track_caller]
     pub fn detach(&self, reason: &'static str) -> Constant {
-        debug_assert!(!reason.is_empty(), "say why the gradient may be cut");
+        if let Err(error) = crate::cut::require_reason("detach", reason) {
+            crate::running::refuse(error);
+        }
         crate::cut::note(CutKind::Detach, reason, self);
         // A view of the same data: cannot fail.
         let array = mlx_rs::stop_gradient(self.array()).unwrap_or_else(|_| self.array().clone());

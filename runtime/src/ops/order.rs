@@ -5,7 +5,7 @@ use mlx_rs::Array;
 use crate::error::Result;
 use crate::ffi;
 use crate::mode::Infer;
-use crate::tensor::{Origin, Tensor};
+use crate::tensor::Tensor;
 
 impl Tensor<Infer> {
     /// The same value, computed only after `others` are. For loops over chunks whose intermediate results must not
@@ -16,6 +16,6 @@ impl Tensor<Infer> {
     pub fn after(&self, others: &[&Tensor<Infer>]) -> Result<Tensor<Infer>> {
         let others: Vec<&Array> = others.iter().map(|other| other.array()).collect();
         let mut ordered = ffi::depends("after", &[self.array()], &others)?;
-        Ok(Tensor::from_parts(ordered.swap_remove(0), Origin::HOST))
+        Ok(Tensor::from_parts(ordered.swap_remove(0), self.origin()))
     }
 }

@@ -11,7 +11,7 @@ use crate::in_flight::InFlight;
 use crate::mode::Stored;
 use crate::parameters::{Parameters, Path};
 use crate::tensor::{Origin, Tensor};
-use crate::transform::Gradients;
+use crate::transform::{Gradients, check_one_tensor_a_name};
 
 use super::clip::norm_and_last;
 use super::layouts::{flat_gradient, layouts};
@@ -98,7 +98,8 @@ impl AdamW {
     /// One step: `parameters` are replaced where `gradients` names them.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if a gradient names no parameter or has another shape; [`Error::Mlx`].
+    /// [`Error::Parameter`] if a gradient names no parameter or has another shape; [`Error::Refused`] if there are none,
+    /// if one is another model's, or if two parameters have one name; [`Error::Mlx`].
     pub fn update<P>(&mut self, parameters: &mut P, gradients: &Gradients, learning_rate: f32) -> Result<Update>
     where
         P: Parameters<Mode = Stored, In<Stored> = P>,
@@ -136,9 +137,11 @@ impl AdamW {
         }
         // Nothing is waited for: the next step is put together meanwhile.
         let [norm, finite] = [&step.norm, &step.finite].map(|array| Tensor::from_parts(array.clone(), Origin::HOST));
+        // Once a name, so that a tied weight stays one.
+        let stepped = |(name, (array, place)): (&str, (Array, _))| (name.to_owned(), targets[name].stepped(array, place));
+        let updated: BTreeMap<String, Tensor<Stored>> = updated.into_iter().map(stepped).collect();
         let updated = parameters.convert(&mut Path::root(), &mut |path, parameter| {
-            let updated = updated.get(path.as_str()).cloned();
-            Ok(updated.map_or_else(|| parameter.clone(), |(array, place)| Tensor::beside_others(array, place)))
+            Ok(updated.get(path.as_str()).unwrap_or(parameter).clone())
         })?;
         self.steps = step.steps.clone();
         self.moments = moments;
@@ -196,7 +199,13 @@ fn targets<'a, P>(parameters: &'a P, gradients: &Gradients) -> Result<BTreeMap<S
 where
     P: Parameters<Mode = Stored>,
 {
+    gradients.check_complete(OPERATION)?;
+    if gradients.is_empty() {
+        let message = "found no gradients, so nothing would change: run a driver with `Gradients` first".to_owned();
+        return Err(Error::Refused { operation: OPERATION, message, code: "C20" });
+    }
     let mut targets = BTreeMap::new();
+    let mut named = Vec::new();
     let mut refused = None;
     parameters.visit(&mut Path::root(), &mut |path, parameter| {
         let Some(gradient) = gradients.get(path.as_str()) else { return };
@@ -207,10 +216,13 @@ where
             });
         }
         targets.insert(path.to_string(), parameter);
+        named.push((path.to_string(), parameter.identity()));
     });
     if let Some(error) = refused {
         return Err(error);
     }
+    check_one_tensor_a_name(OPERATION, named.iter().map(|(name, identity)| (name.as_str(), *identity)))?;
+    named.iter().try_for_each(|(name, identity)| gradients.check_parameter(OPERATION, name, *identity))?;
     match gradients.iter().find(|(name, _)| !targets.contains_key(*name)) {
         Some((name, _)) => Err(Error::Parameter {
             name: name.to_owned(),

@@ -1,18 +1,22 @@
 //! Whether everything that should train does.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use mlx_rs::Array;
 
 use crate::cut::{Cut, CutKind};
 use crate::dtype::Dtype;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::ffi;
+use crate::identity::Identity;
 use crate::mode::Stored;
 use crate::parameters::{Parameters, Path};
 use crate::session::Session;
 use crate::tensor::{Origin, Tensor};
 
-use super::gradient::{Gradients, Trainable};
-use super::stack::{Keep, Stack, train_stack};
+use super::gradient::{Gradients, Trainable, TrainableLeaves};
+use super::names::{self, Leaf};
+use super::stack::{Stack, leaves_of_parts, train_stack_compared};
 
 /// What one training step gave each parameter that should train, and where gradients were stopped on purpose.
 #[derive(Debug, Clone)]
@@ -78,20 +82,28 @@ impl Audit {
     }
 }
 
-/// Runs one training step of `model`, as [`train_stack`] runs it, and looks at every gradient.
+/// Runs one training step of `model`, as [`train_stack`](super::train_stack) runs it, and looks at every gradient.
 ///
 /// Parameters are those of the whole tree, not only of the parts that the driver asks for: one that no part holds is
 /// reported as [`GradientState::Missing`].
 ///
 /// # Errors
-/// As [`train_stack`].
+/// As [`train_stack`](super::train_stack); [`Error::Refused`] if a part calls a parameter as the tree does not, or shows
+/// another tensor under its name.
 pub fn audit_stack<S>(session: &mut Session, model: &S, trainable: &Trainable, batch: &S::Batch) -> Result<Audit>
 where
     S: Stack + Parameters<Mode = Stored>,
 {
+    let operation = "audit_stack";
+    let (tree, parts) = (names::leaves(model, &Path::root()), leaves_of_parts(model));
+    check_parts(operation, &tree, &parts)?;
+    names::check(operation, &[&TrainableLeaves::of(model, &Path::root(), trainable)], trainable, || names::of(model))?;
+    // One that no part has is missing, which the audit says.
+    let held: BTreeSet<&str> = parts.iter().map(|leaf| leaf.name.as_str()).collect();
+    let walked = Trainable::named(trainable.names().filter(|name| held.contains(name)).map(str::to_owned));
     let mut gradients = Gradients::new();
     let (loss, cuts) =
-        session.record_cuts(|session| train_stack(session, model, trainable, batch, Keep::BlockInputs, &mut gradients));
+        session.record_cuts(|session| train_stack_compared(session, model, &walked, batch, &mut gradients));
     let loss = loss?.item::<f32>()?;
 
     let mut parameters = Vec::new();
@@ -115,6 +127,23 @@ where
         }
     });
     failed.map_or(Ok(Audit { loss, parameters, frozen, cuts: merge(cuts) }), Err)
+}
+
+/// Holds the parts of a stack against its tree.
+fn check_parts(operation: &'static str, tree: &[Leaf], parts: &[Leaf]) -> Result<()> {
+    let by_name: BTreeMap<&str, Identity> = tree.iter().map(|leaf| (leaf.name.as_str(), leaf.identity)).collect();
+    for Leaf { name, identity, .. } in parts {
+        let message = match by_name.get(name.as_str()) {
+            Some(known) if known == identity => continue,
+            Some(_) => format!("a part of the stack shows another tensor as `{name}` than the tree: clone that of the tree"),
+            None => format!(
+                "a part of the stack has a parameter `{name}`, which the tree has not ({}): call it there as here",
+                names::list(tree.iter().map(|leaf| leaf.name.as_str()))
+            ),
+        };
+        return Err(Error::Refused { operation, message, code: "C21" });
+    }
+    Ok(())
 }
 
 fn state(gradient: &Array) -> Result<GradientState> {

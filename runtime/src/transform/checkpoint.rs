@@ -1,15 +1,17 @@
 //! Recomputation instead of storage.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mlx_rs::Array;
 
 use crate::cut::Pause;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::ffi::Closure;
 use crate::mode::{Stored, Train};
 use crate::parameters::{Parameters, Path};
+use crate::repeat::Repetition;
+use crate::running;
 use crate::tensor::{Origin, Tensor, TraceId};
 
 /// `layer(parameters, inputs)`, whose intermediate results are recomputed in the backward pass instead of kept.
@@ -19,7 +21,9 @@ use crate::tensor::{Origin, Tensor, TraceId};
 /// whole models; it is for the inside of a block.
 ///
 /// # Errors
-/// What `layer` returns; [`Error::MixedTraces`] if parameters and inputs belong to different graphs.
+/// What `layer` returns; [`Error::MixedTraces`] if parameters and inputs belong to different graphs;
+/// [`Error::Refused`] if a result was computed in another graph, or is another when it is recomputed, as
+/// [`train_stack`](super::train_stack) says of blocks.
 pub fn checkpoint<P>(
     parameters: &P,
     inputs: &[&Tensor<Train>],
@@ -45,29 +49,63 @@ where
         arrays.push(input.array().clone());
     }
     let outer = Origin::join(operation, origins.iter().copied())?;
-    let needs: Vec<bool> = origins.iter().map(|origin| origin.needs_gradient).collect();
     let skeleton = Mutex::new(skeleton);
 
-    let ran = AtomicBool::new(false);
-    let closure = Closure::new(move |arrays: &[Array]| {
-        // What is recomputed was cut the first time.
-        let _pause = ran.swap(true, Ordering::Relaxed).then(Pause::new);
-        let trace = TraceId::fresh();
-        let mut leaf = 0..leaves;
-        let skeleton = skeleton.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let parameters = skeleton.convert::<Train>(&mut Path::root(), &mut |path, _| {
-            let index = leaf.next().ok_or_else(|| Error::Parameter {
-                name: path.to_string(),
-                message: "the tree converts its leaves differently each time".into(),
+    let dtypes: Vec<Dtype> = arrays.iter().map(|array| Dtype::from_mlx(array.dtype())).collect();
+    let shapes: Vec<&[i32]> = arrays.iter().map(Array::shape).collect();
+    let compares = outer.needs_gradient && running::compares(|| format!("{operation} {layer:p} {shapes:?}"));
+    let first = Arc::new(Mutex::new(First::default()));
+    let closure = Closure::new({
+        let first = Arc::clone(&first);
+        move |arrays: &[Array]| {
+            let before = lock(&first).outputs.take();
+            // What is recomputed was cut the first time.
+            let _pause = before.is_some().then(Pause::new);
+            let trace = TraceId::fresh();
+            let mut leaf = 0..leaves;
+            let parameters = lock(&skeleton).convert::<Train>(&mut Path::root(), &mut |path, _| {
+                let index = leaf.next().ok_or_else(|| Error::Parameter {
+                    name: path.to_string(),
+                    message: "the tree converts its leaves differently each time".into(),
+                })?;
+                Ok(Tensor::from_parts(arrays[index].clone(), Origin { trace: Some(trace), ..origins[index] }))
             })?;
-            Ok(Tensor::from_parts(arrays[index].clone(), Origin::of(trace, needs[index])))
-        })?;
-        let inputs: Vec<_> = (leaves..arrays.len())
-            .map(|index| Tensor::from_parts(arrays[index].clone(), Origin::of(trace, needs[index])))
-            .collect();
-        Ok(layer(&parameters, &inputs)?.into_iter().map(Tensor::into_array).collect())
+            let inputs: Vec<_> = (leaves..arrays.len())
+                .map(|index| Tensor::from_parts(arrays[index].clone(), Origin { trace: Some(trace), ..origins[index] }))
+                .collect();
+            let results = layer(&parameters, &inputs)?;
+            let origins = results.iter().map(Tensor::origin).collect();
+            let outputs = results.into_iter().enumerate().map(|(index, result)| {
+                result.leave(trace, operation, || format!("result {index} of the checkpointed function"))
+            });
+            let outputs = outputs.collect::<Result<Vec<Array>>>()?;
+            if let Some(before) = before {
+                for (index, (before, again)) in before.iter().zip(&outputs).enumerate() {
+                    let name = format!("result {index} of the checkpointed function");
+                    running::repeated(Repetition::new(operation, &name, dtypes.iter().copied(), [before, again])?);
+                }
+            } else {
+                *lock(&first) = First { outputs: Some(if compares { outputs.clone() } else { Vec::new() }), origins };
+            }
+            Ok(outputs)
+        }
     });
     let outputs =
         if outer.needs_gradient { closure.checkpointed(operation)? } else { closure }.call(operation, &arrays)?;
-    Ok(outputs.into_iter().map(|array| Tensor::from_parts(array, outer)).collect())
+    let origins = std::mem::take(&mut lock(&first).origins);
+    // A result that no parameter reaches inside needs no gradient outside.
+    let outputs = outputs.into_iter().zip(origins);
+    Ok(outputs.map(|(array, inner)| Tensor::from_parts(array, Origin { trace: outer.trace, ..inner })).collect())
+}
+
+/// What the function returned when it ran first.
+#[derive(Default)]
+struct First {
+    /// `None` until it has run, and empty unless they are compared.
+    outputs: Option<Vec<Array>>,
+    origins: Vec<Origin>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::ffi::{Closure, Custom};
 use crate::mode::{Graph, Infer};
-use crate::tensor::{Origin, Tensor};
+use crate::tensor::{Origin, Tensor, TraceId};
 
 /// One gradient per primal, checked: MLX takes a missing one for the cotangent and any shape for the right one.
 fn check_gradients(function: &'static str, primals: &[Array], gradients: &[Array]) -> Result<()> {
@@ -61,7 +61,8 @@ pub type Backward<H> = fn(&[Tensor<Infer>], &[Tensor<Infer>], &[Tensor<Infer>], 
 ///
 /// # Errors
 /// What `forward` returns; at the backward pass [`Error::Gradient`] unless there is a gradient of the right shape and
-/// dtype for every primal; [`Error::MixedTraces`] if the inputs belong to different graphs.
+/// dtype for every primal; [`Error::MixedTraces`] if the inputs belong to different graphs; [`Error::Refused`] if a result
+/// or a gradient was computed in another graph.
 pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
     name: &'static str,
     inputs: &[&Tensor<M>],
@@ -75,12 +76,15 @@ pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
     // Nothing differentiates through either of the two, so nothing is cut in them.
     let forward = move |inputs: &[Array]| {
         let _pause = Pause::new();
-        Ok(unwrap(forward(&wrap(inputs), &forward_host)?))
+        let trace = TraceId::fresh();
+        unwrap(name, "result", trace, forward(&wrap(trace, inputs), &forward_host)?)
     };
     let outputs = if origin.needs_gradient {
         custom_vjp_arrays(name, &arrays, forward, move |primals, cotangents, outputs| {
             let _pause = Pause::new();
-            Ok(unwrap(backward(&wrap(primals), &wrap(cotangents), &wrap(outputs), &backward_host)?))
+            let trace = TraceId::fresh();
+            let [primals, cotangents, outputs] = [primals, cotangents, outputs].map(|arrays| wrap(trace, arrays));
+            unwrap(name, "gradient", trace, backward(&primals, &cotangents, &outputs, &backward_host)?)
         })?
     } else {
         forward(&arrays)?
@@ -88,10 +92,12 @@ pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
     Ok(outputs.into_iter().map(|array| Tensor::from_parts(array, origin)).collect())
 }
 
-fn wrap(arrays: &[Array]) -> Vec<Tensor<Infer>> {
-    arrays.iter().map(|array| Tensor::from_parts(array.clone(), Origin::HOST)).collect()
+fn wrap(trace: TraceId, arrays: &[Array]) -> Vec<Tensor<Infer>> {
+    arrays.iter().map(|array| Tensor::from_parts(array.clone(), Origin::of(trace, false))).collect()
 }
 
-fn unwrap(tensors: Vec<Tensor<Infer>>) -> Vec<Array> {
-    tensors.into_iter().map(Tensor::into_array).collect()
+/// The arrays of what a function returned whose arguments belong to `trace`.
+fn unwrap(name: &'static str, what: &str, trace: TraceId, tensors: Vec<Tensor<Infer>>) -> Result<Vec<Array>> {
+    let tensors = tensors.into_iter().enumerate();
+    tensors.map(|(index, tensor)| tensor.leave(trace, name, || format!("{what} {index}"))).collect()
 }

@@ -4,13 +4,15 @@ mod audit;
 mod checkpoint;
 mod custom_vjp;
 mod gradient;
+mod names;
 mod stack;
 
 pub use audit::{Audit, AuditedParameter, GradientState, audit_stack};
 pub use checkpoint::checkpoint;
 pub use custom_vjp::{Backward, Forward, custom_vjp};
-pub use gradient::{Gradients, Trainable, value_and_grad};
+pub use gradient::{Gradients, Trainable, evaluate, value_and_grad};
 pub use stack::{Keep, Stack, evaluate_stack, train_stack};
 
 pub(crate) use custom_vjp::custom_vjp_arrays;
-pub(crate) use gradient::vjp_arrays;
+pub(crate) use gradient::{TrainableLeaves, vjp_arrays};
+pub(crate) use names::check_one_tensor_a_name;

@@ -16,10 +16,13 @@ use crate::in_flight::InFlight;
 use crate::kept::Kept;
 use crate::mode::{Stored, Train};
 use crate::parameters::{Parameters, Path};
+use crate::repeat::{Repetition, check_form};
+use crate::running::{self, Running};
 use crate::session::Session;
 use crate::tensor::{Origin, Tensor, TraceId};
 
-use super::gradient::{Gradients, Trainable, TrainableLeaves, scalar_loss, vjp_arrays, with_primals};
+use super::gradient::{Gradients, Trainable, TrainableLeaves, scalar, scalar_loss, vjp_arrays, with_primals};
+use super::names;
 
 /// A model that [`train_stack`] can walk: an embedding, blocks of one type, and a head that ends in the loss.
 ///
@@ -105,10 +108,19 @@ pub enum Keep {
 
 /// A part of the stack: its tree, and its leaves that train.
 struct StackPart<'a, P> {
+    /// What [`Cut::part`](crate::Cut::part) and messages call it.
+    name: String,
     tree: &'a P,
     prefix: Path,
-    trainable: &'a Trainable,
     leaves: TrainableLeaves,
+}
+
+/// A hidden state between two parts.
+#[derive(Clone)]
+struct Hidden {
+    array: Array,
+    /// Whether a parameter that trains had a part in it.
+    trains: bool,
 }
 
 /// One part's backward: evaluates nothing.
@@ -121,25 +133,37 @@ struct Pulled {
 }
 
 impl<'a, P: Parameters<Mode = Stored>> StackPart<'a, P> {
-    fn new(tree: &'a P, prefix: Path, trainable: &'a Trainable) -> Self {
+    fn new(name: &str, tree: &'a P, prefix: Path, trainable: &Trainable) -> Self {
         let leaves = TrainableLeaves::of(tree, &prefix, trainable);
-        StackPart { tree, prefix, trainable, leaves }
+        StackPart { name: name.to_owned(), tree, prefix, leaves }
     }
 
     fn with_primals(&self, trace: TraceId, differentiated: bool, primals: &[Array]) -> Result<P::In<Train>> {
-        with_primals(self.tree, &self.prefix, self.trainable, (trace, differentiated), primals)
+        let origin = Origin::of(trace, true);
+        let origin = if differentiated { origin } else { origin.without_gradient() };
+        with_primals(self.tree, &self.prefix, &self.leaves, origin, primals)
+    }
+
+    /// The hidden state after the part, as it leaves its graph.
+    fn leave(&self, operation: &'static str, trace: TraceId, output: Tensor<Train>) -> Result<Hidden> {
+        let trains = output.origin().trains;
+        let array = output.leave(trace, operation, || format!("the hidden state after `{}`", self.name))?;
+        Ok(Hidden { array, trains })
     }
 
     /// The part's output, with no gradient.
     fn run<T>(
         &self,
-        input: Option<&Array>,
-        function: impl FnOnce(&P::In<Train>, Option<&Tensor<Train>>) -> Result<T>,
+        input: Option<&Hidden>,
+        function: impl FnOnce(TraceId, &P::In<Train>, Option<&Tensor<Train>>) -> Result<T>,
     ) -> Result<T> {
         let trace = TraceId::fresh();
         let tree = self.with_primals(trace, false, &self.leaves.primals)?;
-        let input = input.map(|array| Tensor::from_parts(array.clone(), Origin::of(trace, false)));
-        function(&tree, input.as_ref())
+        let input = input.map(|hidden| {
+            let origin = Origin::of(trace, hidden.trains).without_gradient();
+            Tensor::from_parts(hidden.array.clone(), origin)
+        });
+        function(trace, &tree, input.as_ref())
     }
 
     /// Runs the part forward and pulls the cotangent of its output back.
@@ -147,11 +171,23 @@ impl<'a, P: Parameters<Mode = Stored>> StackPart<'a, P> {
         &self,
         input: Option<(&Array, bool)>,
         cotangent: &Array,
-        function: &dyn Fn(&P::In<Train>, Option<&Tensor<Train>>) -> Result<Array>,
+        function: &dyn Fn(&P::In<Train>, Option<&Tensor<Train>>) -> Result<Tensor<Train>>,
     ) -> Result<Pulled> {
-        pull(self.leaves.primals.clone(), input, cotangent, &|trace, primals, hidden| {
-            function(&self.with_primals(trace, true, primals)?, hidden.as_ref())
+        pull(self.leaves.primals.clone(), input, cotangent, &|primals, hidden| {
+            let trace = TraceId::fresh();
+            let hidden = hidden.map(|(array, needs)| Tensor::from_parts(array, Origin::of(trace, needs)));
+            let output = function(&self.with_primals(trace, true, primals)?, hidden.as_ref())?;
+            let output = self.leave(OPERATION, trace, output)?.array;
+            check_form(OPERATION, &format!("`{}`", self.name), [cotangent, &output])?;
+            Ok(output)
         })
+    }
+
+    /// What the part computed when it was run again, beside what it computed `first`.
+    fn repetition(&self, first: &Array, again: &Array) -> Result<Repetition> {
+        let mut dtypes: Vec<Dtype> = self.leaves.primals.iter().map(|array| Dtype::from_mlx(array.dtype())).collect();
+        self.tree.visit(&mut Path::root(), &mut |_, tensor| dtypes.push(tensor.dtype()));
+        Repetition::new(OPERATION, &format!("`{}`", self.name), dtypes, [first, again])
     }
 }
 
@@ -161,9 +197,8 @@ fn pull(
     leaves: Vec<Array>,
     input: Option<(&Array, bool)>,
     cotangent: &Array,
-    function: &dyn Fn(TraceId, &[Array], Option<Tensor<Train>>) -> Result<Array>,
+    function: &dyn Fn(&[Array], Option<(Array, bool)>) -> Result<Array>,
 ) -> Result<Pulled> {
-    let trace = TraceId::fresh();
     let parameters = leaves.len();
     let mut primals = leaves;
     let input_needs_gradient = input.is_some_and(|(_, needs_gradient)| needs_gradient);
@@ -171,11 +206,8 @@ fn pull(
         primals.push(array.clone());
     }
     let run = |primals: &[Array]| {
-        let hidden = input.map(|(array, needs_gradient)| {
-            let array = primals.get(parameters).unwrap_or(array);
-            Tensor::from_parts(array.clone(), Origin::of(trace, needs_gradient))
-        });
-        Ok(vec![function(trace, &primals[..parameters], hidden)?])
+        let hidden = input.map(|(array, needs)| (primals.get(parameters).unwrap_or(array).clone(), needs));
+        Ok(vec![function(&primals[..parameters], hidden)?])
     };
     let (outputs, mut gradients) = vjp_arrays(OPERATION, run, &primals, std::slice::from_ref(cotangent))?;
     let input = if input_needs_gradient { gradients.pop() } else { None };
@@ -195,23 +227,42 @@ impl<S: Stack> Tail<'_, S> {
         blocks.chain(&self.head.leaves.primals).cloned().collect()
     }
 
-    fn loss(&self, trace: TraceId, primals: &[Array], mut hidden: Tensor<Train>) -> Result<Array> {
+    /// The loss from the hidden state before the first block; `trains` says whether a parameter had a part in that, and
+    /// `before` which train in the parts that it comes from.
+    fn loss(
+        &self,
+        primals: &[Array],
+        (mut hidden, mut needs): (Hidden, bool),
+        before: &[&TrainableLeaves],
+    ) -> Result<Array> {
         let mut part = Part::enter(HEAD);
         let mut rest = primals;
         for block in &self.blocks {
             let (now, after) = rest.split_at(block.leaves.primals.len());
             rest = after;
             part.change(block.prefix.as_str());
-            hidden = S::forward(&block.with_primals(trace, true, now)?, &hidden, self.batch)?;
+            // A graph of its own, so that a block does the same whatever is kept of it.
+            let trace = TraceId::fresh();
+            let input = Tensor::from_parts(hidden.array, of_state(trace, needs, hidden.trains));
+            let output = S::forward(&block.with_primals(trace, true, now)?, &input, self.batch)?;
+            needs = output.needs_gradient();
+            hidden = block.leave(OPERATION, trace, output)?;
         }
         part.change(HEAD);
-        scalar_loss(OPERATION, S::loss(&self.head.with_primals(trace, true, rest)?, &hidden, self.batch)?)
+        let trace = TraceId::fresh();
+        let input = Tensor::from_parts(hidden.array, of_state(trace, needs, hidden.trains));
+        let loss = S::loss(&self.head.with_primals(trace, true, rest)?, &input, self.batch)?;
+        let own = self.blocks.iter().map(|block| &block.leaves).chain([&self.head.leaves]);
+        let trained = before.iter().copied().chain(own);
+        scalar_loss(OPERATION, loss, trace, &mut trained.flat_map(|leaves| &leaves.names))
     }
 
     /// The loss, and its gradients with respect to the hidden state before the first block and to the leaves.
-    fn pull(&self, input: (&Array, bool)) -> Result<Pulled> {
-        pull(self.primals(), Some(input), &Array::from_f32(1.0), &|trace, primals, hidden| {
-            self.loss(trace, primals, hidden.ok_or_else(missing_input)?)
+    fn pull(&self, (hidden, needs): (&Hidden, bool), before: &[&TrainableLeaves]) -> Result<Pulled> {
+        let input = Some((&hidden.array, needs));
+        pull(self.primals(), input, &Array::from_f32(1.0), &|primals, input| {
+            let (array, needs) = input.ok_or_else(missing_input)?;
+            self.loss(primals, (Hidden { array, trains: hidden.trains }, needs), before)
         })
     }
 
@@ -227,6 +278,11 @@ impl<S: Stack> Tail<'_, S> {
     }
 }
 
+/// Where a hidden state comes from, in the graph of the part after it.
+fn of_state(trace: TraceId, needs_gradient: bool, trains: bool) -> Origin {
+    Origin { trace: Some(trace), needs_gradient, trains }
+}
+
 fn missing_input() -> Error {
     Error::Other("a block was called without its hidden state".into())
 }
@@ -235,8 +291,8 @@ fn forward_block<S: Stack>(
     block: &<S::Block as Parameters>::In<Train>,
     hidden: Option<&Tensor<Train>>,
     batch: &S::Batch,
-) -> Result<Array> {
-    Ok(S::forward(block, hidden.ok_or_else(missing_input)?, batch)?.into_array())
+) -> Result<Tensor<Train>> {
+    S::forward(block, hidden.ok_or_else(missing_input)?, batch)
 }
 
 const OPERATION: &str = "train_stack";
@@ -257,8 +313,19 @@ fn block_path<S: Stack>(index: usize) -> Path {
 /// The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and the intermediate results of two blocks;
 /// under [`Keep::LastBlocks`] all those of so many blocks besides, under [`Keep::Expensive`] so many bytes.
 ///
+/// Gradients are added to those that are there, so that micro-batches accumulate: begin each step of the optimizer with
+/// [`Gradients::new`].
+///
+/// A block that is computed again must compute the same: what it reads are its arguments, random numbers come from
+/// [keys](crate::random::Key) in the batch. The two results are compared in the first step of a session, in the first with
+/// each shape, in every hundredth, and in every step of a build with debug assertions; such a step waits for its end.
+///
 /// # Errors
-/// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`].
+/// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`];
+/// [`Error::Refused`] for what would train wrong: a loss that no trainable parameter reaches, a result that another graph
+/// computed or that is another when it is computed again, a selection of nothing or of names that no part has, two
+/// parameters of one name, one under two names, gradients of other weights. After an error in the middle of a step
+/// `gradients` can only be dropped.
 pub fn train_stack<S: Stack>(
     session: &mut Session,
     stack: &S,
@@ -267,155 +334,258 @@ pub fn train_stack<S: Stack>(
     keep: Keep,
     gradients: &mut Gradients,
 ) -> Result<Tensor<Stored>> {
-    let _running = session.run();
-    match keep {
-        Keep::All => whole_graph(stack, trainable, batch, gradients),
-        Keep::BlockInputs => block_by_block(stack, trainable, batch, (0, 0), gradients),
-        Keep::LastBlocks(count) => block_by_block(stack, trainable, batch, (count, 0), gradients),
-        Keep::Expensive { bytes } => block_by_block(stack, trainable, batch, (0, bytes), gradients),
+    let running = session.run(OPERATION)?;
+    let result = train(&running, stack, trainable, batch, keep, gradients);
+    running.finish(result)
+}
+
+/// As [`train_stack`], with every comparison.
+pub(super) fn train_stack_compared<S: Stack>(
+    session: &mut Session,
+    stack: &S,
+    trainable: &Trainable,
+    batch: &S::Batch,
+    gradients: &mut Gradients,
+) -> Result<Tensor<Stored>> {
+    let running = session.run(OPERATION)?;
+    running.compare_all();
+    let result = train(&running, stack, trainable, batch, Keep::BlockInputs, gradients);
+    running.finish(result)
+}
+
+/// The full names of a stack's parameters, part by part, each with the tensor that the part shows.
+pub(super) fn leaves_of_parts<S: Stack>(stack: &S) -> Vec<names::Leaf> {
+    let mut leaves = names::leaves(&stack.embedding(), &Path::root());
+    for (index, block) in stack.blocks().iter().enumerate() {
+        leaves.extend(names::leaves(block, &block_path::<S>(index)));
     }
+    leaves.extend(names::leaves(&stack.head(), &Path::root()));
+    leaves
+}
+
+fn train<S: Stack>(
+    running: &Running<'_>,
+    stack: &S,
+    trainable: &Trainable,
+    batch: &S::Batch,
+    keep: Keep,
+    gradients: &mut Gradients,
+) -> Result<Tensor<Stored>> {
+    let (embedding, head) = (stack.embedding(), stack.head());
+    let embedding = StackPart::new(EMBEDDING, &embedding, Path::root(), trainable);
+    let head = StackPart::new(HEAD, &head, Path::root(), trainable);
+    let blocks = parts_of_blocks(stack, trainable)?;
+    let leaves: Vec<&TrainableLeaves> =
+        [&embedding.leaves].into_iter().chain(blocks.iter().map(|block| &block.leaves)).chain([&head.leaves]).collect();
+    let all = || leaves_of_parts(stack).into_iter().map(|leaf| leaf.name).collect();
+    names::check(OPERATION, &leaves, trainable, all)?;
+    running.train(leaves.iter().copied());
+    gradients.check(OPERATION, &leaves)?;
+    let parts = Parts::<S> { embedding, blocks, head, batch };
+    gradients.adding(|gradients| match keep {
+        Keep::All => parts.whole_graph(running, gradients),
+        Keep::BlockInputs => parts.block_by_block(running, (0, 0), gradients),
+        Keep::LastBlocks(count) => parts.block_by_block(running, (count, 0), gradients),
+        Keep::Expensive { bytes } => parts.block_by_block(running, (0, bytes), gradients),
+    })
+}
+
+fn block_part<'a, S: Stack>(index: usize, block: &'a S::Block, trainable: &Trainable) -> StackPart<'a, S::Block> {
+    let path = block_path::<S>(index);
+    StackPart::new(&path.to_string(), block, path, trainable)
 }
 
 /// The blocks of a stack, their trainable leaves in the dtype in which they are used.
-fn parts_of_blocks<'a, S: Stack>(stack: &'a S, trainable: &'a Trainable) -> Result<Vec<StackPart<'a, S::Block>>> {
+fn parts_of_blocks<'a, S: Stack>(stack: &'a S, trainable: &Trainable) -> Result<Vec<StackPart<'a, S::Block>>> {
     let mut casts = Casts::default();
     let part = |(index, block)| {
-        let mut part = StackPart::new(block, block_path::<S>(index), trainable);
+        let mut part = block_part::<S>(index, block, trainable);
         part.leaves = part.leaves.cast(&mut casts, |name, stored| stack.dtype_of_use(name, stored))?;
         Ok(part)
     };
     stack.blocks().iter().enumerate().map(part).collect()
 }
 
-/// Keeps everything of the last so many blocks, and so many bytes of what expensive kernels compute in the others.
-fn block_by_block<S: Stack>(
-    stack: &S,
-    trainable: &Trainable,
-    batch: &S::Batch,
-    (last_blocks, mut room): (usize, usize),
-    gradients: &mut Gradients,
-) -> Result<Tensor<Stored>> {
-    let (embedding, head) = (stack.embedding(), stack.head());
-    let embedding = StackPart::new(&embedding, Path::root(), trainable);
-    let head = StackPart::new(&head, Path::root(), trainable);
-    let mut blocks = parts_of_blocks(stack, trainable)?;
+/// All parts of a stack in one step.
+struct Parts<'a, S: Stack> {
+    embedding: StackPart<'a, S::Embedding>,
+    blocks: Vec<StackPart<'a, S::Block>>,
+    head: StackPart<'a, S::Head>,
+    batch: &'a S::Batch,
+}
 
-    let trains_before: Vec<bool> = {
-        let mut any = !embedding.leaves.is_empty();
-        let mut before = vec![any];
-        for block in &blocks {
-            any |= !block.leaves.is_empty();
-            before.push(any);
-        }
-        before
-    };
-
-    let mut part = Part::enter(EMBEDDING);
-    let mut inputs = vec![embedding.run(None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?];
-    let tail = Tail::<S> { blocks: blocks.split_off(blocks.len().saturating_sub(last_blocks)), head, batch };
-    let mut in_flight = InFlight::new(OPERATION);
-    let mut kept = Vec::new();
-    for (index, block) in blocks.iter().enumerate() {
-        part.change(block.prefix.as_str());
-        let run = || block.run(Some(&inputs[index]), |block, hidden| forward_block::<S>(block, hidden, batch));
-        // Blocks before the first that trains are not computed again.
-        let is_pulled = trains_before[index + 1];
-        let (output, of_block) = if is_pulled { Kept::forward(&mut room, run)? } else { (run()?, Kept::default()) };
-        in_flight.start(of_block.arrays().chain([&output]).cloned().collect())?;
-        kept.push(of_block);
-        inputs.push(output);
-    }
-
-    let hidden = inputs.pop().ok_or_else(missing_input)?;
-    let Pulled { output: value, input, parameters } = tail.pull((&hidden, trains_before[blocks.len()]))?;
-    drop(hidden);
-    let mut arrays: Vec<Array> = input.iter().chain([&value]).cloned().collect();
-    arrays.extend(tail.accumulate(parameters, gradients)?);
-    in_flight.start(arrays)?;
-    let mut cotangent = input;
-
-    while let (Some(block), Some(input), Some(kept)) = (blocks.pop(), inputs.pop(), kept.pop()) {
-        let Some(output_gradient) = cotangent.take() else { break };
-        let input = Some((&input, trains_before[blocks.len()]));
-        part.change(block.prefix.as_str());
-        let forward = |block: &_, hidden: Option<&_>| forward_block::<S>(block, hidden, batch);
-        let pulled = kept.backward(|| block.pull(input, &output_gradient, &forward))?;
-        cotangent = start(&mut in_flight, gradients, block.leaves, pulled)?;
-    }
-    if let Some(output_gradient) = cotangent {
-        part.change(EMBEDDING);
-        let embed = |embedding: &<S::Embedding as Parameters>::In<Train>, _: Option<&Tensor<Train>>| {
-            Ok(S::embed(embedding, batch)?.into_array())
+impl<S: Stack> Parts<'_, S> {
+    /// Keeps everything of the last so many blocks, and so many bytes of what expensive kernels compute in the others.
+    fn block_by_block(
+        self,
+        running: &Running<'_>,
+        (last_blocks, mut room): (usize, usize),
+        gradients: &mut Gradients,
+    ) -> Result<Tensor<Stored>> {
+        let Parts { embedding, mut blocks, head, batch } = self;
+        let trains_before: Vec<bool> = {
+            let mut any = !embedding.leaves.is_empty();
+            let mut before = vec![any];
+            for block in &blocks {
+                any |= !block.leaves.is_empty();
+                before.push(any);
+            }
+            before
         };
-        let pulled = embedding.pull(None, &output_gradient, &embed)?;
-        start(&mut in_flight, gradients, embedding.leaves, pulled)?;
+
+        let mut part = Part::enter(EMBEDDING);
+        let mut inputs = vec![embedding.run(None, |trace, tree, _| {
+            embedding.leave(OPERATION, trace, S::embed(tree, batch)?)
+        })?];
+        let compares = running::compares(|| {
+            let (stack, hidden) = (std::any::type_name::<S>(), &inputs[0].array);
+            format!("{OPERATION} {stack} {:?} {:?} {last_blocks} {room}", hidden.shape(), hidden.dtype())
+        });
+        let tail = Tail::<S> { blocks: blocks.split_off(blocks.len().saturating_sub(last_blocks)), head, batch };
+        let mut in_flight = InFlight::new(OPERATION);
+        let mut kept = Vec::new();
+        for (index, block) in blocks.iter().enumerate() {
+            part.change(block.prefix.as_str());
+            let run = || {
+                block.run(Some(&inputs[index]), |trace, tree, hidden| {
+                    block.leave(OPERATION, trace, forward_block::<S>(tree, hidden, batch)?)
+                })
+            };
+            // Blocks before the first that trains are not computed again.
+            let is_pulled = trains_before[index + 1];
+            let (output, of_block) =
+                if is_pulled { Kept::forward(&mut room, run)? } else { (run()?, Kept::default()) };
+            in_flight.start(of_block.arrays().chain([&output.array]).cloned().collect())?;
+            kept.push(of_block);
+            inputs.push(output);
+        }
+
+        let mut backward = Backward { in_flight, gradients, compares, repetitions: Vec::new() };
+        let hidden = inputs.pop().ok_or_else(missing_input)?;
+        let before: Vec<&TrainableLeaves> =
+            [&embedding.leaves].into_iter().chain(blocks.iter().map(|block| &block.leaves)).collect();
+        let Pulled { output: value, input, parameters } = tail.pull((&hidden, trains_before[blocks.len()]), &before)?;
+        // What the block before computed the first time, if it is compared.
+        let mut first = compares.then(|| hidden.array.clone());
+        drop((hidden, before));
+        let sums = tail.accumulate(parameters, backward.gradients)?;
+        backward.start([&value].into_iter().chain(&input).cloned().chain(sums).collect())?;
+        let mut cotangent = input;
+
+        while let (Some(block), Some(input), Some(kept)) = (blocks.pop(), inputs.pop(), kept.pop()) {
+            let Some(output_gradient) = cotangent.take() else { break };
+            part.change(block.prefix.as_str());
+            let forward = |block: &_, hidden: Option<&_>| forward_block::<S>(block, hidden, batch);
+            let needs = trains_before[blocks.len()];
+            let pulled = kept.backward(|| block.pull(Some((&input.array, needs)), &output_gradient, &forward))?;
+            cotangent = backward.go_on(block, first.as_ref(), pulled)?;
+            first = compares.then_some(input.array);
+        }
+        if let Some(output_gradient) = cotangent {
+            part.change(EMBEDDING);
+            let embed = |embedding: &<S::Embedding as Parameters>::In<Train>, _: Option<&Tensor<Train>>| {
+                S::embed(embedding, batch)
+            };
+            let pulled = embedding.pull(None, &output_gradient, &embed)?;
+            backward.go_on(embedding, first.as_ref(), pulled)?;
+        }
+        running.compare(&backward.repetitions)?;
+        Ok(Tensor::from_parts(value, Origin::HOST))
     }
-    Ok(Tensor::from_parts(value, Origin::HOST))
+
+    fn whole_graph(self, running: &Running<'_>, gradients: &mut Gradients) -> Result<Tensor<Stored>> {
+        let Parts { embedding, blocks, head, batch } = self;
+        let tail = Tail::<S> { blocks, head, batch };
+        let mut primals = embedding.leaves.primals.clone();
+        let before = primals.len();
+        primals.extend(tail.primals());
+
+        let function = |primals: &[Array]| {
+            let part = Part::enter(EMBEDDING);
+            let (now, rest) = primals.split_at(before);
+            let trace = TraceId::fresh();
+            let output = S::embed(&embedding.with_primals(trace, true, now)?, batch)?;
+            let needs = output.needs_gradient();
+            let hidden = embedding.leave(OPERATION, trace, output)?;
+            drop(part);
+            Ok(vec![tail.loss(rest, (hidden, needs), &[&embedding.leaves])?])
+        };
+        let (values, mut found) = vjp_arrays(OPERATION, function, &primals, &[Array::from_f32(1.0)])?;
+        let after = found.split_off(before);
+        embedding.leaves.accumulate(found, gradients)?;
+        tail.accumulate(after, gradients)?;
+        let repetitions = running::take_repetitions();
+        let compared = repetitions.iter().map(Repetition::array);
+        ffi::evaluate_async(OPERATION, values.iter().chain(gradients.arrays()).chain(compared))?;
+        running.compare(&repetitions)?;
+        Ok(Tensor::from_parts(values[0].clone(), Origin::HOST))
+    }
 }
 
-/// Adds a part's gradients and starts to compute them, with the gradient of its input, which it returns.
-fn start(
-    in_flight: &mut InFlight,
-    gradients: &mut Gradients,
-    leaves: TrainableLeaves,
-    pulled: Pulled,
-) -> Result<Option<Array>> {
-    let mut arrays: Vec<Array> = pulled.input.iter().cloned().collect();
-    arrays.extend(leaves.accumulate(pulled.parameters, gradients)?);
-    in_flight.start(arrays)?;
-    Ok(pulled.input)
+/// The backward pass, block by block.
+struct Backward<'a> {
+    in_flight: InFlight,
+    gradients: &'a mut Gradients,
+    compares: bool,
+    repetitions: Vec<Repetition>,
 }
 
-fn whole_graph<S: Stack>(
-    stack: &S,
-    trainable: &Trainable,
-    batch: &S::Batch,
-    gradients: &mut Gradients,
-) -> Result<Tensor<Stored>> {
-    let (embedding, head) = (stack.embedding(), stack.head());
-    let embedding = StackPart::new(&embedding, Path::root(), trainable);
-    let head = StackPart::new(&head, Path::root(), trainable);
-    let tail = Tail::<S> { blocks: parts_of_blocks(stack, trainable)?, head, batch };
-    let mut primals = embedding.leaves.primals.clone();
-    let before = primals.len();
-    primals.extend(tail.primals());
+impl Backward<'_> {
+    /// Starts to compute arrays, and with them what is to be compared: it would keep what it is computed from.
+    fn start(&mut self, mut arrays: Vec<Array>) -> Result<()> {
+        let repetitions = running::take_repetitions();
+        arrays.extend(repetitions.iter().map(|repetition| repetition.array().clone()));
+        self.repetitions.extend(repetitions);
+        self.in_flight.start(arrays)
+    }
 
-    let trace = TraceId::fresh();
-    let function = |primals: &[Array]| {
-        let part = Part::enter(EMBEDDING);
-        let (now, rest) = primals.split_at(before);
-        let hidden = S::embed(&embedding.with_primals(trace, true, now)?, batch)?;
-        drop(part);
-        Ok(vec![tail.loss(trace, rest, hidden)?])
-    };
-    let (values, mut found) = vjp_arrays(OPERATION, function, &primals, &[Array::from_f32(1.0)])?;
-    let after = found.split_off(before);
-    embedding.leaves.accumulate(found, gradients)?;
-    tail.accumulate(after, gradients)?;
-    ffi::evaluate_async(OPERATION, values.iter().chain(gradients.arrays()))?;
-    Ok(Tensor::from_parts(values[0].clone(), Origin::HOST))
+    /// Adds a part's gradients and starts to compute them, with the gradient of its input, which it returns. `first` is
+    /// what the part computed in the forward pass.
+    fn go_on<P: Parameters<Mode = Stored>>(
+        &mut self,
+        part: StackPart<'_, P>,
+        first: Option<&Array>,
+        pulled: Pulled,
+    ) -> Result<Option<Array>> {
+        if let (true, Some(first)) = (self.compares, first) {
+            running::repeated(part.repetition(first, &pulled.output)?);
+        }
+        let mut arrays: Vec<Array> = pulled.input.iter().cloned().collect();
+        arrays.extend(part.leaves.accumulate(pulled.parameters, self.gradients)?);
+        self.start(arrays)?;
+        Ok(pulled.input)
+    }
 }
 
 /// The loss of one batch, evaluated, with no gradient, in the memory of two blocks.
 ///
 /// # Errors
-/// As [`train_stack`].
+/// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`];
+/// [`Error::Refused`] if another graph computed a result.
 pub fn evaluate_stack<S: Stack>(session: &mut Session, stack: &S, batch: &S::Batch) -> Result<Tensor<Stored>> {
     let operation = "evaluate_stack";
-    let _running = session.run();
+    let running = session.run(operation)?;
+    let result = evaluate(operation, stack, batch);
+    running.finish(result)
+}
+
+fn evaluate<S: Stack>(operation: &'static str, stack: &S, batch: &S::Batch) -> Result<Tensor<Stored>> {
     let (embedding, head, nothing) = (stack.embedding(), stack.head(), Trainable::default());
-    let embedding = StackPart::new(&embedding, Path::root(), &nothing);
-    let mut hidden = embedding.run(None, |embedding, _| Ok(S::embed(embedding, batch)?.into_array()))?;
+    let embedding = StackPart::new(EMBEDDING, &embedding, Path::root(), &nothing);
+    let mut hidden =
+        embedding.run(None, |trace, tree, _| embedding.leave(operation, trace, S::embed(tree, batch)?))?;
     let mut in_flight = InFlight::new(operation);
-    for block in stack.blocks() {
-        let block = StackPart::new(block, Path::root(), &nothing);
-        hidden = block.run(Some(&hidden), |block, hidden| forward_block::<S>(block, hidden, batch))?;
-        in_flight.start(vec![hidden.clone()])?;
+    for (index, block) in stack.blocks().iter().enumerate() {
+        let block = block_part::<S>(index, block, &nothing);
+        hidden = block.run(Some(&hidden), |trace, tree, hidden| {
+            block.leave(operation, trace, forward_block::<S>(tree, hidden, batch)?)
+        })?;
+        in_flight.start(vec![hidden.array.clone()])?;
     }
     in_flight.finish()?;
-    let head = StackPart::new(&head, Path::root(), &nothing);
-    let loss = head.run(Some(&hidden), |head, hidden| {
-        scalar_loss(operation, S::loss(head, hidden.ok_or_else(missing_input)?, batch)?)
+    let head = StackPart::new(HEAD, &head, Path::root(), &nothing);
+    let loss = head.run(Some(&hidden), |trace, head, hidden| {
+        scalar(operation, S::loss(head, hidden.ok_or_else(missing_input)?, batch)?, trace)
     })?;
     ffi::evaluate(operation, [&loss])?;
     Ok(Tensor::from_parts(loss, Origin::HOST))

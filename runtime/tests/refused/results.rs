@@ -1,0 +1,191 @@
+//! What a function returns must come from its arguments, and a loss from a parameter that trains.
+
+use std::cell::RefCell;
+
+use cotangent::{
+    Constant, Dtype, Infer, Result, Session, Tensor, Train, Trainable, checkpoint, custom_vjp, evaluate, value_and_grad,
+};
+
+use crate::common::Pair;
+use crate::{example, refused, run, values};
+
+type Loss = fn(&Pair<Train>, &()) -> Result<Tensor<Train>>;
+
+thread_local! {
+    static KEPT: RefCell<Option<Tensor<Train>>> = const { RefCell::new(None) };
+    static INFERRED: RefCell<Option<Tensor<Infer>>> = const { RefCell::new(None) };
+}
+
+fn kept() -> Tensor<Train> {
+    KEPT.with_borrow(|tensor| tensor.clone().expect("something was kept"))
+}
+
+fn inferred() -> Tensor<Infer> {
+    INFERRED.with_borrow(|tensor| tensor.clone().expect("something was kept"))
+}
+
+#[test]
+fn a_checkpointed_function_returns_what_it_computed() {
+    let losses: [(Loss, &str); 4] = [
+        // What the graph around it computed, as it is.
+        (
+            |p, ()| {
+                KEPT.set(Some(p.right.square()?));
+                let layer = |_: &Pair<Train>, inputs: &[Tensor<Train>]| Ok(vec![inputs[0].clone(), kept()]);
+                let outputs = checkpoint(p, &[&p.left], layer)?;
+                outputs[0].multiply(&outputs[1])?.sum_all()
+            },
+            "result 1 of the checkpointed function",
+        ),
+        // A parameter of the tree around it.
+        (
+            |p, ()| {
+                KEPT.set(Some(p.right.clone()));
+                checkpoint(&p.left, &[], |_, _| Ok(vec![kept()]))?[0].sum_all()
+            },
+            "result 0",
+        ),
+        // Something computed from it alone.
+        (
+            |p, ()| {
+                KEPT.set(Some(p.right.clone()));
+                checkpoint(&p.left, &[], |_, _| Ok(vec![kept().exp()?.multiply(2.0)?]))?[0].sum_all()
+            },
+            "result 0",
+        ),
+        // One that was kept when the function ran for another call.
+        (
+            |p, ()| {
+                let layer = |x: &Tensor<Train>, _: &[Tensor<Train>]| {
+                    KEPT.with_borrow_mut(|kept| kept.get_or_insert_with(|| x.clone()).clone()).square().map(|y| vec![y])
+                };
+                KEPT.take();
+                let first = checkpoint(&p.left, &[], layer)?.remove(0);
+                first.add(&checkpoint(&p.right, &[], layer)?[0])?.sum_all()
+            },
+            "result 0",
+        ),
+    ];
+    for (loss, which) in losses {
+        refused(run(&example(), &(), loss), "checkpoint", "C06", &[which, "pass it as an argument"]);
+    }
+}
+
+#[test]
+fn a_loss_is_of_the_graph_that_is_running() {
+    let before: Loss = |p, ()| {
+        let now = p.left.multiply(&p.right)?.sum_all()?;
+        Ok(KEPT.replace(Some(now.clone())).unwrap_or(now))
+    };
+    KEPT.take();
+    run(&example(), &(), before).unwrap();
+    refused(run(&example(), &(), before), "value_and_grad", "C06", &["the loss"]);
+    refused(evaluate(&mut Session::new().unwrap(), &example(), &(), before), "evaluate", "C06", &["the loss"]);
+    // Also what was computed from a loss of a moment ago.
+    refused(run(&example(), &(), |_, ()| kept().multiply(2.0)), "value_and_grad", "C06", &["the loss"]);
+}
+
+#[test]
+fn functions_with_their_own_gradient_return_what_they_computed() {
+    fn own(p: &Pair<Train>, forward: cotangent::Forward<()>, backward: cotangent::Backward<()>) -> Result<Tensor<Train>> {
+        custom_vjp("own", &[&p.left], &(), forward, backward)?[0].sum_all()
+    }
+    let (found, _) = run(&example(), &(), |p, ()| own(p, |x, ()| Ok(vec![x[0].square()?]), |p, c, _, ()| {
+        Ok(vec![c[0].multiply(&p[0])?.multiply(2.0)?])
+    }))
+    .unwrap();
+    assert_eq!(values(&found, "left"), [2.0, 4.0, 6.0]);
+
+    // From a graph without gradients, and from another call of a forward.
+    let infer = |session: &mut Session| {
+        session.infer(&example(), &example().left, &(), |p, _, ()| {
+            INFERRED.set(Some(p.right.square()?));
+            Ok(p.left.clone())
+        })
+    };
+    infer(&mut Session::new().unwrap()).unwrap();
+    let forward: Loss = |p, ()| own(p, |_, ()| Ok(vec![inferred()]), |_, c, _, ()| Ok(vec![c[0].clone()]));
+    refused(run(&example(), &(), forward), "own", "C06", &["result 0"]);
+    let mixed: Loss =
+        |p, ()| own(p, |x, ()| Ok(vec![x[0].multiply(&inferred())?]), |_, c, _, ()| Ok(vec![c[0].clone()]));
+    refused(run(&example(), &(), mixed), "multiply", "C06", &[]);
+    let backward: Loss = |p, ()| own(p, |x, ()| Ok(vec![x[0].square()?]), |_, _, _, ()| Ok(vec![inferred()]));
+    refused(run(&example(), &(), backward), "own", "C06", &["gradient 0"]);
+    let session = &mut Session::new().unwrap();
+    let stale = session.infer(&example(), &example().left, &(), |_, _, ()| Ok(inferred()));
+    refused(stale, "infer", "C06", &["the result"]);
+}
+
+#[test]
+fn a_loss_that_no_parameter_reaches_is_refused() {
+    let losses: [Loss; 7] = [
+        |_, ()| Ok(Constant::full(&[], 3.0, Dtype::F32)?.to_tensor()),
+        |p, ()| Ok(p.left.multiply(&p.right)?.sum_all()?.detach("the test cuts all").to_tensor()),
+        |p, ()| p.left.detach("the test cuts it").to_tensor::<Train>().square()?.sum_all(),
+        |p, ()| {
+            let place = p.left.argmax(0)?.to_constant("the test reads a place")?;
+            place.to_tensor::<Train>().multiply(2.0)?.sum_all()
+        },
+        |p, ()| {
+            let ones = Constant::full(&[3], 1.0, Dtype::F32)?.to_tensor::<Train>();
+            ones.select(&p.left.greater(&p.right)?, 0.0)?.sum_all()
+        },
+        // What a checkpoint returns is no more than what is in it.
+        |p, ()| {
+            let layer = |p: &Pair<Train>, _: &[Tensor<Train>]| {
+                Ok(vec![p.left.square()?, p.left.detach("the test cuts one").to_tensor()])
+            };
+            checkpoint(p, &[], layer)?[1].sum_all()
+        },
+        |_, ()| Ok(Constant::from_slice(&[1.0, 2.0], &[2])?.to_tensor::<Train>().sum_all()?),
+    ];
+    for loss in losses {
+        refused(run(&example(), &(), loss), "value_and_grad", "C20", &["`left`, `right`"]);
+    }
+    // One that only frozen parameters reach.
+    let parameters = example();
+    let trainable = Trainable::of(&parameters, |name| name == "left").unwrap();
+    let frozen: Loss = |p, ()| p.right.square()?.sum_all();
+    let result = value_and_grad(&mut Session::new().unwrap(), &parameters, &trainable, &(), frozen);
+    refused(result, "value_and_grad", "C20", &["`left`"]);
+    // Without gradients it is a loss like any other.
+    let loss = evaluate(&mut Session::new().unwrap(), &parameters, &(), frozen).unwrap();
+    assert_eq!(loss.item::<f32>().unwrap(), 77.0);
+}
+
+#[test]
+fn results_that_need_no_gradient_are_right() {
+    let losses: [(Loss, [f32; 3]); 5] = [
+        // A detached metric beside the loss, inside and outside a checkpoint.
+        (
+            |p, ()| {
+                let layer = |p: &Pair<Train>, _: &[Tensor<Train>]| {
+                    Ok(vec![p.left.square()?, p.left.detach("a metric").to_tensor()])
+                };
+                let outputs = checkpoint(p, &[], layer)?;
+                outputs[0].add(&outputs[1].detach("a metric").to_tensor::<Train>())?.sum_all()
+            },
+            [2.0, 4.0, 6.0],
+        ),
+        // A target that is held fixed.
+        (|p, ()| p.left.multiply(&p.left.detach("a target"))?.sum_all(), [1.0, 2.0, 3.0]),
+        // A constant beside it.
+        (|p, ()| p.left.add(&Constant::full(&[3], 1.0, Dtype::F32)?.to_tensor())?.square()?.sum_all(), [4.0, 6.0, 8.0]),
+        // A checkpoint of host data alone, and one whose parameters are not read.
+        (
+            |p, ()| {
+                let ones = Constant::full(&[3], 1.0, Dtype::F32)?.to_tensor();
+                let layer = |_: &Pair<Train>, inputs: &[Tensor<Train>]| Ok(vec![inputs[0].multiply(2.0)?]);
+                p.left.multiply(&checkpoint(p, &[&ones], layer)?[0])?.sum_all()
+            },
+            [2.0; 3],
+        ),
+        // A part that takes no part in this step.
+        (|p, ()| p.left.square()?.sum_all(), [2.0, 4.0, 6.0]),
+    ];
+    for (loss, expected) in losses {
+        let (found, _) = run(&example(), &(), loss).unwrap();
+        assert_eq!(values(&found, "left"), expected);
+        assert_eq!(values(&found, "right"), [0.0; 3]);
+    }
+}
