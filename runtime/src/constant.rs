@@ -285,7 +285,7 @@ impl Indices {
     /// [`Error::Mlx`] if the value cannot be computed; [`Error::Refused`] while a graph runs, whichever session that has
     /// borrowed.
     pub fn to_stored(&self, _session: &mut Session) -> Result<Tensor<Stored>> {
-        running::outside("Indices::to_stored")?;
+        running::outside("Indices::to_stored", "used")?;
         crate::ffi::evaluate("Indices::to_stored", [&self.array])?;
         Ok(Tensor::from_parts(self.array.clone(), Origin::HOST))
     }

@@ -44,7 +44,7 @@ impl<'a> Running<'a> {
     /// # Errors
     /// [`Error::Refused`] if one runs already.
     pub(crate) fn enter(operation: &'static str, repeats: &'a mut Repeats, training: bool) -> Result<Self> {
-        outside(operation)?;
+        outside(operation, "used")?;
         let graph = Graph {
             operation,
             training,
@@ -98,18 +98,18 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Holds that no graph runs, on behalf of `operation`.
+/// Holds that no graph runs, on behalf of `operation`, by which a session is `used` or `opened`.
 ///
 /// # Errors
 /// [`Error::Refused`] if one does.
-pub(crate) fn outside(operation: &'static str) -> Result<()> {
+pub(crate) fn outside(operation: &'static str, done: &str) -> Result<()> {
     match with_graph(|graph| graph.operation) {
         None => Ok(()),
         Some(running) => Err(Error::Refused {
             operation,
             message: format!(
-                "a session was used while the graph of `{running}` runs, in which there are no values yet and of whose \
-                 gradients no gradient can be taken: use it before, and read what the driver returns"
+                "a session was {done} while a graph runs, that of `{running}`, in which there are no values yet and of \
+                 whose gradients no gradient can be taken: use it before, and read what the driver returns"
             ),
             code: "C07",
         }),

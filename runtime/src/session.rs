@@ -31,7 +31,7 @@ impl Session {
     /// [`Error::Refused`](crate::Error::Refused) inside a graph, which has borrowed its own session so that it reads no
     /// values.
     pub fn new() -> Result<Self> {
-        running::outside("Session::new")?;
+        running::outside("Session::new", "opened")?;
         let backend = backend()?;
         backend.make_default()?;
         Ok(Session { backend, repeats: Repeats::default(), not_send: PhantomData })

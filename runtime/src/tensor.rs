@@ -56,6 +56,11 @@ impl Origin {
         Origin { trace: Some(trace), needs_gradient, trains: needs_gradient }
     }
 
+    /// Of the arguments of a function that nothing differentiates through: whatever else it reads is of another graph.
+    pub(crate) fn alone() -> Self {
+        Origin::of(TraceId::fresh(), false)
+    }
+
     /// The same in a graph that is run without gradients.
     pub(crate) fn without_gradient(self) -> Self {
         Origin { needs_gradient: false, ..self }
@@ -76,6 +81,18 @@ impl Origin {
             };
         }
         Ok(joined)
+    }
+}
+
+/// That `result` of a function comes from another graph than its arguments.
+pub(crate) fn foreign(operation: &'static str, result: &str) -> Error {
+    Error::Refused {
+        operation,
+        message: format!(
+            "{result} was computed in another graph than that of the function's arguments, so what it was computed from \
+             would get no gradient: pass it as an argument, and compute the result from the arguments"
+        ),
+        code: "C06",
     }
 }
 
@@ -194,15 +211,7 @@ impl<M: Mode> Tensor<M> {
         result: impl FnOnce() -> String,
     ) -> Result<Array> {
         match self.origin.trace {
-            Some(other) if other != trace => Err(Error::Refused {
-                operation,
-                message: format!(
-                    "{} was computed in another graph than that of the function's arguments, so what it was computed from \
-                     would get no gradient: pass it as an argument, and compute the result from the arguments",
-                    result()
-                ),
-                code: "C06",
-            }),
+            Some(other) if other != trace => Err(foreign(operation, &result())),
             _ => Ok(self.array),
         }
     }

@@ -16,7 +16,7 @@ use super::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::cut::{self, CutKind};
 use crate::error::Context as _;
 use crate::kept;
-use crate::tensor::{Origin, TraceId};
+use crate::tensor::{Origin, TraceId, foreign};
 use crate::transform::{custom_vjp_arrays, vjp_arrays};
 use crate::{Backend, Error, Graph, Infer, Result, Train};
 
@@ -175,7 +175,20 @@ impl Request {
         let outputs = function(&self.as_call(&[]))?;
         let ports: Vec<&'static Port> = self.declaration.signature.visible_outputs().collect();
         check_outputs(self.declaration, &ports, &outputs, &self.symbols)?;
+        self.check_origins(&outputs)?;
         Ok(outputs)
+    }
+
+    /// Holds that a body or a fallback returns what it computed from its inputs.
+    fn check_origins(&self, outputs: &[Option<PortValue>]) -> Result<()> {
+        let name = self.declaration.signature.name;
+        let own = Origin::join(name, self.inputs.iter().map(PortValue::origin))?.trace;
+        for output in outputs.iter().flatten() {
+            if output.origin().trace.is_some_and(|trace| Some(trace) != own) {
+                return Err(foreign(name, "an output"));
+            }
+        }
+        Ok(())
     }
 
     fn as_call<'a, M: Graph>(&'a self, wants: &'a [bool]) -> Call<'a, M> {
@@ -214,6 +227,7 @@ impl Request {
                 run(&self.as_call(wants))?
             }
         };
+        self.check_origins(&outputs)?;
         let ports: Vec<&'static Port> = self.declaration.signature.outputs.iter().collect();
         check_outputs(self.declaration, &ports, &outputs, &self.symbols)?;
         tally::count(self.declaration.signature.name, |calls| calls.kernel += 1);
@@ -228,14 +242,14 @@ impl Request {
         let forward = {
             let request = self.detached();
             let places = places.clone();
-            move |primals: &[Array]| request.with_primals(&places, primals, Origin::HOST).run_forward()
+            move |primals: &[Array]| request.with_primals(&places, primals, Origin::alone()).run_forward()
         };
         let outputs = match (self.declaration.backward(), self.declaration.fallback()) {
             (Some(backward), fallback) => {
                 let request = self.detached();
                 let wants: Vec<bool> = self.inputs.iter().map(|input| input.origin().needs_gradient).collect();
                 custom_vjp_arrays(name, &primals, forward, move |primals, cotangents, outputs| {
-                    let call = request.with_primals(&places, primals, Origin::HOST);
+                    let call = request.with_primals(&places, primals, Origin::alone());
                     match (call.run_backward(backward, &places, &wants, cotangents, outputs), fallback) {
                         (Err(Error::Untranslated { .. }), Some(fallback)) => {
                             request.differentiate_fallback(fallback, &places, primals, cotangents)

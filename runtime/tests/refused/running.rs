@@ -56,7 +56,7 @@ fn no_session_is_used_inside_a_graph() {
         }),
     ];
     for (operation, loss) in losses {
-        refused(run(&example(), &(), loss), operation, "C07", &["while the graph of `value_and_grad` runs"]);
+        refused(run(&example(), &(), loss), operation, "C07", &["while a graph runs, that of `value_and_grad`"]);
     }
     let batch = WithSession(RefCell::new(Session::new().unwrap()));
     let result = run(&example(), &batch, |p, batch| {
@@ -68,7 +68,7 @@ fn no_session_is_used_inside_a_graph() {
         elsewhere(|session, model| evaluate(session, model, &(), plain))?;
         Ok(p.left.clone())
     });
-    refused(inferred, "evaluate", "C07", &["while the graph of `infer` runs"]);
+    refused(inferred, "evaluate", "C07", &["that of `infer`"]);
     // After the graphs, failed ones too, sessions serve again.
     elsewhere(|session, model| evaluate(session, model, &(), plain)).unwrap();
     let (found, _) = run(&example(), &(), plain).unwrap();
