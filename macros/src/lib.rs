@@ -43,3 +43,12 @@ pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
 pub fn parameters(input: TokenStream) -> TokenStream {
     cotangent_macros_core::parameters(input.into()).into()
 }
+
+/// Marks a struct or enum of plain data, so that a field of a tree of parameters may hold it under `#[config]`.
+///
+/// Every field is plain data itself: a number, a bool, a string, a type that derives `Config`, or a vector, option or array
+/// of these. `#[config(crate = path)]` says where the runtime is, if not at `::cotangent`.
+#[proc_macro_derive(Config, attributes(config))]
+pub fn config(input: TokenStream) -> TokenStream {
+    cotangent_macros_core::config(input.into()).into()
+}

@@ -97,7 +97,8 @@ impl Constant {
     #[track_caller]
     pub fn from_stored(tensor: &Tensor<Stored>) -> Result<Self> {
         require_float("Constant::from_stored", tensor.dtype())?;
-        let constant = Constant { array: tensor.array().clone(), source: Some((tensor.identity(), Location::caller())) };
+        let constant =
+            Constant { array: tensor.array().clone(), source: Some((tensor.identity(), Location::caller())) };
         if running::is_training() {
             constant.note_cut();
         }

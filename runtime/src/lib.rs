@@ -37,12 +37,12 @@ mod transform;
 
 pub use backend::{Backend, backend};
 pub use constant::{Constant, Indices, Mask};
-pub use cotangent_macros::{Parameters, differentiable, stage};
+pub use cotangent_macros::{Config, Parameters, differentiable, stage};
 pub use cut::{Cut, CutKind};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use mode::{Graph, Infer, Mode, Readable, Stored, Train};
-pub use parameters::Parameters;
+pub use parameters::{Config, Parameters};
 pub use process::{enter, leave};
 pub use session::Session;
 pub use tensor::{Element, Tensor};
@@ -79,8 +79,95 @@ pub mod __private {
     )]
     pub trait DerivedParameters {}
 
+    // Whatever they hold: `Parameters` of what they hold is asked for where they are one.
     impl<M: crate::Mode> DerivedParameters for crate::Tensor<M> {}
-    impl<P: DerivedParameters> DerivedParameters for Option<P> {}
-    impl<P: DerivedParameters> DerivedParameters for Vec<P> {}
-    impl<P: DerivedParameters> DerivedParameters for Box<P> {}
+    impl<M: crate::Mode> DerivedParameters for std::marker::PhantomData<M> {}
+    impl<P> DerivedParameters for Option<P> {}
+    impl<P> DerivedParameters for Vec<P> {}
+    impl<P> DerivedParameters for Box<P> {}
+    impl<P, const N: usize> DerivedParameters for [P; N] {}
+
+    /// Names of tensors.
+    #[derive(Debug)]
+    pub struct Leaves {
+        /// Of fields.
+        pub own: &'static [&'static str],
+        /// Of what is flattened into the tree.
+        pub flattened: &'static [&'static Leaves],
+    }
+
+    impl Leaves {
+        /// None that the compiler sees.
+        pub const NONE: Leaves = Leaves { own: &[], flattened: &[] };
+
+        /// Whether one of the tensors has this name.
+        pub const fn has(&self, name: &str) -> bool {
+            let mut index = 0;
+            while index < self.own.len() {
+                if is_same(self.own[index].as_bytes(), name.as_bytes()) {
+                    return true;
+                }
+                index += 1;
+            }
+            let mut index = 0;
+            while index < self.flattened.len() {
+                if self.flattened[index].has(name) {
+                    return true;
+                }
+                index += 1;
+            }
+            false
+        }
+
+        /// Whether two tensors, one of each, have one name.
+        pub const fn meets(&self, other: &Leaves) -> bool {
+            let mut index = 0;
+            while index < self.own.len() {
+                if other.has(self.own[index]) {
+                    return true;
+                }
+                index += 1;
+            }
+            let mut index = 0;
+            while index < self.flattened.len() {
+                if self.flattened[index].meets(other) {
+                    return true;
+                }
+                index += 1;
+            }
+            false
+        }
+    }
+
+    const fn is_same(left: &[u8], right: &[u8]) -> bool {
+        if left.len() != right.len() {
+            return false;
+        }
+        let mut index = 0;
+        while index < left.len() {
+            if left[index] != right[index] {
+                return false;
+            }
+            index += 1;
+        }
+        true
+    }
+
+    /// Seals [`Config`](crate::Config): only the derive implements both.
+    #[diagnostic::on_unimplemented(
+        message = "`Config` of `{Self}` is not derived, so it could hide a tensor [C06]",
+        label = "implements `Config` by hand",
+        note = "write `#[derive(Config)]` on it instead"
+    )]
+    pub trait DerivedConfig {}
+
+    /// Seals the modes of inference-only kernels: no other crate can implement it for [`Train`](crate::Train).
+    #[diagnostic::on_unimplemented(
+        message = "an inference-only kernel cannot be reached from a training graph, so `{Self}` is none of its modes [C10]",
+        label = "claims that the kernel has a gradient",
+        note = "take the training path of the layer in `Train`, or give the kernel a gradient"
+    )]
+    pub trait InferenceOnly: crate::Graph {}
+
+    impl InferenceOnly for crate::Infer {}
 }

@@ -1,8 +1,9 @@
 //! Trees of tensors with names: models, their parts, caches.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mode::Mode;
 use crate::tensor::Tensor;
 
@@ -32,6 +33,10 @@ pub trait Parameters: Sized + crate::__private::DerivedParameters {
 
     /// The same tree in another mode.
     type In<N: Mode>: Parameters<Mode = N>;
+
+    /// The tensors that stand in it directly: others may not have their names beside it.
+    #[doc(hidden)]
+    const LEAVES: &'static crate::__private::Leaves = &crate::__private::Leaves::NONE;
 
     /// Shows every leaf with its name, in a fixed order.
     fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<Self::Mode>));
@@ -102,21 +107,50 @@ impl fmt::Display for Path {
     }
 }
 
-/// Plain data that a field of a [`Parameters`] tree may hold when it is marked `#[config]`.
+/// Plain data that a field of a [`Parameters`] tree may hold when it is marked `#[config]`. Derive it for types of your own:
+///
+/// ```
+/// use cotangent::{Config, Mode, Parameters, Tensor};
+///
+/// #[derive(Clone, Copy, Config)]
+/// enum Activation {
+///     Silu,
+///     Clipped { at: f32 },
+/// }
+///
+/// #[derive(Parameters)]
+/// struct Layer<M: Mode> {
+///     weight: Tensor<M>,
+///     #[config]
+///     activation: Activation,
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no plain data, so it cannot be `#[config]`",
-    label = "expected a number, a bool, a string, or a vector, option or array of these",
+    label = "expected a number, a bool, a string, a type that derives `Config`, or a vector, option or array of these",
+    note = "write `#[derive(Clone, Config)]` on a struct or enum of plain data",
     note = "tensors that train are fields without `#[config]`; tables and other constants come with the batch"
 )]
-pub trait Config: Clone + Send + Sync + 'static {}
+pub trait Config: Clone + Send + 'static + crate::__private::DerivedConfig {}
 
 macro_rules! config {
-    ($($type:ty),*) => { $(impl Config for $type {})* };
+    ($($type:ty),*) => { $(
+        impl Config for $type {}
+        impl crate::__private::DerivedConfig for $type {}
+    )* };
 }
-config!(bool, i32, i64, u8, u32, u64, usize, f32, f64, String);
+config!(bool, char, i8, i16, i32, i64, isize, u8, u16, u32, u64, usize, f32, f64, String, std::path::PathBuf);
+config!(crate::Dtype, std::time::Duration);
 impl<T: Config> Config for Vec<T> {}
+impl<T: Config> crate::__private::DerivedConfig for Vec<T> {}
 impl<T: Config> Config for Option<T> {}
+impl<T: Config> crate::__private::DerivedConfig for Option<T> {}
+impl<T: Config> Config for Box<T> {}
+impl<T: Config> crate::__private::DerivedConfig for Box<T> {}
 impl<T: Config, const N: usize> Config for [T; N] {}
+impl<T: Config, const N: usize> crate::__private::DerivedConfig for [T; N] {}
+impl<T: Send + 'static> Config for PhantomData<T> {}
+impl<T: Send + 'static> crate::__private::DerivedConfig for PhantomData<T> {}
 
 impl<M: Mode> Parameters for Tensor<M> {
     type Mode = M;
@@ -138,6 +172,7 @@ impl<M: Mode> Parameters for Tensor<M> {
 impl<P: Parameters> Parameters for Option<P> {
     type Mode = P::Mode;
     type In<N: Mode> = Option<P::In<N>>;
+    const LEAVES: &'static crate::__private::Leaves = P::LEAVES;
 
     fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<P::Mode>)) {
         if let Some(inner) = self {
@@ -185,6 +220,7 @@ impl<P: Parameters> Parameters for Vec<P> {
 impl<P: Parameters> Parameters for Box<P> {
     type Mode = P::Mode;
     type In<N: Mode> = Box<P::In<N>>;
+    const LEAVES: &'static crate::__private::Leaves = P::LEAVES;
 
     fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<P::Mode>)) {
         (**self).visit(path, visitor);
@@ -196,6 +232,51 @@ impl<P: Parameters> Parameters for Box<P> {
         convert: &mut dyn FnMut(&Path, &Tensor<P::Mode>) -> Result<Tensor<N>>,
     ) -> Result<Self::In<N>> {
         (**self).convert(path, convert).map(Box::new)
+    }
+}
+
+impl<P: Parameters, const N: usize> Parameters for [P; N] {
+    type Mode = P::Mode;
+    type In<M: Mode> = [P::In<M>; N];
+
+    fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<P::Mode>)) {
+        for (index, element) in self.iter().enumerate() {
+            path.push_index(index);
+            element.visit(path, visitor);
+            path.pop();
+        }
+    }
+
+    fn convert<M: Mode>(
+        &self,
+        path: &mut Path,
+        convert: &mut dyn FnMut(&Path, &Tensor<P::Mode>) -> Result<Tensor<M>>,
+    ) -> Result<Self::In<M>> {
+        let mut converted = Vec::with_capacity(N);
+        for (index, element) in self.iter().enumerate() {
+            path.push_index(index);
+            let element = element.convert(path, convert);
+            path.pop();
+            converted.push(element?);
+        }
+        let length = |converted: Vec<_>| Error::Other(format!("an array of {N} became one of {}", converted.len()));
+        converted.try_into().map_err(length)
+    }
+}
+
+/// Holds no tensor; only says in which mode a tree is.
+impl<M: Mode> Parameters for PhantomData<M> {
+    type Mode = M;
+    type In<N: Mode> = PhantomData<N>;
+
+    fn visit<'a>(&'a self, _: &mut Path, _: &mut dyn FnMut(&Path, &'a Tensor<M>)) {}
+
+    fn convert<N: Mode>(
+        &self,
+        _: &mut Path,
+        _: &mut dyn FnMut(&Path, &Tensor<M>) -> Result<Tensor<N>>,
+    ) -> Result<PhantomData<N>> {
+        Ok(PhantomData)
     }
 }
 
@@ -223,11 +304,21 @@ macro_rules! tuple {
             }
         }
 
-        impl<$($name: crate::__private::DerivedParameters),*> crate::__private::DerivedParameters for ($($name,)*) {}
+        impl<$($name),*> crate::__private::DerivedParameters for ($($name,)*) {}
     };
 }
+tuple!(A 0);
 tuple!(A 0, B 1);
 tuple!(A 0, B 1, C 2);
+tuple!(A 0, B 1, C 2, D 3);
+tuple!(A 0, B 1, C 2, D 3, E 4);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
 
 #[cfg(test)]
 mod tests {

@@ -326,7 +326,9 @@ fn gradients_of_another_model_are_refused_unless_it_is_said() {
     let gradients = gradients_of(&mine, &[1.0], &[1.0]);
     let mut optimizer = AdamW::new(AdamWOptions::default());
     let error = optimizer.update(&mut other, &gradients, 0.1).unwrap_err().to_string();
-    assert!(error.starts_with("`AdamW::update`: the gradient of `left` is of another model's") && error.ends_with("[C21]"));
+    assert!(
+        error.starts_with("`AdamW::update`: the gradient of `left` is of another model's") && error.ends_with("[C21]")
+    );
     let moved = gradients.moved_to(&other).unwrap();
     assert!(optimizer.update(&mut other, &moved, 0.1).unwrap().applied().unwrap());
     // A parameter in another dtype, and after a step, is the same parameter.

@@ -13,6 +13,7 @@ import types
 
 import mlx.core as mx
 import mlx.nn as nn
+import mlx.optimizers as optim
 import numpy as np
 
 mx.set_default_device(mx.cpu)
@@ -272,6 +273,105 @@ def index_out_of_range():
     rows = table[mx.array([0, 3])]
     mx.eval(rows)
     return f"rows of shape {list(rows.shape)}; the second is whatever lies behind the table"
+
+
+@mistake
+def loss_of_an_earlier_step():
+    """the loss that is returned was kept from the step before"""
+    kept = []
+
+    def loss(w):
+        kept.append((X * w).sum())
+        return kept[0]
+
+    mx.grad(loss)(W)
+    return f"d_w = {show(mx.grad(loss)(W))} (right: {RIGHT_W})"
+
+
+@mistake
+def loss_of_nothing():
+    """the loss is computed from a copy that training code made of the weight"""
+
+    def loss(w):
+        target = mx.array(w.tolist())
+        return (X * target).sum()
+
+    return f"d_w = {show(mx.grad(loss)(W))} (right: {RIGHT_W})"
+
+
+@mistake
+def misspelled_selection():
+    """everything is frozen but the two factors of an adapter, one of whose names is written otherwise"""
+
+    class Adapted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = W
+            self.lora_a, self.lora_b = mx.ones(3), mx.ones(3)
+
+        def __call__(self, x):
+            return x * (self.weight + self.lora_a * self.lora_b)
+
+    model = Adapted()
+    model.freeze()
+    model.unfreeze(keys=["lora_A", "lora_b"])
+    _, found = nn.value_and_grad(model, lambda model: model(X).sum())(model)
+    return f"gradients of {sorted(found)} (right: of lora_a and lora_b)"
+
+
+@mistake
+def two_weights_of_one_name():
+    """the parameters of two layers are put into one dictionary, and both have a `weight`"""
+    encoder, decoder = {"weight": X}, {"weight": W}
+    merged = {**encoder, **decoder}
+
+    def loss(parameters):
+        return (3 * parameters["weight"] + 5 * parameters["weight"]).sum()
+
+    found = mx.grad(loss)(merged)
+    return f"one gradient, {show(found['weight'])} (right: [3, 3, 3] for the one, [5, 5, 5] for the other)"
+
+
+@mistake
+def tied_under_two_names():
+    """head and embedding are one array at the start"""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = W
+            self.head = self.embedding
+
+    model = Tied()
+    _, found = nn.value_and_grad(model, lambda model: (3 * model.embedding + 5 * model.head).sum())(model)
+    optim.SGD(0.1).update(model, found)
+    return f"after a step embedding = {show(model.embedding)}, head = {show(model.head)} (right: the same)"
+
+
+@mistake
+def drawn_again():
+    """a recomputed layer draws its dropout mask itself"""
+    x = mx.ones(8)
+    masks = []
+
+    def layer(w):
+        masks.append(mx.random.bernoulli(0.5, (8,)))
+        return w * masks[-1]
+
+    mx.random.seed(1)
+    value, found = mx.value_and_grad(lambda w: mx.checkpoint(layer)(w).sum())(x)
+    return f"the loss keeps {show(masks[0])}, d_w is {show(found)} (right: the same)"
+
+
+@mistake
+def not_cleared():
+    """gradients are added up for micro-batches, and the sum is not cleared after the step"""
+    weight, total = W, mx.zeros(3)
+    for _ in range(2):
+        total = total + mx.grad(lambda w: (w * w).sum())(weight)
+        right = 2 * weight
+        weight = weight - 0.1 * total
+    return f"the second step's d_w = {show(total)} (right: {show(right)})"
 
 
 def main():

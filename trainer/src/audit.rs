@@ -291,13 +291,18 @@ fn listed(title: &str, cuts: &[&Cut]) -> String {
         }
         let _ = writeln!(text, "    at {file}:{line}");
         let parts: Vec<&str> = cuts.iter().map(|cut| cut.part.as_str()).filter(|part| !part.is_empty()).collect();
-        let cuts_nothing = cuts.iter().all(|cut| cut.kind == CutKind::Detach && !cut.needed_gradient);
+        let cuts_nothing = cuts.iter().all(|cut| !cut.needed_gradient && says_what_it_needed(cut.kind));
         let lost = if cuts_nothing { "; no gradient would have come here" } else { "" };
         let found =
             format!("    in {}{lost}", if parts.is_empty() { "the whole graph".to_owned() } else { places_of(&parts) });
         text += &wrap(&found, "    ");
     }
     text
+}
+
+/// Whether a cut of this kind lists also what had no gradient to lose.
+fn says_what_it_needed(kind: CutKind) -> bool {
+    matches!(kind, CutKind::Detach | CutKind::StoredAsData)
 }
 
 /// Parts of the model, layers by their ranges.

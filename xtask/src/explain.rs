@@ -26,6 +26,10 @@ fn describe(entry: &Entry) -> String {
         text += &wrap("The message is the Rust compiler's own, so it does not carry this code.", "\n");
         text.push('\n');
     }
+    if matches!(entry.source, Source::Driver) {
+        text += &wrap("The program compiles; the driver that runs it ends in an error that carries this code.", "\n");
+        text.push('\n');
+    }
     for (title, program) in [("Wrong", entry.wrong), ("Right", entry.right)] {
         text += &format!("\n{title}:\n\n");
         text.extend(program.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n"));

@@ -1,4 +1,4 @@
-//! The eighteen failures that a program built on Cotangent cannot contain, each with its explanation.
+//! The failures that a program built on Cotangent cannot contain without a word, each with its explanation.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ macro_rules! codes {
     };
 }
 
-codes!(C01, C02, C03, C04, C05, C06, C07, C08, C09, C10, C11, C12, C13, C14, C15, C16, C17, C18);
+codes!(C01, C02, C03, C04, C05, C06, C07, C08, C09, C10, C11, C12, C13, C14, C15, C16, C17, C18, C20, C21, C22);
 
 impl fmt::Display for Code {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,6 +36,8 @@ pub enum Source {
     Cotangent,
     /// The Rust compiler: the message is its own, and this entry explains it.
     Compiler,
+    /// Cotangent, when the program runs: a driver ends in an error that carries the code.
+    Driver,
 }
 
 /// What is known about one failure.
@@ -51,7 +53,7 @@ pub struct Entry {
     pub help: &'static str,
     /// Who writes the message.
     pub source: Source,
-    /// A program that contains the failure, and so does not compile.
+    /// A program that contains the failure, and so does not compile; or, of a driver's, holds that it ends in the error.
     pub wrong: &'static str,
     /// The same without it.
     pub right: &'static str,
@@ -274,6 +276,45 @@ const ENTRIES: &[Entry] = &[
         source: Source::Compiler,
         wrong: fixture!("graph/C18_argument_gained"),
         right: fixture!("pass/argument_passed"),
+    },
+    Entry {
+        code: Code::C20,
+        title: "a step in which nothing trains",
+        explanation: "The loss depends on no parameter that trains, because it was computed from constants or every way is \
+                      cut; or a selection picks no parameter, because a name in it has changed. All gradients are then zero \
+                      or absent, the optimizer steps, and the loss stays where it is.",
+        help: "compute the loss from the parameters that train; where no gradient is wanted, use `evaluate` or \
+               `evaluate_stack`",
+        source: Source::Driver,
+        wrong: fixture!("run/C20_loss_of_nothing"),
+        right: fixture!("pass/toy_trains"),
+    },
+    Entry {
+        code: Code::C21,
+        title: "a parameter and its name that do not belong to each other alone",
+        explanation: "Gradients and new values find their parameters by name. Two tensors of one name get the sum of both \
+                      gradients, and one is written over the other; one tensor under two names becomes two after the first \
+                      step; a name that nobody has trains nothing; and gradients of another model, or of the weights before \
+                      a step, do not fit these. A tied weight is one tensor, shown under one name in each part.",
+        help: "give each parameter a name of its own, use the names of the tree in selections and in the parts of a stack, \
+               and begin each step with `Gradients::new()`",
+        source: Source::Cotangent,
+        wrong: fixture!("parameters/C21_two_fields_of_one_name"),
+        right: fixture!("pass/parameters"),
+    },
+    Entry {
+        code: Code::C22,
+        title: "a block that computes something else when it is run again",
+        explanation: "The block driver and `checkpoint` keep little and compute again what the gradient needs. A block that \
+                      draws its dropout mask itself, counts its calls or reads what another has left computes something else \
+                      the second time: the loss is of one function and the gradient of another. The two results are \
+                      compared in the first step, in the first of each shape, in every hundredth, and always in builds for \
+                      development and in audits.",
+        help: "compute from the arguments alone: take random numbers from keys in the batch, as `dropout` does, and count \
+               outside",
+        source: Source::Driver,
+        wrong: fixture!("run/C22_mask_drawn_inside"),
+        right: fixture!("pass/dropout_by_key"),
     },
 ];
 

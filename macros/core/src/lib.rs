@@ -6,6 +6,7 @@
 
 pub mod catalogue;
 mod check;
+mod config;
 pub mod diagnostics;
 mod emit;
 mod metal;
@@ -40,6 +41,11 @@ pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
 /// Expands `#[derive(Parameters)]`.
 pub fn parameters(input: TokenStream) -> TokenStream {
     parameters::derive(input)
+}
+
+/// Expands `#[derive(Config)]`.
+pub fn config(input: TokenStream) -> TokenStream {
+    config::derive(input)
 }
 
 /// Everything up to the tokens: the plan of a `#[differentiable]` kernel, or the mistakes found in it.

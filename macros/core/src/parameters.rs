@@ -3,10 +3,13 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Field, Fields, GenericParam, Ident, LitStr, Type, TypeParamBound};
+use syn::{
+    Data, DeriveInput, Field, Fields, GenericArgument, GenericParam, Ident, LitStr, PathArguments, Type, TypeParamBound,
+};
 
+use crate::catalogue::Code;
 use crate::diagnostics::{Diagnostic, Diagnostics, compile_errors};
-use crate::paths::Paths;
+use crate::paths::{Paths, read_paths};
 
 /// Types that can never hold a tensor: named early, because the trait error for them would not say what to do.
 const PLAIN_TYPES: &[&str] = &[
@@ -46,6 +49,29 @@ struct Branch {
     member: TokenStream,
     ty: Type,
     kind: BranchKind,
+}
+
+impl Branch {
+    /// The name of the one tensor that the field holds, as far as its type shows it.
+    fn leaf(&self) -> Option<&str> {
+        match &self.kind {
+            BranchKind::Named(name) if is_tensor(&self.ty) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// `Tensor<M>`, in an option or a box or not.
+fn is_tensor(ty: &Type) -> bool {
+    let Type::Path(path) = ty else { return false };
+    let Some(last) = path.path.segments.last() else { return false };
+    match &last.arguments {
+        _ if last.ident == "Tensor" => true,
+        PathArguments::AngleBracketed(arguments) if last.ident == "Option" || last.ident == "Box" => {
+            matches!(arguments.args.first(), Some(GenericArgument::Type(inner)) if is_tensor(inner))
+        }
+        _ => false,
+    }
 }
 
 enum BranchKind {
@@ -91,7 +117,13 @@ impl Tree {
                 return None;
             }
         };
-        Some(Self { name: input.ident.clone(), mode, bounds, shape, paths: read_paths(input, diagnostics) })
+        Some(Self {
+            name: input.ident.clone(),
+            mode,
+            bounds,
+            shape,
+            paths: read_paths(input, "parameters", diagnostics),
+        })
     }
 
     fn implement(&self) -> TokenStream {
@@ -113,6 +145,7 @@ impl Tree {
         let parameters = paths.parameters(quote!(Parameters));
         let path_type = paths.parameters(quote!(Path));
         let derived = paths.private(quote!(DerivedParameters));
+        let leaves = self.leaves();
         let tensor = paths.item(quote!(Tensor));
         let mode_trait = paths.item(quote!(Mode));
         let result_of_self = paths.result(quote!(Self::In<__N>));
@@ -125,6 +158,7 @@ impl Tree {
             impl<#mode: #bounds> #parameters for #name<#mode> {
                 type Mode = #mode;
                 type In<__N: #mode_trait> = #name<__N>;
+                #leaves
 
                 #[allow(unused_variables)]
                 fn visit<'__a>(
@@ -176,6 +210,7 @@ impl Tree {
             fields.push(quote!(#member: #converted?));
         }
         let name = &self.name;
+        let distinct = self.distinct_names(branches);
         let assertions = (!assertions.is_empty()).then(|| {
             quote! {
                 const _: () = {
@@ -189,8 +224,85 @@ impl Tree {
         (
             quote!(#(#visits)*),
             quote!(#(#conversions)* ::core::result::Result::Ok(#name { #(#fields),* })),
-            assertions.unwrap_or_default(),
+            quote!(#assertions #distinct),
         )
+    }
+
+    /// The names of the tensors that stand in the tree directly, for those that it is flattened into.
+    fn leaves(&self) -> TokenStream {
+        let parameters = self.paths.parameters(quote!(Parameters));
+        let (own, flattened): (Vec<&str>, Vec<&Type>) = match &self.shape {
+            Shape::Struct(branches) => {
+                let flat = |branch: &&Branch| matches!(branch.kind, BranchKind::Flat);
+                let flattened = branches.iter().filter(flat).map(|branch| &branch.ty);
+                (branches.iter().filter_map(Branch::leaf).collect(), flattened.collect())
+            }
+            Shape::Enum(variants) => (Vec::new(), variants.iter().map(|(_, ty)| ty).collect()),
+        };
+        if own.is_empty() && flattened.is_empty() {
+            return TokenStream::new();
+        }
+        let leaves = self.paths.private(quote!(Leaves));
+        quote! {
+            const LEAVES: &'static #leaves = &#leaves {
+                own: &[#(#own),*],
+                flattened: &[#(<#flattened as #parameters>::LEAVES),*],
+            };
+        }
+    }
+
+    /// Lets the compiler hold the names of flattened fields against those beside them: it alone sees them.
+    fn distinct_names(&self, branches: &[Branch]) -> TokenStream {
+        if !branches.iter().any(|branch| matches!(branch.kind, BranchKind::Flat)) {
+            return TokenStream::new();
+        }
+        let parameters = self.paths.parameters(quote!(Parameters));
+        let mut meets = Vec::new();
+        for (index, branch) in branches.iter().enumerate() {
+            let ty = &branch.ty;
+            let flat = matches!(branch.kind, BranchKind::Flat);
+            for (before, other) in branches[..index].iter().enumerate() {
+                let earlier = &other.ty;
+                let condition = match (flat, &other.kind, branch.leaf(), other.leaf()) {
+                    (true, BranchKind::Flat, ..) => {
+                        quote!(<#ty as #parameters>::LEAVES.meets(<#earlier as #parameters>::LEAVES))
+                    }
+                    (true, _, _, Some(name)) => quote!(<#ty as #parameters>::LEAVES.has(#name)),
+                    (false, BranchKind::Flat, Some(name), _) => quote!(<#earlier as #parameters>::LEAVES.has(#name)),
+                    _ => continue,
+                };
+                // Shown at the one of the two that is flattened.
+                let place = if flat { index } else { before };
+                meets.push((place, condition));
+            }
+        }
+        if meets.is_empty() {
+            return TokenStream::new();
+        }
+        let (places, conditions): (Vec<usize>, Vec<TokenStream>) = meets.into_iter().unzip();
+        let checks = branches.iter().enumerate().filter(|(_, branch)| matches!(branch.kind, BranchKind::Flat));
+        let checks =
+            checks.map(|(index, branch)| quote_spanned!(branch.ty.span()=> distinct::<Names<{ FIRST == #index }>>();));
+        let (mode, stored) = (&self.mode, self.paths.item(quote!(Stored)));
+        let message = format!("two parameters of `{}` have one name [{}]", self.name, Code::C21);
+        quote! {
+            #[allow(dead_code)]
+            const _: () = {
+                type #mode = #stored;
+                /// The first field that has a name in common with another.
+                const FIRST: usize = #(if #conditions { #places } else)* { usize::MAX };
+                #[diagnostic::on_unimplemented(
+                    message = #message,
+                    label = "has a parameter whose name another field of the struct has too",
+                    note = "rename one of the two with `#[parameters(rename = \"..\")]`, or do not flatten the field"
+                )]
+                trait Distinct {}
+                struct Names<const MEET: bool>;
+                impl Distinct for Names<false> {}
+                fn distinct<T: Distinct>() {}
+                fn names_are_distinct() { #(#checks)* }
+            };
+        }
     }
 
     fn enum_bodies(&self, variants: &[(Ident, Type)]) -> (TokenStream, TokenStream, TokenStream) {
@@ -243,25 +355,6 @@ fn read_mode(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Option<(Iden
     (generics.params.len() == 1).then(|| (mode.ident.clone(), mode.bounds.to_token_stream()))
 }
 
-/// Where the runtime is: `#[parameters(crate = path)]` on the type, else `::cotangent`.
-fn read_paths(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Paths {
-    let mut root: Option<syn::Path> = None;
-    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("parameters")) {
-        let parsed = attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("crate") {
-                return Err(meta.error("unknown option; a type takes `crate = path::to::cotangent`"));
-            }
-            if root.is_some() {
-                return Err(meta.error("a type takes `crate = path::to::cotangent` once"));
-            }
-            root = Some(meta.value()?.parse()?);
-            Ok(())
-        });
-        diagnostics.keep(parsed);
-    }
-    root.map_or_else(Paths::default, Paths::at)
-}
-
 fn is_mode(bound: &TypeParamBound) -> bool {
     match bound {
         TypeParamBound::Trait(bound) => bound.path.segments.last().is_some_and(|last| last.ident == "Mode"),
@@ -303,9 +396,36 @@ fn read_fields(fields: &Fields, mode: &Ident, diagnostics: &mut Diagnostics) -> 
                 })
             }
         };
-        branches.push(Branch { member, ty: field.ty.clone(), kind });
+        let branch = Branch { member, ty: field.ty.clone(), kind };
+        if let Some(other) = branches.iter().find(|other| is_called_alike(&branch, other)) {
+            let BranchKind::Named(name) = &other.kind else { continue };
+            let span = options.span.unwrap_or_else(|| field.span());
+            diagnostics.push(
+                Diagnostic::coded(
+                    Code::C21,
+                    span,
+                    format!("{label} is called `{name}`, and so is field `{}`", other.member),
+                )
+                .help(
+                    "give each its own name: gradients of one name are added, and one weight is written over the other",
+                ),
+            );
+            continue;
+        }
+        branches.push(branch);
     }
     branches
+}
+
+/// Whether two fields hold parameters of the same names for certain.
+fn is_called_alike(one: &Branch, other: &Branch) -> bool {
+    match (&one.kind, &other.kind) {
+        (BranchKind::Named(name), BranchKind::Named(again)) => {
+            let same_type = || one.ty.to_token_stream().to_string() == other.ty.to_token_stream().to_string();
+            name == again && (is_tensor(&one.ty) && is_tensor(&other.ty) || same_type())
+        }
+        _ => false,
+    }
 }
 
 fn check_mentions_mode(field: &Field, label: &str, mode: &Ident, diagnostics: &mut Diagnostics) {
@@ -341,6 +461,8 @@ fn mentions(ty: &Type, mode: &Ident) -> bool {
 struct FieldOptions {
     config: Option<Span>,
     path: Option<BranchKind>,
+    /// Of the field's name in the tree, where that is given.
+    span: Option<Span>,
 }
 
 impl FieldOptions {
@@ -364,6 +486,7 @@ impl FieldOptions {
                             return Err(syn::Error::new(segment.span(), "a path has no empty segment"));
                         }
                         options.path = Some(BranchKind::Named(segment.value()));
+                        options.span = Some(segment.span());
                         Ok(())
                     } else {
                         Err(meta.error("unknown option; a field takes `rename = \"..\"` or `flatten`"))

@@ -2,6 +2,9 @@
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
+use syn::DeriveInput;
+
+use crate::diagnostics::Diagnostics;
 
 /// Where the runtime crate is found: `::cotangent`, or the author's `crate = path`.
 #[derive(Debug, Clone)]
@@ -75,4 +78,23 @@ impl Paths {
         let root = &self.root;
         quote!(#root::Result<#inner>)
     }
+}
+
+/// Where the runtime is, for a derive: `#[attribute(crate = path)]` on the type, else `::cotangent`.
+pub fn read_paths(input: &DeriveInput, attribute: &str, diagnostics: &mut Diagnostics) -> Paths {
+    let mut root: Option<syn::Path> = None;
+    for found in input.attrs.iter().filter(|found| found.path().is_ident(attribute)) {
+        let parsed = found.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("crate") {
+                return Err(meta.error("unknown option; a type takes `crate = path::to::cotangent`"));
+            }
+            if root.is_some() {
+                return Err(meta.error("a type takes `crate = path::to::cotangent` once"));
+            }
+            root = Some(meta.value()?.parse()?);
+            Ok(())
+        });
+        diagnostics.keep(parsed);
+    }
+    root.map_or_else(Paths::default, Paths::at)
 }

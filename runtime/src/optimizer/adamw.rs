@@ -138,7 +138,8 @@ impl AdamW {
         // Nothing is waited for: the next step is put together meanwhile.
         let [norm, finite] = [&step.norm, &step.finite].map(|array| Tensor::from_parts(array.clone(), Origin::HOST));
         // Once a name, so that a tied weight stays one.
-        let stepped = |(name, (array, place)): (&str, (Array, _))| (name.to_owned(), targets[name].stepped(array, place));
+        let stepped =
+            |(name, (array, place)): (&str, (Array, _))| (name.to_owned(), targets[name].stepped(array, place));
         let updated: BTreeMap<String, Tensor<Stored>> = updated.into_iter().map(stepped).collect();
         let updated = parameters.convert(&mut Path::root(), &mut |path, parameter| {
             Ok(updated.get(path.as_str()).unwrap_or(parameter).clone())

@@ -14,7 +14,8 @@ use crate::parameters::{Parameters, Path};
 use crate::session::Session;
 use crate::tensor::{Origin, Tensor};
 
-use super::gradient::{Gradients, Trainable, TrainableLeaves};
+use super::gradient::{Trainable, TrainableLeaves};
+use super::gradients::Gradients;
 use super::names::{self, Leaf};
 use super::stack::{Stack, leaves_of_parts, train_stack_compared};
 
@@ -135,7 +136,9 @@ fn check_parts(operation: &'static str, tree: &[Leaf], parts: &[Leaf]) -> Result
     for Leaf { name, identity, .. } in parts {
         let message = match by_name.get(name.as_str()) {
             Some(known) if known == identity => continue,
-            Some(_) => format!("a part of the stack shows another tensor as `{name}` than the tree: clone that of the tree"),
+            Some(_) => {
+                format!("a part of the stack shows another tensor as `{name}` than the tree: clone that of the tree")
+            }
             None => format!(
                 "a part of the stack has a parameter `{name}`, which the tree has not ({}): call it there as here",
                 names::list(tree.iter().map(|leaf| leaf.name.as_str()))

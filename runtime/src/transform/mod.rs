@@ -4,13 +4,17 @@ mod audit;
 mod checkpoint;
 mod custom_vjp;
 mod gradient;
+mod gradients;
 mod names;
+mod part;
 mod stack;
+mod tail;
 
 pub use audit::{Audit, AuditedParameter, GradientState, audit_stack};
 pub use checkpoint::checkpoint;
 pub use custom_vjp::{Backward, Forward, custom_vjp};
-pub use gradient::{Gradients, Trainable, evaluate, value_and_grad};
+pub use gradient::{Trainable, evaluate, value_and_grad};
+pub use gradients::Gradients;
 pub use stack::{Keep, Stack, evaluate_stack, train_stack};
 
 pub(crate) use custom_vjp::custom_vjp_arrays;

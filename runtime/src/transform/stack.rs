@@ -9,20 +9,23 @@ use mlx_rs::Array;
 
 use crate::cut::Part;
 use crate::dtype::Dtype;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ffi;
 use crate::flat::Casts;
 use crate::in_flight::InFlight;
 use crate::kept::Kept;
 use crate::mode::{Stored, Train};
 use crate::parameters::{Parameters, Path};
-use crate::repeat::{Repetition, check_form};
+use crate::repeat::Repetition;
 use crate::running::{self, Running};
 use crate::session::Session;
 use crate::tensor::{Origin, Tensor, TraceId};
 
-use super::gradient::{Gradients, Trainable, TrainableLeaves, scalar, scalar_loss, vjp_arrays, with_primals};
+use super::gradient::{Trainable, TrainableLeaves, scalar, vjp_arrays};
+use super::gradients::Gradients;
 use super::names;
+use super::part::{Pulled, StackPart, missing_input};
+use super::tail::Tail;
 
 /// A model that [`train_stack`] can walk: an embedding, blocks of one type, and a head that ends in the loss.
 ///
@@ -106,187 +109,6 @@ pub enum Keep {
     },
 }
 
-/// A part of the stack: its tree, and its leaves that train.
-struct StackPart<'a, P> {
-    /// What [`Cut::part`](crate::Cut::part) and messages call it.
-    name: String,
-    tree: &'a P,
-    prefix: Path,
-    leaves: TrainableLeaves,
-}
-
-/// A hidden state between two parts.
-#[derive(Clone)]
-struct Hidden {
-    array: Array,
-    /// Whether a parameter that trains had a part in it.
-    trains: bool,
-}
-
-/// One part's backward: evaluates nothing.
-struct Pulled {
-    output: Array,
-    /// Gradient of the part's input, if that was asked for.
-    input: Option<Array>,
-    /// Gradients of the leaves.
-    parameters: Vec<Array>,
-}
-
-impl<'a, P: Parameters<Mode = Stored>> StackPart<'a, P> {
-    fn new(name: &str, tree: &'a P, prefix: Path, trainable: &Trainable) -> Self {
-        let leaves = TrainableLeaves::of(tree, &prefix, trainable);
-        StackPart { name: name.to_owned(), tree, prefix, leaves }
-    }
-
-    fn with_primals(&self, trace: TraceId, differentiated: bool, primals: &[Array]) -> Result<P::In<Train>> {
-        let origin = Origin::of(trace, true);
-        let origin = if differentiated { origin } else { origin.without_gradient() };
-        with_primals(self.tree, &self.prefix, &self.leaves, origin, primals)
-    }
-
-    /// The hidden state after the part, as it leaves its graph.
-    fn leave(&self, operation: &'static str, trace: TraceId, output: Tensor<Train>) -> Result<Hidden> {
-        let trains = output.origin().trains;
-        let array = output.leave(trace, operation, || format!("the hidden state after `{}`", self.name))?;
-        Ok(Hidden { array, trains })
-    }
-
-    /// The part's output, with no gradient.
-    fn run<T>(
-        &self,
-        input: Option<&Hidden>,
-        function: impl FnOnce(TraceId, &P::In<Train>, Option<&Tensor<Train>>) -> Result<T>,
-    ) -> Result<T> {
-        let trace = TraceId::fresh();
-        let tree = self.with_primals(trace, false, &self.leaves.primals)?;
-        let input = input.map(|hidden| {
-            let origin = Origin::of(trace, hidden.trains).without_gradient();
-            Tensor::from_parts(hidden.array.clone(), origin)
-        });
-        function(trace, &tree, input.as_ref())
-    }
-
-    /// Runs the part forward and pulls the cotangent of its output back.
-    fn pull(
-        &self,
-        input: Option<(&Array, bool)>,
-        cotangent: &Array,
-        function: &dyn Fn(&P::In<Train>, Option<&Tensor<Train>>) -> Result<Tensor<Train>>,
-    ) -> Result<Pulled> {
-        pull(self.leaves.primals.clone(), input, cotangent, &|primals, hidden| {
-            let trace = TraceId::fresh();
-            let hidden = hidden.map(|(array, needs)| Tensor::from_parts(array, Origin::of(trace, needs)));
-            let output = function(&self.with_primals(trace, true, primals)?, hidden.as_ref())?;
-            let output = self.leave(OPERATION, trace, output)?.array;
-            check_form(OPERATION, &format!("`{}`", self.name), [cotangent, &output])?;
-            Ok(output)
-        })
-    }
-
-    /// What the part computed when it was run again, beside what it computed `first`.
-    fn repetition(&self, first: &Array, again: &Array) -> Result<Repetition> {
-        let mut dtypes: Vec<Dtype> = self.leaves.primals.iter().map(|array| Dtype::from_mlx(array.dtype())).collect();
-        self.tree.visit(&mut Path::root(), &mut |_, tensor| dtypes.push(tensor.dtype()));
-        Repetition::new(OPERATION, &format!("`{}`", self.name), dtypes, [first, again])
-    }
-}
-
-/// Runs a function of `leaves` and of a hidden state forward, and pulls the cotangent of its output back. The state's
-/// gradient is formed where the flag beside it says so.
-fn pull(
-    leaves: Vec<Array>,
-    input: Option<(&Array, bool)>,
-    cotangent: &Array,
-    function: &dyn Fn(&[Array], Option<(Array, bool)>) -> Result<Array>,
-) -> Result<Pulled> {
-    let parameters = leaves.len();
-    let mut primals = leaves;
-    let input_needs_gradient = input.is_some_and(|(_, needs_gradient)| needs_gradient);
-    if let Some((array, true)) = input {
-        primals.push(array.clone());
-    }
-    let run = |primals: &[Array]| {
-        let hidden = input.map(|(array, needs)| (primals.get(parameters).unwrap_or(array).clone(), needs));
-        Ok(vec![function(&primals[..parameters], hidden)?])
-    };
-    let (outputs, mut gradients) = vjp_arrays(OPERATION, run, &primals, std::slice::from_ref(cotangent))?;
-    let input = if input_needs_gradient { gradients.pop() } else { None };
-    Ok(Pulled { output: outputs[0].clone(), input, parameters: gradients })
-}
-
-/// The last blocks and the head as one function: what it computes in between is kept for its gradient.
-struct Tail<'a, S: Stack> {
-    blocks: Vec<StackPart<'a, S::Block>>,
-    head: StackPart<'a, S::Head>,
-    batch: &'a S::Batch,
-}
-
-impl<S: Stack> Tail<'_, S> {
-    fn primals(&self) -> Vec<Array> {
-        let blocks = self.blocks.iter().flat_map(|block| &block.leaves.primals);
-        blocks.chain(&self.head.leaves.primals).cloned().collect()
-    }
-
-    /// The loss from the hidden state before the first block; `trains` says whether a parameter had a part in that, and
-    /// `before` which train in the parts that it comes from.
-    fn loss(
-        &self,
-        primals: &[Array],
-        (mut hidden, mut needs): (Hidden, bool),
-        before: &[&TrainableLeaves],
-    ) -> Result<Array> {
-        let mut part = Part::enter(HEAD);
-        let mut rest = primals;
-        for block in &self.blocks {
-            let (now, after) = rest.split_at(block.leaves.primals.len());
-            rest = after;
-            part.change(block.prefix.as_str());
-            // A graph of its own, so that a block does the same whatever is kept of it.
-            let trace = TraceId::fresh();
-            let input = Tensor::from_parts(hidden.array, of_state(trace, needs, hidden.trains));
-            let output = S::forward(&block.with_primals(trace, true, now)?, &input, self.batch)?;
-            needs = output.needs_gradient();
-            hidden = block.leave(OPERATION, trace, output)?;
-        }
-        part.change(HEAD);
-        let trace = TraceId::fresh();
-        let input = Tensor::from_parts(hidden.array, of_state(trace, needs, hidden.trains));
-        let loss = S::loss(&self.head.with_primals(trace, true, rest)?, &input, self.batch)?;
-        let own = self.blocks.iter().map(|block| &block.leaves).chain([&self.head.leaves]);
-        let trained = before.iter().copied().chain(own);
-        scalar_loss(OPERATION, loss, trace, &mut trained.flat_map(|leaves| &leaves.names))
-    }
-
-    /// The loss, and its gradients with respect to the hidden state before the first block and to the leaves.
-    fn pull(&self, (hidden, needs): (&Hidden, bool), before: &[&TrainableLeaves]) -> Result<Pulled> {
-        let input = Some((&hidden.array, needs));
-        pull(self.primals(), input, &Array::from_f32(1.0), &|primals, input| {
-            let (array, needs) = input.ok_or_else(missing_input)?;
-            self.loss(primals, (Hidden { array, trains: hidden.trains }, needs), before)
-        })
-    }
-
-    /// Adds the gradients of the leaves, in the order of [`primals`](Self::primals), and returns the sums.
-    fn accumulate(self, mut found: Vec<Array>, gradients: &mut Gradients) -> Result<Vec<Array>> {
-        let mut sums = Vec::new();
-        let blocks = self.blocks.into_iter().map(|block| block.leaves);
-        for leaves in blocks.chain([self.head.leaves]) {
-            let after = found.split_off(leaves.primals.len());
-            sums.extend(leaves.accumulate(std::mem::replace(&mut found, after), gradients)?);
-        }
-        Ok(sums)
-    }
-}
-
-/// Where a hidden state comes from, in the graph of the part after it.
-fn of_state(trace: TraceId, needs_gradient: bool, trains: bool) -> Origin {
-    Origin { trace: Some(trace), needs_gradient, trains }
-}
-
-fn missing_input() -> Error {
-    Error::Other("a block was called without its hidden state".into())
-}
-
 fn forward_block<S: Stack>(
     block: &<S::Block as Parameters>::In<Train>,
     hidden: Option<&Tensor<Train>>,
@@ -295,11 +117,11 @@ fn forward_block<S: Stack>(
     S::forward(block, hidden.ok_or_else(missing_input)?, batch)
 }
 
-const OPERATION: &str = "train_stack";
+pub(super) const OPERATION: &str = "train_stack";
 
 /// What [`Cut::part`](crate::Cut::part) calls the parts that are no blocks.
 const EMBEDDING: &str = "embedding";
-const HEAD: &str = "head";
+pub(super) const HEAD: &str = "head";
 
 fn block_path<S: Stack>(index: usize) -> Path {
     let mut path = Path::new(S::BLOCKS);
@@ -434,9 +256,8 @@ impl<S: Stack> Parts<'_, S> {
         };
 
         let mut part = Part::enter(EMBEDDING);
-        let mut inputs = vec![embedding.run(None, |trace, tree, _| {
-            embedding.leave(OPERATION, trace, S::embed(tree, batch)?)
-        })?];
+        let mut inputs =
+            vec![embedding.run(None, |trace, tree, _| embedding.leave(OPERATION, trace, S::embed(tree, batch)?))?];
         let compares = running::compares(|| {
             let (stack, hidden) = (std::any::type_name::<S>(), &inputs[0].array);
             format!("{OPERATION} {stack} {:?} {:?} {last_blocks} {room}", hidden.shape(), hidden.dtype())
@@ -453,8 +274,7 @@ impl<S: Stack> Parts<'_, S> {
             };
             // Blocks before the first that trains are not computed again.
             let is_pulled = trains_before[index + 1];
-            let (output, of_block) =
-                if is_pulled { Kept::forward(&mut room, run)? } else { (run()?, Kept::default()) };
+            let (output, of_block) = if is_pulled { Kept::forward(&mut room, run)? } else { (run()?, Kept::default()) };
             in_flight.start(of_block.arrays().chain([&output.array]).cloned().collect())?;
             kept.push(of_block);
             inputs.push(output);
@@ -572,8 +392,7 @@ pub fn evaluate_stack<S: Stack>(session: &mut Session, stack: &S, batch: &S::Bat
 fn evaluate<S: Stack>(operation: &'static str, stack: &S, batch: &S::Batch) -> Result<Tensor<Stored>> {
     let (embedding, head, nothing) = (stack.embedding(), stack.head(), Trainable::default());
     let embedding = StackPart::new(EMBEDDING, &embedding, Path::root(), &nothing);
-    let mut hidden =
-        embedding.run(None, |trace, tree, _| embedding.leave(operation, trace, S::embed(tree, batch)?))?;
+    let mut hidden = embedding.run(None, |trace, tree, _| embedding.leave(operation, trace, S::embed(tree, batch)?))?;
     let mut in_flight = InFlight::new(operation);
     for (index, block) in stack.blocks().iter().enumerate() {
         let block = block_part::<S>(index, block, &nothing);

@@ -26,8 +26,7 @@ fn run<P: Parameters<Mode = Stored>, B>(
 ) -> Result<(Gradients, Vec<Cut>)> {
     let trainable = Trainable::of(parameters, |_| true)?;
     let mut session = Session::new()?;
-    let (result, cuts) =
-        session.record_cuts(|session| value_and_grad(session, parameters, &trainable, batch, loss));
+    let (result, cuts) = session.record_cuts(|session| value_and_grad(session, parameters, &trainable, batch, loss));
     Ok((result?.1, cuts))
 }
 

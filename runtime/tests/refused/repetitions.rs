@@ -70,7 +70,8 @@ fn a_checkpointed_function_that_computes_something_else_again_is_refused() {
     refused(drawn, "value_and_grad", "C22", &["result 1 of the checkpointed function"]);
     // Inside a block of a stack.
     let (found, _) = run(&example(), &(), |p, ()| {
-        let layer = |p: &crate::common::Pair<Train>, _: &[Tensor<Train>]| Ok(vec![p.left.square()?.multiply(&p.right)?]);
+        let layer =
+            |p: &crate::common::Pair<Train>, _: &[Tensor<Train>]| Ok(vec![p.left.square()?.multiply(&p.right)?]);
         checkpoint(p, &[], layer)?[0].sum_all()
     })
     .unwrap();

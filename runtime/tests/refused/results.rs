@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use cotangent::{
-    Constant, Dtype, Infer, Result, Session, Tensor, Train, Trainable, checkpoint, custom_vjp, evaluate, value_and_grad,
+    Constant, Dtype, Infer, Result, Session, Tensor, Train, Trainable, checkpoint, custom_vjp, differentiable,
+    evaluate, value_and_grad,
 };
 
 use crate::common::Pair;
@@ -87,12 +88,16 @@ fn a_loss_is_of_the_graph_that_is_running() {
 
 #[test]
 fn functions_with_their_own_gradient_return_what_they_computed() {
-    fn own(p: &Pair<Train>, forward: cotangent::Forward<()>, backward: cotangent::Backward<()>) -> Result<Tensor<Train>> {
+    fn own(
+        p: &Pair<Train>,
+        forward: cotangent::Forward<()>,
+        backward: cotangent::Backward<()>,
+    ) -> Result<Tensor<Train>> {
         custom_vjp("own", &[&p.left], &(), forward, backward)?[0].sum_all()
     }
-    let (found, _) = run(&example(), &(), |p, ()| own(p, |x, ()| Ok(vec![x[0].square()?]), |p, c, _, ()| {
-        Ok(vec![c[0].multiply(&p[0])?.multiply(2.0)?])
-    }))
+    let (found, _) = run(&example(), &(), |p, ()| {
+        own(p, |x, ()| Ok(vec![x[0].square()?]), |p, c, _, ()| Ok(vec![c[0].multiply(&p[0])?.multiply(2.0)?]))
+    })
     .unwrap();
     assert_eq!(values(&found, "left"), [2.0, 4.0, 6.0]);
 
@@ -114,6 +119,44 @@ fn functions_with_their_own_gradient_return_what_they_computed() {
     let session = &mut Session::new().unwrap();
     let stale = session.infer(&example(), &example().left, &(), |_, _, ()| Ok(inferred()));
     refused(stale, "infer", "C06", &["the result"]);
+}
+
+/// Returns what another graph computed.
+#[differentiable(backward = kept_output_backward, cases = [(N = 3)])]
+fn kept_output(x: In![f32; N], y: Out![f32; N]) {
+    let _ = x;
+    Ok(Outputs { y: inferred() })
+}
+
+#[differentiable(backward_of = kept_output)]
+fn kept_output_backward(d_y: In![f32; N], d_x: Out![f32; N]) {
+    Ok(Outputs { d_x: Some(d_y.clone()) })
+}
+
+/// Its gradient is what another graph computed.
+#[differentiable(backward = kept_gradient_backward, cases = [(N = 3)])]
+fn kept_gradient(x: In![f32; N], y: Out![f32; N]) {
+    Ok(Outputs { y: x.square()? })
+}
+
+#[differentiable(backward_of = kept_gradient)]
+fn kept_gradient_backward(d_y: In![f32; N], d_x: Out![f32; N]) {
+    Ok(Outputs { d_x: Some(d_y.multiply(&inferred())?) })
+}
+
+#[test]
+fn bodies_of_kernels_return_what_they_computed() {
+    let inferred = Session::new().unwrap().infer(&example(), &example().left, &(), |p, _, ()| {
+        INFERRED.set(Some(p.right.square()?));
+        Ok(p.left.clone())
+    });
+    inferred.unwrap();
+    let loss: Loss = |p, ()| kept_output(&p.left)?.sum_all();
+    refused(run(&example(), &(), loss), "kept_output", "C06", &["an output"]);
+    // Also where nobody asks for a gradient.
+    refused(evaluate(&mut Session::new().unwrap(), &example(), &(), loss), "kept_output", "C06", &[]);
+    let loss: Loss = |p, ()| kept_gradient(&p.left)?.sum_all();
+    refused(run(&example(), &(), loss), "kept_gradient_backward", "C06", &["an output"]);
 }
 
 #[test]

@@ -93,7 +93,8 @@ fn what_trains_is_not_read_inside_its_graph() {
     }
     // Host data that trains nowhere may be read, and so may what is frozen here.
     let lengths = Tensor::from_slice(&[2.0_f32], &[1]).unwrap();
-    let (found, _) = run(&parameters, &lengths, |p, lengths| p.left.multiply(lengths.item::<f32>()?)?.sum_all()).unwrap();
+    let (found, _) =
+        run(&parameters, &lengths, |p, lengths| p.left.multiply(lengths.item::<f32>()?)?.sum_all()).unwrap();
     assert_eq!(values(&found, "left"), [2.0; 3]);
     let left = Trainable::of(&parameters, |name| name == "left").unwrap();
     let mut session = Session::new().unwrap();
@@ -173,12 +174,13 @@ fn a_cut_without_a_reason_is_refused() {
         let detached = run(&example(), &(), |p, ()| p.left.multiply(&p.right.detach(REASON.take()))?.sum_all());
         refused(detached, "detach", "C09", &["found an empty reason at", "running.rs:"]);
         REASON.set(reason);
-        let data = run(&example(), &(), |p, ()| p.left.multiply(&p.right.argmax(0)?.to_constant(REASON.take())?)?.sum_all());
+        let data =
+            run(&example(), &(), |p, ()| p.left.multiply(&p.right.argmax(0)?.to_constant(REASON.take())?)?.sum_all());
         refused(data, "to_constant", "C09", &["running.rs:"]);
         REASON.set(reason);
-        let inferred = Session::new().unwrap().infer(&example(), &example(), &(), |p, _, ()| {
-            Ok(p.left.detach(REASON.take()).to_tensor())
-        });
+        let inferred = Session::new()
+            .unwrap()
+            .infer(&example(), &example(), &(), |p, _, ()| Ok(p.left.detach(REASON.take()).to_tensor()));
         refused::<Tensor<Stored>>(inferred, "detach", "C09", &[]);
     }
 }

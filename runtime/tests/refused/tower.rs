@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 
 use cotangent::random::Key;
 use cotangent::{
-    Constant, Dtype, Error, Gradients, Keep, Mode, Parameters, Result, Session, Stack, Stored, Tensor, Train, Trainable,
-    train_stack,
+    Constant, Dtype, Error, Gradients, Keep, Mode, Parameters, Result, Session, Stack, Stored, Tensor, Train,
+    Trainable, train_stack,
 };
 
 /// What blocks do.

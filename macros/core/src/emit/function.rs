@@ -180,6 +180,7 @@ fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
     let visibility = &plan.kernel.visibility;
     let graph = paths.item(quote!(Graph));
     let infer = paths.item(quote!(Infer));
+    let sealed = paths.private(quote!(InferenceOnly));
     let message = format!("kernel `{name}` is inference-only, so it cannot be reached from a training graph [C10]");
     let label = format!("reaches `{name}` with tensors of mode `{{Self}}`");
     let note = format!("the author's reason: {}", reason.replace('{', "{{").replace('}', "}}"));
@@ -190,7 +191,7 @@ fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
         #(#configuration)*
         #[doc = #text]
         #[diagnostic::on_unimplemented(message = #message, label = #label, note = #note, note = #help)]
-        #visibility trait #bound: #graph {}
+        #visibility trait #bound: #graph + #sealed {}
         #(#configuration)*
         impl #bound for #infer {}
     }

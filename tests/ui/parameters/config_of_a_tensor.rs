@@ -1,0 +1,8 @@
+use cotangent::{Config, Stored, Tensor};
+
+#[derive(Clone, Config)]
+struct Hidden {
+    weight: Tensor<Stored>,
+}
+
+fn main() {}
