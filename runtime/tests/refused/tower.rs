@@ -132,7 +132,7 @@ impl Stack for Rows {
             Does::Skips => Ok(plain),
             Does::Counts => plain.add(1e-3 * call as f32),
             Does::AddsKept | Does::ReturnsKept => {
-                if call % 3 == 0 {
+                if call.is_multiple_of(3) {
                     KEPT.set(Some(plain.clone()));
                 }
                 match (call % 3 == 2, does) {

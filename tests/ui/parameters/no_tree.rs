@@ -7,7 +7,6 @@ struct Norm<M: Mode> {
 #[derive(Parameters)]
 struct Layer<M: Mode> {
     weight: Tensor<M>,
-    norm: Norm<M>,
     norms: Vec<Norm<M>>,
 }
 
