@@ -10,7 +10,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::mode::Graph;
 use crate::session::Session;
-use crate::tensor::Tensor;
+use crate::tensor::{Origin, Tensor};
 
 /// One place at which a training graph let no gradient through, or one that nothing checks, because its author said so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,11 +166,17 @@ pub(crate) fn require_reason(operation: &'static str, reason: &str) -> Result<()
 /// Notes that `of` was cut, if its graph trains and somebody records.
 #[track_caller]
 pub(crate) fn note<M: Graph>(kind: CutKind, reason: &str, of: &Tensor<M>) {
+    note_of::<M>(kind, reason, of.array(), of.origin());
+}
+
+/// As [`note`], of an array of this origin.
+#[track_caller]
+pub(crate) fn note_of<M: Graph>(kind: CutKind, reason: &str, array: &Array, origin: Origin) {
     // A discrete result of what has no gradient anyway, such as a position, cuts nothing and is nobody's decision.
-    let is_cut = of.needs_gradient() || kind != CutKind::Discrete;
+    let is_cut = origin.needs_gradient || kind != CutKind::Discrete;
     if M::TRAINING && is_cut {
         let place = Location::caller();
-        note_at((place.file(), place.line()), kind, reason, of.array(), of.needs_gradient());
+        note_at((place.file(), place.line()), kind, reason, array, origin.needs_gradient);
     }
 }
 

@@ -56,8 +56,7 @@ impl<M: Graph> Tensor<M> {
     pub fn greater<'a>(&self, other: impl IntoOperand<'a, M>) -> Result<Mask> {
         let (other, other_origin) = other.into_operand().resolve("greater", self.dtype())?;
         let origin = Origin::join("greater", [self.origin(), other_origin])?;
-        let compared = Tensor::<M>::from_parts(self.array().clone(), origin);
-        cut::note(CutKind::Discrete, "`greater`: a comparison has no gradient", &compared);
+        cut::note_of::<M>(CutKind::Discrete, "`greater`: a comparison has no gradient", self.array(), origin);
         let array = mlx_rs::ops::gt(self.array(), other).during("greater")?;
         Ok(Mask::from_array(mlx_rs::stop_gradient(array).during("greater")?))
     }
