@@ -14,6 +14,7 @@ mod constant;
 mod cut;
 mod dtype;
 mod error;
+pub mod errors;
 mod ffi;
 mod flat;
 pub mod host;
@@ -75,7 +76,7 @@ pub mod __private {
     #[diagnostic::on_unimplemented(
         message = "`Parameters` of `{Self}` is not derived, so it could leave a parameter out [C06]",
         label = "implements `Parameters` by hand",
-        note = "write `#[derive(Parameters)]` on it instead"
+        note = "write `#[derive(Parameters)]` on it instead; see `cotangent::errors::C06`"
     )]
     pub trait DerivedParameters {}
 
@@ -157,7 +158,7 @@ pub mod __private {
     #[diagnostic::on_unimplemented(
         message = "`Config` of `{Self}` is not derived, so it could hide a tensor [C06]",
         label = "implements `Config` by hand",
-        note = "write `#[derive(Config)]` on it instead"
+        note = "write `#[derive(Config)]` on it instead; see `cotangent::errors::C06`"
     )]
     pub trait DerivedConfig {}
 
@@ -165,7 +166,7 @@ pub mod __private {
     #[diagnostic::on_unimplemented(
         message = "an inference-only kernel cannot be reached from a training graph, so `{Self}` is none of its modes [C10]",
         label = "claims that the kernel has a gradient",
-        note = "take the training path of the layer in `Train`, or give the kernel a gradient"
+        note = "take the training path of the layer in `Train`, or give the kernel a gradient; see `cotangent::errors::C10`"
     )]
     pub trait InferenceOnly: crate::Graph {}
 

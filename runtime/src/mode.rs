@@ -36,7 +36,7 @@ pub trait Graph: Mode {
     message = "a value cannot be read inside a graph of mode `{Self}` [C07]",
     label = "reads a value that is not there yet",
     note = "reading it would make a constant of it, and its gradient would be wrong without a word",
-    note = "return the tensor from the function that the driver runs, and read it outside"
+    note = "return the tensor from the function that the driver runs, and read it outside; see `cotangent::errors::C07`"
 )]
 pub trait Readable: Mode {}
 

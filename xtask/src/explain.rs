@@ -1,7 +1,8 @@
 //! `cargo xtask explain C03`: what a code in an error message means.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use cotangent_macros_core::catalogue::{self, Entry, Source, catalogue};
+use std::path::Path;
 
 /// Columns of a line of text.
 const WIDTH: usize = 100;
@@ -17,6 +18,19 @@ pub fn text(code: Option<&str>) -> Result<String> {
     };
     Ok(describe(entry))
 }
+
+/// Writes `docs/errors`, a page for each code, which the documentation of `cotangent::errors` shows as well.
+pub fn write_pages(root: &Path) -> Result<()> {
+    let folder = root.join(PAGES);
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    for entry in catalogue() {
+        let path = folder.join(format!("{}.md", entry.code));
+        std::fs::write(&path, entry.page()).with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+const PAGES: &str = "docs/errors";
 
 fn describe(entry: &Entry) -> String {
     let mut text = format!("{}: {}\n\n{}\n", entry.code, entry.title, wrap(entry.explanation, ""));
@@ -73,6 +87,19 @@ mod tests {
             assert!(prose.lines().skip(1).all(|line| line.chars().count() <= WIDTH), "{explanation}");
             assert!(programs.contains("\nRight:\n"), "{explanation}");
         }
+    }
+
+    #[test]
+    fn every_code_has_the_page_that_the_catalogue_makes() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let module = std::fs::read_to_string(root.join("runtime/src/errors.rs")).unwrap();
+        for entry in catalogue() {
+            let page = std::fs::read_to_string(root.join(PAGES).join(format!("{}.md", entry.code))).unwrap_or_default();
+            assert!(page == entry.page(), "`cargo xtask explain --write` writes the page of {}", entry.code);
+            let listed = module.contains(&format!("{},", entry.code));
+            assert!(listed, "`{}` is missing in the list of runtime/src/errors.rs", entry.code);
+        }
+        assert_eq!(std::fs::read_dir(root.join(PAGES)).unwrap().count(), catalogue().len());
     }
 
     #[test]

@@ -117,6 +117,9 @@ enum Command {
     Explain {
         /// Such as C03; all codes are listed without one
         code: Option<String>,
+        /// Write the pages in docs/errors from the catalogue
+        #[arg(long, conflicts_with = "code")]
+        write: bool,
     },
     /// Write xtask/mlx/bindings.rs anew, for another version of mlx-sys
     #[cfg(feature = "bindgen")]
@@ -160,7 +163,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Expand { kernel, cuda: true } => ProjectProgram::KERNELS.run(&root, &["--cuda".into(), kernel.into()]),
         Command::Expand { kernel, cuda: false } => print(&kernels::expand(&root, &kernel)?),
-        Command::Explain { code } => print(&explain::text(code.as_deref())?),
+        Command::Explain { write: true, .. } => explain::write_pages(&root).map(|()| ExitCode::SUCCESS),
+        Command::Explain { code, write: false } => print(&explain::text(code.as_deref())?),
         #[cfg(feature = "bindgen")]
         Command::Bindings => setup::bindings::write(&root).map(|()| ExitCode::SUCCESS),
     }

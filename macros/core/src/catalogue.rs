@@ -17,6 +17,11 @@ macro_rules! codes {
             pub const fn name(self) -> &'static str {
                 match self { $(Code::$code => stringify!($code)),* }
             }
+
+            /// The path of the page that explains it, in the runtime's documentation.
+            pub const fn page(self) -> &'static str {
+                match self { $(Code::$code => concat!("cotangent::errors::", stringify!($code))),* }
+            }
         }
     };
 }
@@ -64,6 +69,21 @@ macro_rules! fixture {
     ($name:literal) => {
         include_str!(concat!("../../../tests/ui/", $name, ".rs"))
     };
+}
+
+impl Entry {
+    /// The entry as a page of Markdown, as it stands in `docs/errors`.
+    pub fn page(&self) -> String {
+        let Entry { code, title, explanation, help, .. } = self;
+        let mut page = format!("# {code}: {title}\n\n{explanation}\n\n**What to do:** {help}.\n");
+        if self.source == Source::Compiler {
+            page += "\nThe message is the Rust compiler's own, so it does not carry this code.\n";
+        }
+        for (title, program) in [("Wrong", self.wrong), ("Right", self.right)] {
+            page += &format!("\n## {title}\n\n```rust,ignore\n{}\n```\n", program.trim());
+        }
+        page
+    }
 }
 
 /// Every failure, in the order of the codes.

@@ -59,8 +59,10 @@ impl Diagnostic {
         if let Some(excerpt) = &self.excerpt {
             text.push_str(&format!("\n{excerpt}"));
         }
-        if let Some(help) = &self.help {
-            text.push_str(&format!("\nhelp: {help}"));
+        let page = self.code.map(|code| format!("see `{}`", code.page()));
+        let help: Vec<&str> = self.help.as_deref().into_iter().chain(page.as_deref()).collect();
+        if !help.is_empty() {
+            text.push_str(&format!("\nhelp: {}", help.join("; ")));
         }
         text
     }

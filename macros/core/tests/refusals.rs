@@ -334,6 +334,13 @@ fn a_mistake_that_hides_others_is_told_alone() {
 }
 
 #[test]
+fn a_macro_that_goes_on_with_the_next_line_is_no_text_of_rust() {
+    // What the compiler leaves of it, after it has refused the `\\`.
+    let found = launch("\n#define P(a) a +\n1\nuint i = thread_position_in_grid.x; y[i] = P(x[i]);");
+    assert!(found.len() == 1 && found[0].starts_with("this macro goes on behind the end of its line"), "{found:?}");
+}
+
+#[test]
 fn a_residual_is_for_a_backward() {
     let item = "pub fn k(x: In![f32; N], y: Out![f32; N], #[saved] r: Out![f32; N]) { Ok(Outputs { y: x.clone(), r: x.clone() }) }";
     let found = plan("fallback = f, cases = [(N = 7)]", item);

@@ -21,7 +21,7 @@ pub trait Kernel: 'static {
 /// A kernel that has a gradient.
 #[diagnostic::on_unimplemented(
     message = "kernel `{Self}` has no gradient, so it cannot be used in a training graph [C01]",
-    note = "give it `backward = ..` or `fallback = ..`"
+    note = "give it `backward = ..` or `fallback = ..`; see `cotangent::errors::C01`"
 )]
 pub trait Differentiable: Kernel {}
 
@@ -29,7 +29,7 @@ pub trait Differentiable: Kernel {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the backward of `{F}` [C16]",
     label = "paired with another kernel, or with none",
-    note = "name the forward in the backward's own declaration: `backward_of = ..`"
+    note = "name the forward in the backward's own declaration: `backward_of = ..`; see `cotangent::errors::C16`"
 )]
 pub trait BackwardOf<F: Kernel>: Kernel {}
 
@@ -37,7 +37,7 @@ pub trait BackwardOf<F: Kernel>: Kernel {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name `{B}` as its backward, so that gradient would never run [C16]",
     label = "this kernel names another backward, or none",
-    note = "name the backward in the forward's own declaration: `backward = ..`"
+    note = "name the backward in the forward's own declaration: `backward = ..`; see `cotangent::errors::C16`"
 )]
 pub trait PairedWith<B: Kernel>: Kernel {}
 

@@ -170,6 +170,31 @@ const fn same_class(forward: &Signature, backward: &Signature, dtype: PortDtype)
     }
 }
 
+/// Whether no port before `port` has its dtype parameter: what is wrong with that is said once.
+const fn is_first_of_its_dtype(signature: &Signature, port: &Port) -> bool {
+    let PortDtype::Parameter(name) = port.dtype else { return true };
+    match find_dtype(signature.inputs, name) {
+        Some(first) => same_text(first.name, port.name),
+        None => match find_dtype(signature.outputs, name) {
+            Some(first) => same_text(first.name, port.name),
+            None => true,
+        },
+    }
+}
+
+const fn find_dtype(ports: &'static [Port], name: &str) -> Option<&'static Port> {
+    let mut index = 0;
+    while index < ports.len() {
+        if let PortDtype::Parameter(found) = ports[index].dtype
+            && same_text(found, name)
+        {
+            return Some(&ports[index]);
+        }
+        index += 1;
+    }
+    None
+}
+
 const fn same_shape(left: &[Extent], right: &[Extent]) -> bool {
     if left.len() != right.len() {
         return false;
@@ -189,9 +214,9 @@ const fn same_shape(left: &[Extent], right: &[Extent]) -> bool {
 const fn assert_fits(forward: &Signature, backward: &Signature, expected: &Port, found: &Port) {
     if found.optional != expected.optional {
         let code = match (is_derivative_of(found.name, expected.name), found.role) {
-            (true, PortRole::Output) => " [C02]",
-            (true, _) => " [C05]",
-            (false, _) => " [C15]",
+            (true, PortRole::Output) => " [C02], see `cotangent::errors::C02`",
+            (true, _) => " [C05], see `cotangent::errors::C05`",
+            (false, _) => " [C15], see `cotangent::errors::C15`",
         };
         if expected.optional {
             Message::new("")
@@ -219,17 +244,17 @@ const fn assert_fits(forward: &Signature, backward: &Signature, expected: &Port,
             .push_port(expected.name, forward)
             .push(" has dtype ")
             .push_name(dtype_text(expected.dtype))
-            .push(" [C04]")
+            .push(" [C04], see `cotangent::errors::C04`")
             .fail();
     }
-    if !same_class(forward, backward, expected.dtype) {
+    if !same_class(forward, backward, expected.dtype) && is_first_of_its_dtype(backward, found) {
         Message::new("dtype ")
             .push_name(dtype_text(expected.dtype))
             .push(" stands for other types in ")
             .push_name(backward.name)
             .push(" than in ")
             .push_name(forward.name)
-            .push(" [C04]")
+            .push(" [C04], see `cotangent::errors::C04`")
             .fail();
     }
     if !same_shape(expected.shape, found.shape) {
@@ -241,7 +266,7 @@ const fn assert_fits(forward: &Signature, backward: &Signature, expected: &Port,
             .push_port(expected.name, forward)
             .push(" has shape ")
             .push(expected.shape_text)
-            .push(" [C03]")
+            .push(" [C03], see `cotangent::errors::C03`")
             .fail();
     }
 }
@@ -266,7 +291,7 @@ pub const fn assert_input(forward: &Signature, backward: &Signature, index: usiz
             .push_name(found.name)
             .push(", but ")
             .push_name(forward.name)
-            .push(" neither takes nor writes a port of that name; mark what it should keep `#[saved]` [C15]")
+            .push(" neither takes nor writes a port of that name; mark what it should keep `#[saved]` [C15], see `cotangent::errors::C15`")
             .fail()
     };
     match find(forward.outputs, name) {
@@ -276,13 +301,13 @@ pub const fn assert_input(forward: &Signature, backward: &Signature, index: usiz
             .push_name(name)
             .push(", which is no output of ")
             .push_name(forward.name)
-            .push(" [C05]")
+            .push(" [C05], see `cotangent::errors::C05`")
             .fail(),
         Some(output) if matches!(output.role, PortRole::Saved) => Message::new("")
             .push_name(found.name)
             .push(" would be the cotangent of ")
             .push_port(name, forward)
-            .push(", a residual, which has none [C05]")
+            .push(", a residual, which has none [C05], see `cotangent::errors::C05`")
             .fail(),
         Some(output) => assert_fits(forward, backward, output, found),
     }
@@ -303,7 +328,7 @@ pub const fn assert_gradient(forward: &Signature, backward: &Signature, index: u
             .push_name(forward.name)
             .push(" has no input ")
             .push_name(name)
-            .push(" [C02]")
+            .push(" [C02], see `cotangent::errors::C02`")
             .fail()
     };
     if !matches!(primal.role, PortRole::Differentiable) {
@@ -311,7 +336,7 @@ pub const fn assert_gradient(forward: &Signature, backward: &Signature, index: u
             .push_port(found.name, backward)
             .push(" is one gradient too many: ")
             .push_port(name, forward)
-            .push(" is not differentiable [C02]")
+            .push(" is not differentiable [C02], see `cotangent::errors::C02`")
             .fail();
     }
     assert_fits(forward, backward, primal, found)
@@ -333,7 +358,7 @@ pub const fn assert_every_gradient(forward: &Signature, backward: &Signature) {
                 .push_port(primal.name, forward)
                 .push(": add the output `d_")
                 .push(primal.name)
-                .push("`, or mark the input `#[nodiff]` [C02]")
+                .push("`, or mark the input `#[nodiff]` [C02], see `cotangent::errors::C02`")
                 .fail();
         }
         index += 1;
@@ -354,7 +379,7 @@ pub const fn assert_every_cotangent(forward: &Signature, backward: &Signature) {
                 .push_name(backward.name)
                 .push(" ignores ")
                 .push_name(name)
-                .push(" and takes its cotangent: do one of the two [C05]")
+                .push(" and takes its cotangent: do one of the two [C05], see `cotangent::errors::C05`")
                 .fail();
         }
         if find(forward.outputs, name).is_none() {
@@ -364,7 +389,7 @@ pub const fn assert_every_cotangent(forward: &Signature, backward: &Signature) {
                 .push_name(name)
                 .push(", which is no output of ")
                 .push_name(forward.name)
-                .push(" [C05]")
+                .push(" [C05], see `cotangent::errors::C05`")
                 .fail();
         }
         index += 1;
@@ -385,7 +410,7 @@ pub const fn assert_every_cotangent(forward: &Signature, backward: &Signature) {
                 .push(output.name)
                 .push("`, or say `ignores(")
                 .push(output.name)
-                .push(")` [C05]")
+                .push(")` [C05], see `cotangent::errors::C05`")
                 .fail();
         }
         index += 1;
@@ -406,7 +431,7 @@ pub const fn assert_every_residual(forward: &Signature, backward: &Signature) {
                 .push_name(backward.name)
                 .push(" never reads ")
                 .push_port(output.name, forward)
-                .push(", a residual kept for it: add the input, or remove the residual [C15]")
+                .push(", a residual kept for it: add the input, or remove the residual [C15], see `cotangent::errors::C15`")
                 .fail();
         }
         index += 1;

@@ -25,6 +25,11 @@ pub(super) enum Content {
 }
 
 impl PortValue {
+    /// What a port carries, from a tensor, a constant, indices, a mask, or an option of one.
+    pub fn of(value: impl Into<Self>) -> Self {
+        value.into()
+    }
+
     /// A float of no graph.
     pub(super) fn float(array: Array) -> Self {
         Self(Content::Tensor(array, Origin::HOST))
@@ -128,6 +133,11 @@ pub enum ScalarValue {
 }
 
 impl ScalarValue {
+    /// A scalar argument, from the number itself.
+    pub fn of(value: impl Into<Self>) -> Self {
+        value.into()
+    }
+
     /// As MLX hands it to a kernel: an array without axes.
     pub(crate) fn to_array(self) -> Array {
         match self {
@@ -154,6 +164,13 @@ from_scalar!(f32 => F32, i32 => I32, u32 => U32, bool => Bool);
 /// A template constant given as an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConstantValue(pub(super) i64);
+
+impl ConstantValue {
+    /// A template constant, from the number or bool itself.
+    pub fn of(value: impl Into<Self>) -> Self {
+        value.into()
+    }
+}
 
 impl From<usize> for ConstantValue {
     fn from(value: usize) -> Self {

@@ -39,7 +39,7 @@ enum Value<'a, M: Graph> {
     message = "`{Self}` is no operand of a tensor operation in mode `{M}` [C08] [C11]",
     label = "expected `&Tensor<{M}>`, `&Constant` or `f32`",
     note = "indices choose elements, as in `take_rows`; where they are data, convert them: `to_constant(\"reason\")`",
-    note = "arrays and evaluated tensors enter a graph as arguments of its driver"
+    note = "arrays and evaluated tensors enter a graph as arguments of its driver; see `cotangent::errors::C11`"
 )]
 pub trait IntoOperand<'a, M: Graph> {
     /// As an operand.

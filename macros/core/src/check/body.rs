@@ -78,6 +78,15 @@ impl Subject<'_> {
 fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
     let Subject { kernel, launch, text, .. } = subject;
     let scan = launch.scan(kernel, text);
+    if let Some(place) = scan.unfinished.first() {
+        let message = "this macro goes on behind the end of its line, which a `\\` cannot continue here".to_owned();
+        diagnostics.push(
+            subject
+                .mistake(Code::C12, *place, message)
+                .help("write it on one line, or put the text into a file: `metal_file!(\"name.metal\")`"),
+        );
+        return;
+    }
     check_ports(subject, &scan, diagnostics);
     names::check_text(subject, &scan, diagnostics);
     check_lengths(subject, &scan, diagnostics);

@@ -7,7 +7,7 @@ use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::body::Body;
 use crate::model::expression::Polynomial;
-use crate::model::kernel::{Case, Kernel, Role};
+use crate::model::kernel::{Case, ConstantKind, Kernel, Role};
 use crate::model::requirement::Requirement;
 
 /// Checks the cases of forwards and stages; a backward is tested at those of its forward.
@@ -97,7 +97,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     let ragged = possible.iter().flat_map(|case| &case.values).any(|(_, value)| is_ragged(*value));
     // Where requirements leave no odd size, there is none to test.
     let could_be = |case: &&Case| {
-        symbols.iter().any(|symbol| {
+        symbols.iter().filter(|symbol| !is_bool(kernel, symbol)).any(|symbol| {
             let odd = case.value(symbol).map(|value| if value < 2 { 3 } else { value | 1 });
             let value_of = |name: &str| if name == symbol { odd } else { case.value(name) };
             kernel.requirements.iter().all(|requirement| requirement.holds(&value_of))
@@ -207,6 +207,11 @@ fn check_sizes(kernel: &Kernel, case: &Case, diagnostics: &mut Diagnostics) {
             .help(entry(Code::C14).help),
         );
     }
+}
+
+/// Whether it is a template constant that is true or false.
+fn is_bool(kernel: &Kernel, symbol: &str) -> bool {
+    kernel.constants.iter().any(|constant| constant.name == symbol && constant.kind == ConstantKind::Bool)
 }
 
 /// Whether 32 bits hold it.

@@ -155,9 +155,9 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
     let returned = kernel.outputs.iter().map(|port| {
         let name = &port.name;
         if plan.outputs_are_optional() {
-            quote!(outputs.#name.map(#value_type::from))
+            quote!(outputs.#name.map(#value_type::of))
         } else {
-            quote!(::core::option::Option::Some(#value_type::from(outputs.#name)))
+            quote!(::core::option::Option::Some(#value_type::of(outputs.#name)))
         }
     });
     let block = &body.block;
@@ -193,7 +193,7 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
         Some(outputs) => {
             let values = kernel.visible_outputs().map(|port| {
                 let name = &port.name;
-                quote!(::core::option::Option::Some(#value_type::from(outputs.#name)))
+                quote!(::core::option::Option::Some(#value_type::of(outputs.#name)))
             });
             let mode = plan.outputs_have_a_mode().then(|| quote!(<M>));
             (quote!(outputs: #outputs #mode), quote!(#(#values),*))
@@ -201,13 +201,18 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
         None => {
             let mode = quote!(M);
             let ty = kernel.visible_outputs().next().map(|port| output_type(port, &mode, paths));
-            (quote!(outputs: #ty), quote!(::core::option::Option::Some(#value_type::from(outputs))))
+            (quote!(outputs: #ty), quote!(::core::option::Option::Some(#value_type::of(outputs))))
         }
     };
-    let called = quote_spanned!(*span=> #path(#(#arguments),*)?);
+    // The type first: a function that takes something else is one error, at its name, that shows both types.
+    let mode = quote!(M);
+    let parameters = super::function::argument_types(kernel, &mode, paths);
+    let returned_type = paths.result(super::function::returned_type(plan, &mode, paths));
+    let function = quote_spanned!(*span=> #path);
     quote! {
         fn run_fallback<M: #graph>(call: &#call_type<'_, M>) -> #result {
-            let #binding = #called;
+            let fallback: fn(#(#parameters),*) -> #returned_type = #function;
+            let #binding = fallback(#(#arguments),*)?;
             ::core::result::Result::Ok(::std::vec![#returned])
         }
     }

@@ -208,8 +208,9 @@ pub fn route(plan: &Plan, paths: &Paths) -> TokenStream {
             if let Some((reason, _)) = &route.inference_only {
                 return quote!(#route_path::InferenceOnly { reason: #reason });
             }
-            let backward = route.backward.as_ref().map_or(none.clone(), |(path, span)| {
-                let declaration = quote_spanned!(*span=> <#path as #kernel_trait>::declaration);
+            let backward = route.backward.as_ref().map_or(none.clone(), |(_, span)| {
+                let partner = super::pairing::partner(plan);
+                let declaration = quote_spanned!(*span=> <#partner as #kernel_trait>::declaration);
                 quote!(::core::option::Option::Some(#declaration))
             });
             let fallback = route.fallback.as_ref().map_or(none, |_| {
@@ -231,8 +232,9 @@ pub fn route(plan: &Plan, paths: &Paths) -> TokenStream {
             let expensive = route.expensive;
             quote!(#route_path::Gradient { backward: #backward, fallback: #fallback, expensive: #expensive })
         }
-        Role::Backward { of, span, .. } => {
-            let declaration = quote_spanned!(*span=> <#of as #kernel_trait>::declaration);
+        Role::Backward { span, .. } => {
+            let partner = super::pairing::partner(plan);
+            let declaration = quote_spanned!(*span=> <#partner as #kernel_trait>::declaration);
             quote!(#route_path::Backward { of: #declaration })
         }
         Role::Stage => quote!(#route_path::Stage),

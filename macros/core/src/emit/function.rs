@@ -61,16 +61,16 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
     let constant_value = paths.kernel(quote!(ConstantValue));
     let inputs = kernel.inputs.iter().map(|port| {
         let name = &port.name;
-        quote!(#value::from(#name))
+        quote!(#value::of(#name))
     });
     let scalars = kernel.scalars.iter().map(|scalar| {
         let name = &scalar.name;
-        quote!(#scalar_value::from(#name))
+        quote!(#scalar_value::of(#name))
     });
     let constants = kernel.free_constants().map(|constant| {
         let text = constant.name.to_string();
         let name = constant.argument();
-        quote!((#text, #constant_value::from(#name)))
+        quote!((#text, #constant_value::of(#name)))
     });
     let (function, right) = match plan.function {
         FunctionKind::Stage => {
@@ -131,17 +131,33 @@ fn parameters(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenSt
         .collect();
     for constant in kernel.free_constants() {
         let name = constant.argument();
-        let ty = match constant.kind {
-            ConstantKind::Usize => quote!(usize),
-            ConstantKind::I32 => quote!(i32),
-            ConstantKind::Bool => quote!(bool),
-        };
+        let ty = constant_type(constant.kind);
         parameters.push(quote!(#name: #ty));
     }
     parameters
 }
 
-fn returned_type(plan: &Plan, mode: &TokenStream, paths: &Paths) -> TokenStream {
+/// The types of the generated function's arguments, in order.
+pub fn argument_types(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenStream> {
+    let arguments = kernel.arguments.iter().map(|argument| match argument {
+        Argument::Input(index) => input_type(&kernel.inputs[*index], mode, paths),
+        Argument::Scalar(index) => scalar_type(kernel.scalars[*index].kind),
+        Argument::Unreadable(_) => quote!(()),
+    });
+    let constants = kernel.free_constants().map(|constant| constant_type(constant.kind));
+    arguments.chain(constants).collect()
+}
+
+fn constant_type(kind: ConstantKind) -> TokenStream {
+    match kind {
+        ConstantKind::Usize => quote!(usize),
+        ConstantKind::I32 => quote!(i32),
+        ConstantKind::Bool => quote!(bool),
+    }
+}
+
+/// What the function returns, without the `Result` around it.
+pub fn returned_type(plan: &Plan, mode: &TokenStream, paths: &Paths) -> TokenStream {
     match &plan.outputs_name {
         Some(outputs) if plan.outputs_have_a_mode() => quote!(#outputs<#mode>),
         Some(outputs) => outputs.to_token_stream(),
@@ -184,7 +200,8 @@ fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
     let message = format!("kernel `{name}` is inference-only, so it cannot be reached from a training graph [C10]");
     let label = format!("reaches `{name}` with tensors of mode `{{Self}}`");
     let note = format!("the author's reason: {}", reason.replace('{', "{{").replace('}', "}}"));
-    let help = "take the training path of the layer in `Train`, or give the kernel a gradient";
+    let help =
+        "take the training path of the layer in `Train`, or give the kernel a gradient; see `cotangent::errors::C10`";
     let text = format!("Modes in which the inference-only kernel [`{name}`](fn@{name}) may run: {reason}.");
     let configuration = super::configuration(plan);
     quote! {

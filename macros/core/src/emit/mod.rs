@@ -80,9 +80,10 @@ fn kernel(plan: &Plan, paths: &Paths) -> TokenStream {
             let differentiable = paths.kernel(quote!(Differentiable));
             quote!(impl #differentiable for #name {})
         }
-        Role::Backward { of, .. } => {
+        Role::Backward { .. } => {
             let backward_of = paths.kernel(quote!(BackwardOf));
-            quote!(impl #backward_of<#of> for #name {})
+            let partner = pairing::partner(plan);
+            quote!(impl #backward_of<#partner> for #name {})
         }
         _ => TokenStream::new(),
     };

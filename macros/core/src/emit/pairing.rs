@@ -3,7 +3,8 @@
 //! Each stands alone, outside generic items, so that `cargo check` evaluates it; each is spanned on the port it is about.
 
 use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
-use quote::{quote, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt as _;
 
 use crate::model::kernel::Role;
 use crate::paths::Paths;
@@ -19,11 +20,14 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
             let Some((backward, span)) = &route.backward else { return TokenStream::new() };
             let backward_of = paths.kernel(quote!(BackwardOf));
             let paired_with = paths.kernel(quote!(PairedWith));
+            let partner = partner(plan).expect("it is named");
+            let alias = alias(&partner, backward, &configuration);
             let asked = quote_spanned!(*span=> asks::<#backward>(););
             quote! {
+                #alias
                 #(#configuration)*
                 const _: () = {
-                    impl #paired_with<#backward> for #name {}
+                    impl #paired_with<#partner> for #name {}
                     #[allow(dead_code)]
                     fn asks<B: #backward_of<#name>>() {}
                     #[allow(dead_code)]
@@ -35,11 +39,13 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
             let kernel_trait = paths.kernel(quote!(Kernel));
             let paired_with = paths.kernel(quote!(PairedWith));
             let assertions = paths.kernel(quote!(pairing));
+            let partner = partner(plan).expect("it is named");
+            let alias = alias(&partner, of, &configuration);
             let assertion = |span: Span, function: TokenStream, index: Option<usize>| {
                 let index = index.map(|index| quote!(, #index));
                 let assertion = quote! {
                     const _: () = #assertions::#function(
-                        &<#of as #kernel_trait>::SIGNATURE,
+                        &<#partner as #kernel_trait>::SIGNATURE,
                         &<#name as #kernel_trait>::SIGNATURE
                         #index
                     );
@@ -64,6 +70,7 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
             let items = quote!(#ports #gradients #scalars #constants #whole);
             if configuration.is_empty() {
                 quote! {
+                    #alias
                     #items
                     const _: () = {
                         #[allow(dead_code)]
@@ -73,12 +80,31 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
                     };
                 }
             } else {
-                quote!(#(#configuration)* const _: () = { #items };)
+                quote!(#alias #(#configuration)* const _: () = { #items };)
             }
         }
         Role::Stage => TokenStream::new(),
     };
     quote!(#items)
+}
+
+/// The name under which the expansion speaks of the other kernel of a pair, so that a path that leads nowhere is one error.
+pub fn partner(plan: &Plan) -> Option<Ident> {
+    let (role, span) = match &plan.kernel.role {
+        Role::Forward(route) => ("backward_of", route.backward.as_ref()?.1),
+        Role::Backward { span, .. } => ("forward_of", *span),
+        Role::Stage => return None,
+    };
+    Some(format_ident!("__{role}_{}", plan.kernel.name.unraw(), span = span))
+}
+
+fn alias(partner: &Ident, path: &TokenStream, configuration: &[&TokenStream]) -> TokenStream {
+    quote! {
+        #(#configuration)*
+        #[doc(hidden)]
+        #[allow(non_camel_case_types)]
+        type #partner = #path;
+    }
 }
 
 /// Puts every token at `span`: the compiler points at the whole extent of an expression, so one token elsewhere would

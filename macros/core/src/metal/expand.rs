@@ -14,6 +14,8 @@ pub(super) struct Expanded {
     pub(super) defined: BTreeSet<String>,
     /// `#include`s.
     pub(super) includes: Vec<Place>,
+    /// Operators at the end of a macro: Rust has dropped the `\` behind them, and the macro goes on with the next line.
+    pub(super) unfinished: Vec<Place>,
     /// Macros as they stand at the end of what was read.
     macros: BTreeMap<String, Macro>,
     /// Tokens that macros made so far.
@@ -139,6 +141,11 @@ impl Expanded {
         let parameters = line.get(1).filter(|next| touches(name, next)).and_then(parameters);
         let body = line[if parameters.is_some() { 2 } else { 1 }..].to_vec();
         self.defined.extend(parameters.iter().flatten().cloned());
+        if let Some(Token { kind: Kind::Punct(_), place: place @ Place::Span(_), .. }) = body.last()
+            && body.last().is_some_and(|last| !"*&;>=".contains(|character| last.is(character)))
+        {
+            self.unfinished.push(*place);
+        }
         // Where branches of an `#if` define it differently, the first stands for all.
         self.macros.entry(text.to_owned()).or_insert(Macro { parameters, body });
     }

@@ -7,72 +7,92 @@ use crate::diagnostics::Diagnostic;
 use crate::model::expression::{Operation, Polynomial};
 use crate::model::requirement::{Relation, Requirement};
 
+/// Brings `expression` into normal form; `constants` are names that may stand in it beside upper-case ones.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(constants: &[String], expression: &Expr) -> Result<Polynomial, Diagnostic> {
+    Reader { constants }.read(expression)
+}
+
 /// Brings `expression` into normal form.
 ///
 /// # Errors
 /// Anything but integers, upper-case names, `+ - * / %`, brackets and `ceil_div`, `min`, `max`; divisions by zero and
 /// values beyond 64 bits.
 pub fn read(expression: &Expr) -> Result<Polynomial, Diagnostic> {
-    let overflow = || Diagnostic::new(expression.span(), "this expression is larger than any shape");
-    match expression {
-        Expr::Paren(inner) => read(&inner.expr),
-        Expr::Group(inner) => read(&inner.expr),
-        Expr::Lit(literal) => match &literal.lit {
-            Lit::Int(value) if value.suffix().is_empty() => {
-                value.base10_parse().map(Polynomial::constant).map_err(|_| overflow())
+    read_with(&[], expression)
+}
+
+struct Reader<'a> {
+    constants: &'a [String],
+}
+
+impl Reader<'_> {
+    fn read(&self, expression: &Expr) -> Result<Polynomial, Diagnostic> {
+        let overflow = || Diagnostic::new(expression.span(), "this expression is larger than any shape");
+        match expression {
+            Expr::Paren(inner) => self.read(&inner.expr),
+            Expr::Group(inner) => self.read(&inner.expr),
+            Expr::Lit(literal) => match &literal.lit {
+                Lit::Int(value) if value.suffix().is_empty() => {
+                    value.base10_parse().map(Polynomial::constant).map_err(|_| overflow())
+                }
+                _ => Err(unknown(expression)),
+            },
+            Expr::Path(path) => {
+                let name = path.path.get_ident().ok_or_else(|| unknown(expression))?;
+                let text = name.to_string();
+                if !text.starts_with(|first: char| first.is_ascii_uppercase()) && !self.constants.contains(&text) {
+                    return Err(Diagnostic::new(name.span(), format!("`{text}` is not a dimension"))
+                        .help("begin dimensions and template constants with an upper-case letter"));
+                }
+                Ok(Polynomial::symbol(text))
+            }
+            Expr::Unary(unary) if matches!(unary.op, UnOp::Neg(_)) => {
+                self.read(&unary.expr)?.negate().ok_or_else(overflow)
+            }
+            Expr::Binary(binary) => {
+                let (left, right) = (self.read(&binary.left)?, self.read(&binary.right)?);
+                match binary.op {
+                    BinOp::Add(_) => left.add(&right).ok_or_else(overflow),
+                    BinOp::Sub(_) => right.negate().and_then(|right| left.add(&right)).ok_or_else(overflow),
+                    BinOp::Mul(_) => left.multiply(&right).ok_or_else(overflow),
+                    BinOp::Div(_) => apply(Operation::Quotient, left, right, expression),
+                    BinOp::Rem(_) => apply(Operation::Remainder, left, right, expression),
+                    _ => Err(unknown(expression)),
+                }
+            }
+            Expr::Call(call) => {
+                let operation = match &*call.func {
+                    Expr::Path(path) if path.path.is_ident("ceil_div") => Operation::CeilingQuotient,
+                    Expr::Path(path) if path.path.is_ident("min") => Operation::Minimum,
+                    Expr::Path(path) if path.path.is_ident("max") => Operation::Maximum,
+                    _ => return Err(unknown(expression)),
+                };
+                let mut arguments = call.args.iter();
+                let (Some(left), Some(right), None) = (arguments.next(), arguments.next(), arguments.next()) else {
+                    return Err(Diagnostic::new(call.func.span(), "this function takes two arguments"));
+                };
+                apply(operation, self.read(left)?, self.read(right)?, expression)
             }
             _ => Err(unknown(expression)),
-        },
-        Expr::Path(path) => {
-            let name = path.path.get_ident().ok_or_else(|| unknown(expression))?;
-            let text = name.to_string();
-            if !text.starts_with(|first: char| first.is_ascii_uppercase()) {
-                return Err(Diagnostic::new(name.span(), format!("`{text}` is not a dimension"))
-                    .help("begin dimensions and template constants with an upper-case letter"));
-            }
-            Ok(Polynomial::symbol(text))
         }
-        Expr::Unary(unary) if matches!(unary.op, UnOp::Neg(_)) => read(&unary.expr)?.negate().ok_or_else(overflow),
-        Expr::Binary(binary) => {
-            let (left, right) = (read(&binary.left)?, read(&binary.right)?);
-            match binary.op {
-                BinOp::Add(_) => left.add(&right).ok_or_else(overflow),
-                BinOp::Sub(_) => right.negate().and_then(|right| left.add(&right)).ok_or_else(overflow),
-                BinOp::Mul(_) => left.multiply(&right).ok_or_else(overflow),
-                BinOp::Div(_) => apply(Operation::Quotient, left, right, expression),
-                BinOp::Rem(_) => apply(Operation::Remainder, left, right, expression),
-                _ => Err(unknown(expression)),
-            }
-        }
-        Expr::Call(call) => {
-            let operation = match &*call.func {
-                Expr::Path(path) if path.path.is_ident("ceil_div") => Operation::CeilingQuotient,
-                Expr::Path(path) if path.path.is_ident("min") => Operation::Minimum,
-                Expr::Path(path) if path.path.is_ident("max") => Operation::Maximum,
-                _ => return Err(unknown(expression)),
-            };
-            let mut arguments = call.args.iter();
-            let (Some(left), Some(right), None) = (arguments.next(), arguments.next(), arguments.next()) else {
-                return Err(Diagnostic::new(call.func.span(), "this function takes two arguments"));
-            };
-            apply(operation, read(left)?, read(right)?, expression)
-        }
-        _ => Err(unknown(expression)),
     }
 }
 
 /// Brings both sides of the comparison `expression` into normal form.
 ///
 /// # Errors
-/// Anything but one of `==`, `!=`, `<`, `<=`, `>`, `>=` between what [`read`] accepts.
-pub fn read_requirement(expression: &Expr) -> Result<Requirement, Diagnostic> {
+/// Anything but one of `==`, `!=`, `<`, `<=`, `>`, `>=` between what [`read_with`] accepts.
+pub fn read_requirement(constants: &[String], expression: &Expr) -> Result<Requirement, Diagnostic> {
     let unknown = || {
         Diagnostic::new(expression.span(), "this compares nothing")
             .help("write a comparison such as `D % 16 == 0`, with one of `==`, `!=`, `<`, `<=`, `>`, `>=`")
     };
     match expression {
-        Expr::Paren(inner) => read_requirement(&inner.expr),
-        Expr::Group(inner) => read_requirement(&inner.expr),
+        Expr::Paren(inner) => read_requirement(constants, &inner.expr),
+        Expr::Group(inner) => read_requirement(constants, &inner.expr),
         Expr::Binary(binary) => {
             let relation = match binary.op {
                 BinOp::Eq(_) => Relation::Equal,
@@ -91,7 +111,7 @@ pub fn read_requirement(expression: &Expr) -> Result<Requirement, Diagnostic> {
                 }
                 _ => return Err(unknown()),
             };
-            let (left, right) = (read(&binary.left)?, read(&binary.right)?);
+            let (left, right) = (read_with(constants, &binary.left)?, read_with(constants, &binary.right)?);
             Ok(Requirement { left, relation, right, span: expression.span() })
         }
         _ => Err(unknown()),

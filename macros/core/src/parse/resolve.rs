@@ -24,6 +24,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         declaration;
     let dtypes: Vec<DtypeParameter> = dtypes.into_iter().map(|(name, class)| DtypeParameter { name, class }).collect();
     let is_backward = options.backward_of.is_some();
+    let names_of_constants: Vec<String> = constants.iter().map(|constant| constant.name.to_string()).collect();
 
     let (mut inputs, mut outputs, mut scalars, mut arguments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut unreadable: Vec<Ident> = Vec::new();
@@ -49,7 +50,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             }
             Parameter::Port(port) => {
                 let has_dtype = resolve_dtype(&port.dtype, &dtypes).is_some();
-                let port = resolve_port(*port, &dtypes, is_backward, diagnostics);
+                let port = resolve_port(*port, &dtypes, &names_of_constants, is_backward, diagnostics);
                 match (port.role.is_output(), has_dtype) {
                     (true, _) => outputs.push(port),
                     (false, true) => {
@@ -204,7 +205,13 @@ fn resolve_dtype(written: &Ident, dtypes: &[DtypeParameter]) -> Option<PortDtype
 }
 
 /// A port whose dtype is unknown passes for one of floats, once that is reported.
-fn resolve_port(port: PortSyntax, dtypes: &[DtypeParameter], is_backward: bool, diagnostics: &mut Diagnostics) -> Port {
+fn resolve_port(
+    port: PortSyntax,
+    dtypes: &[DtypeParameter],
+    constants: &[String],
+    is_backward: bool,
+    diagnostics: &mut Diagnostics,
+) -> Port {
     let PortSyntax { name, is_output, optional, dtype, shape, nodiff, saved, values } = port;
     let resolved = resolve_dtype(&dtype, dtypes);
     if resolved.is_none() {
@@ -216,7 +223,9 @@ fn resolve_port(port: PortSyntax, dtypes: &[DtypeParameter], is_backward: bool, 
     }
     let shape: Vec<_> = shape
         .iter()
-        .filter_map(|extent| diagnostics.keep(expression::read(extent)).map(|value| (value, extent.span())))
+        .filter_map(|extent| {
+            diagnostics.keep(expression::read_with(constants, extent)).map(|value| (value, extent.span()))
+        })
         .collect();
     let dtype = resolved.unwrap_or(PortDtype::Fixed(Dtype::F32));
     let role = match (is_output, dtype.is_float()) {
@@ -365,10 +374,14 @@ fn resolve_dimensions(kernel: &Kernel, diagnostics: &mut Diagnostics) -> Vec<Dim
     dimensions
 }
 
+fn constant_names(kernel: &Kernel) -> Vec<String> {
+    kernel.constants.iter().map(|constant| constant.name.to_string()).collect()
+}
+
 fn resolve_extents(kernel: &Kernel, extents: &[Expr], diagnostics: &mut Diagnostics) -> Option<Extents> {
     let mut resolved: Vec<Polynomial> = Vec::new();
     for extent in extents {
-        let value = diagnostics.keep(expression::read(extent))?;
+        let value = diagnostics.keep(expression::read_with(&constant_names(kernel), extent))?;
         check_symbols(kernel, &value.symbols(), extent.span(), diagnostics);
         resolved.push(value);
     }
@@ -378,7 +391,10 @@ fn resolve_extents(kernel: &Kernel, extents: &[Expr], diagnostics: &mut Diagnost
 fn resolve_requirements(kernel: &Kernel, written: &[Expr], diagnostics: &mut Diagnostics) -> Vec<Requirement> {
     let mut requirements: Vec<Requirement> = Vec::new();
     for requirement in written {
-        let Some(requirement) = diagnostics.keep(expression::read_requirement(requirement)) else { continue };
+        let Some(requirement) = diagnostics.keep(expression::read_requirement(&constant_names(kernel), requirement))
+        else {
+            continue;
+        };
         let symbols = requirement.symbols();
         if symbols.is_empty() {
             let verdict = if requirement.holds(&|_| None) { "always" } else { "never" };

@@ -45,6 +45,8 @@ pub struct Scan {
     pub quotes: Vec<Place>,
     /// `#include`s.
     pub includes: Vec<Place>,
+    /// Operators at the end of a macro, which goes on with the next line.
+    pub unfinished: Vec<Place>,
 }
 
 /// An array in threadgroup memory.
@@ -116,6 +118,7 @@ impl Scan {
                 declared: expanded.defined.clone(),
                 macros: expanded.defined,
                 includes: expanded.includes,
+                unfinished: expanded.unfinished,
                 ..Scan::default()
             },
             scopes: Scopes::default(),
