@@ -54,18 +54,10 @@ template <class T, int N> using vec = T __attribute__((ext_vector_type(N)));
 #define METAL_VECTORS(T) typedef vec<T, 2> T##2; typedef vec<T, 3> T##3; typedef vec<T, 4> T##4;
 METAL_VECTORS(bool) METAL_VECTORS(char) METAL_VECTORS(uchar) METAL_VECTORS(short) METAL_VECTORS(ushort) METAL_VECTORS(int)
 METAL_VECTORS(uint) METAL_VECTORS(long) METAL_VECTORS(ulong) METAL_VECTORS(half) METAL_VECTORS(bfloat) METAL_VECTORS(float)
-template <class T, int N> struct packed_vec {
-  T at[N];
-  packed_vec() = default;
-  packed_vec(vec<T, N>);
-  operator vec<T, N>() const;
-};
-typedef packed_vec<float, 2> packed_float2;
-typedef packed_vec<float, 3> packed_float3;
-typedef packed_vec<float, 4> packed_float4;
-typedef packed_vec<half, 2> packed_half2;
-typedef packed_vec<half, 3> packed_half3;
-typedef packed_vec<half, 4> packed_half4;
+// Packed vectors differ in alignment alone.
+#define METAL_PACKED(T) typedef vec<T, 2> packed_##T##2; typedef vec<T, 3> packed_##T##3; typedef vec<T, 4> packed_##T##4;
+METAL_PACKED(char) METAL_PACKED(uchar) METAL_PACKED(short) METAL_PACKED(ushort) METAL_PACKED(int) METAL_PACKED(uint)
+METAL_PACKED(long) METAL_PACKED(ulong) METAL_PACKED(half) METAL_PACKED(bfloat) METAL_PACKED(float)
 
 // How many components an argument of a vector's constructor contributes.
 template <class T> struct width { static constexpr int value = 1; };
@@ -217,15 +209,35 @@ template <class T, class U> T ceildiv(T, U);
 #define half3(...) METAL_MAKE(half, 3, __VA_ARGS__)
 #define half4(...) METAL_MAKE(half, 4, __VA_ARGS__)
 #define bfloat2(...) METAL_MAKE(bfloat, 2, __VA_ARGS__)
+#define bfloat3(...) METAL_MAKE(bfloat, 3, __VA_ARGS__)
 #define bfloat4(...) METAL_MAKE(bfloat, 4, __VA_ARGS__)
-#define uint2(...) METAL_MAKE(uint, 2, __VA_ARGS__)
-#define uint3(...) METAL_MAKE(uint, 3, __VA_ARGS__)
-#define uint4(...) METAL_MAKE(uint, 4, __VA_ARGS__)
 #define int2(...) METAL_MAKE(int, 2, __VA_ARGS__)
 #define int3(...) METAL_MAKE(int, 3, __VA_ARGS__)
 #define int4(...) METAL_MAKE(int, 4, __VA_ARGS__)
+#define uint2(...) METAL_MAKE(uint, 2, __VA_ARGS__)
+#define uint3(...) METAL_MAKE(uint, 3, __VA_ARGS__)
+#define uint4(...) METAL_MAKE(uint, 4, __VA_ARGS__)
+#define short2(...) METAL_MAKE(short, 2, __VA_ARGS__)
+#define short3(...) METAL_MAKE(short, 3, __VA_ARGS__)
+#define short4(...) METAL_MAKE(short, 4, __VA_ARGS__)
+#define ushort2(...) METAL_MAKE(ushort, 2, __VA_ARGS__)
+#define ushort3(...) METAL_MAKE(ushort, 3, __VA_ARGS__)
+#define ushort4(...) METAL_MAKE(ushort, 4, __VA_ARGS__)
+#define char2(...) METAL_MAKE(char, 2, __VA_ARGS__)
+#define char3(...) METAL_MAKE(char, 3, __VA_ARGS__)
+#define char4(...) METAL_MAKE(char, 4, __VA_ARGS__)
+#define uchar2(...) METAL_MAKE(uchar, 2, __VA_ARGS__)
+#define uchar3(...) METAL_MAKE(uchar, 3, __VA_ARGS__)
+#define uchar4(...) METAL_MAKE(uchar, 4, __VA_ARGS__)
+#define long2(...) METAL_MAKE(long, 2, __VA_ARGS__)
+#define long3(...) METAL_MAKE(long, 3, __VA_ARGS__)
+#define long4(...) METAL_MAKE(long, 4, __VA_ARGS__)
 #define ulong2(...) METAL_MAKE(ulong, 2, __VA_ARGS__)
+#define ulong3(...) METAL_MAKE(ulong, 3, __VA_ARGS__)
+#define ulong4(...) METAL_MAKE(ulong, 4, __VA_ARGS__)
 #define bool2(...) METAL_MAKE(bool, 2, __VA_ARGS__)
+#define bool3(...) METAL_MAKE(bool, 3, __VA_ARGS__)
+#define bool4(...) METAL_MAKE(bool, 4, __VA_ARGS__)
 #define INFINITY __builtin_inff()
 #define NAN __builtin_nanf("")
 #define HUGE_VALF __builtin_inff()
@@ -245,4 +257,4 @@ template <class T, class U> T ceildiv(T, U);
 #define M_SQRT2_F 1.41421356f
 #define M_2_SQRTPI_F 1.12837917f
 
-#pragma GCC poison double goto new delete virtual try catch throw dynamic_cast typeid thread_local static std printf assert malloc
+#pragma GCC poison double goto new delete virtual try catch throw dynamic_cast typeid thread_local std printf assert malloc

@@ -4,10 +4,79 @@
 
 extern "C" {
 
+// Bits of the bytes at `offset` of a stack, eight bytes at most.
+METAL_INLINE METAL_UNWATCHED unsigned unset_mask(unsigned long offset, unsigned long bytes) {
+  return ((1u << bytes) - 1u) << (offset & 7);
+}
+METAL_INLINE METAL_UNWATCHED unsigned short* unset_bits(unsigned long stack, unsigned long offset) {
+  return (unsigned short*)(stack + offset / 8);
+}
+METAL_INLINE METAL_UNWATCHED bool is_unset(unsigned long stack, unsigned long offset, unsigned long bytes) {
+  unsigned short bits;
+  __builtin_memcpy(&bits, unset_bits(stack, offset), 2);
+  return bits & unset_mask(offset, bytes);
+}
+
+// A read of up to eight bytes must find each of its words set at least in part: what lies between the members of a struct
+// never is. Longer reads are copies of structs, whose first word is a member.
+__attribute__((noinline)) METAL_UNWATCHED void metal_read_unset(
+    unsigned long stack, unsigned long offset, unsigned long bytes, const void* pc) {
+  unsigned long looked_at = bytes <= 8 ? bytes : 4;
+  for (unsigned long from = 0; from < looked_at; from += 4) {
+    unsigned long word = looked_at - from < 4 ? looked_at - from : 4;
+    unsigned short bits;
+    __builtin_memcpy(&bits, unset_bits(stack, offset + from), 2);
+    unsigned mask = unset_mask(offset + from, word);
+    if ((bits & mask) == mask || (bytes <= 4 && (bits & mask))) {
+      emulator::Context* c = emulator::context();
+      c->fault(c, emulator::UNSET_PRIVATE, long(stack + offset + from), 0, 0, pc);
+      return;
+    }
+  }
+}
+METAL_INLINE METAL_UNWATCHED void metal_private(emulator::Context* c, unsigned long a, unsigned long bytes, unsigned kind, const void* pc) {
+  if (a >= c->unset_end || a + bytes <= c->unset_begin) return;
+  unsigned long stack = a >> emulator::STACK_SHIFT << emulator::STACK_SHIFT, offset = a - stack;
+  if (kind == emulator::READ) {
+    if (is_unset(stack, offset, bytes <= 8 ? bytes : 4)) metal_read_unset(stack, offset, bytes, pc);
+    return;
+  }
+  for (unsigned long done = 0; done < bytes; done += 8) {
+    unsigned long part = bytes - done < 8 ? bytes - done : 8;
+    unsigned short* bits = unset_bits(stack, offset + done);
+    unsigned short kept;
+    __builtin_memcpy(&kept, bits, 2);
+    kept &= ~unset_mask(offset + done, part);
+    __builtin_memcpy(bits, &kept, 2);
+  }
+}
+
+// Out of line from the kernel.
+METAL_UNWATCHED void metal_unset(void* place, unsigned long bytes, const char* name) {
+  emulator::Context* c = emulator::context();
+  unsigned long a = (unsigned long)place;
+  if ((a ^ (unsigned long)c) >> emulator::STACK_SHIFT) return;
+  if (a < c->unset_begin) c->unset_begin = a;
+  if (a + bytes > c->unset_end) c->unset_end = a + bytes;
+  c->privates[(a >> 4) % emulator::PRIVATES] = emulator::Private{place, bytes, name};
+  unsigned long stack = a >> emulator::STACK_SHIFT << emulator::STACK_SHIFT, offset = a - stack;
+  for (unsigned long done = 0; done < bytes; done += 8) {
+    unsigned long part = bytes - done < 8 ? bytes - done : 8;
+    unsigned short* bits = unset_bits(stack, offset + done);
+    unsigned short kept;
+    __builtin_memcpy(&kept, bits, 2);
+    kept |= unset_mask(offset + done, part);
+    __builtin_memcpy(bits, &kept, 2);
+  }
+}
+
 METAL_INLINE METAL_UNWATCHED void metal_touch(const void* address, unsigned long bytes, unsigned kind, const void* pc) {
   unsigned long a = (unsigned long)address, here = (unsigned long)__builtin_frame_address(0);
-  if ((a ^ here) >> emulator::STACK_SHIFT == 0) return;  // the thread's own stack
   emulator::Context* c = emulator::context();
+  if ((a ^ here) >> emulator::STACK_SHIFT == 0) {  // the thread's own stack
+    metal_private(c, a, bytes, kind, pc);
+    return;
+  }
   unsigned long offset = a - (unsigned long)c->device_begin;
   if (kind == emulator::READ && offset < c->device_bytes) {
     const emulator::Region& r = c->regions[c->region_of_page[offset >> emulator::PAGE_SHIFT]];
@@ -59,14 +128,28 @@ METAL_INLINE METAL_UNWATCHED void metal_fault(unsigned reason, long found, const
   emulator::Context* c = emulator::context();
   c->fault(c, reason, found, 0, 0, pc);
 }
-#define METAL_FAULT2(NAME, REASON)                                                                                     \
-  METAL_UNWATCHED void __ubsan_handle_##NAME(void*, unsigned long a, unsigned long) { metal_fault(REASON, long(a), METAL_PC); } \
-  METAL_UNWATCHED void __ubsan_handle_##NAME##_abort(void*, unsigned long a, unsigned long) { metal_fault(REASON, long(a), METAL_PC); }
-METAL_FAULT2(divrem_overflow, emulator::DIVISION_BY_ZERO)
+// What the sanitizer says of a place in the text and of a type there.
+struct metal_mismatch { const char* file; unsigned line, column; const void* type; unsigned char log_alignment; };
+METAL_INLINE METAL_UNWATCHED void metal_misaligned(void* data, unsigned long place, const void* pc) {
+  emulator::Context* c = emulator::context();
+  c->fault(c, emulator::MISALIGNED, long(place), 1l << ((metal_mismatch*)data)->log_alignment, 0, pc);
+}
+METAL_INLINE METAL_UNWATCHED void metal_outside(void* data, unsigned long index, const void* pc) {
+  emulator::Context* c = emulator::context();
+  c->fault(c, emulator::ARRAY_OUT_OF_BOUNDS, long(index), long(data), 0, pc);
+}
+#define METAL_OVERFLOW(NAME)                                                                                           \
+  METAL_UNWATCHED void __ubsan_handle_##NAME(void*, unsigned long, unsigned long) { metal_fault(emulator::SIGNED_OVERFLOW, 0, METAL_PC); } \
+  METAL_UNWATCHED void __ubsan_handle_##NAME##_abort(void*, unsigned long, unsigned long) { metal_fault(emulator::SIGNED_OVERFLOW, 0, METAL_PC); }
+METAL_OVERFLOW(add_overflow) METAL_OVERFLOW(sub_overflow) METAL_OVERFLOW(mul_overflow) METAL_OVERFLOW(negate_overflow)
+METAL_UNWATCHED void __ubsan_handle_divrem_overflow(void*, unsigned long, unsigned long by) { metal_fault(emulator::DIVISION_BY_ZERO, long(by), METAL_PC); }
+METAL_UNWATCHED void __ubsan_handle_divrem_overflow_abort(void*, unsigned long, unsigned long by) { metal_fault(emulator::DIVISION_BY_ZERO, long(by), METAL_PC); }
+METAL_UNWATCHED void __ubsan_handle_type_mismatch_v1(void* data, unsigned long place) { metal_misaligned(data, place, METAL_PC); }
+METAL_UNWATCHED void __ubsan_handle_type_mismatch_v1_abort(void* data, unsigned long place) { metal_misaligned(data, place, METAL_PC); }
 METAL_UNWATCHED void __ubsan_handle_shift_out_of_bounds(void*, unsigned long, unsigned long by) { metal_fault(emulator::SHIFT_TOO_FAR, long(by), METAL_PC); }
 METAL_UNWATCHED void __ubsan_handle_shift_out_of_bounds_abort(void*, unsigned long, unsigned long by) { metal_fault(emulator::SHIFT_TOO_FAR, long(by), METAL_PC); }
-METAL_UNWATCHED void __ubsan_handle_out_of_bounds(void*, unsigned long index) { metal_fault(emulator::ARRAY_OUT_OF_BOUNDS, long(index), METAL_PC); }
-METAL_UNWATCHED void __ubsan_handle_out_of_bounds_abort(void*, unsigned long index) { metal_fault(emulator::ARRAY_OUT_OF_BOUNDS, long(index), METAL_PC); }
+METAL_UNWATCHED void __ubsan_handle_out_of_bounds(void* data, unsigned long index) { metal_outside(data, index, METAL_PC); }
+METAL_UNWATCHED void __ubsan_handle_out_of_bounds_abort(void* data, unsigned long index) { metal_outside(data, index, METAL_PC); }
 
 }
 

@@ -28,9 +28,16 @@ namespace emulator {
 typedef void (*Combine)(void* const* operands, unsigned present);
 
 enum Access : unsigned { READ = 0, WRITE = 1, ATOMIC_READ = 2, ATOMIC_WRITE = 3, ATOMIC_UPDATE = 7 };
-enum Reason : unsigned { COMPONENT_OUT_OF_BOUNDS, ARRAY_OUT_OF_BOUNDS, DIVISION_BY_ZERO, SHIFT_TOO_FAR, ABSENT_LANE, NAN_OPERAND };
+enum Reason : unsigned {
+  COMPONENT_OUT_OF_BOUNDS, ARRAY_OUT_OF_BOUNDS, DIVISION_BY_ZERO, SHIFT_TOO_FAR, ABSENT_LANE, NAN_OPERAND,
+  SIGNED_OVERFLOW, MISALIGNED, UNSET_PRIVATE
+};
 
 struct Region { unsigned long begin, end; unsigned long read_freely; };
+
+// A private variable that was declared without a value.
+struct Private { const void* at; unsigned long bytes; const char* name; };
+constexpr unsigned PRIVATES = 8;
 
 // One for each thread, at a known place in its stack. The Rust side declares the same fields in the same order.
 struct Context {
@@ -47,9 +54,13 @@ struct Context {
   unsigned lane;
   // Turns of loops that are left to this thread.
   unsigned turns;
+  // Where, between these addresses of the stack, bytes may lie that nothing has set. A bit for each byte of the stack lies at
+  // its bottom.
+  unsigned long unset_begin, unset_end;
+  Private privates[PRIVATES];
 };
 
-constexpr unsigned long STACK_SHIFT = 18, COLOURS = 64, COLOUR_BYTES = 832, TOP_BYTES = 256;
+constexpr unsigned long STACK_SHIFT = 18, COLOURS = 64, COLOUR_BYTES = 832, TOP_BYTES = 640;
 constexpr unsigned long PAGE_SHIFT = 16;
 
 METAL_INLINE METAL_UNWATCHED Context* context() {
@@ -87,6 +98,11 @@ METAL_INLINE METAL_UNWATCHED bool turn() {
   return true;
 }
 } // namespace metal
+
+extern "C" void metal_unset(void* place, unsigned long bytes, const char* name);
+// What code that is not watched has written, or is about to read.
+extern "C" void __tsan_write_range(void*, unsigned long);
+extern "C" void __tsan_read_range(void*, unsigned long);
 
 #define METAL_CHECK_COMPONENT(I, N) \
   if (unsigned(I) >= unsigned(N)) emulator::component_out_of_bounds(I, N)
@@ -138,6 +154,17 @@ template <class Array> METAL_INLINE METAL_UNWATCHED Array& threadgroup_array(uns
   typedef component_of_t<typename element_of<Array>::type> scalar;
   emulator::Context* c = emulator::context();
   return *(Array*)c->threadgroup_array(c, id, sizeof(Array), sizeof(scalar), dtype_number<scalar>::value, name);
+}
+
+// ---- private memory -------------------------------------------------------------------------------------------------
+
+// Behind the declaration of a variable without a value. Compilers tell of every access behind a pointer that they cannot
+// follow. What has a constructor is set by it.
+template <class T> METAL_INLINE METAL_UNWATCHED T& unset(T& variable, const char* name) {
+  T* place = &variable;
+  if constexpr (__is_trivially_constructible(T)) metal_unset((void*)place, sizeof(T), name);
+  __asm__("" : "+r"(place));
+  return *place;
 }
 
 // ---- barriers -------------------------------------------------------------------------------------------------------

@@ -92,6 +92,7 @@ METAL_INLINE METAL_UNWATCHED void simdgroup_multiply_accumulate(
   D result[2];
   MatrixOperand<D, A, B, C> mine{result, a.mine, b.mine, c.mine};
   emulator::Context* context = emulator::context();
+  __tsan_write_range(result, sizeof result);
   context->collective(context, &mine, matrix_multiply<D, A, B, C>, distinct<SITE>(), SIMD);
   d.mine = vec<D, 2>(result[0], result[1]);
 }
@@ -191,6 +192,7 @@ template <class D, class A, class B> METAL_UNWATCHED void tile_multiply(void* co
 template <class D, class A, class B, uint SITE>
 METAL_INLINE METAL_UNWATCHED void tile_multiply_accumulate(tile<D, 16, 16>& d, const tile<A, 16, 16>& a, const tile<B, 16, 16>& b, site<SITE>) {
   TileOperand<D, A, B> mine{d.at, a.at, b.at};
+  __tsan_read_range((void*)&a, sizeof a), __tsan_read_range((void*)&b, sizeof b), __tsan_read_range(&d, sizeof d);
   emulator::Context* c = emulator::context();
   c->collective(c, &mine, tile_multiply<D, A, B>, distinct<SITE>(), SIMD);
 }
@@ -220,6 +222,7 @@ template <class T> METAL_UNWATCHED void transpose_tile(void* const* operands, ui
 template <class T, uint SITE> METAL_INLINE METAL_UNWATCHED tile<T, 16, 16> tile_transpose(const tile<T, 16, 16>& t, site<SITE>) {
   tile<T, 16, 16> result;
   TransposeOperand<T> mine{t.at, result.at};
+  __tsan_write_range(&result, sizeof result), __tsan_read_range((void*)&t, sizeof t);
   emulator::Context* c = emulator::context();
   c->collective(c, &mine, transpose_tile<T>, distinct<SITE>(), SIMD);
   return result;
@@ -278,6 +281,7 @@ template <class T, class F> METAL_UNWATCHED void reduce_rows(void* const* operan
   template <class T, uint SITE> METAL_INLINE METAL_UNWATCHED tile_rows<T> NAME(const tile<T, 16, 16>& t, site<SITE>) {  \
     tile_rows<T> result;                                                                                             \
     TransposeOperand<T> mine{t.at, result.at};                                                                       \
+    __tsan_write_range(&result, sizeof result), __tsan_read_range((void*)&t, sizeof t);                              \
     emulator::Context* c = emulator::context();                                                                      \
     c->collective(c, &mine, reduce_rows<T, F>, distinct<SITE>(), SIMD);                                              \
     return result;                                                                                                   \

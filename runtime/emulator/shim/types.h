@@ -144,6 +144,7 @@ template <class T, int N> struct vec;
 
 #define METAL_VECTOR_COMMON(N)                                                                                   \
   typedef T component;                                                                                           \
+  static constexpr int width = N;                                                                                \
   vec() = default;                                                                                               \
   METAL_INLINE T& operator[](int i) { METAL_CHECK_COMPONENT(i, N); return reinterpret_cast<T*>(this)[i]; }        \
   METAL_INLINE const T& operator[](int i) const {                                                                \
@@ -155,8 +156,20 @@ template <class T, int N> struct vec;
   }                                                                                                              \
   template <int... I> METAL_INLINE lanes_of<vec, I...> lanes(components<I...>) { return lanes_of<vec, I...>{*this}; }
 
+// Clang looks at the alignment of members alone, so that a whole vector must be copied by them.
+#if defined(__clang__) && defined(METAL_CASTS)
+#define METAL_COPIES(...)                                                \
+  METAL_INLINE vec(const vec& o) : __VA_ARGS__ {}                        \
+  METAL_INLINE vec& operator=(const vec& o) {                            \
+    for (int i = 0; i < width; ++i) (&x)[i] = (&o.x)[i];                 \
+    return *this;                                                        \
+  }
+#else
+#define METAL_COPIES(...)
+#endif
 template <class T> struct alignas(2 * sizeof(T)) vec<T, 2> {
   T x, y;
+  METAL_COPIES(x(o.x), y(o.y))
   METAL_VECTOR_COMMON(2)
   METAL_INLINE vec(T s) : x(s), y(s) {}
   METAL_INLINE vec(T a, T b) : x(a), y(b) {}
@@ -164,6 +177,7 @@ template <class T> struct alignas(2 * sizeof(T)) vec<T, 2> {
 };
 template <class T> struct alignas(4 * sizeof(T)) vec<T, 3> {
   T x, y, z;
+  METAL_COPIES(x(o.x), y(o.y), z(o.z))
   METAL_VECTOR_COMMON(3)
   METAL_INLINE vec(T s) : x(s), y(s), z(s) {}
   METAL_INLINE vec(T a, T b, T c) : x(a), y(b), z(c) {}
@@ -173,6 +187,7 @@ template <class T> struct alignas(4 * sizeof(T)) vec<T, 3> {
 };
 template <class T> struct alignas(4 * sizeof(T)) vec<T, 4> {
   T x, y, z, w;
+  METAL_COPIES(x(o.x), y(o.y), z(o.z), w(o.w))
   METAL_VECTOR_COMMON(4)
   METAL_INLINE vec(T s) : x(s), y(s), z(s), w(s) {}
   METAL_INLINE vec(T a, T b, T c, T d) : x(a), y(b), z(c), w(d) {}

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::build::{Cache, Compiler, Image, content_key};
 use crate::launch_check::check_launch;
 use crate::machine::{Arena, Contents, Dispatch, Geometry, Placement, StackPool};
-use crate::text::{Argument, arguments, find_word, host_unit};
+use crate::text::{Argument, arguments, first_use, host_unit};
 use crate::{Buffer, Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Port, Run, report};
 
 /// Runs kernels. Compiled ones are kept, in this process and in a folder.
@@ -130,7 +130,12 @@ impl Emulator {
         let Some((entries, stopped, arena)) = attempt(workers).or_else(|| attempt(1)) else { unreachable!() };
 
         let mut findings = limits;
-        findings.extend(report::findings(&image, &geometry, entries));
+        // Between its elements lands only who ignores the strides of an input.
+        let strided = findings.iter().filter(|f| f.kind == FindingKind::IgnoredStrides);
+        let ignored: Vec<Option<String>> = strided.map(|f| f.subject.clone()).collect();
+        let seen = report::findings(&image, &geometry, entries);
+        findings
+            .extend(seen.into_iter().filter(|f| f.kind != FindingKind::OutOfBounds || !ignored.contains(&f.subject)));
         let first_output = contents.len() - kernel.outputs.len();
         // What a thread would have written that was stopped is missing because of what stopped it.
         for (i, port) in kernel.outputs.iter().enumerate().filter(|_| !stopped) {
@@ -147,32 +152,27 @@ impl Emulator {
     /// The compiled kernel. Two threads that ask for it at once may both compile it, to the same effect.
     fn image(&self, kernel: &KernelText, arguments: &[Argument<'_>], checks: Checks) -> Result<Arc<Image>, Error> {
         let unit = host_unit(kernel, arguments)?;
-        let flags = self.compiler.flags(checks).join(" ");
+        let flags = self.compiler.flags(checks, unit.casts).join(" ");
         let key = content_key([unit.text.as_str(), &flags, &self.compiler.version]);
         let images = || self.images.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(image) = images().get(&key) {
             return Ok(image.clone());
         }
         let (source, object) = self.cache.files(key);
-        let warnings = object.with_extension("warnings");
         if !object.exists() {
             self.cache.write(&source, unit.text.as_bytes())?;
             let hooks = self.hooks(checks)?;
             let include = &self.cache.include;
             let failed = |messages| Error::Compile { kernel: kernel.name.clone(), messages };
-            let compiled = Cache::make(&object, |draft| {
-                let compiled = self.compiler.compile(&source, draft, include, &hooks, checks)?;
-                // In place before the object is, since whoever finds the object looks for them.
-                compiled.as_ref().map_or(Ok(()), |w| std::fs::write(&warnings, w)).map(|()| compiled)
-            })?;
+            let mode = (checks, unit.casts);
+            let compiled = Cache::make(&object, |draft| self.compiler.compile(&source, draft, include, &hooks, mode))?;
             compiled.map_err(failed)?;
         }
-        let warnings = std::fs::read_to_string(&warnings).unwrap_or_default();
         let mut files: Vec<String> = unit.sites.iter().map(|s| s.at.file.clone()).collect();
         files.extend([kernel.body.file.clone(), kernel.header.file.clone()]);
         files.sort();
         files.dedup();
-        let image = Arc::new(Image::load(&object, unit.sites, files, &warnings)?);
+        let image = Arc::new(Image::load(&object, unit.sites, files, [kernel.body.clone(), kernel.header.clone()])?);
         Ok(images().entry(key).or_insert(image).clone())
     }
 }
@@ -180,7 +180,7 @@ impl Emulator {
 impl Emulator {
     /// The compiled hooks, which are the same for all kernels.
     fn hooks(&self, checks: Checks) -> Result<PathBuf, Error> {
-        let flags = self.compiler.flags(checks).join(" ");
+        let flags = self.compiler.flags(checks, false).join(" ");
         let include = &self.cache.include;
         let object = include.join(format!("hooks-{:032x}.o", content_key([flags.as_str(), &self.compiler.version])));
         if !object.exists() {
@@ -249,7 +249,7 @@ fn ignored_strides(kernel: &KernelText, launch: &Launch<'_>) -> Vec<Finding> {
             kind: FindingKind::IgnoredStrides,
             subject: Some(name.clone()),
             element: None,
-            place: Some(find_word(&kernel.body, |word| word == name)?.0),
+            place: Some(first_use(&kernel.body, name)?),
             side: None,
             other: None,
             message: format!(

@@ -9,7 +9,7 @@ pub enum FindingKind {
     DataRace,
     /// An access outside every buffer, or outside the buffer or array it was meant for.
     OutOfBounds,
-    /// A read of memory that nothing has written.
+    /// A read of memory, or of a private variable, that nothing has written.
     UninitialisedRead,
     /// Elements of an output that no thread wrote.
     UnwrittenOutput,
@@ -21,10 +21,12 @@ pub enum FindingKind {
     AbsentLane,
     /// The first NaN that does not come from the inputs.
     NanBorn,
-    /// Arithmetic without a defined result: integer division by zero, a shift by the width or more.
+    /// Arithmetic without a defined result: integer division by zero, signed overflow, a shift by the width or more.
     UndefinedArithmetic,
     /// A loop that does not end, or a thread that waits for another one without a barrier, so that neither may go on.
     NoProgress,
+    /// A pointer to a type that its memory is not aligned for.
+    Misaligned,
     /// An input with strides of its own, in a kernel that reads it as if it lay row by row.
     IgnoredStrides,
     /// More threads, memory or buffers than Metal allows.
@@ -45,6 +47,7 @@ impl FindingKind {
             FindingKind::NanBorn => "first NaN",
             FindingKind::UndefinedArithmetic => "undefined arithmetic",
             FindingKind::NoProgress => "no progress",
+            FindingKind::Misaligned => "misaligned access",
             FindingKind::IgnoredStrides => "strides ignored",
             FindingKind::Limit => "beyond Metal's limits",
         }
@@ -144,7 +147,7 @@ pub struct Finding {
     pub subject: Option<String>,
     /// The element of `subject`, counted in its own element type; negative in front of its start.
     pub element: Option<i64>,
-    /// Where the compiler saw it; `None` for what was seen when threads ran, which `side` tells.
+    /// Where it stands in the text, for what no thread did; else `side` tells.
     pub place: Option<Location>,
     /// The thread in whose doing it was seen.
     pub side: Option<Side>,

@@ -7,7 +7,7 @@ use crate::{Finding, FindingKind, Location, Side};
 /// Finds the places of all entries, in order of place.
 pub(crate) fn findings(image: &Image, geometry: &Geometry, entries: Vec<Entry>) -> Vec<Finding> {
     if entries.is_empty() {
-        return image.uninitialised.clone();
+        return Vec::new();
     }
     let lines = image.lines();
     let locate = |place: Place| -> Option<Location> {
@@ -31,7 +31,6 @@ pub(crate) fn findings(image: &Image, geometry: &Geometry, entries: Vec<Entry>) 
             advice: e.advice,
             count: e.count,
         })
-        .chain(image.uninitialised.iter().cloned())
         .collect();
     findings.sort_by(|a, b| (a.at(), a.kind).cmp(&(b.at(), b.kind)));
     merge(findings)

@@ -80,7 +80,8 @@ impl StaticCheck {
         if errors == 0 && !output.status.success() {
             complaints.push(Complaint { at: start, message: messages.into_owned() });
         }
-        let rules = [&kernel.header, &kernel.body].into_iter().flat_map(breaches);
+        let rules =
+            [(&kernel.header, true), (&kernel.body, false)].into_iter().flat_map(|(s, header)| breaches(s, header));
         complaints.extend(rules.map(|(at, what, help)| Complaint { at, message: format!("{what}\n  help: {help}") }));
         complaints.sort();
         complaints.dedup();

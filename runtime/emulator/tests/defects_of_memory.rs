@@ -229,7 +229,7 @@ fn out_of_bounds() {
             OutOfBounds,
             "wider pointer past the end",
             "uint i = thread_position_in_grid.x;
-             y[i] = ((device const float4*)(x + 1))[i / 4].w; //!",
+             y[i] = ((device const float4*)x)[i / 4 + 1].w; //!",
         )
         .init(0.0),
         defect(

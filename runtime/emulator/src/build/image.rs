@@ -4,10 +4,9 @@ use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 
 use super::cache::cache_error;
-use super::compiler::uninitialised;
 use crate::machine::Attributes;
-use crate::text::Site;
-use crate::{Error, Finding, FindingKind, Location};
+use crate::text::{Site, private_array};
+use crate::{Error, Location, Source};
 
 /// `metal_kernel_entry` of the assembled text.
 pub(crate) type Entry = unsafe extern "C" fn(*const *mut c_void, *const Attributes);
@@ -23,12 +22,12 @@ pub(crate) struct Image {
     pub sites: Vec<Site>,
     /// The names under which the kernel's own text appears in debug information.
     pub files: Vec<String>,
-    /// What the compiler saw: private variables that are read and never set.
-    pub uninitialised: Vec<Finding>,
+    /// That text: body and header.
+    sources: [Source; 2],
 }
 
 impl Image {
-    pub fn load(path: &Path, sites: Vec<Site>, files: Vec<String>, warnings: &str) -> Result<Self, Error> {
+    pub fn load(path: &Path, sites: Vec<Site>, files: Vec<String>, sources: [Source; 2]) -> Result<Self, Error> {
         let failed = |e: libloading::Error| cache_error(path, std::io::Error::other(e.to_string()));
         // SAFETY: the object was made from our own assembled text; it has no initialisers that do anything.
         let library = unsafe { libloading::Library::new(path) }.map_err(failed)?;
@@ -40,8 +39,12 @@ impl Image {
         let (mut begin, mut end) = (0, 0);
         // SAFETY: writes two addresses.
         unsafe { extent(&mut begin, &mut end) };
-        let uninitialised = warnings.lines().filter_map(|w| never_set(w, &files)).collect();
-        Ok(Image { _library: library, path: path.to_owned(), entry, begin, end, sites, files, uninitialised })
+        Ok(Image { _library: library, path: path.to_owned(), entry, begin, end, sites, files, sources })
+    }
+
+    /// The private array that is indexed on a line.
+    pub fn array_at(&self, file: &str, line: u32) -> Option<String> {
+        self.sources.iter().find_map(|source| private_array(source, file, line))
     }
 
     /// Reads the debug information; `None` if there is none.
@@ -49,23 +52,6 @@ impl Image {
         let loader = addr2line::Loader::new(&self.path).ok()?;
         Some(Lines { image: self, loader })
     }
-}
-
-/// A warning about a variable in the kernel's own text.
-fn never_set(warning: &str, files: &[String]) -> Option<Finding> {
-    let (file, line, variable) = uninitialised(warning)?;
-    let own = files.iter().find(|own| !own.is_empty() && *own == file)?;
-    Some(Finding {
-        kind: FindingKind::UninitialisedRead,
-        subject: Some(variable.to_owned()),
-        element: None,
-        place: Some(Location { file: own.clone(), line }),
-        side: None,
-        other: None,
-        message: format!("the private variable `{variable}` is read, but nothing sets it before"),
-        advice: format!("give `{variable}` a value where it is declared"),
-        count: 1,
-    })
 }
 
 /// Finds lines of the kernel's text.

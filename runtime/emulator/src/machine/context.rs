@@ -14,7 +14,9 @@ pub(crate) const STACK_BYTES: usize = 1 << STACK_SHIFT;
 /// Contexts of neighbouring stacks lie at different offsets: at equal ones they would fight for the same cache lines.
 const COLOURS: usize = 64;
 const COLOUR_BYTES: usize = 832;
-const TOP_BYTES: usize = 256;
+const TOP_BYTES: usize = 640;
+/// At the bottom of each stack lies a bit for each of its bytes: whether it belongs to a variable that nothing has set.
+pub(crate) const UNSET_BYTES: usize = STACK_BYTES / 8;
 
 /// Buffers are aligned to pages of this many bytes, so that a page belongs to one buffer at most.
 pub(crate) const PAGE_SHIFT: usize = 16;
@@ -62,6 +64,28 @@ pub(crate) struct Shared {
     pub lane: u32,
     /// Turns of loops that are left to it.
     pub turns: u32,
+    /// Where, between these addresses of its stack, bytes may lie that nothing has set.
+    pub unset_begin: usize,
+    pub unset_end: usize,
+    /// Variables without a value, each in the place that its address gives it.
+    pub privates: [Private; 8],
+}
+
+/// A private variable that was declared without a value.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Private {
+    pub at: usize,
+    pub bytes: usize,
+    /// A string of the image.
+    pub name: *const c_char,
+}
+
+impl Shared {
+    /// The variable at an address, if it is still known.
+    pub fn private_at(&self, address: usize) -> Option<Private> {
+        self.privates.into_iter().find(|p| !p.name.is_null() && address.wrapping_sub(p.at) < p.bytes)
+    }
 }
 
 /// Why a thread does not run.

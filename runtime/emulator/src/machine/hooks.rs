@@ -1,4 +1,4 @@
-//! What compiled kernels call: on every access that is not harmless at sight, at every meeting of threads, on faults.
+//! What compiled kernels call: on every access that is not harmless at sight, at every meeting of threads.
 //! These run on a thread's own stack; nothing with a destructor may live across [`suspend`], as a stopped thread never
 //! comes back to it.
 
@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 
 use super::context::{ATOMIC, Combine, DIVERGENCE_ALLOWED, Lane, PendingStore, Stop, UPDATES, WIDTH_MASK, WRITES};
 use super::journal::{Entry, Place};
-use super::notes::{note_endless, note_gap, note_nan, note_out_of_bounds, note_unset, note_verdict, object};
+use super::notes::{note_endless, note_gap, note_nan, note_out_of_bounds, note_verdict, object};
 use super::shadow::{Touch, Verdict};
 use super::worker::Worker;
-use crate::{Action, Checks, Dtype, FindingKind};
+use crate::{Checks, Dtype, FindingKind};
 
 /// Metal's limit on threadgroup memory, in bytes.
 const THREADGROUP_MEMORY: usize = 32 * 1024;
@@ -35,7 +35,7 @@ unsafe fn suspend(lane: *mut Lane, stop: Stop) {
 ///
 /// # Safety
 /// As for [`suspend`].
-unsafe fn trap(lane: *mut Lane) -> ! {
+pub(super) unsafe fn trap(lane: *mut Lane) -> ! {
     // SAFETY: the caller's promise.
     unsafe {
         (*(*lane).worker).trapped.set(true);
@@ -50,7 +50,7 @@ unsafe fn trap(lane: *mut Lane) -> ! {
 ///
 /// # Safety
 /// `lane` is a context that a worker has written.
-unsafe fn worker<'w>(lane: *mut Lane) -> &'w Worker<'static> {
+pub(super) unsafe fn worker<'w>(lane: *mut Lane) -> &'w Worker<'static> {
     // SAFETY: the worker outlives its threads.
     unsafe { &*(*lane).worker }
 }
@@ -176,35 +176,21 @@ unsafe fn any_element(worker: &Worker<'_>, address: usize, bytes: usize, wanted:
     dtype.is_some_and(|d| memory.chunks_exact(d.size()).any(|element| wanted(d, element)))
 }
 
-/// Whether an element is what the compiler fills private variables with that nothing sets: g++ with 0xfe, clang with
-/// 0xff. A sum with such a number is mostly that number still.
-fn is_unset(dtype: Dtype, element: &[u8]) -> bool {
-    match dtype {
-        Dtype::F32 => matches!(element, [0xfe, 0xfe, 0xfe, 0xfe] | [0xff, 0xff, 0xff, 0xff]),
-        Dtype::Bf16 => matches!(element, [0xfe | 0xff, 0xfe] | [0xff, 0xff]),
-        _ => false,
-    }
-}
-
-/// Looks at what the thread stored last: a NaN that no NaN led to is news, once a launch; so is what was never set.
+/// Looks at what the thread stored last: a NaN that no NaN led to is news, once a launch.
 pub(crate) fn look_at_pending_store(lane: *mut Lane) {
     // SAFETY: called for a thread that runs or has just ended, by its worker; the store was inside a buffer.
-    let (worker, store, index, unset) = unsafe {
+    let (worker, store, index) = unsafe {
         let Some(store) = (*lane).pending.take() else { return };
         let worker = worker(lane);
-        let unset = any_element(worker, store.address, store.bytes, is_unset);
-        if (*lane).saw_nan || !(unset || any_element(worker, store.address, store.bytes, Dtype::is_nan)) {
+        if (*lane).saw_nan || !any_element(worker, store.address, store.bytes, Dtype::is_nan) {
             return;
         }
         (*lane).saw_nan = true;
-        (worker, store, (*lane).index, unset)
+        (worker, store, (*lane).index)
     };
     let at = worker.code(store.pc);
     let Some(object) = object(worker, store.address) else { return };
-    match unset {
-        true => note_unset(worker, index, at, &object),
-        false => note_nan(worker, index, at, Some((object.name.as_str(), object.element()))),
-    }
+    note_nan(worker, index, at, Some((object.name.as_str(), object.element())));
 }
 
 /// Waits for the simdgroup or quadgroup, and has the results computed if this lane is the first to go on.
@@ -297,71 +283,5 @@ pub(crate) unsafe extern "C" fn threadgroup_array(
         Some(address) => address as *mut c_void,
         // SAFETY: as above.
         None => unsafe { trap(lane) },
-    }
-}
-
-/// Something that the kernel itself noticed. `reason` counts as in `shim/host.h`.
-///
-/// # Safety
-/// Called by the running kernel with its own context.
-pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, limit: i64, site: u32, pc: *const u8) {
-    // SAFETY: the caller's promise.
-    let (worker, index, saw_nan) = unsafe { (worker(lane), (*lane).index, (*lane).saw_nan) };
-    let group = worker.group.get();
-    let at = if pc.is_null() { Place::Site(site) } else { worker.code(pc as usize) };
-    let checked = worker.dispatch.checks == Checks::On;
-    let note = |kind, action, message: String, advice: &str| {
-        worker.note(index, (kind, at), Place::Nowhere, 0, || Entry {
-            kind,
-            subject: None,
-            element: None,
-            side: Some((action, at, (group, index))),
-            other: None,
-            message,
-            advice: advice.into(),
-            count: 1,
-        });
-    };
-    match reason {
-        0 => note(
-            FindingKind::OutOfBounds,
-            Action::Read,
-            format!("component {found} of a vector of {limit}"),
-            "keep the index below the vector's length",
-        ),
-        1 => note(
-            FindingKind::OutOfBounds,
-            Action::Read,
-            format!("index {found} of an array of fixed size lies outside it"),
-            "keep the index below the array's length",
-        ),
-        2 => note(
-            FindingKind::UndefinedArithmetic,
-            Action::Read,
-            "an integer is divided by zero".into(),
-            "guard the division; the thread was stopped in front of it",
-        ),
-        3 => note(
-            FindingKind::UndefinedArithmetic,
-            Action::Read,
-            format!("a shift by {found} bits, as many as the type has or more"),
-            "mask the distance, or handle this case apart: targets disagree on the result",
-        ),
-        4 => note(
-            FindingKind::AbsentLane,
-            Action::Synchronise,
-            format!("a lane takes a value from lane {found}, which takes no part"),
-            "take values from lanes that reach the same operation: check the lane's number and the size of the last simdgroup",
-        ),
-        5 if checked && !saw_nan => {
-            note_nan(worker, index, at, None);
-            // SAFETY: as above.
-            unsafe { (*lane).saw_nan = true };
-        }
-        _ => {}
-    }
-    if reason <= 2 {
-        // SAFETY: as above; the closure and strings above are gone.
-        unsafe { trap(lane) };
     }
 }

@@ -43,6 +43,11 @@ impl Journal {
         self.entries.entry((kind, at, other, object)).and_modify(|e| e.count += 1).or_insert_with(entry);
     }
 
+    /// Forgets what was seen of this kind at this place.
+    pub fn forget(&mut self, kind: FindingKind, at: Place) {
+        self.entries.retain(|(k, place, ..), _| (*k, *place) != (kind, at));
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -2,6 +2,7 @@
 
 mod context;
 mod dispatch;
+mod faults;
 mod hooks;
 mod journal;
 mod memory;

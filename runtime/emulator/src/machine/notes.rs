@@ -150,6 +150,12 @@ pub(super) fn note_verdict(worker: &Worker<'_>, index: u32, address: usize, verd
             } else {
                 format!("put `threadgroup_barrier(mem_flags::{flag})` between them")
             };
+            // Two writes of one statement: each thread writes a row that may reach into the next one's.
+            let rows = other_at == at && action == Action::Write && other_action == Action::Write;
+            let advice = match rows {
+                true => format!("let each thread write elements of its own: check the extent of what it writes, and the stride; if both are meant, {advice}"),
+                false => advice,
+            };
             Entry {
                 kind: FindingKind::DataRace,
                 subject: Some(object.name.clone()),
@@ -234,29 +240,12 @@ pub(super) fn note_nan(worker: &Worker<'_>, index: u32, at: Place, stored: Optio
         side: Some((if stored.is_some() { Action::Write } else { Action::Synchronise }, at, (group, index))),
         other: None,
         message: match stored {
-            Some((name, element)) => format!("element {element} of `{name}` becomes NaN, though this thread has read no NaN"),
+            Some((name, element)) => {
+                format!("element {element} of `{name}` becomes NaN, though this thread has read no NaN")
+            }
             None => "a lane gives a NaN to a simdgroup operation, though it has read no NaN".into(),
         },
-        advice: "look for 0/0, inf - inf, the root or logarithm of a negative number, or a private variable that was never set"
-            .into(),
-        count: 1,
-    });
-}
-
-pub(super) fn note_unset(worker: &Worker<'_>, index: u32, at: Place, object: &Object) {
-    let group = worker.group.get();
-    worker.note(index, (FindingKind::UninitialisedRead, at), Place::Nowhere, object.number, || Entry {
-        kind: FindingKind::UninitialisedRead,
-        subject: Some(object.name.clone()),
-        element: Some(object.element()),
-        side: Some((Action::Write, at, (group, index))),
-        other: None,
-        message: format!(
-            "element {} of `{}` becomes what a private variable holds that was never set, or was computed from one",
-            object.element(),
-            object.name
-        ),
-        advice: "give every private variable a value where it is declared".into(),
+        advice: "look for 0/0, inf - inf, the root or logarithm of a negative number".into(),
         count: 1,
     });
 }

@@ -1,13 +1,13 @@
 //! Stacks for threads, kept between launches.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
 use corosensei::stack::{Stack, StackPointer};
 
-use super::context::{STACK_BYTES, context_address};
+use super::context::{STACK_BYTES, UNSET_BYTES, context_address};
 
 /// Stacks for all threads of one threadgroup, in one piece. Only touched pages take memory.
 pub(crate) struct Stacks {
@@ -22,7 +22,7 @@ impl Stacks {
     fn new(count: usize) -> Self {
         let layout = Self::layout(count);
         // SAFETY: the layout's size is not zero.
-        let memory = unsafe { alloc(layout) };
+        let memory = unsafe { alloc_zeroed(layout) };
         let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
         Stacks { memory, count }
     }
@@ -43,6 +43,14 @@ impl Stacks {
         address.wrapping_sub(self.memory.as_ptr() as usize) < self.count * STACK_BYTES
     }
 
+    /// Forgets which bytes of stack `i` between two addresses nothing has set.
+    pub fn forget_unset(&self, i: usize, begin: usize, end: usize) {
+        let start = self.start(i);
+        let (from, to) = ((begin - start) / 8, (end - start).div_ceil(8).min(UNSET_BYTES));
+        // SAFETY: inside the stack's first bytes, which no coroutine uses.
+        unsafe { std::ptr::write_bytes((start + from) as *mut u8, 0, to - from) };
+    }
+
     /// Stack `i` for a coroutine. One coroutine at a time may use it.
     pub fn stack(&self, i: usize) -> LaneStack {
         LaneStack { start: self.start(i) }
@@ -61,7 +69,7 @@ pub(crate) struct LaneStack {
     start: usize,
 }
 
-// SAFETY: base and limit are aligned and 190 KiB and more apart. Instead of a guard page the compiler bounds every frame
+// SAFETY: base and limit are aligned and 160 KiB and more apart. Instead of a guard page the compiler bounds every frame
 // (`-Werror=frame-larger-than`); Metal has no recursion.
 unsafe impl Stack for LaneStack {
     fn base(&self) -> StackPointer {
@@ -69,7 +77,7 @@ unsafe impl Stack for LaneStack {
     }
 
     fn limit(&self) -> StackPointer {
-        NonZeroUsize::new(self.start).unwrap_or(NonZeroUsize::MIN)
+        NonZeroUsize::new(self.start + UNSET_BYTES).unwrap_or(NonZeroUsize::MIN)
     }
 }
 

@@ -105,6 +105,7 @@ impl Worker<'_> {
             (*lane).saw_nan = false;
             (*lane).cause = None;
         }
+        self.forget_unset(i);
         let entry = self.dispatch.image.entry;
         let buffers = self.dispatch.buffers.as_ptr();
         let attributes = self.attributes[i].as_ptr().cast_const();
@@ -242,7 +243,8 @@ impl Worker<'_> {
     fn note_divergence(&self, range: std::ops::Range<usize>, site: u32, quad: bool) {
         let here: Vec<usize> = range.clone().filter(|&i| self.waits_at(i, site)).collect();
         let allowed = matches!(self.stop_of(here[0]), Stop::Collective { may_diverge: true, .. });
-        if allowed || self.trapped.get() {
+        let at = Place::Site(site);
+        if allowed || self.trapped.get() || self.journal.borrow().has_at(FindingKind::AbsentLane, at) {
             return;
         }
         let (name, group) = (self.dispatch.image.sites[site as usize].name.clone(), self.group.get());

@@ -4,8 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::sync::atomic::Ordering;
 
-use super::context::{Attributes, Combine, Lane, Shared, Stop, context_address};
+use super::context::{Attributes, Combine, Lane, Private, Shared, Stop, context_address};
 use super::dispatch::Dispatch;
+use super::faults;
 use super::hooks;
 use super::journal::{Entry, Journal, Place};
 use super::memory::ThreadgroupMemory;
@@ -91,8 +92,21 @@ impl<'d> Worker<'d> {
         }
     }
 
+    /// Forgets which bytes of a thread's stack nothing has set.
+    pub fn forget_unset(&self, i: usize) {
+        let lane = self.lane(i);
+        // SAFETY: a context that this worker has written, of a thread that does not run.
+        let (begin, end) = unsafe { ((*lane).shared.unset_begin, (*lane).shared.unset_end) };
+        if begin < end {
+            self.stacks.forget_unset(i, begin, end);
+            // SAFETY: as above.
+            unsafe { ((*lane).shared.unset_begin, (*lane).shared.unset_end) = (usize::MAX, 0) };
+        }
+    }
+
     /// What was seen.
     pub fn finish(self, pool: &StackPool) -> Journal {
+        (0..self.dispatch.geometry.threads_per_threadgroup()).for_each(|i| self.forget_unset(i));
         pool.give_back(self.stacks);
         self.journal.into_inner()
     }
@@ -114,10 +128,13 @@ impl<'d> Worker<'d> {
                 collective: hooks::collective,
                 barrier: hooks::barrier,
                 threadgroup_array: hooks::threadgroup_array,
-                fault: hooks::fault,
+                fault: faults::fault,
                 endless: hooks::endless,
                 lane: i as u32 % 32,
                 turns: 0,
+                unset_begin: usize::MAX,
+                unset_end: 0,
+                privates: [Private { at: 0, bytes: 0, name: std::ptr::null() }; 8],
             },
             worker: std::ptr::from_ref(self).cast(),
             yielder: std::ptr::null(),

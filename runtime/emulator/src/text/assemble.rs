@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::rewrite::{Site, Target, find_word, rewrite};
 use super::signature::Argument;
+use super::subscripts::casts_pointers;
 use crate::{Dtype, Error, KernelText, Source, TemplateValue};
 
 /// A translation unit, and what its parts mean.
@@ -11,6 +12,8 @@ use crate::{Dtype, Error, KernelText, Source, TemplateValue};
 pub(crate) struct Unit {
     pub text: String,
     pub sites: Vec<Site>,
+    /// Whether pointers are cast to pointers.
+    pub casts: bool,
 }
 
 /// The unit for the emulator. Its entry is `metal_kernel_entry(buffers, attributes)`, one buffer for each argument that
@@ -52,7 +55,8 @@ pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Resu
          const Attributes* attributes) {{\n  metal_kernel_body{instance}({});\n}}\n",
         values.join(", ")
     );
-    Ok(Unit { text, sites })
+    let casts = [&kernel.header, &kernel.body].into_iter().any(casts_pointers);
+    Ok(Unit { text, sites, casts })
 }
 
 /// The unit that clang checks: the kernel as a function with Metal's address spaces, and one instance of it.

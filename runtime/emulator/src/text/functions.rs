@@ -13,7 +13,15 @@ pub(super) struct Definition {
     pub whole: Range<usize>,
     /// Its first token after `template <…>`.
     pub head: usize,
+    /// The brace of the struct or namespace that it stands in.
+    inside: Option<usize>,
 }
+
+/// Words between a function's parameters and its body.
+const QUALIFIERS: &[&str] = &["const", "thread", "device", "constant", "threadgroup", "noexcept"];
+
+/// Words with parentheses and braces that define nothing.
+const CONTROL: &[&str] = &["if", "for", "while", "switch"];
 
 /// All definitions, in order. What stands inside a function's body is none.
 pub(super) fn definitions(tokens: &[Token<'_>]) -> Vec<Definition> {
@@ -27,17 +35,38 @@ pub(super) fn definitions(tokens: &[Token<'_>]) -> Vec<Definition> {
             depth == 0
         })
     };
+    let word = |n: usize, words: &[&str]| at(n).is_some_and(|t| words.contains(&t.text));
     let mut found = Vec::new();
-    let mut n = 1;
+    // The braces around what comes next that are no function's: of structs and namespaces.
+    let mut scopes: Vec<usize> = Vec::new();
+    let mut n = 0;
     while n < significant.len() {
         n += 1;
         let open = n - 1;
-        let named = at(open - 1).is_some_and(|t| t.kind == Kind::Identifier);
-        if !is(open, '(') || !named {
+        if is(open, '{') {
+            // The body of what was not recognised as a function, such as one with a list of initialisers.
+            let body = open > 0 && (is(open - 1, ')') || word(open - 1, QUALIFIERS));
+            match closing(open, ('{', '}')).filter(|_| body) {
+                Some(end) => n = end + 1,
+                None => scopes.push(open),
+            }
+            continue;
+        }
+        if is(open, '}') {
+            scopes.pop();
+            continue;
+        }
+        let named = open > 0
+            && (at(open - 1).is_some_and(|t| t.kind == Kind::Identifier)
+                || (open > 2 && is(open - 1, ')') && is(open - 2, '(') && word(open - 3, &["operator"])));
+        if !is(open, '(') || !named || word(open - 1, CONTROL) {
             continue;
         }
         let Some(close) = closing(open, ('(', ')')) else { continue };
-        let body = if at(close + 1).is_some_and(|t| t.text == "const") { close + 2 } else { close + 1 };
+        let mut body = close + 1;
+        while word(body, QUALIFIERS) {
+            body += 1;
+        }
         if !is(body, '{') {
             continue;
         }
@@ -50,7 +79,8 @@ pub(super) fn definitions(tokens: &[Token<'_>]) -> Vec<Definition> {
         while at(head).is_some_and(|t| t.text == "template") {
             head = closing(head + 1, ('<', '>')).map_or(open, |m| m + 1);
         }
-        found.push(Definition { whole: significant[start]..significant[end] + 1, head: significant[head] });
+        let inside = scopes.last().copied();
+        found.push(Definition { whole: significant[start]..significant[end] + 1, head: significant[head], inside });
         n = end + 1;
     }
     found
@@ -64,7 +94,8 @@ pub(super) fn repeated(tokens: &[Token<'_>], definitions: &[Definition]) -> Vec<
         tokens[d.whole.clone()].iter().filter(counts).map(|t| t.text).collect()
     };
     let texts: Vec<Vec<&str>> = definitions.iter().map(spaceless).collect();
-    let earlier = |i: &usize| texts[..*i].contains(&texts[*i]);
+    let same = |i: usize, j: usize| definitions[i].inside == definitions[j].inside && texts[i] == texts[j];
+    let earlier = |&i: &usize| (0..i).any(|j| same(i, j));
     (0..definitions.len()).filter(earlier).map(|i| definitions[i].whole.clone()).collect()
 }
 
@@ -83,6 +114,21 @@ mod tests {
         assert_eq!(heads, ["inline", "float", "float"]);
         let first: String = tokens[found[0].whole.clone()].iter().map(|t| t.text).collect();
         assert!(first.starts_with("template") && first.ends_with("} } }"), "{first}");
+    }
+
+    #[test]
+    fn nothing_inside_a_function_repeats() {
+        for text in [
+            "struct A { float operator()(float x) { if (x > 1) { x = 1; } return x; } };\n\
+             struct B { float operator()(float x) { if (x > 1) { x = 1; } return x + 1; } };",
+            "float f(float x) thread { for (;;) { x += 1; } for (;;) { x += 1; } return x; }",
+            "struct A { float v; A(float x) : v(x) { if (v > 1) { v = 1; } if (v > 1) { v = 1; } } };",
+            "struct A { float v; float get() const { return v; } };\nstruct B { float v; float get() const { return v; } };",
+            "float f(float x) { while (x) { x /= 2; } while (x) { x /= 2; } return x; }",
+        ] {
+            let tokens = lex(text);
+            assert_eq!(repeated(&tokens, &definitions(&tokens)), [], "{text}");
+        }
     }
 
     #[test]

@@ -25,16 +25,11 @@ impl Writer<'_, '_> {
             let (_, second) = self.semicolons(open, close)?;
             self.out += &between;
             let empty = self.next_significant(second + 1, close).is_none();
-            self.turns.push((second, empty));
+            let counts = if empty { " metal::turn()" } else { " metal::turn()," };
+            self.after.push((second, counts.to_owned()));
             parentheses.push(Close::Plain);
         }
         Some(open + 1)
-    }
-
-    /// What counts a turn behind the semicolon at `i`, if it is the second of a `for`.
-    pub(super) fn turn_after(&self, i: usize) -> Option<&'static str> {
-        let (_, empty) = self.turns.iter().find(|(second, _)| *second == i)?;
-        Some(if *empty { " metal::turn()" } else { " metal::turn()," })
     }
 
     /// The two semicolons of a `for`; none if it runs over a range.

@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use super::functions::{Definition, definitions, repeated};
 use super::lexer::{Kind, Places, Token, lex};
-use super::words::{ADDRESS_SPACES, REFUSED, is_collective, matrix_type, number};
+use super::privates::Brace;
+use super::words::{ADDRESS_SPACES, REFUSED, matrix_type, number};
 use crate::{Error, Location, Source};
 
 /// A call to a barrier, a simdgroup or quadgroup operation: threads must reach the same one together.
@@ -34,14 +35,37 @@ pub(crate) fn rewrite(
     is_header: bool,
     sites: &mut Vec<Site>,
 ) -> Result<String, Error> {
+    rewrite_part(source, target, is_header, !is_header, sites)
+}
+
+fn rewrite_part(
+    source: &Source,
+    target: Target,
+    is_header: bool,
+    starts_in_code: bool,
+    sites: &mut Vec<Site>,
+) -> Result<String, Error> {
     let tokens = lex(&source.text);
     let places = Places::new(source, &tokens);
     let definitions = if is_header { definitions(&tokens) } else { Vec::new() };
     let repeated = if target == Target::Check { Vec::new() } else { repeated(&tokens, &definitions) };
-    let out = String::new();
+    let (out, braces, renamed, after) = (String::new(), Vec::new(), Vec::new(), Vec::new());
     let (tokens, places) = (&tokens, &places);
-    let turns = Vec::new();
-    let mut writer = Writer { tokens, places, target, is_header, definitions, repeated, sites, out, arrays: 0, turns };
+    let mut writer = Writer {
+        tokens,
+        places,
+        target,
+        is_header,
+        definitions,
+        repeated,
+        sites,
+        out,
+        arrays: 0,
+        starts_in_code,
+        braces,
+        renamed,
+        after,
+    };
     writer.all(0..tokens.len())?;
     Ok(writer.out)
 }
@@ -68,8 +92,13 @@ pub(super) struct Writer<'a, 't> {
     pub(super) sites: &'a mut Vec<Site>,
     pub(super) out: String,
     pub(super) arrays: u32,
-    /// Semicolons behind which a `for` counts its turns, and whether nothing follows them.
-    pub(super) turns: Vec<(usize, bool)>,
+    /// Whether the text begins inside a function.
+    pub(super) starts_in_code: bool,
+    pub(super) braces: Vec<Brace>,
+    /// Names of variables without a value, where they are declared.
+    pub(super) renamed: Vec<usize>,
+    /// What to add behind semicolons.
+    pub(super) after: Vec<(usize, String)>,
 }
 
 impl<'t> Writer<'_, 't> {
@@ -93,6 +122,7 @@ impl<'t> Writer<'_, 't> {
                 Kind::Number => self.out += &number(token.text),
                 Kind::Identifier => {
                     self.refuse(i)?;
+                    self.note_valueless(i, range.end);
                     if token.text == "threadgroup" {
                         i = self.threadgroup(i, range.end)?;
                         continue;
@@ -119,7 +149,9 @@ impl<'t> Writer<'_, 't> {
                         i = next;
                         continue;
                     }
-                    if let Some(swizzle) = self.swizzle(i) {
+                    if self.renamed.contains(&i) {
+                        let _ = write!(self.out, "{}_unset_", token.text);
+                    } else if let Some(swizzle) = self.swizzle(i) {
                         self.out += &swizzle;
                     } else {
                         self.out += token.text;
@@ -166,7 +198,15 @@ impl<'t> Writer<'_, 't> {
                 }
                 Kind::Punctuation if token.is(';') => {
                     self.out.push(';');
-                    self.out += self.turn_after(i).unwrap_or_default();
+                    self.out.extend(self.after.iter().filter(|(at, _)| *at == i).map(|(_, text)| text.as_str()));
+                }
+                Kind::Punctuation if token.is('{') => {
+                    self.open_brace(i);
+                    self.out.push('{');
+                }
+                Kind::Punctuation if token.is('}') => {
+                    self.braces.pop();
+                    self.out.push('}');
                 }
                 _ => self.out += token.text,
             }
@@ -183,7 +223,7 @@ impl<'t> Writer<'_, 't> {
         (from..end).find(|&i| self.tokens[i].kind != Kind::Space)
     }
 
-    fn previous_significant(&self, before: usize) -> Option<&Token<'t>> {
+    pub(super) fn previous_significant(&self, before: usize) -> Option<&Token<'t>> {
         self.tokens[..before].iter().rev().find(|t| t.kind != Kind::Space)
     }
 
@@ -202,7 +242,7 @@ impl<'t> Writer<'_, 't> {
     }
 
     /// Whether the token is a member's name, after `.` or `->`.
-    fn is_member(&self, i: usize) -> bool {
+    pub(super) fn is_member(&self, i: usize) -> bool {
         let Some(before) = self.tokens[..i].iter().rposition(|t| t.kind != Kind::Space) else { return false };
         self.tokens[before].is('.') || (self.tokens[before].is('>') && before > 0 && self.tokens[before - 1].is('-'))
     }
@@ -255,7 +295,7 @@ impl<'t> Writer<'_, 't> {
                     line: self.places.of(token).line,
                 };
                 self.out += "#define";
-                self.out += &rewrite(&body, self.target, self.is_header, self.sites)?;
+                self.out += &rewrite_part(&body, self.target, self.is_header, false, self.sites)?;
                 Ok(())
             }
             // Without it arrays of tiles are not registers.
@@ -272,50 +312,6 @@ impl<'t> Writer<'_, 't> {
                 Ok(())
             }
         }
-    }
-
-    /// If the identifier at `i` calls a collective: where its parenthesis opens. Explicit template arguments are allowed.
-    fn collective_call(&self, i: usize, end: usize) -> Option<usize> {
-        if !is_collective(self.tokens[i].text) || self.is_member(i) {
-            return None;
-        }
-        let mut at = self.next_significant(i + 1, end)?;
-        if self.tokens[at].is('<') {
-            let mut depth = 0;
-            while at < end {
-                depth += i32::from(self.tokens[at].is('<')) - i32::from(self.tokens[at].is('>'));
-                at += 1;
-                if depth == 0 {
-                    break;
-                }
-            }
-            at = self.next_significant(at, end)?;
-        }
-        self.tokens[at].is('(').then_some(at)
-    }
-
-    /// `.xy` after a dot: a call that names its components; where it is assigned, one that can be.
-    fn swizzle(&self, i: usize) -> Option<String> {
-        let name = self.tokens[i].text;
-        let component = |c: char| "xyzw".find(c);
-        if !(2..=4).contains(&name.len()) || !name.chars().all(|c| component(c).is_some()) || !self.is_member(i) {
-            return None;
-        }
-        let indices: Vec<String> = name.chars().filter_map(component).map(|n| n.to_string()).collect();
-        let following: Vec<char> = self.tokens[i + 1..]
-            .iter()
-            .filter(|t| t.kind != Kind::Space)
-            .take(2)
-            .map(|t| t.text.chars().next().unwrap_or(' '))
-            .collect();
-        let assigned = match following[..] {
-            ['=', next] => next != '=',
-            ['='] => true,
-            ['+' | '-' | '*' | '/', '='] => true,
-            _ => false,
-        };
-        let method = if assigned { "lanes" } else { "swizzle" };
-        Some(format!("{method}(metal::components<{}>())", indices.join(", ")))
     }
 
     pub(super) fn nested(&mut self, from: usize, to: usize) -> Result<String, Error> {
@@ -380,6 +376,34 @@ mod tests {
             ("#define F while (a)", "#define F while (metal::turn() && (a))"),
         ] {
             assert_eq!(body(metal).unwrap(), host);
+        }
+    }
+
+    #[test]
+    fn variables_without_a_value_are_told() {
+        let told = |text: &str| -> Vec<String> {
+            let after = body(text).unwrap();
+            after
+                .split("metal::unset(")
+                .skip(1)
+                .map(|t| t.split("_unset_").next().unwrap_or_default().to_owned())
+                .collect()
+        };
+        for (text, names) in [
+            ("float m;", &["m"][..]),
+            ("float a[4], b = 1, c[2][N + 1];", &["a", "c"]),
+            ("vec<float, 4> v; metal::half h;", &["v", "h"]),
+            ("unsigned int n; unsigned k;", &["n", "k"]),
+            ("if (a) { T x; } else { T y; }", &["x", "y"]),
+            ("thread float* p;", &["p"]),
+            ("tile<T, 16, 16> held[WIDE / 16];", &["held"]),
+            ("struct P { float m; int n; }; P p;", &["p"]),
+            ("float a = 1; float b(2); const int c{3}; auto d = e;", &[]),
+            ("return x; using U = int; typedef float F; a * b; f(x); a = b; i < n; x[i] = y;", &[]),
+            ("for (int i = 0, j; i < n; ++i) {}", &[]),
+            ("threadgroup float s[4]; device float* q = x;", &[]),
+        ] {
+            assert_eq!(told(text), names, "{text}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{Location, Source};
 pub(crate) type Breach = (Location, String, &'static str);
 
 /// All rules over one text.
-pub(crate) fn breaches(source: &Source) -> Vec<Breach> {
+pub(crate) fn breaches(source: &Source, is_header: bool) -> Vec<Breach> {
     let all = lex(&source.text);
     let places = Places::new(source, &all);
     let tokens: Vec<Token<'_>> = all.into_iter().filter(|t| !matches!(t.kind, Kind::Space | Kind::Directive)).collect();
@@ -17,6 +17,7 @@ pub(crate) fn breaches(source: &Source) -> Vec<Breach> {
     let mut found = text.lambdas();
     found.extend(text.recursion());
     found.extend(text.pointers());
+    found.extend(text.statics(is_header));
     found.sort();
     found
 }
@@ -125,6 +126,21 @@ impl Text<'_, '_> {
         found
     }
 
+    /// `static int n;` inside a function. Constants, functions and members may be static.
+    fn statics(&self, is_header: bool) -> Vec<Breach> {
+        let bodies: Vec<std::ops::Range<usize>> = match is_header {
+            true => self.functions().into_iter().map(|f| f.body).collect(),
+            false => std::iter::once(0..self.tokens.len()).collect(),
+        };
+        let allowed = |i: usize| self.word(i).is_some_and(|w| ["constant", "constexpr"].contains(&w));
+        let inside = bodies.into_iter().flatten().filter(|&i| self.word(i) == Some("static") && !allowed(i + 1));
+        let breach = |i| {
+            let at = self.places.of(&self.tokens[i]);
+            (at, "a static variable; Metal has none in functions".to_owned(), "pass it in, or make it a constant")
+        };
+        inside.map(breach).collect()
+    }
+
     /// `float* p` without an address space, as a variable or a parameter.
     fn pointers(&self) -> Vec<Breach> {
         let statements =
@@ -188,7 +204,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Vec<(u32, String)> {
-        breaches(&Source::new("k.metal", text)).into_iter().map(|(at, what, _)| (at.line, what)).collect()
+        breaches(&Source::new("k.metal", text), true).into_iter().map(|(at, what, _)| (at.line, what)).collect()
     }
 
     #[test]
@@ -204,6 +220,7 @@ mod tests {
             ("float a[4];\nfloat* p = a;", 2, "`p` points"),
             ("float f(device float* x, float* y) { return 1; }", 1, "`y` points"),
             ("vec<float, 4>& r = v;", 1, "`r` points"),
+            ("int f() {\nstatic int n; return n; }", 2, "static variable"),
         ] {
             let found = lines(text);
             assert!(found.iter().any(|(l, what)| *l == line && what.contains(word)), "{text}: {found:?}");
@@ -222,6 +239,7 @@ mod tests {
             "for (int i = 0; i < n * m; ++i) sum += a * b;",
             "if (a) b = c & d;",
             "auto p = x; auto* q = p;",
+            "static constant float A[2] = {1, 2}; static float f() { static constexpr int N = 1; return N; }",
         ] {
             assert_eq!(lines(text), [], "{text}");
         }
