@@ -211,7 +211,7 @@ pub fn value_and_grad<P: Parameters<Mode = Stored>, B>(
     let trace = TraceId::fresh();
     let function = |primals: &[Array]| {
         let value = loss(&with_primals(parameters, &root, &leaves, Origin::of(trace, true), primals)?, batch)?;
-        Ok(vec![scalar_loss(operation, value, trace, &mut leaves.names.iter())?])
+        Ok(vec![scalar_loss(operation, value, trace, &|| names::list(leaves.names.iter().map(String::as_str)))?])
     };
     let found = vjp_arrays(operation, function, &leaves.primals, &[Array::from_f32(1.0)]);
     let result = found.and_then(|(value, gradients)| {
@@ -249,7 +249,7 @@ pub fn evaluate<P: Parameters<Mode = Stored>, B>(
     running.finish(result)
 }
 
-/// A loss as the array MLX differentiates with respect to the parameters of these names.
+/// A loss as the array MLX differentiates with respect to the parameters that `names` lists.
 ///
 /// # Errors
 /// As [`scalar`]; [`Error::Refused`] if none of them has a part in it.
@@ -257,10 +257,10 @@ pub(crate) fn scalar_loss(
     operation: &'static str,
     loss: Tensor<Train>,
     trace: TraceId,
-    trained: &mut dyn Iterator<Item = &String>,
+    names: &dyn Fn() -> String,
 ) -> Result<Array> {
     let reached = loss.origin().trains;
-    let loss = scalar(operation, loss, trace)?;
+    let loss = checked(operation, loss, trace, || format!("the loss, of which the gradient of {} is asked,", names()))?;
     if reached {
         return Ok(loss);
     }
@@ -269,7 +269,7 @@ pub(crate) fn scalar_loss(
         message: format!(
             "the loss depends on no parameter that trains ({}), so every gradient would be zero: compute it from the \
              parameters, without a cut on every way",
-            names::list(trained.map(String::as_str))
+            names()
         ),
         code: "C20",
     })
@@ -280,6 +280,15 @@ pub(crate) fn scalar_loss(
 /// # Errors
 /// [`Error::Shape`] unless it is a scalar of float32, [`Error::Refused`] if another graph computed it.
 pub(crate) fn scalar(operation: &'static str, loss: Tensor<Train>, trace: TraceId) -> Result<Array> {
+    checked(operation, loss, trace, || "the loss".to_owned())
+}
+
+fn checked(
+    operation: &'static str,
+    loss: Tensor<Train>,
+    trace: TraceId,
+    name: impl FnOnce() -> String,
+) -> Result<Array> {
     if !loss.shape().is_empty() || loss.dtype() != Dtype::F32 {
         return Err(Error::Shape {
             operation,
@@ -287,5 +296,5 @@ pub(crate) fn scalar(operation: &'static str, loss: Tensor<Train>, trace: TraceI
             expected: "a scalar of float32: sum it, and cast it".into(),
         });
     }
-    loss.leave(trace, operation, || "the loss".to_owned())
+    loss.leave(trace, operation, name)
 }

@@ -8,6 +8,7 @@ use crate::tensor::{Origin, Tensor, TraceId};
 
 use super::gradient::{TrainableLeaves, scalar_loss};
 use super::gradients::Gradients;
+use super::names;
 use super::part::{Hidden, Pulled, StackPart, missing_input, pull};
 use super::stack::{HEAD, OPERATION, Stack};
 
@@ -49,9 +50,9 @@ impl<S: Stack> Tail<'_, S> {
         let trace = TraceId::fresh();
         let input = Tensor::from_parts(hidden.array, of_state(trace, needs, hidden.trains));
         let loss = S::loss(&self.head.with_primals(trace, true, rest)?, &input, self.batch)?;
-        let own = self.blocks.iter().map(|block| &block.leaves).chain([&self.head.leaves]);
-        let trained = before.iter().copied().chain(own);
-        scalar_loss(OPERATION, loss, trace, &mut trained.flat_map(|leaves| &leaves.names))
+        let own = || self.blocks.iter().map(|block| &block.leaves).chain([&self.head.leaves]);
+        let trained = || before.iter().copied().chain(own()).flat_map(|leaves| &leaves.names);
+        scalar_loss(OPERATION, loss, trace, &|| names::list(trained().map(String::as_str)))
     }
 
     /// The loss, and its gradients with respect to the hidden state before the first block and to the leaves.

@@ -80,7 +80,7 @@ fn a_loss_is_of_the_graph_that_is_running() {
     };
     KEPT.take();
     run(&example(), &(), before).unwrap();
-    refused(run(&example(), &(), before), "value_and_grad", "C06", &["the loss"]);
+    refused(run(&example(), &(), before), "value_and_grad", "C06", &["the loss", "`left`, `right`"]);
     refused(evaluate(&mut Session::new().unwrap(), &example(), &(), before), "evaluate", "C06", &["the loss"]);
     // Also what was computed from a loss of a moment ago.
     refused(run(&example(), &(), |_, ()| kept().multiply(2.0)), "value_and_grad", "C06", &["the loss"]);

@@ -7,7 +7,7 @@ struct Norm<M: Mode> {
 #[derive(Parameters)]
 struct Layer<M: Mode> {
     weight: Tensor<M>,
-    norms: Vec<Norm<M>>,
+    norm: Norm<M>,
 }
 
 fn main() {}
