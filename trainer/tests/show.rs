@@ -1,0 +1,97 @@
+//! `cotangent show`, as people meet it.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+fn folder(rows: &[Json]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let lines: Vec<String> = rows.iter().map(Json::to_string).collect();
+    fs::write(dir.path().join("train.jsonl"), lines.join("\n")).unwrap();
+    dir
+}
+
+fn row(question: &str, answer: &str) -> Json {
+    json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
+}
+
+/// Exit code and standard output; errors belong to neither.
+fn show(dir: &Path, arguments: &str) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_cotangent"))
+        .args(["show", "--data", ".", "--model"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/checkpoint"))
+        .args(arguments.split_whitespace())
+        .current_dir(dir)
+        .env("OPENBLAS_NUM_THREADS", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr, "");
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn what_is_learned_is_marked_and_the_data_is_summed_up() {
+    let dir = folder(&[
+        row("What day follows Monday?", "Tuesday, \u{1b}[31msir"),
+        row("One?", "Two."),
+        row("Three?", "Four."),
+    ]);
+    let (code, text) = show(dir.path(), "-n 1 --batch-size 2");
+    assert_eq!(code, Some(0));
+    for expected in [
+        "given before it \"<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n\", learned after it \"<|im_end|>\"",
+        "--- ./train.jsonl, line 1 --- ",
+        "<|im_start|>user\nWhat day follows Monday?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n\
+         ⟦Tuesday, \\u{1b}[31msir<|im_end|>⟧\n",
+        "rows      3 give 3 examples",
+        "cut       none: no example is longer than 2,048 tokens",
+        "template  writes all of 6 contents",
+        "batches   2 batches of at most 2 in an epoch; ",
+        "1. ",
+    ] {
+        assert!(text.contains(expected), "expected `{expected}` in\n{text}");
+    }
+    assert!(!text.contains("line 2 ---") && !text.contains('\u{1b}'), "{text}");
+
+    let (_, text) = show(dir.path(), "-n 1 --line 2 --color always");
+    assert!(text.contains("./train.jsonl, line 2 ---") && !text.contains("line 1 ---"), "{text}");
+    // Each token has its own escape sequence, and two that are neighbours differ.
+    let learned: Vec<&str> = text.split("\u{1b}[").filter(|piece| piece.starts_with("38;5;231;48;5;")).collect();
+    assert!(learned.len() > 3 && learned.windows(2).all(|pair| pair[0][..16] != pair[1][..16]), "{learned:?}");
+}
+
+#[test]
+fn what_the_cut_and_the_template_lose_is_shown_and_fails_if_that_is_asked_for() {
+    let thoughtful = json!({"messages": [
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "Two.", "reasoning_content": "One and one."},
+        {"role": "user", "content": "Three?"},
+        {"role": "assistant", "content": "Four."},
+    ]});
+    let dir = folder(&[thoughtful, row("Five?", "Six and seven and eight and nine and ten.")]);
+    let (code, text) = show(dir.path(), "--max-seq-length 24 --strict-template");
+    assert_eq!(code, Some(1));
+    for expected in [
+        "--- cut here, at 24 tokens: ",
+        " learned tokens are lost, and 1 end-of-turn mark\n",
+        "cut       2 of 2 examples at 24 tokens, first in line 1: ",
+        "template  leaves out or changes 1 of 1 thoughts, first in line 1, `messages[1]`",
+    ] {
+        assert!(text.contains(expected), "expected `{expected}` in\n{text}");
+    }
+    assert_eq!(show(dir.path(), "--max-seq-length 24 -n 0").0, Some(0));
+}
+
+#[test]
+fn of_a_long_example_the_middle_is_left_out() {
+    let dir = folder(&[row("Count.", &"one two three ".repeat(1000))]);
+    let (_, text) = show(dir.path(), "--max-seq-length 100000");
+    assert!(text.contains(" learned ...\n") && text.len() < 20_000, "{} bytes", text.len());
+    let (_, text) = show(dir.path(), "--max-seq-length 100000 --full");
+    assert!(!text.contains(" learned ...\n") && text.contains(&"one two three ".repeat(999)), "{} bytes", text.len());
+}
