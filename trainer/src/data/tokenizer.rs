@@ -92,7 +92,9 @@ impl Tokenizer {
     /// If the tokenizer fails, which a sound one does not.
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, DataError> {
         match self.ask(&Operation::Encode(text.to_owned()))? {
-            Answer::Tokens(tokens) => Ok(tokens.into_iter().map(|(id, start, end)| (id, start..end)).collect()),
+            Answer::Tokens(tokens) => {
+                Ok(tokens.into_iter().map(|(id, start, end)| (id, start as usize..end as usize)).collect())
+            }
             answer => Err(DataError::file(&self.file, unexpected(&answer))),
         }
     }

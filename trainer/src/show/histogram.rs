@@ -66,15 +66,15 @@ mod tests {
         let lengths: Vec<usize> = (20..60).chain([33; 24]).collect();
         let bars = bars(&lengths);
         assert_eq!(bars.len(), 8);
-        assert_eq!(bars[0], format!("20-24 {}▉ 5", "█".repeat(6)));
+        assert_eq!(bars[0], format!("20-24 {} 5", "█".repeat(7)));
         assert_eq!(bars[2], format!("30-34 {} 29", "█".repeat(40)));
     }
 
     #[test]
     fn lengths_that_are_far_apart_get_ranges_that_double() {
         let bars = bars(&[3, 20, 20, 9000]);
-        assert!(bars[0].starts_with("     0-15 ") && bars[0].ends_with(" 1"), "{bars:#?}");
-        assert!(bars[1].starts_with("    16-31 ") && bars[1].ends_with("█ 2"), "{bars:#?}");
+        assert!(bars[0].starts_with("       0-15 ") && bars[0].ends_with(" 1"), "{bars:#?}");
+        assert!(bars[1].starts_with("      16-31 ") && bars[1].ends_with("█ 2"), "{bars:#?}");
         assert!(bars.last().unwrap().starts_with("8,192-9,000 "), "{bars:#?}");
         assert!(bars.len() <= MOST_BARS);
     }

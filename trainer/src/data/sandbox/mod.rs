@@ -5,6 +5,7 @@
 //! `cotangent` therefore runs them in a second process of itself with limits on computing time and memory, and says in
 //! a sentence how that one ended. Users of the library who do not call [`enable`] run them in their own.
 
+mod encoding;
 mod limits;
 mod operation;
 mod process;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use cotangent_models::quoting::quoted;
 use serde::{Deserialize, Serialize};
 
+use super::encoding::encode;
 use crate::data::jinja::Jinja;
 use crate::data::{DataError, tokenizer_files};
 
@@ -36,7 +37,7 @@ pub(in crate::data) enum Answer {
     /// The file that a tokenizer was loaded from, and its largest token; or the file at fault, and what is wrong.
     Loaded(Result<(PathBuf, u32), (PathBuf, String)>),
     /// Tokens, each with its first byte and the byte after its last.
-    Tokens(Vec<(u32, usize, usize)>),
+    Tokens(Vec<(u32, u32, u32)>),
     /// The token, if there is one.
     Id(Option<u32>),
 }
@@ -95,7 +96,9 @@ impl Operator {
                     other => (dir.clone(), other.to_string()),
                 })))
             }
-            Operation::Encode(text) => encode(tokenizer?, text),
+            Operation::Encode(text) => encode(tokenizer?, text)
+                .map(Answer::Tokens)
+                .map_err(|error| format!("cannot encode a text: {}", quoted(error.to_string()))),
             Operation::Decode(ids, with_special) => {
                 let text = tokenizer?.decode(ids, !with_special);
                 text.map(Answer::Text).map_err(|error| format!("cannot decode tokens: {}", quoted(error.to_string())))
@@ -103,15 +106,4 @@ impl Operator {
             Operation::TokenId(token) => Ok(Answer::Id(tokenizer?.token_to_id(token))),
         }
     }
-}
-
-fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Answer, String> {
-    let encoding = tokenizer
-        .encode(text, false)
-        .map_err(|error| format!("cannot encode a text: {}", quoted(error.to_string())))?;
-    let offsets = encoding.get_offsets();
-    // The tokenizer leaves to no token what normalisation joined to the character before it.
-    let next_starts = offsets.iter().skip(1).map(|(start, _)| *start).chain([text.len()]);
-    let tokens = encoding.get_ids().iter().zip(offsets).zip(next_starts);
-    Ok(Answer::Tokens(tokens.map(|((id, (start, end)), next)| (*id, *start, next.max(*end))).collect()))
 }

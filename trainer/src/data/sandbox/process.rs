@@ -1,10 +1,11 @@
 //! The second process, seen from the first.
 
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use serde::Deserialize;
 use signal_hook::consts::{SIGKILL, SIGXCPU};
 
 use super::limits::MEMORY_BYTES;
@@ -43,18 +44,17 @@ impl Process {
 
     /// The answer to `operation`, or how the process ended over it.
     pub(super) fn ask(&mut self, operation: &Operation) -> Result<Result<Answer, String>, String> {
-        let answered = self.exchange(operation).ok().flatten();
-        answered.ok_or_else(|| self.how_it_ended(operation.seconds()))
+        self.exchange(operation).map_err(|_| self.how_it_ended(operation.seconds()))
     }
 
-    /// `None` if the process ended instead.
-    fn exchange(&mut self, operation: &Operation) -> io::Result<Option<Result<Answer, String>>> {
+    /// An error if the process ended instead.
+    fn exchange(&mut self, operation: &Operation) -> io::Result<Result<Answer, String>> {
         serde_json::to_writer(&mut self.operations, operation)?;
         self.operations.write_all(b"\n")?;
         self.operations.flush()?;
-        let mut line = Vec::new();
-        (&mut self.answers).take(LONGEST_ANSWER).read_until(b'\n', &mut line)?;
-        Ok(if line.ends_with(b"\n") { Some(serde_json::from_slice(&line)?) } else { None })
+        // Read value by value: an answer may have millions of tokens.
+        let mut answers = serde_json::Deserializer::from_reader((&mut self.answers).take(LONGEST_ANSWER));
+        Ok(Result::deserialize(&mut answers)?)
     }
 
     fn how_it_ended(&mut self, seconds: u64) -> String {
