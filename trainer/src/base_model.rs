@@ -7,6 +7,7 @@ use cotangent::random::Key;
 use cotangent::{Backend, Dtype, Parameters as _, Session, Stored, Tensor, parameters};
 use cotangent_models::checkpoint::{CheckpointError, HostTensor, checkpoint_folder};
 use cotangent_models::config::TextConfig;
+use cotangent_models::quoting::quoted_path;
 use cotangent_models::qwen35::{Findings, LoadError, LoraOptions, LoraTargets, Model};
 
 use crate::adapter::{Adapter, AdapterConfig, AdapterError, AdapterFile};
@@ -45,7 +46,7 @@ pub enum BaseModelError {
     #[error(transparent)]
     Adapter(#[from] AdapterError),
     /// An adapter is sound, but not one for this model or this run.
-    #[error("`{file}`: {reason}", file = file.display())]
+    #[error("`{file}`: {reason}", file = quoted_path(file))]
     AdapterDoesNotFit {
         /// The adapter's weights.
         file: PathBuf,
@@ -56,7 +57,7 @@ pub enum BaseModelError {
     #[error(
         "`{file}`: found the token {largest}, expected less than {vocab_size}, the `vocab_size` of `config.json`\n\
          help: take both files from the same model",
-        file = file.display()
+        file = quoted_path(file)
     )]
     Vocabulary {
         /// The tokenizer's file.
@@ -77,17 +78,10 @@ impl BaseModel {
     /// If a file is absent or damaged, or they do not fit each other.
     pub fn load(session: &Session, dir: &Path, observe: &mut dyn FnMut(usize, usize)) -> Result<Self, BaseModelError> {
         let dtype = compute_dtype(session);
-        let dir = &checkpoint_folder(dir)?;
         // Small files first: their faults should not be told after minutes of reading weights.
-        let config = TextConfig::load(dir).map_err(LoadError::from)?;
-        let format = ChatFormat::load(dir)?;
-        let largest = format.tokenizer().largest_id();
-        if largest as usize >= config.vocab_size {
-            let file = format.tokenizer().file().to_owned();
-            return Err(BaseModelError::Vocabulary { file, largest, vocab_size: config.vocab_size });
-        }
-        let (model, config, findings) = Model::load_observed(dir, dtype, observe)?;
-        Ok(BaseModel { dir: dir.to_owned(), model, config, format, dtype, findings })
+        let (dir, _, format) = load_format(dir)?;
+        let (model, config, findings) = Model::load_observed(&dir, dtype, observe)?;
+        Ok(BaseModel { dir, model, config, format, dtype, findings })
     }
 
     /// Adds adapters to train, and returns the configuration to save with them.
@@ -170,6 +164,23 @@ impl BaseModel {
     pub fn attach(&mut self, dir: &Path) -> Result<(), BaseModelError> {
         attach_adapter(&mut self.model, &self.config, dir)
     }
+}
+
+/// Loads all of the checkpoint folder `dir` but its weights: the folder, or the newest snapshot in it; the sizes of the
+/// model; how it writes conversations.
+///
+/// # Errors
+/// If a file is absent or damaged, or they do not fit each other.
+pub fn load_format(dir: &Path) -> Result<(PathBuf, TextConfig, ChatFormat), BaseModelError> {
+    let dir = checkpoint_folder(dir)?;
+    let config = TextConfig::load(&dir).map_err(LoadError::from)?;
+    let format = ChatFormat::load(&dir)?;
+    let largest = format.tokenizer().largest_id();
+    if largest as usize >= config.vocab_size {
+        let file = format.tokenizer().file().to_owned();
+        return Err(BaseModelError::Vocabulary { file, largest, vocab_size: config.vocab_size });
+    }
+    Ok((dir, config, format))
 }
 
 /// What weights are held and computed in: float32 on CPUs, which compute in nothing shorter, else bfloat16.

@@ -12,5 +12,6 @@ pub mod loss_curve;
 pub mod reporting;
 pub mod sampling;
 pub mod schedule;
+pub mod show;
 pub mod training;
 pub mod transfer;

@@ -48,7 +48,11 @@ fn templates_that_never_end_take_all_memory_or_nest_without_end() {
         ),
         ("{{ 'x\ny' | indent(30000000000) }}", "takes more than 2 GiB of memory"),
         ("{{ {'a': [1]} | tojson(indent=2000000000000000000) }}", "takes more than 2 GiB of memory"),
-        ("{% set n = namespace() %}{% set n.me = [n] %}{{ n.me | string | length }}", "nests values too deeply"),
+        (
+            "{% set n = namespace() %}{% set n.me = [n] %}{{ n.me | string | length }}",
+            "a value is nested deeper than 200 levels",
+        ),
+        ("{% set n = namespace() %}{% set n.me = [n] %}{{ n ~ '' }}", "nests values too deeply"),
         ("{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}", "recursion limit exceeded"),
         (&format!("{{{{ {}1{} }}}}", "(".repeat(5000), ")".repeat(5000)), "the chat template is not valid: "),
         ("{{ raise_exception('a\u{1b}]0;b\u{7}c') }}", "a\\u{1b}]0;b\\u{7}c (line 1 of the template)"),

@@ -49,7 +49,7 @@ fn what_is_learned_is_marked_and_the_data_is_summed_up() {
         "<|im_start|>user\nWhat day follows Monday?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n\
          ⟦Tuesday, \\u{1b}[31msir<|im_end|>⟧\n",
         "rows      3 give 3 examples",
-        "cut       none: no example is longer than 2,048 tokens",
+        "cut       none: no example is longer than 1,024 tokens",
         "template  writes all of 6 contents",
         "batches   2 batches of at most 2 in an epoch; ",
         "1. ",
@@ -90,8 +90,8 @@ fn what_the_cut_and_the_template_lose_is_shown_and_fails_if_that_is_asked_for() 
 #[test]
 fn of_a_long_example_the_middle_is_left_out() {
     let dir = folder(&[row("Count.", &"one two three ".repeat(1000))]);
-    let (_, text) = show(dir.path(), "--max-seq-length 100000");
-    assert!(text.contains(" learned ...\n") && text.len() < 20_000, "{} bytes", text.len());
-    let (_, text) = show(dir.path(), "--max-seq-length 100000 --full");
-    assert!(!text.contains(" learned ...\n") && text.contains(&"one two three ".repeat(999)), "{} bytes", text.len());
+    let (_, text) = show(dir.path(), "");
+    assert!(text.contains(" learned ...\n") && text.matches("one two").count() < 500, "{text}");
+    let (_, text) = show(dir.path(), "--full");
+    assert!(!text.contains(" learned ...\n") && text.matches("one two").count() > 990, "{text}");
 }

@@ -2,11 +2,13 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::quoting::{quoted, quoted_path};
+
 /// Why a checkpoint cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The operating system refused to read or write a file.
-    #[error("`{file}`: {source}", file = file.display())]
+    #[error("`{file}`: {source}", file = quoted_path(file))]
     Io {
         /// The file or folder.
         file: PathBuf,
@@ -14,7 +16,7 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// A file or folder as a whole is not what it should be.
-    #[error("`{file}`: {reason}", file = file.display())]
+    #[error("`{file}`: {reason}", file = quoted_path(file))]
     Damaged {
         /// The file or folder.
         file: PathBuf,
@@ -22,7 +24,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// One tensor is not what it should be.
-    #[error("`{file}`: tensor `{tensor}`: {reason}", file = file.display(), tensor = tensor.escape_debug())]
+    #[error("`{file}`: tensor `{tensor}`: {reason}", file = quoted_path(file), tensor = quoted(tensor))]
     Tensor {
         /// The file, or the folder of the checkpoint.
         file: PathBuf,
@@ -73,18 +75,18 @@ impl Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "`{}`: the tensors are not those of the model in `config.json`", self.dir.display())?;
+        write!(f, "`{}`: the tensors are not those of the model in `config.json`", quoted_path(&self.dir))?;
         for (name, shape) in &self.missing {
             write!(f, "\n  missing: `{name}`, expected {shape:?}")?;
         }
         for (name, shape) in &self.extra {
-            write!(f, "\n  extra: `{}`, found {shape:?}", name.escape_debug())?;
+            write!(f, "\n  extra: `{}`, found {shape:?}", quoted(name))?;
         }
         for (name, found, expected) in &self.misshapen {
-            write!(f, "\n  shape: `{}`, found {found:?}, expected {expected:?}", name.escape_debug())?;
+            write!(f, "\n  shape: `{}`, found {found:?}, expected {expected:?}", quoted(name))?;
         }
         for (name, dtype) in &self.not_float {
-            write!(f, "\n  dtype: `{}`, found {dtype}, expected F32, BF16 or F16", name.escape_debug())?;
+            write!(f, "\n  dtype: `{}`, found {dtype}, expected F32, BF16 or F16", quoted(name))?;
         }
         write!(f, "\nhelp: take `config.json` and the safetensors files from the same model")
     }

@@ -11,6 +11,8 @@ use safetensors::Dtype;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::quoting::quoted;
+
 use super::CheckpointError;
 
 /// The format's own limit on the header, in bytes.
@@ -116,7 +118,7 @@ impl<'de> Deserialize<'de> for Header {
                     }
                     let entry: RawEntry = map
                         .next_value()
-                        .map_err(|error| A::Error::custom(format_args!("tensor `{}`: {error}", name.escape_debug())))?;
+                        .map_err(|error| A::Error::custom(format_args!("tensor `{}`: {error}", quoted(&name))))?;
                     let entry = Entry {
                         dtype: entry.dtype.0,
                         shape: entry.shape.0,
@@ -124,7 +126,7 @@ impl<'de> Deserialize<'de> for Header {
                         end: entry.data_offsets.1,
                     };
                     if header.tensors.contains_key(&name) {
-                        return Err(A::Error::custom(format_args!("tensor `{}` appears twice", name.escape_debug())));
+                        return Err(A::Error::custom(format_args!("tensor `{}` appears twice", quoted(&name))));
                     }
                     header.tensors.insert(name, entry);
                 }
@@ -151,7 +153,7 @@ impl<'de> Deserialize<'de> for RawDtype {
         let parsed: Result<Dtype, serde::de::value::Error> = Dtype::deserialize(name.as_str().into_deserializer());
         match parsed {
             Ok(dtype) => Ok(Self(dtype)),
-            Err(_) => Err(D::Error::custom(format_args!("unknown dtype `{}`", name.escape_debug()))),
+            Err(_) => Err(D::Error::custom(format_args!("unknown dtype `{}`", quoted(&name)))),
         }
     }
 }

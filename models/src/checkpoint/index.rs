@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
+use crate::quoting::quoted;
 use crate::reading;
 
 use super::CheckpointError;
@@ -14,13 +15,14 @@ const MAX_INDEX_BYTES: u64 = 100_000_000;
 /// Reads `model.safetensors.index.json`: tensor name to the name of a file in the same folder.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
     let json = reading::read(path, MAX_INDEX_BYTES).map_err(|source| CheckpointError::io(path, source))?;
-    let index: Index = serde_json::from_slice(&json)
-        .map_err(|error| CheckpointError::damaged(path, format!("is not a valid index: {error}")))?;
+    let index: Index = serde_json::from_slice(&json).map_err(|error| {
+        CheckpointError::damaged(path, format!("is not a valid index: {}", quoted(error.to_string())))
+    })?;
     for (tensor, file) in &index.weight_map.0 {
         if !is_plain_name(file) {
             let reason = format!(
                 "is said to be in `{}`, expected the name of a safetensors file in the same folder",
-                file.escape_debug()
+                quoted(file)
             );
             return Err(CheckpointError::tensor(path, tensor, reason));
         }
@@ -58,7 +60,7 @@ impl<'de> Deserialize<'de> for WeightMap {
                 let mut files = BTreeMap::new();
                 while let Some((tensor, file)) = map.next_entry::<String, String>()? {
                     if files.contains_key(&tensor) {
-                        let name = tensor.escape_debug();
+                        let name = quoted(&tensor);
                         return Err(A::Error::custom(format_args!("tensor `{name}` appears twice")));
                     }
                     files.insert(tensor, file);

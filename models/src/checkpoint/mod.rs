@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::quoting::quoted;
+
 pub use checksum::Checksum;
 pub use error::{CheckpointError, Mismatch};
 pub use file::SafetensorsFile;
@@ -186,7 +188,7 @@ fn nothing_to_open(dir: &Path) -> String {
     others.sort();
     let found = match others.first() {
         None => "no weights".to_owned(),
-        Some(name) => format!("`{}`", name.escape_debug()),
+        Some(name) => format!("`{}`", quoted(name)),
     };
     format!(
         "found {found}, expected `{SINGLE_FILE}` or `{INDEX_FILE}`\n\

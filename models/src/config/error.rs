@@ -1,12 +1,14 @@
 use std::path::PathBuf;
 
+use crate::quoting::{quoted, quoted_path};
+
 /// Why a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be opened or is not UTF-8.
     #[error(
         "`{file}`: cannot be read: {source}\nhelp: give the folder of a Hugging Face checkpoint",
-        file = file.display()
+        file = quoted_path(file)
     )]
     Read {
         /// The file that was to be read.
@@ -15,7 +17,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not JSON.
-    #[error("`{file}`: not valid JSON: {source}\nhelp: fetch the file again", file = file.display())]
+    #[error("`{file}`: not valid JSON: {reason}\nhelp: fetch the file again", file = quoted_path(file), reason = quoted(source.to_string()))]
     Json {
         /// The file that was read.
         file: PathBuf,
@@ -23,7 +25,7 @@ pub enum ConfigError {
         source: serde_json::Error,
     },
     /// A field is absent, has the wrong type, or contradicts another one.
-    #[error("`{file}`: `{field}`: found {found}, expected {expected}", file = file.display())]
+    #[error("`{file}`: `{field}`: found {found}, expected {expected}", file = quoted_path(file))]
     Field {
         /// The file that was read.
         file: PathBuf,
@@ -37,7 +39,7 @@ pub enum ConfigError {
     /// The file describes a model that exists but that Cotangent cannot run.
     #[error(
         "`{file}`: `{field}`: {what} is not supported for now\nhelp: use a dense Qwen3.5 checkpoint in bf16 or f32",
-        file = file.display()
+        file = quoted_path(file)
     )]
     Unsupported {
         /// The file that was read.

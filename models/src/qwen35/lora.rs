@@ -5,6 +5,7 @@ use cotangent::random::Key;
 use cotangent::{Dtype, Error, Parameters, Result, Stored, Tensor, Trainable};
 
 use crate::linear::{Linear, LowRank};
+use crate::quoting::quoted;
 
 use super::model::Model;
 
@@ -101,8 +102,9 @@ impl Model<Stored> {
         }
         match patterns(&options.targets).iter().zip(&used).find(|(_, used)| !**used) {
             Some((pattern, _)) => Err(Error::Other(format!(
-                "the adapter target `{pattern}` matches no linear layer; use a role (attention, linear_attention, mlp), a \
-                 name such as `q_proj` or `mlp.down_proj`, or a pattern with `*`"
+                "the adapter target `{}` matches no linear layer; use a role (attention, linear_attention, mlp), a \
+                 name such as `q_proj` or `mlp.down_proj`, or a pattern with `*`",
+                quoted(pattern)
             ))),
             None => Ok(adapted),
         }

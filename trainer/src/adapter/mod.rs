@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use cotangent_models::checkpoint::{CheckpointError, HostTensor};
 use cotangent_models::config::TextConfig;
+use cotangent_models::quoting::quoted_path;
 
 pub use config::AdapterConfig;
 pub use tensors::{load_tensors, write_tensors};
@@ -38,7 +39,7 @@ pub enum AdapterError {
     #[error(transparent)]
     Weights(#[from] CheckpointError),
     /// The configuration is.
-    #[error("`{file}`: {reason}", file = file.display())]
+    #[error("`{file}`: {reason}", file = quoted_path(file))]
     Config {
         /// The configuration's file.
         file: PathBuf,

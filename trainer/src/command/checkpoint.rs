@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use cotangent::Session;
+use cotangent_models::quoting::quoted_path;
 use cotangent_trainer::base_model::BaseModel;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -23,13 +24,13 @@ pub fn load_checkpoint(session: &Session, dir: &Path) -> Result<BaseModel> {
     bar.finish_and_clear();
     let base = loaded?;
     if base.dir != dir {
-        eprintln!("Taking the snapshot in `{}`", base.dir.display());
+        eprintln!("Taking the snapshot in `{}`", quoted_path(&base.dir));
     }
     if base.findings.own_head {
         eprintln!(
             "warning: `{}`: `config.json` ties the head to the embedding, but a head is stored that differs from it: the \
              stored one is used",
-            base.dir.display()
+            quoted_path(&base.dir)
         );
     }
     Ok(base)
@@ -47,9 +48,8 @@ pub fn under_a_spinner<T>(message: String, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// The number of tokens at which conversations are cut: as `asked`, at most what the model was made for.
-pub fn sequence_limit(asked: Option<usize>, base: &BaseModel) -> Result<usize> {
-    let limit = base.config.max_position_embeddings;
+/// The number of tokens at which conversations are cut: as `asked`, at most `limit`, for which the model was made.
+pub fn sequence_limit(asked: Option<usize>, limit: usize) -> Result<usize> {
     match asked {
         Some(asked) if asked > limit => {
             bail!("`--max-seq-length {asked}`: the model was made for {limit} tokens\nhelp: give at most {limit}")

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use cotangent_models::config::TextConfig;
 use cotangent_trainer::base_model::BaseModel;
 use cotangent_trainer::data::json::Members;
 use cotangent_trainer::data::lines::DEFAULT_MAX_LINE_BYTES;
-use cotangent_trainer::data::{Columns, DataOptions, Json};
+use cotangent_trainer::data::{ChatFormat, Columns, DataOptions, Json};
 
 use super::checkpoint::sequence_limit;
 use super::values::positive_count;
@@ -64,9 +65,17 @@ impl DataArguments {
     /// # Errors
     /// If the model or its template cannot do what is asked for.
     pub fn prepare(&self, base: &mut BaseModel) -> Result<DataOptions> {
-        self.template.apply(base)?;
+        self.prepare_format(&mut base.format, &base.config)
+    }
+
+    /// As [`DataArguments::prepare`], for a model whose weights are not loaded.
+    ///
+    /// # Errors
+    /// If the model or its template cannot do what is asked for.
+    pub fn prepare_format(&self, format: &mut ChatFormat, config: &TextConfig) -> Result<DataOptions> {
+        self.template.apply(format)?;
         Ok(DataOptions {
-            max_seq_length: sequence_limit(self.max_seq_length, base)?,
+            max_seq_length: sequence_limit(self.max_seq_length, config.max_position_embeddings)?,
             max_line_bytes: self.max_line_bytes,
             columns: match self.columns {
                 ColumnsOption::Extra => Columns::Extra,
@@ -91,9 +100,9 @@ impl TemplateArguments {
     ///
     /// # Errors
     /// If the template does not work with them.
-    pub fn apply(&self, base: &mut BaseModel) -> Result<()> {
+    pub fn apply(&self, format: &mut ChatFormat) -> Result<()> {
         if let Some(arguments) = &self.chat_template_args {
-            base.format.set_template_arguments(&arguments.members)?;
+            format.set_template_arguments(&arguments.members)?;
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ impl Evaluate {
         let message = format!("Encoding `{}`", self.data.display());
         let data = under_a_spinner(message, || Dataset::load(&self.data, &base.format, &options))?;
         for warning in data.warnings() {
-            eprintln!("warning: {warning}");
+            super::warn(&warning);
         }
         let mut maker = BatchMaker::new(base.config.rope.clone());
         let batches = self.test_batches.limit();

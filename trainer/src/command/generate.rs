@@ -76,7 +76,7 @@ impl Generate {
         if let Some(dir) = &self.adapter_path {
             base.attach(dir)?;
         }
-        self.template.apply(&mut base)?;
+        self.template.apply(&mut base.format)?;
         let prompt = base.format.encode_prompt(&conversation, self.enable_thinking)?;
         let limit = base.config.max_position_embeddings;
         if prompt.len() >= limit {

@@ -6,10 +6,12 @@ mod data_arguments;
 mod demo;
 mod evaluate;
 mod generate;
+mod show;
 mod train;
 mod values;
 
 use clap::{Parser, Subcommand};
+use cotangent_models::quoting::visible;
 
 /// Fine-tunes Qwen3.5, and shows what it learned.
 #[derive(Parser)]
@@ -32,6 +34,10 @@ enum Command {
     ///
     /// The answer goes to standard output as it is made, speeds to standard error.
     Generate(generate::Generate),
+    /// Show what a model would learn from data: the text of examples with the learned tokens marked, and a summary
+    ///
+    /// Reads the tokenizer and the chat template of the checkpoint, not its weights.
+    Show(show::Show),
     /// Check that every parameter of a checkpoint gets a gradient, and list where gradients are cut
     ///
     /// Runs one forward and backward pass on a few tokens. Fails if something that should train does not.
@@ -46,7 +52,13 @@ pub fn run(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Train(train) => train.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
         Command::Generate(generate) => generate.run(),
+        Command::Show(show) => show.run(),
         Command::Audit(audit) => audit.run(),
         Command::Demo(demo) => demo.run(),
     }
+}
+
+/// Says what a person should know, on standard error.
+fn warn(message: &str) {
+    eprintln!("warning: {}", visible(message));
 }

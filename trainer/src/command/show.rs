@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use cotangent_models::quoting::quoted_path;
-use cotangent_trainer::data::{ChatFormat, Dataset, Order};
+use cotangent_trainer::base_model::load_format;
+use cotangent_trainer::data::{ChatFormat, DataOptions, Dataset, Order};
 use cotangent_trainer::show::{BatchOptions, ExampleOptions, Paint, write_example, write_format, write_summary};
 
 use super::data_arguments::DataArguments;
@@ -15,7 +16,7 @@ use super::values::{count, positive_count};
 /// Options of `cotangent show`.
 #[derive(Args, Debug)]
 pub struct Show {
-    /// Folder of a checkpoint; only its tokenizer and its chat template are read
+    /// Folder of a checkpoint; its weights are not read
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Folder of train.jsonl and valid.jsonl, or one such file
@@ -72,8 +73,8 @@ impl Color {
 impl Show {
     /// Shows. With `--strict-template` it fails if something is lost, after it has shown what.
     pub fn run(self) -> Result<u8> {
-        let mut format = ChatFormat::load(&self.model)?;
-        self.data_arguments.template.apply(&mut format)?;
+        let (_, config, mut format) = load_format(&self.model)?;
+        let options = self.data_arguments.prepare_format(&mut format, &config)?;
         let paint = self.color.paint();
         let mut out = BufWriter::new(io::stdout().lock());
         let (first, second) = match self.data.is_dir() {
@@ -82,12 +83,12 @@ impl Show {
         };
         write_format(&mut out, paint, &format)?;
         let shuffled = Order::Shuffled { seed: self.seed, epoch: 0 };
-        let mut is_complete = self.show(&mut out, paint, &format, &first, (self.examples, shuffled))?;
+        let mut is_complete = self.show(&mut out, paint, &format, &options, &first, (self.examples, shuffled))?;
         if let Some(file) = second {
-            is_complete &= self.show(&mut out, paint, &format, &file, (0, Order::ByLength))?;
+            is_complete &= self.show(&mut out, paint, &format, &options, &file, (0, Order::ByLength))?;
         }
         out.flush()?;
-        Ok(u8::from(self.data_arguments.is_strict_template() && !is_complete))
+        Ok(u8::from(options.strict_template && !is_complete))
     }
 
     /// Shows so many examples of a file, and its summary with batches in this order. Returns whether the model learns all
@@ -97,11 +98,12 @@ impl Show {
         out: &mut impl Write,
         paint: Paint,
         format: &ChatFormat,
+        options: &DataOptions,
         file: &Path,
         (examples, order): (usize, Order),
     ) -> Result<bool> {
-        let mut options = self.data_arguments.options();
-        options.strict_template = false;
+        // What is lost is shown instead of refused.
+        let options = DataOptions { strict_template: false, ..*options };
         let (mut lines, mut written, mut failed) = (Vec::new(), 0, None);
         let dataset = Dataset::load_with(file, format, &options, &mut |line, encoded, kept| {
             if kept {

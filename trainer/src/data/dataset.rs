@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ChatFormat, Columns, Content, DataError, DataOptions, Report, lines};
+use super::{ChatFormat, Columns, Content, DataError, DataOptions, EncodedExample, Report, lines};
 
 /// One conversation in tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,20 @@ impl Dataset {
     /// If the file or one of its lines is bad, the template refuses a conversation, or nothing is left to learn; with
     /// `strict_template`, if something is left out of a conversation.
     pub fn load(path: &Path, format: &ChatFormat, options: &DataOptions) -> Result<Self, DataError> {
+        Self::load_with(path, format, options, &mut |_, _, _| ())
+    }
+
+    /// As [`Dataset::load`]; `look` gets each example before the cut, with its line, and whether something of it is left to
+    /// learn.
+    ///
+    /// # Errors
+    /// As [`Dataset::load`].
+    pub fn load_with(
+        path: &Path,
+        format: &ChatFormat,
+        options: &DataOptions,
+        look: &mut dyn FnMut(usize, &EncodedExample, bool),
+    ) -> Result<Self, DataError> {
         let mut dataset = Self::empty(path, options.max_seq_length);
         lines::read_rows(path, options.max_line_bytes, &mut |line, row| {
             if let (Columns::Strict, Some(key)) = (options.columns, row.left_out.keys.first()) {
@@ -60,7 +74,9 @@ impl Dataset {
             }
             for encoded in encoded {
                 dataset.report.add_example(line, &encoded, options);
-                if !dataset.add(encoded.example) {
+                let learns = dataset.add(&encoded.example);
+                look(line, &encoded, learns);
+                if !learns {
                     dataset.report.add_skipped(line);
                 }
             }
@@ -80,7 +96,7 @@ impl Dataset {
     pub fn from_examples(file: &Path, examples: Vec<Example>, max_seq_length: usize) -> Result<Self, DataError> {
         let mut dataset = Self::empty(file, max_seq_length);
         for example in examples {
-            dataset.add(example);
+            dataset.add(&example);
         }
         dataset.check()
     }
@@ -98,15 +114,13 @@ impl Dataset {
     }
 
     /// Whether something of the example is left to learn.
-    fn add(&mut self, mut example: Example) -> bool {
-        self.longest = self.longest.max(example.tokens.len());
-        if example.tokens.len() > self.max_seq_length {
-            self.truncated += 1;
-            example.tokens.truncate(self.max_seq_length);
-            example.is_target.truncate(self.max_seq_length);
-            example.tokens.shrink_to_fit();
-            example.is_target.shrink_to_fit();
-        }
+    fn add(&mut self, example: &Example) -> bool {
+        let length = example.tokens.len();
+        self.longest = self.longest.max(length);
+        self.truncated += usize::from(length > self.max_seq_length);
+        let kept = length.min(self.max_seq_length);
+        let example =
+            Example { tokens: example.tokens[..kept].to_vec(), is_target: example.is_target[..kept].to_vec() };
         let learns = example.targets() > 0;
         match learns {
             true => self.examples.push(example),

@@ -8,9 +8,9 @@ use crate::data::{DataError, EncodedExample, Tokenizer};
 use super::{Paint, Shade, counted, percent};
 
 /// Of a longer example the middle is left out, unless all is asked for.
-const MOST_TOKENS: usize = 1200;
+const MOST_TOKENS: usize = 600;
 /// What then stands at its end.
-const LAST_TOKENS: usize = 300;
+const LAST_TOKENS: usize = 150;
 
 /// How an example is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use cotangent_models::checkpoint::CheckpointError;
+use cotangent_models::quoting::quoted_path;
 
 use crate::adapter::AdapterError;
 
@@ -41,7 +42,7 @@ pub enum TrainingError {
         loss: f64,
     },
     /// A saved state is not one of this run.
-    #[error("`{file}`: {reason}", file = file.display())]
+    #[error("`{file}`: {reason}", file = quoted_path(file))]
     State {
         /// The file of the state.
         file: PathBuf,

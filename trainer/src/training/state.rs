@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use cotangent::optimizer::{AdamW, AdamWOptions};
 use cotangent::{Stored, Tensor};
 use cotangent_models::checkpoint::{SafetensorsFile, write_safetensors};
+use cotangent_models::quoting::quoted;
 
 use super::TrainingError;
 use crate::transfer::{from_host, to_host};
@@ -98,7 +99,7 @@ impl TrainingState {
             } else if let Some(short) = name.strip_prefix(OPTIMIZER_PREFIX) {
                 (&mut optimizer, short)
             } else {
-                return Err(fail(format!("tensor `{}` is no part of a state", name.escape_debug())));
+                return Err(fail(format!("tensor `{}` is no part of a state", quoted(name))));
             };
             let tensor = from_host(&opened.read(name)?).map_err(|error| fail(format!("tensor `{name}`: {error}")))?;
             group.insert(short.to_owned(), tensor);

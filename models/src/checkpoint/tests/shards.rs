@@ -45,7 +45,7 @@ fn a_hostile_file_name_in_the_index_is_refused() {
             format!(
                 "`model.safetensors.index.json`: tensor `a`: is said to be in `{}`, expected the name of a safetensors \
                  file in the same folder",
-                name.escape_debug()
+                crate::quoting::quoted(name)
             )
         );
     }

@@ -15,6 +15,7 @@ use cotangent_trainer::reporting::Reporter;
 use cotangent_trainer::training::{Outcome, Output, Trainer, TrainingOptions, TrainingState, check_folder, state_file};
 
 use super::checkpoint::{load_checkpoint, under_a_spinner};
+use super::warn;
 
 pub use options::Train;
 
@@ -129,11 +130,11 @@ pub fn load_data(dir: &Path, format: &ChatFormat, options: &DataOptions) -> Resu
     let valid = if fs::exists(&file).with_context(|| format!("`{}`", file.display()))? {
         Some(load(&file)?)
     } else {
-        eprintln!("warning: `{}` is not there: no validation", file.display());
+        warn(&format!("`{}` is not there: no validation", file.display()));
         None
     };
     for warning in [Some(&train), valid.as_ref()].into_iter().flatten().flat_map(Dataset::warnings) {
-        eprintln!("warning: {warning}");
+        warn(&warning);
     }
     Ok((train, valid))
 }
