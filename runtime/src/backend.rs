@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn a_check_has_a_backend_of_its_own_until_it_ends() {
         let own = backend().unwrap();
-        let inside = with_backend(Backend::Emulated, || backend());
+        let inside = with_backend(Backend::Emulated, backend);
         assert_eq!((inside, backend()), (Ok(Backend::Emulated), Ok(own)));
         let failed: Result<()> = with_backend(Backend::Emulated, || Err(Error::Other("failed".into())));
         assert!(failed.is_err() && backend() == Ok(own));

@@ -7,6 +7,7 @@ pub mod endurance;
 pub mod kernel_table;
 pub mod kernel_times;
 pub mod loss_times;
+pub mod mutate;
 pub mod parity;
 
 /// An error with its causes in one line, those left out that it tells itself.

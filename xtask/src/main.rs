@@ -86,6 +86,21 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         record: Option<OsString>,
     },
+    /// Make mistakes in the kernels' gradients, and count those that their generated checks miss
+    ///
+    /// A mistake is a sign, a term, an index, a port, a forgotten scalar, a dropped barrier …, in the source of a backward or
+    /// a stage, in a Rust body, or in what a forward saves. Each runs in a process of its own, with the checks that `cargo
+    /// test` makes and no others. What survives is held against the original on inputs that no check uses.
+    Mutate {
+        /// Names of kernels, backwards or stages; all without
+        kernels: Vec<OsString>,
+        /// How many mistakes to make, one of every kind in every source first; all without
+        #[arg(long, value_name = "COUNT")]
+        sample: Option<OsString>,
+        /// Which of them
+        #[arg(long, value_name = "NUMBER", default_value = "1")]
+        seed: OsString,
+    },
     /// List the kernels: gradients, where they run, determinism, test cases, what checks them, requirements, residuals
     ///
     /// Backwards and stages stand beneath their forwards. With the name of a kernel: everything about that one.
@@ -157,6 +172,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             arguments.extend(against.into_iter().flat_map(|file| ["--against".into(), file]));
             arguments.extend(record.into_iter().flat_map(|file| ["--record".into(), file]));
             ProjectProgram::CHECK.run(&root, &arguments)
+        }
+        Command::Mutate { kernels, sample, seed } => {
+            let mut arguments = kernels;
+            arguments.extend(sample.into_iter().flat_map(|count| ["--sample".into(), count]));
+            arguments.extend(["--seed".into(), seed]);
+            ProjectProgram::MUTATE.run(&root, &arguments)
         }
         Command::Kernels { kernel, names, at, dtype } => {
             ProjectProgram::KERNELS.run(&root, &kernels::list_arguments(kernel, names, at, dtype))

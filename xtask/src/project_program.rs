@@ -25,6 +25,7 @@ impl ProjectProgram {
     pub const PARITY: Self = Self { package: "cotangent-tests", binary: "parity", small: false, profile: COMPUTES };
     pub const BENCH: Self = Self { package: "cotangent-tests", binary: "bench", small: false, profile: COMPUTES };
     pub const CHECK: Self = Self { package: "cotangent-tests", binary: "check", small: false, profile: COMPUTES };
+    pub const MUTATE: Self = Self { package: "cotangent-tests", binary: "mutate", small: true, profile: ANSWERS };
     pub const KERNELS: Self = Self { package: "cotangent-tests", binary: "kernels", small: false, profile: ANSWERS };
 
     /// Builds and runs it in the caller's working directory, to which its `arguments` may be relative. Its standard

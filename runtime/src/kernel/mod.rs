@@ -94,6 +94,9 @@
 //! fallback; on the CPU the fallback runs as it is. A pair of Rust bodies without stages runs everywhere.
 //! `inference_only = "reason"` instead of a route gives a function that no training graph can reach.
 //!
+//! **Tests.** A declaration puts a test into its crate, `kernel_NAME::is_as_declared`, which does what
+//! [`check::assert_declared`] does. `untested = "reason"` takes it out.
+//!
 //! **Texts in files.** What does not lex as Rust tokens cannot stand inside `metal! { .. }`: lines that `\` continues,
 //! `1'000`, hexadecimal floats, raw strings, brackets that do not match inside `#if`. A text that needs them, or is simply
 //! better off alone, stands in a file: `metal_file!("rotate.metal")` instead of `metal! { .. }`, with the path as seen from

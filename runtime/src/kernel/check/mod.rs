@@ -33,7 +33,7 @@ use crate::{Backend, Dtype, Error, Result, Session};
 pub use self::coverage::{Check, OnCuda};
 pub use self::declared::assert_declared;
 pub use self::record::{Record, Recorded, compare, record};
-pub use self::report::{Comparison, Report};
+pub use self::report::{Comparison, Report, first_failure};
 pub use self::texts::LaunchText;
 
 /// The most elements of a kernel's arrays for which whole Jacobians are made: each of an input takes two forward passes,

@@ -1,6 +1,49 @@
 //! What checks say.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::Result;
+
+thread_local! {
+    /// Whether checks of this thread end at the first comparison that fails.
+    static STOPS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a check that stops unwinds with.
+struct Stopped(Comparison);
+
+/// Runs `check` as far as the first comparison that fails, and returns that one; what compared nothing fails as well.
+///
+/// # Errors
+/// What `check` returns before.
+pub fn first_failure(check: impl FnOnce() -> Result<Report>) -> Result<Option<Comparison>> {
+    /// Puts the former state back, also after a panic.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            STOPS.set(self.0);
+        }
+    }
+    let restore = Restore(STOPS.replace(true));
+    let outcome = catch_unwind(AssertUnwindSafe(check));
+    drop(restore);
+    let stopped = |panic: Box<dyn Any + Send>| match panic.downcast::<Stopped>() {
+        Ok(stopped) => stopped.0,
+        Err(panic) => resume_unwind(panic),
+    };
+    match outcome {
+        Err(panic) => Ok(Some(stopped(panic))),
+        Ok(report) => {
+            let report = report?;
+            let failed = report.comparisons.iter().find(|comparison| !comparison.passed()).cloned();
+            let nothing = || Comparison { subject: "nothing was compared".to_owned(), deviation: f64::NAN, bound: 0.0 };
+            Ok(failed.or_else(|| report.comparisons.is_empty().then(nothing)))
+        }
+    }
+}
 
 /// What a check found.
 #[derive(Debug, Clone)]
@@ -34,7 +77,11 @@ impl Report {
     }
 
     pub(super) fn compare(&mut self, subject: String, deviation: f64, bound: f64) {
-        self.comparisons.push(Comparison { subject, deviation, bound });
+        let comparison = Comparison { subject, deviation, bound };
+        if STOPS.get() && !comparison.passed() {
+            resume_unwind(Box::new(Stopped(comparison)));
+        }
+        self.comparisons.push(comparison);
     }
 
     /// Adds what another report says, `place` behind each of its subjects.

@@ -9,6 +9,7 @@ use cotangent_emulator::{Buffer, Dtype, Emulator, FindingKind, KernelText, Launc
 use mlx_rs::Array;
 
 use super::Request;
+use super::mutation;
 use super::text::{dtype, kernel_text, shape, unsigned};
 use crate::{Error, Result, ffi};
 
@@ -44,7 +45,8 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
         ..Launch::default()
     };
     let kernel = kernel_text(request, &inputs)?;
-    let emulator = Emulator::global().map_err(|error| request.error(error.to_string()))?;
+    let emulator: &Emulator =
+        mutation::emulator(request.declaration).map_err(|error| request.error(error.to_string()))?;
     let run = run_clean(request, emulator, &kernel, &launch)?;
     if !request.launch.nondeterministic {
         // A GPU promises no order, so the result must not depend on one.

@@ -1,13 +1,20 @@
 //! Mistakes put into a kernel that is built already, to see whether its checks notice them.
 
+mod outcome;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 
+use std::sync::OnceLock;
+
+use cotangent_emulator::Emulator;
 use mlx_rs::Array;
 
 use super::declaration::{Declaration, Launch};
 use crate::error::Context as _;
 use crate::{Dtype, Result};
+
+pub use outcome::{Outcome, outcome};
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +104,23 @@ fn of(declaration: &'static Declaration, choose: impl FnOnce(&Mutation) -> Optio
         let active = active.as_ref().filter(|active| std::ptr::eq(active.declaration, declaration))?;
         choose(active.mutation.as_ref()?)
     })
+}
+
+/// The emulator that runs a launch. Compiled mutants are of no use later, so they stay out of the cache of all others.
+pub(super) fn emulator(
+    declaration: &'static Declaration,
+) -> std::result::Result<&'static Emulator, cotangent_emulator::Error> {
+    static MUTANTS: OnceLock<Emulator> = OnceLock::new();
+    if of(declaration, |_| Some(String::new())).is_none() {
+        return Emulator::global();
+    }
+    match MUTANTS.get() {
+        Some(emulator) => Ok(emulator),
+        None => {
+            let folder = std::env::temp_dir().join("cotangent-mutants");
+            Emulator::with_cache(&folder).map(|new| MUTANTS.get_or_init(|| new))
+        }
+    }
 }
 
 /// The Metal text of a launch.
