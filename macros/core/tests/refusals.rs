@@ -201,6 +201,12 @@ fn names_of_metal_are_taken() {
 fn ports_may_be_written_in_upper_case() {
     let ports = "X: In![f32; N], A_log: In![f32; N], B: In![u8; N], Y: Out![f32; N]";
     assert_eq!(declared("", ports, "Y[0] = X[0] * exp(A_log[0]) + B[0];"), Vec::<String>::new());
+    // The argument of a constant makes way for a port.
+    let item = "pub fn k<const OUT: usize, const bits: i32>(x: In![f32; OUT], y: Out![f32; bits], out: Out![f32; 1]) {
+                    metal! { y[0] = x[bits]; out[0] = x[OUT - 1]; }
+                }";
+    let options = "inference_only = \"t\", grid = (OUT, 1, 1), threads = (64, 1, 1), cases = [(OUT = 7, bits = 2)]";
+    assert_eq!(plan(options, item), Vec::<String>::new());
     let found = declared("", "N: In![f32; N], y: Out![f32; N]", "y[0] = N[0];");
     assert!(
         found.len() == 1 && found[0].starts_with("`N` is the name of this parameter and of a dimension"),

@@ -29,7 +29,7 @@ pub fn lines(plan: &Plan) -> Vec<String> {
         }
     }
     for constant in kernel.free_constants() {
-        lines.push(format!("- `{}`: template constant `{}`", constant.argument(), constant.name));
+        lines.push(format!("- `{}`: template constant `{}`", kernel.argument(constant), constant.name));
     }
     for output in &kernel.outputs {
         lines.push(format!("- returns `{}`: {}", output.name, port(output)));

@@ -69,7 +69,7 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
     });
     let constants = kernel.free_constants().map(|constant| {
         let text = constant.name.to_string();
-        let name = constant.argument();
+        let name = kernel.argument(constant);
         quote!((#text, #constant_value::of(#name)))
     });
     let (function, right) = match plan.function {
@@ -130,7 +130,7 @@ fn parameters(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenSt
         })
         .collect();
     for constant in kernel.free_constants() {
-        let name = constant.argument();
+        let name = kernel.argument(constant);
         let ty = constant_type(constant.kind);
         parameters.push(quote!(#name: #ty));
     }

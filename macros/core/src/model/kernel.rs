@@ -129,16 +129,6 @@ pub struct TemplateConstant {
     pub bound: Option<Binding>,
 }
 
-impl TemplateConstant {
-    /// The constant as an argument of the generated function: `R` becomes `r`, and `In`, whose lower case is a word of
-    /// Rust, `in_`.
-    pub fn argument(&self) -> Ident {
-        let lower = self.name.unraw().to_string().to_lowercase();
-        let text = if syn::parse_str::<Ident>(&lower).is_ok() { lower } else { format!("{lower}_") };
-        Ident::new(&text, self.name.span())
-    }
-}
-
 /// The type of a template constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConstantKind {
@@ -237,6 +227,15 @@ impl Kernel {
     /// Template constants that no shape binds: arguments of the generated function.
     pub fn free_constants(&self) -> impl Iterator<Item = &TemplateConstant> {
         self.constants.iter().filter(|constant| constant.bound.is_none())
+    }
+
+    /// A template constant as an argument of the generated function: `R` becomes `r`; `In`, whose lower case is a word of
+    /// Rust, `in_`; and `OUT`, where a port is called `out`, `out_`.
+    pub fn argument(&self, constant: &TemplateConstant) -> Ident {
+        let lower = constant.name.unraw().to_string().to_lowercase();
+        let mut others = self.ports().map(|port| &port.name).chain(self.scalars.iter().map(|scalar| &scalar.name));
+        let is_free = syn::parse_str::<Ident>(&lower).is_ok() && !others.any(|other| *other == lower);
+        Ident::new(&if is_free { lower } else { format!("{lower}_") }, constant.name.span())
     }
 
     /// Whether `name` is a dimension or an integer template constant.

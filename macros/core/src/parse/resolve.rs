@@ -462,18 +462,6 @@ fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             );
         }
     }
-    for constant in kernel.free_constants() {
-        let argument = constant.argument();
-        if let Some(taken) = lower().find(|name| **name == argument) {
-            diagnostics.push(
-                Diagnostic::new(
-                    constant.name.span(),
-                    format!("`{}` becomes the argument `{argument}`, which `{taken}` is already", constant.name),
-                )
-                .help("rename one of the two"),
-            );
-        }
-    }
     for name in lower().chain(seen).chain([&kernel.name]).filter(|name| name.to_string().starts_with("r#")) {
         diagnostics.push(
             Diagnostic::new(name.span(), format!("`{name}` is a name in Rust only"))

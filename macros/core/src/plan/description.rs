@@ -112,7 +112,7 @@ fn function(plan: &Plan) -> String {
         Argument::Scalar(index) => kernel.scalars[*index].name.to_string(),
         Argument::Unreadable(index) => kernel.unreadable[*index].to_string(),
     });
-    let arguments = arguments.chain(kernel.free_constants().map(|constant| constant.argument().to_string()));
+    let arguments = arguments.chain(kernel.free_constants().map(|constant| kernel.argument(constant).to_string()));
     let returned: Vec<String> = kernel.visible_outputs().map(|port| port.name.to_string()).collect();
     format!("{kind}, ({}) -> {}", arguments.collect::<Vec<_>>().join(", "), returned.join(", "))
 }
