@@ -28,6 +28,7 @@ pub mod template;
 mod template_files;
 pub mod tokenizer;
 mod tokenizer_files;
+mod windows;
 
 #[cfg(test)]
 mod tests;

@@ -166,7 +166,7 @@ impl Report {
 fn advice(part: Part, is_all: bool) -> &'static str {
     match part {
         Part::Thought if !is_all => "with `--one-example-per-turn` every turn is learned with its thoughts",
-        Part::Thought => "use a chat template that writes `reasoning_content`, or remove the thoughts",
+        Part::Thought => "try `--one-example-per-turn`, or use a chat template that writes `reasoning_content`",
         Part::Call | Part::Argument => "use a chat template that writes `tool_calls`, or remove these conversations",
         Part::Tool => "use a chat template that writes `tools`, or remove them",
         Part::Content => "use a chat template that writes this message as it is, or remove the conversation",

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::DataError;
 use super::sandbox::{Answer, Operation, Sandbox};
 use super::tokenizer_files::{read_json, special_token};
+use super::windows::Windows;
 
 /// A checkpoint's tokenizer, in a [sandbox](super::sandbox), and the tokens that end an answer.
 #[derive(Debug)]
@@ -91,12 +92,12 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer fails, which a sound one does not.
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>, DataError> {
-        match self.ask(&Operation::Encode(text.to_owned()))? {
+        Windows::DEFAULT.encode(text, |part| match self.ask(&Operation::Encode(part.to_owned()))? {
             Answer::Tokens(tokens) => {
                 Ok(tokens.into_iter().map(|(id, start, end)| (id, start as usize..end as usize)).collect())
             }
             answer => Err(DataError::file(&self.file, unexpected(&answer))),
-        }
+        })
     }
 
     /// The text of `ids`, special tokens included only if `with_special`.

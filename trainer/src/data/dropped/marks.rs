@@ -31,6 +31,9 @@ pub(super) enum Piece {
     Value([String; 2]),
 }
 
+/// So many pieces of an argument are looked for: a list of a million numbers is there or is not.
+const MOST_PIECES: usize = 1000;
+
 /// The first character of the two private planes, where no text has a character of its own.
 const FIRST_MARK: char = '\u{F0000}';
 
@@ -131,7 +134,11 @@ impl Marker<'_> {
                     members.insert(key, value);
                 }
             }
-            Json::Null | Json::Bool(_) | Json::Number(_) => pieces.push(Piece::Value(spellings(value))),
+            Json::Null | Json::Bool(_) | Json::Number(_) => {
+                if pieces.len() < MOST_PIECES {
+                    pieces.push(Piece::Value(spellings(value)));
+                }
+            }
         }
     }
 

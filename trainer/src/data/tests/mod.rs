@@ -7,6 +7,7 @@ mod spans;
 mod template;
 mod thinking;
 mod tokenizer;
+mod windows;
 
 use std::path::{Path, PathBuf};
 

@@ -152,3 +152,26 @@ fn the_date_can_be_written() {
     assert_eq!(date.len(), 10, "{date}");
     assert!(date.starts_with("20"), "{date}");
 }
+
+#[test]
+fn of_the_conversations_that_transformers_renders_only_thoughts_of_earlier_turns_are_left_out() {
+    let format = ChatFormat::new(template("qwen.jinja"), Tokenizer::load(&data()).unwrap()).unwrap();
+    let mut with_losses = Vec::new();
+    for (_, conversation, options, rendering) in renderings() {
+        if rendering["template"] != "qwen.jinja"
+            || rendering["error"].is_string()
+            || options != RenderOptions::default()
+        {
+            continue;
+        }
+        let encoded = format.encode_row(&Content::Conversation(conversation), false).unwrap().remove(0);
+        assert_eq!(encoded.text, rendering["text"].as_str().unwrap());
+        for dropped in encoded.inspection.dropped {
+            with_losses.push(format!("{}: {} `{}`", rendering["conversation"], dropped.part.name(), dropped.text));
+        }
+    }
+    assert_eq!(
+        with_losses,
+        ["\"thoughts apart\": thoughts `hm`", "\"thoughts within\": thoughts `hm`", "\"tools\": thoughts `A sum.`"]
+    );
+}
