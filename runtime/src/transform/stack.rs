@@ -143,11 +143,11 @@ fn block_path<S: Stack>(index: usize) -> Path {
 /// each shape, in every hundredth, and in every step of a build with debug assertions; such a step waits for its end.
 ///
 /// # Errors
-/// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`];
-/// [`Error::Refused`] for what would train wrong: a loss that no trainable parameter reaches, a result that another graph
-/// computed or that is another when it is computed again, a selection of nothing or of names that no part has, two
-/// parameters of one name, one under two names, gradients of other weights. After an error in the middle of a step
-/// `gradients` can only be dropped.
+/// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is a scalar of float32;
+/// [`Error::Mlx`](crate::Error::Mlx); [`Error::Refused`](crate::Error::Refused) for what would train wrong: a loss that no
+/// trainable parameter reaches, a result that another graph computed or that is another when it is computed again, a
+/// selection of nothing or of names that no part has, two parameters of one name, one under two names, gradients of other
+/// weights. After an error in the middle of a step `gradients` can only be dropped.
 pub fn train_stack<S: Stack>(
     session: &mut Session,
     stack: &S,
@@ -380,8 +380,8 @@ impl Backward<'_> {
 /// The loss of one batch, evaluated, with no gradient, in the memory of two blocks.
 ///
 /// # Errors
-/// What the stack's functions return; [`Error::Shape`] unless the loss is a scalar of float32; [`Error::Mlx`];
-/// [`Error::Refused`] if another graph computed a result.
+/// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is a scalar of float32;
+/// [`Error::Mlx`](crate::Error::Mlx); [`Error::Refused`](crate::Error::Refused) if another graph computed a result.
 pub fn evaluate_stack<S: Stack>(session: &mut Session, stack: &S, batch: &S::Batch) -> Result<Tensor<Stored>> {
     let operation = "evaluate_stack";
     let running = session.run(operation)?;
