@@ -44,7 +44,7 @@ pub use dtype::Dtype;
 pub use error::{Error, Result};
 pub use mode::{Graph, Infer, Mode, Readable, Stored, Train};
 pub use parameters::{Config, Parameters};
-pub use process::{enter, leave};
+pub use process::{enter, ignores_hangup, leave};
 pub use session::Session;
 pub use tensor::{Element, Tensor};
 pub use transform::{

@@ -51,6 +51,11 @@ pub fn leave(code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Whether the process ignores SIGHUP, as programs under `nohup` do. To be asked before the signal is handled.
+pub fn ignores_hangup() -> bool {
+    ffi::ignores_hangup()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,31 +1,89 @@
-//! Ctrl-C: the first asks for an end, the second enforces it.
+//! Ctrl-C, `kill` and a closed terminal: the first signal asks for an end, the second enforces it.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use signal_hook::consts::SIGINT;
-use signal_hook::flag;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
 
-/// The exit code of a program that Ctrl-C ended: 128 and the number of SIGINT.
-pub const EXIT_CODE: u8 = 130;
+/// A terminal that closes tells the program so once itself and once more through the shell: so close together, both are
+/// one.
+const ONE_HANGUP: Duration = Duration::from_millis(300);
 
-static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+static STATE: Mutex<State> = Mutex::new(State { asked: None, holds: 0, enforced: None });
 
-/// From now on the first Ctrl-C only makes [`asked`] true; the second ends the process at once: without the clean-up of
-/// libraries at exit, which is not made for threads that still compute.
+struct State {
+    /// The signal that asked for an end, and when.
+    asked: Option<(i32, Instant)>,
+    /// How many [`Hold`]s there are.
+    holds: usize,
+    /// The signal that enforces the end once nothing holds it up.
+    enforced: Option<i32>,
+}
+
+/// From now on the first SIGINT, SIGTERM or SIGHUP only makes [`asked`] true; the second ends the process at once, without
+/// the clean-up of libraries at exit, which is not made for threads that still compute. A SIGHUP that is ignored, as under
+/// `nohup`, stays ignored.
 ///
 /// # Errors
 /// If the system does not let the process handle signals.
 pub fn install() -> io::Result<()> {
-    let asked = ASKED.get_or_init(Arc::default);
-    // Called in this order: the first signal finds the flag down.
-    flag::register_conditional_shutdown(SIGINT, i32::from(EXIT_CODE), Arc::clone(asked))?;
-    flag::register(SIGINT, Arc::clone(asked))?;
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    if INSTALLED.set(()).is_err() {
+        return Ok(());
+    }
+    let mut signals = vec![SIGINT, SIGTERM];
+    if !cotangent::ignores_hangup() {
+        signals.push(SIGHUP);
+    }
+    let mut signals = Signals::new(signals)?;
+    thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(receive))?;
     Ok(())
 }
 
-/// Whether Ctrl-C was pressed since [`install`].
+/// Whether a signal asked for an end since [`install`].
 pub fn asked() -> bool {
-    ASKED.get().is_some_and(|asked| asked.load(Ordering::SeqCst))
+    state().asked.is_some()
+}
+
+/// The exit code of a program that a signal ended: 128 and the number of the one that asked first.
+pub fn exit_code() -> Option<u8> {
+    state().asked.map(|(signal, _)| (128 + signal) as u8)
+}
+
+/// While it lives, the end that a second signal enforces waits for it; a third does not.
+#[derive(Debug)]
+pub struct Hold(());
+
+/// Holds up an enforced end.
+pub fn hold() -> Hold {
+    state().holds += 1;
+    Hold(())
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = state();
+        state.holds -= 1;
+        if let (0, Some(signal)) = (state.holds, state.enforced) {
+            low_level::exit(128 + signal);
+        }
+    }
+}
+
+fn receive(signal: i32) {
+    let mut state = state();
+    match state.asked {
+        None => state.asked = Some((signal, Instant::now())),
+        Some((SIGHUP, when)) if signal == SIGHUP && when.elapsed() < ONE_HANGUP => {}
+        Some(_) if state.holds > 0 && state.enforced.is_none() => state.enforced = Some(signal),
+        Some(_) => low_level::exit(128 + signal),
+    }
+}
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -34,6 +34,16 @@ impl LossCurve {
         }
     }
 
+    /// The curve through points of an iteration and a loss each.
+    pub fn from_points(training: Vec<(f64, f64)>, validation: Vec<(f64, f64)>) -> Self {
+        LossCurve { training, validation }
+    }
+
+    /// The points of training and of validation: iteration and loss.
+    pub fn points(&self) -> [&[(f64, f64)]; 2] {
+        [&self.training, &self.validation]
+    }
+
     /// The first and last validation loss.
     pub fn validation_ends(&self) -> Option<(f64, f64)> {
         Some((self.validation.first()?.1, self.validation.last()?.1))

@@ -2,7 +2,7 @@
 
 mod command;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -20,12 +20,17 @@ fn main() -> ExitCode {
         eprintln!("error: cannot find this program: {error}");
         return ExitCode::FAILURE;
     }
-    let code = match command::run(Arguments::parse()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return command::refuse(&error),
+    };
+    let code = match command::run(arguments) {
         Ok(code) => code,
         // Who reads our output has seen enough.
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
-            eprintln!("error: {}", visible(&one_line_chain(&error)));
+            // The terminal may be closed.
+            let _ = writeln!(io::stderr(), "error: {}", visible(&one_line_chain(&error)));
             1
         }
     };

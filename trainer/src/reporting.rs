@@ -1,6 +1,6 @@
 //! What a run shows: log lines, a progress bar, JSON lines.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::loss_curve::LossCurve;
-use crate::training::{Event, Report};
+use cotangent_models::checkpoint::{CheckpointError, write_atomically};
+
+use crate::training::{Event, Report, TrainingState};
 
 const GIGABYTE: f64 = 1e9;
 
-/// Turns the events of a run into lines, a bar and a curve.
+/// Turns the events of a run into lines and a bar.
 pub struct Reporter {
     bar: ProgressBar,
     /// Whether lines are printed; the bar and the JSON lines do not depend on it.
     verbose: bool,
     json: Option<File>,
-    curve: LossCurve,
 }
 
 impl Reporter {
@@ -31,7 +31,7 @@ impl Reporter {
         bar.set_position(done as u64);
         bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(500));
-        Reporter { bar, verbose: true, json: None, curve: LossCurve::default() }
+        Reporter { bar, verbose: true, json: None }
     }
 
     /// Prints no lines.
@@ -41,26 +41,28 @@ impl Reporter {
         self
     }
 
-    /// Writes a line of JSON for each report and each validation to `file`: anew, or at its end if `append`.
+    /// Writes a line of JSON for each report and each validation to `file`: after the lines that are there of the run that
+    /// goes on from `state`, or to an empty file. What a killed run wrote after its last save is taken out.
     ///
     /// # Errors
-    /// If the file cannot be opened.
-    pub fn with_json(mut self, file: &Path, append: bool) -> io::Result<Self> {
-        let options = File::options().create(true).write(true).append(append).truncate(!append).open(file)?;
-        self.json = Some(options);
+    /// If the file cannot be read or written.
+    pub fn with_json(mut self, file: &Path, state: Option<&TrainingState>) -> Result<Self, CheckpointError> {
+        let io_error = |source| CheckpointError::Io { file: file.to_owned(), source };
+        let kept = match state.map(|state| (state, fs::read_to_string(file))) {
+            None => String::new(),
+            Some((_, Err(error))) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Some((state, text)) => lines_up_to(&text.map_err(io_error)?, state.iteration, state.validated),
+        };
+        write_atomically(file, |out| out.write_all(kept.as_bytes()))?;
+        self.json = Some(File::options().append(true).open(file).map_err(io_error)?);
         Ok(self)
     }
 
     /// Shows an event. What cannot be written is not worth ending a run for.
     pub fn show(&mut self, event: &Event) {
-        match event {
-            Event::Step(report) => {
-                self.curve.add_training(report.iteration, report.loss);
-                self.bar.set_message(bar_message(report));
-                self.bar.set_position(report.iteration as u64);
-            }
-            Event::Validated { iteration, loss, .. } => self.curve.add_validation(*iteration, *loss),
-            Event::Trained(_) | Event::Skipped { .. } | Event::Saved(_) => {}
+        if let Event::Step(report) = event {
+            self.bar.set_message(bar_message(report));
+            self.bar.set_position(report.iteration as u64);
         }
         if self.verbose
             && let Some(line) = log_line(event)
@@ -79,10 +81,9 @@ impl Reporter {
         });
     }
 
-    /// Takes the bar away; the losses seen remain.
-    pub fn finish(self) -> LossCurve {
+    /// Takes the bar away.
+    pub fn finish(self) {
         self.bar.finish_and_clear();
-        self.curve
     }
 }
 
@@ -123,6 +124,9 @@ fn log_line(event: &Event) -> Option<String> {
             saved.adapters.display(),
             saved.numbered.display()
         ),
+        Event::NotSaved { iteration, reason } => {
+            format!("Iter {iteration}: Not saved, the next save tries again: {reason}")
+        }
     })
 }
 
@@ -145,8 +149,26 @@ fn json_line(event: &Event) -> Option<serde_json::Value> {
             // JSON has no infinities: such numbers become null.
             Some(json!({ "iteration": iteration, "skipped": true, "loss": loss, "gradient_norm": gradient_norm }))
         }
-        Event::Step(_) | Event::Saved(_) => None,
+        Event::Step(_) | Event::Saved(_) | Event::NotSaved { .. } => None,
     }
+}
+
+/// The lines of a log up to iteration `last`, whose validation is among them if it is `validated`, and those of no
+/// iteration. What is no JSON, as a line that was cut, is left out.
+fn lines_up_to(log: &str, last: usize, validated: bool) -> String {
+    let mut kept = String::new();
+    for line in log.lines() {
+        let Ok(json) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        let is_kept = json["iteration"].as_u64().is_none_or(|iteration| {
+            // The validation before the first iteration is written as that iteration's.
+            let repeated = !validated && iteration as usize == last && json.get("val_loss").is_some();
+            iteration as usize <= last && !(repeated && (last > 1 || kept.contains("\"val_loss\"")))
+        });
+        if is_kept {
+            kept = kept + line + "\n";
+        }
+    }
+    kept
 }
 
 /// `1.000e-05`, as C and Python print it.
@@ -208,6 +230,21 @@ mod tests {
             assert_eq!(log_line(&event).as_deref(), Some(expected));
         }
         assert_eq!(log_line(&Event::Step(report())), None);
+    }
+
+    #[test]
+    fn a_log_goes_on_after_the_last_iteration_that_was_saved() {
+        let log = "{\"iteration\":1,\"val_loss\":3}\n{\"iteration\":10,\"train_loss\":2}\n{\"note\":\"mine\"}\n\
+                   {\"iteration\":11,\"skipped\":true}\n{\"iteration\":20,\"tra";
+        let kept = "{\"iteration\":1,\"val_loss\":3}\n{\"iteration\":10,\"train_loss\":2}\n{\"note\":\"mine\"}\n";
+        assert_eq!(lines_up_to(log, 10, true), kept);
+        assert_eq!(lines_up_to("", 10, true), "");
+        // A validation that was made once more, by a run that was killed before it saved.
+        let again = kept.to_owned() + "{\"iteration\":10,\"val_loss\":2}\n";
+        assert_eq!(lines_up_to(&again, 10, false), kept);
+        assert_eq!(lines_up_to(&again, 10, true), again);
+        let first = "{\"iteration\":1,\"val_loss\":3}\n";
+        assert_eq!(lines_up_to(&first.repeat(2), 1, false), first);
     }
 
     #[test]

@@ -1,71 +1,16 @@
-//! The program as people meet it: what it answers to mistakes, what Ctrl-C leaves, what a whole run writes.
+//! The program as people meet it: what it answers to mistakes, what a whole run writes.
+
+mod program;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use cotangent_models::checkpoint::{HostTensor, SafetensorsFile};
-use cotangent_trainer::adapter::{Adapter, AdapterConfig, write_tensors};
-use tempfile::TempDir;
+use cotangent_models::checkpoint::{HostTensor, SafetensorsFile, write_safetensors};
+use cotangent_trainer::adapter::Adapter;
 
-fn demo(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo").join(path)
-}
-
-fn line(question: &str, answer: &str) -> String {
-    format!(
-        r#"{{"messages": [{{"role": "user", "content": "{question}"}}, {{"role": "assistant", "content": "{answer}"}}]}}"#
-    )
-}
-
-/// A folder with data and mistakes in it, to run the program in.
-fn workplace() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = dir.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    };
-    let good =
-        [line("One?", "Two."), line("Three?", "Four."), line("Five?", "Six."), line("Seven?", "Eight.")].join("\n");
-    write("data/train.jsonl", &good);
-    write("data/valid.jsonl", &line("Nine?", "Ten."));
-    write("bad/train.jsonl", &format!("{}\n{{\"messages\": [{{\"role\": \"robot\"}}]}}\n", line("One?", "Two.")));
-    write("empty/readme", "");
-    write("file", "");
-    write("broken.json", "{");
-    write("answered.json", &line("One?", "Two."));
-    write("asked.json", r#"[{"role": "user", "content": "What is the capital of Denmark?"}]"#);
-    let factor = |shape: &[usize]| HostTensor::from_f32(shape, &vec![0.01; shape.iter().product()]);
-    let pair = BTreeMap::from([
-        ("layers.0.mlp.up_proj.lora_a".to_owned(), factor(&[128, 4])),
-        ("layers.0.mlp.up_proj.lora_b".to_owned(), factor(&[4, 384])),
-    ]);
-    write_tensors(&dir.path().join("rank4.safetensors"), &pair).unwrap();
-    fs::create_dir(dir.path().join("adapter")).unwrap();
-    write_tensors(&dir.path().join("adapter/adapters.safetensors"), &pair).unwrap();
-    let config = AdapterConfig::of_tensors(pair.keys().map(String::as_str), 4, 2.0);
-    config.write(&dir.path().join("adapter/adapter_config.json"), &BTreeMap::new()).unwrap();
-    dir
-}
-
-/// The program in `dir`; the word CHECKPOINT stands for the demo's.
-fn cotangent(dir: &Path, arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cotangent"));
-    let checkpoint = demo("checkpoint");
-    for argument in arguments.split_whitespace() {
-        match argument {
-            "CHECKPOINT" => command.arg(&checkpoint),
-            argument => command.arg(argument),
-        };
-    }
-    // Its threads cost more than they bring on matrices as small as these.
-    command.current_dir(dir).env("OPENBLAS_NUM_THREADS", "1").env_remove("COTANGENT_BACKEND");
-    command
-}
+use program::{TRAIN, cotangent, demo, workplace};
 
 /// Exit code, standard output, standard error.
 fn run(dir: &Path, arguments: &str) -> (Option<i32>, String, String) {
@@ -73,8 +18,6 @@ fn run(dir: &Path, arguments: &str) -> (Option<i32>, String, String) {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
-
-const TRAIN: &str = "train --model CHECKPOINT --data data --output out";
 
 #[test]
 fn mistakes_are_told_in_a_sentence_and_leave_nothing_behind() {
@@ -139,10 +82,26 @@ fn mistakes_are_told_in_a_sentence_and_leave_nothing_behind() {
             1,
             "error: `file`: found a file, expected a folder",
         ),
+        (train("--output file/below"), 2, "cannot be used multiple times"),
+        (train("--log-json file/log"), 1, "error: `file`: found a file, expected a folder"),
+        (
+            "train --model none --data data --output used".into(),
+            1,
+            "error: `used`: holds an earlier run (`adapters.safetensors`)",
+        ),
+        (train("--resume --overwrite"), 2, "cannot be used with"),
+        // Options of other programs.
+        (
+            train("--mask-prompt --lora_r 8"),
+            2,
+            "`--mask-prompt`: always so here: the loss counts what the assistant says",
+        ),
+        (train("--mask-prompt --lora_r 8"), 2, "`--lora-r` is here: --rank N"),
         (train("--resume"), 1, "error: `out/training_state.safetensors`: found no file, expected the state"),
         (train("--resume-adapter-file absent"), 1, "error: `absent`: No such file"),
         (generate("--prompt a --adapter-path empty"), 1, "error: `empty/adapter_config.json`: No such file"),
         ("evaluate --model CHECKPOINT --data data".into(), 1, "error: `data`: found no file, expected a file with one"),
+        (generate("--prompt -"), 1, "error: standard input: found nothing, expected a prompt"),
         (generate("--messages absent.json"), 1, "error: `absent.json`: No such file"),
         (
             generate("--messages broken.json"),
@@ -216,6 +175,12 @@ fn a_run_writes_an_adapter_that_answers_and_that_can_be_gone_on_with() {
     let (before, after) = (test(""), test("--adapter-path out"));
     assert!(after < 0.8 * before, "loss {before} before, {after} after");
 
+    let (code, stdout, _) = run(dir, &format!("{TRAIN} {options} --resume"));
+    assert_eq!(code, Some(0));
+    assert!(stdout.starts_with("Nothing to do: the run in `out` has all its 6 iterations"), "{stdout}");
+    let log = fs::read_to_string(dir.join("log.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 6, "{log}");
+
     let ask = |more: &str| {
         let (code, stdout, stderr) = run(dir, &format!("generate --model CHECKPOINT --messages asked.json {more}"));
         assert_eq!(code, Some(0), "{stderr}");
@@ -228,53 +193,31 @@ fn a_run_writes_an_adapter_that_answers_and_that_can_be_gone_on_with() {
 }
 
 #[test]
-fn ctrl_c_finishes_the_iteration_saves_and_says_so() {
+fn a_model_whose_loss_is_no_number_is_refused_with_the_parameter_at_fault() {
     let workplace = workplace();
-    let dir = workplace.path();
-    let mut child = cotangent(dir, &format!("{TRAIN} --batch-size 1 --steps-per-report 1 --save-every 1000"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().starts_with("Iter 3: Train loss")), "the run ended too early");
-    interrupt(child.id());
-    let rest: Vec<String> = lines.map(Result::unwrap).collect();
-    let mut stderr = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
-
-    assert!(rest.iter().any(|line| line.contains("Saved adapter weights to out/adapters.safetensors")), "{rest:?}");
-    assert!(stderr.contains("Interrupted after iteration "), "{stderr}");
-    for file in fs::read_dir(dir.join("out")).unwrap().map(|entry| entry.unwrap().path()) {
-        match file.extension().and_then(|extension| extension.to_str()) {
-            Some("safetensors") => drop(SafetensorsFile::open(&file).unwrap()),
-            _ => assert!(file.ends_with("adapter_config.json"), "{file:?} was left behind"),
-        }
+    let (dir, base) = (workplace.path(), demo("checkpoint"));
+    fs::create_dir(dir.join("broken")).unwrap();
+    for file in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(base.join(file), dir.join("broken").join(file)).unwrap();
     }
-    Adapter::load(&dir.join("out")).unwrap();
-}
-
-#[test]
-fn a_second_ctrl_c_ends_the_program_at_once() {
-    let workplace = workplace();
-    let mut child = cotangent(workplace.path(), &format!("{TRAIN} --grad-accumulation-steps 100000"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().starts_with("Iter 1: Val loss")));
-    // The first iteration, which takes hours, begins at once.
-    std::thread::sleep(Duration::from_secs(2));
-    interrupt(child.id());
-    std::thread::sleep(Duration::from_millis(500));
-    assert!(child.try_wait().unwrap().is_none(), "the first Ctrl-C ended an iteration");
-    let asked = Instant::now();
-    interrupt(child.id());
-    let code = child.wait().unwrap().code();
-    assert_eq!(code, Some(130));
-    assert!(asked.elapsed() < Duration::from_secs(20));
+    let file = SafetensorsFile::open(&base.join("model.safetensors")).unwrap();
+    let mut tensors: BTreeMap<String, HostTensor> =
+        file.names().map(|name| (name.to_owned(), file.read(name).unwrap())).collect();
+    let weight = tensors.get_mut("model.layers.1.mlp.up_proj.weight").unwrap();
+    let infinite = 0x7f80_u16.to_le_bytes();
+    weight.bytes[..2].copy_from_slice(&infinite);
+    write_safetensors(&dir.join("broken/model.safetensors"), &tensors, &BTreeMap::new()).unwrap();
+    for arguments in
+        ["train --model broken --data data --output out", "evaluate --model broken --data data/train.jsonl"]
+    {
+        let (code, _, stderr) = run(dir, arguments);
+        assert_eq!(code, Some(1), "`{arguments}`\n{stderr}");
+        assert!(
+            stderr.contains("its parameter `layers.1.mlp.up_proj.weight` holds numbers that are not finite"),
+            "{stderr}"
+        );
+    }
+    assert!(!dir.join("out").exists());
 }
 
 #[test]
@@ -286,7 +229,7 @@ fn a_full_disk_is_an_error_that_leaves_the_earlier_files_whole() {
     let before = fs::read(dir.join("out/adapters.safetensors")).unwrap();
 
     // A limit on the size of files, at which writes fail as on a full disk.
-    let program = cotangent(dir, &format!("{TRAIN} --iters 1 --rank 2 --seed 1"));
+    let program = cotangent(dir, &format!("{TRAIN} --iters 1 --rank 2 --seed 1 --overwrite"));
     let mut limited = Command::new("sh");
     limited.arg("-c").arg("trap '' XFSZ; ulimit -f 8; exec \"$@\"").arg("sh").arg(program.get_program());
     limited.args(program.get_args()).current_dir(dir).env("OPENBLAS_NUM_THREADS", "1");
@@ -296,10 +239,6 @@ fn a_full_disk_is_an_error_that_leaves_the_earlier_files_whole() {
     assert!(stderr.starts_with("error: `out/0000001_adapters.safetensors`: File too large"), "{stderr}");
     assert_eq!(fs::read(dir.join("out/adapters.safetensors")).unwrap(), before);
     assert!(!files(dir).iter().any(|file| file.contains(".writing-")), "{:?}", files(dir));
-}
-
-fn interrupt(process: u32) {
-    assert!(Command::new("kill").arg("-INT").arg(process.to_string()).status().unwrap().success());
 }
 
 /// All paths under `dir`.

@@ -125,3 +125,20 @@ fn files_of_mlx_itself_are_read_with_and_without_metadata() {
     assert_eq!(some.get("format").map(String::as_str), Some("mlx"));
     assert_eq!(same, tensors);
 }
+
+/// As transformers does where both are stored and differ.
+#[test]
+fn a_stored_head_is_used_although_the_configuration_ties_it() {
+    let fixture = top("tests/reference/fixtures/dense-untied");
+    let (untied, config, findings) = Model::load(&fixture, Dtype::F32).unwrap();
+    assert!(!findings.own_head);
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(fixture.join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    let text = fs::read_to_string(fixture.join("config.json")).unwrap();
+    let tied = text.replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+    assert_ne!(tied, text);
+    fs::write(dir.path().join("config.json"), tied).unwrap();
+    let (model, config_of_it, findings) = Model::load(dir.path(), Dtype::F32).unwrap();
+    assert!(findings.own_head && !config_of_it.tie_word_embeddings);
+    assert_eq!(scores(&model, &config_of_it, &tokens()), scores(&untied, &config, &tokens()));
+}

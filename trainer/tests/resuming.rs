@@ -7,9 +7,11 @@ use std::fs;
 use std::path::Path;
 
 use cotangent::{Session, Stored, Tensor};
+use cotangent_models::checkpoint::SafetensorsFile;
 use cotangent_trainer::adapter::{Adapter, AdapterConfig};
+use cotangent_trainer::loss_curve::LossCurve;
 use cotangent_trainer::training::{
-    Event, Outcome, Output, Trainer, TrainingOptions, TrainingState, check_folder, state_file,
+    Claim, Earlier, Event, Outcome, Output, Trainer, TrainingOptions, TrainingState, state_file,
 };
 
 use common::{adapted_model, counting, options};
@@ -20,14 +22,20 @@ fn output(dir: &Path, options: &TrainingOptions) -> Output {
     let (model, _) = adapted_model();
     let adapters = model.adapters();
     let config = AdapterConfig::of_tensors(adapters.keys().map(String::as_str), 4, 2.0);
-    Output::prepare(dir, config, BTreeMap::new(), options.identity(&counting(&LENGTHS))).unwrap()
+    let claim = Claim::new(dir, Earlier::Resume).unwrap();
+    Output::prepare(claim, config, BTreeMap::new(), options.identity(&counting(&LENGTHS))).unwrap()
 }
 
-/// Trains until `stop_after` iterations are done; saves to `dir`.
-fn run(dir: &Path, options: &TrainingOptions, start: Option<&TrainingState>, stop_after: usize) -> Outcome {
+/// Trains until `stop_after` iterations are done; saves to `dir`. Returns the validations made and the saves that failed.
+fn run_observed(
+    dir: &Path,
+    options: &TrainingOptions,
+    start: Option<&TrainingState>,
+    stop_after: usize,
+) -> (Outcome, Vec<usize>, Vec<usize>) {
     let mut session = Session::new().unwrap();
     let (mut model, config) = adapted_model();
-    let train = counting(&LENGTHS);
+    let (train, valid) = (counting(&LENGTHS), counting(&[9]));
     let output = output(dir, options);
     let done = std::cell::Cell::new(start.map_or(0, |state| state.iteration));
     let trainer = Trainer {
@@ -35,16 +43,24 @@ fn run(dir: &Path, options: &TrainingOptions, start: Option<&TrainingState>, sto
         model: &mut model,
         rope: &config.rope,
         train: &train,
-        valid: None,
+        valid: Some(&valid),
         options,
         output: Some(&output),
+        curve: &mut LossCurve::default(),
     };
-    let mut observe = |event: &Event| {
-        if let Event::Step(report) = event {
-            done.set(report.iteration);
-        }
+    let (mut validated, mut failed) = (Vec::new(), Vec::new());
+    let mut observe = |event: &Event| match event {
+        Event::Step(report) => done.set(report.iteration),
+        Event::Validated { iteration, .. } => validated.push(*iteration),
+        Event::NotSaved { iteration, .. } => failed.push(*iteration),
+        _ => {}
     };
-    trainer.run(start, &mut observe, &|| done.get() >= stop_after).unwrap()
+    let outcome = trainer.run(start, &mut observe, &|| done.get() >= stop_after).unwrap();
+    (outcome, validated, failed)
+}
+
+fn run(dir: &Path, options: &TrainingOptions, start: Option<&TrainingState>, stop_after: usize) -> Outcome {
+    run_observed(dir, options, start, stop_after).0
 }
 
 fn load(dir: &Path, options: &TrainingOptions) -> Result<TrainingState, String> {
@@ -63,21 +79,56 @@ fn files(dir: &Path) -> Vec<String> {
     files
 }
 
+/// Stopped after the fourth iteration, whose validation is cut short and made up for, and between two reports.
 #[test]
 fn a_run_that_was_interrupted_goes_on_bit_for_bit() {
-    let (straight, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let straight = tempfile::tempdir().unwrap();
     let options = options(7);
-    assert_eq!(run(straight.path(), &options, None, usize::MAX), Outcome::Finished);
+    let (outcome, validated, _) = run_observed(straight.path(), &options, None, usize::MAX);
+    assert_eq!((outcome, validated), (Outcome::Finished, vec![0, 4, 7]));
+    for stop in [4, 5] {
+        let broken = tempfile::tempdir().unwrap();
+        let (outcome, before, _) = run_observed(broken.path(), &options, None, stop);
+        assert_eq!(outcome, Outcome::Interrupted { iteration: stop });
+        let state = load(broken.path(), &options).unwrap();
+        assert_eq!((state.iteration, state.validated), (stop, stop != 4));
+        let (outcome, after, _) = run_observed(broken.path(), &options, Some(&state), usize::MAX);
+        assert_eq!(outcome, Outcome::Finished);
+        assert_eq!([before, after].concat(), [0, 4, 7], "validations of a run that stopped after {stop}");
 
-    assert_eq!(run(broken.path(), &options, None, 4), Outcome::Interrupted { iteration: 4 });
-    let state = load(broken.path(), &options).unwrap();
-    assert_eq!(state.iteration, 4);
-    assert_eq!(run(broken.path(), &options, Some(&state), usize::MAX), Outcome::Finished);
+        // With the checksum of adapters, optimizer and losses.
+        let numbers = |dir: &Path| SafetensorsFile::open(&state_file(dir)).unwrap().metadata().clone();
+        assert_eq!(numbers(straight.path()), numbers(broken.path()), "stopped after {stop}");
+    }
+}
 
-    let (straight, resumed) = (load(straight.path(), &options).unwrap(), load(broken.path(), &options).unwrap());
-    assert_eq!((straight.iteration, straight.trained_tokens), (resumed.iteration, resumed.trained_tokens));
-    assert!(bytes(&straight.adapters) == bytes(&resumed.adapters), "the adapters differ");
-    assert!(bytes(&straight.optimizer) == bytes(&resumed.optimizer), "the optimizer's states differ");
+#[test]
+fn a_save_that_fails_is_made_up_for_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(4);
+    options.save_every = 1;
+    // A folder stands where a file has to go.
+    fs::create_dir(dir.path().join("0000002_adapters.safetensors")).unwrap();
+    let (outcome, _, failed) = run_observed(dir.path(), &options, None, usize::MAX);
+    assert_eq!((outcome, failed), (Outcome::Finished, vec![2]));
+    assert_eq!(load(dir.path(), &options).unwrap().iteration, 4);
+}
+
+#[test]
+fn a_new_run_replaces_an_earlier_one_once_it_has_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(4);
+    run(dir.path(), &options, None, usize::MAX);
+    fs::write(dir.path().join("0009999_adapters.safetensors"), "").unwrap();
+    let state = load(dir.path(), &options).unwrap();
+    let claim = Claim::new(dir.path(), Earlier::Replace).unwrap();
+    let config = AdapterConfig::of_tensors(state.adapters.keys().map(String::as_str), 4, 2.0);
+    let output = Output::prepare(claim, config, BTreeMap::new(), BTreeMap::new()).unwrap();
+    assert!(files(dir.path()).contains(&"0009999_adapters.safetensors".to_owned()));
+    output.save(&state).unwrap();
+    let expected =
+        ["0000004_adapters.safetensors", "adapter_config.json", "adapters.safetensors", "training_state.safetensors"];
+    assert_eq!(files(dir.path()), expected);
 }
 
 #[test]
@@ -116,7 +167,7 @@ fn a_state_is_refused_by_a_run_of_other_options() {
     assert_eq!(
         load(dir.path(), &other).unwrap_err(),
         "`training_state.safetensors`: belongs to another run: --batch-size was 2 and is 1, --seed was 3 and is 9\n\
-         help: give the same options and data, or start anew from its weights with `--resume-adapter-file`"
+         help: give the same model, options and data, or begin a new run with its adapter by `--resume-adapter-file`"
     );
     let identity = before.identity(&counting(&[10, 12]));
     let error = TrainingState::load(&state_file(dir.path()), &identity).unwrap_err().to_string();
@@ -134,8 +185,21 @@ fn damaged_states_are_errors() {
         fs::write(&file, &whole[..length]).unwrap();
         assert!(load(dir.path(), &options).is_err(), "{length} of {} bytes", whole.len());
     }
+    // Every byte of the header and some of the tensors.
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    for place in (0..header).step_by(211).chain((header..whole.len()).step_by(whole.len() / 9)) {
+        let mut changed = whole.clone();
+        changed[place] ^= 0x04;
+        fs::write(&file, &changed).unwrap();
+        assert!(load(dir.path(), &options).is_err(), "byte {place} of {}", whole.len());
+    }
+    let mut changed = whole.clone();
+    changed[whole.len() - 3] ^= 0x10;
+    fs::write(&file, &changed).unwrap();
+    let message = load(dir.path(), &options).unwrap_err();
+    assert!(message.contains("is damaged: its checksum is ") && message.contains("\nhelp: "), "{message}");
     fs::copy(dir.path().join("adapters.safetensors"), &file).unwrap();
-    assert!(load(dir.path(), &options).unwrap_err().contains("is no `cotangent training state 1`"));
+    assert!(load(dir.path(), &options).unwrap_err().contains("is no `cotangent training state 2`"));
 }
 
 #[test]
@@ -152,14 +216,4 @@ fn a_save_that_fails_leaves_the_earlier_files_whole() {
     assert!(error.contains("0000009_adapters.safetensors"), "{error}");
     assert_eq!(fs::read(dir.path().join("adapters.safetensors")).unwrap(), before);
     assert!(files(dir.path()).iter().all(|file| !file.starts_with('.')), "{:?}", files(dir.path()));
-}
-
-#[test]
-fn a_file_is_no_output_folder() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("taken");
-    fs::write(&file, "").unwrap();
-    assert!(check_folder(&file).unwrap_err().to_string().contains("found a file, expected a folder"));
-    check_folder(dir.path()).unwrap();
-    check_folder(&dir.path().join("new/folder")).unwrap();
 }

@@ -4,6 +4,7 @@ mod common;
 
 use cotangent::{Gradients, Keep, Session, Tensor};
 use cotangent_trainer::data::Batch;
+use cotangent_trainer::loss_curve::LossCurve;
 use cotangent_trainer::training::{
     Accumulated, BatchMaker, Event, Outcome, Trainer, TrainingError, accumulate, validate,
 };
@@ -93,6 +94,7 @@ fn a_run_learns_and_reports_in_order() {
         valid: Some(&train),
         options: &options,
         output: None,
+        curve: &mut LossCurve::default(),
     };
     let outcome = trainer.run(None, &mut |event| events.push(event.clone()), &|| false).unwrap();
     assert_eq!(outcome, Outcome::Finished);
@@ -145,6 +147,7 @@ fn steps_without_finite_gradients_change_nothing_and_end_a_run_if_they_go_on() {
         valid: None,
         options: &options,
         output: None,
+        curve: &mut LossCurve::default(),
     };
     let mut observe = |event: &Event| match event {
         Event::Skipped { iteration, .. } => skipped.push(*iteration),

@@ -33,7 +33,7 @@ pub use layout::Layout;
 pub use names::{Role, classify};
 pub use plan::{LoadPlan, Skipped};
 pub use safetensors::Dtype;
-pub use write::{write_atomically, write_safetensors};
+pub use write::{TEMPORARY_PREFIX, write_atomically, write_safetensors};
 
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";

@@ -8,6 +8,9 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::{CheckpointError, HostTensor};
 
+/// How the names of files begin that are not complete yet. One that a killed process left may be removed.
+pub const TEMPORARY_PREFIX: &str = ".writing-";
+
 /// Writes the file at `path` so that it is, at every moment, either as before or complete: into a temporary file beside
 /// it, which is flushed to the disk and then renamed. On failure the temporary file is removed.
 ///
@@ -23,8 +26,10 @@ pub fn write_atomically(
             _ => Path::new("."),
         };
         // The permissions of an ordinary file, less what the umask takes away.
-        let temporary =
-            tempfile::Builder::new().prefix(".writing-").permissions(Permissions::from_mode(0o666)).tempfile_in(dir)?;
+        let temporary = tempfile::Builder::new()
+            .prefix(TEMPORARY_PREFIX)
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(dir)?;
         let mut buffer = BufWriter::with_capacity(1 << 20, temporary.as_file());
         write(&mut buffer)?;
         buffer.flush()?;

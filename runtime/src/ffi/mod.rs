@@ -19,4 +19,4 @@ pub(crate) use closure::{Closure, Custom, ScopedClosure};
 pub(crate) use cuda_kernel::{CudaKernel, CudaLaunch};
 pub(crate) use device::{cuda_is_available, device_architecture, device_name, metal_is_available, mlx_version};
 pub(crate) use failure::{initialise, is_initialised};
-pub(crate) use process::end_process;
+pub(crate) use process::{end_process, ignores_hangup};

@@ -18,6 +18,23 @@ pub(super) fn make_room_for_graphs() {
 unsafe extern "C" {
     /// POSIX: ends the process without running what was registered for its end.
     safe fn _exit(status: c_int) -> !;
+
+    /// C: makes `handler` what a signal calls, and returns what it called before.
+    unsafe fn signal(signal: c_int, handler: usize) -> usize;
+}
+
+/// The signal of a terminal that closes, and what stands for ignoring a signal: the same on Linux and macOS.
+const SIGHUP: c_int = 1;
+const SIG_IGN: usize = 1;
+
+/// Whether the process ignores SIGHUP. The one way to ask in C alone is to set and put back: meanwhile it is ignored.
+pub(crate) fn ignores_hangup() -> bool {
+    // SAFETY: both handlers are valid: `SIG_IGN`, and the one that the process had.
+    unsafe {
+        let before = signal(SIGHUP, SIG_IGN);
+        signal(SIGHUP, before);
+        before == SIG_IGN
+    }
 }
 
 pub(crate) fn end_process(code: u8) -> ! {

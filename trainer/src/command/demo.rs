@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use cotangent::{Keep, Session};
 use cotangent_models::qwen35::LoraOptions;
+use cotangent_models::reading;
+use cotangent_trainer::adapter::CONFIG_FILE;
 use cotangent_trainer::base_model::BaseModel;
 use cotangent_trainer::data::{Conversation, DataOptions, Dataset, Message, Role, lines};
 use cotangent_trainer::generation::{Request, generate};
@@ -17,12 +19,14 @@ use cotangent_trainer::loss_curve::LossCurve;
 use cotangent_trainer::reporting::Reporter;
 use cotangent_trainer::sampling::SamplingOptions;
 use cotangent_trainer::schedule::{Decay, Schedule};
-use cotangent_trainer::training::{Event, Outcome, Output, Report, Trainer, TrainingOptions, check_folder};
+use cotangent_trainer::training::{Claim, Earlier, Event, Outcome, Output, Report, Trainer, TrainingOptions};
 
 use super::checkpoint::load_checkpoint;
-use super::train::load_data;
+use super::train::DataFiles;
 use super::values::positive_count;
 
+/// What the adapter's configuration says of a demo.
+const MARK: &str = "demo";
 const RANK: i32 = 8;
 const SCALE: f32 = 2.0;
 const BATCH_SIZE: usize = 8;
@@ -80,7 +84,7 @@ impl Demo {
     pub fn run(self) -> Result<u8> {
         let started = Instant::now();
         let mut out = io::stdout();
-        check_folder(&self.output)?;
+        let claim = Claim::new(&self.output, self.earlier())?;
         let checkpoint = self.demo.join("checkpoint");
         if !checkpoint.is_dir() {
             bail!(
@@ -94,8 +98,8 @@ impl Demo {
         let lesson = Lesson::load(&self.demo, &base)?;
         introduce(&mut out, &session, &base, &lesson)?;
         let before = lesson.examine(&mut session, &base)?;
-        let Some(run) = self.train(&mut session, &mut base, &lesson)? else {
-            return Ok(interrupt::EXIT_CODE);
+        let Some(run) = self.train(claim, &mut session, &mut base, &lesson)? else {
+            return Ok(interrupt::exit_code().unwrap_or(0));
         };
         let after = lesson.examine(&mut session, &base)?;
         let picture = self.output.join("loss.svg");
@@ -118,6 +122,16 @@ impl Demo {
         Ok(0)
     }
 
+    /// An earlier demo is replaced; a run that someone made is not.
+    fn earlier(&self) -> Earlier {
+        let config = reading::read(&self.output.join(CONFIG_FILE), reading::CONFIGURATION_BYTES).ok();
+        let json = config.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+        match json {
+            Some(json) if json[MARK] == true => Earlier::Replace,
+            _ => Earlier::Refuse,
+        }
+    }
+
     fn options(&self) -> TrainingOptions {
         let (steps, warmup) = (self.iters, (self.iters / 20).min(10));
         TrainingOptions {
@@ -136,13 +150,13 @@ impl Demo {
     }
 
     /// `None` if the person interrupted it.
-    fn train(&self, session: &mut Session, base: &mut BaseModel, lesson: &Lesson) -> Result<Option<Run>> {
+    fn train(&self, claim: Claim, session: &mut Session, base: &mut BaseModel, lesson: &Lesson) -> Result<Option<Run>> {
         let options = self.options();
         let lora = LoraOptions { rank: RANK, scale: SCALE, ..LoraOptions::default() };
         let config = base.add_adapters(&lora, self.seed)?;
         let mut identity = options.identity(&lesson.train);
         identity.extend(base.identity(&config));
-        let output = Output::prepare(&self.output, config, BTreeMap::new(), identity)?;
+        let output = Output::prepare(claim, config, BTreeMap::from([(MARK.to_owned(), true.into())]), identity)?;
         let mut reporter = Reporter::new(options.schedule.steps, 0).quiet();
         let mut last = None;
         let mut observe = |event: &Event| {
@@ -151,8 +165,9 @@ impl Demo {
                 last = Some(*report);
             }
         };
-        interrupt::install().context("cannot listen for Ctrl-C")?;
+        interrupt::install().context("cannot listen for signals")?;
         let started = Instant::now();
+        let mut curve = LossCurve::default();
         let trainer = Trainer {
             session,
             model: &mut base.model,
@@ -161,9 +176,10 @@ impl Demo {
             valid: lesson.valid.as_ref(),
             options: &options,
             output: Some(&output),
+            curve: &mut curve,
         };
         let outcome = trainer.run(None, &mut observe, &interrupt::asked);
-        let curve = reporter.finish();
+        reporter.finish();
         if let Outcome::Interrupted { iteration } = outcome? {
             eprintln!("Interrupted after iteration {iteration} of {}.", options.schedule.steps);
             return Ok(None);
@@ -194,7 +210,8 @@ impl Demo {
 impl Lesson {
     fn load(demo: &Path, base: &BaseModel) -> Result<Self> {
         let data = demo.join("data");
-        let (train, valid) = load_data(&data, &base.format, &DataOptions::new(base.config.max_position_embeddings))?;
+        let options = DataOptions::new(base.config.max_position_embeddings);
+        let (train, valid) = DataFiles::find(&data)?.load(&base.format, &options)?;
         let conversations = read(&data.join("train.jsonl"))?;
         let users = conversations.iter().flat_map(|conversation| &conversation.messages);
         let taught: BTreeSet<String> =

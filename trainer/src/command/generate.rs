@@ -1,6 +1,6 @@
 //! `cotangent generate`.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -26,7 +26,7 @@ pub struct Generate {
     #[arg(long, value_name = "DIR")]
     adapter_path: Option<PathBuf>,
 
-    /// What the user says
+    /// What the user says; - for what standard input holds
     #[arg(
         long,
         value_name = "TEXT",
@@ -116,11 +116,29 @@ impl Generate {
         let Some(file) = &self.messages else {
             let mut messages = Vec::new();
             messages.extend(self.system.as_ref().map(|system| Message::new(Role::System, system)));
-            messages.extend(self.prompt.as_ref().map(|prompt| Message::new(Role::User, prompt)));
+            if let Some(prompt) = &self.prompt {
+                let prompt = if prompt == "-" { read_standard_input()? } else { prompt.clone() };
+                messages.push(Message::new(Role::User, &prompt));
+            }
             return Ok(Conversation { messages, tools: Vec::new() });
         };
         read_conversation(file)
     }
+}
+
+/// The whole of standard input, without the end of its last line.
+fn read_standard_input() -> Result<String> {
+    let limit = reading::CONFIGURATION_BYTES;
+    let mut text = String::new();
+    io::stdin().lock().take(limit + 1).read_to_string(&mut text).context("standard input")?;
+    if text.len() as u64 > limit {
+        bail!("standard input: found more than {limit} bytes, expected a prompt");
+    }
+    let prompt = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    if prompt.trim().is_empty() {
+        bail!("standard input: found nothing, expected a prompt, because of `--prompt -`");
+    }
+    Ok(prompt.to_owned())
 }
 
 fn read_conversation(file: &Path) -> Result<Conversation> {

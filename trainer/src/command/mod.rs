@@ -5,12 +5,17 @@ mod checkpoint;
 mod data_arguments;
 mod demo;
 mod evaluate;
+mod foreign_options;
 mod generate;
 mod show;
 mod train;
 mod values;
 
-use clap::{Parser, Subcommand};
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use cotangent_models::quoting::visible;
 
 /// Fine-tunes Qwen3.5, and shows what it learned.
@@ -25,8 +30,8 @@ pub struct Arguments {
 enum Command {
     /// Train LoRA adapters on conversations
     ///
-    /// Reads `train.jsonl` and, if it is there, `valid.jsonl` of the data folder; learns what the assistant says. Ctrl-C
-    /// finishes the iteration in flight, saves and ends; a second one ends at once.
+    /// Reads `train.jsonl` and, if it is there, `valid.jsonl` of the data folder; learns what the assistant says. Ctrl-C,
+    /// `kill` and a closed terminal finish the iteration in flight, save and end; a second signal ends at once.
     Train(Box<train::Train>),
     /// Measure loss and perplexity on a file of conversations, with or without adapters
     Evaluate(evaluate::Evaluate),
@@ -44,6 +49,27 @@ enum Command {
     Audit(audit::Audit),
     /// Train on the small model and data that come with the project, and show answers before and after
     Demo(demo::Demo),
+}
+
+/// Says what is wrong with the command line, and what options of other programs are called here.
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if error.kind() == ErrorKind::UnknownArgument {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let all = Arguments::command();
+        let command = arguments.iter().find_map(|name| all.find_subcommand(name));
+        let accepts = |name: &str| {
+            command.is_some_and(|command| {
+                let names = command.get_arguments().filter_map(clap::Arg::get_long_and_visible_aliases);
+                names.flatten().any(|own| own == name)
+            })
+        };
+        let answers = foreign_options::answers(arguments.iter().cloned(), accepts);
+        if !answers.is_empty() {
+            let _ = writeln!(io::stderr(), "\nOptions of other programs:\n  {}", answers.join("\n  "));
+        }
+    }
+    ExitCode::from(error.exit_code() as u8)
 }
 
 /// Runs the command and returns the program's exit code.

@@ -41,6 +41,14 @@ pub enum TrainingError {
         /// Its loss.
         loss: f64,
     },
+    /// The output folder is not free.
+    #[error("`{dir}`: {reason}", dir = dir.display())]
+    Output {
+        /// The folder.
+        dir: PathBuf,
+        /// What was found, what to do.
+        reason: String,
+    },
     /// A saved state is not one of this run.
     #[error("`{file}`: {reason}", file = quoted_path(file))]
     State {
@@ -49,4 +57,14 @@ pub enum TrainingError {
         /// What was found, what was expected, what to do.
         reason: String,
     },
+}
+
+impl TrainingError {
+    /// Whether a file could not be read or written, which another time may succeed.
+    pub fn is_about_a_file(&self) -> bool {
+        matches!(
+            self,
+            Self::File(CheckpointError::Io { .. }) | Self::Adapter(AdapterError::Weights(CheckpointError::Io { .. }))
+        )
+    }
 }

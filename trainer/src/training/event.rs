@@ -27,6 +27,13 @@ pub enum Event {
     },
     /// The run was saved.
     Saved(Saved),
+    /// The run could not be saved; the next save tries again.
+    NotSaved {
+        /// Iterations done.
+        iteration: usize,
+        /// What the system said, with the file.
+        reason: String,
+    },
 }
 
 /// Where training stands.

@@ -1,29 +1,37 @@
 //! The training loop: which step follows which, when to validate, report and save, and how a run ends.
 
+mod claim;
 mod error;
 mod event;
 mod micro_batches;
 mod output;
 mod state;
 mod step;
+mod window;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cotangent::optimizer::{AdamW, AdamWOptions};
 use cotangent::{Keep, Session, Stored, Trainable};
+use cotangent_models::checkpoint::Checksum;
 use cotangent_models::config::RopeConfig;
 use cotangent_models::qwen35::Model;
 
 use crate::data::{Batch, Dataset};
+use crate::interrupt;
+use crate::loss_curve::LossCurve;
 use crate::schedule::{Decay, Schedule};
 
+pub use claim::{Claim, Earlier, check_writable};
 pub use error::TrainingError;
 pub use event::{Event, Report};
 pub use micro_batches::{BatchMaker, MicroBatches};
-pub use output::{Output, Saved, check_folder};
+pub use output::{Output, Saved};
 pub use state::{STATE_FILE, TrainingState, state_file};
-pub use step::{Accumulated, accumulate, validate};
+use window::{Step, Window};
+
+pub use step::{Accumulated, accumulate, first_loss, validate};
 
 /// Steps in a row with gradients that are not finite after which a run gives up: one may be bad luck, these are not.
 const MOST_SKIPPED: usize = 20;
@@ -83,7 +91,7 @@ impl TrainingOptions {
             ("--weight-decay", self.weight_decay.to_string()),
             ("--max-grad-norm", self.max_gradient_norm.map_or("off".into(), |norm| norm.to_string())),
             ("--seed", self.seed.to_string()),
-            ("the checksum of the training data", format!("{:016x}", checksum(data))),
+            ("the checksum of the training data", checksum(data).to_string()),
         ]);
         // A constant rate does not depend on where the run ends, so such a run may be prolonged.
         if decay != Decay::Constant {
@@ -93,17 +101,16 @@ impl TrainingOptions {
     }
 }
 
-/// FNV-1a over all tokens and what is learned of them.
-fn checksum(data: &Dataset) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |value: u64| hash = (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3);
+/// Of all tokens and what is learned of them.
+fn checksum(data: &Dataset) -> Checksum {
+    let mut checksum = Checksum::default();
     for example in &data.examples {
-        add(example.tokens.len() as u64);
+        checksum.add(example.tokens.len() as u64);
         for (token, is_target) in example.tokens.iter().zip(&example.is_target) {
-            add(u64::from(*token) << 1 | u64::from(*is_target));
+            checksum.add(u64::from(*token) << 1 | u64::from(*is_target));
         }
     }
-    hash
+    checksum
 }
 
 /// How a run ended.
@@ -134,15 +141,18 @@ pub struct Trainer<'a> {
     pub options: &'a TrainingOptions,
     /// Where to save; `None` for nowhere.
     pub output: Option<&'a Output>,
+    /// Gets the losses, after those of the run that this one goes on with.
+    pub curve: &'a mut LossCurve,
 }
 
 impl Trainer<'_> {
     /// Trains from the beginning or from `start` to the last iteration, or until `interrupted` says so: then the
-    /// iteration in flight is finished and saved. `observe` is told what happens.
+    /// iteration in flight is finished and saved; a validation is cut short, and made when the run goes on. `observe` gets
+    /// what happens.
     ///
     /// # Errors
-    /// [`TrainingError::TooFewExamples`], [`TrainingError::NotFinite`]; if a computation fails or a file cannot be
-    /// written.
+    /// [`TrainingError::TooFewExamples`], [`TrainingError::NotFinite`]; if a computation fails, or the last save does:
+    /// after an earlier one that fails the run goes on.
     pub fn run(
         mut self,
         start: Option<&TrainingState>,
@@ -153,20 +163,26 @@ impl Trainer<'_> {
         options.check(self.train)?;
         let trainable = self.model.adapters_trainable()?;
         let mut optimizer = AdamW::new(options.optimizer());
-        let mut done = 0;
         let mut window = Window::default();
+        let (mut done, mut validated) = (0, false);
         if let Some(state) = start {
             self.model.set_adapters(&state.adapters)?;
             optimizer = state.resume_optimizer(options.optimizer())?;
-            (done, window.trained_tokens) = (state.iteration, state.trained_tokens);
+            (done, validated) = (state.iteration, state.validated);
+            window.trained_tokens = state.trained_tokens;
+            (window.loss_sum, window.targets) = state.unreported;
+            *self.curve = state.curve.clone();
         }
         let mut micro_batches = MicroBatches::new(self.train, options.batch_size, options.seed);
         let mut maker = BatchMaker::new(self.rope.clone());
         let last = options.schedule.steps;
         let mut skipped_in_a_row = 0;
 
-        if done == 0 {
-            self.validate(&mut maker, 0, observe, interrupted)?;
+        if !validated {
+            validated = self.validate(&mut maker, done, observe, interrupted)?;
+            if done == last && validated {
+                self.save(done, &window, validated, &optimizer, observe)?;
+            }
         }
         let mut stop = interrupted();
         while done < last && !stop {
@@ -188,6 +204,7 @@ impl Trainer<'_> {
                     return Err(TrainingError::NotFinite { steps: MOST_SKIPPED, iteration, loss: step.loss });
                 }
             }
+            self.curve.add_training(iteration, step.loss);
             observe(&Event::Step(window.report(iteration, step.loss, learning_rate)?));
             if iteration % options.steps_per_report == 0 || iteration == last {
                 if let Some(loss) = window.mean_loss() {
@@ -195,12 +212,19 @@ impl Trainer<'_> {
                 }
                 window.restart();
             }
+            validated = true;
             if iteration % options.steps_per_eval == 0 || iteration == last {
-                self.validate(&mut maker, iteration, observe, interrupted)?;
+                validated = self.validate(&mut maker, iteration, observe, interrupted)?;
             }
             stop = interrupted();
             if iteration % options.save_every == 0 || iteration == last || stop {
-                self.save(iteration, window.trained_tokens, &optimizer, observe)?;
+                let saved = self.save(iteration, &window, validated, &optimizer, observe);
+                match saved {
+                    Err(error) if iteration < last && !stop && error.is_about_a_file() => {
+                        observe(&Event::NotSaved { iteration, reason: error.to_string() });
+                    }
+                    saved => saved?,
+                }
             }
         }
         Ok(if done < last { Outcome::Interrupted { iteration: done } } else { Outcome::Finished })
@@ -226,90 +250,44 @@ impl Trainer<'_> {
         })
     }
 
+    /// Validates, if there is something to validate on. `false` if that was cut short.
     fn validate(
         &mut self,
         maker: &mut BatchMaker,
         iteration: usize,
         observe: &mut dyn FnMut(&Event),
         interrupted: &dyn Fn() -> bool,
-    ) -> Result<(), TrainingError> {
-        let Some(valid) = self.valid else { return Ok(()) };
+    ) -> Result<bool, TrainingError> {
+        let Some(valid) = self.valid else { return Ok(true) };
         let TrainingOptions { batch_size, validation_batches, .. } = *self.options;
         let started = Instant::now();
         let loss = validate(self.session, self.model, maker, valid, batch_size, validation_batches, interrupted)?;
-        if let Some(loss) = loss {
-            observe(&Event::Validated { iteration, loss, seconds: started.elapsed().as_secs_f64() });
-        }
-        Ok(())
+        let Some(loss) = loss else { return Ok(false) };
+        self.curve.add_validation(iteration, loss);
+        observe(&Event::Validated { iteration, loss, seconds: started.elapsed().as_secs_f64() });
+        Ok(true)
     }
 
     fn save(
         &self,
         iteration: usize,
-        trained_tokens: usize,
+        window: &Window,
+        validated: bool,
         optimizer: &AdamW,
         observe: &mut dyn FnMut(&Event),
     ) -> Result<(), TrainingError> {
         let Some(output) = self.output else { return Ok(()) };
-        let (adapters, optimizer) = (self.model.adapters(), optimizer.state()?);
-        let state = TrainingState { iteration, trained_tokens, adapters, optimizer };
+        let _whole = interrupt::hold();
+        let state = TrainingState {
+            iteration,
+            trained_tokens: window.trained_tokens,
+            adapters: self.model.adapters(),
+            optimizer: optimizer.state()?,
+            validated,
+            unreported: (window.loss_sum, window.targets),
+            curve: self.curve.clone(),
+        };
         observe(&Event::Saved(output.save(&state)?));
         Ok(())
-    }
-}
-
-/// What one iteration did.
-struct Step {
-    loss: f64,
-    targets: usize,
-    tokens: usize,
-    applied: bool,
-    gradient_norm: f32,
-}
-
-/// What happened since the last report.
-#[derive(Default)]
-struct Window {
-    iterations: usize,
-    elapsed: Duration,
-    tokens: usize,
-    loss_sum: f64,
-    targets: usize,
-    /// Since the run began.
-    trained_tokens: usize,
-}
-
-impl Window {
-    fn add(&mut self, step: &Step, elapsed: Duration) {
-        self.iterations += 1;
-        self.elapsed += elapsed;
-        self.tokens += step.tokens;
-        if step.applied {
-            self.loss_sum += step.loss * step.targets as f64;
-            self.targets += step.targets;
-            self.trained_tokens += step.targets;
-        }
-    }
-
-    /// Of the tokens that the loss counted; `None` if all steps were skipped.
-    fn mean_loss(&self) -> Option<f64> {
-        (self.targets > 0).then(|| self.loss_sum / self.targets as f64)
-    }
-
-    fn report(&self, iteration: usize, loss: f64, learning_rate: f64) -> cotangent::Result<Report> {
-        let seconds = self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
-        Ok(Report {
-            iteration,
-            loss,
-            learning_rate,
-            iterations_per_second: self.iterations as f64 / seconds,
-            tokens_per_second: self.tokens as f64 / seconds,
-            trained_tokens: self.trained_tokens,
-            peak_memory: cotangent::memory::peak()?,
-        })
-    }
-
-    fn restart(&mut self) {
-        *self = Window { trained_tokens: self.trained_tokens, ..Window::default() };
     }
 }

@@ -5,22 +5,31 @@ use std::path::{Path, PathBuf};
 
 use cotangent::optimizer::{AdamW, AdamWOptions};
 use cotangent::{Stored, Tensor};
-use cotangent_models::checkpoint::{SafetensorsFile, write_safetensors};
+use cotangent_models::checkpoint::{Checksum, Dtype as HostDtype, HostTensor, SafetensorsFile, write_safetensors};
 use cotangent_models::quoting::quoted;
 
 use super::TrainingError;
+use crate::loss_curve::LossCurve;
 use crate::transfer::{from_host, to_host};
 
 /// The file's name in the output folder.
 pub const STATE_FILE: &str = "training_state.safetensors";
 
-const FORMAT: &str = "cotangent training state 1";
+const FORMAT: &str = "cotangent training state 2";
 const FORMAT_KEY: &str = "format";
+const CHECKSUM_KEY: &str = "checksum";
 const ITERATION_KEY: &str = "iteration";
 const TRAINED_TOKENS_KEY: &str = "trained_tokens";
+const VALIDATED_KEY: &str = "validated";
+const UNREPORTED_LOSS_KEY: &str = "unreported_loss";
+const UNREPORTED_TARGETS_KEY: &str = "unreported_targets";
+const CURVES: [&str; 2] = ["curve.training", "curve.validation"];
 const OPTION_PREFIX: &str = "option.";
 const ADAPTER_PREFIX: &str = "adapter.";
 const OPTIMIZER_PREFIX: &str = "optimizer.";
+
+const BEGIN_AGAIN: &str =
+    "help: leave out `--resume`; `--resume-adapter-file` with `--overwrite` begins a new run with the adapter";
 
 /// Everything that a run depends on besides its options, its model and its data. The random key is the seed, and what
 /// batch comes next follows from the iteration: neither has a state of its own.
@@ -34,6 +43,12 @@ pub struct TrainingState {
     pub adapters: BTreeMap<String, Tensor<Stored>>,
     /// The optimizer's, as [`AdamW::state`] gives them.
     pub optimizer: BTreeMap<String, Tensor<Stored>>,
+    /// Whether the validation that was due after the last iteration was made; a signal may have cut it short.
+    pub validated: bool,
+    /// The summed loss since the last report, and over how many predictions.
+    pub unreported: (f64, usize),
+    /// The losses so far.
+    pub curve: LossCurve,
 }
 
 impl TrainingState {
@@ -48,11 +63,23 @@ impl TrainingState {
                 tensors.insert(format!("{prefix}{name}"), to_host(tensor)?);
             }
         }
+        for (name, points) in CURVES.iter().zip(self.curve.points()) {
+            let bytes = points.iter().flat_map(|(x, y)| [x.to_le_bytes(), y.to_le_bytes()]).flatten().collect();
+            tensors
+                .insert((*name).to_owned(), HostTensor { dtype: HostDtype::F64, shape: vec![points.len(), 2], bytes });
+        }
         let mut metadata: BTreeMap<String, String> =
             options.iter().map(|(name, value)| (format!("{OPTION_PREFIX}{name}"), value.clone())).collect();
         metadata.insert(FORMAT_KEY.into(), FORMAT.into());
         metadata.insert(ITERATION_KEY.into(), self.iteration.to_string());
         metadata.insert(TRAINED_TOKENS_KEY.into(), self.trained_tokens.to_string());
+        metadata.insert(VALIDATED_KEY.into(), self.validated.to_string());
+        // The bits, because decimal digits would have to be exact.
+        metadata.insert(UNREPORTED_LOSS_KEY.into(), self.unreported.0.to_bits().to_string());
+        metadata.insert(UNREPORTED_TARGETS_KEY.into(), self.unreported.1.to_string());
+        let checksum =
+            tensors.iter().fold(of_metadata(&metadata), |sum, (name, tensor)| with_tensor(sum, name, tensor));
+        metadata.insert(CHECKSUM_KEY.into(), checksum.to_string());
         Ok(write_safetensors(file, &tensors, &metadata)?)
     }
 
@@ -70,7 +97,20 @@ impl TrainingState {
         let opened = SafetensorsFile::open(file)?;
         let metadata = opened.metadata();
         if metadata.get(FORMAT_KEY).map(String::as_str) != Some(FORMAT) {
-            return Err(fail(format!("is no `{FORMAT}`\nhelp: leave out `--resume`")));
+            return Err(fail(format!(
+                "is no `{FORMAT}`, which this version of the program goes on with\n{BEGIN_AGAIN}"
+            )));
+        }
+        let mut checksum = of_metadata(metadata);
+        let mut tensors = Vec::new();
+        for name in opened.names() {
+            let tensor = opened.read(name)?;
+            checksum = with_tensor(checksum, name, &tensor);
+            tensors.push((name, tensor));
+        }
+        let (expected, found) = (metadata.get(CHECKSUM_KEY).map_or("none", String::as_str), checksum.to_string());
+        if found != expected {
+            return Err(fail(format!("is damaged: its checksum is {found}, expected {expected}\n{BEGIN_AGAIN}")));
         }
         let different: Vec<String> = options
             .iter()
@@ -81,19 +121,24 @@ impl TrainingState {
             .collect();
         if !different.is_empty() {
             return Err(fail(format!(
-                "belongs to another run: {}\nhelp: give the same options and data, or start anew from its weights with \
-                 `--resume-adapter-file`",
+                "belongs to another run: {}\nhelp: give the same model, options and data, or begin a new run with its \
+                 adapter by `--resume-adapter-file`",
                 different.join(", ")
             )));
         }
         let number = |key: &str| {
-            let value = metadata.get(key).and_then(|value| value.parse::<usize>().ok());
-            value.ok_or_else(|| fail(format!("its metadata has no number `{key}`\nhelp: leave out `--resume`")))
+            let value = metadata.get(key).and_then(|value| value.parse::<u64>().ok());
+            value.ok_or_else(|| fail(format!("its metadata has no number `{key}`\n{BEGIN_AGAIN}")))
         };
-        let (iteration, trained_tokens) = (number(ITERATION_KEY)?, number(TRAINED_TOKENS_KEY)?);
+        let count = |key: &str| number(key).map(|number| number as usize);
 
         let (mut adapters, mut optimizer) = (BTreeMap::new(), BTreeMap::new());
-        for name in opened.names() {
+        let mut curves = [Vec::new(), Vec::new()];
+        for (name, tensor) in &tensors {
+            if let Some(which) = CURVES.iter().position(|curve| curve == name) {
+                curves[which] = points(tensor);
+                continue;
+            }
             let (group, short) = if let Some(short) = name.strip_prefix(ADAPTER_PREFIX) {
                 (&mut adapters, short)
             } else if let Some(short) = name.strip_prefix(OPTIMIZER_PREFIX) {
@@ -101,10 +146,19 @@ impl TrainingState {
             } else {
                 return Err(fail(format!("tensor `{}` is no part of a state", quoted(name))));
             };
-            let tensor = from_host(&opened.read(name)?).map_err(|error| fail(format!("tensor `{name}`: {error}")))?;
+            let tensor = from_host(tensor).map_err(|error| fail(format!("tensor `{name}`: {error}")))?;
             group.insert(short.to_owned(), tensor);
         }
-        Ok(TrainingState { iteration, trained_tokens, adapters, optimizer })
+        let [training, validation] = curves;
+        Ok(TrainingState {
+            iteration: count(ITERATION_KEY)?,
+            trained_tokens: count(TRAINED_TOKENS_KEY)?,
+            adapters,
+            optimizer,
+            validated: metadata.get(VALIDATED_KEY).is_some_and(|validated| validated == "true"),
+            unreported: (f64::from_bits(number(UNREPORTED_LOSS_KEY)?), count(UNREPORTED_TARGETS_KEY)?),
+            curve: LossCurve::from_points(training, validation),
+        })
     }
 
     /// The optimizer, as it was.
@@ -124,6 +178,30 @@ impl TrainingState {
         }
         AdamW::resume(options, &self.optimizer)
     }
+}
+
+/// Of all entries but that of the checksum itself.
+fn of_metadata(metadata: &BTreeMap<String, String>) -> Checksum {
+    let mut checksum = Checksum::default();
+    for (key, value) in metadata.iter().filter(|(key, _)| *key != CHECKSUM_KEY) {
+        checksum.add_bytes(key.as_bytes());
+        checksum.add_bytes(value.as_bytes());
+    }
+    checksum
+}
+
+fn with_tensor(mut checksum: Checksum, name: &str, tensor: &HostTensor) -> Checksum {
+    checksum.add_bytes(name.as_bytes());
+    checksum.add_bytes(format!("{} {:?}", tensor.dtype, tensor.shape).as_bytes());
+    checksum.add_bytes(&tensor.bytes);
+    checksum
+}
+
+/// The pairs of a tensor of float64.
+fn points(tensor: &HostTensor) -> Vec<(f64, f64)> {
+    let (numbers, _) = tensor.bytes.as_chunks::<8>();
+    let (pairs, _) = numbers.as_chunks::<2>();
+    pairs.iter().map(|[x, y]| (f64::from_le_bytes(*x), f64::from_le_bytes(*y))).collect()
 }
 
 /// The state's place in an output folder.

@@ -1,9 +1,11 @@
 //! Gradients of one optimizer step, and validation loss.
 
 use cotangent::{Gradients, Keep, Session, Stored, Trainable, evaluate_stack, train_stack};
+use cotangent_models::config::RopeConfig;
 use cotangent_models::qwen35::Model;
 
-use super::micro_batches::BatchMaker;
+use super::TrainingOptions;
+use super::micro_batches::{BatchMaker, MicroBatches};
 use crate::data::{Batch, Dataset, Order};
 
 /// The gradients of some micro-batches together.
@@ -68,6 +70,22 @@ pub fn validate(
         targets += batch.targets;
     }
     Ok(Some(sum / targets as f64))
+}
+
+/// The loss of the first micro-batch before anything is trained. What is not finite here was not before.
+///
+/// # Errors
+/// If a computation fails.
+pub fn first_loss(
+    session: &mut Session,
+    model: &Model<Stored>,
+    rope: &RopeConfig,
+    data: &Dataset,
+    options: &TrainingOptions,
+) -> cotangent::Result<f64> {
+    let batch = MicroBatches::new(data, options.batch_size, options.seed).get(0);
+    let batch = BatchMaker::new(rope.clone()).make(&batch, 1.0 / batch.targets as f64)?;
+    Ok(f64::from(evaluate_stack(session, model, &batch)?.item::<f32>()?))
 }
 
 /// At most `wanted` of `0..total`, at equal distances, in the middle of what each stands for.

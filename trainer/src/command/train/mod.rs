@@ -1,33 +1,42 @@
 //! `cotangent train`.
 
+mod data_files;
 mod options;
 
-use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use cotangent::Session;
 use cotangent_trainer::adapter::AdapterFile;
 use cotangent_trainer::base_model::BaseModel;
-use cotangent_trainer::data::{ChatFormat, DataOptions, Dataset};
+use cotangent_trainer::data::Dataset;
 use cotangent_trainer::interrupt;
+use cotangent_trainer::loss_curve::LossCurve;
 use cotangent_trainer::reporting::Reporter;
-use cotangent_trainer::training::{Outcome, Output, Trainer, TrainingOptions, TrainingState, check_folder, state_file};
+use cotangent_trainer::training::{
+    Claim, Earlier, Outcome, Output, Trainer, TrainingOptions, TrainingState, check_writable, first_loss, state_file,
+};
 
-use super::checkpoint::{load_checkpoint, under_a_spinner};
-use super::warn;
+use super::checkpoint::{check_finite, load_checkpoint};
 
+pub use data_files::DataFiles;
 pub use options::Train;
 
 impl Train {
     /// Trains.
     pub fn run(self) -> Result<u8> {
-        check_folder(&self.output)?;
-        let mut session = Session::new()?;
+        // What can be found wrong at once comes before the weights, which take their time.
+        let claim = Claim::new(&self.output, self.earlier())?;
+        for file in [&self.log_json, &self.loss_curve].into_iter().flatten() {
+            check_writable(file.parent().unwrap_or(Path::new(".")))?;
+        }
+        let files = DataFiles::find(&self.data)?;
         let start = self.resume_adapter_file.as_deref().map(AdapterFile::load).transpose()?;
+        let mut session = Session::new()?;
         let mut base = load_checkpoint(&session, &self.model)?;
         let data_options = self.data_arguments.prepare(&mut base)?;
-        let (train, valid) = load_data(&self.data, &base.format, &data_options)?;
+        let (train, valid) = files.load(&base.format, &data_options)?;
         let options = self.options(&train)?;
         options.check(&train)?;
 
@@ -40,16 +49,28 @@ impl Train {
         identity.extend(base.identity(&config));
         identity.extend(self.data_arguments.identity());
         let state = if self.resume { Some(TrainingState::load(&state_file(&self.output), &identity)?) } else { None };
-        let output =
-            Output::prepare(&self.output, config, self.arguments(&options, data_options.max_seq_length), identity)?;
         let done = state.as_ref().map_or(0, |state| state.iteration);
+        if done >= options.schedule.steps && state.as_ref().is_some_and(|state| state.validated) {
+            writeln!(
+                io::stdout(),
+                "Nothing to do: the run in `{}` has all its {done} iterations\nhelp: give more by `--iters`",
+                self.output.display()
+            )?;
+            return Ok(0);
+        }
+        if state.is_none() {
+            let loss = first_loss(&mut session, &base.model, &base.config.rope, &train, &options)?;
+            check_finite(&base, loss)?;
+        }
+        let output = Output::prepare(claim, config, self.arguments(&options, data_options.max_seq_length), identity)?;
         let mut reporter = Reporter::new(options.schedule.steps, done);
         if let Some(file) = &self.log_json {
-            reporter = reporter.with_json(file, self.resume).with_context(|| format!("`{}`", file.display()))?;
+            reporter = reporter.with_json(file, state.as_ref())?;
         }
-        interrupt::install().context("cannot listen for Ctrl-C")?;
+        interrupt::install().context("cannot listen for signals")?;
         self.say_what_is_trained(&reporter, &session, &base, &train, done, &options);
 
+        let mut curve = LossCurve::default();
         let trainer = Trainer {
             session: &mut session,
             model: &mut base.model,
@@ -58,26 +79,34 @@ impl Train {
             valid: valid.as_ref(),
             options: &options,
             output: Some(&output),
+            curve: &mut curve,
         };
         let outcome = trainer.run(state.as_ref(), &mut |event| reporter.show(event), &interrupt::asked);
-        let curve = reporter.finish();
+        reporter.finish();
         let outcome = outcome?;
         if let Some(file) = &self.loss_curve {
             curve.write_svg(file, "Loss")?;
         }
-        match outcome {
-            Outcome::Finished => Ok(0),
-            Outcome::Interrupted { iteration } => {
-                match iteration - done {
-                    0 => eprintln!("Interrupted before an iteration was done: nothing was saved."),
-                    _ => eprintln!(
-                        "Interrupted after iteration {iteration}: the adapters are in `{}`; the same command with \
-                         `--resume` goes on.",
-                        self.output.display()
-                    ),
-                }
-                Ok(interrupt::EXIT_CODE)
-            }
+        if let Outcome::Interrupted { iteration } = outcome {
+            let message = match iteration - done {
+                0 => "Interrupted before an iteration was done: nothing was saved.".to_owned(),
+                _ => format!(
+                    "Interrupted after iteration {iteration}: the adapters are in `{}`; the same command with `--resume` \
+                     goes on.",
+                    self.output.display()
+                ),
+            };
+            // The terminal may be closed.
+            let _ = writeln!(io::stderr(), "{message}");
+        }
+        Ok(interrupt::exit_code().unwrap_or(0))
+    }
+
+    fn earlier(&self) -> Earlier {
+        match (self.resume, self.overwrite) {
+            (true, _) => Earlier::Resume,
+            (false, true) => Earlier::Replace,
+            (false, false) => Earlier::Refuse,
         }
     }
 
@@ -117,24 +146,4 @@ impl Train {
             reporter.print(&format!("Resuming after iteration {done}"));
         }
     }
-}
-
-/// Loads `train.jsonl` and, if it is there, `valid.jsonl`; says what was cut or left out.
-pub fn load_data(dir: &Path, format: &ChatFormat, options: &DataOptions) -> Result<(Dataset, Option<Dataset>)> {
-    let load = |file: &Path| {
-        let message = format!("Encoding `{}`", file.display());
-        under_a_spinner(message, || Dataset::load(file, format, options))
-    };
-    let train = load(&dir.join("train.jsonl"))?;
-    let file = dir.join("valid.jsonl");
-    let valid = if fs::exists(&file).with_context(|| format!("`{}`", file.display()))? {
-        Some(load(&file)?)
-    } else {
-        warn(&format!("`{}` is not there: no validation", file.display()));
-        None
-    };
-    for warning in [Some(&train), valid.as_ref()].into_iter().flatten().flat_map(Dataset::warnings) {
-        warn(&warning);
-    }
-    Ok((train, valid))
 }

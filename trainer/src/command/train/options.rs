@@ -25,8 +25,8 @@ pub struct Train {
     /// Folder of a Qwen3.5 checkpoint: config.json, safetensors, tokenizer, chat template
     #[arg(long, value_name = "DIR")]
     pub(super) model: PathBuf,
-    /// Folder of train.jsonl and valid.jsonl: on each line {"messages": [{"role": .., "content": ..}, ..]}
-    #[arg(long, value_name = "DIR")]
+    /// Folder of train.jsonl and valid.jsonl, or a file to train on: on each line {"messages": [{"role": .., "content": ..}, ..]}
+    #[arg(long, value_name = "PATH")]
     pub(super) data: PathBuf,
     /// Folder for the adapters; made if it is not there
     #[arg(long, visible_alias = "adapter-path", value_name = "DIR", default_value = "adapters")]
@@ -86,7 +86,7 @@ pub struct Train {
     #[arg(long, value_name = "N", value_parser = count_or_all, default_value = "-1", allow_hyphen_values = true, help_heading = "Adapters")]
     pub(super) num_layers: Count,
     /// Begin with this adapter, a folder or its adapters.safetensors, and with its rank, scale and layers
-    #[arg(long, value_name = "PATH", conflicts_with = "resume", help_heading = "Adapters")]
+    #[arg(long, value_name = "PATH", help_heading = "Adapters")]
     pub(super) resume_adapter_file: Option<PathBuf>,
 
     /// Iterations between reports
@@ -104,6 +104,9 @@ pub struct Train {
     /// Go on with the run in the output folder exactly where it stopped
     #[arg(long, help_heading = "Reports and saves")]
     pub(super) resume: bool,
+    /// Replace an earlier run in the output folder, once this one has saved
+    #[arg(long, conflicts_with = "resume", help_heading = "Reports and saves")]
+    pub(super) overwrite: bool,
     /// Write reports also as lines of JSON
     #[arg(long, value_name = "FILE", help_heading = "Reports and saves")]
     pub(super) log_json: Option<PathBuf>,
