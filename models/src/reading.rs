@@ -10,6 +10,13 @@ use std::path::Path;
 /// The limit for a configuration or a chat template: a hundred times the largest that is published.
 pub const CONFIGURATION_BYTES: u64 = 16 << 20;
 
+/// How the text begins that Git LFS puts in the place of a large file.
+pub const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// What is wrong with such a file.
+pub const IS_LFS_POINTER: &str = "is a Git LFS pointer, which stands for the file\n\
+                                  help: run `git lfs pull` in its folder, or download the file itself";
+
 /// Opens the regular file at `path`, of any size.
 ///
 /// # Errors
@@ -41,6 +48,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     file.take(limit + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 {
         length if length > limit => Err(too_long(length)),
+        _ if bytes.starts_with(LFS_POINTER) => Err(io::Error::new(ErrorKind::InvalidData, IS_LFS_POINTER)),
         _ => Ok(bytes),
     }
 }
@@ -106,6 +114,14 @@ mod tests {
         ] {
             assert_eq!(read(path, 100).unwrap_err().to_string(), expected, "{}", path.display());
         }
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_not_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer.json");
+        fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n").unwrap();
+        assert_eq!(read_text(&path, 1000).unwrap_err().to_string(), IS_LFS_POINTER);
     }
 
     #[test]

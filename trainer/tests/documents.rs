@@ -247,7 +247,8 @@ fn options_of(command: &str) -> BTreeSet<String> {
     // On one line, because the list may begin a new one.
     let words: Vec<&str> = help.split_whitespace().collect();
     let line = words.join(" ");
-    found.extend(line.split("[aliases: ").skip(1).flat_map(|aliases| options(aliases.split(']').next().unwrap_or(""))));
+    let aliases = line.split("[alias").skip(1).map(|aliases| aliases.split(']').next().unwrap_or(""));
+    found.extend(aliases.flat_map(options));
     found.remove("--help");
     found
 }

@@ -216,4 +216,11 @@ fn a_save_that_fails_leaves_the_earlier_files_whole() {
     assert!(error.contains("0000009_adapters.safetensors"), "{error}");
     assert_eq!(fs::read(dir.path().join("adapters.safetensors")).unwrap(), before);
     assert!(files(dir.path()).iter().all(|file| !file.starts_with('.')), "{:?}", files(dir.path()));
+
+    // The last file of a save: the others are there by then, but none under a number of its own.
+    fs::remove_file(state_file(dir.path())).unwrap();
+    fs::create_dir(state_file(dir.path())).unwrap();
+    let state = TrainingState { iteration: 8, ..state };
+    assert!(output(dir.path(), &options).save(&state).is_err());
+    assert!(!files(dir.path()).contains(&"0000008_adapters.safetensors".to_owned()), "{:?}", files(dir.path()));
 }

@@ -9,10 +9,6 @@ use crate::reading;
 use super::header::{Entry, Header, MAX_HEADER_BYTES};
 use super::{CheckpointError, HostTensor, TensorInfo};
 
-/// How the text begins that Git LFS puts in the place of a large file: `version https://git-lfs.github.com/spec/v1`. As
-/// the length of a header it would be larger than any file.
-const LFS_POINTER: &[u8; 8] = b"version ";
-
 /// What is read at once where two tensors are compared.
 const PIECE_BYTES: u64 = 1 << 20;
 
@@ -43,10 +39,9 @@ impl SafetensorsFile {
         }
         let mut length = [0; 8];
         file.read_exact_at(&mut length, 0).map_err(io_error)?;
-        if &length == LFS_POINTER {
-            let reason = "is a Git LFS pointer, which stands for the file\n\
-                          help: run `git lfs pull` in its folder, or download the file itself";
-            return Err(CheckpointError::damaged(path, reason));
+        // As the length of a header it would be larger than any file.
+        if length == reading::LFS_POINTER[..8] {
+            return Err(CheckpointError::damaged(path, reading::IS_LFS_POINTER));
         }
         let header_bytes = u64::from_le_bytes(length);
         if header_bytes > file_bytes - 8 || header_bytes > MAX_HEADER_BYTES {

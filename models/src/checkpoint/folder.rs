@@ -1,6 +1,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::reading;
+
 use super::CheckpointError;
 
 /// The folder that holds the files of a checkpoint: `dir` itself, or, where `dir` is a model of Hugging Face's cache
@@ -13,7 +15,7 @@ pub fn checkpoint_folder(dir: &Path) -> Result<PathBuf, CheckpointError> {
     if dir.join("config.json").exists() || !snapshots.is_dir() {
         return Ok(dir.to_owned());
     }
-    let main = fs::read_to_string(dir.join("refs/main")).ok();
+    let main = reading::read_text(&dir.join("refs/main"), 1000).ok();
     if let Some(commit) = main.as_deref().map(str::trim).filter(|commit| is_commit(commit)) {
         let snapshot = snapshots.join(commit);
         if snapshot.is_dir() {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use cotangent_models::checkpoint::{Role, classify, write_atomically};
+use cotangent_models::quoting::quoted;
 use cotangent_models::reading;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
@@ -63,11 +64,18 @@ impl AdapterConfig {
         match json.get("fine_tune_type") {
             None => {}
             Some(kind) if kind == "lora" => {}
-            Some(kind) => return Err(format!("`fine_tune_type`: found {kind}; only `lora` is supported for now")),
+            Some(kind) => {
+                return Err(format!(
+                    "`fine_tune_type`: found {}; only `lora` is supported for now",
+                    quoted(kind.to_string())
+                ));
+            }
         }
         let num_layers = match json.get("num_layers").map(|number| (number, number.as_i64())) {
             Some((_, Some(number))) => usize::try_from(number).ok().filter(|number| *number > 0),
-            Some((other, None)) => return Err(format!("`num_layers`: found {other}, expected an integer")),
+            Some((other, None)) => {
+                return Err(format!("`num_layers`: found {}, expected an integer", quoted(other.to_string())));
+            }
             None => return Err("`num_layers`: found nothing, expected an integer (-1 for all layers)".into()),
         };
         let Some(Json::Object(parameters)) = json.get("lora_parameters") else {
@@ -78,14 +86,16 @@ impl AdapterConfig {
                 None | Some(Json::Null) => Ok(None),
                 Some(value) => match value.as_f64() {
                     Some(number) => Ok(Some(number)),
-                    None => Err(format!("`lora_parameters.{name}`: found {value}, expected a number")),
+                    None => {
+                        Err(format!("`lora_parameters.{name}`: found {}, expected a number", quoted(value.to_string())))
+                    }
                 },
             }
         };
         let rank = match parameters.get("rank").map(Json::as_u64) {
             Some(Some(rank @ 1..=1_000_000)) => rank as usize,
             _ => {
-                let found = parameters.get("rank").map_or("nothing".into(), Json::to_string);
+                let found = parameters.get("rank").map_or("nothing".into(), |rank| quoted(rank.to_string()));
                 return Err(format!("`lora_parameters.rank`: found {found}, expected a positive integer"));
             }
         };
@@ -107,7 +117,10 @@ impl AdapterConfig {
             Some(other) => match serde_json::from_value(other.clone()) {
                 Ok(keys) => Some(keys),
                 Err(_) => {
-                    return Err(format!("`lora_parameters.keys`: found {other}, expected a list of module names"));
+                    return Err(format!(
+                        "`lora_parameters.keys`: found {}, expected a list of module names",
+                        quoted(other.to_string())
+                    ));
                 }
             },
         };

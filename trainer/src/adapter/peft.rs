@@ -1,5 +1,6 @@
 //! `adapter_config.json` of PEFT, as far as it describes plain LoRA on linear layers.
 
+use cotangent_models::quoting::quoted;
 use serde_json::{Value as Json, json};
 
 use super::AdapterConfig;
@@ -36,7 +37,7 @@ const HARMLESS_STARTS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 pub(super) fn read_config(json: &Json) -> Result<AdapterConfig, String> {
     let kind = &json["peft_type"];
     if kind != "LORA" {
-        return Err(format!("`peft_type`: found {kind}; only `LORA` is supported"));
+        return Err(format!("`peft_type`: found {}; only `LORA` is supported", quoted(kind.to_string())));
     }
     for (field, value) in json.as_object().into_iter().flatten() {
         let supported = match field.as_str() {
@@ -49,20 +50,24 @@ pub(super) fn read_config(json: &Json) -> Result<AdapterConfig, String> {
         };
         if !supported {
             return Err(format!(
-                "`{field}`: found {value}, which is not supported: expected plain LoRA of one rank and one scale\n\
-                 help: merge the adapter into its base model with PEFT"
+                "`{}`: found {}, which is not supported: expected plain LoRA of one rank and one scale\n\
+                 help: merge the adapter into its base model with PEFT",
+                quoted(field),
+                quoted(value.to_string())
             ));
         }
     }
     let rank = match json["r"].as_u64() {
         Some(rank @ 1..=1_000_000) => rank as usize,
-        _ => return Err(format!("`r`: found {}, expected a positive integer", json["r"])),
+        _ => return Err(format!("`r`: found {}, expected a positive integer", quoted(json["r"].to_string()))),
     };
     let alpha = match (json["lora_alpha"].as_f64(), json.get("lora_alpha")) {
         (Some(alpha), _) => alpha,
         // PEFT's own default.
         (None, None) => 8.0,
-        (None, Some(other)) => return Err(format!("`lora_alpha`: found {other}, expected a number")),
+        (None, Some(other)) => {
+            return Err(format!("`lora_alpha`: found {}, expected a number", quoted(other.to_string())));
+        }
     };
     let stabilised = json["use_rslora"] == json!(true);
     let divisor = if stabilised { (rank as f64).sqrt() } else { rank as f64 };

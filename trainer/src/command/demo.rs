@@ -42,6 +42,9 @@ pub struct Demo {
     /// Folder of the demo's checkpoint, data and questions
     #[arg(long, value_name = "DIR", default_value = "demo")]
     demo: PathBuf,
+    /// Replace what is in the output folder, even if it is no earlier demo
+    #[arg(long)]
+    overwrite: bool,
     /// Iterations
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "100")]
     iters: usize,
@@ -127,6 +130,7 @@ impl Demo {
         let config = reading::read(&self.output.join(CONFIG_FILE), reading::CONFIGURATION_BYTES).ok();
         let json = config.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
         match json {
+            _ if self.overwrite => Earlier::Replace,
             Some(json) if json[MARK] == true => Earlier::Replace,
             _ => Earlier::Refuse,
         }

@@ -94,8 +94,8 @@ impl Claim {
             && let Some(name) = self.names()?.iter().find(|name| is_of_a_run(name))
         {
             let reason = format!(
-                "holds an earlier run (`{name}`)\nhelp: go on with it by `--resume`, replace it by `--overwrite`, or give \
-                 another folder with `--output`"
+                "holds an earlier run (`{name}`)\nhelp: `--overwrite` replaces it, `cotangent train --resume` goes on with it, \
+                 and `--output` takes another folder"
             );
             return Err(TrainingError::Output { dir: self.dir.clone(), reason });
         }

@@ -55,7 +55,7 @@ impl Output {
     /// Saves adapters, their configuration and the state.
     ///
     /// # Errors
-    /// If a file cannot be written: those not yet written are as before.
+    /// If a file cannot be written: those not yet written are as before, and none with the iteration's number is left.
     pub fn save(&self, state: &TrainingState) -> Result<Saved, TrainingError> {
         let dir = self.claim.dir();
         let saved = Saved {
@@ -68,10 +68,20 @@ impl Output {
             .iter()
             .map(|(name, tensor)| Ok((name.clone(), to_host(tensor)?)))
             .collect::<cotangent::Result<_>>()?;
-        adapter::write_tensors(&saved.numbered, &tensors)?;
-        self.config.write(&dir.join(adapter::CONFIG_FILE), &self.arguments)?;
-        adapter::write_tensors(&saved.adapters, &tensors)?;
-        state.save(&state_file(dir), &self.identity)?;
+        let is_new = !saved.numbered.exists();
+        let write = || -> Result<(), TrainingError> {
+            adapter::write_tensors(&saved.numbered, &tensors)?;
+            self.config.write(&dir.join(adapter::CONFIG_FILE), &self.arguments)?;
+            adapter::write_tensors(&saved.adapters, &tensors)?;
+            state.save(&state_file(dir), &self.identity)
+        };
+        if let Err(error) = write() {
+            // On a full disk, adapters of saves that failed would take the room of the next.
+            if is_new {
+                let _ = fs::remove_file(&saved.numbered);
+            }
+            return Err(error);
+        }
         for file in self.to_replace.take().into_iter().filter(|file| *file != saved.numbered) {
             fs::remove_file(&file).map_err(|source| CheckpointError::Io { file, source })?;
         }
