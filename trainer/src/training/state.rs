@@ -8,8 +8,6 @@ use cotangent::{Stored, Tensor};
 use cotangent_models::checkpoint::{Checksum, Dtype as HostDtype, HostTensor, SafetensorsFile, write_safetensors};
 use cotangent_models::quoting::quoted;
 
-use cotangent_models::quoting::quoted;
-
 use super::TrainingError;
 use crate::loss_curve::LossCurve;
 use crate::transfer::{from_host, to_host};
