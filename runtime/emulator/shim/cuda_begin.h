@@ -3,6 +3,7 @@
 #define METAL_STATIC static __device__ __forceinline__
 #define METAL_FUNC __device__ __forceinline__
 #define METAL_COPY memcpy
+#define METAL_SINGLE float
 #define METAL_LIBM(N) ::N##f
 #define METAL_RSQRT(X) ::rsqrtf(X)
 #define METAL_CHECK_COMPONENT(I, N) ((void)0)

@@ -15,6 +15,12 @@ typedef unsigned int uint32_t;
 typedef long int64_t;
 typedef unsigned long uint64_t;
 
+// With `float` as `double`, `METAL_SINGLE` is what a `half` or `bfloat` is made from, bit by bit.
+typedef float METAL_SINGLE;
+#ifdef METAL_DOUBLE
+#define float double
+#endif
+
 #define METAL_INLINE inline __attribute__((always_inline))
 #define METAL_STATIC static METAL_INLINE
 #define METAL_UNWATCHED __attribute__((no_sanitize("thread"), no_sanitize("undefined")))
@@ -110,23 +116,39 @@ extern "C" void __tsan_read_range(void*, unsigned long);
 #include "types.h"
 
 // Real calls: a compiler that folds them would make results depend on the compiler.
+#ifdef METAL_DOUBLE
+// The C library's functions of doubles, under names that the kernel's own do not meet.
+#ifdef __APPLE__
+#define METAL_SYMBOL(N) __asm__("_" #N)
+#else
+#define METAL_SYMBOL(N) __asm__(#N)
+#endif
+#define METAL_LIBM(N) ::metal_double_##N
+#else
+#define METAL_LIBM(N) ::N##f
+#endif
 extern "C" {
-#define METAL_DECLARE(N) float N##f(float);
+#ifdef METAL_DOUBLE
+#define METAL_FUNCTION(N, ...) double metal_double_##N(__VA_ARGS__) METAL_SYMBOL(N);
+#else
+#define METAL_FUNCTION(N, ...) float N##f(__VA_ARGS__);
+#endif
+#define METAL_DECLARE(N) METAL_FUNCTION(N, float)
 METAL_DECLARE(exp) METAL_DECLARE(exp2) METAL_DECLARE(log) METAL_DECLARE(log2) METAL_DECLARE(log10) METAL_DECLARE(sqrt)
 METAL_DECLARE(sin) METAL_DECLARE(cos) METAL_DECLARE(tan) METAL_DECLARE(asin) METAL_DECLARE(acos) METAL_DECLARE(atan)
 METAL_DECLARE(sinh) METAL_DECLARE(cosh) METAL_DECLARE(tanh) METAL_DECLARE(asinh) METAL_DECLARE(acosh)
 METAL_DECLARE(atanh) METAL_DECLARE(ceil) METAL_DECLARE(floor) METAL_DECLARE(trunc) METAL_DECLARE(rint)
 METAL_DECLARE(round) METAL_DECLARE(log1p) METAL_DECLARE(expm1)
 #undef METAL_DECLARE
-float powf(float, float);
-float atan2f(float, float);
-float fmodf(float, float);
-float fminf(float, float);
-float fmaf(float, float, float);
-float ldexpf(float, int);
+METAL_FUNCTION(pow, float, float)
+METAL_FUNCTION(atan2, float, float)
+METAL_FUNCTION(fmod, float, float)
+METAL_FUNCTION(fmin, float, float)
+METAL_FUNCTION(fma, float, float, float)
+METAL_FUNCTION(ldexp, float, int)
+#undef METAL_FUNCTION
 }
-#define METAL_LIBM(N) ::N##f
-#define METAL_RSQRT(X) (1.0f / ::sqrtf(X))
+#define METAL_RSQRT(X) (1.0f / METAL_LIBM(sqrt)(X))
 
 #include "math.h"
 #include "simd.h"
@@ -143,7 +165,12 @@ template <class T> struct dtype_number { static constexpr unsigned value = 255; 
 #define METAL_DTYPE(T, N) template <> struct dtype_number<T> { static constexpr unsigned value = N; };
 METAL_DTYPE(bool, 0) METAL_DTYPE(signed char, 1) METAL_DTYPE(char, 1) METAL_DTYPE(short, 2) METAL_DTYPE(int, 3)
 METAL_DTYPE(long, 4) METAL_DTYPE(uchar, 5) METAL_DTYPE(ushort, 6) METAL_DTYPE(uint, 7) METAL_DTYPE(ulong, 8)
-METAL_DTYPE(half, 9) METAL_DTYPE(bfloat, 10) METAL_DTYPE(float, 11)
+METAL_DTYPE(half, 9) METAL_DTYPE(bfloat, 10)
+#ifdef METAL_DOUBLE
+METAL_DTYPE(float, 12)
+#else
+METAL_DTYPE(float, 11)
+#endif
 #undef METAL_DTYPE
 template <class T> struct dtype_number<atomic<T>> : dtype_number<T> {};
 

@@ -4,6 +4,19 @@
 
 namespace metal {
 
+// The bits of a float: all but the sign, those of infinity, those of the smallest normal number.
+#ifdef METAL_DOUBLE
+#define METAL_MAGNITUDE 0x7ffffffffffffffful
+#define METAL_INFINITE 0x7ff0000000000000ul
+#define METAL_NORMAL 0x0010000000000000ul
+#define METAL_BITS(X) as_type<ulong>(X)
+#else
+#define METAL_MAGNITUDE 0x7fffffffu
+#define METAL_INFINITE 0x7f800000u
+#define METAL_NORMAL 0x00800000u
+#define METAL_BITS(X) as_type<uint>(X)
+#endif
+
 #define METAL_LIFT(NAME)                                                                            \
   METAL_INLINE half NAME(half x) { return half(NAME(float(x))); }                                   \
   METAL_INLINE bfloat NAME(bfloat x) { return bfloat(NAME(float(x))); }                             \
@@ -24,7 +37,7 @@ namespace metal {
   METAL_LIBRARY(acos) METAL_LIBRARY(atan) METAL_LIBRARY(sinh) METAL_LIBRARY(cosh) METAL_LIBRARY(tanh)        \
   METAL_LIBRARY(asinh) METAL_LIBRARY(acosh) METAL_LIBRARY(atanh) METAL_LIBRARY(ceil) METAL_LIBRARY(floor)    \
   METAL_LIBRARY(trunc) METAL_LIBRARY(rint) METAL_LIBRARY(round)                                              \
-  METAL_FLOAT(fabs, as_type<float>(as_type<uint>(x) & 0x7fffffffu))                                          \
+  METAL_FLOAT(fabs, as_type<float>(METAL_BITS(x) & METAL_MAGNITUDE))                                         \
   METAL_FLOAT(exp10, METAL_LIBM(pow)(10.0f, x))                                                              \
   METAL_FLOAT(rsqrt, METAL_RSQRT(x))                                                                         \
   METAL_FLOAT(sinpi, METAL_LIBM(sin)(x * 3.14159274f))                                                       \
@@ -39,7 +52,7 @@ namespace metal {
   METAL_FLOAT2(divide, x / y)                                                                                \
   METAL_FLOAT2(fdim, x > y ? x - y : (x <= y ? 0.0f : x + y))                                                \
   METAL_FLOAT2(step, y < x ? 0.0f : 1.0f)                                                                    \
-  METAL_FLOAT2(copysign, as_type<float>((as_type<uint>(x) & 0x7fffffffu) | (as_type<uint>(y) & 0x80000000u))) \
+  METAL_FLOAT2(copysign, as_type<float>((METAL_BITS(x) & METAL_MAGNITUDE) | (METAL_BITS(y) & ~METAL_MAGNITUDE))) \
   METAL_FLOAT2(fmin, y < x || x != x ? y : x)                                                                \
   METAL_FLOAT2(fmax, x < y || x != x ? y : x)
 
@@ -65,11 +78,11 @@ METAL_INLINE float sincos(float x, float& cosine) { cosine = cos(x); return sin(
 #define METAL_PREDICATE(NAME, EXPRESSION)                                                                   \
   METAL_INLINE bool NAME(float x) { return EXPRESSION; }                                                    \
   template <class T, int N> METAL_INLINE vec<bool, N> NAME(vec<T, N> x) { vec<bool, N> r; METAL_EACH(N, NAME(float(x[i]))) }
-METAL_PREDICATE(isnan, (as_type<uint>(x) & 0x7fffffffu) > 0x7f800000u)
-METAL_PREDICATE(isinf, (as_type<uint>(x) & 0x7fffffffu) == 0x7f800000u)
-METAL_PREDICATE(isfinite, (as_type<uint>(x) & 0x7fffffffu) < 0x7f800000u)
-METAL_PREDICATE(isnormal, isfinite(x) && (as_type<uint>(x) & 0x7fffffffu) >= 0x00800000u)
-METAL_PREDICATE(signbit, (as_type<uint>(x) >> 31) != 0u)
+METAL_PREDICATE(isnan, (METAL_BITS(x) & METAL_MAGNITUDE) > METAL_INFINITE)
+METAL_PREDICATE(isinf, (METAL_BITS(x) & METAL_MAGNITUDE) == METAL_INFINITE)
+METAL_PREDICATE(isfinite, (METAL_BITS(x) & METAL_MAGNITUDE) < METAL_INFINITE)
+METAL_PREDICATE(isnormal, isfinite(x) && (METAL_BITS(x) & METAL_MAGNITUDE) >= METAL_NORMAL)
+METAL_PREDICATE(signbit, (METAL_BITS(x) & ~METAL_MAGNITUDE) != 0u)
 #undef METAL_PREDICATE
 template <int N> METAL_INLINE bool any(vec<bool, N> v) { for (int i = 0; i < N; ++i) if (v[i]) return true; return false; }
 template <int N> METAL_INLINE bool all(vec<bool, N> v) { for (int i = 0; i < N; ++i) if (!v[i]) return false; return true; }
@@ -163,8 +176,8 @@ template <> struct numeric_limits<bool> {
   METAL_STATIC constexpr bool lowest() { return false; }
 };
 template <> struct numeric_limits<float> {
-  METAL_STATIC constexpr float infinity() { return __builtin_bit_cast(float, 0x7f800000u); }
-  METAL_STATIC constexpr float quiet_NaN() { return __builtin_bit_cast(float, 0x7fc00000u); }
+  METAL_STATIC constexpr float infinity() { return __builtin_bit_cast(float, METAL_INFINITE); }
+  METAL_STATIC constexpr float quiet_NaN() { return __builtin_bit_cast(float, METAL_INFINITE | METAL_INFINITE >> 1); }
   METAL_STATIC constexpr float max() { return 3.40282347e+38f; }
   METAL_STATIC constexpr float min() { return 1.17549435e-38f; }
   METAL_STATIC constexpr float lowest() { return -3.40282347e+38f; }

@@ -1,5 +1,5 @@
 // Metal's scalar and vector types as C++, shared by the host and the CUDA build.
-// Wants METAL_INLINE, METAL_CHECK_COMPONENT and METAL_COPY from the including file.
+// Wants METAL_INLINE, METAL_CHECK_COMPONENT, METAL_COPY and METAL_SINGLE from the including file.
 
 typedef unsigned char uchar;
 typedef unsigned short ushort;
@@ -72,7 +72,7 @@ METAL_INLINE ushort bfloat_bits(float value) {
 }
 #else
 // Round to nearest, ties to even, in integers: the same on every host.
-METAL_INLINE ushort half_bits(float value) {
+METAL_INLINE ushort half_bits(METAL_SINGLE value) {
   uint bits = as_type<uint>(value), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude >= 0x7f800000u) return ushort(sign | (magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u));
   if (magnitude >= 0x477ff000u) return ushort(sign | 0x7c00u);
@@ -84,25 +84,25 @@ METAL_INLINE ushort half_bits(float value) {
   kept += uint(rest > tie || (rest == tie && (kept & 1u)));
   return ushort(sign | (exponent < -14 ? kept : kept + (uint(exponent + 14) << 10)));
 }
-METAL_INLINE float half_value(ushort bits) {
+METAL_INLINE METAL_SINGLE half_value(ushort bits) {
   uint sign = uint(bits & 0x8000u) << 16, exponent = (bits >> 10) & 31u, fraction = bits & 0x3ffu;
-  if (exponent == 31) return as_type<float>(sign | 0x7f800000u | (fraction << 13));
-  if (exponent == 0) return as_type<float>(sign | as_type<uint>(float(fraction) * 5.9604644775390625e-8f));
-  return as_type<float>(sign | ((exponent + 112u) << 23) | (fraction << 13));
+  if (exponent == 31) return as_type<METAL_SINGLE>(sign | 0x7f800000u | (fraction << 13));
+  if (exponent == 0) return as_type<METAL_SINGLE>(sign | as_type<uint>(METAL_SINGLE(fraction) * 5.9604644775390625e-8f));
+  return as_type<METAL_SINGLE>(sign | ((exponent + 112u) << 23) | (fraction << 13));
 }
-METAL_INLINE ushort bfloat_bits(float value) {
+METAL_INLINE ushort bfloat_bits(METAL_SINGLE value) {
   uint bits = as_type<uint>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return ushort((bits >> 16) | 0x40u);
   return ushort((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 #endif
-METAL_INLINE float bfloat_value(ushort bits) { return as_type<float>(uint(bits) << 16); }
+METAL_INLINE METAL_SINGLE bfloat_value(ushort bits) { return as_type<METAL_SINGLE>(uint(bits) << 16); }
 
 #define METAL_SMALL_FLOAT(NAME, ENCODE, DECODE)                                            \
   struct NAME {                                                                            \
     ushort bits;                                                                           \
     NAME() = default;                                                                      \
-    METAL_INLINE NAME(float value) : bits(ENCODE(value)) {}                                \
+    METAL_INLINE NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}                                \
     METAL_INLINE operator float() const { return DECODE(bits); }                           \
     METAL_INLINE NAME& operator+=(float b) { return *this = NAME(float(*this) + b); }      \
     METAL_INLINE NAME& operator-=(float b) { return *this = NAME(float(*this) - b); }      \

@@ -243,6 +243,7 @@ fn cuda_type(dtype: Dtype) -> &'static str {
         Dtype::F16 => "__half",
         Dtype::Bf16 => "__nv_bfloat16",
         Dtype::F32 => "float",
+        Dtype::F64 => "double",
         Dtype::Bool => "bool",
         Dtype::I32 => "int",
         Dtype::U32 => "unsigned int",

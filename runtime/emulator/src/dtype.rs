@@ -30,11 +30,14 @@ pub enum Dtype {
     Bf16,
     /// IEEE 754 binary32.
     F32,
+    /// IEEE 754 binary64, which Metal does not have: a kernel with a port or template type of it is compiled with
+    /// `float` as `double`.
+    F64,
 }
 
 impl Dtype {
     /// Every element type.
-    pub const ALL: [Dtype; 12] = [
+    pub const ALL: [Dtype; 13] = [
         Dtype::Bool,
         Dtype::I8,
         Dtype::I16,
@@ -47,6 +50,7 @@ impl Dtype {
         Dtype::F16,
         Dtype::Bf16,
         Dtype::F32,
+        Dtype::F64,
     ];
 
     /// Size of one element in bytes.
@@ -55,11 +59,11 @@ impl Dtype {
             Dtype::Bool | Dtype::I8 | Dtype::U8 => 1,
             Dtype::I16 | Dtype::U16 | Dtype::F16 | Dtype::Bf16 => 2,
             Dtype::I32 | Dtype::U32 | Dtype::F32 => 4,
-            Dtype::I64 | Dtype::U64 => 8,
+            Dtype::I64 | Dtype::U64 | Dtype::F64 => 8,
         }
     }
 
-    /// The type's name in Metal, as MLX writes it into a kernel's signature.
+    /// The type's name in Metal, as MLX writes it into a kernel's signature; of `F64`, in C++.
     pub fn metal(self) -> &'static str {
         match self {
             Dtype::Bool => "bool",
@@ -74,6 +78,7 @@ impl Dtype {
             Dtype::F16 => "half",
             Dtype::Bf16 => "bfloat",
             Dtype::F32 => "float",
+            Dtype::F64 => "double",
         }
     }
 
@@ -92,17 +97,19 @@ impl Dtype {
             Dtype::F16 => "f16",
             Dtype::Bf16 => "bf16",
             Dtype::F32 => "f32",
+            Dtype::F64 => "f64",
         }
     }
 
     /// Whether elements can be NaN.
     pub fn is_float(self) -> bool {
-        matches!(self, Dtype::F16 | Dtype::Bf16 | Dtype::F32)
+        matches!(self, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)
     }
 
     /// Whether the element that starts `bytes` is NaN; false for integers and for a cut-off element.
     pub fn is_nan(self, bytes: &[u8]) -> bool {
         match (self, bytes) {
+            (Dtype::F64, [_, _, _, _, _, _, _, _, ..]) => self.decode(&bytes[..8])[0].is_nan(),
             (Dtype::F32, [a, b, c, d, ..]) => f32::from_le_bytes([*a, *b, *c, *d]).is_nan(),
             (Dtype::F16, [a, b, ..]) => u16::from_le_bytes([*a, *b]) & 0x7fff > 0x7c00,
             (Dtype::Bf16, [a, b, ..]) => u16::from_le_bytes([*a, *b]) & 0x7fff > 0x7f80,
@@ -125,6 +132,7 @@ impl Dtype {
             Dtype::F16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
             Dtype::Bf16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
             Dtype::F32 => (value as f32).to_le_bytes().to_vec(),
+            Dtype::F64 => value.to_le_bytes().to_vec(),
         }
     }
 
@@ -143,6 +151,7 @@ impl Dtype {
                 Dtype::F16 => half::f16::from_bits(bits as u16).to_f64(),
                 Dtype::Bf16 => half::bf16::from_bits(bits as u16).to_f64(),
                 Dtype::F32 => f64::from(f32::from_bits(bits as u32)),
+                Dtype::F64 => f64::from_bits(bits),
             }
         };
         bytes.chunks_exact(self.size()).map(element).collect()

@@ -53,6 +53,10 @@ pub enum TemplateValue {
 /// - `NAME_shape`, `NAME_strides` and `NAME_ndim` of an input, and every Metal attribute
 ///   (`thread_position_in_grid` …), is a parameter if its name occurs anywhere in the body, comments included;
 /// - an output is `device T*`, or `device atomic<T>*` if `atomic_outputs` is set.
+///
+/// In the emulator alone, [`Dtype::F64`] stands for [`Dtype::F32`] in ports and template types: then `float` is `double`
+/// everywhere, literals, vectors, tiles and collectives included, so that derivatives can be measured. All of a kernel's
+/// floats must then be `F64`, or small. A text that looks at the bits of a `float` does not compile so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelText {
     /// Shown in messages; need not be an identifier.
@@ -87,6 +91,16 @@ impl KernelText {
             init_value: None,
             atomic_outputs: false,
         }
+    }
+
+    /// Whether it is compiled with `float` as `double`: a port or a template type is [`Dtype::F64`].
+    pub(crate) fn is_double(&self) -> bool {
+        let ports = self.inputs.iter().chain(&self.outputs).map(|port| port.dtype);
+        let types = self.template.iter().filter_map(|(_, value)| match value {
+            TemplateValue::Dtype(dtype) => Some(*dtype),
+            _ => None,
+        });
+        ports.chain(types).any(|dtype| dtype == Dtype::F64)
     }
 
     /// Adds an input.

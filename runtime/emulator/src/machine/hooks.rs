@@ -267,7 +267,9 @@ pub(crate) unsafe extern "C" fn threadgroup_array(
         let address = memory.array(id as usize, group + 1, (bytes as usize, element_bytes as usize), dtype, name);
         (address, memory.used + if address.is_none() { bytes as usize } else { 0 })
     };
-    if used > THREADGROUP_MEMORY {
+    // Doubles stand for floats of half their size.
+    let is_double = worker.dispatch.arena.buffers.iter().any(|buffer| buffer.dtype == Dtype::F64);
+    if used > THREADGROUP_MEMORY * if is_double { 2 } else { 1 } {
         worker.note(index, (FindingKind::Limit, Place::Nowhere), Place::Nowhere, 0, || Entry {
             kind: FindingKind::Limit,
             subject: None,

@@ -20,10 +20,12 @@ pub(crate) struct Unit {
 /// is one, in order.
 pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<Unit, Error> {
     let mut sites = Vec::new();
-    let header = rewrite(&kernel.header, Target::Host, true, &mut sites)?;
-    let body = rewrite(&kernel.body, Target::Host, false, &mut sites)?;
+    let target = if kernel.is_double() { Target::HostDouble } else { Target::Host };
+    let header = rewrite(&kernel.header, target, true, &mut sites)?;
+    let body = rewrite(&kernel.body, target, false, &mut sites)?;
 
-    let mut text = String::from("#include \"host.h\"\nusing namespace metal;\n");
+    let mut text = String::from(if kernel.is_double() { "#define METAL_DOUBLE\n" } else { "" });
+    text += "#include \"host.h\"\nusing namespace metal;\n";
     if !header.is_empty() {
         let _ = writeln!(text, "{}{header}", line_directive(&kernel.header));
     }

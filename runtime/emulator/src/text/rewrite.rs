@@ -22,6 +22,8 @@ pub(crate) struct Site {
 pub(crate) enum Target {
     /// C++ that runs in the emulator.
     Host,
+    /// The same with `float` as `double`.
+    HostDouble,
     /// C++ with address spaces, for clang to check.
     Check,
     /// CUDA device code.
@@ -119,7 +121,7 @@ impl<'t> Writer<'_, 't> {
             }
             match token.kind {
                 Kind::Directive => self.directive(&token)?,
-                Kind::Number => self.out += &number(token.text),
+                Kind::Number => self.out += &number(token.text, self.target == Target::HostDouble),
                 Kind::Identifier => {
                     self.refuse(i)?;
                     self.note_valueless(i, range.end);

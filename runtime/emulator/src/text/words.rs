@@ -113,7 +113,8 @@ pub(super) fn matrix_type(word: &str) -> bool {
 }
 
 /// Metal's floating literals are single precision unless they say `h` or `bf`; C++'s are double unless they say `f`.
-pub(super) fn number(text: &str) -> String {
+/// With `double`, those of single precision have none.
+pub(super) fn number(text: &str, double: bool) -> String {
     let lower = text.to_ascii_lowercase();
     if lower.starts_with("0x") && !lower.contains('p') {
         return text.to_owned();
@@ -125,8 +126,13 @@ pub(super) fn number(text: &str) -> String {
             return format!("metal::{name}({digits}{point}f)");
         }
     }
-    match floating && !lower.ends_with(['f', 'l']) {
-        true => format!("{text}f"),
-        false => text.to_owned(),
+    match (double, lower.ends_with(['f', 'l'])) {
+        (false, false) if floating => format!("{text}f"),
+        // `1f` has no point, and `1` would be an integer.
+        (true, true) if lower.ends_with('f') => {
+            let digits = &text[..text.len() - 1];
+            if floating { digits.to_owned() } else { format!("{digits}.0") }
+        }
+        _ => text.to_owned(),
     }
 }
