@@ -217,7 +217,7 @@ impl Indices {
             values.iter().flat_map(|value| value.to_le_bytes().into_iter().take(dtype.size())).collect();
         let (smallest, largest) = (values.iter().min().copied(), values.iter().max().copied());
         let range = (smallest.unwrap_or(0), largest.unwrap_or(0));
-        Ok(Indices { array: crate::ffi::array_from_bytes(&bytes, dtype, shape), range })
+        Ok(Indices { array: crate::ffi::array_from_bytes(&bytes, dtype.of_host(), shape), range })
     }
 
     /// The same indices in another shape.

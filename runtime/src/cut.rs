@@ -48,6 +48,10 @@ pub enum CutKind {
     IgnoredOutput,
     /// Nothing, but no generated test holds the gradient that a kernel let through: `untested = ".."`.
     Untested,
+    /// A gradient that is not the derivative, on purpose: `#[differs(..)]`.
+    DifferingGradient,
+    /// An input whose values are checked in a range only, because there are no others: `#[values(.., only = ..)]`.
+    Domain,
 }
 
 impl fmt::Display for CutKind {
@@ -59,6 +63,8 @@ impl fmt::Display for CutKind {
             CutKind::StoredAsData => "stored tensor as data",
             CutKind::IgnoredOutput => "ignored output",
             CutKind::Untested => "untested kernel",
+            CutKind::DifferingGradient => "differing gradient",
+            CutKind::Domain => "domain",
         })
     }
 }

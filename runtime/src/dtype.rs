@@ -1,5 +1,6 @@
 //! Element types.
 
+use std::cell::Cell;
 use std::fmt;
 
 /// The element type of a tensor.
@@ -30,6 +31,29 @@ pub enum Dtype {
     BF16,
     /// IEEE single precision.
     F32,
+}
+
+thread_local! {
+    /// Whether checks of this thread compute in double what is declared in single precision.
+    static IN_DOUBLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether [`Dtype::F32`] is held as `float64` on this thread.
+pub(crate) fn is_in_double() -> bool {
+    IN_DOUBLE.get()
+}
+
+/// Runs `function` with [`Dtype::F32`] held as `float64`, on a backend whose arrays lie on the CPU: derivatives that are
+/// measured so are right to nine digits. What the host gives stays `float32`, and MLX's promotion does the rest.
+pub(crate) fn in_double<R>(function: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            IN_DOUBLE.set(self.0);
+        }
+    }
+    let _restore = Restore(IN_DOUBLE.replace(true));
+    function()
 }
 
 impl Dtype {
@@ -63,7 +87,13 @@ impl Dtype {
         }
     }
 
+    /// As results are held.
     pub(crate) fn to_mlx(self) -> mlx_rs::Dtype {
+        if self == Dtype::F32 && is_in_double() { mlx_rs::Dtype::Float64 } else { self.of_host() }
+    }
+
+    /// As data of the host lies in memory.
+    pub(crate) fn of_host(self) -> mlx_rs::Dtype {
         match self {
             Dtype::Bool => mlx_rs::Dtype::Bool,
             Dtype::I8 => mlx_rs::Dtype::Int8,
@@ -81,7 +111,7 @@ impl Dtype {
     }
 
     /// # Panics
-    /// On a dtype that nothing in this crate creates (f64, complex).
+    /// On a dtype that nothing in this crate creates (complex).
     pub(crate) fn from_mlx(dtype: mlx_rs::Dtype) -> Self {
         match dtype {
             mlx_rs::Dtype::Bool => Dtype::Bool,
@@ -95,7 +125,8 @@ impl Dtype {
             mlx_rs::Dtype::Uint64 => Dtype::U64,
             mlx_rs::Dtype::Float16 => Dtype::F16,
             mlx_rs::Dtype::Bfloat16 => Dtype::BF16,
-            mlx_rs::Dtype::Float32 => Dtype::F32,
+            // In double precision the one stands for the other.
+            mlx_rs::Dtype::Float32 | mlx_rs::Dtype::Float64 => Dtype::F32,
             other => unreachable!("no operation of this crate makes {other:?}"),
         }
     }

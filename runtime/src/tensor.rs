@@ -163,7 +163,7 @@ impl<M: Mode> Tensor<M> {
         if self.size() == 0 {
             return Ok(Vec::new());
         }
-        let array = self.array.as_dtype(<T as Element>::DTYPE.to_mlx()).during(operation)?;
+        let array = self.array.as_dtype(<T as Element>::DTYPE.of_host()).during(operation)?;
         let array = array.contiguous().during(operation)?;
         crate::ffi::evaluate(operation, [&array])?;
         array.to_vec_exact::<T>().map_err(|error| crate::error::mlx_error(operation, &error.to_string()))
@@ -317,7 +317,7 @@ impl Tensor<Stored> {
         }
         check_length("from_bytes", bytes.len() / dtype.size(), shape)?;
         crate::ffi::initialise();
-        Ok(Tensor::from_parts(crate::ffi::array_from_bytes(bytes, dtype, shape), Origin::HOST))
+        Ok(Tensor::from_parts(crate::ffi::array_from_bytes(bytes, dtype.of_host(), shape), Origin::HOST))
     }
 
     /// The same values in another element type.

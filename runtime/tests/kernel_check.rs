@@ -3,12 +3,14 @@
 use cotangent::kernel::{Differentiable, Kernel, check::check};
 use cotangent::{Dtype, Graph, Infer, Result, Session, Tensor, differentiable};
 
-/// The names of the comparisons that fail.
+/// The names of the comparisons that fail at plain inputs of the declared sizes.
 fn failures<K: Differentiable + Kernel>() -> Vec<String> {
     let report = check(&mut Session::new().unwrap(), K::declaration()).unwrap();
     assert!(!report.comparisons().is_empty());
     let failed = report.comparisons().iter().filter(|comparison| !comparison.passed());
-    failed.map(|comparison| comparison.subject.clone()).collect()
+    let subjects = failed.map(|comparison| comparison.subject.clone());
+    let plain = ["(N = 5)", "(S = 5)", "(S = 5, bfloat16)", "(S = 1, bfloat16)"];
+    subjects.filter(|subject| plain.iter().any(|plain| subject.ends_with(plain))).collect()
 }
 
 type Value = Tensor<Infer>;
@@ -69,8 +71,9 @@ fn a_wrong_sign_is_found_in_the_input_that_has_it() {
         failures::<wrong_sign>(),
         [
             "kernel gradient of `w` against finite differences (N = 5)",
-            "kernel Jacobian by `w` against finite differences (N = 5)",
-            "gradient of `w`, kernel against fallback (N = 5)"
+            "kernel gradient of `w` by entry against finite differences (N = 5)",
+            "gradient of `w`, kernel against fallback (N = 5)",
+            "gradient of `w` by entry, kernel against fallback (N = 5)"
         ]
     );
 }
@@ -81,8 +84,9 @@ fn a_forgotten_cotangent_is_found() {
         failures::<no_cotangent>(),
         [
             "kernel gradient of `x` against finite differences (N = 5)",
-            "kernel Jacobian by `x` against finite differences (N = 5)",
-            "gradient of `x`, kernel against fallback (N = 5)"
+            "kernel gradient of `x` by entry against finite differences (N = 5)",
+            "gradient of `x`, kernel against fallback (N = 5)",
+            "gradient of `x` by entry, kernel against fallback (N = 5)"
         ]
     );
 }
@@ -92,6 +96,11 @@ fn a_pair_that_computes_another_function_than_its_fallback_is_found() {
     assert_eq!(
         failures::<other_function>(),
         [
+            // Its slopes are measured on the pair, which is as it should be in itself.
+            "fallback gradient of `x` against finite differences (N = 5)",
+            "fallback gradient of `x` by entry against finite differences (N = 5)",
+            "fallback gradient of `w` against finite differences (N = 5)",
+            "fallback gradient of `w` by entry against finite differences (N = 5)",
             "output `y`, kernel against fallback (N = 5)",
             "gradient of `x`, kernel against fallback (N = 5)",
             "gradient of `w`, kernel against fallback (N = 5)"
@@ -143,6 +152,5 @@ pub fn hole_backward(x: In![f32; S], d_y: In![f32; S], d_x: Out![f32; S]) {
 fn nan_is_never_a_small_deviation() {
     let failed = failures::<hole>();
     assert!(failed.contains(&"kernel gradient of `x` against finite differences (S = 5)".to_owned()), "{failed:?}");
-    assert!(failed.contains(&"kernel Jacobian by `x` against finite differences (S = 5)".to_owned()), "{failed:?}");
     assert!(failed.contains(&"gradient of `x`, kernel against fallback (S = 5)".to_owned()), "{failed:?}");
 }

@@ -92,8 +92,13 @@ fn a_case_that_breaks_a_requirement_checks_the_fallback_alone() {
     assert_eq!(
         subjects("(B = 3, D = 4)"),
         [
+            "output `y` of the kernel in training against inference (B = 3, D = 4)",
+            "output `y` of the fallback in training against inference (B = 3, D = 4)",
             "kernel gradient of `x` against finite differences (B = 3, D = 4)",
+            "kernel gradient of `x` by entry against finite differences (B = 3, D = 4)",
+            "kernel gradient of `x` against double precision (B = 3, D = 4)",
             "fallback gradient of `x` against finite differences (B = 3, D = 4)",
+            "fallback gradient of `x` by entry against finite differences (B = 3, D = 4)",
             "output `y`, kernel against fallback (B = 3, D = 4)",
             "gradient of `x`, kernel against fallback (B = 3, D = 4)"
         ]
@@ -102,7 +107,7 @@ fn a_case_that_breaks_a_requirement_checks_the_fallback_alone() {
         subjects("(B = 3, D = 5)"),
         [
             "fallback gradient of `x` against finite differences (B = 3, D = 5)",
-            "fallback Jacobian by `x` against finite differences (B = 3, D = 5)"
+            "fallback gradient of `x` by entry against finite differences (B = 3, D = 5)"
         ]
     );
 }

@@ -28,7 +28,6 @@ fn claims_are_true() {
         let has_gradient = claims.contains(&Check::FiniteDifferences);
         for (claimed, subject) in [
             (has_gradient, "against finite differences"),
-            (claims.contains(&Check::Jacobian), "Jacobian by"),
             (claims.contains(&Check::Fallback) && own, "kernel against fallback ("),
             (claims.contains(&Check::HalfPrecision), ", bfloat16)"),
             (has_gradient && own, "kernel gradient of"),

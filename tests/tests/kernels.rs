@@ -77,12 +77,12 @@ fn a_row_says_what_the_declaration_does() {
             "operations",
             "yes",
             "1",
-            "differences, Jacobian, fallback, half precision",
+            "differences, fallback, half precision",
             "sums float32 [B, -K + S + 1]; kept T [B, S]",
         ]
     );
     assert_eq!(row("windows_backward"), ["windows_backward", "(backward)", "operations", "yes"]);
-    let checks = "differences, Jacobian, fallback, emulator";
+    let checks = "differences, fallback, emulator";
     assert_eq!(row("twice"), ["twice", "fallback", "metal (cuda*) emulated", "yes", "2", checks, "N % 2 == 0"]);
     assert_eq!(row("doubled"), ["doubled", "(stage)", "metal cuda* emulated", "yes", "1", "emulator"]);
     let untested = "nothing: it counts for nothing";

@@ -15,14 +15,14 @@ use super::vector::ArrayVector;
 /// The caller has checked that `values` fills `shape`.
 pub(crate) fn array_from_slice<T: Element>(values: &[T], shape: &[i32]) -> Array {
     // SAFETY: `values` holds all elements, of the dtype that its type says; MLX copies them.
-    unsafe { Array::from_raw_data(values.as_ptr().cast(), shape, <T as Element>::DTYPE.to_mlx()) }
+    unsafe { Array::from_raw_data(values.as_ptr().cast(), shape, <T as Element>::DTYPE.of_host()) }
 }
 
-/// The caller has checked that `bytes` fills `shape`.
-pub(crate) fn array_from_bytes(bytes: &[u8], dtype: Dtype, shape: &[i32]) -> Array {
+/// The caller has checked that `bytes`, of elements of `dtype`, fills `shape`.
+pub(crate) fn array_from_bytes(bytes: &[u8], dtype: mlx_rs::Dtype, shape: &[i32]) -> Array {
     // SAFETY: `bytes` holds all elements, MLX copies them and asks for no alignment; little-endian on all platforms
     // that MLX runs on.
-    unsafe { Array::from_raw_data(bytes.as_ptr().cast(), shape, dtype.to_mlx()) }
+    unsafe { Array::from_raw_data(bytes.as_ptr().cast(), shape, dtype) }
 }
 
 /// Evaluates, and copies the elements in row-major order.
@@ -30,8 +30,7 @@ pub(crate) fn array_to_bytes(array: &Array) -> Result<Vec<u8>> {
     let operation = "to_bytes";
     let array = array.contiguous().during(operation)?;
     evaluate(operation, [&array])?;
-    let dtype = Dtype::from_mlx(array.dtype());
-    let length = array.size() * dtype.size();
+    let length = array.nbytes();
     if length == 0 {
         return Ok(Vec::new());
     }
@@ -69,7 +68,7 @@ pub(crate) fn array_to_strided_bytes(array: &Array) -> Result<Strided> {
     if data.is_null() {
         return Err(last_message(operation));
     }
-    let size = Dtype::from_mlx(array.dtype()).size();
+    let size = array.item_size();
     let length = (highest - lowest + 1) as usize * size;
     // SAFETY: `data` is where index 0 leads to; all places between the lowest and the highest element of an evaluated array
     // belong to its one allocation, alive as long as `array`.
@@ -85,6 +84,9 @@ fn data_of(array: &Array) -> *const u8 {
     let handle = array.as_ptr();
     // SAFETY: evaluated, and asked for in its own dtype.
     unsafe {
+        if array.dtype() == mlx_rs::Dtype::Float64 {
+            return mlx_sys::mlx_array_data_float64(handle).cast();
+        }
         match Dtype::from_mlx(array.dtype()) {
             Dtype::Bool => mlx_sys::mlx_array_data_bool(handle).cast::<u8>(),
             Dtype::I8 => mlx_sys::mlx_array_data_int8(handle).cast(),

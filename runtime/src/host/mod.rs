@@ -20,11 +20,12 @@ pub use exponential::{exp, sigmoid};
 
 use crate::mode::Infer;
 use crate::tensor::Tensor;
-use crate::{Backend, Dtype, Result};
+use crate::{Backend, Result};
 
 /// Whether tensors like these are computed here: float32, on the CPU backend.
 fn takes(tensors: &[&Tensor<Infer>]) -> Result<bool> {
-    Ok(crate::backend()? == Backend::Cpu && tensors.iter().all(|tensor| tensor.dtype() == Dtype::F32))
+    let is_taken = |tensor: &&Tensor<Infer>| tensor.array().dtype() == mlx_rs::Dtype::Float32;
+    Ok(crate::backend()? == Backend::Cpu && tensors.iter().all(|tensor| is_taken(&tensor)))
 }
 
 /// The same values without the graph they came from: what is computed from them is free to go when it is not needed any

@@ -1,7 +1,7 @@
 //! What the macro declares about a kernel.
 
 use super::call::Call;
-use super::signature::{Case, Expression, Signature};
+use super::signature::{Case, Expression, Port, Sample, Signature};
 use super::value::PortValue;
 use crate::{Backend, Infer, Result, Train};
 
@@ -160,6 +160,18 @@ pub struct Launch {
     pub file: Option<&'static str>,
     /// The line of its file on which the text begins.
     pub line: u32,
+}
+
+impl Port {
+    /// Why the gradient of this input of `forward` is not the derivative, if it is meant not to be.
+    pub fn differs(&self, forward: &Declaration) -> Option<&'static str> {
+        let gradients = forward.backward()?.signature.outputs.iter();
+        let mut gradients = gradients.filter(|port| port.name.strip_prefix("d_") == Some(self.name));
+        gradients.find_map(|port| match port.sample {
+            Sample::Differs(reason) => Some(reason),
+            _ => None,
+        })
+    }
 }
 
 impl Declaration {

@@ -10,7 +10,7 @@ use super::declaration::{Body, Declaration, Fallback, Kernel, Run};
 use super::launch;
 use super::mutation;
 use super::preference::prefers_fallback;
-use super::signature::{Port, PortRole};
+use super::signature::{Port, PortRole, Sample};
 use super::tally;
 use super::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::cut::{self, CutKind};
@@ -277,6 +277,7 @@ impl Request {
             let reason = format!("`{name}` declares `untested = {reason:?}`");
             cut::note_at(place, CutKind::Untested, &reason, output, self.origin.needs_gradient);
         }
+        self.note_exceptions();
         Ok(floats(outputs))
     }
 
@@ -287,6 +288,22 @@ impl Request {
                 let reason = format!("`{}` declares `ignores({name})`", backward.signature.name);
                 let place = (backward.file, backward.line);
                 cut::note_at(place, CutKind::IgnoredOutput, &reason, output, self.origin.needs_gradient);
+            }
+        }
+    }
+
+    /// What the generated checks take on trust: gradients that differ, and values that are never drawn.
+    fn note_exceptions(&self) {
+        let place = (self.declaration.file, self.declaration.line);
+        for (port, input) in self.declaration.signature.inputs.iter().zip(&self.inputs) {
+            let needed = input.origin().needs_gradient;
+            if let Some(reason) = port.differs(self.declaration) {
+                let reason = format!("`d_{}` is not the derivative: {reason}", port.name);
+                cut::note_at(place, CutKind::DifferingGradient, &reason, input.array(), needed);
+            }
+            if let Sample::Domain(low, high, reason) = port.sample {
+                let reason = format!("`{}` is checked between {low} and {high} only: {reason}", port.name);
+                cut::note_at(place, CutKind::Domain, &reason, input.array(), needed);
             }
         }
     }

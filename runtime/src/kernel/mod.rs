@@ -50,7 +50,10 @@
 //! **Ports** are `In![dtype; extents]` and `Out![dtype; extents]`; `Out![f32;]` is a scalar array. A float input is
 //! differentiable and arrives as `&Tensor<M>`; `#[nodiff]` makes it a `&Constant`. Inputs of integers are `&Indices`,
 //! `bool` inputs `&Mask`. `#[saved]` marks an output that is kept for the backward and never seen by the caller.
-//! `#[values(low..high)]` says what generated tests fill an input with. Parameters of type `f32`, `i32`, `u32` and `bool`
+//! `#[values(low..high)]` says what generated tests fill an input with most of the time; they also draw values near and far
+//! from zero, unless `#[values(low..high, only = "reason")]` says that the function has none there. `#[differs("reason")]` on
+//! a gradient says that it is meant not to be the derivative (a straight-through estimate). Both are listed by
+//! [`Audit`](crate::Audit). Parameters of type `f32`, `i32`, `u32` and `bool`
 //! are scalars.
 //!
 //! **Optional inputs**: a call may leave out `mask: Option<In![bool; B, S]>`. The function takes `Option<&Mask>`, a Rust body

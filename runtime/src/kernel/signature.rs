@@ -318,6 +318,10 @@ pub enum Sample {
     Default,
     /// Floats in this range.
     Floats(f64, f64),
+    /// Floats in this range, and none outside it, for a reason: the function has no value there.
+    Domain(f64, f64, &'static str),
+    /// Of a gradient: not the derivative, on purpose, for this reason.
+    Differs(&'static str),
     /// Integers in this range, the upper end excluded.
     Integers(Expression, Expression),
 }

@@ -20,7 +20,7 @@ fn check_gradients(function: &'static str, primals: &[Array], gradients: &[Array
         ));
     }
     for (index, (gradient, primal)) in gradients.iter().zip(primals).enumerate() {
-        if gradient.shape() != primal.shape() || gradient.dtype() != primal.dtype() {
+        if gradient.shape() != primal.shape() || Dtype::from_mlx(gradient.dtype()) != Dtype::from_mlx(primal.dtype()) {
             let show = |array: &Array| format!("{} {:?}", Dtype::from_mlx(array.dtype()), array.shape());
             return fail(format!("gradient {index} is {}, expected {} as its primal", show(gradient), show(primal)));
         }

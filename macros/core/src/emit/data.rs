@@ -130,6 +130,8 @@ fn port(port: &Port, paths: &Paths) -> TokenStream {
     let sample = match &port.sample {
         Sample::Default => quote!(#sample_path::Default),
         Sample::Floats(low, high) => quote!(#sample_path::Floats(#low, #high)),
+        Sample::Domain(low, high, reason) => quote!(#sample_path::Domain(#low, #high, #reason)),
+        Sample::Differs(reason) => quote!(#sample_path::Differs(#reason)),
         Sample::Integers(low, high) => {
             let (low, high) = (expression(low, paths), expression(high, paths));
             quote!(#sample_path::Integers(#low, #high))

@@ -173,6 +173,10 @@ pub enum Sample {
     Default,
     /// Floats between two literals.
     Floats(f64, f64),
+    /// Floats between two literals, and no others for this reason.
+    Domain(f64, f64, String),
+    /// Of a gradient: not the derivative, for this reason.
+    Differs(String),
     /// Integers between two expressions, such as `0..V`.
     Integers(Polynomial, Polynomial),
 }

@@ -212,7 +212,7 @@ fn resolve_port(
     is_backward: bool,
     diagnostics: &mut Diagnostics,
 ) -> Port {
-    let PortSyntax { name, is_output, optional, dtype, shape, nodiff, saved, values } = port;
+    let PortSyntax { name, is_output, optional, dtype, shape, nodiff, saved, values, differs } = port;
     let resolved = resolve_dtype(&dtype, dtypes);
     if resolved.is_none() {
         let names: Vec<String> = Dtype::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -262,7 +262,14 @@ fn resolve_port(
             );
         }
     }
+    if let (Some((_, span)), false) = (&differs, is_output && is_backward) {
+        diagnostics.push(
+            Diagnostic::new(*span, format!("`{name}` is no gradient, which alone can differ from the derivative"))
+                .help("write it on the gradient, an output of the backward"),
+        );
+    }
     let sample = match values {
+        None if is_output && is_backward => differs.map(|(reason, _)| Sample::Differs(reason.value())),
         Some((.., span)) if is_output && (dtype.is_float() || dtype.is_bool()) => {
             diagnostics.push(
                 Diagnostic::new(span, format!("tests do not fill the output `{name}`"))
@@ -270,10 +277,21 @@ fn resolve_port(
             );
             None
         }
-        Some((low, high, _)) if dtype.is_float() => {
-            diagnostics.keep(read_number(&low).and_then(|low| read_number(&high).map(|high| Sample::Floats(low, high))))
+        Some((low, high, only, _)) if dtype.is_float() => {
+            let ends = read_number(&low).and_then(|low| read_number(&high).map(|high| (low, high)));
+            diagnostics.keep(ends.map(|(low, high)| match only {
+                Some(reason) => Sample::Domain(low, high, reason.value()),
+                None => Sample::Floats(low, high),
+            }))
         }
-        Some((low, high, _)) => diagnostics.keep(
+        Some((_, _, Some(only), _)) => {
+            diagnostics.push(
+                Diagnostic::new(only.span(), format!("`{name}` holds no floats, so its range is all there is anyway"))
+                    .help("remove `only = ..`"),
+            );
+            None
+        }
+        Some((low, high, None, _)) => diagnostics.keep(
             expression::read(&low).and_then(|low| expression::read(&high).map(|high| Sample::Integers(low, high))),
         ),
         None => None,

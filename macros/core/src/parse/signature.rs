@@ -6,7 +6,7 @@ use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
-    Expr, FnArg, GenericArgument, GenericParam, Generics, Ident, Pat, PathArguments, RangeLimits, Token, Type,
+    Expr, FnArg, GenericArgument, GenericParam, Generics, Ident, LitStr, Pat, PathArguments, RangeLimits, Token, Type,
     TypeParamBound,
 };
 
@@ -40,8 +40,10 @@ pub struct PortSyntax {
     pub nodiff: Option<Span>,
     /// `#[saved]`
     pub saved: Option<Span>,
-    /// `#[values(low..high)]`
-    pub values: Option<(Expr, Expr, Span)>,
+    /// `#[values(low..high)]`, and why there are no others: `#[values(low..high, only = "reason")]`
+    pub values: Option<(Expr, Expr, Option<LitStr>, Span)>,
+    /// `#[differs("reason")]`
+    pub differs: Option<(LitStr, Span)>,
 }
 
 /// A template constant as written.
@@ -139,8 +141,8 @@ pub fn read_parameters<'a>(
     (read.into_iter().flatten().collect(), unread)
 }
 
-const ATTRIBUTES: &str =
-    "use each of the attributes of a port at most once: `#[nodiff]`, `#[saved]`, `#[values(low..high)]`";
+const ATTRIBUTES: &str = "use each of the attributes of a port at most once: `#[nodiff]`, `#[saved]`, `#[values(low..high)]`, \
+     `#[differs(\"reason\")]`";
 
 fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parameter> {
     let FnArg::Typed(input) = input else {
@@ -155,12 +157,12 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
         diagnostics.push(Diagnostic::new(token, "a parameter of a kernel is a plain name"));
     }
     let name = pattern.ident.clone();
-    let (mut nodiff, mut saved, mut values) = (None, None, None);
+    let (mut nodiff, mut saved, mut values, mut differs) = (None, None, None, None);
     let mut given: Vec<String> = Vec::new();
     for attribute in input.attrs.iter().filter(|attribute| !attribute.path().is_ident("doc")) {
         let span = attribute.path().span();
         let text = attribute.path().to_token_stream().to_string();
-        let known = ["nodiff", "saved", "values"].contains(&text.as_str());
+        let known = ["nodiff", "saved", "values", "differs"].contains(&text.as_str());
         if !known || given.contains(&text) {
             let message = if known { format!("`#[{text}]` is repeated") } else { format!("a port has no `#[{text}]`") };
             diagnostics.push(Diagnostic::new(span, message).help(ATTRIBUTES));
@@ -175,9 +177,13 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
                 diagnostics.keep(attribute.meta.require_path_only().map(drop));
                 saved = Some(span);
             }
+            "differs" => {
+                let reason = diagnostics.keep(attribute.parse_args::<LitStr>());
+                differs = reason.map(|reason| (reason, span));
+            }
             _ => {
                 let range = diagnostics.keep(attribute.parse_args_with(read_range));
-                values = range.map(|(low, high)| (low, high, span));
+                values = range.map(|(low, high, only)| (low, high, only, span));
             }
         }
         given.push(text);
@@ -197,6 +203,7 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
                 nodiff,
                 saved,
                 values,
+                differs,
             })))
         }
         Type::Path(path) => {
@@ -216,13 +223,13 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
                         .help("pass a value that means none, or add a template constant `const HAS: bool`"),
                 );
             }
-            if let Some((_, _, span)) = values {
+            if let Some((.., span)) = values {
                 diagnostics.push(
                     Diagnostic::new(span, format!("`{name}` is a scalar, which tests give a value of their own"))
                         .help("remove the attribute, or make it a port: `In![f32;]`"),
                 );
             }
-            if let Some(span) = nodiff.or(saved) {
+            if let Some(span) = nodiff.or(saved).or(differs.map(|(_, span)| span)) {
                 diagnostics.push(
                     Diagnostic::new(span, format!("`{name}` is a scalar, which has no gradient anyway"))
                         .help("remove the attribute"),
@@ -271,12 +278,25 @@ fn read_port_type(tokens: &TokenStream, span: Span) -> syn::Result<(Ident, Vec<E
     parser.parse2(tokens.clone()).map_err(|error| syn::Error::new(error.span(), form))
 }
 
-fn read_range(input: ParseStream<'_>) -> syn::Result<(Expr, Expr)> {
+fn read_range(input: ParseStream<'_>) -> syn::Result<(Expr, Expr, Option<LitStr>)> {
     let expression: Expr = input.parse()?;
+    let mut only = None;
+    if input.peek(Token![,]) {
+        input.parse::<Token![,]>()?;
+        let name: Ident = input.parse()?;
+        if name != "only" {
+            return Err(syn::Error::new(
+                name.span(),
+                "expected `only = \"reason\"`, where values outside the range are none",
+            ));
+        }
+        input.parse::<Token![=]>()?;
+        only = Some(input.parse::<LitStr>()?);
+    }
     if let Expr::Range(range) = &expression
         && let (Some(start), RangeLimits::HalfOpen(_), Some(end)) = (&range.start, &range.limits, &range.end)
     {
-        return Ok(((**start).clone(), (**end).clone()));
+        return Ok(((**start).clone(), (**end).clone(), only));
     }
     Err(syn::Error::new(expression.span(), "expected a range such as `0..V` or `-2.0..0.0`"))
 }

@@ -154,6 +154,8 @@ fn port_text(port: &Port) -> String {
     let values = match &port.sample {
         Sample::Default => String::new(),
         Sample::Floats(low, high) => format!(", {low:?}..{high:?}"),
+        Sample::Domain(low, high, reason) => format!(", {low:?}..{high:?} only ({reason})"),
+        Sample::Differs(reason) => format!(", differs from the derivative ({reason})"),
         Sample::Integers(low, high) => format!(", {low}..{high}"),
     };
     format!("{}: {} {}, {role}{optional}{values}", port.name, port.dtype, port.shape_text())

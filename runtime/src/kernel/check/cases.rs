@@ -40,7 +40,7 @@ impl fmt::Display for Setting {
 pub(super) fn cases(declaration: &'static Declaration) -> Vec<Setting> {
     let absences = absences(declaration.signature);
     let with = |sizes: Setting| absences.iter().map(move |absent| Setting { absent: absent.clone(), ..sizes.clone() });
-    sizes(declaration).into_iter().flat_map(with).collect()
+    cases_without_absences(declaration).into_iter().flat_map(with).collect()
 }
 
 /// Which optional inputs are left out, call by call: none, each alone, and all of several.
@@ -54,7 +54,8 @@ fn absences(signature: &Signature) -> Vec<Vec<&'static str>> {
     absences
 }
 
-fn sizes(declaration: &'static Declaration) -> Vec<Setting> {
+/// The same with all inputs.
+pub(super) fn cases_without_absences(declaration: &'static Declaration) -> Vec<Setting> {
     let of = |case: &&[(&'static str, i64)]| Setting { sizes: case.to_vec(), absent: Vec::new() };
     let mut cases: Vec<Setting> = declaration.cases.iter().map(of).collect();
     let dimensions = declaration.signature.dimensions;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::JACOBIAN_ELEMENTS;
-use super::cases::{Setting, cases, elements, is_possible};
+use super::cases::{Setting, cases, is_possible};
+use super::draw::Draw;
 use super::experiment::{Experiment, dtypes};
 use crate::kernel::declaration::{Body, Declaration, Launch, Route};
 use crate::{Dtype, Error, Result};
@@ -11,10 +11,9 @@ use crate::{Dtype, Error, Result};
 /// A check that machinery makes of every kernel it applies to, at each of its cases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
-    /// Gradients against finite differences.
+    /// Gradients against finite differences, entry by entry and along a direction; in double precision where sources and
+    /// operations can run so.
     FiniteDifferences,
-    /// Whole Jacobians against finite differences, at the largest of the small cases.
-    Jacobian,
     /// Outputs and gradients of kernel and fallback against each other.
     Fallback,
     /// Outputs and gradients in half precision against float32.
@@ -27,7 +26,6 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Check::FiniteDifferences => "differences",
-            Check::Jacobian => "Jacobian",
             Check::Fallback => "fallback",
             Check::HalfPrecision => "half precision",
             Check::Emulator => "emulator",
@@ -58,8 +56,6 @@ impl Declaration {
         };
         if matches!(forward.route, Route::Gradient { .. }) {
             checks.push(Check::FiniteDifferences);
-            let small = cases(forward).iter().any(|case| elements(forward, case) <= JACOBIAN_ELEMENTS);
-            checks.extend(small.then_some(Check::Jacobian));
             checks.extend(forward.fallback().map(|_| Check::Fallback));
             checks.extend((dtypes(forward.signature).len() > 1).then_some(Check::HalfPrecision));
         }
@@ -151,7 +147,7 @@ impl Declaration {
 }
 
 fn cuda_text(declaration: &'static Declaration, case: &Setting) -> Result<String> {
-    Experiment::new(declaration, case, Dtype::F32, Dtype::F32)?.with_launch(|request| {
+    Experiment::new(declaration, case, &Draw::default(), Dtype::F32, Dtype::F32)?.with_launch(|request| {
         let text = request.cuda_text()?;
         Ok([text.header, text.source].concat())
     })

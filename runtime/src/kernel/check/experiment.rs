@@ -1,19 +1,22 @@
-//! One case of a kernel with its inputs: the same in every run and on every machine.
+//! One call of a kernel with its inputs: the same in every run and on every machine.
 
 use mlx_rs::Array;
 
 use super::cases::Setting;
+use super::draw::{Draw, Layout};
+use super::fill::{self, array, count, lay_out, numbers};
+use super::plan::plain;
 use super::random::Random;
-use crate::error::Context as _;
+use crate::dtype::in_double;
 use crate::kernel::binding::bind;
 use crate::kernel::declaration::{Body, Declaration, Fallback};
 use crate::kernel::dispatch::Request;
 use crate::kernel::launch;
-use crate::kernel::signature::{Port, PortDtype, PortRole, Sample, ScalarKind, Signature};
+use crate::kernel::signature::{Port, PortDtype, PortRole, Signature};
 use crate::kernel::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::tensor::{Origin, TraceId};
 use crate::transform::vjp_arrays;
-use crate::{Constant, Dtype, Error, Indices, Infer, Mask, Result, Stored, Tensor, Train};
+use crate::{Constant, Dtype, Error, Indices, Infer, Mask, Result, Train};
 
 /// One of the ways to compute the same function.
 #[derive(Clone, Copy)]
@@ -31,25 +34,50 @@ impl Way {
     }
 }
 
+/// What float32 is computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Precision {
+    Single,
+    Double,
+}
+
+impl Precision {
+    pub(super) fn within<R>(self, function: impl FnOnce() -> R) -> R {
+        match self {
+            Precision::Single => function(),
+            Precision::Double => in_double(function),
+        }
+    }
+}
+
 /// What one way computed, on the host.
+#[derive(Clone)]
 pub(super) struct Computed {
     pub(super) way: Way,
-    /// Every visible output.
-    pub(super) outputs: Vec<(&'static Port, Vec<f32>)>,
-    /// For each of [`Experiment::places`], the gradient of the outputs' weighted sum.
-    pub(super) gradients: Vec<Vec<f32>>,
+    /// Every visible output, as inference computes it.
+    pub(super) outputs: Vec<(&'static Port, Vec<f64>)>,
+    /// The float ones among them, as training computes them; nothing where no gradient was taken.
+    pub(super) trained: Vec<Vec<f64>>,
+    /// For each of [`Experiment::places`], the gradient of the outputs' weighted sum, where it is wanted.
+    pub(super) gradients: Vec<Option<Vec<f64>>>,
 }
 
 pub(super) struct Experiment {
     declaration: &'static Declaration,
     computed_in: Dtype,
-    pub(super) inputs: Vec<PortValue>,
-    pub(super) scalars: Vec<ScalarValue>,
-    pub(super) constants: Vec<(&'static str, ConstantValue)>,
+    inputs: Vec<PortValue>,
+    scalars: Vec<ScalarValue>,
+    constants: Vec<(&'static str, ConstantValue)>,
     /// The differentiable inputs.
     pub(super) places: Vec<usize>,
-    /// One for each visible float output, whose weighted sum is what is differentiated.
-    weights: Vec<Array>,
+    /// What each of them holds.
+    pub(super) values: Vec<Vec<f64>>,
+    /// Whether its gradient is wanted.
+    pub(super) wants: Vec<bool>,
+    layout: Layout,
+    /// For each visible float output, what its elements count in the sum that is differentiated.
+    pub(super) weights: Vec<Vec<f64>>,
+    weight_ports: Vec<(&'static Port, Vec<i32>)>,
 }
 
 impl Experiment {
@@ -58,18 +86,17 @@ impl Experiment {
     pub(super) fn new(
         declaration: &'static Declaration,
         setting: &Setting,
+        draw: &Draw,
         rounded_to: Dtype,
         computed_in: Dtype,
     ) -> Result<Self> {
         let signature = declaration.signature;
         let mut random = Random::INPUTS;
-        let value_of = |name: &str| setting.value(name);
-        let float = |values: &[f32], shape: &[i32], port: &Port| -> Result<Constant> {
+        let rounded = |values: &[f32], shape: &[i32], port: &Port| -> Result<Array> {
             let rounded = Constant::from_slice(values, shape)?.cast(dtype_of(signature, port.dtype, rounded_to))?;
-            rounded.cast(dtype_of(signature, port.dtype, computed_in))
+            Ok(rounded.cast(dtype_of(signature, port.dtype, computed_in))?.array().clone())
         };
-        let mut inputs = Vec::new();
-        let mut places = Vec::new();
+        let (mut inputs, mut places, mut held) = (Vec::new(), Vec::new(), Vec::new());
         for (place, port) in signature.inputs.iter().enumerate() {
             if setting.absent.contains(&port.name) {
                 inputs.push(PortValue::absent());
@@ -78,57 +105,67 @@ impl Experiment {
             let fail = |message: String| Error::Kernel { kernel: signature.name, port: Some(port.name), message };
             let shape = shape_of(port, setting)
                 .ok_or_else(|| fail(format!("{} has no value at {setting}", port.shape_text)))?;
-            let count = count(&shape);
+            let layout = draw.layout.of(place);
             inputs.push(match port.role {
                 PortRole::Differentiable | PortRole::Constant => {
-                    let (low, high) = match port.sample {
-                        Sample::Floats(low, high) => (low as f32, high as f32),
-                        _ => (-1.0, 1.0),
-                    };
-                    let values: Vec<f32> = (0..count).map(|_| random.between(low, high)).collect();
-                    let constant = float(&values, &shape, port)?;
+                    let values = fill::floats(port, draw, count(&shape), &mut random);
+                    let array = rounded(&values, &shape, port)?;
                     if port.role == PortRole::Differentiable {
                         places.push(place);
-                        PortValue::float(constant.array().clone())
+                        held.push(numbers(&array)?);
+                        PortValue::float(array)
                     } else {
-                        PortValue::from(constant)
+                        PortValue::from(Constant::from_array(lay_out(array, layout)?))
                     }
                 }
-                PortRole::Index => {
-                    let (low, high) = match &port.sample {
-                        Sample::Integers(low, high) => (low.evaluate(&value_of), high.evaluate(&value_of)),
-                        _ => (Some(0), Some(8)),
-                    };
-                    let (Some(low), Some(high)) = (low, high) else {
-                        return Err(fail(format!("its range has no value at {setting}")));
-                    };
-                    let values: Vec<i64> = (0..count).map(|_| random.integer(low, high)).collect();
-                    let dtype = dtype_of(signature, port.dtype, Dtype::I32);
-                    PortValue::from(Indices::from_integers(&values, dtype, &shape)?)
-                }
                 _ => {
-                    let values: Vec<bool> = (0..count).map(|_| random.integer(0, 2) == 1).collect();
-                    PortValue::from(Mask::from_slice(&values, &shape)?)
+                    let values = fill::integers(port, setting, draw, &shape, &mut random)
+                        .ok_or_else(|| fail(format!("its range has no value at {setting}")))?;
+                    if port.role == PortRole::Index {
+                        let dtype = dtype_of(signature, port.dtype, Dtype::I32);
+                        PortValue::from(Indices::from_integers(&values, dtype, &shape)?)
+                    } else {
+                        let values: Vec<bool> = values.iter().map(|value| *value == 1).collect();
+                        PortValue::from(Mask::from_slice(&values, &shape)?)
+                    }
                 }
             });
         }
-        let scalars = signature.scalars.iter().map(|scalar| match scalar.kind {
-            ScalarKind::F32 => ScalarValue::F32(0.5),
-            ScalarKind::I32 => ScalarValue::I32(1),
-            ScalarKind::U32 => ScalarValue::U32(1),
-            ScalarKind::Bool => ScalarValue::Bool(true),
+        let scalars = signature.scalars.iter().map(|scalar| {
+            let drawn = draw.scalars.iter().find(|(name, _)| *name == scalar.name);
+            drawn.map_or_else(|| plain(scalar.kind), |(_, value)| *value)
         });
         let free = signature.constants.iter().filter(|constant| constant.bound.is_none());
         let constants =
-            free.filter_map(|constant| Some((constant.name, ConstantValue(value_of(constant.name)?)))).collect();
+            free.filter_map(|constant| Some((constant.name, ConstantValue(setting.value(constant.name)?)))).collect();
+        let ignored = declaration.backward().map_or(&[][..], |backward| backward.signature.ignores);
         let mut random = Random::WEIGHTS;
-        let mut weights = Vec::new();
+        let (mut weights, mut weight_ports) = (Vec::new(), Vec::new());
         for port in signature.visible_outputs().filter(|port| dtype_of(signature, port.dtype, computed_in).is_float()) {
             let shape = shape_of(port, setting).unwrap_or_default();
             let values: Vec<f32> = (0..count(&shape)).map(|_| random.between(-1.0, 1.0)).collect();
-            weights.push(float(&values, &shape, port)?.array().clone());
+            let mut values = numbers(&rounded(&values, &shape, port)?)?;
+            if ignored.contains(&port.name) {
+                values.fill(0.0);
+            }
+            weights.push(values);
+            weight_ports.push((port, shape));
         }
-        Ok(Self { declaration, computed_in, inputs, scalars: scalars.collect(), constants, places, weights })
+        let wants = places.iter().map(|place| draw.wants(signature.inputs[*place].name)).collect();
+        let (scalars, layout) = (scalars.collect(), draw.layout);
+        Ok(Self {
+            declaration,
+            computed_in,
+            inputs,
+            scalars,
+            constants,
+            places,
+            values: held,
+            wants,
+            layout,
+            weights,
+            weight_ports,
+        })
     }
 
     /// Shows the launch that the kernel's body is, as if residuals and all gradients were wanted.
@@ -157,22 +194,45 @@ impl Experiment {
         })
     }
 
-    /// Elements of all float outputs.
-    pub(super) fn float_elements(&self) -> usize {
-        self.weights.iter().map(Array::size).sum()
+    /// The input at `position` of [`Self::places`].
+    pub(super) fn port(&self, position: usize) -> &'static Port {
+        &self.declaration.signature.inputs[self.places[position]]
+    }
+
+    /// Whether the gradient of the input at `position` is meant not to be the derivative.
+    pub(super) fn differs(&self, position: usize) -> bool {
+        self.port(position).differs(self.declaration).is_some()
     }
 
     pub(super) fn is_float(&self, port: &Port) -> bool {
         dtype_of(self.declaration.signature, port.dtype, self.computed_in).is_float()
     }
 
-    pub(super) fn primals(&self) -> Vec<Array> {
-        self.places.iter().map(|place| self.inputs[*place].array().clone()).collect()
+    /// The differentiable inputs, with `change` added to each element of the one at a position.
+    fn primals(&self, change: Option<(usize, &dyn Fn(usize) -> f64)>) -> Result<Vec<Array>> {
+        let primal = |(position, values): (usize, &Vec<f64>)| {
+            let place = self.places[position];
+            let dtype = dtype_of(self.declaration.signature, self.port(position).dtype, self.computed_in);
+            let moved: Vec<f64>;
+            let values = match change {
+                Some((changed, change)) if changed == position => {
+                    moved = values.iter().enumerate().map(|(index, value)| value + change(index)).collect();
+                    &moved
+                }
+                _ => values,
+            };
+            array(values, self.inputs[place].array().shape(), dtype, self.layout.of(place))
+        };
+        self.values.iter().enumerate().map(primal).collect()
     }
 
-    /// The visible outputs at `primals`, without gradients.
-    pub(super) fn run(&self, way: Way, primals: &[Array]) -> Result<Vec<Array>> {
-        let request = self.request(primals, Origin::HOST)?;
+    /// The visible outputs, as inference computes them.
+    pub(super) fn run(&self, way: Way) -> Result<Vec<Array>> {
+        self.run_at(way, None)
+    }
+
+    fn run_at(&self, way: Way, change: Option<(usize, &dyn Fn(usize) -> f64)>) -> Result<Vec<Array>> {
+        let request = self.request(&self.primals(change)?, &vec![Origin::HOST; self.places.len()])?;
         let values = match way {
             Way::Kernel => request.run_kernel::<Infer>()?.values,
             Way::Fallback(fallback) => request.run_fallback::<Infer>(fallback)?.values,
@@ -180,79 +240,77 @@ impl Experiment {
         Ok(values.into_iter().flatten().map(|value| value.array().clone()).collect())
     }
 
-    /// The weights' inner product with the float outputs at `primals`.
-    pub(super) fn weighted_sum(&self, way: Way, primals: &[Array]) -> Result<f64> {
-        let mut sum = 0.0;
-        for (weights, output) in self.weights.iter().zip(self.floats(self.run(way, primals)?)) {
-            let (weights, output) = (read(weights.clone())?, read(output)?);
-            sum += weights.iter().zip(&output).map(|(w, y)| f64::from(*w) * f64::from(*y)).sum::<f64>();
-        }
-        Ok(sum)
+    /// All elements of all float outputs, with `change` added to each element of the input at `position`.
+    pub(super) fn elements_at(&self, way: Way, position: usize, change: &dyn Fn(usize) -> f64) -> Result<Vec<f64>> {
+        let outputs = self.floats(self.run_at(way, Some((position, change)))?);
+        Ok(outputs.iter().map(numbers).collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// The float outputs among all visible ones.
-    pub(super) fn floats(&self, outputs: Vec<Array>) -> Vec<Array> {
+    fn floats(&self, outputs: Vec<Array>) -> Vec<Array> {
         let ports = self.declaration.signature.visible_outputs();
         ports.zip(outputs).filter(|(port, _)| self.is_float(port)).map(|(_, output)| output).collect()
     }
 
-    /// Outputs and gradients.
-    pub(super) fn compute(&self, way: Way) -> Result<Computed> {
-        let outputs = self.run(way, &self.primals())?.into_iter().map(read);
+    /// Every visible output, as inference computes it.
+    pub(super) fn outputs(&self, way: Way) -> Result<Vec<(&'static Port, Vec<f64>)>> {
+        let outputs = self.run(way)?;
         let ports = self.declaration.signature.visible_outputs();
-        let outputs = ports.zip(outputs).map(|(port, values)| Ok((port, values?))).collect::<Result<Vec<_>>>()?;
-        Ok(Computed { way, outputs, gradients: self.gradients(way, &self.weights)? })
+        ports.zip(&outputs).map(|(port, values)| Ok((port, numbers(values)?))).collect()
     }
 
-    /// The gradient of the float outputs' inner product with `cotangents`, for each of [`Self::places`].
-    pub(super) fn gradients(&self, way: Way, cotangents: &[Array]) -> Result<Vec<Vec<f32>>> {
-        if self.places.is_empty() || cotangents.is_empty() {
-            return Ok(Vec::new());
+    /// Outputs and gradients.
+    pub(super) fn compute(&self, way: Way) -> Result<Computed> {
+        let outputs = self.outputs(way)?;
+        let (trained, gradients) = self.gradients(way)?;
+        Ok(Computed { way, outputs, trained, gradients })
+    }
+
+    /// Outputs and gradients of a training graph alone: without its integer outputs, if a gradient is taken.
+    pub(super) fn train(&self, way: Way) -> Result<Computed> {
+        let (trained, gradients) = self.gradients(way)?;
+        if trained.is_empty() {
+            return self.compute(way);
         }
+        let ports = self.declaration.signature.visible_outputs().filter(|port| self.is_float(port));
+        let outputs = ports.zip(trained.iter().cloned()).collect();
+        Ok(Computed { way, outputs, trained, gradients })
+    }
+
+    /// The float outputs of a training graph, and the gradient of their weighted sum for each of [`Self::places`].
+    #[allow(clippy::type_complexity, reason = "two lists, named in the documentation")]
+    pub(super) fn gradients(&self, way: Way) -> Result<(Vec<Vec<f64>>, Vec<Option<Vec<f64>>>)> {
+        if self.places.is_empty() || self.weights.is_empty() || !self.wants.contains(&true) {
+            return Ok((Vec::new(), vec![None; self.places.len()]));
+        }
+        let cotangents = self.weights.iter().zip(&self.weight_ports).enumerate();
+        let cotangents = cotangents.map(|(number, (values, (port, shape)))| {
+            let dtype = dtype_of(self.declaration.signature, port.dtype, self.computed_in);
+            array(values, shape, dtype, self.layout.of(self.inputs.len() + number))
+        });
+        let cotangents = cotangents.collect::<Result<Vec<_>>>()?;
         let trace = TraceId::fresh();
+        let origins: Vec<Origin> = self.wants.iter().map(|wanted| Origin::of(trace, *wanted)).collect();
         let function = |primals: &[Array]| {
-            let request = self.request(primals, Origin::of(trace, true))?;
+            let request = self.request(primals, &origins)?;
             let values = match way {
                 Way::Kernel => request.run_kernel::<Train>()?.values,
                 Way::Fallback(fallback) => request.run_fallback::<Train>(fallback)?.values,
             };
             Ok(self.floats(values.into_iter().flatten().map(|value| value.array().clone()).collect()))
         };
-        let (_, gradients) = vjp_arrays(self.declaration.signature.name, function, &self.primals(), cotangents)?;
-        gradients.into_iter().map(read).collect()
+        let name = self.declaration.signature.name;
+        let (trained, gradients) = vjp_arrays(name, function, &self.primals(None)?, &cotangents)?;
+        let trained = trained.iter().map(numbers).collect::<Result<_>>()?;
+        let gradients = gradients.iter().zip(&self.wants);
+        let gradients = gradients.map(|(gradient, wanted)| wanted.then(|| numbers(gradient)).transpose());
+        Ok((trained, gradients.collect::<Result<_>>()?))
     }
 
-    /// Zeros in the shape of each float output, with a one at element `element` of all of them in a row.
-    pub(super) fn one_hot(&self, element: usize) -> Result<Vec<Array>> {
-        let mut before = 0;
-        let mut cotangents = Vec::new();
-        for weights in &self.weights {
-            let mut values = vec![0.0_f32; weights.size()];
-            if let Some(value) = element.checked_sub(before).and_then(|element| values.get_mut(element)) {
-                *value = 1.0;
-            }
-            before += values.len();
-            let array = Constant::from_slice(&values, weights.shape())?.cast(Dtype::from_mlx(weights.dtype()))?;
-            cotangents.push(array.array().clone());
-        }
-        Ok(cotangents)
-    }
-
-    /// The primals with `change` added to those at `position` of [`Self::places`].
-    pub(super) fn moved(&self, position: usize, change: impl Fn(usize) -> f32) -> Result<Vec<Array>> {
-        let mut primals = self.primals();
-        let primal = &primals[position];
-        let (shape, dtype) = (primal.shape().to_vec(), Dtype::from_mlx(primal.dtype()));
-        let values = read(primal.clone())?.into_iter().enumerate().map(|(index, value)| value + change(index));
-        let values: Vec<f32> = values.collect();
-        primals[position] = Constant::from_slice(&values, &shape)?.cast(dtype)?.array().clone();
-        Ok(primals)
-    }
-
-    fn request(&self, primals: &[Array], origin: Origin) -> Result<Request> {
+    fn request(&self, primals: &[Array], origins: &[Origin]) -> Result<Request> {
         let mut inputs = self.inputs.clone();
-        for (place, primal) in self.places.iter().zip(primals) {
-            inputs[*place] = PortValue(Content::Tensor(primal.clone(), origin));
+        for ((place, primal), origin) in self.places.iter().zip(primals).zip(origins) {
+            inputs[*place] = PortValue(Content::Tensor(primal.clone(), *origin));
         }
         Request::new(self.declaration, inputs, &self.scalars, &self.constants)
     }
@@ -263,16 +321,6 @@ pub(super) fn shape_of(port: &Port, setting: &Setting) -> Option<Vec<i32>> {
     let value_of = |name: &str| setting.value(name);
     let extents = port.shape.iter().map(|extent| extent.value.evaluate(&value_of));
     extents.map(|extent| i32::try_from(extent?).ok().filter(|extent| *extent >= 0)).collect()
-}
-
-fn count(shape: &[i32]) -> usize {
-    shape.iter().map(|extent| *extent as usize).product()
-}
-
-/// The elements in float32, whatever they are.
-pub(super) fn read(array: Array) -> Result<Vec<f32>> {
-    let array = array.as_dtype(mlx_rs::Dtype::Float32).during("check")?;
-    Tensor::<Stored>::from_parts(array, Origin::HOST).to_vec::<f32>()
 }
 
 /// What a port's dtype is where parameters are `wanted` as far as they can be.

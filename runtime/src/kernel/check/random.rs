@@ -8,6 +8,12 @@ impl Random {
     pub(super) const INPUTS: Random = Random(0x9E37_79B9_7F4A_7C15);
     pub(super) const WEIGHTS: Random = Random(0xD1B5_4A32_D192_ED03);
     pub(super) const DIRECTIONS: Random = Random(0x8CB9_2BA7_2F3D_8DD7);
+    pub(super) const FLOATS: Random = Random(0xA24B_AED4_963E_E407);
+
+    /// Others, for each turn.
+    pub(super) fn turned(self, turn: usize) -> Random {
+        Random(self.0 ^ (turn as u64).wrapping_mul(0x9FB2_1C65_1E98_DF25))
+    }
 
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;

@@ -1,7 +1,8 @@
 //! Results that travel: what one machine computed, for another to be held against.
 
 use super::cases::{cases, runs_at};
-use super::experiment::{Experiment, Way, dtypes, read};
+use super::draw::Draw;
+use super::experiment::{Experiment, Way, dtypes};
 use super::report::{Report, distance};
 use super::tolerance::Tolerance;
 use crate::kernel::declaration::{Declaration, Route};
@@ -43,26 +44,24 @@ pub fn record(_session: &mut Session, declaration: &'static Declaration) -> Resu
             continue;
         }
         let place = format!("{case}, {dtype}");
-        let experiment = Experiment::new(declaration, case, dtype, dtype)?;
+        let experiment = Experiment::new(declaration, case, &Draw::default(), dtype, dtype)?;
         let found = if differentiable {
             experiment.compute(Way::Kernel).map(|found| (found.outputs, found.gradients))
         } else {
-            let outputs = experiment.run(Way::Kernel, &experiment.primals())?.into_iter().map(read);
-            let ports = declaration.signature.visible_outputs();
-            let outputs = ports.zip(outputs).map(|(port, values)| Ok((port, values?)));
-            outputs.collect::<Result<Vec<_>>>().map(|outputs| (outputs, Vec::new()))
+            experiment.outputs(Way::Kernel).map(|outputs| (outputs, Vec::new()))
         };
+        let rounded = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
         match found {
             Err(Error::Untranslated { message, .. }) => record.refused.push(format!("{place}: {message}")),
             Err(error) => return Err(error),
             Ok((outputs, gradients)) => {
                 for (port, values) in outputs {
                     let subject = format!("{place}: `{}`", port.name);
-                    record.results.push(Recorded { subject, values });
+                    record.results.push(Recorded { subject, values: rounded(values) });
                 }
                 for (place_of, values) in experiment.places.iter().zip(gradients) {
                     let subject = format!("{place}: gradient of `{}`", declaration.signature.inputs[*place_of].name);
-                    record.results.push(Recorded { subject, values });
+                    record.results.push(Recorded { subject, values: values.map_or_else(Vec::new, rounded) });
                 }
             }
         }
@@ -72,10 +71,11 @@ pub fn record(_session: &mut Session, declaration: &'static Declaration) -> Resu
 
 /// Holds what this machine computed against what another did.
 pub fn compare(declaration: &'static Declaration, found: &Record, reference: &Record) -> Report {
+    let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|value| f64::from(*value)).collect() };
     let mut report = Report::new(declaration.signature.name);
     for result in &found.results {
         let other = reference.results.iter().find(|other| other.subject == result.subject);
-        let deviation = other.map_or(f64::NAN, |other| distance(&result.values, &other.values));
+        let deviation = other.map_or(f64::NAN, |other| distance(&wide(&result.values), &wide(&other.values)));
         let mut subject = result.subject.clone();
         if other.is_none() {
             subject += ", which the record does not have";

@@ -126,17 +126,23 @@ impl fmt::Display for Report {
 }
 
 /// The largest difference, relative to the largest value of `right`, NaN where lengths differ or a difference is none.
-pub(super) fn distance(left: &[f32], right: &[f32]) -> f64 {
-    let scale = right.iter().fold(1e-6_f64, |largest, value| largest.max(f64::from(value.abs())));
+pub(super) fn distance(left: &[f64], right: &[f64]) -> f64 {
+    apart(left, right, 0.0, 1.0, 1e-6)
+}
+
+/// The largest difference of two elements, relative to `own` times their size and `floor` times that of the largest, which
+/// is `least` at least. NaN where lengths differ or a difference is none.
+pub(super) fn apart(left: &[f64], right: &[f64], own: f64, floor: f64, least: f64) -> f64 {
+    let scale = floor * right.iter().fold(least, |largest, value| largest.max(value.abs()));
     let mut largest = 0.0_f64;
     for (left, right) in left.iter().zip(right) {
-        let difference = (f64::from(*left) - f64::from(*right)).abs();
+        let difference = (left - right).abs();
         if !difference.is_finite() {
             return f64::NAN;
         }
-        largest = largest.max(difference);
+        largest = largest.max(difference / (own * right.abs() + scale));
     }
-    if left.len() == right.len() { largest / scale } else { f64::NAN }
+    if left.len() == right.len() { largest } else { f64::NAN }
 }
 
 #[cfg(test)]
@@ -147,10 +153,12 @@ mod tests {
     fn distances_are_relative_and_nothing_agrees_with_nan() {
         assert_eq!(distance(&[1.0, 2.0], &[1.0, 4.0]), 0.5);
         assert_eq!(distance(&[], &[]), 0.0);
+        // A thousandth of the largest, and wholly wrong.
+        assert!(apart(&[1.0, 0.0], &[1.0, 1e-3], 1.0, 2e-2, 1e-6) > 1e-2);
         for deviation in [
-            distance(&[f32::NAN], &[1.0]),
-            distance(&[1.0], &[f32::NAN]),
-            distance(&[f32::INFINITY], &[1.0]),
+            distance(&[f64::NAN], &[1.0]),
+            distance(&[1.0], &[f64::NAN]),
+            distance(&[f64::INFINITY], &[1.0]),
             distance(&[1.0], &[1.0, 2.0]),
         ] {
             assert!(!Comparison { subject: String::new(), deviation, bound: 1.0 }.passed());

@@ -3,6 +3,7 @@
 use cotangent_emulator::{CudaText, KernelText};
 
 use super::cases::with_small_inputs;
+use super::draw::Draw;
 use super::experiment::{Experiment, dtypes};
 use crate::kernel::declaration::Declaration;
 use crate::{Error, Result};
@@ -41,7 +42,7 @@ impl Declaration {
         }) {
             for &dtype in dtypes {
                 let place = format!("{case}, {dtype}");
-                texts.push(Experiment::new(self, &case, dtype, dtype)?.with_launch(|request| {
+                texts.push(Experiment::new(self, &case, &Draw::default(), dtype, dtype)?.with_launch(|request| {
                     let (metal, input_shapes) = request.metal_text()?;
                     let cuda = match request.cuda_text() {
                         Ok(text) => Ok(text),

@@ -29,14 +29,40 @@ const TOLERANCES: [Tolerance; 3] = [
 /// rounding (1e-7 of the values) grows with its inverse, and the two meet near here.
 pub(super) const STEP: f32 = 1e-2;
 
-/// How far a directional derivative may be from the finite difference, relative to the gradient's length: rounding leaves
-/// 1e-7 sqrt(n) / STEP of the function's value, curvature STEP^2 / 6 of its third derivative. A wrong sign or a missing
-/// term is off by its whole size.
-pub(super) const DIFFERENCE: f64 = 5e-3;
+/// How far a gradient may be from measured slopes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Of one entry, relative to its size: see the other fields.
+    pub(super) entry: f64,
+    /// Of the derivative along a direction, relative to the gradient's length.
+    pub(super) along: f64,
+    /// What an entry's own size counts.
+    pub(super) own: f64,
+    /// What the size of the largest entry counts for all others: they may be sums of terms as large as that one.
+    pub(super) floor: f64,
+    /// What the size counts that outputs and inputs alone give a gradient: terms of this size may cancel each other.
+    pub(super) natural: f64,
+    /// The least size, where everything is zero.
+    pub(super) least: f64,
+}
 
-/// How far an entry of the Jacobian may be from the finite difference, relative to the largest entry. One output and one
-/// input at a time: no rounding of a long sum, so that curvature is what is left.
-pub(super) const JACOBIAN: f64 = 2e-3;
+/// Slopes and gradient in double precision, by the same source: an entry a hundred thousand times smaller than the largest
+/// still has three digits.
+pub(super) const EXACT: Bounds =
+    Bounds { entry: 1e-6, along: 1e-6, own: 1.0, floor: 1e-2, natural: 0.0, least: f64::MIN_POSITIVE };
+
+/// The same, but the gradient is made of operations as well, and MLX's exponential has float32's bits in double, too.
+pub(super) const OPERATIONS: Bounds =
+    Bounds { entry: 1e-5, along: 1e-5, own: 1.0, floor: 1e-1, natural: 0.1, least: f64::MIN_POSITIVE };
+
+/// Slopes in double, the gradient in float32: a sum of a thousand terms of one size differs by some thousand roundings of
+/// 6e-8 at worst, and one of terms that cancel by 2e-6 of their size.
+pub(super) const ROUNDED: Bounds =
+    Bounds { entry: 1e-4, along: 1e-4, own: 1.0, floor: 2e-2, natural: 1.0, least: 1e-6 };
+
+/// Both in float32. Rounding leaves 1e-7 sqrt(n) / STEP of the function's value, curvature STEP^2 / 6 of its third
+/// derivative. A wrong sign or a missing term is off by its whole size.
+pub(super) const COARSE: Bounds = Bounds { entry: 2e-3, along: 5e-3, own: 0.0, floor: 1.0, natural: 0.0, least: 1e-3 };
 
 impl Tolerance {
     /// Of a float dtype; those of float32 for all others, whose values are compared exactly.

@@ -59,6 +59,7 @@ pub(super) fn dtype(request: &Request<'_>, dtype: mlx_rs::Dtype) -> Result<Dtype
         mlx_rs::Dtype::Float16 => Dtype::F16,
         mlx_rs::Dtype::Bfloat16 => Dtype::Bf16,
         mlx_rs::Dtype::Float32 => Dtype::F32,
+        mlx_rs::Dtype::Float64 => Dtype::F64,
         other => {
             let message = format!("found {other:?}, which kernels of this crate do not have");
             return Err(Error::Kernel { kernel: request.name(), port: None, message });

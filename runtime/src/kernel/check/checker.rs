@@ -1,0 +1,349 @@
+//! Runs one kernel through its plan.
+
+use super::cases::{Setting, runs_at};
+use super::draw::Draw;
+use super::experiment::{Computed, Experiment, Precision, Way, dtypes};
+use super::plan::{draws, equal_draws};
+use super::report::{Report, apart, distance};
+use super::sizes::Planned;
+use super::slopes::Probe;
+use super::tolerance::Tolerance;
+use crate::kernel::declaration::Declaration;
+use crate::{Dtype, Error, Result};
+
+/// How much is done in one call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// The plain call at the size that is varied.
+    Plain,
+    /// One with other values there.
+    Varied,
+    /// One at another size, where kernel and fallback are held against each other, if there are both.
+    Other,
+}
+
+impl Depth {
+    /// Entries of an input along which slopes are measured, more of one that is drawn in another way.
+    pub(super) fn entries(self, is_drawn: bool) -> u64 {
+        match (self, is_drawn) {
+            (Depth::Plain, _) => 48,
+            (Depth::Varied, true) => 12,
+            (Depth::Varied, false) => 3,
+            (Depth::Other, _) => 8,
+        }
+    }
+}
+
+/// What is larger may be infinite in another order of operations.
+const LARGEST: f64 = 1e30;
+
+/// What the size of the largest element counts for all others in float32: terms of that size may cancel each other.
+const SINGLE_FLOOR: f64 = 0.1;
+
+/// What an element's own size counts, and what that of the largest: element by element in float32, and only the array.
+pub(super) const SINGLE: (f64, f64) = (1.0, SINGLE_FLOOR);
+pub(super) const WHOLE: (f64, f64) = (0.0, 1.0);
+
+/// The last bits of whatever is compared with half precision, relative to the least size.
+pub(super) const LEAST: f64 = 1e-6;
+
+/// Whether differences are taken in double precision.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doubles {
+    Untried,
+    Taken,
+    Refused,
+}
+
+/// One kernel while it is checked.
+pub(super) struct Checker<'a> {
+    pub(super) declaration: &'static Declaration,
+    pub(super) report: &'a mut Report,
+    /// Of the kernel, and of its fallback.
+    doubles: [Doubles; 2],
+    /// Whether the gradient, too, can be computed in double.
+    double_gradients: bool,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(declaration: &'static Declaration, report: &'a mut Report) -> Self {
+        Checker { declaration, report, doubles: [Doubles::Untried; 2], double_gradients: true }
+    }
+
+    /// Runs what has no gradient: its outputs must be numbers.
+    pub(super) fn run(&mut self, case: &Setting, dtype: Dtype) -> Result<()> {
+        if !runs_at(self.declaration, case)? {
+            return Ok(());
+        }
+        let plain = Draw::default();
+        let place = place(case, &plain, dtype);
+        let experiment = Experiment::new(self.declaration, case, &plain, dtype, dtype)?;
+        let outputs = match experiment.outputs(Way::Kernel) {
+            Err(Error::Untranslated { message, .. }) => {
+                self.report.notes.push(format!("{place} does not run: {message}"));
+                return Ok(());
+            }
+            outputs => outputs?,
+        };
+        let floats = outputs.iter().filter(|(port, _)| experiment.is_float(port)).flat_map(|(_, values)| values);
+        let broken = floats.filter(|value| !value.is_finite()).count();
+        self.report.compare(format!("outputs that are no numbers {place}"), broken as f64, 0.0);
+        Ok(())
+    }
+
+    /// Everything that the plan has at one size.
+    pub(super) fn check(&mut self, planned: &Planned) -> Result<()> {
+        let setting = &planned.setting;
+        for dtype in dtypes(self.declaration.signature) {
+            if dtype == Dtype::F32 {
+                self.draw(setting, &[Draw::default()], if planned.is_varied { Depth::Plain } else { Depth::Other })?;
+            } else if planned.is_declared {
+                self.in_half(setting, dtype)?;
+            }
+        }
+        if planned.is_varied && dtypes(self.declaration.signature).contains(&Dtype::F32) {
+            self.equal(setting)?;
+            for draws in draws(self.declaration, setting) {
+                self.draw(setting, &draws, Depth::Varied)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls that must give what the plain one gives.
+    fn equal(&mut self, setting: &Setting) -> Result<()> {
+        if !runs_at(self.declaration, setting)? {
+            return Ok(());
+        }
+        let of = |draw: &Draw| -> Result<_> {
+            let experiment = Experiment::new(self.declaration, setting, draw, Dtype::F32, Dtype::F32)?;
+            let computed = experiment.gradients(Way::Kernel)?;
+            Ok((experiment, computed))
+        };
+        let draws = equal_draws(self.declaration, setting);
+        if draws.is_empty() {
+            return Ok(());
+        }
+        let (_, (outputs, gradients)) = match of(&Draw::default()) {
+            // A note says so already.
+            Err(Error::Untranslated { .. }) if self.declaration.fallback().is_some() => return Ok(()),
+            plain => plain?,
+        };
+        let (own, floor, bound) = (1.0, SINGLE_FLOOR, Tolerance::of(Dtype::F32).fallback);
+        for draw in draws {
+            let (experiment, (other_outputs, other_gradients)) = of(&draw)?;
+            let place = place(setting, &draw, Dtype::F32);
+            for (number, (found, plain)) in other_outputs.iter().zip(&outputs).enumerate() {
+                let subject = format!("float output {number} of the kernel against the plain call {place}");
+                self.report.compare(subject, apart(found, plain, own, floor, LEAST), bound);
+            }
+            for (position, (found, plain)) in other_gradients.iter().zip(&gradients).enumerate() {
+                let (Some(found), Some(plain)) = (found, plain) else { continue };
+                let name = experiment.port(position).name;
+                let subject = format!("kernel gradient of `{name}` against the plain call {place}");
+                self.report.compare(subject, apart(found, plain, own, floor, LEAST), bound);
+            }
+        }
+        Ok(())
+    }
+
+    fn ways(&self, setting: &Setting) -> Result<Vec<Way>> {
+        let kernel = runs_at(self.declaration, setting)?.then_some(Way::Kernel);
+        Ok(kernel.into_iter().chain(self.declaration.fallback().map(Way::Fallback)).collect())
+    }
+
+    /// What each way computes, where the backend has a counterpart of it.
+    fn computed(
+        &mut self,
+        experiment: &Experiment,
+        ways: &[Way],
+        place: &str,
+        inference: bool,
+    ) -> Result<Vec<Computed>> {
+        let mut computed = Vec::new();
+        for way in ways {
+            let result = if inference { experiment.compute(*way) } else { experiment.train(*way) };
+            match result {
+                Err(Error::Untranslated { message, .. }) if self.declaration.fallback().is_some() => {
+                    self.report.notes.push(format!("the fallback runs at {place}: {message}"));
+                }
+                result => computed.push(result?),
+            }
+        }
+        Ok(computed)
+    }
+
+    fn in_half(&mut self, setting: &Setting, dtype: Dtype) -> Result<()> {
+        let ways = self.ways(setting)?;
+        let Some(last) = ways.last().copied() else { return Ok(()) };
+        let plain = Draw::default();
+        let place = place(setting, &plain, dtype);
+        let experiment = Experiment::new(self.declaration, setting, &plain, dtype, dtype)?;
+        let computed = self.computed(&experiment, &ways, &place, true)?;
+        // The last way, which is the fallback where there is one, on the same inputs and without its roundings.
+        let exact = Experiment::new(self.declaration, setting, &plain, dtype, Dtype::F32)?.compute(last)?;
+        let bound = Tolerance::of(dtype).fallback;
+        for result in &computed {
+            let both = format!("{} against {} in float32 {place}", result.way.name(), exact.way.name());
+            for ((port, left), (_, right)) in result.outputs.iter().zip(&exact.outputs) {
+                let bound = if experiment.is_float(port) { bound } else { 0.0 };
+                self.report.compare(format!("output `{}`, {both}", port.name), distance(left, right), bound);
+            }
+            for (position, (left, right)) in result.gradients.iter().zip(&exact.gradients).enumerate() {
+                let (Some(left), Some(right)) = (left, right) else { continue };
+                let name = experiment.port(position).name;
+                self.report.compare(format!("gradient of `{name}`, {both}"), distance(left, right), bound);
+            }
+        }
+        Ok(())
+    }
+
+    /// One call in float32: the first of several alternatives whose outputs are numbers.
+    fn draw(&mut self, setting: &Setting, alternatives: &[Draw], depth: Depth) -> Result<()> {
+        let ways = self.ways(setting)?;
+        let Some(first) = ways.first().copied() else { return Ok(()) };
+        let mut refusal = String::new();
+        for draw in alternatives {
+            let experiment = Experiment::new(self.declaration, setting, draw, Dtype::F32, Dtype::F32)?;
+            match self.has_values(&experiment, &ways, draw)? {
+                Ok(()) => return self.judge(setting, draw, &experiment, &ways, first, depth),
+                Err(reason) => refusal = reason,
+            }
+        }
+        if let Some(draw) = alternatives.first() {
+            self.report.notes.push(format!("not drawn: {}: {refusal}", place(setting, draw, Dtype::F32)));
+        }
+        Ok(())
+    }
+
+    /// Whether a call can be judged: not where the function has no value, which its fallback knows, or else the kernel.
+    fn has_values(
+        &self,
+        experiment: &Experiment,
+        ways: &[Way],
+        draw: &Draw,
+    ) -> Result<std::result::Result<(), String>> {
+        if *draw == Draw::default() {
+            return Ok(Ok(()));
+        }
+        let is_value = |outputs: &[(&_, Vec<f64>)]| {
+            outputs.iter().flat_map(|(_, values)| values).all(|value| value.abs() < LARGEST)
+        };
+        let fallback = match ways.iter().find(|way| matches!(way, Way::Fallback(_))) {
+            Some(way) => Some(experiment.outputs(*way)),
+            None => None,
+        };
+        match fallback {
+            Some(Ok(outputs)) if is_value(&outputs) => {}
+            Some(Ok(_)) => return Ok(Err("the fallback's outputs are no numbers".to_owned())),
+            Some(Err(error)) => return Ok(Err(first_line(&error))),
+            None => match experiment.outputs(Way::Kernel) {
+                Ok(outputs) if is_value(&outputs) => {}
+                Ok(_) => return Ok(Err("outputs are no numbers".to_owned())),
+                Err(error) => {
+                    // Not for a value that no scalar may have; a NaN on its way is a finding, too.
+                    let outputs =
+                        draw.scalars.is_empty().then(|| Precision::Double.within(|| experiment.outputs(Way::Kernel)));
+                    if outputs.is_some_and(|outputs| outputs.is_ok_and(|outputs| is_value(&outputs))) {
+                        return Err(error);
+                    }
+                    return Ok(Err(first_line(&error)));
+                }
+            },
+        }
+        Ok(Ok(()))
+    }
+
+    fn judge(
+        &mut self,
+        setting: &Setting,
+        draw: &Draw,
+        experiment: &Experiment,
+        ways: &[Way],
+        first: Way,
+        depth: Depth,
+    ) -> Result<()> {
+        let place = place(setting, draw, Dtype::F32);
+        let computed = self.computed(experiment, ways, &place, depth != Depth::Varied)?;
+        if depth != Depth::Varied {
+            computed.iter().for_each(|result| self.training_outputs(experiment, result, depth, &place));
+        }
+        let Some(result) = computed.iter().find(|result| result.way.name() == first.name()).or(computed.first()) else {
+            return Ok(());
+        };
+        if depth == Depth::Other && computed.len() > 1 {
+            self.compare(draw, experiment, &computed[0], &computed[1], (&place, SINGLE));
+            return Ok(());
+        }
+        let precision = self.precision(experiment, result)?;
+        let doubles = match precision {
+            Precision::Single => vec![None; computed.len()],
+            Precision::Double => computed.iter().map(|result| self.in_double(experiment, result.way)).collect(),
+        };
+        self.differentiate(setting, draw, experiment, (&computed, &doubles), result, precision, depth, &place)?;
+        if let [kernel, fallback] = computed.as_slice() {
+            // Element by element where double precision does not do it.
+            let sizes = if precision == Precision::Double { WHOLE } else { SINGLE };
+            self.compare(draw, experiment, kernel, fallback, (&place, sizes));
+            if let [Some(kernel), Some(fallback)] = doubles.as_slice() {
+                self.compare_in_double(draw, experiment, kernel, fallback, &place);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a way computes in double precision, if it can.
+    fn in_double(&mut self, experiment: &Experiment, way: Way) -> Option<Computed> {
+        match Precision::Double.within(|| experiment.train(way)) {
+            Ok(computed) => Some(computed),
+            Err(error) => {
+                if matches!(way, Way::Kernel) && self.double_gradients {
+                    self.double_gradients = false;
+                    let reason = first_line(&error);
+                    self.report.notes.push(format!("gradients are not computed in double precision: {reason}"));
+                }
+                None
+            }
+        }
+    }
+
+    /// Double, if this kernel can run so, computes the same, and is smooth over so small a step.
+    fn precision(&mut self, experiment: &Experiment, result: &Computed) -> Result<Precision> {
+        let way = usize::from(matches!(result.way, Way::Fallback(_)));
+        if self.doubles[way] == Doubles::Untried {
+            let refused = match Precision::Double.within(|| experiment.outputs(result.way)) {
+                Err(error) => Some(first_line(&error)),
+                Ok(outputs) => {
+                    let outputs = outputs.iter().zip(&result.outputs);
+                    let far = outputs.filter(|((port, double), (_, single))| {
+                        // What is no number fails elsewhere.
+                        experiment.is_float(port) && distance(single, double) > 1e-2
+                    });
+                    match far.map(|((port, _), _)| port.name).next() {
+                        Some(name) => Some(format!("output `{name}` is another one there")),
+                        None if Probe::new(experiment, result.way, Precision::Double)?.resolves()? => None,
+                        None => Some("some of its operations round to fewer bits".to_owned()),
+                    }
+                }
+            };
+            if let Some(reason) = &refused {
+                let way_name = result.way.name();
+                let note = format!(
+                    "finite differences of the {way_name} are taken in float32, with its bounds: in double precision {reason}"
+                );
+                self.report.notes.push(note);
+            }
+            self.doubles[way] = if refused.is_some() { Doubles::Refused } else { Doubles::Taken };
+        }
+        Ok(if self.doubles[way] == Doubles::Taken { Precision::Double } else { Precision::Single })
+    }
+}
+
+/// `(S = 7, `scale` = 0, bfloat16)`
+fn place(setting: &Setting, draw: &Draw, dtype: Dtype) -> String {
+    if dtype == Dtype::F32 { format!("({setting}{draw})") } else { format!("({setting}{draw}, {dtype})") }
+}
+
+fn first_line(error: &Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
