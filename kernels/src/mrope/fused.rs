@@ -9,6 +9,7 @@ use crate::rope_layout::Pairs;
 #[differentiable(
     backward = mrope_backward,
     fallback = mrope_by_operations,
+    requires = [2 * F <= D],
     stages = [rotate],
     cases = [
         (A = 3, B = 1, H = 2, S = 7, D = 12, F = 4, EVEN_ODD = false),
@@ -44,6 +45,7 @@ pub fn mrope_backward<T: Float, const EVEN_ODD: bool>(
 /// A simdgroup has a head; a thread rotates every 32nd pair of its lanes, and copies lanes that pass.
 #[stage(
     strided,
+    requires = [2 * F <= D],
     grid = (256 * ceil_div(B * H * S, 8), 1, 1),
     threads = (256, 1, 1),
     cases = [

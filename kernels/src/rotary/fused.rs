@@ -8,6 +8,7 @@ use crate::rope_layout::{Pairs, pairs_of};
 #[differentiable(
     backward = fused_rotary_backward,
     fallback = rotary_by_operations,
+    requires = [2 * F <= D],
     stages = [rotate_by_tables],
     cases = [
         (A = 1, B = 1, H = 2, S = 7, D = 12, F = 4, COPIES = 1, EVEN_ODD = false),
@@ -51,6 +52,7 @@ pub fn fused_rotary_backward<T: Float, const COPIES: usize, const EVEN_ODD: bool
 /// A simdgroup has a head; a thread rotates every 32nd pair of its lanes, and copies lanes that pass.
 #[stage(
     strided,
+    requires = [2 * F <= D],
     grid = (256 * ceil_div(B * H * S, 8), 1, 1),
     threads = (256, 1, 1),
     cases = [

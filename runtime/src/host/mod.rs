@@ -25,7 +25,7 @@ use crate::{Backend, Result};
 /// Whether tensors like these are computed here: float32, on the CPU backend.
 fn takes(tensors: &[&Tensor<Infer>]) -> Result<bool> {
     let is_taken = |tensor: &&Tensor<Infer>| tensor.array().dtype() == mlx_rs::Dtype::Float32;
-    Ok(crate::backend()? == Backend::Cpu && tensors.iter().all(|tensor| is_taken(&tensor)))
+    Ok(crate::backend()? == Backend::Cpu && tensors.iter().all(is_taken))
 }
 
 /// The same values without the graph they came from: what is computed from them is free to go when it is not needed any

@@ -20,17 +20,22 @@ pub(super) enum Depth {
     Varied,
     /// One at another size, where kernel and fallback are held against each other, if there are both.
     Other,
+    /// The same at a size that nobody declared: the forward may not run there, and its author has not said so.
+    Undeclared,
 }
 
 impl Depth {
-    /// Entries of an input along which slopes are measured, more of one that is drawn in another way.
-    pub(super) fn entries(self, is_drawn: bool) -> u64 {
-        match (self, is_drawn) {
-            (Depth::Plain, _) => 48,
-            (Depth::Varied, true) => 12,
-            (Depth::Varied, false) => 3,
-            (Depth::Other, _) => 8,
-        }
+    /// Entries of an input along which slopes are measured, where `most` are cheap: more of one that is drawn in another way.
+    pub(super) fn entries(self, is_drawn: bool, most: u64) -> usize {
+        let (least, wanted, factor) = match (self, is_drawn) {
+            (Depth::Plain, _) => (2, 48, 4),
+            (Depth::Varied, true) => (2, 12, 1),
+            (Depth::Varied, false) => (0, 3, 1),
+            (Depth::Other | Depth::Undeclared, _) => (2, 8, 1),
+        };
+        // A third of what is drawn for what is not.
+        let cheap = if wanted == 3 { most / 4 } else { most * factor };
+        cheap.clamp(least, wanted) as usize
     }
 }
 
@@ -96,7 +101,12 @@ impl<'a> Checker<'a> {
         let setting = &planned.setting;
         for dtype in dtypes(self.declaration.signature) {
             if dtype == Dtype::F32 {
-                self.draw(setting, &[Draw::default()], if planned.is_varied { Depth::Plain } else { Depth::Other })?;
+                let depth = match (planned.is_varied, planned.is_declared) {
+                    (true, _) => Depth::Plain,
+                    (false, true) => Depth::Other,
+                    (false, false) => Depth::Undeclared,
+                };
+                self.draw(setting, &[Draw::default()], depth)?;
             } else if planned.is_declared {
                 self.in_half(setting, dtype)?;
             }
@@ -205,7 +215,7 @@ impl<'a> Checker<'a> {
         let mut refusal = String::new();
         for draw in alternatives {
             let experiment = Experiment::new(self.declaration, setting, draw, Dtype::F32, Dtype::F32)?;
-            match self.has_values(&experiment, &ways, draw)? {
+            match self.has_values(&experiment, &ways, draw, depth)? {
                 Ok(()) => return self.judge(setting, draw, &experiment, &ways, first, depth),
                 Err(reason) => refusal = reason,
             }
@@ -222,17 +232,24 @@ impl<'a> Checker<'a> {
         experiment: &Experiment,
         ways: &[Way],
         draw: &Draw,
+        depth: Depth,
     ) -> Result<std::result::Result<(), String>> {
+        if depth == Depth::Undeclared && matches!(ways.first(), Some(Way::Kernel)) {
+            return Ok(match experiment.outputs(Way::Kernel) {
+                Err(error) if !matches!(error, Error::Untranslated { .. }) => {
+                    Err(format!("{}; if it cannot run there, `requires = [..]` says so", first_line(&error)))
+                }
+                _ => Ok(()),
+            });
+        }
         if *draw == Draw::default() {
             return Ok(Ok(()));
         }
         let is_value = |outputs: &[(&_, Vec<f64>)]| {
             outputs.iter().flat_map(|(_, values)| values).all(|value| value.abs() < LARGEST)
         };
-        let fallback = match ways.iter().find(|way| matches!(way, Way::Fallback(_))) {
-            Some(way) => Some(experiment.outputs(*way)),
-            None => None,
-        };
+        let fallback = ways.iter().find(|way| matches!(way, Way::Fallback(_)));
+        let fallback = fallback.map(|way| experiment.outputs(*way));
         match fallback {
             Some(Ok(outputs)) if is_value(&outputs) => {}
             Some(Ok(_)) => return Ok(Err("the fallback's outputs are no numbers".to_owned())),
@@ -271,7 +288,7 @@ impl<'a> Checker<'a> {
         let Some(result) = computed.iter().find(|result| result.way.name() == first.name()).or(computed.first()) else {
             return Ok(());
         };
-        if depth == Depth::Other && computed.len() > 1 {
+        if matches!(depth, Depth::Other | Depth::Undeclared) && computed.len() > 1 {
             self.compare(draw, experiment, &computed[0], &computed[1], (&place, SINGLE));
             return Ok(());
         }
@@ -345,5 +362,6 @@ fn place(setting: &Setting, draw: &Draw, dtype: Dtype) -> String {
 }
 
 fn first_line(error: &Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    // Of a defect, the second says which.
+    error.to_string().lines().take(2).collect::<Vec<_>>().join(": ")
 }

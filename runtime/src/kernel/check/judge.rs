@@ -5,12 +5,12 @@ use super::checker::{Checker, Depth, LEAST};
 use super::draw::Draw;
 use super::experiment::{Computed, Experiment, Precision, Way};
 use super::report::{apart, distance};
-use super::slopes::{Probe, Slopes, natural};
+use super::slopes::{Probe, Slopes, Steps, natural};
 use super::tolerance::{Bounds, COARSE, EXACT, OPERATIONS, ROUNDED, Tolerance};
 use crate::{Dtype, Result};
 
 /// The more elements a case has, the fewer entries.
-const ENTRY_ELEMENTS: u64 = 30_000;
+const ENTRY_ELEMENTS: u64 = 6_000;
 
 impl Checker<'_> {
     /// The forward of a training graph also keeps residuals; it must compute the same.
@@ -61,11 +61,16 @@ impl Checker<'_> {
                 let values = &experiment.values[position];
                 let name = experiment.port(position).name;
                 let is_drawn = draw.floats.iter().any(|(drawn, _)| *drawn == name);
-                let limit = most.clamp(2, depth.entries(is_drawn)) as usize;
+                let limit = depth.entries(is_drawn, most);
                 let kinks = draw.kinks(name);
                 let is_kink = |element: usize| kinks.is_some_and(|kinks| kinks.contains(&(values[element] as f32)));
+                let along = match (kinks, is_drawn || depth != Depth::Varied) {
+                    (Some(_), _) => Steps::None,
+                    (None, true) => Steps::Two,
+                    (None, false) => Steps::One,
+                };
                 let chosen = chosen(values.len(), limit, &is_kink);
-                let slopes = probe.slopes(position, &chosen, &is_kink, kinks.is_none())?;
+                let slopes = probe.slopes(position, &chosen, &is_kink, along)?;
                 let size = probe.natural(position);
                 if slopes.poles > 0 {
                     let poles = slopes.poles;
@@ -177,7 +182,8 @@ impl Checker<'_> {
     ) {
         let Bounds { entry, own, floor, natural: natural_floor, .. } = OPERATIONS;
         let (left, right) = (floats(experiment, kernel), floats(experiment, fallback));
-        if !(distance(&left, &right) < entry * floor) {
+        let is_exact = distance(&left, &right) < entry * floor;
+        if !is_exact {
             return;
         }
         for (position, left, right) in gradients(draw, experiment, kernel, fallback) {

@@ -78,6 +78,10 @@ fn varied(declaration: &'static Declaration, declared: &[Setting]) -> Option<Set
     smallest.or_else(|| declared.iter().min_by_key(|setting| elements(declaration, setting))).cloned()
 }
 
+fn common_divisor(left: i64, right: i64) -> i64 {
+    if right == 0 { left } else { common_divisor(right, left % right) }
+}
+
 fn changed(setting: &Setting, name: &str, value: i64) -> Setting {
     let mut setting = setting.clone();
     for (known, old) in &mut setting.sizes {
@@ -106,9 +110,12 @@ fn others(declaration: &'static Declaration, varied: &Setting, declared: &[Setti
     };
     for dimension in signature.dimensions {
         let beyond = [Some(SIMDGROUP), threads(declaration, varied).filter(|threads| *threads > SIMDGROUP)];
+        // A kernel of pairs has even sizes in all its cases, and may not say so.
+        let unit = declared.iter().filter_map(|setting| setting.value(dimension.name)).fold(0, common_divisor).max(1);
         for beyond in beyond.into_iter().flatten().filter(|beyond| largest(dimension.name) <= *beyond) {
             // The next that requirements allow.
-            let next = (beyond + 1..=beyond + 64).find(|value| fits(&changed(varied, dimension.name, *value)));
+            let mut multiples = (beyond / unit + 1..=beyond / unit + 64).map(|multiple| multiple * unit);
+            let next = multiples.find(|value| fits(&changed(varied, dimension.name, *value)));
             next.map(|value| add(dimension.name, value));
         }
     }

@@ -26,6 +26,17 @@ pub(super) struct Slopes {
     pub(super) poles: usize,
 }
 
+/// Over how many steps the slope along a direction is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Steps {
+    /// None: it means nothing across kinks.
+    None,
+    /// One.
+    One,
+    /// A second, finer one, where values are so that the function may bend.
+    Two,
+}
+
 /// The slope along one element: between the two, which differ at a kink only.
 pub(super) struct Entry {
     element: usize,
@@ -74,7 +85,7 @@ impl<'a> Probe<'a> {
         position: usize,
         elements: &[usize],
         is_kink: &dyn Fn(usize) -> bool,
-        along: bool,
+        along: Steps,
     ) -> Result<Slopes> {
         let mut slopes = Slopes { entries: Vec::new(), along: None, poles: 0 };
         for &element in elements {
@@ -83,9 +94,7 @@ impl<'a> Probe<'a> {
                 None => slopes.poles += 1,
             }
         }
-        if along {
-            slopes.along = self.along(position)?;
-        }
+        slopes.along = self.along(position, along)?;
         Ok(slopes)
     }
 
@@ -169,11 +178,14 @@ impl<'a> Probe<'a> {
         self.experiment.values[position].iter().map(|_| f64::from(random.sign())).collect()
     }
 
-    fn along(&self, position: usize) -> Result<Option<Along>> {
+    fn along(&self, position: usize, steps: Steps) -> Result<Option<Along>> {
+        if steps == Steps::None {
+            return Ok(None);
+        }
         let direction = self.direction(position);
         let over = |step: f64| self.central(position, step, &|index| direction[index]);
         let (mut slope, mut rounding) = over(self.step)?;
-        if self.precision == Precision::Double {
+        if self.precision == Precision::Double && steps == Steps::Two {
             // What two steps do not agree on is curvature.
             let (finer, finer_rounding) = over(self.step / FINER)?;
             if (finer - slope).abs() > finer_rounding {
