@@ -134,7 +134,7 @@ fn every_case_is_checked_with_all_inputs_and_without_each_optional_one() {
         }
     }
     let report = check(&mut session, affine::declaration()).unwrap();
-    let subject = "fallback gradient of `w` against finite differences (B = 3, D = 5, without `bias`)";
+    let subject = "gradient of `w`, kernel against fallback (B = 3, D = 5, without `bias`)";
     assert!(report.comparisons().iter().any(|one| one.subject == subject), "{report}");
     assert!(
         !report.comparisons().iter().any(|one| one.subject.contains("of `w`") && one.subject.contains("without `w`"))

@@ -22,7 +22,7 @@ pub fn mrope<T: Float, const EVEN_ODD: bool>(
     #[values(0..6000)] positions: In![i32; A, B, S],
     // Small enough for whole turns to be dropped without loss, as those of real frequencies are.
     #[nodiff]
-    #[values(0.0..0.01)]
+    #[values(0.0..0.01, only = "of larger ones whole turns are not dropped without loss")]
     turns: In![f32; 4, F],
     #[values(0..A)] axes: In![i32; F],
     y: Out![T; B, H, S, D],
@@ -58,7 +58,7 @@ fn rotate<T: Float, const EVEN_ODD: bool>(
     x: In![T; B, H, S, D],
     #[values(0..6000)] positions: In![i32; A, B, S],
     #[nodiff]
-    #[values(0.0..0.01)]
+    #[values(0.0..0.01, only = "of larger ones whole turns are not dropped without loss")]
     turns: In![f32; 4, F],
     #[values(0..A)] axes: In![i32; F],
     direction: f32,

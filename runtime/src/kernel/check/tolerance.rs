@@ -60,6 +60,10 @@ pub(super) const OPERATIONS: Bounds =
 pub(super) const ROUNDED: Bounds =
     Bounds { entry: 1e-4, along: 1e-4, own: 1.0, floor: 2e-2, natural: 1.0, least: 1e-6 };
 
+/// The same for a function that is not computed as the source does it: its angles, say, have the bits of float32. Relative to
+/// the largest entry.
+pub(super) const INEXACT: Bounds = Bounds { entry: 1e-4, along: 1e-4, own: 0.0, floor: 1.0, natural: 1.0, least: 1e-6 };
+
 /// Both in float32. Rounding leaves 1e-7 sqrt(n) / STEP of the function's value, curvature STEP^2 / 6 of its third
 /// derivative. A wrong sign or a missing term is off by its whole size.
 pub(super) const COARSE: Bounds = Bounds { entry: 2e-3, along: 5e-3, own: 0.0, floor: 1.0, natural: 0.0, least: 1e-3 };
