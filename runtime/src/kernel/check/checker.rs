@@ -9,6 +9,7 @@ use super::sizes::Planned;
 use super::slopes::Probe;
 use super::tolerance::Tolerance;
 use crate::kernel::declaration::Declaration;
+use crate::kernel::launch::DEFECT;
 use crate::{Dtype, Error, Result};
 
 /// How much is done in one call.
@@ -157,6 +158,15 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
+    /// Whether everything runs at a size that nobody declared.
+    pub(super) fn works(&self, setting: &Setting) -> bool {
+        let run = || -> Result<()> {
+            let experiment = Experiment::new(self.declaration, setting, &Draw::default(), Dtype::F32, Dtype::F32)?;
+            self.ways(setting)?.into_iter().try_for_each(|way| experiment.compute(way).map(drop))
+        };
+        run().is_ok()
+    }
+
     fn ways(&self, setting: &Setting) -> Result<Vec<Way>> {
         let kernel = runs_at(self.declaration, setting)?.then_some(Way::Kernel);
         Ok(kernel.into_iter().chain(self.declaration.fallback().map(Way::Fallback)).collect())
@@ -216,7 +226,11 @@ impl<'a> Checker<'a> {
         for draw in alternatives {
             let experiment = Experiment::new(self.declaration, setting, draw, Dtype::F32, Dtype::F32)?;
             match self.has_values(&experiment, &ways, draw, depth)? {
-                Ok(()) => return self.judge(setting, draw, &experiment, &ways, first, depth),
+                Ok(()) => match self.judge(setting, draw, &experiment, &ways, first, depth) {
+                    // It does not fit together there, and its author has not said so.
+                    Err(error) if depth == Depth::Undeclared && !is_defect(&error) => refusal = first_line(&error),
+                    result => return result,
+                },
                 Err(reason) => refusal = reason,
             }
         }
@@ -359,6 +373,11 @@ impl<'a> Checker<'a> {
 /// `(S = 7, `scale` = 0, bfloat16)`
 fn place(setting: &Setting, draw: &Draw, dtype: Dtype) -> String {
     if dtype == Dtype::F32 { format!("({setting}{draw})") } else { format!("({setting}{draw}, {dtype})") }
+}
+
+/// Whether a source did something wrong, as the emulator saw.
+fn is_defect(error: &Error) -> bool {
+    error.to_string().contains(DEFECT)
 }
 
 fn first_line(error: &Error) -> String {

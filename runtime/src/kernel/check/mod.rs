@@ -158,7 +158,10 @@ fn check_cases(backend: Backend, declaration: &'static Declaration) -> Result<Re
     }
     let mut checker = Checker::new(declaration, &mut report);
     match declaration.route {
-        Route::Gradient { .. } => planned(declaration).iter().try_for_each(|planned| checker.check(planned))?,
+        Route::Gradient { .. } => {
+            let planned = planned(declaration, &|setting| checker.works(setting));
+            planned.iter().try_for_each(|planned| checker.check(planned))?;
+        }
         Route::Stage | Route::InferenceOnly { .. } => {
             for case in &cases(declaration) {
                 dtypes(declaration.signature).into_iter().try_for_each(|dtype| checker.run(case, dtype))?;

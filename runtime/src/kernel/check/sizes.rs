@@ -24,8 +24,8 @@ pub(super) struct Planned {
     pub(super) is_varied: bool,
 }
 
-/// All sizes of a kernel, the one that is varied first.
-pub(super) fn planned(declaration: &'static Declaration) -> Vec<Planned> {
+/// All sizes of a kernel, the one that is varied first; `works` says whether a size that nobody declared can be run.
+pub(super) fn planned(declaration: &'static Declaration, works: &dyn Fn(&Setting) -> bool) -> Vec<Planned> {
     let signature = declaration.signature;
     let declared = cases_without_absences(declaration);
     let optional: Vec<&str> = signature.inputs.iter().filter(|port| port.optional).map(|port| port.name).collect();
@@ -35,7 +35,7 @@ pub(super) fn planned(declaration: &'static Declaration) -> Vec<Planned> {
             planned.push(Planned { setting, is_declared, is_varied });
         }
     };
-    let varied = varied(declaration, &declared);
+    let varied = varied(declaration, &declared, works);
     if let Some(varied) = &varied {
         add(varied.clone(), declared.contains(varied), true);
         for absent in subsets(&optional) {
@@ -56,7 +56,11 @@ pub(super) fn planned(declaration: &'static Declaration) -> Vec<Planned> {
 
 /// The smallest case in which no dimension is one, as far as there is such a case: where one is, strides do not matter, and
 /// sums have one term.
-fn varied(declaration: &'static Declaration, declared: &[Setting]) -> Option<Setting> {
+fn varied(
+    declaration: &'static Declaration,
+    declared: &[Setting],
+    works: &dyn Fn(&Setting) -> bool,
+) -> Option<Setting> {
     let dimensions: Vec<&str> = declaration.signature.dimensions.iter().map(|dimension| dimension.name).collect();
     let mut candidates: Vec<Setting> = declared.to_vec();
     for setting in declared {
@@ -72,7 +76,8 @@ fn varied(declaration: &'static Declaration, declared: &[Setting]) -> Option<Set
         candidates.push(wider);
     }
     let ones = |setting: &Setting| setting.sizes.iter().filter(|(_, value)| *value == 1).count();
-    let possible = candidates.iter().filter(|setting| is_possible(declaration, setting));
+    let runs = |setting: &&Setting| declared.contains(setting) || works(setting);
+    let possible = candidates.iter().filter(|setting| is_possible(declaration, setting)).filter(runs);
     let key = |setting: &&Setting| (ones(setting), !declared.contains(setting), elements(declaration, setting));
     let smallest = possible.min_by_key(key);
     smallest.or_else(|| declared.iter().min_by_key(|setting| elements(declaration, setting))).cloned()

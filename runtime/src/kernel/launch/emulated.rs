@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use cotangent_emulator::{Buffer, Checks, Dtype, Emulator, FindingKind, KernelText, Launch, Run, Schedule};
 use mlx_rs::Array;
 
-use super::Request;
 use super::mutation;
 use super::text::{dtype, kernel_text, shape, unsigned};
+use super::{DEFECT, Request};
 use crate::dtype::is_in_double;
 use crate::error::Context as _;
 use crate::{Error, Result, ffi};
@@ -109,5 +109,5 @@ fn run_clean(request: &Request<'_>, emulator: &Emulator, kernel: &KernelText, la
     if findings.is_empty() {
         return Ok(run);
     }
-    Err(request.error(format!("the emulator found a defect\n{}", findings.join("\n"))))
+    Err(request.error(format!("{DEFECT}\n{}", findings.join("\n"))))
 }

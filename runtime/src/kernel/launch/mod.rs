@@ -21,6 +21,9 @@ use super::signature::{ConstantKind, Expression, Port, PortRole, Signature};
 use super::value::{Content, PortValue, ScalarValue};
 use crate::{Backend, Error, Result};
 
+/// What an error begins with that the emulator's findings are behind.
+pub(super) const DEFECT: &str = "the emulator found a defect";
+
 /// Threads that Metal allows in one threadgroup.
 const MAX_THREADS: i64 = 1024;
 
