@@ -5,7 +5,7 @@ use super::json::{JsonError, JsonFault};
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// First bytes of files that are no lines of JSON, and what such a file is.
-const SIGNATURES: [(&[u8], &str); 13] = [
+const SIGNATURES: [(&[u8], &str); 14] = [
     (b"\x1f\x8b", "a gzip archive\nhelp: unpack it, as with `gunzip`"),
     (b"\x28\xb5\x2f\xfd", "a zstd archive\nhelp: unpack it, as with `unzstd`"),
     (b"\xfd7zXZ\0", "an xz archive\nhelp: unpack it, as with `unxz`"),
@@ -15,6 +15,7 @@ const SIGNATURES: [(&[u8], &str); 13] = [
     (b"ARROW1", "an Arrow file\nhelp: convert it, as with `datasets` and its `to_json`"),
     (b"\xff\xff\xff\xff", "an Arrow stream\nhelp: convert it, as with `datasets` and its `to_json`"),
     (b"SQLite format 3\0", "a SQLite database\nhelp: write its rows as JSON lines"),
+    (b"\xff\xfe\0\0", "text in UTF-32\nhelp: save it as UTF-8, as with `iconv -f UTF-32 -t UTF-8`"),
     (b"\xff\xfe", "text in UTF-16\nhelp: save it as UTF-8, as with `iconv -f UTF-16 -t UTF-8`"),
     (b"\xfe\xff", "text in UTF-16\nhelp: save it as UTF-8, as with `iconv -f UTF-16 -t UTF-8`"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself\nhelp: fetch it with `git lfs pull`"),
@@ -30,6 +31,9 @@ pub(super) fn of_file(bytes: &[u8]) -> Option<String> {
         [first, 0, third, 0, ..] => *first != 0 && *third != 0,
         _ => false,
     };
+    // Its first member's name comes before the signature of a tar archive.
+    let tar = bytes.get(257..).is_some_and(|rest| rest.starts_with(b"ustar"));
+    let found = found.or(tar.then_some("a tar archive\nhelp: unpack it, as with `tar -x`"));
     let found = found.or(wide.then_some("text in UTF-16\nhelp: save it as UTF-8, as with `iconv -f UTF-16 -t UTF-8`"));
     found.map(|what| format!("found {what}"))
 }
@@ -81,11 +85,9 @@ pub(super) fn cause(text: &str, error: &JsonError) -> String {
     }
     let blanks = &before[before.trim_end().len()..];
     match error.fault {
-        JsonFault::Trailing if blanks.contains('\r') => {
-            "the lines of this file end in CR alone, expected LF or CR LF\n\
+        JsonFault::Trailing if blanks.contains('\r') => "found a CR alone where a line ends, expected LF or CR LF\n\
              help: convert it, as with `tr '\\r' '\\n'`"
-                .to_owned()
-        }
+            .to_owned(),
         JsonFault::Trailing if rest.starts_with(['{', '[']) => {
             "found a second value on the line\nhelp: write each object on a line of its own".to_owned()
         }

@@ -266,6 +266,27 @@ fn finite(value: f64) -> String {
 mod tests {
     use super::*;
 
+    /// The right-hand sides are what `str` and `json.dumps(.., ensure_ascii=False)` of Python 3 print.
+    #[test]
+    fn values_print_as_in_python() {
+        for (json, printed, dumped) in [
+            ("null", "None", "null"),
+            ("170141183460469231731687303715884105728", "", ""),
+            ("-340282366920938463463374607431768211457", "", ""),
+            (r#"{"a": [1, 2.0, true, null], "b": {}}"#, "{'a': [1, 2.0, True, None], 'b': {}}", ""),
+            (
+                r#"["it's", "say \"a\"", "it's \"a\"", "\n\u0007é"]"#,
+                r#"["it's", 'say "a"', 'it\'s "a"', '\n\x07é']"#,
+                "",
+            ),
+        ] {
+            let value = value(&Json::parse(json).unwrap());
+            assert_eq!(display(&value).unwrap(), if printed.is_empty() { json } else { printed });
+            let options = Kwargs::from_iter([] as [(&str, Value); 0]);
+            assert_eq!(tojson(&value, options).unwrap(), if dumped.is_empty() { json } else { dumped });
+        }
+    }
+
     /// The right-hand sides are what Python 3 prints.
     #[test]
     fn floats_print_as_in_python() {
