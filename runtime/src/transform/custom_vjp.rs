@@ -57,7 +57,8 @@ pub type Backward<H> = fn(&[Tensor<Infer>], &[Tensor<Infer>], &[Tensor<Infer>], 
 ///
 /// Both are `fn` items: nothing can be captured. `host` is what has no gradient: indices, masks, sizes. Kernels
 /// declared with `#[differentiable]` need none of this; it is for compositions of operations whose gradient is known
-/// in a better form than MLX would find.
+/// in a better form than MLX would find. [`assert_vjp`](crate::kernel::check::assert_vjp) holds it against finite
+/// differences, in a test of one line.
 ///
 /// # Errors
 /// What `forward` returns; at the backward pass [`Error::Gradient`] unless there is a gradient of the right shape and

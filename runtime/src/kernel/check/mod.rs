@@ -28,6 +28,7 @@ mod sizes;
 mod slopes;
 mod texts;
 mod tolerance;
+mod vjp;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -46,6 +47,7 @@ pub use self::declared::assert_declared;
 pub use self::record::{Record, Recorded, compare, record};
 pub use self::report::{Comparison, Report, first_failure};
 pub use self::texts::LaunchText;
+pub use self::vjp::{assert_vjp, check_vjp};
 
 /// Checks a kernel: where its source runs on the session's backend, there, and in any case in the emulator.
 ///
