@@ -224,6 +224,8 @@ fn arrays_have_lengths_that_are_known_when_the_kernel_is_compiled() {
             ("int n = 4; float a[n]; y[0] = x[0];", LENGTH),
             ("threadgroup float a[threads_per_threadgroup.x]; y[0] = x[0];", LENGTH),
             ("threadgroup float a[2][x_shape[0]]; y[0] = x[0];", LENGTH),
+            ("const int n = N; const int m = n * 2; threadgroup float a[m]; y[0] = x[0];", LENGTH),
+            ("int k = 3; const int n = k; float a[n]; y[0] = x[0];", LENGTH),
         ],
         launch,
     );

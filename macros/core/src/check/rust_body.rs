@@ -71,8 +71,16 @@ impl Flow {
         let discarded = match tokens {
             [TokenTree::Ident(_)] => ends,
             [TokenTree::Punct(reference), TokenTree::Ident(_)] => ends && reference.as_char() == '&',
-            [TokenTree::Ident(function), TokenTree::Group(group)] => {
-                *function == "drop" && group.stream().into_iter().count() <= 2
+            // `_ = d_y`
+            [TokenTree::Ident(nothing), TokenTree::Punct(equals), ..] if *nothing == "_" => equals.as_char() == '=',
+            // `drop(d_y)`, `std::mem::drop(&d_y)`
+            [path @ .., TokenTree::Ident(function), TokenTree::Group(group)] => {
+                let is_path = |token: &TokenTree| match token {
+                    TokenTree::Ident(_) => true,
+                    TokenTree::Punct(punct) => punct.as_char() == ':',
+                    _ => false,
+                };
+                *function == "drop" && path.iter().all(is_path) && group.stream().into_iter().count() <= 2
             }
             _ => false,
         };
@@ -83,6 +91,9 @@ impl Flow {
 
     /// `let pattern = value`
     fn binding(&mut self, pattern: &[TokenTree], value: &[TokenTree]) {
+        // A type behind the pattern binds nothing.
+        let is_colon = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ':');
+        let pattern = pattern.split(is_colon).next().unwrap_or_default();
         let mut names = Vec::new();
         collect_identifiers(pattern.iter().cloned().collect(), &mut names);
         let mut read = Flow::default();
@@ -144,6 +155,10 @@ mod tests {
             ("{ let (a, b) = split(d_y)?; Ok(b) }", true),
             ("{ d_y; Ok(x) }", false),
             ("{ drop(d_y); Ok(x) }", false),
+            ("{ ::core::mem::drop(&d_y); Ok(x) }", false),
+            ("{ _ = d_y; Ok(x) }", false),
+            ("{ _ = d_y.square()?; Ok(x) }", false),
+            ("{ let _g: Tensor<Infer> = d_y.square()?; Tensor::zeros(x) }", false),
             ("{ if false { return Ok(d_y); } Ok(x) }", false),
             ("{ if wants { f(x); } let _ = d_y; Ok(x) }", false),
             ("{ if wants { f(d_y); } else { f(x); } Ok(x) }", true),

@@ -193,6 +193,7 @@ impl Scanner {
             self.hand_on(&operand);
         }
         if head.is_constant && !is_indirect {
+            self.note_origin(local, &cursor.tokens[begin..cursor.index]);
             self.define(&name.text, &cursor.tokens[begin..cursor.index]);
         }
     }
@@ -211,13 +212,30 @@ impl Scanner {
                 // What `sizeof` and functions make of it is not looked into.
                 Kind::Name(name) if is_keyword(name) => return,
                 Kind::Name(name) => {
-                    let local = self.scopes.find(name);
-                    if local.is_none_or(|local| !self.scopes.locals[local].is_constant) {
-                        let (array, is_local) = (array.clone(), local.is_some());
-                        self.found.lengths.push(Length { array, name: name.clone(), is_local });
-                    }
+                    let local = self.scopes.find(name).map(|local| &self.scopes.locals[local]);
+                    let (names, is_local) = match local {
+                        Some(local) if local.is_constant => (local.made_of.clone(), false),
+                        Some(_) => (vec![name.clone()], true),
+                        None => (vec![name.clone()], false),
+                    };
+                    let lengths = names.into_iter().map(|name| Length { array: array.clone(), name, is_local });
+                    self.found.lengths.extend(lengths);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// Notes what the value of a constant is made of: it is as constant as that.
+    fn note_origin(&mut self, local: usize, value: &[Token]) {
+        for name in token::names(value).into_iter().filter(|name| !is_keyword(name) && !is_type(name)) {
+            match self.scopes.find(name) {
+                Some(other) => {
+                    let Local { is_constant, made_of, .. } = self.scopes.locals[other].clone();
+                    self.scopes.locals[local].is_constant &= is_constant;
+                    self.scopes.locals[local].made_of.extend(made_of);
+                }
+                None => self.scopes.locals[local].made_of.push(name.to_owned()),
             }
         }
     }

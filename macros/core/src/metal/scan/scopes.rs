@@ -36,8 +36,10 @@ pub(super) struct Local {
     pub(super) is_indirect: bool,
     /// Whether it points to atomics.
     pub(super) is_atomic: bool,
-    /// Whether it is constant when the kernel is compiled.
+    /// Whether it is constant, of what is constant itself.
     pub(super) is_constant: bool,
+    /// Names of the signature that its value is made of.
+    pub(super) made_of: Vec<String>,
 }
 
 /// Variables by name, the innermost scope last.
