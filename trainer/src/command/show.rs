@@ -3,9 +3,10 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use cotangent_models::quoting::quoted_path;
+use cotangent_models::reading;
 use cotangent_trainer::base_model::load_format;
 use cotangent_trainer::data::{ChatFormat, DataOptions, Dataset, Order};
 use cotangent_trainer::show::{BatchOptions, ExampleOptions, Paint, write_example, write_format, write_summary};
@@ -81,6 +82,7 @@ impl Show {
             true => (self.data.join("train.jsonl"), Some(self.data.join("valid.jsonl")).filter(|file| file.exists())),
             false => (self.data.clone(), None),
         };
+        reading::open(&first).with_context(|| format!("`{}`", quoted_path(&first)))?;
         write_format(&mut out, paint, &format)?;
         let shuffled = Order::Shuffled { seed: self.seed, epoch: 0 };
         let mut is_complete = self.show(&mut out, paint, &format, &options, &first, (self.examples, shuffled))?;

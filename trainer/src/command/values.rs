@@ -10,9 +10,12 @@ const LARGEST_NUMBER: f64 = 1e9;
 
 /// A whole number of at least 1.
 pub fn positive_count(text: &str) -> Result<usize, String> {
-    match count(text) {
-        Ok(0) => Err("expected a whole number of at least 1".into()),
-        counted => counted,
+    match (count(text), text.parse::<usize>()) {
+        (Ok(0), _) => Err("expected a whole number of at least 1".into()),
+        (Err(_), Err(error)) if *error.kind() != IntErrorKind::PosOverflow => {
+            Err("expected a whole number of at least 1".into())
+        }
+        (counted, _) => counted,
     }
 }
 
@@ -20,7 +23,7 @@ pub fn positive_count(text: &str) -> Result<usize, String> {
 pub fn count(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(count) if count <= LARGEST_COUNT => Ok(count),
-        Err(error) if *error.kind() != IntErrorKind::PosOverflow => Err("expected a whole number of at least 1".into()),
+        Err(error) if *error.kind() != IntErrorKind::PosOverflow => Err("expected a whole number".into()),
         Ok(_) | Err(_) => Err(format!("expected a whole number of at most {LARGEST_COUNT}")),
     }
 }
@@ -87,6 +90,7 @@ mod tests {
             assert_eq!(positive_count(text).unwrap_err(), "expected a whole number of at most 1000000000", "{text}");
         }
         assert_eq!(count("0"), Ok(0));
+        assert_eq!(count("-1").unwrap_err(), "expected a whole number");
         for text in ["0", "-2", "x"] {
             assert!(count_or_all(text).is_err(), "{text}");
         }
