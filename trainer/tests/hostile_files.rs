@@ -53,6 +53,7 @@ fn templates_that_never_end_take_all_memory_or_nest_without_end() {
             "a value is nested deeper than 200 levels",
         ),
         ("{% set n = namespace() %}{% set n.me = [n] %}{{ n ~ '' }}", "nests values too deeply"),
+        ("{{ 'x' * 40000000 }}", "writes 40000000 bytes for one conversation, expected at most 33554432"),
         ("{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}", "recursion limit exceeded"),
         (&format!("{{{{ {}1{} }}}}", "(".repeat(5000), ")".repeat(5000)), "the chat template is not valid: "),
         ("{{ raise_exception('a\u{1b}]0;b\u{7}c') }}", "a\\u{1b}]0;b\\u{7}c (line 1 of the template)"),

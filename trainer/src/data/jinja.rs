@@ -11,6 +11,9 @@ use super::{Json, python};
 /// Instructions that one rendering may take. A conversation of a thousand turns takes a few hundred thousand.
 const FUEL: u64 = 10_000_000;
 
+/// A rendering may have so many bytes, or four times what it is given: no template writes a conversation so often.
+const LONGEST_TEXT: usize = 32 << 20;
+
 /// Compiled templates, by name.
 ///
 /// Blocks are trimmed, Python's string methods exist, `tojson` and what is printed look as in Python, `raise_exception`
@@ -46,10 +49,16 @@ impl Jinja {
     /// Renders the template `name` with `variables`, the text of a JSON object; an error says why not, in the template's
     /// own words where it has any.
     pub(super) fn render(&self, name: &str, variables: &str) -> Result<String, String> {
+        let longest = LONGEST_TEXT.max(4 * variables.len());
         let variables = Json::parse_deep(variables).map_err(|error| error.to_string())?;
         let variables = python::value(&variables);
         let rendered = self.environment.get_template(name).and_then(|template| template.render(variables));
-        rendered.map_err(|error| describe(&error))
+        match rendered {
+            Ok(text) if text.len() > longest => {
+                Err(format!("writes {} bytes for one conversation, expected at most {longest}", text.len()))
+            }
+            rendered => rendered.map_err(|error| describe(&error)),
+        }
     }
 }
 
