@@ -7,13 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Commands of which nothing can be checked here, and why.
-const NOT_CHECKED: [(&str, &str); 6] = [
+const NOT_CHECKED: [(&str, &str); 11] = [
     ("git checkout ", "takes back a change that the reader made"),
     ("cargo insta ", "a program of others, for looking at snapshots"),
     ("cargo fmt", "a program of Rust's"),
+    ("cargo doc ", "a program of Rust's"),
+    ("cargo add", "changes a crate of the reader's"),
+    ("python -m venv ", "a program of Python's"),
+    ("cd ", "means something with the commands around it"),
+    ("cp ", "means something with the commands around it"),
+    ("touch ", "means something with the commands around it"),
     ("mkdir ", "runs with the commands around it"),
     ("cat ", "runs with the commands around it"),
-    ("pip install --no-deps mlx", "packages of others"),
 ];
 
 /// Words that begin a command in an indented block; other lines there are output.
@@ -120,8 +125,12 @@ fn fault(command: &str, beside: &Path) -> Option<String> {
                 (!file.exists() && !folder.join(place).join(name).is_dir()).then(|| absent(name))?
             })
         }
-        ["python", file, ..] => (!is_there(file)).then(|| absent(file))?,
-        ["pip", "install", ..] => option("-r").filter(|file| !is_there(file)).and_then(absent),
+        [program, file, ..] if ["python", "sh"].contains(&file_name(program)) => {
+            (!is_there(file)).then(|| absent(file))?
+        }
+        [program, "install", ..] if file_name(program) == "pip" => {
+            option("-r").filter(|file| !is_there(file)).and_then(absent)
+        }
         ["cotangent" | "target/release/cotangent" | "../../target/debug/cotangent", subcommand, ..] => {
             (!own_commands().contains(*subcommand)).then(|| absent(subcommand))?
         }
@@ -131,6 +140,11 @@ fn fault(command: &str, beside: &Path) -> Option<String> {
         }
         _ => Some(format!("`{command}` is neither checked nor in the list of those that cannot be")),
     }
+}
+
+/// `python` of `/tmp/venv/bin/python`.
+fn file_name(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
 }
 
 /// The names of the variants of the enum `Command` in xtask's `main.rs`, as the command line has them.
