@@ -49,7 +49,7 @@ impl Operation {
         match self {
             Operation::LoadTokenizer(_) => 30,
             Operation::Encode(text) => 10 + (text.len() / BYTES_PER_SECOND) as u64,
-            Operation::Compile(_) | Operation::Render(..) | Operation::Decode(..) | Operation::TokenId(_) => 10,
+            Operation::Compile(_) | Operation::Render(..) | Operation::Decode(..) | Operation::TokenId(_) => 5,
         }
     }
 }
