@@ -66,9 +66,9 @@ layers.7
 
 Cuts, at which gradients stop on purpose:
   detach: the running mean is not learned, so that it can be folded into the
-weights later
-at models/src/norm.rs:41
-in layers 0-11
+    weights later
+    at models/src/norm.rs:41
+    in layers 0-11
 
 FAILED: 3 of 39 parameters should train and do not
   layers.7.mlp.up_proj.weight  zero
