@@ -52,21 +52,47 @@ template <class T> constexpr bool is_signed_v = __is_signed(T);
 
 template <class T, int N> using vec = T __attribute__((ext_vector_type(N)));
 #define METAL_VECTORS(T) typedef vec<T, 2> T##2; typedef vec<T, 3> T##3; typedef vec<T, 4> T##4;
-METAL_VECTORS(bool) METAL_VECTORS(char) METAL_VECTORS(uchar) METAL_VECTORS(short) METAL_VECTORS(ushort) METAL_VECTORS(int)
+METAL_VECTORS(char) METAL_VECTORS(uchar) METAL_VECTORS(short) METAL_VECTORS(ushort) METAL_VECTORS(int)
 METAL_VECTORS(uint) METAL_VECTORS(long) METAL_VECTORS(ulong) METAL_VECTORS(half) METAL_VECTORS(bfloat) METAL_VECTORS(float)
 // Packed vectors differ in alignment alone.
 #define METAL_PACKED(T) typedef vec<T, 2> packed_##T##2; typedef vec<T, 3> packed_##T##3; typedef vec<T, 4> packed_##T##4;
 METAL_PACKED(char) METAL_PACKED(uchar) METAL_PACKED(short) METAL_PACKED(ushort) METAL_PACKED(int) METAL_PACKED(uint)
 METAL_PACKED(long) METAL_PACKED(ulong) METAL_PACKED(half) METAL_PACKED(bfloat) METAL_PACKED(float)
 
+// What clang makes of a comparison is a vector of integers.
+template <int N> struct bool_vec {
+  bool x, y, z, w;
+  bool_vec() = default;
+  constexpr bool_vec(bool);
+  template <class T> constexpr bool_vec(vec<T, N>) {}
+  bool& operator[](int);
+  bool_vec operator!() const;
+  bool_vec operator&&(bool_vec) const;
+  bool_vec operator||(bool_vec) const;
+  bool_vec operator&(bool_vec) const;
+  bool_vec operator|(bool_vec) const;
+  bool_vec operator==(bool_vec) const;
+  bool_vec operator!=(bool_vec) const;
+};
+typedef bool_vec<2> bool2; typedef bool_vec<3> bool3; typedef bool_vec<4> bool4;
+template <class T, size_t N> struct array {
+  T elements[N];
+  constexpr T& operator[](size_t i) { return elements[i]; }
+  constexpr const T& operator[](size_t i) const { return elements[i]; }
+  static constexpr size_t size() { return N; }
+};
+
 // How many components an argument of a vector's constructor contributes.
 template <class T> struct width { static constexpr int value = 1; };
 template <class T, int N> struct width<T __attribute__((ext_vector_type(N)))> { static constexpr int value = N; };
+template <int N> struct width<bool_vec<N>> { static constexpr int value = N; };
 template <class T, int N, class... A> constexpr vec<T, N> make_vec(A... a) {
   constexpr int given = (width<A>::value + ... + 0);
   static_assert(given == N || (sizeof...(A) == 1 && given == 1), "a vector's constructor: the number of components does not fit");
   return vec<T, N>{};
 }
+
+template <int N, class... A> constexpr bool_vec<N> make_bools(A... a) { return bool_vec<N>(make_vec<int, N>(a...)); }
 
 // `(device T*)p` is rewritten to `cast_to<device T*>() % p`, which exists only within one address space.
 template <class P> struct space { static constexpr int value = 0; };
@@ -95,6 +121,10 @@ template <class To, class From> To as_type(From from) {
   METAL_2(pow) METAL_2(powr) METAL_2(atan2) METAL_2(fmod) METAL_2(divide) METAL_2(fdim) METAL_2(step)                     \
   METAL_2(copysign) METAL_2(fmin) METAL_2(fmax)
 METAL_MATH
+#undef METAL_1
+#undef METAL_2
+#define METAL_1(N) float N(float); template <int K> vec<float, K> N(vec<float, K>);
+#define METAL_2(N) float N(float, float); template <int K> vec<float, K> N(vec<float, K>, vec<float, K>);
 namespace precise { METAL_MATH }
 namespace fast { METAL_MATH }
 float fma(float, float, float); half fma(half, half, half); bfloat fma(bfloat, bfloat, bfloat);
@@ -103,21 +133,30 @@ float mad(float, float, float);
 float ldexp(float, int);
 float sincos(float, float&);
 float log1p(float);
-float expm1f(float);
+bfloat log1p(bfloat);
+float tanpi(float); float modf(float, float&); float frexp(float, int&); int ilogb(float); float nextafter(float, float);
+bool isordered(float, float); bool isunordered(float, float);
 float smoothstep(float, float, float);
 bool isnan(float); bool isinf(float); bool isfinite(float); bool isnormal(float); bool signbit(float);
 template <int K> vec<bool, K> isnan(vec<float, K>); template <int K> vec<bool, K> isinf(vec<float, K>);
 bool any(bool); bool all(bool);
-template <class T, int K> bool any(vec<T, K>); template <class T, int K> bool all(vec<T, K>);
+template <int K> bool any(bool_vec<K>); template <int K> bool all(bool_vec<K>); template <class T, int K> bool any(vec<T, K>); template <class T, int K> bool all(vec<T, K>);
 template <class T> T min(T, T); template <class T> T max(T, T); template <class T> T min3(T, T, T); template <class T> T max3(T, T, T);
 template <class T> T clamp(T, type_identity_t<T>, type_identity_t<T>);
 template <class T> T abs(T); template <class T> T absdiff(T, T); template <class T> T mix(T, T, type_identity_t<T>);
-template <class T> T select(T, T, bool); template <class T, int K> vec<T, K> select(vec<T, K>, vec<T, K>, vec<bool, K>);
+template <class T> T select(T, T, bool); template <class T, class C, int K> vec<T, K> select(vec<T, K>, vec<T, K>, vec<C, K>);
+template <class T, int K> vec<T, K> select(vec<T, K>, vec<T, K>, bool_vec<K>);
+template <class T> T median3(T, T, T); template <class T> T fmin3(T, T, T); template <class T> T fmax3(T, T, T); template <class T> T fmedian3(T, T, T);
 template <class T, int K> T dot(vec<T, K>, vec<T, K>); template <class T, int K> T length(vec<T, K>);
 template <class T, int K> T length_squared(vec<T, K>); template <class T, int K> T distance(vec<T, K>, vec<T, K>);
 template <class T, int K> vec<T, K> normalize(vec<T, K>); template <class T> vec<T, 3> cross(vec<T, 3>, vec<T, 3>);
 template <class T> T popcount(T); template <class T> T clz(T); template <class T> T ctz(T); template <class T> T reverse_bits(T);
 template <class T> T rotate(T, T); template <class T> T mulhi(T, T); template <class T> T extract_bits(T, uint, uint);
+template <class T> T insert_bits(T, T, uint, uint); template <class T> T mul24(T, T); template <class T> T mad24(T, T, T);
+template <class T> T hadd(T, T); template <class T> T rhadd(T, T); template <class T> T madhi(T, T, T); template <class T> T madsat(T, T, T);
+template <class T> T addsat(T, T); template <class T> T subsat(T, T);
+template <class T, int K> T distance_squared(vec<T, K>, vec<T, K>); template <class T, int K> vec<T, K> reflect(vec<T, K>, vec<T, K>);
+template <class T, int K> vec<T, K> refract(vec<T, K>, vec<T, K>, type_identity_t<T>); template <class T, int K> vec<T, K> faceforward(vec<T, K>, vec<T, K>, vec<T, K>);
 
 template <class T> struct numeric_limits {
   static constexpr T infinity() { return T(__builtin_inff()); }
@@ -193,12 +232,10 @@ template <class D, class A, class B> void simdgroup_multiply(simdgroup_matrix<D,
 } // namespace metal
 
 template <class T> struct Limits {
-  static T max();
-  static T min();
-  static T finite_max();
-  static T finite_min();
+  static constexpr T max = T(0), min = T(0), finite_max = T(0), finite_min = T(0);
 };
-template <class I = long, class E> I elem_to_loc(E, const constant int*, const constant long*, int);
+template <class I = long> I elem_to_loc(I, const constant int*, const constant long*, int);
+template <class I = long> I elem_to_loc(metal::uint3, const constant int*, const constant long*, int);
 template <class T, class U> T ceildiv(T, U);
 
 #define METAL_MAKE(T, N, ...) (metal::make_vec<T, N>(__VA_ARGS__))
@@ -235,9 +272,21 @@ template <class T, class U> T ceildiv(T, U);
 #define ulong2(...) METAL_MAKE(ulong, 2, __VA_ARGS__)
 #define ulong3(...) METAL_MAKE(ulong, 3, __VA_ARGS__)
 #define ulong4(...) METAL_MAKE(ulong, 4, __VA_ARGS__)
-#define bool2(...) METAL_MAKE(bool, 2, __VA_ARGS__)
-#define bool3(...) METAL_MAKE(bool, 3, __VA_ARGS__)
-#define bool4(...) METAL_MAKE(bool, 4, __VA_ARGS__)
+#define bool2(...) (metal::make_bools<2>(__VA_ARGS__))
+#define bool3(...) (metal::make_bools<3>(__VA_ARGS__))
+#define bool4(...) (metal::make_bools<4>(__VA_ARGS__))
+#define packed_float2(...) METAL_MAKE(float, 2, __VA_ARGS__)
+#define packed_float3(...) METAL_MAKE(float, 3, __VA_ARGS__)
+#define packed_float4(...) METAL_MAKE(float, 4, __VA_ARGS__)
+#define packed_half2(...) METAL_MAKE(half, 2, __VA_ARGS__)
+#define packed_half3(...) METAL_MAKE(half, 3, __VA_ARGS__)
+#define packed_half4(...) METAL_MAKE(half, 4, __VA_ARGS__)
+#define packed_int2(...) METAL_MAKE(int, 2, __VA_ARGS__)
+#define packed_int3(...) METAL_MAKE(int, 3, __VA_ARGS__)
+#define packed_int4(...) METAL_MAKE(int, 4, __VA_ARGS__)
+#define packed_uint2(...) METAL_MAKE(uint, 2, __VA_ARGS__)
+#define packed_uint3(...) METAL_MAKE(uint, 3, __VA_ARGS__)
+#define packed_uint4(...) METAL_MAKE(uint, 4, __VA_ARGS__)
 #define INFINITY __builtin_inff()
 #define NAN __builtin_nanf("")
 #define HUGE_VALF __builtin_inff()

@@ -33,20 +33,22 @@ struct Or { template <class T> static METAL_INLINE T of(T a, T b) { return T(a |
 struct Xor { template <class T> static METAL_INLINE T of(T a, T b) { return T(a ^ b); } };
 
 // The tree that the emulator computes.
-template <class F, int WIDTH, class T> METAL_INLINE T reduce(T value) {
+template <class F, int WIDTH, class T> METAL_INLINE T reduce(T of) {
+  conditional_t<is_same_v<T, bfloat>, float, T> value(of);
   for (uint distance = WIDTH / 2; distance; distance /= 2) value = F::of(value, exchange<WIDTH>(value, FromXor{distance}));
-  return value;
+  return T(value);
 }
-template <class F, int WIDTH, class T> METAL_INLINE T prefix(T value, T unit, bool inclusive) {
+template <class F, int WIDTH, class T> METAL_INLINE T prefix(T of, T unit, bool inclusive) {
+  typedef conditional_t<is_same_v<T, bfloat>, float, T> U;
   uint lane = lane_number() % WIDTH;
-  T sum = unit, mine = unit;
+  U value(of), sum(unit), mine(unit);
   for (uint i = 0; i < WIDTH; ++i) {
-    T next = exchange<WIDTH>(value, FromLane{i});
+    U next = exchange<WIDTH>(value, FromLane{i});
     if (i == lane && !inclusive) mine = sum;
     sum = F::of(sum, next);
     if (i == lane && inclusive) mine = sum;
   }
-  return mine;
+  return T(mine);
 }
 template <int WIDTH, class T> METAL_INLINE T fill(T value, T filling, int from, uint within) {
   uint lane = lane_number() % WIDTH, start = lane / within * within;

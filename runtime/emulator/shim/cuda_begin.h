@@ -19,4 +19,5 @@ typedef unsigned int uint32_t;
 typedef long int64_t;
 typedef unsigned long uint64_t;
 } // namespace metal
-
+#define METAL_BECOMES_INFINITE(VALUE)
+#define METAL_SUM(BEFORE, BY, AFTER) AFTER

@@ -1,6 +1,6 @@
 // Metal's math library, shared by the host and the CUDA build. `METAL_LIBM(f)` names the C library's function.
 // `METAL_RSQRT(x)` is 1 / sqrt(x), which CUDA has an instruction for.
-// half and bfloat are computed in float and rounded once. `fast::` and `precise::` are the same functions.
+// half and bfloat are computed in float and rounded once. `fast::` and `precise::` are the same functions, of float alone.
 
 namespace metal {
 
@@ -57,6 +57,14 @@ namespace metal {
   METAL_FLOAT2(fmax, x < y || x != x ? y : x)
 
 METAL_FLOAT_FUNCTIONS
+// Of float alone: a half is converted, and the result is a float.
+#undef METAL_LIFT
+#undef METAL_LIFT2
+#define METAL_LIFT(NAME) template <int N> METAL_INLINE vec<float, N> NAME(vec<float, N> x) { vec<float, N> r; METAL_EACH(N, NAME(x[i])) }
+#define METAL_LIFT2(NAME)                                                                           \
+  template <int N> METAL_INLINE vec<float, N> NAME(vec<float, N> x, type_identity_t<vec<float, N>> y) { \
+    vec<float, N> r; METAL_EACH(N, NAME(x[i], y[i]))                                                \
+  }
 namespace precise { METAL_FLOAT_FUNCTIONS }
 namespace fast { METAL_FLOAT_FUNCTIONS }
 #undef METAL_LIBRARY
@@ -113,15 +121,42 @@ template <class T> METAL_INLINE enable_if_t<is_integral_v<T>, T> abs(T x) { retu
 template <class T> METAL_INLINE enable_if_t<is_floating_point_v<T>, T> abs(T x) { return fabs(x); }
 template <class T, int N> METAL_INLINE vec<T, N> abs(vec<T, N> x) { vec<T, N> r; METAL_EACH(N, abs(x[i])) }
 template <class T> METAL_INLINE T absdiff(T a, T b) { return a < b ? T(b - a) : T(a - b); }
-template <class T> METAL_INLINE T mix(T a, T b, type_identity_t<T> t) { return T(a + T(T(b - a) * t)); }
+template <class T> METAL_INLINE enable_if_t<is_scalar_v<T>, T> mix(T a, T b, type_identity_t<T> t) { return T(a + T(T(b - a) * t)); }
 template <class T> METAL_INLINE T select(T a, T b, bool c) { return c ? b : a; }
 template <class T, int N> METAL_INLINE vec<T, N> select(vec<T, N> a, vec<T, N> b, vec<bool, N> c) {
   vec<T, N> r; METAL_EACH(N, c[i] ? b[i] : a[i])
 }
+template <class T, int N> METAL_INLINE vec<T, N> mix(vec<T, N> a, vec<T, N> b, type_identity_t<vec<T, N>> t) { return a + (b - a) * t; }
 METAL_INLINE float smoothstep(float low, float high, float x) {
   float t = saturate((x - low) / (high - low));
   return t * t * (3.0f - 2.0f * t);
 }
+
+template <class T> METAL_INLINE T median3(T a, T b, T c) { return max(min(a, b), min(max(a, b), c)); }
+#define METAL_ALIAS3(NAME, OF) template <class T> METAL_INLINE T NAME(T a, T b, T c) { return OF(a, b, c); }
+METAL_ALIAS3(fmin3, min3) METAL_ALIAS3(fmax3, max3) METAL_ALIAS3(fmedian3, median3)
+#undef METAL_ALIAS3
+METAL_INLINE bool isordered(float a, float b) { return !isnan(a) && !isnan(b); }
+METAL_INLINE bool isunordered(float a, float b) { return isnan(a) || isnan(b); }
+METAL_INLINE float tanpi(float x) { return METAL_LIBM(tan)(x * 3.14159274f); }
+METAL_INLINE float modf(float x, float& whole) { whole = trunc(x); return copysign(isinf(x) ? 0.0f : x - whole, x); }
+METAL_INLINE int ilogb(float x) { return int(floor(METAL_LIBM(log2)(fabs(x)))); }
+#ifndef METAL_DOUBLE
+METAL_INLINE float frexp(float x, int& exponent) {
+  uint bits = as_type<uint>(x), magnitude = bits & 0x7fffffffu;
+  if (magnitude == 0 || magnitude >= 0x7f800000u) return exponent = 0, x;
+  int scaled = magnitude < 0x00800000u ? 24 : 0;
+  if (scaled) bits = as_type<uint>(x * 16777216.0f);
+  exponent = int((bits >> 23) & 255u) - 126 - scaled;
+  return as_type<float>((bits & 0x807fffffu) | 0x3f000000u);
+}
+METAL_INLINE float nextafter(float x, float to) {
+  if (isnan(x) || isnan(to)) return x + to;
+  if (x == to) return to;
+  if (x == 0.0f) return as_type<float>((as_type<uint>(to) & 0x80000000u) | 1u);
+  return as_type<float>(as_type<uint>(x) + ((x < to) == (x > 0.0f) ? 1u : 0xffffffffu));
+}
+#endif
 
 // ---- geometry -------------------------------------------------------------------------------------------------------
 
@@ -136,6 +171,14 @@ template <class T, int N> METAL_INLINE T distance(vec<T, N> a, vec<T, N> b) { re
 template <class T, int N> METAL_INLINE vec<T, N> normalize(vec<T, N> a) { return a * rsqrt(dot(a, a)); }
 template <class T> METAL_INLINE vec<T, 3> cross(vec<T, 3> a, vec<T, 3> b) {
   return vec<T, 3>(a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x);
+}
+
+template <class T, int N> METAL_INLINE T distance_squared(vec<T, N> a, vec<T, N> b) { return length_squared(a - b); }
+template <class T, int N> METAL_INLINE vec<T, N> faceforward(vec<T, N> n, vec<T, N> i, vec<T, N> r) { return dot(r, i) < T(0) ? n : -n; }
+template <class T, int N> METAL_INLINE vec<T, N> reflect(vec<T, N> i, vec<T, N> n) { return i - T(2) * dot(n, i) * n; }
+template <class T, int N> METAL_INLINE vec<T, N> refract(vec<T, N> i, vec<T, N> n, type_identity_t<T> eta) {
+  T along = dot(n, i), k = T(T(1) - eta * eta * (T(1) - along * along));
+  return k < T(0) ? vec<T, N>(T(0)) : eta * i - T(eta * along + sqrt(k)) * n;
 }
 
 // ---- integers -------------------------------------------------------------------------------------------------------
@@ -155,6 +198,25 @@ template <class T> METAL_INLINE T rotate(T x, T by) {
 }
 METAL_INLINE int mulhi(int a, int b) { return int((long(a) * long(b)) >> 32); }
 METAL_INLINE uint mulhi(uint a, uint b) { return uint((ulong(a) * ulong(b)) >> 32); }
+METAL_INLINE int mul24(int a, int b) { return int(uint(a << 8 >> 8) * uint(b << 8 >> 8)); }
+METAL_INLINE uint mul24(uint a, uint b) { return (a & 0xffffffu) * (b & 0xffffffu); }
+template <class T> METAL_INLINE T mad24(T a, T b, T c) { return T(mul24(a, b) + c); }
+template <class T> METAL_INLINE T hadd(T a, T b) { return T((a >> 1) + (b >> 1) + (a & b & 1)); }
+template <class T> METAL_INLINE T rhadd(T a, T b) { return T((a >> 1) + (b >> 1) + ((a | b) & 1)); }
+template <class T> METAL_INLINE T madhi(T a, T b, T c) { return T(mulhi(a, b) + c); }
+template <class T> METAL_INLINE T addsat(T a, T b);
+template <class T> METAL_INLINE T subsat(T a, T b);
+template <class T> METAL_INLINE T madsat(T a, T b, T c) {
+  static_assert(sizeof(T) <= 4, "madsat: use 32 bits at most");
+  long r = long(a) * long(b) + long(c), low = is_unsigned_v<T> ? 0 : -(1l << (8 * sizeof(T) - 1));
+  long high = (1l << (8 * sizeof(T) - (is_unsigned_v<T> ? 0 : 1))) - 1;
+  return T(r < low ? low : r > high ? high : r);
+}
+template <class T> METAL_INLINE T insert_bits(T base, T insert, uint offset, uint bits) {
+  if (!bits) return base;
+  ulong mask = (bits >= 64 ? ~0ul : (1ul << bits) - 1) << offset;
+  return T((ulong(base) & ~mask) | ((ulong(insert) << offset) & mask));
+}
 template <class T> METAL_INLINE T extract_bits(T x, uint offset, uint bits) {
   uint width = 8 * sizeof(T);
   return bits ? T(T(x << (width - bits - offset)) >> (width - bits)) : T(0);
@@ -177,24 +239,37 @@ template <> struct numeric_limits<bool> {
 };
 template <> struct numeric_limits<float> {
   METAL_STATIC constexpr float infinity() { return __builtin_bit_cast(float, METAL_INFINITE); }
+  METAL_STATIC constexpr float negative_infinity() { return -infinity(); }
   METAL_STATIC constexpr float quiet_NaN() { return __builtin_bit_cast(float, METAL_INFINITE | METAL_INFINITE >> 1); }
   METAL_STATIC constexpr float max() { return 3.40282347e+38f; }
   METAL_STATIC constexpr float min() { return 1.17549435e-38f; }
   METAL_STATIC constexpr float lowest() { return -3.40282347e+38f; }
   METAL_STATIC constexpr float epsilon() { return 1.1920929e-7f; }
 };
-#define METAL_SMALL_LIMITS(T, MAX, MIN, EPSILON, INF, QNAN)                 \
-  template <> struct numeric_limits<T> {                                    \
-    METAL_STATIC T infinity() { return as_type<T>(ushort(INF)); }           \
-    METAL_STATIC T quiet_NaN() { return as_type<T>(ushort(QNAN)); }         \
-    METAL_STATIC T max() { return as_type<T>(ushort(MAX)); }                \
-    METAL_STATIC T min() { return as_type<T>(ushort(MIN)); }                \
-    METAL_STATIC T lowest() { return as_type<T>(ushort(MAX | 0x8000)); }    \
-    METAL_STATIC T epsilon() { return as_type<T>(ushort(EPSILON)); }        \
+#define METAL_SMALL_LIMITS(T, MAX, MIN, EPSILON, INF, QNAN)                                        \
+  template <> struct numeric_limits<T> {                                                           \
+    METAL_STATIC constexpr T infinity() { return T(from_bits(), ushort(INF)); }                    \
+    METAL_STATIC constexpr T negative_infinity() { return T(from_bits(), ushort(INF | 0x8000)); }  \
+    METAL_STATIC constexpr T quiet_NaN() { return T(from_bits(), ushort(QNAN)); }                  \
+    METAL_STATIC constexpr T max() { return T(from_bits(), ushort(MAX)); }                         \
+    METAL_STATIC constexpr T min() { return T(from_bits(), ushort(MIN)); }                         \
+    METAL_STATIC constexpr T lowest() { return T(from_bits(), ushort(MAX | 0x8000)); }             \
+    METAL_STATIC constexpr T epsilon() { return T(from_bits(), ushort(EPSILON)); }                 \
   };
 METAL_SMALL_LIMITS(half, 0x7bff, 0x0400, 0x1400, 0x7c00, 0x7e00)
 METAL_SMALL_LIMITS(bfloat, 0x7f7f, 0x0080, 0x3c00, 0x7f80, 0x7fc0)
 #undef METAL_SMALL_LIMITS
+
+template <class T> METAL_INLINE T addsat(T a, T b) {
+  T r;
+  if (!__builtin_add_overflow(a, b, &r)) return r;
+  return b < T(0) ? numeric_limits<T>::lowest() : numeric_limits<T>::max();
+}
+template <class T> METAL_INLINE T subsat(T a, T b) {
+  T r;
+  if (!__builtin_sub_overflow(a, b, &r)) return r;
+  return is_unsigned_v<T> || b > T(0) ? numeric_limits<T>::lowest() : numeric_limits<T>::max();
+}
 
 } // namespace metal
 

@@ -225,9 +225,11 @@ typedef simd_vote quad_vote;
   }
 
 #define METAL_PAIR(...) __VA_ARGS__
+// Reductions of bfloat are computed in float and rounded once, as MLX overloads them.
 #define METAL_REDUCTION(NAME, WIDTH, ...)                                                                             \
   template <class T, uint SITE> METAL_INLINE METAL_UNWATCHED T NAME(T value, site<SITE>) {                            \
-    return collect<SITE>(value, each_group<T, __VA_ARGS__, WIDTH>, WIDTH);                                            \
+    typedef conditional_t<is_same_v<T, bfloat>, float, T> U;                                                          \
+    return T(collect<SITE>(U(value), each_group<U, __VA_ARGS__, WIDTH>, WIDTH));                                      \
   }
 #define METAL_SHUFFLE(NAME, WIDTH, ...)                                                                               \
   template <class T, uint SITE> METAL_INLINE METAL_UNWATCHED T NAME(T value, ushort argument, site<SITE>) {           \

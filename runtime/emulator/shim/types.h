@@ -75,7 +75,10 @@ METAL_INLINE ushort bfloat_bits(float value) {
 METAL_INLINE ushort half_bits(METAL_SINGLE value) {
   uint bits = as_type<uint>(value), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude >= 0x7f800000u) return ushort(sign | (magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u));
-  if (magnitude >= 0x477ff000u) return ushort(sign | 0x7c00u);
+  if (magnitude >= 0x477ff000u) {
+    METAL_BECOMES_INFINITE(value);
+    return ushort(sign | 0x7c00u);
+  }
   if (magnitude <= 0x33000000u) return ushort(sign);
   int exponent = int(magnitude >> 23) - 127;
   uint significand = (magnitude & 0x7fffffu) | 0x800000u;
@@ -98,19 +101,26 @@ METAL_INLINE ushort bfloat_bits(METAL_SINGLE value) {
 #endif
 METAL_INLINE METAL_SINGLE bfloat_value(ushort bits) { return as_type<METAL_SINGLE>(uint(bits) << 16); }
 
-#define METAL_SMALL_FLOAT(NAME, ENCODE, DECODE)                                            \
+struct from_bits {};
+// `half` takes a float as it is; `bfloat` wants a cast of everything but integers.
+#define METAL_FROM_FLOAT(NAME, ENCODE) METAL_INLINE NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}
+#define METAL_FROM_CAST(NAME, ENCODE)                                                                                 \
+  METAL_INLINE explicit NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}                                                    \
+  template <class I, class = enable_if_t<is_integral_v<I>>> METAL_INLINE NAME(I value) : bits(ENCODE(METAL_SINGLE(value))) {}
+#define METAL_SMALL_FLOAT(NAME, ENCODE, DECODE, CONVERT)                                   \
   struct NAME {                                                                            \
     ushort bits;                                                                           \
     NAME() = default;                                                                      \
-    METAL_INLINE NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}                                \
+    METAL_INLINE constexpr NAME(from_bits, ushort bits) : bits(bits) {}                    \
+    CONVERT(NAME, ENCODE)                                                                  \
     METAL_INLINE operator float() const { return DECODE(bits); }                           \
-    METAL_INLINE NAME& operator+=(float b) { return *this = NAME(float(*this) + b); }      \
-    METAL_INLINE NAME& operator-=(float b) { return *this = NAME(float(*this) - b); }      \
+    METAL_INLINE NAME& operator+=(float b) { return *this = METAL_SUM(*this, b, NAME(float(*this) + b)); } \
+    METAL_INLINE NAME& operator-=(float b) { return *this = METAL_SUM(*this, b, NAME(float(*this) - b)); } \
     METAL_INLINE NAME& operator*=(float b) { return *this = NAME(float(*this) * b); }      \
     METAL_INLINE NAME& operator/=(float b) { return *this = NAME(float(*this) / b); }      \
   };
-METAL_SMALL_FLOAT(half, half_bits, half_value)
-METAL_SMALL_FLOAT(bfloat, bfloat_bits, bfloat_value)
+METAL_SMALL_FLOAT(half, half_bits, half_value, METAL_FROM_FLOAT)
+METAL_SMALL_FLOAT(bfloat, bfloat_bits, bfloat_value, METAL_FROM_CAST)
 #undef METAL_SMALL_FLOAT
 
 template <class T> constexpr bool is_small_float_v = is_same_v<T, half> || is_same_v<T, bfloat>;
@@ -121,17 +131,35 @@ template <class T> constexpr bool is_arithmetic_v = is_scalar_v<T>;
 
 template <class T> METAL_INLINE enable_if_t<is_small_float_v<T>, T> operator-(T a) { return T(-float(a)); }
 // Two of one small type, or one with an integer, give that type, rounded at each step; with a float they give float.
-#define METAL_SMALL_OPERATOR(OP)                                                                                  \
+#define METAL_SMALL_OPERATOR(OP, ROUNDED)                                                                         \
   template <class A, class B>                                                                                     \
   METAL_INLINE enable_if_t<is_small_float_v<A> && (is_same_v<A, B> || is_integral_v<B>), A> operator OP(A a, B b) { \
-    return A(float(a) OP float(A(float(b))));                                                                     \
+    return ROUNDED(a, float(b), A(float(a) OP float(A(float(b)))));                                               \
   }                                                                                                               \
   template <class A, class B>                                                                                     \
   METAL_INLINE enable_if_t<is_integral_v<A> && is_small_float_v<B>, B> operator OP(A a, B b) {                    \
     return B(float(B(float(a))) OP float(b));                                                                     \
   }
-METAL_SMALL_OPERATOR(+) METAL_SMALL_OPERATOR(-) METAL_SMALL_OPERATOR(*) METAL_SMALL_OPERATOR(/)
+#define METAL_ROUNDED(A, B, RESULT) RESULT
+METAL_SMALL_OPERATOR(+, METAL_SUM) METAL_SMALL_OPERATOR(-, METAL_SUM)
+METAL_SMALL_OPERATOR(*, METAL_ROUNDED) METAL_SMALL_OPERATOR(/, METAL_ROUNDED)
 #undef METAL_SMALL_OPERATOR
+
+// The arms of `c ? a : b`, of which one is a small float and the other another number.
+template <class A, class B> struct arms { static constexpr bool differ = false; typedef A type; };
+template <> struct arms<half, float> { static constexpr bool differ = true; typedef float type; };
+template <> struct arms<half, bfloat> : arms<half, float> {};
+template <class A, class B> struct mixed_arms
+    : conditional_t<is_small_float_v<A> && is_integral_v<B>, arms<half, float>, arms<A, B>> {
+  typedef conditional_t<is_small_float_v<A> && is_integral_v<B>, A, typename arms<A, B>::type> type;
+};
+template <class A, class B, class T> METAL_INLINE constexpr decltype(auto) arm(T&& value) {
+  typedef remove_cvref_t<A> P;
+  typedef remove_cvref_t<B> Q;
+  if constexpr (mixed_arms<P, Q>::differ) return typename mixed_arms<P, Q>::type(value);
+  else if constexpr (mixed_arms<Q, P>::differ) return typename mixed_arms<Q, P>::type(value);
+  else return static_cast<T&&>(value);
+}
 
 // ---- vectors --------------------------------------------------------------------------------------------------------
 
@@ -156,6 +184,13 @@ template <class T, int N> struct vec;
   }                                                                                                              \
   template <int... I> METAL_INLINE lanes_of<vec, I...> lanes(components<I...>) { return lanes_of<vec, I...>{*this}; }
 
+// Scalars of a vector's constructor, each converted.
+#define METAL_ONE template <class A, class = enable_if_t<is_scalar_v<A>>>
+#define METAL_TWO template <class A, class B, class = enable_if_t<is_scalar_v<A> && is_scalar_v<B>>>
+#define METAL_THREE template <class A, class B, class C, class = enable_if_t<is_scalar_v<A> && is_scalar_v<B> && is_scalar_v<C>>>
+#define METAL_FOUR                          \
+  template <class A, class B, class C, class D, \
+            class = enable_if_t<is_scalar_v<A> && is_scalar_v<B> && is_scalar_v<C> && is_scalar_v<D>>>
 // Clang looks at the alignment of members alone, so that a whole vector must be copied by them.
 #if defined(__clang__) && defined(METAL_CASTS)
 #define METAL_COPIES(...)                                                \
@@ -168,35 +203,41 @@ template <class T, int N> struct vec;
 #define METAL_COPIES(...)
 #endif
 template <class T> struct alignas(2 * sizeof(T)) vec<T, 2> {
-  T x, y;
+  union { T x, r; };
+  union { T y, g; };
   METAL_COPIES(x(o.x), y(o.y))
   METAL_VECTOR_COMMON(2)
-  METAL_INLINE vec(T s) : x(s), y(s) {}
-  METAL_INLINE vec(T a, T b) : x(a), y(b) {}
+  METAL_ONE METAL_INLINE vec(A s) : x(T(s)), y(T(s)) {}
+  METAL_TWO METAL_INLINE vec(A a, B b) : x(T(a)), y(T(b)) {}
   template <class U> METAL_INLINE explicit vec(vec<U, 2> o) : x(T(o.x)), y(T(o.y)) {}
 };
 template <class T> struct alignas(4 * sizeof(T)) vec<T, 3> {
-  T x, y, z;
+  union { T x, r; };
+  union { T y, g; };
+  union { T z, b; };
   METAL_COPIES(x(o.x), y(o.y), z(o.z))
   METAL_VECTOR_COMMON(3)
-  METAL_INLINE vec(T s) : x(s), y(s), z(s) {}
-  METAL_INLINE vec(T a, T b, T c) : x(a), y(b), z(c) {}
-  METAL_INLINE vec(vec<T, 2> a, T b) : x(a.x), y(a.y), z(b) {}
-  METAL_INLINE vec(T a, vec<T, 2> b) : x(a), y(b.x), z(b.y) {}
+  METAL_ONE METAL_INLINE vec(A s) : x(T(s)), y(T(s)), z(T(s)) {}
+  METAL_THREE METAL_INLINE vec(A a, B b, C c) : x(T(a)), y(T(b)), z(T(c)) {}
+  METAL_ONE METAL_INLINE vec(vec<T, 2> a, A b) : x(a.x), y(a.y), z(T(b)) {}
+  METAL_ONE METAL_INLINE vec(A a, vec<T, 2> b) : x(T(a)), y(b.x), z(b.y) {}
   template <class U> METAL_INLINE explicit vec(vec<U, 3> o) : x(T(o.x)), y(T(o.y)), z(T(o.z)) {}
 };
 template <class T> struct alignas(4 * sizeof(T)) vec<T, 4> {
-  T x, y, z, w;
+  union { T x, r; };
+  union { T y, g; };
+  union { T z, b; };
+  union { T w, a; };
   METAL_COPIES(x(o.x), y(o.y), z(o.z), w(o.w))
   METAL_VECTOR_COMMON(4)
-  METAL_INLINE vec(T s) : x(s), y(s), z(s), w(s) {}
-  METAL_INLINE vec(T a, T b, T c, T d) : x(a), y(b), z(c), w(d) {}
-  METAL_INLINE vec(vec<T, 2> a, T b, T c) : x(a.x), y(a.y), z(b), w(c) {}
-  METAL_INLINE vec(T a, vec<T, 2> b, T c) : x(a), y(b.x), z(b.y), w(c) {}
-  METAL_INLINE vec(T a, T b, vec<T, 2> c) : x(a), y(b), z(c.x), w(c.y) {}
+  METAL_ONE METAL_INLINE vec(A s) : x(T(s)), y(T(s)), z(T(s)), w(T(s)) {}
+  METAL_FOUR METAL_INLINE vec(A a, B b, C c, D d) : x(T(a)), y(T(b)), z(T(c)), w(T(d)) {}
+  METAL_TWO METAL_INLINE vec(vec<T, 2> a, A b, B c) : x(a.x), y(a.y), z(T(b)), w(T(c)) {}
+  METAL_TWO METAL_INLINE vec(A a, vec<T, 2> b, B c) : x(T(a)), y(b.x), z(b.y), w(T(c)) {}
+  METAL_TWO METAL_INLINE vec(A a, B b, vec<T, 2> c) : x(T(a)), y(T(b)), z(c.x), w(c.y) {}
   METAL_INLINE vec(vec<T, 2> a, vec<T, 2> b) : x(a.x), y(a.y), z(b.x), w(b.y) {}
-  METAL_INLINE vec(vec<T, 3> a, T b) : x(a.x), y(a.y), z(a.z), w(b) {}
-  METAL_INLINE vec(T a, vec<T, 3> b) : x(a), y(b.x), z(b.y), w(b.z) {}
+  METAL_ONE METAL_INLINE vec(vec<T, 3> a, A b) : x(a.x), y(a.y), z(a.z), w(T(b)) {}
+  METAL_ONE METAL_INLINE vec(A a, vec<T, 3> b) : x(T(a)), y(b.x), z(b.y), w(b.z) {}
   template <class U> METAL_INLINE explicit vec(vec<U, 4> o) : x(T(o.x)), y(T(o.y)), z(T(o.z)), w(T(o.w)) {}
 };
 #undef METAL_VECTOR_COMMON
@@ -236,6 +277,13 @@ METAL_VECTOR_COMPARISON(&&) METAL_VECTOR_COMPARISON(||)
 
 template <class T, int N> METAL_INLINE vec<T, N> operator-(vec<T, N> a) { vec<T, N> r; METAL_EACH(N, T(-a[i])) }
 template <class T, int N> METAL_INLINE vec<T, N> operator~(vec<T, N> a) { vec<T, N> r; METAL_EACH(N, T(~a[i])) }
+template <class T, int N> METAL_INLINE vec<T, N> operator+(vec<T, N> a) { return a; }
+#define METAL_STEP(OP, BY)                                                                                       \
+  template <class T, int N> METAL_INLINE vec<T, N>& operator OP(vec<T, N>& a) { return a BY T(1); }               \
+  template <class T, int N> METAL_INLINE vec<T, N> operator OP(vec<T, N>& a, int) { vec<T, N> before = a; a BY T(1); return before; }
+METAL_STEP(++, +=)
+METAL_STEP(--, -=)
+#undef METAL_STEP
 template <int N> METAL_INLINE vec<bool, N> operator!(vec<bool, N> a) { vec<bool, N> r; METAL_EACH(N, !a[i]) }
 
 template <class T, int N, int... I> struct lanes_of<vec<T, N>, I...> {
@@ -253,13 +301,42 @@ template <class T, int N, int... I> struct lanes_of<vec<T, N>, I...> {
 };
 
 // Packed vectors have the alignment of their component. Arithmetic goes through the plain vector.
-template <class T, int N> struct packed_vec {
-  T at[N];
-  packed_vec() = default;
-  METAL_INLINE packed_vec(vec<T, N> v) { for (int i = 0; i < N; ++i) at[i] = v[i]; }
-  METAL_INLINE operator vec<T, N>() const { vec<T, N> r; METAL_EACH(N, at[i]) }
-  METAL_INLINE T& operator[](int i) { METAL_CHECK_COMPONENT(i, N); return at[i]; }
-  METAL_INLINE const T& operator[](int i) const { METAL_CHECK_COMPONENT(i, N); return at[i]; }
+template <class T, int N> struct packed_vec;
+#define METAL_PACKED(N, MEMBERS)                                                                                     \
+  template <class T> struct packed_vec<T, N> {                                                                       \
+    MEMBERS                                                                                                          \
+    packed_vec() = default;                                                                                          \
+    METAL_INLINE packed_vec(vec<T, N> v) { for (int i = 0; i < N; ++i) (*this)[i] = v[i]; }                          \
+    template <class... A> METAL_INLINE explicit packed_vec(A... from) : packed_vec(vec<T, N>(from...)) {}            \
+    METAL_INLINE operator vec<T, N>() const { vec<T, N> r; METAL_EACH(N, (*this)[i]) }                               \
+    METAL_INLINE T& operator[](int i) { METAL_CHECK_COMPONENT(i, N); return reinterpret_cast<T*>(this)[i]; }          \
+    METAL_INLINE const T& operator[](int i) const { METAL_CHECK_COMPONENT(i, N); return reinterpret_cast<const T*>(this)[i]; } \
+    template <int... I> METAL_INLINE vec<T, int(sizeof...(I))> swizzle(components<I...>) const {                     \
+      return vec<T, int(sizeof...(I))>((*this)[I]...);                                                               \
+    }                                                                                                                \
+  };
+METAL_PACKED(2, T x; T y;)
+METAL_PACKED(3, T x; T y; T z;)
+METAL_PACKED(4, T x; T y; T z; T w;)
+#undef METAL_PACKED
+#define METAL_PACKED_OPERATOR(OP)                                                                                    \
+  template <class T, int N> METAL_INLINE vec<T, N> operator OP(packed_vec<T, N> a, type_identity_t<vec<T, N>> b) { return vec<T, N>(a) OP b; } \
+  template <class T, int N> METAL_INLINE vec<T, N> operator OP(vec<T, N> a, packed_vec<T, N> b) { return a OP vec<T, N>(b); } \
+  template <class T, int N> METAL_INLINE vec<T, N> operator OP(packed_vec<T, N> a, packed_vec<T, N> b) { return vec<T, N>(a) OP vec<T, N>(b); } \
+  template <class T, int N, class S>                                                                                 \
+  METAL_INLINE enable_if_t<is_scalar_v<S>, vec<T, N>> operator OP(S a, packed_vec<T, N> b) { return a OP vec<T, N>(b); } \
+  template <class T, int N> METAL_INLINE packed_vec<T, N>& operator OP##=(packed_vec<T, N>& a, type_identity_t<vec<T, N>> b) { \
+    return a = packed_vec<T, N>(vec<T, N>(a) OP b);                                                                  \
+  }
+METAL_PACKED_OPERATOR(+) METAL_PACKED_OPERATOR(-) METAL_PACKED_OPERATOR(*) METAL_PACKED_OPERATOR(/)
+#undef METAL_PACKED_OPERATOR
+
+// Metal's `array`.
+template <class T, size_t N> struct array {
+  T elements[N];
+  METAL_INLINE constexpr T& operator[](size_t i) { return elements[i]; }
+  METAL_INLINE constexpr const T& operator[](size_t i) const { return elements[i]; }
+  METAL_INLINE static constexpr size_t size() { return N; }
 };
 
 #define METAL_VECTORS(T)                                                                 \

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::build::{Cache, Compiler, Image, content_key};
+use crate::build::{Cache, Compiler, Image, MIXED_ARMS, content_key, explain};
 use crate::launch_check::check_launch;
 use crate::machine::{Arena, Contents, Dispatch, Geometry, Placement, StackPool};
-use crate::text::{Argument, arguments, first_use, host_unit};
+use crate::text::{Argument, Unit, arguments, first_use, host_unit};
 use crate::{Buffer, Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Port, Run, report};
 
 /// Runs kernels. Compiled ones are kept, in this process and in a folder.
@@ -69,7 +69,7 @@ impl Emulator {
         let outputs = || kernel.outputs.iter().zip(&launch.output_shapes);
         if geometry.threads_per_threadgroup() > THREADS {
             let outputs = outputs().map(|(p, s)| vec![0; s.iter().product::<usize>() * p.dtype.size()]).collect();
-            return Ok(Run { outputs, findings: limits, threads: 0 });
+            return Ok(Run { outputs, findings: limits, notes: Vec::new(), threads: 0 });
         }
         let image = self.image(kernel, &arguments, launch.checks)?;
 
@@ -146,12 +146,22 @@ impl Emulator {
         }
         let outputs = (0..kernel.outputs.len()).map(|i| arena.contents(first_output + i)).collect();
         let threads = launch.grid.iter().map(|&n| u64::from(n)).product();
-        Ok(Run { outputs, findings, threads })
+        let (notes, findings) = findings.into_iter().partition(|f: &Finding| f.kind.is_note());
+        Ok(Run { outputs, findings, notes, threads })
     }
 
     /// The compiled kernel. Two threads that ask for it at once may both compile it, to the same effect.
     fn image(&self, kernel: &KernelText, arguments: &[Argument<'_>], checks: Checks) -> Result<Arc<Image>, Error> {
-        let unit = host_unit(kernel, arguments)?;
+        match self.image_of(kernel, host_unit(kernel, arguments, false)?, checks) {
+            // Metal takes `half` and `float` there, C++ does not; few kernels need it.
+            Err(Error::Compile { messages, .. }) if messages.contains(MIXED_ARMS) => {
+                self.image_of(kernel, host_unit(kernel, arguments, true)?, checks)
+            }
+            image => image,
+        }
+    }
+
+    fn image_of(&self, kernel: &KernelText, unit: Unit, checks: Checks) -> Result<Arc<Image>, Error> {
         let flags = self.compiler.flags(checks, unit.casts).join(" ");
         let key = content_key([unit.text.as_str(), &flags, &self.compiler.version]);
         let images = || self.images.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +173,10 @@ impl Emulator {
             self.cache.write(&source, unit.text.as_bytes())?;
             let hooks = self.hooks(checks)?;
             let include = &self.cache.include;
-            let failed = |messages| Error::Compile { kernel: kernel.name.clone(), messages };
+            let failed = |messages: String| Error::Compile {
+                kernel: kernel.name.clone(),
+                messages: explain(&messages, &[&kernel.body, &kernel.header]),
+            };
             let mode = (checks, unit.casts);
             let compiled = Cache::make(&object, |draft| self.compiler.compile(&source, draft, include, &hooks, mode))?;
             compiled.map_err(failed)?;

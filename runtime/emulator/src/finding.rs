@@ -31,9 +31,18 @@ pub enum FindingKind {
     IgnoredStrides,
     /// More threads, memory or buffers than Metal allows.
     Limit,
+    /// A finite float that becomes infinite in `half`. A note: it may be meant.
+    BecomesInfinite,
+    /// A sum in `half` or `bfloat` that no longer changes. A note, as above.
+    SumStays,
 }
 
 impl FindingKind {
+    /// Whether what was seen may be meant: notes do not make a run unclean.
+    pub fn is_note(self) -> bool {
+        matches!(self, FindingKind::BecomesInfinite | FindingKind::SumStays)
+    }
+
     /// The kind in words.
     pub fn title(self) -> &'static str {
         match self {
@@ -49,6 +58,8 @@ impl FindingKind {
             FindingKind::NoProgress => "no progress",
             FindingKind::Misaligned => "misaligned access",
             FindingKind::IgnoredStrides => "strides ignored",
+            FindingKind::BecomesInfinite => "becomes infinite",
+            FindingKind::SumStays => "sum no longer changes",
             FindingKind::Limit => "beyond Metal's limits",
         }
     }

@@ -117,6 +117,8 @@ pub struct Run {
     pub outputs: Vec<Vec<u8>>,
     /// What was found, in order of place in the kernel; the same for the same launch.
     pub findings: Vec<Finding>,
+    /// What may be meant and may be wrong, such as a float too large for `half`.
+    pub notes: Vec<Finding>,
     /// Threads run.
     pub threads: u64,
 }

@@ -63,6 +63,7 @@ impl StaticCheck {
             .args([
                 "-fno-color-diagnostics",
                 "-Wno-everything",
+                "-Wimplicit-float-conversion",
                 "-ferror-limit=50",
                 "-Werror=uninitialized",
                 "-Werror=vla",
@@ -100,7 +101,7 @@ fn version(program: &OsString) -> Option<u32> {
 /// clang's errors, and how many there were. One in our declarations counts where the kernel's text led to it, else at its
 /// start.
 fn complaints(messages: &str, own: &[&str], start: &Location) -> (Vec<Complaint>, usize) {
-    let is_error = |line: &str| line.contains(": error: ") || line.contains(": fatal error: ");
+    let is_error = |line: &str| line.contains(": error: ") || line.contains(": fatal error: ") || uncast_bfloat(line);
     let lines: Vec<&str> = messages.lines().collect();
     let (mut found, mut errors) = (Vec::new(), 0);
     let mut rest = &lines[lines.iter().position(|line| is_error(line)).unwrap_or(lines.len())..];
@@ -108,12 +109,33 @@ fn complaints(messages: &str, own: &[&str], start: &Location) -> (Vec<Complaint>
         let (notes, next) = notes.split_at(notes.iter().position(|line| is_error(line)).unwrap_or(notes.len()));
         rest = next;
         errors += 1;
-        let Some((place, message)) = first.split_once("error: ").filter(|_| !copies_a_struct(notes)) else { continue };
+        let split = first.split_once("error: ").or_else(|| Some((first.split_once("warning: ")?.0, UNCAST_BFLOAT)));
+        let Some((place, message)) = split.filter(|_| !copies_a_struct(notes)) else { continue };
+        // Threadgroup memory of a local struct is declared here, and never defined.
+        if message.contains("its type does not have linkage") {
+            continue;
+        }
+        // Metal counts vectors up and down, clang does not.
+        let counts =
+            ["cannot increment value of type", "cannot decrement value of type"].iter().any(|m| message.contains(m));
+        if counts && message.contains("vec<") {
+            continue;
+        }
         let places = std::iter::once(place).chain(notes.iter().filter_map(|note| Some(note.split_once("note: ")?.0)));
         let at = places.filter_map(|place| own_place(place, own)).next().unwrap_or_else(|| start.clone());
         found.push(Complaint { at, message: message.to_owned() });
     }
     (found, errors)
+}
+
+const UNCAST_BFLOAT: &str = "a float becomes a `bfloat` without a cast, which Metal refuses\n  help: write `bfloat(..)` or `static_cast<T>(..)`";
+
+/// Whether clang warns of a float that becomes a `bfloat`.
+fn uncast_bfloat(line: &str) -> bool {
+    let Some((_, warning)) = line.split_once(": warning: implicit conversion loses floating-point precision: ") else {
+        return false;
+    };
+    warning.contains("to 'bfloat'") || warning.contains("to '__bf16'") || warning.contains("(aka '__bf16')")
 }
 
 /// Whether the error is that a struct is copied into or out of an address space: Metal's implicit members work in all,

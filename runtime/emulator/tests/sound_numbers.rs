@@ -258,7 +258,7 @@ fn language() {
         value("mulhi and extract_bits", "mulhi(1u << 31, 4u) + extract_bits(0xf0u, 4u, 4u)", 17.0),
         value("infinity and limits", "float(isinf(INFINITY) && -numeric_limits<float>::max() == numeric_limits<float>::lowest())", 1.0),
         value("integer limits", "numeric_limits<short>::max() + float(numeric_limits<uchar>::max())", 33022.0),
-        value("Limits", "float(isinf(Limits<float>::max()) && Limits<int>::min() < 0)", 1.0),
+        value("Limits", "float(isinf(Limits<float>::max) && Limits<int>::min < 0)", 1.0),
         sound(
             "swizzles assigned",
             "float4 v(1, 2, 3, 4);

@@ -123,29 +123,6 @@ fn run(command: &mut Command) -> io::Result<Result<(), String>> {
     let messages = String::from_utf8_lossy(&output.stderr);
     Ok(match output.status.success() {
         true => Ok(()),
-        false => Err(errors(&messages)),
+        false => Err(messages.into_owned()),
     })
-}
-
-/// The first errors, without warnings and without the compiler's narration of its way through our own files.
-fn errors(messages: &str) -> String {
-    let narration = ["In file included from", "                 from", "cc1plus:", "compilation terminated"];
-    let mut kept = Vec::new();
-    let mut in_warning = false;
-    for line in messages.lines().filter(|l| !narration.iter().any(|n| l.starts_with(n))) {
-        if line.contains(": warning: ") {
-            in_warning = true;
-        } else if line.contains(": error: ") || line.contains(": fatal error: ") {
-            in_warning = false;
-        }
-        if !in_warning {
-            kept.push(line);
-        }
-    }
-    const SHOWN: usize = 40;
-    let mut text = kept[..kept.len().min(SHOWN)].join("\n");
-    if kept.len() > SHOWN {
-        text += &format!("\n… and {} more lines", kept.len() - SHOWN);
-    }
-    text
 }

@@ -3,7 +3,9 @@
 mod cache;
 mod compiler;
 mod image;
+mod messages;
 
 pub(crate) use cache::{Cache, content_key};
 pub(crate) use compiler::Compiler;
 pub(crate) use image::Image;
+pub(crate) use messages::{MIXED_ARMS, explain};

@@ -129,6 +129,10 @@ pub(crate) struct Lane {
     pub atomics: u32,
     /// It has met a NaN before, so that later ones are no news.
     pub saw_nan: bool,
+    /// The bits of a sum that did not change when it last added, and how often it did not.
+    pub staying: (u32, u32),
+    /// How often it still lets others go first at an atomic operation.
+    pub yields: u32,
     /// The first thing that was found wrong with it.
     pub cause: Option<(FindingKind, Place)>,
 }

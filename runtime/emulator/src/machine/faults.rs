@@ -8,6 +8,9 @@ use super::journal::{Entry, Place};
 use super::notes::note_nan;
 use crate::{Action, Checks, FindingKind};
 
+/// How often in a row a sum does not change when something is added, before that is worth a note.
+const STAYING: u32 = 16;
+
 /// A place in the text as the compiler describes it, with the type that is indexed there.
 #[repr(C)]
 struct Described {
@@ -152,6 +155,25 @@ pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, 
             );
             // SAFETY: as above. A NaN that follows is no news.
             unsafe { (*lane).saw_nan = true };
+        }
+        9 => note(
+            FindingKind::BecomesInfinite,
+            Action::Read,
+            None,
+            "a finite float is beyond the largest `half`, 65504, and becomes infinite".into(),
+            "keep the value in float, or scale it",
+        ),
+        10 => {
+            // SAFETY: as above.
+            let (bits, times) = unsafe { (*lane).staying };
+            let times = if bits == found as u32 { times + 1 } else { 1 };
+            // SAFETY: as above.
+            unsafe { (*lane).staying = (found as u32, times) };
+            if times == STAYING {
+                let message =
+                    format!("a sum in 16 bits stays what it is, though {STAYING} values that are not zero were added");
+                note(FindingKind::SumStays, Action::Read, None, message, "sum in float and convert the result");
+            }
         }
         _ => {}
     }

@@ -81,6 +81,11 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
         unsafe {
             (*lane).atomics += 1;
             (*lane).shared.turns = (*lane).shared.turns.saturating_sub(TURNS_OF_AN_ATOMIC);
+            if (*lane).yields > 0 {
+                (*lane).yields -= 1;
+                worker.yielded.set(true);
+                suspend(lane, Stop::Ready);
+            }
         }
     }
     let mut touch = Touch { atomic, pc: pc.wrapping_sub(worker.dispatch.image.begin) as u32, ..Touch::default() };

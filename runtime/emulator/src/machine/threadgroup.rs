@@ -13,6 +13,9 @@ use crate::{Action, FindingKind};
 /// Turns of a loop that it costs a thread to meet others, beside half as many as there are threads.
 const TURNS_OF_A_MEETING: u32 = 32;
 
+/// How often a thread lets others go first at an atomic operation: two that wait for each other then do so here too.
+const YIELDS: u32 = 32;
+
 type Thread = Coroutine<(), (), (), LaneStack>;
 
 impl Epochs {
@@ -42,21 +45,27 @@ impl Worker<'_> {
         let mut simdgroups = Vec::new();
         let mut lanes = Vec::new();
         loop {
+            let mut yielded = false;
             order.fill(count.div_ceil(32), &mut simdgroups);
             for &simdgroup in &simdgroups {
                 let first = usize::from(simdgroup) * 32;
                 let width = (count - first).min(32);
                 loop {
+                    self.yielded.set(false);
                     order.fill(width, &mut lanes);
                     for &lane in &lanes {
                         self.resume(first + usize::from(lane), &mut threads);
+                    }
+                    if self.yielded.get() {
+                        yielded = true;
+                        break;
                     }
                     if !self.meet(usize::from(simdgroup), first, width) {
                         break;
                     }
                 }
             }
-            if !self.pass_barrier() {
+            if !yielded && !self.pass_barrier() {
                 break;
             }
         }
@@ -104,6 +113,8 @@ impl Worker<'_> {
             (*lane).shared.turns = turns;
             (*lane).saw_nan = false;
             (*lane).cause = None;
+            (*lane).staying = (0, 0);
+            (*lane).yields = YIELDS;
         }
         self.forget_unset(i);
         let entry = self.dispatch.image.entry;

@@ -55,6 +55,8 @@ pub(crate) struct Worker<'d> {
     pub simdgroups: RefCell<Vec<Simdgroup>>,
     /// Which releases of the simdgroup that runs still need to be computed, a bit each.
     pub undone: Cell<u32>,
+    /// A thread of the simdgroup that runs has let others go first, and can go on.
+    pub yielded: Cell<bool>,
     /// A thread of this threadgroup was stopped for good, so that missing threads are no news.
     pub trapped: Cell<bool>,
 }
@@ -73,6 +75,7 @@ impl<'d> Worker<'d> {
             epochs: Cell::default(),
             simdgroups: RefCell::new(vec![Simdgroup::default(); threads.div_ceil(32)]),
             undone: Cell::new(0),
+            yielded: Cell::new(false),
             trapped: Cell::new(false),
         }
     }
@@ -145,6 +148,8 @@ impl<'d> Worker<'d> {
             atomics: 0,
             saw_nan: false,
             cause: None,
+            staying: (0, 0),
+            yields: 0,
         }
     }
 
@@ -183,6 +188,9 @@ impl<'d> Worker<'d> {
         object: u32,
         entry: impl FnOnce() -> Entry,
     ) {
+        if kind.is_note() {
+            return self.journal.borrow_mut().add(kind, at, other, object, entry);
+        }
         let lane = self.lane(index as usize);
         // SAFETY: a context that this worker has written; its field is no part of any reference.
         let cause = unsafe { (*lane).cause.get_or_insert((kind, at)) };

@@ -17,10 +17,10 @@ pub(crate) struct Unit {
 }
 
 /// The unit for the emulator. Its entry is `metal_kernel_entry(buffers, attributes)`, one buffer for each argument that
-/// is one, in order.
-pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<Unit, Error> {
+/// is one, in order. `arms` has those of `?:` converted to a common type.
+pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>], arms: bool) -> Result<Unit, Error> {
     let mut sites = Vec::new();
-    let target = if kernel.is_double() { Target::HostDouble } else { Target::Host };
+    let target = Target::Host { arms, double: kernel.is_double() };
     let header = rewrite(&kernel.header, target, true, &mut sites)?;
     let body = rewrite(&kernel.body, target, false, &mut sites)?;
 

@@ -28,7 +28,8 @@ impl Writer<'_, '_> {
     /// `.xy` after a dot: a call that names its components; where it is assigned, one that can be.
     pub(super) fn swizzle(&self, i: usize) -> Option<String> {
         let name = self.tokens[i].text;
-        let component = |c: char| "xyzw".find(c);
+        let set = if name.contains(['x', 'y', 'z', 'w']) { "xyzw" } else { "rgba" };
+        let component = |c: char| set.find(c);
         if !(2..=4).contains(&name.len()) || !name.chars().all(|c| component(c).is_some()) || !self.is_member(i) {
             return None;
         }

@@ -1,5 +1,6 @@
 //! From kernel text to C++: lexing, the few rewrites that Metal's words need, MLX's signature rules.
 
+mod arms;
 mod assemble;
 mod checked;
 mod functions;
@@ -14,7 +15,7 @@ mod subscripts;
 mod threadgroup;
 mod words;
 
-pub(crate) use assemble::{breaks_on_cuda, check_unit, cuda_parts, host_unit};
+pub(crate) use assemble::{Unit, breaks_on_cuda, check_unit, cuda_parts, host_unit};
 pub(crate) use rewrite::Site;
 pub(crate) use rules::breaches;
 pub(crate) use signature::{Argument, arguments};

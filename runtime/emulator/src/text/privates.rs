@@ -3,7 +3,7 @@
 //! lies behind a pointer, and not what they can keep in a register.
 
 use super::lexer::Kind;
-use super::rewrite::{Target, Writer};
+use super::rewrite::Writer;
 
 /// An open brace.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ const PARTS: &[&str] = &["unsigned", "signed", "long", "short", "int", "char", "
 impl Writer<'_, '_> {
     /// If variables without a value are declared from `i` on: has their places told behind the declaration.
     pub(super) fn note_valueless(&mut self, i: usize, end: usize) {
-        if self.target != Target::Host {
+        if !self.target.is_host() {
             return;
         }
         let Some((stop, names)) = self.valueless(i, end) else { return };
@@ -129,7 +129,7 @@ impl Writer<'_, '_> {
     }
 
     /// The `>` that closes the `<` at `open`.
-    fn angle_end(&self, open: usize, end: usize) -> Option<usize> {
+    pub(super) fn angle_end(&self, open: usize, end: usize) -> Option<usize> {
         let mut depth = 0;
         (open..end).take_while(|&n| !self.tokens[n].is(';')).find(|&n| {
             depth += i32::from(self.tokens[n].is('<')) - i32::from(self.tokens[n].is('>'));

@@ -20,14 +20,22 @@ pub(crate) struct Site {
 /// What the text becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// C++ that runs in the emulator.
-    Host,
-    /// The same with `float` as `double`.
-    HostDouble,
+    /// C++ that runs in the emulator: whether arms of `?:` are converted to a common type, and `float` is `double`.
+    Host { arms: bool, double: bool },
     /// C++ with address spaces, for clang to check.
     Check,
     /// CUDA device code.
     Cuda,
+}
+
+impl Target {
+    pub fn is_host(self) -> bool {
+        matches!(self, Target::Host { .. })
+    }
+
+    fn is_double(self) -> bool {
+        matches!(self, Target::Host { double: true, .. })
+    }
 }
 
 /// Rewrites one text. Sites and threadgroup arrays are numbered on from those that are there already.
@@ -121,7 +129,7 @@ impl<'t> Writer<'_, 't> {
             }
             match token.kind {
                 Kind::Directive => self.directive(&token)?,
-                Kind::Number => self.out += &number(token.text, self.target == Target::HostDouble),
+                Kind::Number => self.out += &number(token.text, self.target.is_double()),
                 Kind::Identifier => {
                     self.refuse(i)?;
                     self.note_valueless(i, range.end);
@@ -145,7 +153,7 @@ impl<'t> Writer<'_, 't> {
                         i += 1;
                         continue;
                     }
-                    if self.target == Target::Host
+                    if self.target.is_host()
                         && let Some(next) = self.loop_head(i, range.end, &mut parentheses)
                     {
                         i = next;
@@ -201,6 +209,13 @@ impl<'t> Writer<'_, 't> {
                 Kind::Punctuation if token.is(';') => {
                     self.out.push(';');
                     self.out.extend(self.after.iter().filter(|(at, _)| *at == i).map(|(_, text)| text.as_str()));
+                }
+                Kind::Punctuation if token.is('?') && matches!(self.target, Target::Host { arms: true, .. }) => {
+                    if let Some(next) = self.arms(i, range.end)? {
+                        i = next;
+                        continue;
+                    }
+                    self.out.push('?');
                 }
                 Kind::Punctuation if token.is('{') => {
                     self.open_brace(i);
@@ -336,7 +351,8 @@ mod tests {
     use super::*;
 
     fn body(text: &str) -> Result<String, String> {
-        rewrite(&Source::new("k.metal", text), Target::Host, false, &mut Vec::new()).map_err(|e| e.to_string())
+        rewrite(&Source::new("k.metal", text), Target::Host { arms: true, double: false }, false, &mut Vec::new())
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -378,6 +394,21 @@ mod tests {
             ("#define F while (a)", "#define F while (metal::turn() && (a))"),
         ] {
             assert_eq!(body(metal).unwrap(), host);
+        }
+    }
+
+    #[test]
+    fn arms_meet_in_one_type() {
+        let arm = "metal::arm<decltype( a ), decltype( b)>";
+        assert_eq!(body("c ? a : b;").unwrap(), format!("c ? {arm}( a ) : {arm}( b);"));
+        for (text, count) in [
+            ("c ? d::e : f<g, h>(i), j;", 2),
+            ("(c ? a : b) + 1;", 2),
+            ("case 1: c ? a : b;", 2),
+            ("c ? a : d ? e : f;", 8),
+            ("c ? d ? e : f : a;", 8),
+        ] {
+            assert_eq!(body(text).unwrap().matches("metal::arm").count(), count, "{text}");
         }
     }
 

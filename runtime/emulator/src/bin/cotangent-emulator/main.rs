@@ -69,6 +69,9 @@ fn report(run: &Run) {
     for finding in &run.findings {
         println!("\n{finding}");
     }
+    for note in &run.notes {
+        println!("\nnote: {note}");
+    }
     let found = match run.findings.len() {
         0 => "nothing found".to_owned(),
         1 => "1 finding".to_owned(),
