@@ -29,9 +29,9 @@ pub struct Block<M: Mode> {
 #[derive(Parameters)]
 pub enum Mixer<M: Mode> {
     /// Every fourth layer, as published.
-    Full(FullAttention<M>),
+    Full(Box<FullAttention<M>>),
     /// The others.
-    Linear(LinearAttention<M>),
+    Linear(Box<LinearAttention<M>>),
 }
 
 /// Names the parameters of [`Attention`] `self_attn.*`.
@@ -75,18 +75,18 @@ impl Block<Stored> {
     /// Its linear layers with their names relative to the layer, in the file's order.
     pub fn linears_mut(&mut self) -> Vec<(&'static str, &mut Linear<Stored>)> {
         let mut linears = match &mut self.mixer {
-            Mixer::Full(FullAttention { self_attn }) => vec![
-                ("self_attn.q_proj", &mut self_attn.q_proj),
-                ("self_attn.k_proj", &mut self_attn.k_proj),
-                ("self_attn.v_proj", &mut self_attn.v_proj),
-                ("self_attn.o_proj", &mut self_attn.o_proj),
+            Mixer::Full(layer) => vec![
+                ("self_attn.q_proj", &mut layer.self_attn.q_proj),
+                ("self_attn.k_proj", &mut layer.self_attn.k_proj),
+                ("self_attn.v_proj", &mut layer.self_attn.v_proj),
+                ("self_attn.o_proj", &mut layer.self_attn.o_proj),
             ],
-            Mixer::Linear(LinearAttention { linear_attn }) => vec![
-                ("linear_attn.in_proj_qkv", &mut linear_attn.in_proj_qkv),
-                ("linear_attn.in_proj_z", &mut linear_attn.in_proj_z),
-                ("linear_attn.in_proj_b", &mut linear_attn.in_proj_b),
-                ("linear_attn.in_proj_a", &mut linear_attn.in_proj_a),
-                ("linear_attn.out_proj", &mut linear_attn.out_proj),
+            Mixer::Linear(layer) => vec![
+                ("linear_attn.in_proj_qkv", &mut layer.linear_attn.in_proj_qkv),
+                ("linear_attn.in_proj_z", &mut layer.linear_attn.in_proj_z),
+                ("linear_attn.in_proj_b", &mut layer.linear_attn.in_proj_b),
+                ("linear_attn.in_proj_a", &mut layer.linear_attn.in_proj_a),
+                ("linear_attn.out_proj", &mut layer.linear_attn.out_proj),
             ],
         };
         linears.extend([

@@ -145,9 +145,11 @@ impl Reader<'_> {
         Ok(Block {
             input_layernorm: self.norm(&at("input_layernorm"))?,
             mixer: match self.config.layers[index] {
-                LayerKind::FullAttention => Mixer::Full(FullAttention { self_attn: self.attention(&at("self_attn"))? }),
+                LayerKind::FullAttention => {
+                    Mixer::Full(Box::new(FullAttention { self_attn: self.attention(&at("self_attn"))? }))
+                }
                 LayerKind::LinearAttention => {
-                    Mixer::Linear(LinearAttention { linear_attn: self.gated_delta_net(&at("linear_attn"))? })
+                    Mixer::Linear(Box::new(LinearAttention { linear_attn: self.gated_delta_net(&at("linear_attn"))? }))
                 }
             },
             post_attention_layernorm: self.norm(&at("post_attention_layernorm"))?,
