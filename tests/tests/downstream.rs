@@ -89,12 +89,11 @@ fn the_public_face_is_enough_and_is_guarded_across_crates() {
     for backend in ["cpu", "emulated"] {
         let text = run(&dir, "learns", backend);
         assert!(text.contains("kernel `silu_gate`\n") && !text.contains("FAIL"), "{text}");
+        // The kernel's source runs in the emulator whatever the backend.
+        assert!(text.contains("gradient of `b`, kernel against fallback (N = 301)"), "{text}");
         assert!(text.contains(&format!("\n{backend}: loss ")), "{text}");
         assert_eq!(run(&dir, "renamed", backend), format!("{backend}: gradients through a re-export\n"));
     }
-    // Only where the kernel's text runs are there comparisons of the two.
-    assert!(run(&dir, "learns", "emulated").contains("gradient of `b`, kernel against fallback (N = 301)"));
-    assert!(!run(&dir, "learns", "cpu").contains("kernel against fallback"));
 
     let refused = cargo(&dir, &["build", "--package", "wrong"]);
     let message = String::from_utf8_lossy(&refused.stderr);

@@ -52,7 +52,7 @@ fn mistakes_name_file_line_and_column_and_show_the_line() {
     let (file, text) = folder("wrong", "uint i = 0;\n\tx[i] = 1.0f;\ny[i] = 2.0f;\n");
     let expected = format!(
         "the body of `scaled` writes to its input `x` [C12]\nat {}:2:2\n  |\n2 | \tx[i] = 1.0f;\n  | \t^\nhelp: write to an \
-         output: MLX shares an input's memory with every other reader",
+         output: MLX shares an input's memory with every other reader; see `cotangent::errors::C12`",
         text.display()
     );
     assert_eq!(mistakes(&file), [expected]);
