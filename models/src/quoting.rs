@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-/// So many characters of a foreign string stand in a message.
+/// The most characters of a foreign string that a message quotes.
 const LONGEST: usize = 200;
 
 /// A foreign text for a message: its first 200 characters, with escapes such as `\n` and `\u{1b}` for those that a

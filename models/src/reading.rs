@@ -1,6 +1,6 @@
 //! Small files that others wrote, read with a bound.
 //!
-//! A pipe under the name of a configuration blocks whoever opens it, and a device never ends: what is no regular file
+//! A pipe under the name of a configuration blocks the program that opens it, and a device never ends: what is no regular file
 //! is refused before it is opened, and no file is read beyond a limit.
 
 use std::fs::{self, File, Metadata};

@@ -283,7 +283,7 @@ impl Indices {
     /// value yet.
     ///
     /// # Errors
-    /// [`Error::Mlx`] if the value cannot be computed; [`Error::Refused`] while a graph runs, whichever session that has
+    /// [`Error::Mlx`] if the value cannot be computed; [`Error::Refused`] while a graph runs, whatever session that has
     /// borrowed.
     pub fn to_stored(&self, _session: &mut Session) -> Result<Tensor<Stored>> {
         running::outside("Indices::to_stored", "used")?;

@@ -15,7 +15,7 @@ use crate::tensor::{Origin, Tensor};
 
 const OPERATION: &str = "compare";
 
-/// Every so many steps of a session all that runs again is compared.
+/// The number of steps of a session after which all that runs again is compared.
 const INTERVAL: u64 = 100;
 
 /// Builds for development compare in every step: so does every test.

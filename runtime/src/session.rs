@@ -40,7 +40,7 @@ impl Session {
     /// Drivers that train hold what this returns as long as they run functions of models.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) inside a graph, whichever session runs it.
+    /// [`Error::Refused`](crate::Error::Refused) inside a graph, whatever session runs it.
     pub(crate) fn run(&mut self, operation: &'static str) -> Result<Running<'_>> {
         Running::enter(operation, &mut self.repeats, true)
     }

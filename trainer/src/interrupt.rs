@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
-/// A terminal that closes tells the program so once itself and once more through the shell: so close together, both are
+/// A terminal that closes signals the program twice, itself and through the shell: so close together, both are
 /// one.
 const ONE_HANGUP: Duration = Duration::from_millis(300);
 

@@ -239,7 +239,7 @@ mod tests {
         let kept = "{\"iteration\":1,\"val_loss\":3}\n{\"iteration\":10,\"train_loss\":2}\n{\"note\":\"mine\"}\n";
         assert_eq!(lines_up_to(log, 10, true), kept);
         assert_eq!(lines_up_to("", 10, true), "");
-        // A validation that was made once more, by a run that was killed before it saved.
+        // A validation that was repeated after a run was killed before it saved.
         let again = kept.to_owned() + "{\"iteration\":10,\"val_loss\":2}\n";
         assert_eq!(lines_up_to(&again, 10, false), kept);
         assert_eq!(lines_up_to(&again, 10, true), again);

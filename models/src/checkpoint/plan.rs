@@ -61,7 +61,7 @@ impl<'a> LoadPlan<'a> {
         if !expected.contains_key(HEAD)
             && let Some(head) = found.remove(HEAD)
         {
-            // Some exports store the tied table once more, some under the head's name alone.
+            // Some exports store the tied table twice, some under the head's name alone.
             if found.contains_key(EMBEDDING) {
                 skipped.redundant += 1;
             } else {

@@ -34,7 +34,7 @@ pub enum LoadError {
     },
 }
 
-/// What was found in a checkpoint besides a model.
+/// What was found in a checkpoint beside the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Findings {
     /// Tensors that the text model has no use for.

@@ -61,7 +61,7 @@ pub(crate) fn nothing_trains<'a>(operation: &'static str, names: impl Iterator<I
 /// Holds what is to train against the leaves that are there; `all` gives the names of all, for a message.
 ///
 /// # Errors
-/// [`Error::Refused`] if nothing trains, a name is nobody's, or a name and a tensor do not belong to each other alone.
+/// [`Error::Refused`] if nothing trains, a name belongs to no parameter, or a name and a tensor do not belong to each other alone.
 pub(crate) fn check(
     operation: &'static str,
     leaves: &[&TrainableLeaves],

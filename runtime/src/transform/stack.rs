@@ -237,7 +237,7 @@ struct Parts<'a, S: Stack> {
 }
 
 impl<S: Stack> Parts<'_, S> {
-    /// Keeps everything of the last so many blocks, and so many bytes of what expensive kernels compute in the others.
+    /// Keeps everything of the last `last_blocks` blocks, and up to `room` bytes of what expensive kernels compute in the others.
     fn block_by_block(
         self,
         running: &Running<'_>,

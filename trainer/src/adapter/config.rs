@@ -25,7 +25,7 @@ pub struct AdapterConfig {
     /// The adapted modules: names relative to a layer (`mlp.up_proj`), or of the whole model
     /// (`language_model.model.layers.0.mlp.up_proj`); `None` for every linear layer.
     pub keys: Option<Vec<String>>,
-    /// Names relative to a layer hold for the last so many layers; `None` for all.
+    /// The number of last layers for which names relative to a layer hold; `None` for all.
     pub num_layers: Option<usize>,
 }
 

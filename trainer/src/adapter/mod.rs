@@ -173,7 +173,7 @@ fn weights_file(dir: &Path) -> Result<PathBuf, AdapterError> {
     for name in UNREADABLE_WEIGHTS_FILES {
         let file = dir.join(name);
         if file.exists() {
-            let reason = "is not a safetensors file\nhelp: save the adapter once more as safetensors".into();
+            let reason = "is not a safetensors file\nhelp: save the adapter again, as safetensors".into();
             return Err(CheckpointError::Damaged { file, reason }.into());
         }
     }

@@ -14,7 +14,7 @@ use super::values::positive_count;
 /// How data is read, and how the chat template writes it.
 #[derive(Args, Debug)]
 pub struct DataArguments {
-    /// Longer conversations are cut at so many tokens [default: 2048, or what the model was made for]
+    /// The most tokens of a conversation; longer ones are cut [default: 2048, or what the model was made for]
     #[arg(long, value_name = "N", value_parser = positive_count, help_heading = "Data")]
     max_seq_length: Option<usize>,
     /// Lines of more bytes are refused

@@ -93,7 +93,7 @@ impl Show {
         Ok(u8::from(options.strict_template && !is_complete))
     }
 
-    /// Shows so many examples of a file, and its summary with batches in this order. Returns whether the model learns all
+    /// Shows the first examples of a file, and its summary with batches in this order. Returns whether the model learns all
     /// of it.
     fn show(
         &self,

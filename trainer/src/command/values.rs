@@ -2,7 +2,7 @@
 
 use std::num::IntErrorKind;
 
-/// Counts above it are slips of a finger: no run has so many iterations, rows or tokens.
+/// Counts above it are typing errors: no run has that number of iterations, rows or tokens.
 const LARGEST_COUNT: usize = 1_000_000_000;
 
 /// Numbers above it are, too.

@@ -44,7 +44,7 @@ pub struct LineFault {
 }
 
 impl DataError {
-    /// So many bad lines of a file are described; the others are counted.
+    /// The most bad lines of a file that are described; the others are counted.
     pub const MOST_FAULTS: usize = 10;
 
     pub(super) fn file(file: &Path, reason: impl Into<String>) -> Self {

@@ -11,7 +11,7 @@ use super::{Json, python};
 /// Instructions that one rendering may take. A conversation of a thousand turns takes a few hundred thousand.
 const FUEL: u64 = 10_000_000;
 
-/// A rendering may have so many bytes, or four times what it is given: no template writes a conversation so often.
+/// The bytes that a rendering may have, if four times its input is not more: no template repeats a conversation that often.
 const LONGEST_TEXT: usize = 32 << 20;
 
 /// Compiled templates, by name.

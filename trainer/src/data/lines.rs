@@ -107,7 +107,7 @@ impl Line {
 enum Contents {
     /// Without the line break.
     Bytes(Vec<u8>),
-    /// So many, more than the limit.
+    /// The number found, which is more than the limit.
     TooLong { length: usize, limit: usize },
 }
 

@@ -5,7 +5,7 @@ use super::lines::DEFAULT_MAX_LINE_BYTES;
 /// How a data set is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataOptions {
-    /// Longer examples are cut at so many tokens.
+    /// The most tokens of an example; longer ones are cut.
     pub max_seq_length: usize,
     /// Longer lines are refused, before they are read whole.
     pub max_line_bytes: usize,

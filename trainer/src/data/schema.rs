@@ -15,7 +15,7 @@ pub struct SchemaError {
     pub reason: String,
 }
 
-/// So many keys of a row that mean nothing are noted.
+/// The most keys without a meaning that are noted of a row.
 const MOST_KEYS: usize = 100;
 
 /// What reading a row left out.

@@ -10,7 +10,7 @@ use crate::data::{ChatFormat, Dataset, Order};
 
 use super::{Paint, Shade, counted, grouped, histogram, percent};
 
-/// So many batches are described one by one.
+/// The most batches that are described one by one.
 const BATCHES: usize = 3;
 
 /// Writes what belongs to all data of a checkpoint: its files, what stands around an answer, and how tokens are marked.

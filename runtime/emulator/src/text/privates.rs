@@ -1,4 +1,4 @@
-//! Private variables that are declared without a value: the emulator is told where each lies, so that a read of it is found
+//! Private variables that are declared without a value: the emulator learns where each lies, so that a read of it is found
 //! that no write came before. `float m;` becomes `float m_unset_; auto& m = metal::unset(m_unset_, "m");`, as compilers watch what
 //! lies behind a pointer, and not what they can keep in a register.
 

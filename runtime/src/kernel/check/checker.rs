@@ -21,7 +21,7 @@ pub(super) enum Depth {
     Varied,
     /// One at another size, where kernel and fallback are held against each other, if there are both.
     Other,
-    /// The same at a size that nobody declared: the forward may not run there, and its author has not said so.
+    /// The same at a size that the declaration does not name: the forward may fail there without a `requires` that says so.
     Undeclared,
 }
 
@@ -158,7 +158,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Whether everything runs at a size that nobody declared.
+    /// Whether everything runs at a size that the declaration does not name.
     pub(super) fn works(&self, setting: &Setting) -> bool {
         let run = || -> Result<()> {
             let experiment = Experiment::new(self.declaration, setting, &Draw::default(), Dtype::F32, Dtype::F32)?;

@@ -5,7 +5,7 @@ use super::plan::subsets;
 use crate::kernel::declaration::{Body, Declaration};
 use crate::kernel::signature::{ConstantKind, Expression};
 
-/// The most elements that a case has which nobody declared.
+/// The most elements of a case that the declaration does not name.
 const ELEMENTS: u64 = 20_000;
 
 /// How far up a bound of a requirement is looked for.
@@ -24,7 +24,7 @@ pub(super) struct Planned {
     pub(super) is_varied: bool,
 }
 
-/// All sizes of a kernel, the one that is varied first; `works` says whether a size that nobody declared can be run.
+/// All sizes of a kernel, the one that is varied first; `works` says whether a size that the declaration does not name can be run.
 pub(super) fn planned(declaration: &'static Declaration, works: &dyn Fn(&Setting) -> bool) -> Vec<Planned> {
     let signature = declaration.signature;
     let declared = cases_without_absences(declaration);

@@ -31,7 +31,7 @@ pub(super) enum Piece {
     Value([String; 2]),
 }
 
-/// So many pieces of an argument are looked for: a list of a million numbers is there or is not.
+/// The most pieces of an argument that are looked for: a list of a million numbers is there or is not.
 const MOST_PIECES: usize = 1000;
 
 /// The first character of the two private planes, where no text has a character of its own.

@@ -159,7 +159,7 @@ impl Places {
     }
 }
 
-/// So many parts are searched for where there are no marks, each of which may take a pass over the text.
+/// The most parts that are searched for where there are no marks, each of which may take a pass over the text.
 const MOST_SEARCHES: usize = 1000;
 
 struct Finder<'a> {

@@ -13,7 +13,7 @@ pub(super) fn set() {
     limit(Resource::Core, 0);
 }
 
-/// Allows so many seconds of computing from now. The time of the processor counts, not that of the clock, so that a
+/// Allows `seconds` of computing from now. The time of the processor counts, not that of the clock, so that a
 /// busy machine changes nothing.
 pub(super) fn allow_seconds(seconds: u64) {
     let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
