@@ -63,7 +63,8 @@ fn types_and_constructors() {
             "",
             "(x[1] > 0 ? half(1.5h) : x[2]) + (x[1] > 5 ? 2 : half(3)) + (x[0] > 1 ? bfloat(1.0f) : 0.25f)",
             4.75,
-        ),
+        )
+        .metal_only(),
         value("a bfloat of integers", "inline float of(bfloat b) { return b; }", "bfloat(2) + of(3)", 5.0),
         sound(
             "a struct in threadgroup memory",

@@ -67,6 +67,9 @@ pub(super) fn definitions(tokens: &[Token<'_>]) -> Vec<Definition> {
         while word(body, QUALIFIERS) {
             body += 1;
         }
+        if is(body, ':') && !is(body + 1, ':') {
+            body = after_initialisers(body + 1, &is, &closing);
+        }
         if !is(body, '{') {
             continue;
         }
@@ -84,6 +87,24 @@ pub(super) fn definitions(tokens: &[Token<'_>]) -> Vec<Definition> {
         n = end + 1;
     }
     found
+}
+
+/// What follows a constructor's list of initialisers, `a(1), b{2}`, that begins at `start`.
+fn after_initialisers(
+    start: usize,
+    is: &dyn Fn(usize, char) -> bool,
+    closing: &dyn Fn(usize, (char, char)) -> Option<usize>,
+) -> usize {
+    let mut n = start;
+    loop {
+        // The member's name stands before.
+        let end = if is(n + 1, '(') { closing(n + 1, ('(', ')')) } else { closing(n + 1, ('{', '}')) };
+        match end.filter(|_| is(n + 1, '(') || is(n + 1, '{')) {
+            Some(end) if is(end + 1, ',') => n = end + 2,
+            Some(end) => return end + 1,
+            None => return start,
+        }
+    }
 }
 
 /// Definitions that an earlier one equals, but for address spaces.
@@ -107,11 +128,11 @@ mod tests {
     #[test]
     fn definitions_are_told_from_calls_and_declarations() {
         let text = "constant float a = f(1);\ntemplate <typename T>\ninline T g(T x) { for (;;) { each(x) { } } }\nfloat h(float);\n\
-                    struct S { float m() const { return 1; } };\nfloat k() {}";
+                    struct S { float m() const { return 1; } };\nstruct T { T() : v(2), w{3} {} };\nfloat k() {}";
         let tokens = lex(text);
         let found = definitions(&tokens);
         let heads: Vec<&str> = found.iter().map(|d| tokens[d.head].text).collect();
-        assert_eq!(heads, ["inline", "float", "float"]);
+        assert_eq!(heads, ["inline", "float", "T", "float"]);
         let first: String = tokens[found[0].whole.clone()].iter().map(|t| t.text).collect();
         assert!(first.starts_with("template") && first.ends_with("} } }"), "{first}");
     }

@@ -15,6 +15,8 @@ pub struct Case {
     pub launch: Launch<'static>,
     /// What the first output must hold.
     pub expected: Option<Vec<f64>>,
+    /// Whether it holds what Metal has and CUDA refuses.
+    pub metal_only: bool,
 }
 
 impl Case {
@@ -32,6 +34,7 @@ impl Case {
                 ..Launch::default()
             },
             expected: None,
+            metal_only: false,
         }
     }
 
@@ -93,6 +96,11 @@ impl Case {
 
     pub fn gives(mut self, expected: impl IntoIterator<Item = f64>) -> Self {
         self.expected = Some(expected.into_iter().collect());
+        self
+    }
+
+    pub fn metal_only(mut self) -> Self {
+        self.metal_only = true;
         self
     }
 
@@ -170,7 +178,7 @@ pub fn sound(name: &'static str, body: &str) -> Case {
 pub fn compile_for_cuda(cases: &[Case]) {
     let Some(compiler) = CudaCompiler::find() else { return };
     let mut texts = Vec::new();
-    for case in cases.iter().filter(|case| case.finds.is_none()) {
+    for case in cases.iter().filter(|case| case.finds.is_none() && !case.metal_only) {
         let shapes: Vec<&[usize]> = case.launch.inputs.iter().map(|b| b.shape.as_slice()).collect();
         let Ok(grid) = CudaGrid::new(case.launch.grid, case.launch.threadgroup) else { continue };
         match cuda_text(&case.kernel, &shapes, grid) {
