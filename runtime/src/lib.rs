@@ -105,7 +105,7 @@ pub mod __private {
         pub const fn has(&self, name: &str) -> bool {
             let mut index = 0;
             while index < self.own.len() {
-                if is_same(self.own[index].as_bytes(), name.as_bytes()) {
+                if crate::kernel::pairing::same_text(self.own[index], name) {
                     return true;
                 }
                 index += 1;
@@ -138,20 +138,6 @@ pub mod __private {
             }
             false
         }
-    }
-
-    const fn is_same(left: &[u8], right: &[u8]) -> bool {
-        if left.len() != right.len() {
-            return false;
-        }
-        let mut index = 0;
-        while index < left.len() {
-            if left[index] != right[index] {
-                return false;
-            }
-            index += 1;
-        }
-        true
     }
 
     /// Seals [`Config`](crate::Config): only the derive implements both.

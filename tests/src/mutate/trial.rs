@@ -72,7 +72,7 @@ impl Verdict {
     }
 }
 
-/// Runs the generated checks of a mutant, each as its test does, to the first failure. What was found is told as well.
+/// Runs the generated checks of a mutant, each as its test does, to the first failure. The report says what was found.
 ///
 /// # Errors
 /// If the original itself cannot be run.
