@@ -4,6 +4,7 @@
 pub mod checkpoint;
 /// The text part of a checkpoint's `config.json`.
 pub mod config;
+pub mod images;
 pub mod linear;
 pub mod norm;
 pub mod quoting;

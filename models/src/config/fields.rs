@@ -8,7 +8,7 @@ use super::{ConfigError, MAX_EXTENT};
 /// One JSON object of a `config.json`, read field by field; remembers where it is for the errors. `null` counts as
 /// absent.
 #[derive(Clone)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     file: &'a Path,
     /// `""`, or the names of the enclosing objects with a dot after each.
     prefix: String,
@@ -16,7 +16,7 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn root(file: &'a Path, json: &'a Value) -> Result<Self, ConfigError> {
+    pub(crate) fn root(file: &'a Path, json: &'a Value) -> Result<Self, ConfigError> {
         match json {
             Value::Object(object) => Ok(Self { file, prefix: String::new(), object }),
             other => Err(ConfigError::Field {
@@ -32,11 +32,11 @@ impl<'a> Fields<'a> {
         self.object.get(field).filter(|value| !value.is_null())
     }
 
-    pub(super) fn has(&self, field: &str) -> bool {
+    pub(crate) fn has(&self, field: &str) -> bool {
         self.get(field).is_some()
     }
 
-    pub(super) fn object(&self, field: &str) -> Result<Option<Fields<'a>>, ConfigError> {
+    pub(crate) fn object(&self, field: &str) -> Result<Option<Fields<'a>>, ConfigError> {
         match self.get(field) {
             None => Ok(None),
             Some(Value::Object(object)) => {
@@ -46,7 +46,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn array(&self, field: &str) -> Result<Option<&'a [Value]>, ConfigError> {
+    pub(crate) fn array(&self, field: &str) -> Result<Option<&'a [Value]>, ConfigError> {
         match self.get(field) {
             None => Ok(None),
             Some(Value::Array(items)) => Ok(Some(items)),
@@ -54,7 +54,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn string(&self, field: &str) -> Result<Option<&'a str>, ConfigError> {
+    pub(crate) fn string(&self, field: &str) -> Result<Option<&'a str>, ConfigError> {
         match self.get(field) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn boolean(&self, field: &str) -> Result<Option<bool>, ConfigError> {
+    pub(crate) fn boolean(&self, field: &str) -> Result<Option<bool>, ConfigError> {
         match self.get(field) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -71,29 +71,29 @@ impl<'a> Fields<'a> {
     }
 
     /// A size that must be there: an integer from 1 to `MAX_EXTENT`.
-    pub(super) fn size(&self, field: &str) -> Result<usize, ConfigError> {
+    pub(crate) fn size(&self, field: &str) -> Result<usize, ConfigError> {
         self.optional_size(field)?.ok_or_else(|| self.absent(field, "a positive integer"))
     }
 
-    pub(super) fn optional_size(&self, field: &str) -> Result<Option<usize>, ConfigError> {
+    pub(crate) fn optional_size(&self, field: &str) -> Result<Option<usize>, ConfigError> {
         match self.optional_count(field)? {
             Some(0) => Err(self.wrong(field, 0, "a positive integer")),
             size => Ok(size),
         }
     }
 
-    pub(super) fn optional_count(&self, field: &str) -> Result<Option<usize>, ConfigError> {
+    pub(crate) fn optional_count(&self, field: &str) -> Result<Option<usize>, ConfigError> {
         self.get(field).map(|value| self.count(field, value)).transpose()
     }
 
-    pub(super) fn count(&self, field: &str, value: &Value) -> Result<usize, ConfigError> {
+    pub(crate) fn count(&self, field: &str, value: &Value) -> Result<usize, ConfigError> {
         match value.as_u64().and_then(|value| usize::try_from(value).ok()) {
             Some(count) if count <= MAX_EXTENT => Ok(count),
             _ => Err(self.wrong(field, describe(value), format_args!("an integer from 0 to {MAX_EXTENT}"))),
         }
     }
 
-    pub(super) fn positive_number(&self, field: &str) -> Result<Option<f64>, ConfigError> {
+    pub(crate) fn positive_number(&self, field: &str) -> Result<Option<f64>, ConfigError> {
         match self.get(field) {
             None => Ok(None),
             Some(value) => match value.as_f64() {
@@ -103,14 +103,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn expect_multiple(&self, whole: (&str, usize), part: (&str, usize)) -> Result<(), ConfigError> {
+    pub(crate) fn expect_multiple(&self, whole: (&str, usize), part: (&str, usize)) -> Result<(), ConfigError> {
         if whole.1.is_multiple_of(part.1) {
             return Ok(());
         }
         Err(self.wrong(whole.0, whole.1, format_args!("a multiple of `{}`, which is {}", part.0, part.1)))
     }
 
-    pub(super) fn wrong(&self, field: &str, found: impl Display, expected: impl Display) -> ConfigError {
+    pub(crate) fn wrong(&self, field: &str, found: impl Display, expected: impl Display) -> ConfigError {
         ConfigError::Field {
             file: self.file.to_owned(),
             field: format!("{}{field}", self.prefix),
@@ -119,11 +119,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn absent(&self, field: &str, expected: impl Display) -> ConfigError {
+    pub(crate) fn absent(&self, field: &str, expected: impl Display) -> ConfigError {
         self.wrong(field, "nothing", expected)
     }
 
-    pub(super) fn unsupported(&self, field: &str, what: impl Into<String>) -> ConfigError {
+    pub(crate) fn unsupported(&self, field: &str, what: impl Into<String>) -> ConfigError {
         ConfigError::Unsupported {
             file: self.file.to_owned(),
             field: format!("{}{field}", self.prefix),

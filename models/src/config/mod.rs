@@ -21,7 +21,7 @@ pub use rope::RopeConfig;
 
 use crate::reading;
 
-use fields::Fields;
+pub(crate) use fields::Fields;
 
 /// The largest size any dimension or tensor extent may have: MLX shapes are `i32`.
 const MAX_EXTENT: usize = i32::MAX as usize;
