@@ -101,6 +101,14 @@ enum Command {
         #[arg(long, value_name = "NUMBER", default_value = "1")]
         seed: OsString,
     },
+    /// Run MLX's kernels as Apple's compiler made them, beside their sources in the emulator
+    ///
+    /// Needs LLVM 19, but neither MLX nor a Mac. Downloads MLX's package for macOS (45 MB) once, into `target/apple`.
+    Apple {
+        /// Arguments of `cotangent-apple`: names of kernels, or `--help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// List the kernels: gradients, where they run, determinism, test cases, what checks them, requirements, residuals
     ///
     /// Backwards and stages stand beneath their forwards. With the name of a kernel: everything about that one.
@@ -178,6 +186,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             arguments.extend(sample.into_iter().flat_map(|count| ["--sample".into(), count]));
             arguments.extend(["--seed".into(), seed]);
             ProjectProgram::MUTATE.run(&root, &arguments)
+        }
+        Command::Apple { arguments } => {
+            let cache: [OsString; 2] = ["--cache".into(), root.join("target/apple").into()];
+            ProjectProgram::APPLE.run(&root, &[&cache, arguments.as_slice()].concat())
         }
         Command::Kernels { kernel, names, at, dtype } => {
             ProjectProgram::KERNELS.run(&root, &kernels::list_arguments(kernel, names, at, dtype))

@@ -1,4 +1,4 @@
-//! Programs of this workspace that link MLX: built and started by Cargo once MLX is set up.
+//! Programs of this workspace: built and started by Cargo, once MLX is set up where they link it.
 
 use crate::{setup, workspace};
 use anyhow::{Context, Result};
@@ -14,6 +14,8 @@ pub struct ProjectProgram {
     small: bool,
     /// How Cargo builds it: what computes little is quicker to build as the tests are.
     profile: &'static str,
+    /// Whether it links MLX.
+    mlx: bool,
 }
 
 const COMPUTES: &str = "release";
@@ -21,17 +23,29 @@ const ANSWERS: &str = "dev";
 
 impl ProjectProgram {
     /// The program that people use; its `demo` subcommand is `cargo xtask demo`.
-    pub const DEMO: Self = Self { package: "cotangent-trainer", binary: "cotangent", small: true, profile: COMPUTES };
-    pub const PARITY: Self = Self { package: "cotangent-tests", binary: "parity", small: false, profile: COMPUTES };
-    pub const BENCH: Self = Self { package: "cotangent-tests", binary: "bench", small: false, profile: COMPUTES };
-    pub const CHECK: Self = Self { package: "cotangent-tests", binary: "check", small: false, profile: COMPUTES };
-    pub const MUTATE: Self = Self { package: "cotangent-tests", binary: "mutate", small: true, profile: ANSWERS };
-    pub const KERNELS: Self = Self { package: "cotangent-tests", binary: "kernels", small: false, profile: ANSWERS };
+    pub const DEMO: Self =
+        Self { package: "cotangent-trainer", binary: "cotangent", small: true, profile: COMPUTES, mlx: true };
+    pub const PARITY: Self =
+        Self { package: "cotangent-tests", binary: "parity", small: false, profile: COMPUTES, mlx: true };
+    pub const BENCH: Self =
+        Self { package: "cotangent-tests", binary: "bench", small: false, profile: COMPUTES, mlx: true };
+    pub const CHECK: Self =
+        Self { package: "cotangent-tests", binary: "check", small: false, profile: COMPUTES, mlx: true };
+    pub const MUTATE: Self =
+        Self { package: "cotangent-tests", binary: "mutate", small: true, profile: ANSWERS, mlx: true };
+    pub const KERNELS: Self =
+        Self { package: "cotangent-tests", binary: "kernels", small: false, profile: ANSWERS, mlx: true };
+
+    /// Kernels as Apple's compiler made them.
+    pub const APPLE: Self =
+        Self { package: "cotangent-apple", binary: "cotangent-apple", small: true, profile: ANSWERS, mlx: false };
 
     /// Builds and runs it in the caller's working directory, to which its `arguments` may be relative. Its standard
     /// output is passed through with nothing added, and so is its exit code.
     pub fn run(&self, root: &Path, arguments: &[OsString]) -> Result<ExitCode> {
-        setup::ensure(root)?;
+        if self.mlx {
+            setup::ensure(root)?;
+        }
         let mut command = workspace::cargo();
         if self.small {
             workspace::with_one_blas_thread(&mut command);

@@ -36,7 +36,8 @@ typedef void (*Combine)(void* const* operands, unsigned present);
 enum Access : unsigned { READ = 0, WRITE = 1, ATOMIC_READ = 2, ATOMIC_WRITE = 3, ATOMIC_UPDATE = 7 };
 enum Reason : unsigned {
   COMPONENT_OUT_OF_BOUNDS, ARRAY_OUT_OF_BOUNDS, DIVISION_BY_ZERO, SHIFT_TOO_FAR, ABSENT_LANE, NAN_OPERAND,
-  SIGNED_OVERFLOW, MISALIGNED, UNSET_PRIVATE, HALF_INFINITE, SUM_STAYS
+  SIGNED_OVERFLOW, MISALIGNED, UNSET_PRIVATE, HALF_INFINITE, SUM_STAYS,
+  PRIVATE_BOUNDS = 32
 };
 
 struct Region { unsigned long begin, end; unsigned long read_freely; };

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::build::{Cache, Compiler, Image, MIXED_ARMS, content_key, explain};
 use crate::launch_check::check_launch;
-use crate::machine::{Arena, Contents, Dispatch, Geometry, Placement, StackPool};
+use crate::machine::{Arena, Contents, Dispatch, Entry, Geometry, Placement, StackPool};
 use crate::text::{Argument, Unit, arguments, first_use, host_unit};
 use crate::{Buffer, Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Port, Run, report};
 
@@ -21,7 +21,7 @@ pub struct Emulator {
 }
 
 /// Metal's limits: threads of a threadgroup, buffers of a kernel.
-const THREADS: usize = 1024;
+pub(crate) const THREADS: usize = 1024;
 const BUFFERS: usize = 31;
 
 impl Emulator {
@@ -112,22 +112,11 @@ impl Emulator {
         };
         let firsts: Vec<usize> = arguments.iter().filter(|a| a.is_buffer()).map(first).collect();
 
-        let all_cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let few = geometry.total() < 2 || launch.grid.iter().map(|&n| u64::from(n)).product::<u64>() < 512;
-        let serial = few || kernel.atomic_outputs;
-        let workers = if serial { 1 } else { launch.workers.unwrap_or_else(all_cores).max(1) };
-        let attempt = |workers: usize| {
-            let arena = Arena::new(&contents, launch.checks == Checks::On);
-            let address = |(i, first)| (arena.buffer_address(i) + first) as *mut c_void;
-            let buffers = firsts.iter().copied().enumerate().map(address).collect();
-            let dispatch = Dispatch::new(&image, geometry, &arena, buffers, launch, workers > 1);
-            let entries = dispatch.run(workers.min(geometry.total() as usize), &self.stacks);
-            let stopped = dispatch.stopped.load(Ordering::Relaxed);
-            drop(dispatch);
-            entries.map(|entries| (entries, stopped, arena))
+        let addresses = |address: &dyn Fn(usize) -> *mut c_void| {
+            firsts.iter().enumerate().map(|(i, &first)| address(i).wrapping_byte_add(first)).collect()
         };
-        // A defect is looked at again by one worker, so that what is reported does not depend on how cores raced.
-        let Some((entries, stopped, arena)) = attempt(workers).or_else(|| attempt(1)) else { unreachable!() };
+        let (entries, stopped, arena) =
+            self.execute(&image, geometry, &contents, &addresses, launch, kernel.atomic_outputs);
 
         let mut findings = limits;
         // Between its elements lands only who ignores the strides of an input.
@@ -148,6 +137,39 @@ impl Emulator {
         let threads = launch.grid.iter().map(|&n| u64::from(n)).product();
         let (notes, findings) = findings.into_iter().partition(|f: &Finding| f.kind.is_note());
         Ok(Run { outputs, findings, notes, threads })
+    }
+
+    /// Runs all threads over `contents`. `addresses` makes the arguments of the image's entry, given the address of each of
+    /// `contents`. Returns what was seen, whether a thread was stopped, and the memory as it is then.
+    pub(crate) fn execute(
+        &self,
+        image: &Image,
+        geometry: Geometry,
+        contents: &[(String, Dtype, Contents<'_>)],
+        addresses: &dyn Fn(&dyn Fn(usize) -> *mut c_void) -> Vec<*mut c_void>,
+        launch: &Launch<'_>,
+        serial: bool,
+    ) -> (Vec<Entry>, bool, Arena) {
+        let all_cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let few = geometry.total() < 2 || launch.grid.iter().map(|&n| u64::from(n)).product::<u64>() < 512;
+        let workers = if few || serial { 1 } else { launch.workers.unwrap_or_else(all_cores).max(1) };
+        let attempt = |workers: usize| {
+            let arena = Arena::new(contents, launch.checks == Checks::On);
+            let buffers = addresses(&|i| arena.buffer_address(i) as *mut c_void);
+            let dispatch = Dispatch::new(image, geometry, &arena, buffers, launch, workers > 1);
+            let entries = dispatch.run(workers.min(geometry.total() as usize), &self.stacks);
+            let stopped = dispatch.stopped.load(Ordering::Relaxed);
+            drop(dispatch);
+            entries.map(|entries| (entries, stopped, arena))
+        };
+        // A defect is looked at again by one worker, so that what is reported does not depend on how cores raced.
+        let Some(done) = attempt(workers).or_else(|| attempt(1)) else { unreachable!() };
+        done
+    }
+
+    /// The folder of the C++ that kernels include and are linked with: `host.h`, and `hooks.cpp`, which is compiled once.
+    pub fn shim(&self) -> &Path {
+        &self.cache.include
     }
 
     /// The compiled kernel. Two threads that ask for it at once may both compile it, to the same effect.
@@ -276,7 +298,7 @@ fn ignored_strides(kernel: &KernelText, launch: &Launch<'_>) -> Vec<Finding> {
     ignored.filter_map(finding).collect()
 }
 
-fn unwritten(name: &str, count: usize, first: usize, total: usize) -> Finding {
+pub(crate) fn unwritten(name: &str, count: usize, first: usize, total: usize) -> Finding {
     Finding {
         kind: FindingKind::UnwrittenOutput,
         subject: Some(name.to_owned()),

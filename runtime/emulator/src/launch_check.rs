@@ -4,7 +4,7 @@ use crate::text::is_reserved;
 use crate::{Dtype, Error, KernelText, Launch};
 
 /// The most bytes of one buffer: its shadow takes twenty times as many.
-const BUFFER_BYTES: usize = 1 << 30;
+pub(crate) const BUFFER_BYTES: usize = 1 << 30;
 
 /// # Errors
 /// [`Error::Launch`] with what was found and what was expected.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod bound;
 mod build;
 mod cuda;
 mod cuda_compiler;
@@ -15,6 +16,7 @@ mod report;
 mod static_check;
 mod text;
 
+pub use bound::{Bound, BoundLaunch, BoundRun, Memory, Object};
 pub use cuda::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
 pub use cuda_compiler::{CudaCompiler, CudaUnit};
 pub use dtype::Dtype;

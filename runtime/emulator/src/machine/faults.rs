@@ -11,6 +11,9 @@ use crate::{Action, Checks, FindingKind};
 /// How often in a row a sum does not change when something is added, before that is worth a note.
 const STAYING: u32 = 16;
 
+/// What compiled code without a text reports of its private arrays.
+const PRIVATE_BOUNDS: u32 = 32;
+
 /// A place in the text as the compiler describes it, with the type that is indexed there.
 #[repr(C)]
 struct Described {
@@ -175,9 +178,16 @@ pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, 
                 note(FindingKind::SumStays, Action::Read, None, message, "sum in float and convert the result");
             }
         }
+        PRIVATE_BOUNDS => note(
+            FindingKind::OutOfBounds,
+            Action::Read,
+            None,
+            "an access outside of a private array or variable".into(),
+            "keep the index below the array's length; the thread was stopped in front of it",
+        ),
         _ => {}
     }
-    if reason <= 2 || reason == 7 {
+    if reason <= 2 || reason == 7 || reason == PRIVATE_BOUNDS {
         // SAFETY: as above; the closure and strings above are gone.
         unsafe { trap(lane) };
     }

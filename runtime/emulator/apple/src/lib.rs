@@ -1,0 +1,12 @@
+//! Runs kernels that Apple's compiler made, on the CPU of any machine, as a witness for the emulator: the same source is
+//! run as text in the emulator, and as what Apple's compiler made of it.
+//!
+//! A [`Library`] gives a kernel's bitcode, [`lower`](lower::lower) makes of its text form a module for this machine, and
+//! [`Workshop`] compiles that and has it run by the emulator's scheduler, its memory watched.
+
+pub mod lower;
+mod metallib;
+mod workshop;
+
+pub use metallib::{Damage, Function, Library};
+pub use workshop::{Failure, Kernel, Llvm, Workshop};

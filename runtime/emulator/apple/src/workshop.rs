@@ -1,0 +1,238 @@
+//! LLVM's tools as programs: from bitcode to a shared object that the emulator runs.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cotangent_emulator::{Emulator, Location, Object};
+use sha2::{Digest, Sha256};
+
+use crate::lower::{Lowered, Options, Refusal, Role, lower};
+
+/// The version of LLVM whose text form is read and written.
+const VERSION: &str = "19";
+
+/// LLVM's tools.
+#[derive(Clone, Debug)]
+pub struct Llvm {
+    folder: PathBuf,
+}
+
+impl Llvm {
+    /// The tools in `COTANGENT_LLVM`, or where distributions put them. `None` if they are not there.
+    pub fn find() -> Option<Self> {
+        let named = std::env::var_os("COTANGENT_LLVM").map(PathBuf::from);
+        let usual = ["/usr/lib/llvm-19/bin", "/opt/homebrew/opt/llvm@19/bin", "/usr/local/opt/llvm@19/bin"];
+        let folders = named.map_or_else(|| usual.map(PathBuf::from).to_vec(), |folder| vec![folder]);
+        let has =
+            |folder: &PathBuf| ["llvm-dis", "opt", "llc", "clang++"].iter().all(|tool| folder.join(tool).exists());
+        folders.into_iter().find(has).map(|folder| Llvm { folder })
+    }
+
+    /// What to say where the tools are missing.
+    pub const MISSING: &'static str = "LLVM 19 is not here: install it (Debian: `llvm-19 clang-19`), or name the folder \
+                                       of its programs in COTANGENT_LLVM";
+
+    fn run(&self, tool: &str, arguments: &[&OsStr], input: &[u8]) -> Result<Vec<u8>, Failure> {
+        let failed = |what: String| Failure::Tool { tool: tool.to_owned(), what };
+        let mut command = Command::new(self.folder.join(tool));
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
+        let mut stdin = child.stdin.take();
+        let output = std::thread::scope(|scope| {
+            scope.spawn(|| stdin.take().map(|mut stdin| stdin.write_all(input)));
+            child.wait_with_output()
+        });
+        let output = output.map_err(|e| failed(e.to_string()))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() || said.contains("exceeds limit") {
+            let first: Vec<&str> = said.lines().take(6).collect();
+            return Err(failed(if first.is_empty() { output.status.to_string() } else { first.join("\n") }));
+        }
+        Ok(output.stdout)
+    }
+
+    /// The text form of bitcode.
+    ///
+    /// # Errors
+    /// If LLVM does not read it.
+    pub fn disassemble(&self, bitcode: &[u8]) -> Result<String, Failure> {
+        let text = self.run("llvm-dis", &["-".as_ref(), "-o".as_ref(), "-".as_ref()], bitcode)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// Why there is no object of a kernel.
+#[derive(Debug)]
+pub enum Failure {
+    /// The module is not lowered.
+    Refused(Refusal),
+    /// A program failed.
+    Tool {
+        /// Its name.
+        tool: String,
+        /// What it said.
+        what: String,
+    },
+    /// A file could not be written.
+    File(PathBuf, std::io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(refusal) => refusal.fmt(f),
+            Failure::Tool { tool, what } => write!(f, "`{tool}` failed: {what}"),
+            Failure::File(path, error) => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A kernel that is ready to run.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// For [`Emulator::run_object`].
+    pub object: Object,
+    /// What was made of the module.
+    pub lowered: Lowered,
+}
+
+/// Compiles kernels into a folder.
+pub struct Workshop<'e> {
+    llvm: Llvm,
+    emulator: &'e Emulator,
+    folder: PathBuf,
+    /// The compiled shim.
+    shim: PathBuf,
+}
+
+impl<'e> Workshop<'e> {
+    /// A workshop that keeps objects in `folder`.
+    ///
+    /// # Errors
+    /// If the folder cannot be made, or the shim does not compile.
+    pub fn new(llvm: Llvm, emulator: &'e Emulator, folder: &Path) -> Result<Self, Failure> {
+        fs::create_dir_all(folder).map_err(|e| Failure::File(folder.to_owned(), e))?;
+        let shim = compiled_shim(&llvm, emulator.shim(), folder)?;
+        Ok(Workshop { llvm, emulator, folder: folder.to_owned(), shim })
+    }
+
+    /// The emulator that runs what is made here.
+    pub fn emulator(&self) -> &'e Emulator {
+        self.emulator
+    }
+
+    /// The tools.
+    pub fn llvm(&self) -> &Llvm {
+        &self.llvm
+    }
+
+    /// Makes an object of a module in LLVM's text form. `name` is that of the file in which findings are placed.
+    ///
+    /// # Errors
+    /// If the module is not lowered, or LLVM does not compile it.
+    pub fn kernel(&self, name: &str, module: &str, options: &Options) -> Result<Kernel, Failure> {
+        let plain = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "_");
+        let file = format!("{plain}.ll");
+        let lowered = lower(module, &file, options).map_err(Failure::Refused)?;
+        let key = Sha256::digest(format!("{}\n{AIR}", lowered.text));
+        let key: String = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let folder = self.folder.join(format!("{plain}-{key}"));
+        fs::create_dir_all(&folder).map_err(|e| Failure::File(folder.clone(), e))?;
+        let path = folder.join("kernel.so");
+        if !path.exists() {
+            write(&folder.join(&file), lowered.text.as_bytes())?;
+            self.compile(&lowered.text, &folder, &path)?;
+        }
+        let site = |(function, line): &(String, u32)| (function.clone(), Location { file: file.clone(), line: *line });
+        let buffers = lowered.arguments.iter().filter_map(|argument| match argument.role {
+            Role::Buffer { index, .. } => Some(index),
+            Role::Attribute(_) => None,
+        });
+        let object = Object {
+            path,
+            buffers: buffers.collect(),
+            sites: lowered.sites.iter().map(site).collect(),
+            files: vec![file.clone()],
+        };
+        Ok(Kernel { object, lowered })
+    }
+
+    fn compile(&self, text: &str, folder: &Path, object: &Path) -> Result<(), Failure> {
+        // Each access is announced to the emulator, and one outside of a private array ends its thread.
+        let passes = "-passes=always-inline,function(bounds-checking,tsan)";
+        let common: [&OsStr; 4] = [passes.as_ref(), "-S".as_ref(), "-o".as_ref(), "-".as_ref()];
+        let watched = self.llvm.run("opt", &common, text.as_bytes())?;
+        let watched =
+            String::from_utf8_lossy(&watched).replace("call void @llvm.trap()", "call void @air_private_bounds()");
+        let code = folder.join("kernel.o");
+        let features = if cfg!(target_arch = "x86_64") { "-mattr=+fma,+f16c" } else { "-mattr=+fullfp16" };
+        let arguments: [&OsStr; 7] = [
+            "-O1".as_ref(),
+            "-relocation-model=pic".as_ref(),
+            "-filetype=obj".as_ref(),
+            features.as_ref(),
+            "-o".as_ref(),
+            code.as_os_str(),
+            "-".as_ref(),
+        ];
+        self.llvm.run("llc", &arguments, watched.as_bytes())?;
+        let draft = folder.join(format!("kernel-{}.draft", std::process::id()));
+        let arguments: [&OsStr; 7] = [
+            "-shared".as_ref(),
+            "-nostdlib".as_ref(),
+            code.as_os_str(),
+            self.shim.as_os_str(),
+            "-lm".as_ref(),
+            "-o".as_ref(),
+            draft.as_os_str(),
+        ];
+        self.llvm.run("clang++", &arguments, &[])?;
+        fs::rename(&draft, object).map_err(|e| Failure::File(object.to_owned(), e))
+    }
+}
+
+/// The shim, compiled once.
+fn compiled_shim(llvm: &Llvm, include: &Path, folder: &Path) -> Result<PathBuf, Failure> {
+    let key = Sha256::digest(format!("{AIR}\n{}\n{VERSION}", include.display()));
+    let key: String = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let object = folder.join(format!("air-{key}.o"));
+    if object.exists() {
+        return Ok(object);
+    }
+    let source = folder.join(format!("air-{key}.cpp"));
+    write(&source, AIR.as_bytes())?;
+    let draft = folder.join(format!("air-{key}-{}.draft", std::process::id()));
+    let flags = [
+        "-std=c++17",
+        "-O1",
+        "-fPIC",
+        "-fno-exceptions",
+        "-fno-rtti",
+        "-fvisibility=hidden",
+        "-fno-builtin",
+        "-fno-math-errno",
+        "-ffp-contract=off",
+        "-fno-strict-aliasing",
+        "-fsigned-char",
+        "-w",
+        "-c",
+        "-I",
+    ];
+    let mut arguments: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
+    arguments.extend([include.as_os_str(), source.as_os_str(), "-o".as_ref(), draft.as_os_str()]);
+    llvm.run("clang++", &arguments, &[])?;
+    fs::rename(&draft, &object).map_err(|e| Failure::File(object.clone(), e))?;
+    Ok(object)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    fs::write(path, bytes).map_err(|e| Failure::File(path.to_owned(), e))
+}
+
+const AIR: &str = include_str!("../shim/air.cpp");

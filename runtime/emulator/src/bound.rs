@@ -1,0 +1,194 @@
+//! Kernel functions whose buffers are bound by number, as Metal binds them: whole functions of a `.metal` file, and
+//! functions that another compiler has made.
+
+use std::borrow::Cow;
+use std::ffi::c_void;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::build::Image;
+use crate::emulator::{THREADS, unwritten};
+use crate::machine::{Contents, Geometry};
+use crate::text::Site;
+use crate::{Checks, Dtype, Emulator, Error, Finding, Launch, Location, Schedule, report};
+
+/// Memory bound to a kernel function.
+#[derive(Clone, Debug)]
+pub struct Bound<'a> {
+    /// The number in `[[buffer(..)]]`.
+    pub index: u32,
+    /// The name in findings.
+    pub name: String,
+    /// How its memory is watched, and what counts as NaN in it. A buffer of structs may be of bytes.
+    pub dtype: Dtype,
+    /// What it holds at first, and whether the function may write it.
+    pub memory: Memory<'a>,
+}
+
+/// What bound memory holds when a function starts, little-endian.
+#[derive(Clone, Debug)]
+pub enum Memory<'a> {
+    /// Only read.
+    Read(Cow<'a, [u8]>),
+    /// Read and written.
+    Update(Cow<'a, [u8]>),
+    /// So many bytes of garbage, which the function writes.
+    Garbage(usize),
+}
+
+impl<'a> Bound<'a> {
+    /// `values`, rounded to `dtype`, which the function only reads.
+    pub fn read(index: u32, name: &str, dtype: Dtype, values: impl IntoIterator<Item = f64>) -> Bound<'static> {
+        let bytes: Vec<u8> = values.into_iter().flat_map(|value| dtype.encode(value)).collect();
+        Bound { index, name: name.to_owned(), dtype, memory: Memory::Read(bytes.into()) }
+    }
+
+    /// Garbage of so many elements, which the function writes.
+    pub fn written(index: u32, name: &str, dtype: Dtype, elements: usize) -> Bound<'a> {
+        Bound { index, name: name.to_owned(), dtype, memory: Memory::Garbage(elements * dtype.size()) }
+    }
+}
+
+/// One launch of a kernel function.
+#[derive(Clone, Debug, Default)]
+pub struct BoundLaunch<'a> {
+    /// Total threads along x, y, z. Threadgroups at the edges shrink to fit.
+    pub grid: [u32; 3],
+    /// Threads of a threadgroup along x, y, z.
+    pub threadgroup: [u32; 3],
+    /// In any order. What the function does not bind is left alone; what it binds and is not here is null.
+    pub buffers: Vec<Bound<'a>>,
+    /// The order of threads.
+    pub schedule: Schedule,
+    /// Whether memory is watched.
+    pub checks: Checks,
+    /// As in [`Launch::turns`].
+    pub turns: Option<u32>,
+    /// As in [`Launch::workers`].
+    pub workers: Option<usize>,
+}
+
+/// What a launch of a kernel function left behind.
+#[derive(Clone, Debug)]
+pub struct BoundRun {
+    /// The bytes of each buffer that could be written, with its number, in order of numbers.
+    pub buffers: Vec<(u32, Vec<u8>)>,
+    /// As in [`Run::findings`](crate::Run::findings).
+    pub findings: Vec<Finding>,
+    /// As in [`Run::notes`](crate::Run::notes).
+    pub notes: Vec<Finding>,
+}
+
+impl BoundRun {
+    /// The bytes of a buffer that could be written.
+    pub fn buffer(&self, index: u32) -> Option<&[u8]> {
+        self.buffers.iter().find(|(number, _)| *number == index).map(|(_, bytes)| bytes.as_slice())
+    }
+}
+
+/// A kernel function that something else has compiled into a shared object: it exports `metal_kernel_entry` and calls
+/// the hooks of this crate, as what [`Emulator::shim`] describes does.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// The shared object.
+    pub path: PathBuf,
+    /// The numbers of the function's buffers, in the order in which the entry takes them.
+    pub buffers: Vec<u32>,
+    /// Calls that threads must reach together, by the number that the code passes: name and place.
+    pub sites: Vec<(String, Location)>,
+    /// Files of the debug information in which findings are placed.
+    pub files: Vec<String>,
+}
+
+impl Emulator {
+    /// Runs one launch of a compiled function. It runs in this process: code that leaves its stack takes the process down.
+    ///
+    /// # Errors
+    /// If the object cannot be loaded, or the launch is not one that Metal would make.
+    pub fn run_object(&self, object: &Object, launch: &BoundLaunch<'_>) -> Result<BoundRun, Error> {
+        let sites = object.sites.iter().cloned().map(|(name, at)| Site { name, at }).collect();
+        let image = Image::load(&object.path, sites, object.files.clone(), Default::default())?;
+        self.run_bound(&Arc::new(image), &object.buffers, launch, &object.path.display().to_string())
+    }
+
+    /// Runs one launch of a function whose entry takes the buffers of these numbers.
+    pub(crate) fn run_bound(
+        &self,
+        image: &Image,
+        taken: &[u32],
+        launch: &BoundLaunch<'_>,
+        name: &str,
+    ) -> Result<BoundRun, Error> {
+        if let Some(what) = misfit(launch) {
+            return Err(Error::Launch { kernel: name.to_owned(), what });
+        }
+        let bound: Vec<&Bound<'_>> = launch.buffers.iter().filter(|bound| taken.contains(&bound.index)).collect();
+        let contents: Vec<(String, Dtype, Contents<'_>)> = bound
+            .iter()
+            .map(|bound| {
+                let contents = match &bound.memory {
+                    Memory::Read(bytes) => Contents::Data(bytes, None),
+                    Memory::Update(bytes) if !bytes.is_empty() => Contents::Filled(bytes.len(), bytes.to_vec()),
+                    Memory::Update(_) => Contents::Garbage(0),
+                    Memory::Garbage(bytes) => Contents::Garbage(*bytes),
+                };
+                (bound.name.clone(), bound.dtype, contents)
+            })
+            .collect();
+        let geometry = Geometry::new(launch.grid, launch.threadgroup);
+        let place = |index: &u32| bound.iter().position(|bound| bound.index == *index);
+        let places: Vec<Option<usize>> = taken.iter().map(place).collect();
+        let order = Launch {
+            grid: launch.grid,
+            schedule: launch.schedule,
+            checks: launch.checks,
+            turns: launch.turns,
+            workers: launch.workers,
+            ..Launch::default()
+        };
+        let addresses = |address: &dyn Fn(usize) -> *mut c_void| {
+            places.iter().map(|place| place.map_or(std::ptr::null_mut(), address)).collect()
+        };
+        let (entries, stopped, arena) = self.execute(image, geometry, &contents, &addresses, &order, false);
+        let mut findings = report::findings(image, &geometry, entries);
+        let mut buffers = Vec::new();
+        for (i, bound) in bound.iter().enumerate() {
+            if matches!(bound.memory, Memory::Read(_)) {
+                continue;
+            }
+            let bytes = arena.contents(i);
+            let total = bytes.len() / bound.dtype.size();
+            if !stopped && let Some((count, first)) = arena.unwritten(i) {
+                findings.push(unwritten(&bound.name, count, first, total));
+            }
+            buffers.push((bound.index, bytes));
+        }
+        buffers.sort_by_key(|(index, _)| *index);
+        let (notes, findings) = findings.into_iter().partition(|f: &Finding| f.kind.is_note());
+        Ok(BoundRun { buffers, findings, notes })
+    }
+}
+
+fn misfit(launch: &BoundLaunch<'_>) -> Option<String> {
+    let (grid, threadgroup) = (launch.grid, launch.threadgroup);
+    let product = |extents: [u32; 3]| extents.iter().try_fold(1u32, |all, &n| all.checked_mul(n));
+    if product(grid).is_none_or(|n| n == 0) || threadgroup.contains(&0) {
+        return Some(format!("grid {grid:?} and threadgroup {threadgroup:?} must hold a thread, and fewer than 2^32"));
+    }
+    let threads = Geometry::new(grid, threadgroup).threads_per_threadgroup();
+    if threads > THREADS {
+        return Some(format!("a threadgroup of {threads} threads; Metal allows {THREADS}"));
+    }
+    launch.buffers.iter().enumerate().find_map(|(i, bound)| {
+        let same = |other: &Bound<'_>| other.index == bound.index;
+        if launch.buffers[..i].iter().any(same) {
+            return Some(format!("two buffers have the number {}", bound.index));
+        }
+        let bytes = match &bound.memory {
+            Memory::Read(bytes) | Memory::Update(bytes) => bytes.len(),
+            Memory::Garbage(bytes) => *bytes,
+        };
+        let whole = bytes.is_multiple_of(bound.dtype.size()) && bytes <= crate::launch_check::BUFFER_BYTES;
+        (!whole).then(|| format!("buffer {} (`{}`) has {bytes} bytes of {}", bound.index, bound.name, bound.dtype))
+    })
+}
