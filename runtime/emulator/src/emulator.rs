@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::build::{Cache, Compiler, Image, MIXED_ARMS, content_key, explain};
+use crate::build::{Build, Cache, Compiler, Image, MIXED_ARMS, content_key, explain};
 use crate::launch_check::check_launch;
 use crate::machine::{Arena, Contents, Dispatch, Entry, Geometry, Placement, StackPool};
 use crate::text::{Argument, Unit, arguments, first_use, host_unit};
@@ -184,7 +184,8 @@ impl Emulator {
     }
 
     fn image_of(&self, kernel: &KernelText, unit: Unit, checks: Checks) -> Result<Arc<Image>, Error> {
-        let flags = self.compiler.flags(checks, unit.casts).join(" ");
+        let build = Build { checks, casts: unit.casts, double: kernel.is_double() };
+        let flags = self.compiler.flags(build).join(" ");
         let key = content_key([unit.text.as_str(), &flags, &self.compiler.version]);
         let images = || self.images.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(image) = images().get(&key) {
@@ -199,8 +200,9 @@ impl Emulator {
                 kernel: kernel.name.clone(),
                 messages: explain(&messages, &[&kernel.body, &kernel.header]),
             };
-            let mode = (checks, unit.casts);
-            let compiled = Cache::make(&object, |draft| self.compiler.compile(&source, draft, include, &hooks, mode))?;
+            let precompiled = self.precompiled(build)?;
+            let parts = (hooks.as_path(), precompiled.as_path());
+            let compiled = Cache::make(&object, |draft| self.compiler.compile(&source, draft, include, parts, build))?;
             compiled.map_err(failed)?;
         }
         let mut files: Vec<String> = unit.sites.iter().map(|s| s.at.file.clone()).collect();
@@ -215,7 +217,7 @@ impl Emulator {
 impl Emulator {
     /// The compiled hooks, which are the same for all kernels.
     fn hooks(&self, checks: Checks) -> Result<PathBuf, Error> {
-        let flags = self.compiler.flags(checks, false).join(" ");
+        let flags = self.compiler.flags(Build { checks, casts: false, double: false }).join(" ");
         let include = &self.cache.include;
         let object = include.join(format!("hooks-{:032x}.o", content_key([flags.as_str(), &self.compiler.version])));
         if !object.exists() {
@@ -224,6 +226,21 @@ impl Emulator {
                 .map_err(|messages| Error::Compile { kernel: "the emulator's own part".into(), messages })?;
         }
         Ok(object)
+    }
+
+    /// A header that stands for the shim, with what the compiler made of it beside it: reading the shim is most of the
+    /// work of compiling a small kernel.
+    fn precompiled(&self, build: Build) -> Result<PathBuf, Error> {
+        let flags = self.compiler.flags(build).join(" ");
+        let include = &self.cache.include;
+        let header = include.join(format!("host-{:032x}.h", content_key([flags.as_str(), &self.compiler.version])));
+        let object = header.with_extension("h.gch");
+        if !object.exists() {
+            self.cache.write(&header, b"#include \"host.h\"\n")?;
+            Cache::make(&object, |draft| self.compiler.precompile(&header, draft, include, build))?
+                .map_err(|messages| Error::Compile { kernel: "the emulator's own part".into(), messages })?;
+        }
+        Ok(header)
     }
 }
 

@@ -7,6 +7,16 @@ use std::process::Command;
 
 use crate::{Checks, Error};
 
+/// How a kernel is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Build {
+    pub checks: Checks,
+    /// Whether the text casts pointers.
+    pub casts: bool,
+    /// Whether `float` is `double`.
+    pub double: bool,
+}
+
 /// A C++ compiler that answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Compiler {
@@ -34,8 +44,8 @@ impl Compiler {
         Some(Compiler { program, version, is_clang })
     }
 
-    /// Everything but file names; part of the cache's key. `casts` says whether the text casts pointers.
-    pub fn flags(&self, checks: Checks, casts: bool) -> Vec<&'static str> {
+    /// Everything but file names; part of the cache's key.
+    pub fn flags(&self, Build { checks, casts, double }: Build) -> Vec<&'static str> {
         let mut flags = vec![
             "-std=c++17",
             "-g1",
@@ -70,6 +80,9 @@ impl Compiler {
         if casts && checks == Checks::On {
             flags.extend(["-fsanitize=alignment", "-DMETAL_CASTS"]);
         }
+        if double {
+            flags.push("-DMETAL_DOUBLE");
+        }
         match (checks, self.is_clang) {
             (Checks::Off, _) => {}
             // Clang leaves out the read of `y[i] += …` unless told.
@@ -81,23 +94,36 @@ impl Compiler {
         flags
     }
 
-    /// Compiles `source` to the shared object `object`, with `hooks` linked in. On failure returns the compiler's errors.
+    /// Compiles `source` to the shared object `object`, with `hooks` linked in. The shim is read from `precompiled`, a
+    /// header that [`Compiler::precompile`] went over. On failure returns the compiler's errors.
     pub fn compile(
         &self,
         source: &Path,
         object: &Path,
         include: &Path,
-        hooks: &Path,
-        (checks, casts): (Checks, bool),
+        (hooks, precompiled): (&Path, &Path),
+        build: Build,
     ) -> io::Result<Result<(), String>> {
-        let mut command = self.command(object, include, checks, casts);
-        if cfg!(target_os = "macos") {
-            command.args(["-undefined", "dynamic_lookup"]);
+        let command = |precompiled: Option<&Path>| {
+            let mut command = self.command(object, include, build);
+            if cfg!(target_os = "macos") {
+                command.args(["-undefined", "dynamic_lookup"]);
+            }
+            if self.is_clang && build.checks == Checks::On {
+                command.arg("-fno-sanitize-link-runtime");
+            }
+            if let Some(header) = precompiled {
+                command.arg("-include").arg(header);
+            }
+            command.args(["-shared", "-nostdlib"]).arg(source).arg(hooks).arg("-lm");
+            command
+        };
+        // What fails is compiled without the precompiled header: its messages name the place, whichever compiler it is,
+        // and a compiler that cannot use its own header here still compiles kernels.
+        match run(&mut command(Some(precompiled)))? {
+            Ok(()) => Ok(Ok(())),
+            Err(_) => run(&mut command(None)),
         }
-        if self.is_clang && checks == Checks::On {
-            command.arg("-fno-sanitize-link-runtime");
-        }
-        run(command.args(["-shared", "-nostdlib"]).arg(source).arg(hooks).arg("-lm"))
     }
 
     /// Compiles the hooks, `source`, to the object file `object`.
@@ -108,12 +134,25 @@ impl Compiler {
         include: &Path,
         checks: Checks,
     ) -> io::Result<Result<(), String>> {
-        run(self.command(object, include, checks, false).args(["-O2", "-c"]).arg(source))
+        let build = Build { checks, casts: false, double: false };
+        run(self.command(object, include, build).args(["-O2", "-c"]).arg(source))
     }
 
-    fn command(&self, object: &Path, include: &Path, checks: Checks, casts: bool) -> Command {
+    /// Reads the header `source` once for all kernels of the same build. A compiler takes what it made of `x.h` from
+    /// `x.h.gch` beside it, if that fits the call.
+    pub fn precompile(
+        &self,
+        source: &Path,
+        object: &Path,
+        include: &Path,
+        build: Build,
+    ) -> io::Result<Result<(), String>> {
+        run(self.command(object, include, build).args(["-x", "c++-header"]).arg(source))
+    }
+
+    fn command(&self, object: &Path, include: &Path, build: Build) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(self.flags(checks, casts)).arg("-I").arg(include).arg("-o").arg(object);
+        command.args(self.flags(build)).arg("-I").arg(include).arg("-o").arg(object);
         command
     }
 }

@@ -6,6 +6,6 @@ mod image;
 mod messages;
 
 pub(crate) use cache::{Cache, content_key};
-pub(crate) use compiler::Compiler;
+pub(crate) use compiler::{Build, Compiler};
 pub(crate) use image::Image;
 pub(crate) use messages::{MIXED_ARMS, explain};

@@ -24,8 +24,7 @@ pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>], arms: b
     let header = rewrite(&kernel.header, target, true, &mut sites)?;
     let body = rewrite(&kernel.body, target, false, &mut sites)?;
 
-    let mut text = String::from(if kernel.is_double() { "#define METAL_DOUBLE\n" } else { "" });
-    text += "#include \"host.h\"\nusing namespace metal;\n";
+    let mut text = String::from("#include \"host.h\"\nusing namespace metal;\n");
     if !header.is_empty() {
         let _ = writeln!(text, "{}{header}", line_directive(&kernel.header));
     }
