@@ -11,3 +11,4 @@ pub mod quoting;
 pub mod qwen35;
 pub mod reading;
 pub mod rope;
+pub mod weight;

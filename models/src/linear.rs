@@ -1,12 +1,15 @@
 //! A linear layer, with or without a low-rank adapter.
 
-use cotangent::{Graph, Mode, Parameters, Result, Stored, Tensor};
+use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Stored, Tensor};
+
+use crate::weight::{Dense, Weight};
 
 /// `y = x W^T`, plus `scale (x A) B` if it is adapted.
 #[derive(Parameters)]
 pub struct Linear<M: Mode> {
     /// `[outputs, inputs]`.
-    pub weight: Tensor<M>,
+    #[parameters(flatten)]
+    pub weight: Weight<M>,
     /// The adapter, whose tensors are named beside the weight: `lora_a`, `lora_b`.
     #[parameters(flatten)]
     pub adapter: Option<LowRank<M>>,
@@ -24,10 +27,18 @@ pub struct LowRank<M: Mode> {
     pub scale: f32,
 }
 
+impl Linear<Planned> {
+    /// A layer without an adapter whose weight is held in `dtype`.
+    pub fn planned(outputs: usize, inputs: usize, dtype: Dtype) -> Self {
+        let weight = Weight::Dense(Dense { weight: Tensor::planned(&[outputs, inputs], dtype) });
+        Linear { weight, adapter: None }
+    }
+}
+
 impl Linear<Stored> {
     /// A layer without an adapter.
     pub fn new(weight: Tensor<Stored>) -> Self {
-        Linear { weight, adapter: None }
+        Linear { weight: Weight::Dense(Dense { weight }), adapter: None }
     }
 
     /// The same parameters once more: nothing is copied.
@@ -42,12 +53,12 @@ impl Linear<Stored> {
 
     /// The number of inputs.
     pub fn inputs(&self) -> i32 {
-        self.weight.dimension(1)
+        self.weight.inputs()
     }
 
     /// The number of outputs.
     pub fn outputs(&self) -> i32 {
-        self.weight.dimension(0)
+        self.weight.outputs()
     }
 }
 
@@ -57,10 +68,14 @@ impl<M: Graph> Linear<M> {
     /// # Errors
     /// If the last axis of `x` is not as long as the weight's rows.
     pub fn forward(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
-        match &self.adapter {
-            None => x.linear(&self.weight),
-            Some(LowRank { lora_a, lora_b, scale }) => {
-                cotangent_kernels::adapted_linear(x, &self.weight, lora_a, lora_b, *scale)
+        match (&self.weight, &self.adapter) {
+            (weight, None) => weight.product(x),
+            (Weight::Dense(Dense { weight }), Some(LowRank { lora_a, lora_b, scale })) => {
+                cotangent_kernels::adapted_linear(x, weight, lora_a, lora_b, *scale)
+            }
+            (weight, Some(LowRank { lora_a, lora_b, scale })) => {
+                let down = x.matmul_rows(&lora_a.cast(x.dtype())?)?.multiply(*scale)?;
+                weight.product(x)?.add(&down.matmul_rows(&lora_b.cast(x.dtype())?)?)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Root-mean-square norms, as Qwen3.5 stores them.
 
-use cotangent::{Graph, Mode, Parameters, Result, Tensor};
+use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Storage, Tensor};
 
 /// Zero-centred: `x / sqrt(mean(x^2) + epsilon) * (1 + weight)`. The weight keeps its meaning and stays float32; the
 /// one is added late, so that gradients and exports are those of the file.
@@ -11,6 +11,14 @@ pub struct ZeroCentredNorm<M: Mode> {
     /// Added to the mean of squares.
     #[config]
     pub epsilon: f32,
+}
+
+impl ZeroCentredNorm<Planned> {
+    /// A norm over `size` elements.
+    pub fn planned(size: usize, epsilon: f64) -> Self {
+        let weight = Tensor::planned(&[size], Dtype::F32).stored_as(Storage::ZeroCentred);
+        ZeroCentredNorm { weight, epsilon: epsilon as f32 }
+    }
 }
 
 impl<M: Graph> ZeroCentredNorm<M> {
@@ -31,6 +39,13 @@ pub struct GatedNorm<M: Mode> {
     /// Added to the mean of squares.
     #[config]
     pub epsilon: f32,
+}
+
+impl GatedNorm<Planned> {
+    /// A norm over `size` elements.
+    pub fn planned(size: usize, epsilon: f64) -> Self {
+        GatedNorm { weight: Tensor::planned(&[size], Dtype::F32), epsilon: epsilon as f32 }
+    }
 }
 
 impl<M: Graph> GatedNorm<M> {

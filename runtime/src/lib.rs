@@ -27,6 +27,7 @@ mod mode;
 pub mod ops;
 pub mod optimizer;
 pub mod parameters;
+mod planned;
 mod process;
 pub mod random;
 mod repeat;
@@ -42,8 +43,9 @@ pub use cotangent_macros::{Config, Parameters, differentiable, stage};
 pub use cut::{Cut, CutKind};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
-pub use mode::{Graph, Infer, Mode, Readable, Stored, Train};
-pub use parameters::{Config, Parameters};
+pub use mode::{Graph, Held, Infer, Mode, Planned, Readable, Stored, Train};
+pub use parameters::{Config, Frozen, Parameters};
+pub use planned::{Plan, Storage};
 pub use process::{enter, ignores_hangup, leave};
 pub use session::Session;
 pub use tensor::{Element, Tensor};
@@ -82,6 +84,7 @@ pub mod __private {
 
     // Whatever they hold: `Parameters` of what they hold is asked for where they are one.
     impl<M: crate::Mode> DerivedParameters for crate::Tensor<M> {}
+    impl<M: crate::Mode> DerivedParameters for crate::Frozen<M> {}
     impl<M: crate::Mode> DerivedParameters for std::marker::PhantomData<M> {}
     impl<P> DerivedParameters for Option<P> {}
     impl<P> DerivedParameters for Vec<P> {}

@@ -1,19 +1,32 @@
-//! The three lives of a tensor: stored, training, inferring.
+//! The lives of a tensor: planned, stored, training, inferring.
 
 use std::marker::PhantomData;
+
+use mlx_rs::Array;
+
+use crate::planned::Plan;
+use crate::tensor::Value;
 
 mod sealed {
     pub trait Sealed {}
 }
 
-/// What may be done with a tensor. Sealed: [`Stored`], [`Train`], [`Infer`].
+/// What may be done with a tensor. Sealed: [`Planned`], [`Stored`], [`Train`], [`Infer`].
 pub trait Mode: sealed::Sealed + Sized + 'static {
+    /// What a tensor of this mode holds: an array, or the plan of one.
+    #[doc(hidden)]
+    type Value: Value;
     /// Decides whether tensors of this mode may cross threads: unevaluated MLX arrays may not.
     #[doc(hidden)]
     type Thread: Default + Clone + 'static;
     /// The mode's name in messages.
     const NAME: &'static str;
 }
+
+/// A mode whose tensors hold an array, computed or not: all but [`Planned`].
+pub trait Held: Mode<Value = Array> {}
+
+impl<M: Mode<Value = Array>> Held for M {}
 
 /// A mode in which operations build a graph: [`Train`] or [`Infer`].
 #[diagnostic::on_unimplemented(
@@ -22,7 +35,7 @@ pub trait Mode: sealed::Sealed + Sized + 'static {
     note = "weights and results are `Stored`: a session takes them into a graph and results out of it",
     note = "a gradient is such a result, so there is no gradient of a gradient (second order)"
 )]
-pub trait Graph: Mode {
+pub trait Graph: Held {
     /// Whether gradients may be asked of this graph.
     const TRAINING: bool;
     /// Something kept from one call to the next, such as a key/value cache; nothing in [`Train`].
@@ -38,9 +51,13 @@ pub trait Graph: Mode {
     note = "reading it would make a constant of it, and its gradient would be wrong without a word",
     note = "return the tensor from the function that the driver runs, and read it outside; see `cotangent::errors::C07`"
 )]
-pub trait Readable: Mode {}
+pub trait Readable: Held {}
 
 impl Readable for Stored {}
+
+/// Parameters that are known by shape and dtype alone: the tree of a model before its weights are loaded.
+#[derive(Debug, Clone, Copy)]
+pub enum Planned {}
 
 /// Evaluated weights and results: to load, save, read and send, but not to compute with.
 #[derive(Debug, Clone, Copy)]
@@ -54,21 +71,31 @@ pub enum Train {}
 #[derive(Debug, Clone, Copy)]
 pub enum Infer {}
 
+impl sealed::Sealed for Planned {}
 impl sealed::Sealed for Stored {}
 impl sealed::Sealed for Train {}
 impl sealed::Sealed for Infer {}
 
+impl Mode for Planned {
+    type Value = Plan;
+    type Thread = ();
+    const NAME: &'static str = "Planned";
+}
+
 impl Mode for Stored {
+    type Value = Array;
     type Thread = ();
     const NAME: &'static str = "Stored";
 }
 
 impl Mode for Train {
+    type Value = Array;
     type Thread = PhantomData<*const ()>;
     const NAME: &'static str = "Train";
 }
 
 impl Mode for Infer {
+    type Value = Array;
     type Thread = PhantomData<*const ()>;
     const NAME: &'static str = "Infer";
 }

@@ -1,10 +1,12 @@
 //! Trees of tensors with names: models, their parts, caches.
 
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::constant::{Constant, Indices};
 use crate::error::{Error, Result};
-use crate::mode::Mode;
+use crate::mode::{Graph, Mode, Stored};
 use crate::tensor::Tensor;
 
 /// A tree whose leaves are tensors of one mode. Derive it:
@@ -27,7 +29,7 @@ use crate::tensor::Tensor;
     label = "holds what a gradient could not reach, or is plain data",
     note = "derive it: `#[derive(Parameters)]`, generic over the mode; mark plain data `#[config]`"
 )]
-pub trait Parameters: Sized + crate::__private::DerivedParameters {
+pub trait Parameters: Sized + 'static + crate::__private::DerivedParameters {
     /// The mode of all leaves.
     type Mode: Mode;
 
@@ -39,17 +41,109 @@ pub trait Parameters: Sized + crate::__private::DerivedParameters {
     const LEAVES: &'static crate::__private::Leaves = &crate::__private::Leaves::NONE;
 
     /// Shows every leaf with its name, in a fixed order.
-    fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<Self::Mode>));
+    fn leaves<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, Leaf<'a, Self::Mode>));
 
-    /// The same tree with every leaf converted, in the order of [`visit`](Self::visit).
+    /// The same tree with every leaf replaced by what `map` makes of it, in the order of [`leaves`](Self::leaves).
     ///
     /// # Errors
-    /// What `convert` returns.
+    /// What `map` returns.
+    fn map<N: Mode>(
+        &self,
+        path: &mut Path,
+        map: &mut dyn FnMut(&Path, Leaf<'_, Self::Mode>) -> Result<Tensor<N>>,
+    ) -> Result<Self::In<N>>;
+
+    /// Shows every struct of the tree, an outer one before those in it, as a value that can be downcast: the way to find
+    /// all layers of one type and their names.
+    fn nodes(&mut self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &mut dyn Any));
+
+    /// Shows the leaves that may train, in the order of [`leaves`](Self::leaves).
+    fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<Self::Mode>)) {
+        self.leaves(path, &mut |path, leaf| {
+            if !leaf.is_frozen {
+                visitor(path, leaf.tensor);
+            }
+        });
+    }
+
+    /// The same tree with every leaf that may train converted, in the order of [`visit`](Self::visit). Frozen leaves are
+    /// shared.
+    ///
+    /// # Errors
+    /// What `convert` returns; [`Error::Parameter`] if a frozen leaf has no values yet.
     fn convert<N: Mode>(
         &self,
         path: &mut Path,
         convert: &mut dyn FnMut(&Path, &Tensor<Self::Mode>) -> Result<Tensor<N>>,
-    ) -> Result<Self::In<N>>;
+    ) -> Result<Self::In<N>> {
+        self.map(path, &mut |path, leaf| {
+            if !leaf.is_frozen {
+                return convert(path, leaf.tensor);
+            }
+            leaf.tensor.shared().ok_or_else(|| Error::Parameter {
+                name: path.to_string(),
+                message: format!("is frozen and has no values to share in mode `{}`", N::NAME),
+            })
+        })
+    }
+}
+
+/// A tensor of a tree, as a walk over the tree meets it.
+#[derive(Debug)]
+pub struct Leaf<'a, M: Mode> {
+    /// The tensor.
+    pub tensor: &'a Tensor<M>,
+    /// Whether it is the content of a [`Frozen`] field, which never trains.
+    pub is_frozen: bool,
+}
+
+/// A leaf that never trains and that no optimizer sees: packed codes of a quantized weight, its scales and biases.
+pub struct Frozen<M: Mode> {
+    tensor: Tensor<M>,
+}
+
+impl<M: Mode> Frozen<M> {
+    /// The tensor as a leaf that never trains.
+    pub fn new(tensor: Tensor<M>) -> Self {
+        Frozen { tensor }
+    }
+}
+
+impl Frozen<Stored> {
+    /// The tensor, to be read, saved or counted.
+    pub fn tensor(&self) -> &Tensor<Stored> {
+        &self.tensor
+    }
+}
+
+impl<M: Graph> Frozen<M> {
+    /// The integers, which index nothing.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`] unless the leaf holds integers.
+    pub fn codes(&self) -> Result<Indices> {
+        Indices::of_codes(self.tensor.array())
+    }
+
+    /// The floats.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`] unless the leaf holds floats.
+    pub fn constant(&self) -> Result<Constant> {
+        Constant::of_frozen(self.tensor.array())
+    }
+}
+
+impl<M: Mode> Clone for Frozen<M> {
+    fn clone(&self) -> Self {
+        Frozen { tensor: self.tensor.clone() }
+    }
+}
+
+impl<M: Mode> fmt::Debug for Frozen<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Frozen").field(&self.tensor).finish()
+    }
 }
 
 /// The name of a place in a tree: segments with dots between, such as `layers.3.mlp.up_proj.weight`.
@@ -152,40 +246,56 @@ impl<T: Config, const N: usize> crate::__private::DerivedConfig for [T; N] {}
 impl<T: Send + 'static> Config for PhantomData<T> {}
 impl<T: Send + 'static> crate::__private::DerivedConfig for PhantomData<T> {}
 
-impl<M: Mode> Parameters for Tensor<M> {
-    type Mode = M;
-    type In<N: Mode> = Tensor<N>;
+macro_rules! leaf {
+    ($type:ident, $is_frozen:literal, |$leaf:ident| $tensor:expr, $new:expr) => {
+        impl<M: Mode> Parameters for $type<M> {
+            type Mode = M;
+            type In<N: Mode> = $type<N>;
 
-    fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<M>)) {
-        visitor(path, self);
-    }
+            fn leaves<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, Leaf<'a, M>)) {
+                let $leaf = self;
+                visitor(path, Leaf { tensor: $tensor, is_frozen: $is_frozen });
+            }
 
-    fn convert<N: Mode>(
-        &self,
-        path: &mut Path,
-        convert: &mut dyn FnMut(&Path, &Tensor<M>) -> Result<Tensor<N>>,
-    ) -> Result<Tensor<N>> {
-        convert(path, self)
-    }
+            fn map<N: Mode>(
+                &self,
+                path: &mut Path,
+                map: &mut dyn FnMut(&Path, Leaf<'_, M>) -> Result<Tensor<N>>,
+            ) -> Result<$type<N>> {
+                let $leaf = self;
+                map(path, Leaf { tensor: $tensor, is_frozen: $is_frozen }).map($new)
+            }
+
+            fn nodes(&mut self, _: &mut Path, _: &mut dyn FnMut(&Path, &mut dyn Any)) {}
+        }
+    };
 }
+leaf!(Tensor, false, |leaf| leaf, std::convert::identity);
+leaf!(Frozen, true, |leaf| &leaf.tensor, Frozen::new);
 
 impl<P: Parameters> Parameters for Option<P> {
     type Mode = P::Mode;
     type In<N: Mode> = Option<P::In<N>>;
     const LEAVES: &'static crate::__private::Leaves = P::LEAVES;
 
-    fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<P::Mode>)) {
+    fn leaves<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, Leaf<'a, P::Mode>)) {
         if let Some(inner) = self {
-            inner.visit(path, visitor);
+            inner.leaves(path, visitor);
         }
     }
 
-    fn convert<N: Mode>(
+    fn map<N: Mode>(
         &self,
         path: &mut Path,
-        convert: &mut dyn FnMut(&Path, &Tensor<P::Mode>) -> Result<Tensor<N>>,
+        map: &mut dyn FnMut(&Path, Leaf<'_, P::Mode>) -> Result<Tensor<N>>,
     ) -> Result<Self::In<N>> {
-        self.as_ref().map(|inner| inner.convert(path, convert)).transpose()
+        self.as_ref().map(|inner| inner.map(path, map)).transpose()
+    }
+
+    fn nodes(&mut self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &mut dyn Any)) {
+        if let Some(inner) = self {
+            inner.nodes(path, visitor);
+        }
     }
 }
 
@@ -193,27 +303,35 @@ impl<P: Parameters> Parameters for Vec<P> {
     type Mode = P::Mode;
     type In<N: Mode> = Vec<P::In<N>>;
 
-    fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<P::Mode>)) {
+    fn leaves<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, Leaf<'a, P::Mode>)) {
         for (index, element) in self.iter().enumerate() {
             path.push_index(index);
-            element.visit(path, visitor);
+            element.leaves(path, visitor);
             path.pop();
         }
     }
 
-    fn convert<N: Mode>(
+    fn map<N: Mode>(
         &self,
         path: &mut Path,
-        convert: &mut dyn FnMut(&Path, &Tensor<P::Mode>) -> Result<Tensor<N>>,
+        map: &mut dyn FnMut(&Path, Leaf<'_, P::Mode>) -> Result<Tensor<N>>,
     ) -> Result<Self::In<N>> {
-        let mut converted = Vec::with_capacity(self.len());
+        let mut mapped = Vec::with_capacity(self.len());
         for (index, element) in self.iter().enumerate() {
             path.push_index(index);
-            let element = element.convert(path, convert);
+            let element = element.map(path, map);
             path.pop();
-            converted.push(element?);
+            mapped.push(element?);
         }
-        Ok(converted)
+        Ok(mapped)
+    }
+
+    fn nodes(&mut self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &mut dyn Any)) {
+        for (index, element) in self.iter_mut().enumerate() {
+            path.push_index(index);
+            element.nodes(path, visitor);
+            path.pop();
+        }
     }
 }
 
@@ -222,16 +340,20 @@ impl<P: Parameters> Parameters for Box<P> {
     type In<N: Mode> = Box<P::In<N>>;
     const LEAVES: &'static crate::__private::Leaves = P::LEAVES;
 
-    fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<P::Mode>)) {
-        (**self).visit(path, visitor);
+    fn leaves<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, Leaf<'a, P::Mode>)) {
+        (**self).leaves(path, visitor);
     }
 
-    fn convert<N: Mode>(
+    fn map<N: Mode>(
         &self,
         path: &mut Path,
-        convert: &mut dyn FnMut(&Path, &Tensor<P::Mode>) -> Result<Tensor<N>>,
+        map: &mut dyn FnMut(&Path, Leaf<'_, P::Mode>) -> Result<Tensor<N>>,
     ) -> Result<Self::In<N>> {
-        (**self).convert(path, convert).map(Box::new)
+        (**self).map(path, map).map(Box::new)
+    }
+
+    fn nodes(&mut self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &mut dyn Any)) {
+        (**self).nodes(path, visitor);
     }
 }
 
@@ -239,28 +361,36 @@ impl<P: Parameters, const N: usize> Parameters for [P; N] {
     type Mode = P::Mode;
     type In<M: Mode> = [P::In<M>; N];
 
-    fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<P::Mode>)) {
+    fn leaves<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, Leaf<'a, P::Mode>)) {
         for (index, element) in self.iter().enumerate() {
             path.push_index(index);
-            element.visit(path, visitor);
+            element.leaves(path, visitor);
             path.pop();
         }
     }
 
-    fn convert<M: Mode>(
+    fn map<M: Mode>(
         &self,
         path: &mut Path,
-        convert: &mut dyn FnMut(&Path, &Tensor<P::Mode>) -> Result<Tensor<M>>,
+        map: &mut dyn FnMut(&Path, Leaf<'_, P::Mode>) -> Result<Tensor<M>>,
     ) -> Result<Self::In<M>> {
-        let mut converted = Vec::with_capacity(N);
+        let mut mapped = Vec::with_capacity(N);
         for (index, element) in self.iter().enumerate() {
             path.push_index(index);
-            let element = element.convert(path, convert);
+            let element = element.map(path, map);
             path.pop();
-            converted.push(element?);
+            mapped.push(element?);
         }
-        let length = |converted: Vec<_>| Error::Other(format!("an array of {N} became one of {}", converted.len()));
-        converted.try_into().map_err(length)
+        let length = |mapped: Vec<_>| Error::Other(format!("an array of {N} became one of {}", mapped.len()));
+        mapped.try_into().map_err(length)
+    }
+
+    fn nodes(&mut self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &mut dyn Any)) {
+        for (index, element) in self.iter_mut().enumerate() {
+            path.push_index(index);
+            element.nodes(path, visitor);
+            path.pop();
+        }
     }
 }
 
@@ -269,15 +399,17 @@ impl<M: Mode> Parameters for PhantomData<M> {
     type Mode = M;
     type In<N: Mode> = PhantomData<N>;
 
-    fn visit<'a>(&'a self, _: &mut Path, _: &mut dyn FnMut(&Path, &'a Tensor<M>)) {}
+    fn leaves<'a>(&'a self, _: &mut Path, _: &mut dyn FnMut(&Path, Leaf<'a, M>)) {}
 
-    fn convert<N: Mode>(
+    fn map<N: Mode>(
         &self,
         _: &mut Path,
-        _: &mut dyn FnMut(&Path, &Tensor<M>) -> Result<Tensor<N>>,
+        _: &mut dyn FnMut(&Path, Leaf<'_, M>) -> Result<Tensor<N>>,
     ) -> Result<PhantomData<N>> {
         Ok(PhantomData)
     }
+
+    fn nodes(&mut self, _: &mut Path, _: &mut dyn FnMut(&Path, &mut dyn Any)) {}
 }
 
 macro_rules! tuple {
@@ -286,21 +418,25 @@ macro_rules! tuple {
             type Mode = M;
             type In<N: Mode> = ($($name::In<N>,)*);
 
-            fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<M>)) {
-                $(path.push_index($index); self.$index.visit(path, visitor); path.pop();)*
+            fn leaves<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, Leaf<'a, M>)) {
+                $(path.push_index($index); self.$index.leaves(path, visitor); path.pop();)*
             }
 
-            fn convert<N: Mode>(
+            fn map<N: Mode>(
                 &self,
                 path: &mut Path,
-                convert: &mut dyn FnMut(&Path, &Tensor<M>) -> Result<Tensor<N>>,
+                map: &mut dyn FnMut(&Path, Leaf<'_, M>) -> Result<Tensor<N>>,
             ) -> Result<Self::In<N>> {
                 Ok(($({
                     path.push_index($index);
-                    let converted = self.$index.convert(path, convert);
+                    let mapped = self.$index.map(path, map);
                     path.pop();
-                    converted?
+                    mapped?
                 },)*))
+            }
+
+            fn nodes(&mut self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &mut dyn Any)) {
+                $(path.push_index($index); self.$index.nodes(path, visitor); path.pop();)*
             }
         }
 

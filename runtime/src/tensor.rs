@@ -11,14 +11,15 @@ use crate::error::{Context as _, Error, Result};
 use crate::flat::Place;
 use crate::identity::Identity;
 use crate::kernel::mutation;
-use crate::mode::{Mode, Readable, Stored};
+use crate::mode::{Held, Mode, Planned, Readable, Stored};
+use crate::planned::Plan;
 use crate::running;
 
 /// An array of a [`Mode`]: what the mode forbids has no method here.
 ///
 /// Cloning shares the memory.
 pub struct Tensor<M: Mode> {
-    array: Array,
+    value: M::Value,
     origin: Origin,
     /// Of an evaluated tensor: which value of which parameter it is.
     identity: Identity,
@@ -26,6 +27,13 @@ pub struct Tensor<M: Mode> {
     place: Option<Box<Place>>,
     thread: M::Thread,
 }
+
+/// What a tensor of some mode holds.
+#[doc(hidden)]
+pub trait Value: sealed::Value + Clone + 'static {}
+
+impl Value for Array {}
+impl Value for Plan {}
 
 /// The training graph a tensor was recorded in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,10 +104,10 @@ pub(crate) fn foreign(operation: &'static str, result: &str) -> Error {
     }
 }
 
-impl<M: Mode> Tensor<M> {
+impl<M: Held> Tensor<M> {
     /// The lengths of the axes.
     pub fn shape(&self) -> &[i32] {
-        self.array.shape()
+        self.value.shape()
     }
 
     /// The length of axis `axis`; negative axes count from the last.
@@ -119,7 +127,7 @@ impl<M: Mode> Tensor<M> {
 
     /// The number of elements.
     pub fn size(&self) -> usize {
-        self.array.size()
+        self.value.size()
     }
 
     /// The bytes of the elements.
@@ -129,7 +137,7 @@ impl<M: Mode> Tensor<M> {
 
     /// The element type.
     pub fn dtype(&self) -> Dtype {
-        Dtype::from_mlx(self.array.dtype())
+        Dtype::from_mlx(self.value.dtype())
     }
 
     /// Whether a parameter that trains had a part in this value; always false outside training.
@@ -146,7 +154,7 @@ impl<M: Mode> Tensor<M> {
         M: Readable,
     {
         running::refuse_reading("to_bytes", self.identity)?;
-        crate::ffi::array_to_bytes(&self.array)
+        crate::ffi::array_to_bytes(&self.value)
     }
 
     /// The values as `T`, converted where the tensor holds another type.
@@ -163,7 +171,7 @@ impl<M: Mode> Tensor<M> {
         if self.size() == 0 {
             return Ok(Vec::new());
         }
-        let array = self.array.as_dtype(<T as Element>::DTYPE.of_host()).during(operation)?;
+        let array = self.value.as_dtype(<T as Element>::DTYPE.of_host()).during(operation)?;
         let array = array.contiguous().during(operation)?;
         crate::ffi::evaluate(operation, [&array])?;
         array.to_vec_exact::<T>().map_err(|error| crate::error::mlx_error(operation, &error.to_string()))
@@ -188,7 +196,7 @@ impl<M: Mode> Tensor<M> {
     }
 
     pub(crate) fn array(&self) -> &Array {
-        &self.array
+        &self.value
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -212,25 +220,49 @@ impl<M: Mode> Tensor<M> {
     ) -> Result<Array> {
         match self.origin.trace {
             Some(other) if other != trace => Err(foreign(operation, &result())),
-            _ => Ok(self.array),
+            _ => Ok(self.value),
         }
     }
 
     pub(crate) fn from_parts(array: Array, origin: Origin) -> Self {
         let (array, thread) = (mutation::met(array), M::Thread::default());
-        Tensor { array, origin, identity: Identity::fresh(), place: None, thread }
+        Tensor { value: array, origin, identity: Identity::fresh(), place: None, thread }
     }
 
     /// The same value in another mode. Only drivers may do this: it is what modes are there to forbid.
-    pub(crate) fn in_mode<N: Mode>(&self, origin: Origin) -> Tensor<N> {
-        Tensor::from_parts(self.array.clone(), origin)
+    pub(crate) fn in_mode<N: Held>(&self, origin: Origin) -> Tensor<N> {
+        Tensor::from_parts(self.value.clone(), origin)
+    }
+}
+
+impl Tensor<Planned> {
+    pub(crate) fn from_plan(plan: Plan) -> Self {
+        Tensor { value: plan, origin: Origin::HOST, identity: Identity::fresh(), place: None, thread: () }
+    }
+
+    /// What is known of the parameter.
+    pub fn plan(&self) -> &Plan {
+        &self.value
+    }
+}
+
+impl<M: Mode> Tensor<M> {
+    /// What the tensor holds, for a message.
+    fn describe(&self) -> String {
+        sealed::Value::describe(&self.value)
+    }
+
+    /// The same value in another mode, if both hold arrays.
+    pub(crate) fn shared<N: Mode>(&self) -> Option<Tensor<N>> {
+        let value = sealed::Value::array(&self.value).and_then(<N::Value as sealed::Value>::of_array)?;
+        Some(Tensor { value, origin: Origin::HOST, identity: self.identity, place: None, thread: N::Thread::default() })
     }
 }
 
 impl<M: Mode> Clone for Tensor<M> {
     fn clone(&self) -> Self {
         Tensor {
-            array: self.array.clone(),
+            value: self.value.clone(),
             origin: self.origin,
             identity: self.identity,
             place: self.place.clone(),
@@ -241,7 +273,7 @@ impl<M: Mode> Clone for Tensor<M> {
 
 impl<M: Mode> fmt::Debug for Tensor<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tensor<{}>({} {:?})", M::NAME, self.dtype(), self.shape())
+        write!(f, "Tensor<{}>({})", M::NAME, self.describe())
     }
 }
 
@@ -252,7 +284,46 @@ pub trait Element: Copy + sealed::Element {
 }
 
 pub(crate) mod sealed {
+    use mlx_rs::Array;
+
+    use crate::dtype::Dtype;
+    use crate::planned::Plan;
+
     pub trait Element: mlx_rs::ArrayElement {}
+
+    pub trait Value: Sized {
+        fn describe(&self) -> String;
+        fn array(&self) -> Option<&Array>;
+        fn of_array(array: &Array) -> Option<Self>;
+    }
+
+    impl Value for Array {
+        fn describe(&self) -> String {
+            format!("{} {:?}", Dtype::from_mlx(self.dtype()), self.shape())
+        }
+
+        fn array(&self) -> Option<&Array> {
+            Some(self)
+        }
+
+        fn of_array(array: &Array) -> Option<Self> {
+            Some(array.clone())
+        }
+    }
+
+    impl Value for Plan {
+        fn describe(&self) -> String {
+            format!("{} {:?}", self.dtype, self.shape)
+        }
+
+        fn array(&self) -> Option<&Array> {
+            None
+        }
+
+        fn of_array(_: &Array) -> Option<Self> {
+            None
+        }
+    }
 }
 
 macro_rules! element {
@@ -325,7 +396,7 @@ impl Tensor<Stored> {
     /// # Errors
     /// [`Error::Mlx`] if the conversion fails.
     pub fn cast(&self, dtype: Dtype) -> Result<Self> {
-        let array = self.array.as_dtype(dtype.to_mlx()).during("cast")?;
+        let array = self.value.as_dtype(dtype.to_mlx()).during("cast")?;
         crate::ffi::evaluate("cast", [&array])?;
         Ok(Tensor { identity: self.identity.stepped(), ..Tensor::from_parts(array, Origin::HOST) })
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use cotangent::optimizer::{AdamW, AdamWOptions};
 use cotangent::random::Key;
-use cotangent::{Dtype, Gradients, Indices, Keep, Session, Stored, Trainable, train_stack};
+use cotangent::{Dtype, Gradients, Indices, Keep, Plan, Session, Stored, Trainable, train_stack};
 use cotangent_kernels::Labels;
 use cotangent_models::checkpoint::{CheckpointError, HostTensor};
 use cotangent_models::config::TextConfig;
@@ -89,11 +89,10 @@ impl Spread {
 }
 
 fn random_model(config: &TextConfig, seed: u64, dtype: Dtype) -> Result<Model<Stored>> {
-    let shapes: std::collections::BTreeMap<String, Vec<usize>> = config.parameters().into_iter().collect();
     let mut spread = Spread(seed);
-    let mut source = |name: &str| -> Result<HostTensor, CheckpointError> {
-        let shape = &shapes[name];
-        let count = shape.iter().product();
+    let mut source = |_: &str, plan: &Plan| -> Result<HostTensor, CheckpointError> {
+        let shape = &plan.shape;
+        let count = plan.size();
         let fan_in = shape.last().copied().unwrap_or(1).max(1) as f32;
         let width = if shape.len() > 1 { fan_in.powf(-0.5) } else { 0.1 };
         let values: Vec<f32> = (0..count).map(|_| (2.0 * spread.next() - 1.0) * width).collect();

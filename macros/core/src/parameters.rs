@@ -60,6 +60,14 @@ enum BranchKind {
     Flat,
 }
 
+/// The bodies of the generated methods, and what must hold beside them.
+struct Bodies {
+    leaves: TokenStream,
+    map: TokenStream,
+    nodes: TokenStream,
+    assertions: TokenStream,
+}
+
 impl Tree {
     fn read(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Option<Self> {
         let (mode, bounds) = read_mode(input, diagnostics)?;
@@ -106,29 +114,37 @@ impl Tree {
     }
 
     fn implement(&self) -> TokenStream {
-        let (visit, convert, assertions) = match &self.shape {
+        let bodies = match &self.shape {
             Shape::Struct(branches) => self.struct_bodies(branches),
             Shape::Enum(variants) => self.enum_bodies(variants),
         };
-        self.implementation(visit, convert, assertions)
+        self.implementation(&bodies)
     }
 
     /// Implements the traits without bodies that could fail to type-check.
     fn stand_in(&self) -> TokenStream {
         let unreachable = quote!(::core::unreachable!("the declaration did not compile"));
-        self.implementation(unreachable.clone(), unreachable, TokenStream::new())
+        self.implementation(&Bodies {
+            leaves: unreachable.clone(),
+            map: unreachable.clone(),
+            nodes: unreachable,
+            assertions: TokenStream::new(),
+        })
     }
 
-    fn implementation(&self, visit: TokenStream, convert: TokenStream, assertions: TokenStream) -> TokenStream {
+    fn implementation(&self, bodies: &Bodies) -> TokenStream {
         let Self { name, mode, bounds, paths, .. } = self;
+        let Bodies { leaves, map, nodes, assertions } = bodies;
         let parameters = paths.parameters(quote!(Parameters));
         let path_type = paths.parameters(quote!(Path));
+        let leaf = paths.parameters(quote!(Leaf));
         let derived = paths.private(quote!(DerivedParameters));
-        let leaves = self.leaves();
+        let names_of_leaves = self.names_of_leaves();
         let tensor = paths.item(quote!(Tensor));
         let mode_trait = paths.item(quote!(Mode));
         let result_of_self = paths.result(quote!(Self::In<__N>));
         let result_of_tensor = paths.result(quote!(#tensor<__N>));
+        let any = quote!(dyn ::core::any::Any);
         quote! {
             #[automatically_derived]
             impl<#mode: #bounds> #derived for #name<#mode> {}
@@ -137,36 +153,41 @@ impl Tree {
             impl<#mode: #bounds> #parameters for #name<#mode> {
                 type Mode = #mode;
                 type In<__N: #mode_trait> = #name<__N>;
-                #leaves
+                #names_of_leaves
 
                 #[allow(unused_variables)]
-                fn visit<'__a>(
+                fn leaves<'__a>(
                     &'__a self,
                     path: &mut #path_type,
-                    visitor: &mut dyn ::core::ops::FnMut(&#path_type, &'__a #tensor<#mode>),
+                    visitor: &mut dyn ::core::ops::FnMut(&#path_type, #leaf<'__a, #mode>),
                 ) {
-                    #visit
+                    #leaves
                 }
 
                 #[allow(unused_variables)]
-                fn convert<__N: #mode_trait>(
+                fn map<__N: #mode_trait>(
                     &self,
                     path: &mut #path_type,
-                    convert: &mut dyn ::core::ops::FnMut(&#path_type, &#tensor<#mode>) -> #result_of_tensor,
+                    map: &mut dyn ::core::ops::FnMut(&#path_type, #leaf<'_, #mode>) -> #result_of_tensor,
                 ) -> #result_of_self {
-                    #convert
+                    #map
+                }
+
+                fn nodes(&mut self, path: &mut #path_type, visitor: &mut dyn ::core::ops::FnMut(&#path_type, &mut #any)) {
+                    #nodes
                 }
             }
             #assertions
         }
     }
 
-    fn struct_bodies(&self, branches: &[Branch]) -> (TokenStream, TokenStream, TokenStream) {
+    fn struct_bodies(&self, branches: &[Branch]) -> Bodies {
         let parameters = self.paths.parameters(quote!(Parameters));
         let config = self.paths.parameters(quote!(Config));
-        let (mut visits, mut conversions, mut fields, mut assertions) = (vec![], vec![], vec![], vec![]);
+        let (mut leaves, mut maps, mut nodes) = (vec![], vec![], vec![quote!(visitor(path, self);)]);
+        let (mut fields, mut assertions) = (vec![], vec![]);
         for (index, Branch { member, ty, kind }) in branches.iter().enumerate() {
-            let converted = format_ident!("__field_{index}", span = Span::mixed_site());
+            let mapped = format_ident!("__field_{index}", span = Span::mixed_site());
             let span = ty.span();
             let (enter, leave) = match kind {
                 BranchKind::Named(segment) => (quote!(path.push(#segment);), quote!(path.pop();)),
@@ -179,15 +200,18 @@ impl Tree {
                 }
             };
             let ty = at_one_place(ty);
-            visits.push(quote_spanned! {span=>
-                #enter <#ty as #parameters>::visit(&self.#member, path, &mut *visitor); #leave
+            leaves.push(quote_spanned! {span=>
+                #enter <#ty as #parameters>::leaves(&self.#member, path, &mut *visitor); #leave
             });
-            conversions.push(quote_spanned! {span=>
+            maps.push(quote_spanned! {span=>
                 #enter
-                let #converted = <#ty as #parameters>::convert::<__N>(&self.#member, path, &mut *convert);
+                let #mapped = <#ty as #parameters>::map::<__N>(&self.#member, path, &mut *map);
                 #leave
             });
-            fields.push(quote!(#member: #converted?));
+            nodes.push(quote_spanned! {span=>
+                #enter <#ty as #parameters>::nodes(&mut self.#member, path, &mut *visitor); #leave
+            });
+            fields.push(quote!(#member: #mapped?));
         }
         let name = &self.name;
         let distinct = self.distinct_names(branches);
@@ -201,27 +225,33 @@ impl Tree {
                 };
             }
         });
-        (
-            quote!(#(#visits)*),
-            quote!(#(#conversions)* ::core::result::Result::Ok(#name { #(#fields),* })),
-            quote!(#assertions #distinct),
-        )
+        Bodies {
+            leaves: quote!(#(#leaves)*),
+            map: quote!(#(#maps)* ::core::result::Result::Ok(#name { #(#fields),* })),
+            nodes: quote!(#(#nodes)*),
+            assertions: quote!(#assertions #distinct),
+        }
     }
 
-    fn enum_bodies(&self, variants: &[(Ident, Type)]) -> (TokenStream, TokenStream, TokenStream) {
+    fn enum_bodies(&self, variants: &[(Ident, Type)]) -> Bodies {
         let parameters = self.paths.parameters(quote!(Parameters));
         let name = &self.name;
-        let visits = variants.iter().map(|(variant, ty)| {
-            let ty = at_one_place(ty);
-            quote_spanned!(ty.span()=> Self::#variant(field) => <#ty as #parameters>::visit(field, path, visitor),)
-        });
-        let conversions = variants.iter().map(|(variant, ty)| {
-            let ty = at_one_place(ty);
-            quote_spanned! {ty.span()=>
-                Self::#variant(field) => <#ty as #parameters>::convert::<__N>(field, path, convert).map(#name::#variant),
-            }
-        });
-        (quote!(match self { #(#visits)* }), quote!(match self { #(#conversions)* }), TokenStream::new())
+        let arms = |call: &dyn Fn(&Ident, &TokenStream) -> TokenStream| {
+            let arms = variants.iter().map(|(variant, ty)| {
+                let ty = at_one_place(ty);
+                let call = call(variant, &ty);
+                quote_spanned!(ty.span()=> Self::#variant(field) => #call,)
+            });
+            quote!(match self { #(#arms)* })
+        };
+        Bodies {
+            leaves: arms(&|_, ty| quote_spanned!(ty.span()=> <#ty as #parameters>::leaves(field, path, visitor))),
+            map: arms(
+                &|variant, ty| quote_spanned!(ty.span()=> <#ty as #parameters>::map::<__N>(field, path, map).map(#name::#variant)),
+            ),
+            nodes: arms(&|_, ty| quote_spanned!(ty.span()=> <#ty as #parameters>::nodes(field, path, visitor))),
+            assertions: TokenStream::new(),
+        }
     }
 }
 

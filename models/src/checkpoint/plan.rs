@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
+use cotangent::{Plan, Storage};
 use safetensors::Dtype;
 
-use super::layout::{is_convolution, stored_shape, to_hugging_face};
+use super::layout::{stored_shape, to_hugging_face};
 use super::names::{Role, classify, is_quantisation_detail};
 use super::{Checkpoint, CheckpointError, HostTensor, Layout, Mismatch};
 
@@ -14,8 +15,8 @@ const HEAD: &str = "lm_head.weight";
 #[derive(Debug)]
 pub struct LoadPlan<'a> {
     checkpoint: &'a Checkpoint,
-    /// Canonical name to stored name.
-    sources: BTreeMap<String, String>,
+    /// By name: what the model expects, and the tensor's name in the file.
+    sources: BTreeMap<String, (Plan, String)>,
     layout: Layout,
     skipped: Skipped,
 }
@@ -32,15 +33,13 @@ pub struct Skipped {
 }
 
 impl<'a> LoadPlan<'a> {
-    /// Finds a tensor for each of the `expected` parameters (canonical name, Hugging Face shape), as
-    /// [`TextConfig::parameters`](crate::config::TextConfig::parameters) lists them.
+    /// Finds a tensor for each of the `expected` parameters of a model, as [`Plan::all`] lists them.
     ///
     /// # Errors
     /// With all missing, extra and misshapen tensors in one error; or if two tensors claim to be the same parameter,
     /// the checkpoint is quantised, or its layout cannot be told.
-    pub fn new(checkpoint: &'a Checkpoint, expected: &[(String, Vec<usize>)]) -> Result<Self, CheckpointError> {
-        let expected: BTreeMap<&str, &[usize]> =
-            expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+    pub fn new(checkpoint: &'a Checkpoint, expected: Vec<(String, Plan)>) -> Result<Self, CheckpointError> {
+        let mut expected: BTreeMap<String, Plan> = expected.into_iter().collect();
         let mut skipped = Skipped::default();
         let mut found: BTreeMap<String, &str> = BTreeMap::new();
         for stored in checkpoint.names() {
@@ -71,18 +70,18 @@ impl<'a> LoadPlan<'a> {
 
         let layout = find_layout(checkpoint, &expected, &found)?;
         let mut mismatch = Mismatch { dir: checkpoint.dir().to_owned(), ..Mismatch::default() };
-        for (name, shape) in &expected {
-            if !found.contains_key(*name) {
-                mismatch.missing.push(((*name).to_owned(), shape.to_vec()));
+        for (name, plan) in &expected {
+            if !found.contains_key(name) {
+                mismatch.missing.push((name.clone(), plan.shape.clone()));
             }
         }
         for (name, stored) in &found {
             let Some(info) = checkpoint.get(stored) else { continue };
-            let Some(expected) = expected.get(name.as_str()) else {
+            let Some(expected) = expected.get(name) else {
                 mismatch.extra.push(((*stored).to_owned(), info.shape.to_vec()));
                 continue;
             };
-            let expected = stored_shape(layout, name, expected);
+            let expected = stored_shape(layout, expected);
             if info.shape != expected {
                 mismatch.misshapen.push(((*stored).to_owned(), info.shape.to_vec(), expected));
             }
@@ -93,20 +92,22 @@ impl<'a> LoadPlan<'a> {
         if !mismatch.is_empty() {
             return Err(CheckpointError::Mismatch(Box::new(mismatch)));
         }
-        let sources = found.into_iter().map(|(name, stored)| (name, stored.to_owned())).collect();
+        let source = |(name, stored): (String, &str)| Some((expected.remove_entry(&name)?, stored.to_owned()));
+        let sources =
+            found.into_iter().filter_map(source).map(|((name, plan), stored)| (name, (plan, stored))).collect();
         Ok(Self { checkpoint, sources, layout, skipped })
     }
 
-    /// Reads the parameter of canonical name `name`, in Hugging Face layout, in the stored dtype (the norms of an MLX
+    /// Reads the parameter called `name`, in Hugging Face layout, in the stored dtype (the norms of an MLX
     /// checkpoint: f32).
     ///
     /// # Errors
     /// If the plan has no such parameter, or the file cannot be read any more.
     pub fn read(&self, name: &str) -> Result<HostTensor, CheckpointError> {
-        let Some(stored) = self.sources.get(name) else {
+        let Some((plan, stored)) = self.sources.get(name) else {
             return Err(CheckpointError::tensor(self.checkpoint.dir(), name, "is no parameter of the model"));
         };
-        Ok(to_hugging_face(self.layout, name, self.checkpoint.read(stored)?))
+        Ok(to_hugging_face(self.layout, plan, self.checkpoint.read(stored)?))
     }
 
     /// The layout of the checkpoint, which `read` undoes.
@@ -154,15 +155,16 @@ fn quantised(checkpoint: &Checkpoint, stored: &str) -> CheckpointError {
 
 fn find_layout(
     checkpoint: &Checkpoint,
-    expected: &BTreeMap<&str, &[usize]>,
+    expected: &BTreeMap<String, Plan>,
     found: &BTreeMap<String, &str>,
 ) -> Result<Layout, CheckpointError> {
     let mut layout = None;
-    for (name, stored) in found.iter().filter(|(name, _)| is_convolution(name)) {
-        let (Some(info), Some(expected)) = (checkpoint.get(stored), expected.get(name.as_str())) else { continue };
-        let here = if info.shape == *expected {
+    let is_convolution = |plan: &Plan| plan.storage == Storage::ChannelsLast;
+    for (name, plan) in expected.iter().filter(|(_, plan)| is_convolution(plan)) {
+        let Some(info) = found.get(name).and_then(|stored| checkpoint.get(stored)) else { continue };
+        let here = if info.shape == plan.shape {
             Layout::HuggingFace
-        } else if info.shape == stored_shape(Layout::Mlx, name, expected) {
+        } else if info.shape == stored_shape(Layout::Mlx, plan) {
             Layout::Mlx
         } else {
             continue;
@@ -173,13 +175,13 @@ fn find_layout(
                  whether norms are stored as w or 1 + w cannot be told",
                 info.shape
             );
-            return Err(CheckpointError::tensor(info.file, stored, reason));
+            return Err(CheckpointError::tensor(info.file, found[name], reason));
         }
         layout = Some(here);
     }
     match layout {
         Some(layout) => Ok(layout),
-        None if checkpoint.written_by_mlx() && !expected.keys().any(|name| is_convolution(name)) => {
+        None if checkpoint.written_by_mlx() && !expected.values().any(is_convolution) => {
             let reason = "was written by MLX and has no convolution: whether norms are stored as w or 1 + w cannot be \
                           told\nhelp: use the original Hugging Face checkpoint";
             Err(CheckpointError::damaged(checkpoint.dir(), reason))

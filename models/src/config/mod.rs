@@ -6,7 +6,6 @@
 mod error;
 mod fields;
 mod layers;
-mod parameters;
 mod rope;
 #[cfg(test)]
 mod tests;

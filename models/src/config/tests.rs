@@ -1,9 +1,11 @@
 use std::path::Path;
 
+use cotangent::{Dtype, Plan, Storage};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::qwen35::Model;
 
 /// The published 0.8B model, reduced to its text fields.
 fn published() -> Value {
@@ -237,13 +239,21 @@ fn an_absent_mrope_section_is_shared_out_as_published() {
 
 #[test]
 fn the_parameters_of_the_published_model_add_up() {
-    let parameters = read(&published()).unwrap().parameters();
-    let shape = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, shape)| shape.clone());
-    assert_eq!(shape("layers.0.linear_attn.in_proj_qkv.weight"), Some(vec![6144, 1024]));
-    assert_eq!(shape("layers.0.linear_attn.conv1d.weight"), Some(vec![6144, 1, 4]));
-    assert_eq!(shape("layers.3.self_attn.q_proj.weight"), Some(vec![4096, 1024]));
-    assert_eq!(shape("lm_head.weight"), None, "tied");
-    let total: usize = parameters.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let parameters = Plan::all(&Model::planned(&read(&published()).unwrap(), Dtype::BF16));
+    let plan = |name: &str| parameters.iter().find(|(n, _)| n == name).map(|(_, plan)| plan.clone());
+    let planned = |shape: &[usize], dtype, storage| Some(Plan { shape: shape.to_vec(), dtype, storage });
+    for (name, expected) in [
+        ("layers.0.linear_attn.in_proj_qkv.weight", planned(&[6144, 1024], Dtype::BF16, Storage::Plain)),
+        ("layers.0.linear_attn.conv1d.weight", planned(&[6144, 1, 4], Dtype::F32, Storage::ChannelsLast)),
+        ("layers.0.linear_attn.norm.weight", planned(&[128], Dtype::F32, Storage::Plain)),
+        ("layers.3.self_attn.q_proj.weight", planned(&[4096, 1024], Dtype::BF16, Storage::Plain)),
+        ("layers.3.self_attn.q_norm.weight", planned(&[256], Dtype::F32, Storage::ZeroCentred)),
+        // Tied.
+        ("lm_head.weight", None),
+    ] {
+        assert_eq!(plan(name), expected, "{name}");
+    }
+    let total: usize = parameters.iter().map(|(_, plan)| plan.size()).sum();
     assert_eq!(total, 752_393_024);
 }
 
@@ -268,7 +278,7 @@ proptest! {
             None => json["rope_parameters"][&rope_keys[index % rope_keys.len()]] = replacement,
         }
         if let Ok(config) = read(&json) {
-            let _ = config.parameters();
+            let _ = Plan::all(&Model::planned(&config, Dtype::F32));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Gated grouped-query attention.
 
 use cotangent::ops::Visible;
-use cotangent::{Graph, Mode, Parameters, Result, Tensor};
+use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
 
+use crate::config::TextConfig;
 use crate::linear::Linear;
 use crate::norm::ZeroCentredNorm;
 use crate::rope::Rotary;
@@ -33,6 +34,26 @@ pub struct Attention<M: Mode> {
     /// Width of a head.
     #[config]
     pub head_dim: i32,
+}
+
+impl Attention<Planned> {
+    /// The layer that `config` describes, its matrices held in `dtype`.
+    pub fn planned(config: &TextConfig, dtype: Dtype) -> Self {
+        let (hidden, head_dim, epsilon) = (config.hidden_size, config.head_dim, config.rms_norm_eps);
+        let query_dim = config.num_attention_heads * head_dim;
+        let key_dim = config.num_key_value_heads * head_dim;
+        Attention {
+            q_proj: Linear::planned(2 * query_dim, hidden, dtype),
+            k_proj: Linear::planned(key_dim, hidden, dtype),
+            v_proj: Linear::planned(key_dim, hidden, dtype),
+            o_proj: Linear::planned(hidden, query_dim, dtype),
+            q_norm: ZeroCentredNorm::planned(head_dim, epsilon),
+            k_norm: ZeroCentredNorm::planned(head_dim, epsilon),
+            heads: config.num_attention_heads as i32,
+            kv_heads: config.num_key_value_heads as i32,
+            head_dim: head_dim as i32,
+        }
+    }
 }
 
 impl<M: Graph> Attention<M> {

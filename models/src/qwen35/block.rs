@@ -1,8 +1,8 @@
 //! A decoder layer.
 
-use cotangent::{Graph, Mode, Parameters, Result, Stored, Tensor};
+use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
 
-use crate::linear::Linear;
+use crate::config::{LayerKind, TextConfig};
 use crate::norm::ZeroCentredNorm;
 use crate::rope::Rotary;
 
@@ -48,6 +48,26 @@ pub struct LinearAttention<M: Mode> {
     pub linear_attn: GatedDeltaNet<M>,
 }
 
+impl Block<Planned> {
+    /// A layer of this kind in the model that `config` describes, its matrices held in `dtype`.
+    pub fn planned(config: &TextConfig, kind: LayerKind, dtype: Dtype) -> Self {
+        let norm = || ZeroCentredNorm::planned(config.hidden_size, config.rms_norm_eps);
+        Block {
+            input_layernorm: norm(),
+            mixer: match kind {
+                LayerKind::FullAttention => {
+                    Mixer::Full(Box::new(FullAttention { self_attn: Attention::planned(config, dtype) }))
+                }
+                LayerKind::LinearAttention => {
+                    Mixer::Linear(Box::new(LinearAttention { linear_attn: GatedDeltaNet::planned(config, dtype) }))
+                }
+            },
+            post_attention_layernorm: norm(),
+            mlp: Mlp::planned(config, dtype),
+        }
+    }
+}
+
 impl<M: Graph> Block<M> {
     /// `[B, T, hidden]` to `[B, T, hidden]`.
     ///
@@ -68,32 +88,5 @@ impl<M: Graph> Block<M> {
         };
         let hidden = x.add(&mixed)?;
         hidden.add(&self.mlp.forward(&self.post_attention_layernorm.forward(&hidden)?)?)
-    }
-}
-
-impl Block<Stored> {
-    /// Its linear layers with their names relative to the layer, in the file's order.
-    pub fn linears_mut(&mut self) -> Vec<(&'static str, &mut Linear<Stored>)> {
-        let mut linears = match &mut self.mixer {
-            Mixer::Full(layer) => vec![
-                ("self_attn.q_proj", &mut layer.self_attn.q_proj),
-                ("self_attn.k_proj", &mut layer.self_attn.k_proj),
-                ("self_attn.v_proj", &mut layer.self_attn.v_proj),
-                ("self_attn.o_proj", &mut layer.self_attn.o_proj),
-            ],
-            Mixer::Linear(layer) => vec![
-                ("linear_attn.in_proj_qkv", &mut layer.linear_attn.in_proj_qkv),
-                ("linear_attn.in_proj_z", &mut layer.linear_attn.in_proj_z),
-                ("linear_attn.in_proj_b", &mut layer.linear_attn.in_proj_b),
-                ("linear_attn.in_proj_a", &mut layer.linear_attn.in_proj_a),
-                ("linear_attn.out_proj", &mut layer.linear_attn.out_proj),
-            ],
-        };
-        linears.extend([
-            ("mlp.gate_proj", &mut self.mlp.gate_proj),
-            ("mlp.up_proj", &mut self.mlp.up_proj),
-            ("mlp.down_proj", &mut self.mlp.down_proj),
-        ]);
-        linears
     }
 }

@@ -1,8 +1,9 @@
 //! The gated delta net: linear attention with a state of one size.
 
-use cotangent::{Constant, Dtype, Graph, Mode, Parameters, Result, Tensor};
+use cotangent::{Constant, Dtype, Graph, Mode, Parameters, Planned, Result, Storage, Tensor};
 use cotangent_kernels::ConvTokens;
 
+use crate::config::TextConfig;
 use crate::linear::Linear;
 use crate::norm::GatedNorm;
 
@@ -53,6 +54,30 @@ pub struct Convolution<M: Mode> {
 
 /// The epsilon of the l2 norm of queries and keys; no configuration sets it.
 const NORM_EPSILON: f32 = 1e-6;
+
+impl GatedDeltaNet<Planned> {
+    /// The layer that `config` describes, its matrices held in `dtype`.
+    pub fn planned(config: &TextConfig, dtype: Dtype) -> Self {
+        let (hidden, heads) = (config.hidden_size, config.linear_num_value_heads);
+        let (value_dim, conv_dim) = (config.linear_value_dim(), config.linear_conv_dim());
+        let filters = [conv_dim, 1, config.linear_conv_kernel_dim];
+        GatedDeltaNet {
+            in_proj_qkv: Linear::planned(conv_dim, hidden, dtype),
+            in_proj_z: Linear::planned(value_dim, hidden, dtype),
+            in_proj_b: Linear::planned(heads, hidden, dtype),
+            in_proj_a: Linear::planned(heads, hidden, dtype),
+            conv1d: Convolution { weight: Tensor::planned(&filters, Dtype::F32).stored_as(Storage::ChannelsLast) },
+            a_log: Tensor::planned(&[heads], Dtype::F32),
+            dt_bias: Tensor::planned(&[heads], Dtype::F32),
+            norm: GatedNorm::planned(config.linear_value_head_dim, config.rms_norm_eps),
+            out_proj: Linear::planned(hidden, value_dim, dtype),
+            key_heads: config.linear_num_key_heads as i32,
+            value_heads: heads as i32,
+            key_dim: config.linear_key_head_dim as i32,
+            value_dim: config.linear_value_head_dim as i32,
+        }
+    }
+}
 
 impl<M: Graph> GatedDeltaNet<M> {
     /// `[B, T, hidden]` to `[B, T, hidden]`.

@@ -1,12 +1,17 @@
 //! Low-rank adapters on the linear layers of a model.
 
+use std::any::Any;
+
 use cotangent::parameters::Path;
 use cotangent::random::Key;
-use cotangent::{Dtype, Error, Parameters, Result, Stored, Tensor, Trainable};
+use cotangent::{Dtype, Error, Parameters, Result, Stack, Stored, Tensor, Trainable};
 
 use crate::linear::{Linear, LowRank};
 use crate::quoting::quoted;
 
+use super::attention::Attention;
+use super::gated_delta_net::GatedDeltaNet;
+use super::mlp::Mlp;
 use super::model::Model;
 
 /// Which linear layers get an adapter: by role, or by patterns.
@@ -39,15 +44,6 @@ impl Default for LoraOptions {
     }
 }
 
-/// What a pattern is compared with.
-fn role(relative: &str) -> &'static str {
-    match relative.split('.').next() {
-        Some("self_attn") => "attention",
-        Some("linear_attn") => "linear_attention",
-        _ => "mlp",
-    }
-}
-
 /// Whether `text` is `pattern`, in which `*` stands for any characters.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
@@ -61,10 +57,34 @@ fn matches(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-fn selects(pattern: &str, layer: usize, relative: &str) -> bool {
-    let short = relative.rsplit('.').next().unwrap_or(relative);
-    let full = format!("layers.{layer}.{relative}");
-    [role(relative), short, relative, &full].iter().any(|name| matches(pattern, name))
+/// A linear layer of a decoder layer.
+struct Place<'a> {
+    /// What the layer that holds it does: `attention`, `linear_attention` or `mlp`.
+    role: &'static str,
+    /// `layers.3.self_attn.q_proj`.
+    name: &'a str,
+}
+
+impl Place<'_> {
+    fn is_selected_by(&self, pattern: &str) -> bool {
+        let mut suffixes = self.name.splitn(3, '.').skip(2);
+        let relative = suffixes.next().unwrap_or(self.name);
+        let short = relative.rsplit('.').next().unwrap_or(relative);
+        [self.role, short, relative, self.name].iter().any(|name| matches(pattern, name))
+    }
+}
+
+/// What the layers of a type are called as a target.
+fn role_of(node: &dyn Any) -> Option<&'static str> {
+    if node.is::<Attention<Stored>>() {
+        Some("attention")
+    } else if node.is::<GatedDeltaNet<Stored>>() {
+        Some("linear_attention")
+    } else if node.is::<Mlp<Stored>>() {
+        Some("mlp")
+    } else {
+        None
+    }
 }
 
 impl Model<Stored> {
@@ -84,21 +104,25 @@ impl Model<Stored> {
         let mut adapted = Vec::new();
         let mut key = key.clone();
         for (layer, block) in self.layers.iter_mut().enumerate().skip(first) {
-            for (relative, linear) in block.linears_mut() {
+            let mut path = Path::new(<Self as Stack>::BLOCKS);
+            path.push_index(layer);
+            let (mut role, mut failure) = ("", None);
+            block.nodes(&mut path, &mut |path, node| {
+                role = role_of(node).unwrap_or(role);
+                let Some(linear) = node.downcast_mut::<Linear<Stored>>() else { return };
+                let place = Place { role, name: path.as_str() };
                 let mut chosen = options.targets == LoraTargets::All;
                 for (used, pattern) in used.iter_mut().zip(patterns(&options.targets)) {
-                    if selects(pattern, layer, relative) {
+                    if place.is_selected_by(pattern) {
                         (chosen, *used) = (true, true);
                     }
                 }
-                if chosen {
-                    let (draw, next) = key.split()?;
-                    key = next;
-                    let name = format!("layers.{layer}.{relative}");
-                    linear.adapt(&name, options, &draw)?;
-                    adapted.push(name);
+                if chosen && failure.is_none() {
+                    failure = linear.adapt(place.name, options, &mut key).err();
+                    adapted.push(place.name.to_owned());
                 }
-            }
+            });
+            failure.map_or(Ok(()), Err)?;
         }
         match patterns(&options.targets).iter().zip(&used).find(|(_, used)| !**used) {
             Some((pattern, _)) => Err(Error::Other(format!(
@@ -171,13 +195,16 @@ fn patterns(targets: &LoraTargets) -> &[String] {
 }
 
 impl Linear<Stored> {
-    fn adapt(&mut self, name: &str, options: &LoraOptions, key: &Key) -> Result<()> {
+    /// Draws an adapter from `key`, which moves on.
+    fn adapt(&mut self, name: &str, options: &LoraOptions, key: &mut Key) -> Result<()> {
         if self.adapter.is_some() {
             return Err(Error::Other(format!("`{name}` has an adapter already")));
         }
+        let (draw, next) = key.split()?;
+        *key = next;
         let bound = (self.inputs() as f32).powf(-0.5);
         self.adapter = Some(LowRank {
-            lora_a: key.uniform(-bound, bound, &[self.inputs(), options.rank])?,
+            lora_a: draw.uniform(-bound, bound, &[self.inputs(), options.rank])?,
             lora_b: Tensor::zeros(&[options.rank, self.outputs()], Dtype::F32)?,
             scale: options.scale,
         });
@@ -191,31 +218,31 @@ mod tests {
 
     #[test]
     fn a_target_is_a_role_a_name_or_a_pattern() {
-        for (pattern, layer, relative, expected) in [
-            ("attention", 3, "self_attn.q_proj", true),
-            ("attention", 3, "linear_attn.in_proj_qkv", false),
-            ("linear_attention", 0, "linear_attn.in_proj_qkv", true),
-            ("mlp", 0, "mlp.up_proj", true),
-            ("q_proj", 3, "self_attn.q_proj", true),
-            ("proj", 3, "self_attn.q_proj", false),
-            ("in_proj_*", 0, "linear_attn.in_proj_a", true),
-            ("mlp.down_proj", 7, "mlp.down_proj", true),
-            ("layers.3.*", 3, "mlp.down_proj", true),
-            ("layers.3.*", 13, "mlp.down_proj", false),
-            ("layers.*.self_attn.v_proj", 13, "self_attn.v_proj", true),
-            ("*", 0, "mlp.up_proj", true),
-            ("*proj", 0, "mlp.up_proj", true),
-            ("mlp.*_*_proj", 0, "mlp.up_proj", false),
-            ("*up*proj", 0, "mlp.up_proj", true),
-            ("*up_proj*proj", 0, "mlp.up_proj", false),
+        for (pattern, role, name, expected) in [
+            ("attention", "attention", "layers.3.self_attn.q_proj", true),
+            ("attention", "linear_attention", "layers.3.linear_attn.in_proj_qkv", false),
+            ("linear_attention", "linear_attention", "layers.0.linear_attn.in_proj_qkv", true),
+            ("mlp", "mlp", "layers.0.mlp.up_proj", true),
+            ("q_proj", "attention", "layers.3.self_attn.q_proj", true),
+            ("proj", "attention", "layers.3.self_attn.q_proj", false),
+            ("in_proj_*", "linear_attention", "layers.0.linear_attn.in_proj_a", true),
+            ("mlp.down_proj", "mlp", "layers.7.mlp.down_proj", true),
+            ("layers.3.*", "mlp", "layers.3.mlp.down_proj", true),
+            ("layers.3.*", "mlp", "layers.13.mlp.down_proj", false),
+            ("layers.*.self_attn.v_proj", "attention", "layers.13.self_attn.v_proj", true),
+            ("*", "mlp", "layers.0.mlp.up_proj", true),
+            ("*proj", "mlp", "layers.0.mlp.up_proj", true),
+            ("mlp.*_*_proj", "mlp", "layers.0.mlp.up_proj", false),
+            ("*up*proj", "mlp", "layers.0.mlp.up_proj", true),
+            ("*up_proj*proj", "mlp", "layers.0.mlp.up_proj", false),
         ] {
-            assert_eq!(selects(pattern, layer, relative), expected, "{pattern} {layer} {relative}");
+            assert_eq!(Place { role, name }.is_selected_by(pattern), expected, "{pattern} {name}");
         }
     }
 
     #[test]
     fn a_pattern_of_many_stars_is_compared_in_no_time() {
-        assert!(!selects(&format!("{}x", "*".repeat(100_000)), 0, "mlp.up_proj"));
-        assert!(!selects(&format!("{}x", "*r".repeat(50)), 0, &"r".repeat(10_000)));
+        assert!(!matches(&format!("{}x", "*".repeat(100_000)), "mlp.up_proj"));
+        assert!(!matches(&format!("{}x", "*r".repeat(50)), &"r".repeat(10_000)));
     }
 }

@@ -1,7 +1,8 @@
 //! The gated feed-forward layer.
 
-use cotangent::{Graph, Mode, Parameters, Result, Tensor};
+use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
 
+use crate::config::TextConfig;
 use crate::linear::Linear;
 
 /// `down(silu(gate x) * up x)`.
@@ -13,6 +14,18 @@ pub struct Mlp<M: Mode> {
     pub up_proj: Linear<M>,
     /// `[hidden, intermediate]`.
     pub down_proj: Linear<M>,
+}
+
+impl Mlp<Planned> {
+    /// The layer that `config` describes, its matrices held in `dtype`.
+    pub fn planned(config: &TextConfig, dtype: Dtype) -> Self {
+        let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+        Mlp {
+            gate_proj: Linear::planned(intermediate, hidden, dtype),
+            up_proj: Linear::planned(intermediate, hidden, dtype),
+            down_proj: Linear::planned(hidden, intermediate, dtype),
+        }
+    }
 }
 
 impl<M: Graph> Mlp<M> {

@@ -1,7 +1,8 @@
 //! The whole model.
 
-use cotangent::{Dtype, Graph, Indices, Infer, Mode, Parameters, Result, Stored, Tensor};
+use cotangent::{Dtype, Graph, Indices, Infer, Mode, Parameters, Planned, Result, Stored, Tensor};
 
+use crate::config::TextConfig;
 use crate::linear::Linear;
 use crate::norm::ZeroCentredNorm;
 use crate::rope::Rotary;
@@ -36,6 +37,23 @@ pub struct Step {
     pub tokens: Indices,
     /// Their positions.
     pub rotary: Rotary,
+}
+
+impl Model<Planned> {
+    /// The model that `config` describes: its matrices are held in `dtype`, norms, filters, `A_log` and `dt_bias` in
+    /// float32.
+    ///
+    /// A parameter's name is its path in this tree: the Hugging Face name without the prefix that differs between exports,
+    /// such as `layers.0.linear_attn.in_proj_qkv.weight`.
+    pub fn planned(config: &TextConfig, dtype: Dtype) -> Self {
+        let (vocabulary, hidden) = (config.vocab_size, config.hidden_size);
+        Model {
+            embed_tokens: Table { weight: Tensor::planned(&[vocabulary, hidden], dtype) },
+            layers: config.layers.iter().map(|kind| Block::planned(config, *kind, dtype)).collect(),
+            norm: ZeroCentredNorm::planned(hidden, config.rms_norm_eps),
+            lm_head: (!config.tie_word_embeddings).then(|| Linear::planned(vocabulary, hidden, dtype)),
+        }
+    }
 }
 
 impl<M: Graph> Model<M> {

@@ -99,16 +99,16 @@ impl Stack for Model<Stored> {
 
     fn loss(head: &Head<Train>, hidden: &Tensor<Train>, batch: &Batch) -> Result<Tensor<Train>> {
         let (weight, adapter) = match &head.projection {
-            Projection::Tied(embedding) => (&embedding.embed_tokens.weight, None),
-            Projection::Untied(head) => (&head.lm_head.weight, head.lm_head.adapter.as_ref()),
+            Projection::Tied(embedding) => (embedding.embed_tokens.weight.clone(), None),
+            Projection::Untied(head) => (head.lm_head.weight.dense()?, head.lm_head.adapter.as_ref()),
         };
         let width = hidden.dimension(-1);
         let rows = head.norm.forward(hidden)?.reshape(&[-1, width])?;
         match adapter {
-            None => cotangent_kernels::cross_entropy(&rows, weight, &batch.labels, batch.scale),
+            None => cotangent_kernels::cross_entropy(&rows, &weight, &batch.labels, batch.scale),
             Some(LowRank { lora_a, lora_b, scale }) => cotangent_kernels::cross_entropy_adapted(
                 &rows,
-                weight,
+                &weight,
                 [lora_a, lora_b],
                 *scale,
                 &batch.labels,

@@ -1,9 +1,8 @@
 //! A small model of every kind of layer, and a batch for it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use cotangent::{Dtype, Indices, Stored};
+use cotangent::{Dtype, Indices, Plan, Stored};
 use cotangent_kernels::Labels;
 use cotangent_models::checkpoint::HostTensor;
 use cotangent_models::config::TextConfig;
@@ -27,11 +26,9 @@ pub fn config(layers: usize) -> TextConfig {
 
 /// A model whose matrices are in `dtype`.
 pub fn model(config: &TextConfig, dtype: Dtype) -> Model<Stored> {
-    let shapes: BTreeMap<String, Vec<usize>> = config.parameters().into_iter().collect();
-    let mut source = |name: &str| {
-        let shape = &shapes[name];
-        let values: Vec<f32> = (0..shape.iter().product()).map(|index: usize| (index as f32).sin() * 0.1).collect();
-        Ok(HostTensor::from_f32(shape, &values))
+    let mut source = |_: &str, plan: &Plan| {
+        let values: Vec<f32> = (0..plan.size()).map(|index| (index as f32).sin() * 0.1).collect();
+        Ok(HostTensor::from_f32(&plan.shape, &values))
     };
     Model::from_source(config, dtype, &mut source).unwrap()
 }

@@ -3,7 +3,7 @@
 use mlx_rs::Array;
 
 use crate::tensor::Origin;
-use crate::{Constant, Dtype, Indices, Mask, Mode, Tensor};
+use crate::{Constant, Dtype, Held, Indices, Mask, Tensor};
 
 /// What a port carries.
 #[derive(Debug, Clone)]
@@ -70,13 +70,13 @@ impl PortValue {
     }
 }
 
-impl<M: Mode> From<&Tensor<M>> for PortValue {
+impl<M: Held> From<&Tensor<M>> for PortValue {
     fn from(tensor: &Tensor<M>) -> Self {
         Self(Content::Tensor(tensor.array().clone(), tensor.origin()))
     }
 }
 
-impl<M: Mode> From<Tensor<M>> for PortValue {
+impl<M: Held> From<Tensor<M>> for PortValue {
     fn from(tensor: Tensor<M>) -> Self {
         Self::from(&tensor)
     }

@@ -17,8 +17,11 @@ fn forward(model: &Model<Infer>, _: &Tensor<Infer>, batch: &Batch) -> cotangent:
     let last = &states[states.len() - 1];
     let logits = model.logits(last)?;
     let rows = last.reshape(&[-1, last.dimension(-1)])?;
-    let weight = model.lm_head.as_ref().map_or(&model.embed_tokens.weight, |head| &head.weight);
-    let losses = cotangent_kernels::token_losses(&rows, weight, &batch.labels)?;
+    let weight = match &model.lm_head {
+        Some(head) => head.weight.dense()?,
+        None => model.embed_tokens.weight.clone(),
+    };
+    let losses = cotangent_kernels::token_losses(&rows, &weight, &batch.labels)?;
     Ok((states, (logits, losses)))
 }
 

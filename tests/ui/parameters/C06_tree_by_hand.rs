@@ -1,4 +1,6 @@
-use cotangent::parameters::Path;
+use std::any::Any;
+
+use cotangent::parameters::{Leaf, Path};
 use cotangent::{Mode, Parameters, Result, Tensor};
 
 struct Linear<M: Mode> {
@@ -11,17 +13,19 @@ impl<M: Mode> Parameters for Linear<M> {
     type Mode = M;
     type In<N: Mode> = Linear<N>;
 
-    fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &'a Tensor<M>)) {
-        self.weight.visit(path, visitor);
+    fn leaves<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, Leaf<'a, M>)) {
+        self.weight.leaves(path, visitor);
     }
 
-    fn convert<N: Mode>(
+    fn map<N: Mode>(
         &self,
         path: &mut Path,
-        convert: &mut dyn FnMut(&Path, &Tensor<M>) -> Result<Tensor<N>>,
+        map: &mut dyn FnMut(&Path, Leaf<'_, M>) -> Result<Tensor<N>>,
     ) -> Result<Linear<N>> {
-        Ok(Linear { weight: self.weight.convert(path, convert)?, bias: self.bias.convert(path, convert)? })
+        Ok(Linear { weight: self.weight.map(path, map)?, bias: self.bias.map(path, map)? })
     }
+
+    fn nodes(&mut self, _: &mut Path, _: &mut dyn FnMut(&Path, &mut dyn Any)) {}
 }
 
 fn main() {}

@@ -13,9 +13,11 @@ mod tensors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cotangent::Plan;
 use cotangent_models::checkpoint::{CheckpointError, HostTensor};
 use cotangent_models::config::TextConfig;
 use cotangent_models::quoting::quoted_path;
+use cotangent_models::qwen35::Model;
 
 pub use config::AdapterConfig;
 pub use tensors::{load_tensors, write_tensors};
@@ -91,12 +93,13 @@ impl Adapter {
     /// # Errors
     /// Names the first tensor that does not fit.
     pub fn check_fits(&self, model: &TextConfig) -> Result<(), AdapterError> {
-        let parameters: BTreeMap<String, Vec<usize>> = model.parameters().into_iter().collect();
+        let planned = Model::planned(model, cotangent::Dtype::F32);
+        let parameters: BTreeMap<String, Plan> = Plan::all(&planned).into_iter().collect();
         for (name, tensor) in &self.tensors {
             let (layer, module, factor) = split_name(name).unwrap_or_default();
             let fail = |reason| Err(tensor_error(&self.file, name, reason));
             let weight = parameters.get(&format!("layers.{layer}.{module}.weight"));
-            let Some([outputs, inputs]) = weight.map(Vec::as_slice) else {
+            let Some([outputs, inputs]) = weight.map(|plan| plan.shape.as_slice()) else {
                 return fail("belongs to no linear layer of the model\nhelp: take the model that was adapted".into());
             };
             let (axis, size) = if factor == "lora_a" { (0, *inputs) } else { (1, *outputs) };

@@ -10,7 +10,7 @@ use crate::catalogue::Code;
 
 impl Tree {
     /// The names of the tensors that stand in the tree directly, for those that it is flattened into.
-    pub(super) fn leaves(&self) -> TokenStream {
+    pub(super) fn names_of_leaves(&self) -> TokenStream {
         let parameters = self.paths.parameters(quote!(Parameters));
         let (own, flattened): (Vec<&str>, Vec<&Type>) = match &self.shape {
             Shape::Struct(branches) => {

@@ -1,5 +1,7 @@
 use super::*;
 use crate::config::TextConfig;
+use crate::qwen35::Model;
+use cotangent::Plan;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/fixtures").join(name)
@@ -12,15 +14,16 @@ fn the_reference_checkpoints_are_read() {
         [("dense-untied", Dtype::BF16, Skipped::default()), ("dense-tied", Dtype::F32, Skipped::default())]
     {
         let dir = fixture(name);
-        let parameters = TextConfig::load(&dir).unwrap().parameters();
+        let config = TextConfig::load(&dir).unwrap();
+        let parameters = Plan::all(&Model::planned(&config, cotangent::Dtype::F32));
         let checkpoint = Checkpoint::open(&dir).unwrap();
-        let plan = LoadPlan::new(&checkpoint, &parameters).unwrap();
+        let plan = LoadPlan::new(&checkpoint, parameters.clone()).unwrap();
         assert_eq!(plan.layout(), Layout::HuggingFace);
         assert_eq!(plan.skipped(), skipped, "{name}");
         assert_eq!(plan.read("embed_tokens.weight").unwrap().dtype, dtype, "{name}");
-        for (parameter, shape) in &parameters {
+        for (parameter, planned) in &parameters {
             let tensor = plan.read(parameter).unwrap();
-            assert_eq!(&tensor.shape, shape, "{name} {parameter}");
+            assert_eq!(tensor.shape, planned.shape, "{name} {parameter}");
             assert!(tensor.to_f32().unwrap().iter().all(|value| value.is_finite()), "{name} {parameter}");
         }
     }

@@ -1,5 +1,7 @@
 use super::*;
 use crate::config::TextConfig;
+use crate::qwen35::Model;
+use cotangent::Plan;
 
 fn config(tied: bool) -> TextConfig {
     let json = json!({
@@ -9,6 +11,15 @@ fn config(tied: bool) -> TextConfig {
         "linear_conv_kernel_dim": 4, "rope_parameters": {"rope_theta": 1e4}, "tie_word_embeddings": tied
     });
     TextConfig::from_json(&json, Path::new("config.json")).unwrap()
+}
+
+/// What a checkpoint of the model holds.
+fn parameters_of(config: &TextConfig) -> Vec<(String, Plan)> {
+    Plan::all(&Model::planned(config, cotangent::Dtype::F32))
+}
+
+fn parameters(tied: bool) -> Vec<(String, Plan)> {
+    parameters_of(&config(tied))
 }
 
 type Tensors = Vec<(String, Vec<usize>)>;
@@ -23,11 +34,11 @@ fn open(tensors: &Tensors) -> (tempfile::TempDir, Checkpoint) {
 }
 
 fn named(prefix: &str, head: &str) -> Tensors {
-    let rename = |(name, shape): (String, Vec<usize>)| match name.strip_prefix("lm_head.") {
-        Some(rest) => (format!("{head}{rest}"), shape),
-        None => (format!("{prefix}{name}"), shape),
+    let rename = |(name, plan): (String, Plan)| match name.strip_prefix("lm_head.") {
+        Some(rest) => (format!("{head}{rest}"), plan.shape),
+        None => (format!("{prefix}{name}"), plan.shape),
     };
-    config(false).parameters().into_iter().map(rename).collect()
+    parameters(false).into_iter().map(rename).collect()
 }
 
 #[test]
@@ -40,10 +51,10 @@ fn every_naming_loads_as_the_same_model() {
         ("", "lm_head."),
     ] {
         let (_dir, checkpoint) = open(&named(prefix, head));
-        let expected = config(false).parameters();
-        let plan = LoadPlan::new(&checkpoint, &expected).unwrap();
-        for (name, shape) in &expected {
-            assert_eq!(&plan.read(name).unwrap().shape, shape);
+        let expected = parameters(false);
+        let plan = LoadPlan::new(&checkpoint, expected.clone()).unwrap();
+        for (name, planned) in &expected {
+            assert_eq!(plan.read(name).unwrap().shape, planned.shape);
         }
         assert_eq!(plan.skipped(), Skipped::default());
     }
@@ -61,7 +72,7 @@ fn vision_and_prediction_tensors_and_a_tied_head_are_skipped_and_counted() {
         tensors.push((name.to_owned(), vec![2]));
     }
     let (_dir, checkpoint) = open(&tensors);
-    let plan = LoadPlan::new(&checkpoint, &config(true).parameters()).unwrap();
+    let plan = LoadPlan::new(&checkpoint, parameters(true)).unwrap();
     assert_eq!(plan.skipped(), Skipped { multi_token_prediction: 2, vision: 1, redundant: 2 });
     assert!(plan.read("lm_head.weight").is_err());
 }
@@ -100,7 +111,7 @@ fn a_head_that_is_stored_alone_is_the_tied_table() {
     tensors.retain(|(name, _)| !name.contains("embed_tokens"));
     let (_dir, checkpoint) = open(&tensors);
     assert!(!checkpoint.has_head_of_its_own().unwrap());
-    let plan = LoadPlan::new(&checkpoint, &config(true).parameters()).unwrap();
+    let plan = LoadPlan::new(&checkpoint, parameters(true)).unwrap();
     assert_eq!(plan.read("embed_tokens.weight").unwrap().shape, [6, 4]);
     assert_eq!(plan.skipped(), Skipped::default());
 }
@@ -113,7 +124,7 @@ fn all_differences_come_in_one_error() {
     tensors.iter_mut().find(|(name, _)| name.ends_with("layers.0.mlp.up_proj.weight")).unwrap().1 = vec![4, 5];
     let (dir, checkpoint) = open(&tensors);
     assert_eq!(
-        message(LoadPlan::new(&checkpoint, &config(false).parameters()), dir.path()),
+        message(LoadPlan::new(&checkpoint, parameters(false)), dir.path()),
         "`.`: the tensors are not those of the model in `config.json`\n  \
          missing: `layers.1.self_attn.q_norm.weight`, expected [8]\n  \
          missing: `lm_head.weight`, expected [6, 4]\n  \
@@ -135,7 +146,7 @@ fn integer_weights_are_refused_by_name() {
     let changed = [&bytes[..position], b"I32", &bytes[position + 3..]].concat();
     fs::write(&path, changed).unwrap();
     let checkpoint = Checkpoint::open(dir.path()).unwrap();
-    let message = message(LoadPlan::new(&checkpoint, &config(false).parameters()), dir.path());
+    let message = message(LoadPlan::new(&checkpoint, parameters(false)), dir.path());
     assert!(
         message.contains("\n  dtype: `model.embed_tokens.weight`, found I32, expected F32, BF16 or F16"),
         "{message}"
@@ -148,7 +159,7 @@ fn two_tensors_for_one_parameter_are_refused() {
     tensors.push(("norm.weight".into(), vec![4]));
     let (dir, checkpoint) = open(&tensors);
     assert_eq!(
-        message(LoadPlan::new(&checkpoint, &config(false).parameters()), dir.path()),
+        message(LoadPlan::new(&checkpoint, parameters(false)), dir.path()),
         "`.`: tensor `norm.weight`: is the same parameter as `model.norm.weight`"
     );
 }
@@ -158,7 +169,7 @@ fn a_quantised_checkpoint_is_refused() {
     let mut tensors = named("language_model.model.", "language_model.lm_head.");
     tensors.push(("language_model.model.layers.0.mlp.up_proj.scales".into(), vec![5, 1]));
     let (dir, checkpoint) = open(&tensors);
-    let message = message(LoadPlan::new(&checkpoint, &config(false).parameters()), dir.path());
+    let message = message(LoadPlan::new(&checkpoint, parameters(false)), dir.path());
     assert!(message.starts_with(
         "`model.safetensors`: tensor `language_model.model.layers.0.mlp.up_proj.scales`: belongs to a quantised model"
     ));
@@ -173,7 +184,7 @@ fn an_mlx_checkpoint_is_brought_to_hugging_face_layout_exactly() {
         }
     }
     let (_dir, checkpoint) = open(&tensors);
-    let plan = LoadPlan::new(&checkpoint, &config(false).parameters()).unwrap();
+    let plan = LoadPlan::new(&checkpoint, parameters(false)).unwrap();
     assert_eq!(plan.layout(), Layout::Mlx);
 
     let convolution = plan.read("layers.0.linear_attn.conv1d.weight").unwrap();
@@ -198,10 +209,11 @@ fn an_mlx_checkpoint_is_brought_to_hugging_face_layout_exactly() {
 fn a_layout_that_cannot_be_told_is_refused() {
     let mut mixed = config(false);
     mixed.layers = vec![crate::config::LayerKind::LinearAttention; 2];
-    let mut tensors = mixed.parameters();
+    let shapes = |(name, plan): (String, Plan)| (name, plan.shape);
+    let mut tensors: Tensors = parameters_of(&mixed).into_iter().map(shapes).collect();
     tensors.iter_mut().find(|(name, _)| name.ends_with("1.linear_attn.conv1d.weight")).unwrap().1 = vec![10, 4, 1];
     let (dir, checkpoint) = open(&tensors);
-    let told = message(LoadPlan::new(&checkpoint, &mixed.parameters()), dir.path());
+    let told = message(LoadPlan::new(&checkpoint, parameters_of(&mixed)), dir.path());
     assert!(
         told.contains("tensor `layers.1.linear_attn.conv1d.weight`: has the shape [10, 4, 1] of the Mlx layout"),
         "{told}"
@@ -210,13 +222,13 @@ fn a_layout_that_cannot_be_told_is_refused() {
     let mut attention = config(false);
     attention.layers = vec![crate::config::LayerKind::FullAttention; 2];
     let dir = tempfile::tempdir().unwrap();
-    let parameters = attention.parameters();
+    let parameters = parameters_of(&attention);
     let tensors = parameters
         .iter()
-        .map(|(name, shape)| (name.clone(), HostTensor::from_f32(shape, &vec![0.0; shape.iter().product()])));
+        .map(|(name, plan)| (name.clone(), HostTensor::from_f32(&plan.shape, &vec![0.0; plan.size()])));
     let metadata = [("format".to_owned(), "mlx".to_owned())].into();
     write_safetensors(&dir.path().join("model.safetensors"), &tensors.collect(), &metadata).unwrap();
     let checkpoint = Checkpoint::open(dir.path()).unwrap();
-    let told = message(LoadPlan::new(&checkpoint, &parameters), dir.path());
+    let told = message(LoadPlan::new(&checkpoint, parameters), dir.path());
     assert!(told.starts_with("`.`: was written by MLX and has no convolution"), "{told}");
 }
