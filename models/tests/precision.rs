@@ -12,6 +12,7 @@ struct CastAtEachUse(Model<Stored>);
 
 impl Stack for CastAtEachUse {
     type Batch = Batch;
+    type State = Tensor<Train>;
     type Embedding = Embedding<Stored>;
     type Block = Block<Stored>;
     type Head = Head<Stored>;

@@ -50,7 +50,7 @@ pub use process::{enter, ignores_hangup, leave};
 pub use session::Session;
 pub use tensor::{Element, Tensor};
 pub use transform::{
-    Audit, AuditedParameter, Backward, Forward, GradientState, Gradients, Keep, Stack, Trainable, audit_stack,
+    Audit, AuditedParameter, Backward, Forward, GradientState, Gradients, Keep, Stack, Stages, Trainable, audit_stack,
     checkpoint, custom_vjp, evaluate, evaluate_stack, train_stack, value_and_grad,
 };
 

@@ -56,6 +56,7 @@ impl Tower<Stored> {
 
 impl Stack for Tower<Stored> {
     type Batch = Defect;
+    type State = Tensor<Train>;
     type Embedding = Embedding<Stored>;
     type Block = Block<Stored>;
     type Head = Head<Stored>;

@@ -95,6 +95,7 @@ impl Layers {
 
 impl Stack for Layers {
     type Batch = Form;
+    type State = Tensor<Train>;
     type Embedding = Start<Stored>;
     type Block = Layer<Stored>;
     type Head = Start<Stored>;

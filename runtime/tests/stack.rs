@@ -109,6 +109,7 @@ impl Half {
 
 impl Stack for Half {
     type Batch = ();
+    type State = Tensor<Train>;
     type Embedding = Table<Stored>;
     type Block = Block<Stored>;
     type Head = Table<Stored>;

@@ -61,6 +61,7 @@ pub struct Untied<M: Mode> {
 
 impl Stack for Model<Stored> {
     type Batch = Batch;
+    type State = Tensor<Train>;
     type Embedding = Embedding<Stored>;
     type Block = Block<Stored>;
     type Head = Head<Stored>;

@@ -1,6 +1,7 @@
 //! Gradients: of functions of arrays inside the crate, of functions of parameters outside.
 
 mod audit;
+mod carried;
 mod checkpoint;
 mod custom_vjp;
 mod gradient;
@@ -8,6 +9,7 @@ mod gradients;
 mod names;
 mod part;
 mod stack;
+mod stages;
 mod tail;
 
 pub use audit::{Audit, AuditedParameter, GradientState, audit_stack};
@@ -16,6 +18,7 @@ pub use custom_vjp::{Backward, Forward, custom_vjp};
 pub use gradient::{Trainable, evaluate, value_and_grad};
 pub use gradients::Gradients;
 pub use stack::{Keep, Stack, evaluate_stack, train_stack};
+pub use stages::Stages;
 
 pub(crate) use custom_vjp::custom_vjp_arrays;
 pub(crate) use gradient::{TrainableLeaves, vjp_arrays};

@@ -11,7 +11,6 @@ use crate::cut::Part;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::ffi;
-use crate::flat::Casts;
 use crate::in_flight::InFlight;
 use crate::kept::Kept;
 use crate::mode::{Stored, Train};
@@ -21,18 +20,24 @@ use crate::running::{self, Running};
 use crate::session::Session;
 use crate::tensor::{Origin, Tensor, TraceId};
 
+use super::carried::Carried;
 use super::gradient::{Trainable, TrainableLeaves, scalar, vjp_arrays};
 use super::gradients::Gradients;
 use super::names;
-use super::part::{Pulled, StackPart, missing_input};
+use super::part::{HeadPart, Pulled, missing_input};
+use super::stages::{Stage, Stages};
 use super::tail::Tail;
 
-/// A model that [`train_stack`] can walk: an embedding, blocks of one type, and a head that ends in the loss.
+/// A model that [`train_stack`] can walk: an embedding, blocks of one type, and a head that ends in the loss. A model of
+/// several stacks lists their [`stages`](Self::stages) itself.
 ///
 /// The three functions get all they read as arguments. `Batch` is host-built data: indices, masks, constants.
 pub trait Stack {
     /// What a step is computed from, besides the parameters.
     type Batch;
+    /// What flows between blocks: one tensor, or a small tree of them that derives [`Parameters`]. Every tensor holds floats;
+    /// a block may return another number of them than it got.
+    type State: Parameters<Mode = Train, In<Train> = Self::State>;
     /// Parameters of the first hidden state.
     type Embedding: Parameters<Mode = Stored>;
     /// Parameters of one block.
@@ -52,6 +57,15 @@ pub trait Stack {
     /// The head; its leaves have full names.
     fn head(&self) -> Self::Head;
 
+    /// All that is computed before the head, first to last.
+    fn stages(&self) -> Stages<'_, Self>
+    where
+        Self: Sized,
+    {
+        let first = Stages::first(EMBEDDING, self.embedding(), Self::embed);
+        first.blocks(Self::BLOCKS, self.blocks(), Self::forward)
+    }
+
     /// The dtype that [`forward`](Self::forward) casts the block's leaf of this full name to wherever it reads it, if the
     /// leaf trains; `stored` is the leaf's own.
     ///
@@ -67,7 +81,7 @@ pub trait Stack {
     ///
     /// # Errors
     /// Those of the operations in it.
-    fn embed(embedding: &<Self::Embedding as Parameters>::In<Train>, batch: &Self::Batch) -> Result<Tensor<Train>>;
+    fn embed(embedding: &<Self::Embedding as Parameters>::In<Train>, batch: &Self::Batch) -> Result<Self::State>;
 
     /// The hidden state after a block.
     ///
@@ -75,9 +89,9 @@ pub trait Stack {
     /// Those of the operations in it.
     fn forward(
         block: &<Self::Block as Parameters>::In<Train>,
-        hidden: &Tensor<Train>,
+        hidden: &Self::State,
         batch: &Self::Batch,
-    ) -> Result<Tensor<Train>>;
+    ) -> Result<Self::State>;
 
     /// The loss, a scalar of float32.
     ///
@@ -85,7 +99,7 @@ pub trait Stack {
     /// Those of the operations in it.
     fn loss(
         head: &<Self::Head as Parameters>::In<Train>,
-        hidden: &Tensor<Train>,
+        hidden: &Self::State,
         batch: &Self::Batch,
     ) -> Result<Tensor<Train>>;
 }
@@ -109,25 +123,11 @@ pub enum Keep {
     },
 }
 
-fn forward_block<S: Stack>(
-    block: &<S::Block as Parameters>::In<Train>,
-    hidden: Option<&Tensor<Train>>,
-    batch: &S::Batch,
-) -> Result<Tensor<Train>> {
-    S::forward(block, hidden.ok_or_else(missing_input)?, batch)
-}
-
 pub(super) const OPERATION: &str = "train_stack";
 
 /// What [`Cut::part`](crate::Cut::part) calls the parts that are no blocks.
 const EMBEDDING: &str = "embedding";
 pub(super) const HEAD: &str = "head";
-
-fn block_path<S: Stack>(index: usize) -> Path {
-    let mut path = Path::new(S::BLOCKS);
-    path.push_index(index);
-    path
-}
 
 /// The loss of one batch; adds the gradients of the `trainable` parameters to `gradients`.
 ///
@@ -177,10 +177,7 @@ pub(super) fn train_stack_compared<S: Stack>(
 
 /// The full names of a stack's parameters, part by part, each with the tensor that the part shows.
 pub(super) fn leaves_of_parts<S: Stack>(stack: &S) -> Vec<names::Leaf> {
-    let mut leaves = names::leaves(&stack.embedding(), &Path::root());
-    for (index, block) in stack.blocks().iter().enumerate() {
-        leaves.extend(names::leaves(block, &block_path::<S>(index)));
-    }
+    let mut leaves = stack.stages().leaves();
     leaves.extend(names::leaves(&stack.head(), &Path::root()));
     leaves
 }
@@ -193,153 +190,111 @@ fn train<S: Stack>(
     keep: Keep,
     gradients: &mut Gradients,
 ) -> Result<Tensor<Stored>> {
-    let (embedding, head) = (stack.embedding(), stack.head());
-    let embedding = StackPart::new(EMBEDDING, &embedding, Path::root(), trainable);
-    let head = StackPart::new(HEAD, &head, Path::root(), trainable);
-    let blocks = parts_of_blocks(stack, trainable)?;
-    let leaves: Vec<&TrainableLeaves> =
-        [&embedding.leaves].into_iter().chain(blocks.iter().map(|block| &block.leaves)).chain([&head.leaves]).collect();
+    let head = stack.head();
+    let head = HeadPart::new(&head, trainable);
+    let stages = stack.stages().select(stack, trainable)?;
+    let leaves: Vec<&TrainableLeaves> = stages.iter().map(|stage| &stage.leaves).chain([&head.leaves]).collect();
     let all = || leaves_of_parts(stack).into_iter().map(|leaf| leaf.name).collect();
     names::check(OPERATION, &leaves, trainable, all)?;
     running.train(leaves.iter().copied());
     gradients.check(OPERATION, &leaves)?;
-    let parts = Parts::<S> { embedding, blocks, head, batch };
+    let parts = Tail::<S> { stages, head, batch };
     gradients.adding(|gradients| match keep {
-        Keep::All => parts.whole_graph(running, gradients),
-        Keep::BlockInputs => parts.block_by_block(running, (0, 0), gradients),
-        Keep::LastBlocks(count) => parts.block_by_block(running, (count, 0), gradients),
-        Keep::Expensive { bytes } => parts.block_by_block(running, (0, bytes), gradients),
+        Keep::All => whole_graph(parts, running, gradients),
+        Keep::BlockInputs => block_by_block(parts, running, (0, 0), gradients),
+        Keep::LastBlocks(count) => block_by_block(parts, running, (count, 0), gradients),
+        Keep::Expensive { bytes } => block_by_block(parts, running, (0, bytes), gradients),
     })
 }
 
-fn block_part<'a, S: Stack>(index: usize, block: &'a S::Block, trainable: &Trainable) -> StackPart<'a, S::Block> {
-    let path = block_path::<S>(index);
-    StackPart::new(&path.to_string(), block, path, trainable)
-}
+/// Keeps everything of the last `last_blocks` stages, and up to `room` bytes of what expensive kernels compute in the others.
+fn block_by_block<S: Stack>(
+    parts: Tail<'_, S>,
+    running: &Running<'_>,
+    (last_blocks, mut room): (usize, usize),
+    gradients: &mut Gradients,
+) -> Result<Tensor<Stored>> {
+    let Tail { mut stages, head, batch } = parts;
+    // Whether anything trains up to each stage.
+    let trains: Vec<bool> = stages
+        .iter()
+        .scan(false, |any, stage| {
+            *any |= !stage.leaves.is_empty();
+            Some(*any)
+        })
+        .collect();
+    let trains_before = |index: usize| index > 0 && trains[index - 1];
 
-/// The blocks of a stack, their trainable leaves in the dtype in which they are used.
-fn parts_of_blocks<'a, S: Stack>(stack: &'a S, trainable: &Trainable) -> Result<Vec<StackPart<'a, S::Block>>> {
-    let mut casts = Casts::default();
-    let part = |(index, block)| {
-        let mut part = block_part::<S>(index, block, trainable);
-        part.leaves = part.leaves.cast(&mut casts, |name, stored| stack.dtype_of_use(name, stored))?;
-        Ok(part)
-    };
-    stack.blocks().iter().enumerate().map(part).collect()
-}
-
-/// All parts of a stack in one step.
-struct Parts<'a, S: Stack> {
-    embedding: StackPart<'a, S::Embedding>,
-    blocks: Vec<StackPart<'a, S::Block>>,
-    head: StackPart<'a, S::Head>,
-    batch: &'a S::Batch,
-}
-
-impl<S: Stack> Parts<'_, S> {
-    /// Keeps everything of the last `last_blocks` blocks, and up to `room` bytes of what expensive kernels compute in the others.
-    fn block_by_block(
-        self,
-        running: &Running<'_>,
-        (last_blocks, mut room): (usize, usize),
-        gradients: &mut Gradients,
-    ) -> Result<Tensor<Stored>> {
-        let Parts { embedding, mut blocks, head, batch } = self;
-        let trains_before: Vec<bool> = {
-            let mut any = !embedding.leaves.is_empty();
-            let mut before = vec![any];
-            for block in &blocks {
-                any |= !block.leaves.is_empty();
-                before.push(any);
-            }
-            before
+    let mut part = Part::enter(EMBEDDING);
+    // The first stage is no block.
+    let begin = stages.len().saturating_sub(last_blocks).max(1);
+    let tail = Tail { stages: stages.split_off(begin.min(stages.len())), head, batch };
+    let mut in_flight = InFlight::new(OPERATION);
+    let mut compares = None;
+    let (mut state, mut inputs, mut kept) = (None, Vec::new(), Vec::new());
+    for (index, stage) in stages.iter().enumerate() {
+        part.change(&stage.name);
+        let run = || stage.forward(OPERATION, state.as_ref(), batch);
+        // Stages before the first that trains are not computed again.
+        let (output, of_stage) = match trains[index] && index > 0 {
+            true => Kept::forward(&mut room, run)?,
+            false => (run()?, Kept::default()),
         };
-
-        let mut part = Part::enter(EMBEDDING);
-        let mut inputs =
-            vec![embedding.run(None, |trace, tree, _| embedding.leave(OPERATION, trace, S::embed(tree, batch)?))?];
-        let compares = running::compares(|| {
-            let (stack, hidden) = (std::any::type_name::<S>(), &inputs[0].array);
-            format!("{OPERATION} {stack} {:?} {:?} {last_blocks} {room}", hidden.shape(), hidden.dtype())
-        });
-        let tail = Tail::<S> { blocks: blocks.split_off(blocks.len().saturating_sub(last_blocks)), head, batch };
-        let mut in_flight = InFlight::new(OPERATION);
-        let mut kept = Vec::new();
-        for (index, block) in blocks.iter().enumerate() {
-            part.change(block.prefix.as_str());
-            let run = || {
-                block.run(Some(&inputs[index]), |trace, tree, hidden| {
-                    block.leave(OPERATION, trace, forward_block::<S>(tree, hidden, batch)?)
-                })
-            };
-            // Blocks before the first that trains are not computed again.
-            let is_pulled = trains_before[index + 1];
-            let (output, of_block) = if is_pulled { Kept::forward(&mut room, run)? } else { (run()?, Kept::default()) };
-            in_flight.start(of_block.arrays().chain([&output.array]).cloned().collect())?;
-            kept.push(of_block);
-            inputs.push(output);
+        compares.get_or_insert_with(|| running::compares(|| key::<S>(&output, last_blocks, room)));
+        if index > 0 {
+            in_flight.start(of_stage.arrays().chain(&output.arrays).cloned().collect())?;
         }
-
-        let mut backward = Backward { in_flight, gradients, compares, repetitions: Vec::new() };
-        let hidden = inputs.pop().ok_or_else(missing_input)?;
-        let before: Vec<&TrainableLeaves> =
-            [&embedding.leaves].into_iter().chain(blocks.iter().map(|block| &block.leaves)).collect();
-        let Pulled { output: value, input, parameters } = tail.pull((&hidden, trains_before[blocks.len()]), &before)?;
-        // What the block before computed the first time, if it is compared.
-        let mut first = compares.then(|| hidden.array.clone());
-        drop((hidden, before));
-        let sums = tail.accumulate(parameters, backward.gradients)?;
-        backward.start([&value].into_iter().chain(&input).cloned().chain(sums).collect())?;
-        let mut cotangent = input;
-
-        while let (Some(block), Some(input), Some(kept)) = (blocks.pop(), inputs.pop(), kept.pop()) {
-            let Some(output_gradient) = cotangent.take() else { break };
-            part.change(block.prefix.as_str());
-            let forward = |block: &_, hidden: Option<&_>| forward_block::<S>(block, hidden, batch);
-            let needs = trains_before[blocks.len()];
-            let pulled = kept.backward(|| block.pull(Some((&input.array, needs)), &output_gradient, &forward))?;
-            cotangent = backward.go_on(block, first.as_ref(), pulled)?;
-            first = compares.then_some(input.array);
-        }
-        if let Some(output_gradient) = cotangent {
-            part.change(EMBEDDING);
-            let embed = |embedding: &<S::Embedding as Parameters>::In<Train>, _: Option<&Tensor<Train>>| {
-                S::embed(embedding, batch)
-            };
-            let pulled = embedding.pull(None, &output_gradient, &embed)?;
-            backward.go_on(embedding, first.as_ref(), pulled)?;
-        }
-        running.compare(&backward.repetitions)?;
-        Ok(Tensor::from_parts(value, Origin::HOST))
+        kept.push(of_stage);
+        let input = state.replace(output);
+        inputs.push(input.filter(|_| trains[index]));
     }
 
-    fn whole_graph(self, running: &Running<'_>, gradients: &mut Gradients) -> Result<Tensor<Stored>> {
-        let Parts { embedding, blocks, head, batch } = self;
-        let tail = Tail::<S> { blocks, head, batch };
-        let mut primals = embedding.leaves.primals.clone();
-        let before = primals.len();
-        primals.extend(tail.primals());
+    let compares = compares.unwrap_or_default();
+    let mut backward = Backward { in_flight, gradients, compares, repetitions: Vec::new() };
+    let state = state.ok_or_else(missing_input)?;
+    let before: Vec<&TrainableLeaves> = stages.iter().map(|stage| &stage.leaves).collect();
+    let pulled = tail.pull((&state, trains_before(stages.len())), &before)?;
+    // What the stage before computed the first time, if it is compared.
+    let mut first = compares.then(|| state.arrays.clone());
+    drop((state, before));
+    let Pulled { outputs: value, input, parameters } = pulled;
+    let sums = tail.accumulate(parameters, backward.gradients)?;
+    backward.start(value.iter().chain(input.iter().flatten()).cloned().chain(sums).collect())?;
+    let mut cotangents = input;
 
-        let function = |primals: &[Array]| {
-            let part = Part::enter(EMBEDDING);
-            let (now, rest) = primals.split_at(before);
-            let trace = TraceId::fresh();
-            let output = S::embed(&embedding.with_primals(trace, true, now)?, batch)?;
-            let needs = output.needs_gradient();
-            let hidden = embedding.leave(OPERATION, trace, output)?;
-            drop(part);
-            Ok(vec![tail.loss(rest, (hidden, needs), &[&embedding.leaves])?])
-        };
-        let (values, mut found) = vjp_arrays(OPERATION, function, &primals, &[Array::from_f32(1.0)])?;
-        let after = found.split_off(before);
-        embedding.leaves.accumulate(found, gradients)?;
-        tail.accumulate(after, gradients)?;
-        let repetitions = running::take_repetitions();
-        let compared = repetitions.iter().map(Repetition::array);
-        ffi::evaluate_async(OPERATION, values.iter().chain(gradients.arrays()).chain(compared))?;
-        running.compare(&repetitions)?;
-        Ok(Tensor::from_parts(values[0].clone(), Origin::HOST))
+    while let (Some(stage), Some(input), Some(kept)) = (stages.pop(), inputs.pop(), kept.pop()) {
+        let Some(of_output) = cotangents.take() else { break };
+        part.change(&stage.name);
+        let needs = trains_before(stages.len());
+        let pulled = kept.backward(|| stage.pull(input.as_ref().map(|input| (input, needs)), &of_output, batch))?;
+        cotangents = backward.go_on(stage, first.as_deref(), pulled)?;
+        first = input.filter(|_| compares).map(|input| input.arrays);
     }
+    running.compare(&backward.repetitions)?;
+    let value = value.into_iter().next().ok_or_else(missing_input)?;
+    Ok(Tensor::from_parts(value, Origin::HOST))
+}
+
+/// In which form a step runs, for the choice of the steps that are compared.
+fn key<S: Stack>(first: &Carried<S::State>, last_blocks: usize, room: usize) -> String {
+    let forms: Vec<_> = first.arrays.iter().map(|array| (array.shape(), array.dtype())).collect();
+    format!("{OPERATION} {} {forms:?} {last_blocks} {room}", std::any::type_name::<S>())
+}
+
+fn whole_graph<S: Stack>(
+    parts: Tail<'_, S>,
+    running: &Running<'_>,
+    gradients: &mut Gradients,
+) -> Result<Tensor<Stored>> {
+    let primals = parts.primals();
+    let function = |primals: &[Array]| Ok(vec![parts.loss(primals, None, &[])?]);
+    let (values, found) = vjp_arrays(OPERATION, function, &primals, &[Array::from_f32(1.0)])?;
+    parts.accumulate(found, gradients)?;
+    let repetitions = running::take_repetitions();
+    let compared = repetitions.iter().map(Repetition::array);
+    ffi::evaluate_async(OPERATION, values.iter().chain(gradients.arrays()).chain(compared))?;
+    running.compare(&repetitions)?;
+    Ok(Tensor::from_parts(values[0].clone(), Origin::HOST))
 }
 
 /// The backward pass, block by block.
@@ -359,19 +314,19 @@ impl Backward<'_> {
         self.in_flight.start(arrays)
     }
 
-    /// Adds a part's gradients and starts to compute them, with the gradient of its input, which it returns. `first` is
-    /// what the part computed in the forward pass.
-    fn go_on<P: Parameters<Mode = Stored>>(
+    /// Adds a stage's gradients and starts to compute them, with those of the state before it, which it returns. `first` is
+    /// what the stage computed in the forward pass.
+    fn go_on<S: Stack>(
         &mut self,
-        part: StackPart<'_, P>,
-        first: Option<&Array>,
+        stage: Stage<'_, S>,
+        first: Option<&[Array]>,
         pulled: Pulled,
-    ) -> Result<Option<Array>> {
+    ) -> Result<Option<Vec<Array>>> {
         if let (true, Some(first)) = (self.compares, first) {
-            running::repeated(part.repetition(first, &pulled.output)?);
+            stage.repetitions(first, &pulled.outputs)?.into_iter().for_each(running::repeated);
         }
-        let mut arrays: Vec<Array> = pulled.input.iter().cloned().collect();
-        arrays.extend(part.leaves.accumulate(pulled.parameters, self.gradients)?);
+        let mut arrays: Vec<Array> = pulled.input.iter().flatten().cloned().collect();
+        arrays.extend(stage.leaves.accumulate(pulled.parameters, self.gradients)?);
         self.start(arrays)?;
         Ok(pulled.input)
     }
@@ -390,22 +345,21 @@ pub fn evaluate_stack<S: Stack>(session: &mut Session, stack: &S, batch: &S::Bat
 }
 
 fn evaluate<S: Stack>(operation: &'static str, stack: &S, batch: &S::Batch) -> Result<Tensor<Stored>> {
-    let (embedding, head, nothing) = (stack.embedding(), stack.head(), Trainable::default());
-    let embedding = StackPart::new(EMBEDDING, &embedding, Path::root(), &nothing);
-    let mut hidden = embedding.run(None, |trace, tree, _| embedding.leave(operation, trace, S::embed(tree, batch)?))?;
+    let (head, nothing) = (stack.head(), Trainable::default());
+    let mut state = None;
     let mut in_flight = InFlight::new(operation);
-    for (index, block) in stack.blocks().iter().enumerate() {
-        let block = block_part::<S>(index, block, &nothing);
-        hidden = block.run(Some(&hidden), |trace, tree, hidden| {
-            block.leave(operation, trace, forward_block::<S>(tree, hidden, batch)?)
-        })?;
-        in_flight.start(vec![hidden.array.clone()])?;
+    for (index, stage) in stack.stages().select(stack, &nothing)?.iter().enumerate() {
+        let output = stage.forward(operation, state.as_ref(), batch)?;
+        if index > 0 {
+            in_flight.start(output.arrays.clone())?;
+        }
+        state = Some(output);
     }
     in_flight.finish()?;
-    let head = StackPart::new(HEAD, &head, Path::root(), &nothing);
-    let loss = head.run(Some(&hidden), |trace, head, hidden| {
-        scalar(operation, S::loss(head, hidden.ok_or_else(missing_input)?, batch)?, trace)
-    })?;
+    let trace = TraceId::fresh();
+    let state = state.as_ref().ok_or_else(missing_input)?.enter(trace)?;
+    let head = HeadPart::new(&head, &nothing).tree(trace, false, &[])?;
+    let loss = scalar(operation, S::loss(&head, &state, batch)?, trace)?;
     ffi::evaluate(operation, [&loss])?;
     Ok(Tensor::from_parts(loss, Origin::HOST))
 }

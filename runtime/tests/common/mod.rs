@@ -58,6 +58,7 @@ impl Tower {
 
 impl Stack for Tower {
     type Batch = ();
+    type State = Tensor<Train>;
     type Embedding = Table<Stored>;
     type Block = Block<Stored>;
     type Head = Table<Stored>;

@@ -122,6 +122,7 @@ struct Output<M: Mode> {
 
 impl Stack for Renamed {
     type Batch = ();
+    type State = Tensor<Train>;
     type Embedding = Start<Stored>;
     type Block = Row<Stored>;
     type Head = Output<Stored>;
@@ -158,6 +159,7 @@ struct Untied(Rows);
 
 impl Stack for Untied {
     type Batch = ();
+    type State = Tensor<Train>;
     type Embedding = Start<Stored>;
     type Block = Row<Stored>;
     type Head = Start<Stored>;

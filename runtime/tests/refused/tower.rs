@@ -93,6 +93,7 @@ impl Rows {
 
 impl Stack for Rows {
     type Batch = (Does, Key);
+    type State = Tensor<Train>;
     type Embedding = Start<Stored>;
     type Block = Row<Stored>;
     type Head = End<Stored>;

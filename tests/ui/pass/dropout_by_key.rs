@@ -19,6 +19,7 @@ struct Ends<M: Mode> {
 
 impl Stack for Model<Stored> {
     type Batch = Key;
+    type State = Tensor<Train>;
     type Embedding = Ends<Stored>;
     type Block = Block<Stored>;
     type Head = Ends<Stored>;

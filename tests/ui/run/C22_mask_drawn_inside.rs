@@ -26,6 +26,7 @@ thread_local! {
 
 impl Stack for Model<Stored> {
     type Batch = ();
+    type State = Tensor<Train>;
     type Embedding = Ends<Stored>;
     type Block = Block<Stored>;
     type Head = Ends<Stored>;
