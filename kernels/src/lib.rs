@@ -6,7 +6,9 @@ pub mod causal_conv;
 pub mod cross_entropy;
 pub mod delta_rule;
 pub mod gates;
+pub mod gelu;
 pub mod l2norm;
+pub mod layer_norm;
 pub mod low_rank;
 pub mod mrope;
 pub mod rms_norm;
@@ -17,7 +19,7 @@ mod sigmoid;
 pub mod swiglu;
 pub mod verify;
 
-pub use attention::{causal_attention, decode_attention};
+pub use attention::{causal_attention, decode_attention, full_attention};
 pub use attention_gate::attention_gate;
 pub use causal_conv::{ConvTokens, causal_conv_silu, causal_conv_window};
 pub use cross_entropy::{IGNORED, Labels, cross_entropy, cross_entropy_adapted, cross_entropy_quantised, token_losses};
@@ -27,7 +29,9 @@ pub use delta_rule::{
     gated_delta_state, gated_delta_step, gated_delta_steps, gated_delta_with_states,
 };
 pub use gates::{GatesOutputs, gates};
+pub use gelu::{gelu, gelu_tanh};
 pub use l2norm::l2norm;
+pub use layer_norm::layer_norm;
 pub use low_rank::adapted_linear;
 pub use mrope::Frequencies;
 pub use rms_norm::{rms_norm, rms_norm_gated, rms_norm_zero_centred};

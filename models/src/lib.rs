@@ -11,4 +11,5 @@ pub mod quoting;
 pub mod qwen35;
 pub mod reading;
 pub mod rope;
+pub mod vision;
 pub mod weight;

@@ -80,3 +80,30 @@ impl<M: Graph> Linear<M> {
         }
     }
 }
+
+/// A linear layer whose outputs are moved: `y = x W^T + bias`, plus the adapter's part.
+#[derive(Parameters)]
+pub struct BiasedLinear<M: Mode> {
+    /// The matrix and its adapter, whose tensors are named beside the bias.
+    #[parameters(flatten)]
+    pub linear: Linear<M>,
+    /// `[outputs]`.
+    pub bias: Tensor<M>,
+}
+
+impl BiasedLinear<Planned> {
+    /// A layer without an adapter, held in `dtype`.
+    pub fn planned(outputs: usize, inputs: usize, dtype: Dtype) -> Self {
+        BiasedLinear { linear: Linear::planned(outputs, inputs, dtype), bias: Tensor::planned(&[outputs], dtype) }
+    }
+}
+
+impl<M: Graph> BiasedLinear<M> {
+    /// `[.., inputs]` to `[.., outputs]`, in the dtype of `x`.
+    ///
+    /// # Errors
+    /// If the last axis of `x` is not as long as the weight's rows.
+    pub fn forward(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
+        self.linear.forward(x)?.add(&self.bias.cast(x.dtype())?)
+    }
+}

@@ -57,3 +57,33 @@ impl<M: Graph> GatedNorm<M> {
         cotangent_kernels::rms_norm_gated(x, gate, &self.weight, self.epsilon)
     }
 }
+
+/// `(x - mean(x)) / sqrt(variance(x) + 1e-6) * weight + bias`: the norm of the vision tower.
+#[derive(Parameters)]
+pub struct LayerNorm<M: Mode> {
+    /// `[n]`, float32.
+    pub weight: Tensor<M>,
+    /// `[n]`, float32.
+    pub bias: Tensor<M>,
+}
+
+impl LayerNorm<Planned> {
+    /// A norm over `size` elements.
+    pub fn planned(size: usize) -> Self {
+        let vector = || Tensor::planned(&[size], Dtype::F32);
+        LayerNorm { weight: vector(), bias: vector() }
+    }
+}
+
+impl<M: Graph> LayerNorm<M> {
+    /// What transformers writes into the tower, whatever the configuration.
+    const EPSILON: f32 = 1e-6;
+
+    /// Normalises the last axis; the result has the dtype of `x`.
+    ///
+    /// # Errors
+    /// If the last axis of `x` is not as long as the weight.
+    pub fn forward(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
+        cotangent_kernels::layer_norm(x, &self.weight, &self.bias, Self::EPSILON)
+    }
+}

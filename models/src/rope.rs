@@ -21,6 +21,21 @@ impl Positions {
         let values = row.cycle().take(3 * rows * tokens).collect();
         Positions { values, rows, tokens }
     }
+
+    /// Rows with pictures: the positions of each row's tokens, then zeros up to `tokens`.
+    ///
+    /// # Panics
+    /// If a row is longer.
+    pub fn of_rows(rows: &[&[[i32; 3]]], tokens: usize) -> Self {
+        assert!(rows.iter().all(|row| row.len() <= tokens), "a row of positions is longer than the batch");
+        let of_axis = |axis: usize| {
+            rows.iter().flat_map(move |row| {
+                row.iter().map(move |position| position[axis]).chain(std::iter::repeat_n(0, tokens - row.len()))
+            })
+        };
+        let values = (0..3).flat_map(of_axis).collect();
+        Positions { values, rows: rows.len(), tokens }
+    }
 }
 
 /// The rotary embedding of the tokens of one batch.

@@ -5,14 +5,14 @@ mod common;
 use common::{batch, config, model};
 use cotangent::random::Key;
 use cotangent::{Dtype, Gradients, Keep, Result, Session, Stack, Stored, Tensor, Train, train_stack};
-use cotangent_models::qwen35::{Batch, Block, Embedding, Head, LoraOptions, Model};
+use cotangent_models::qwen35::{Batch, Block, Embedding, Head, LoraOptions, Model, State};
 
 /// The model, whose layers cast their adapters at each use.
 struct CastAtEachUse(Model<Stored>);
 
 impl Stack for CastAtEachUse {
     type Batch = Batch;
-    type State = Tensor<Train>;
+    type State = State<Train>;
     type Embedding = Embedding<Stored>;
     type Block = Block<Stored>;
     type Head = Head<Stored>;
@@ -31,15 +31,15 @@ impl Stack for CastAtEachUse {
         self.0.head()
     }
 
-    fn embed(embedding: &Embedding<Train>, batch: &Batch) -> Result<Tensor<Train>> {
+    fn embed(embedding: &Embedding<Train>, batch: &Batch) -> Result<State<Train>> {
         Model::embed(embedding, batch)
     }
 
-    fn forward(block: &Block<Train>, hidden: &Tensor<Train>, batch: &Batch) -> Result<Tensor<Train>> {
+    fn forward(block: &Block<Train>, hidden: &State<Train>, batch: &Batch) -> Result<State<Train>> {
         <Model<Stored> as Stack>::forward(block, hidden, batch)
     }
 
-    fn loss(head: &Head<Train>, hidden: &Tensor<Train>, batch: &Batch) -> Result<Tensor<Train>> {
+    fn loss(head: &Head<Train>, hidden: &State<Train>, batch: &Batch) -> Result<Tensor<Train>> {
         Model::loss(head, hidden, batch)
     }
 }

@@ -26,6 +26,9 @@ pub enum Storage {
     ZeroCentred,
     /// The filters `[channels, 1, taps]` of a convolution, stored as `[channels, taps, 1]`.
     ChannelsLast,
+    /// The filters `[channels, 3, frames, rows, columns]` over patches of pictures, stored as
+    /// `[channels, frames, rows, columns, 3]`. Some conversions leave them as they are, so the shape decides.
+    PixelsLast,
 }
 
 impl Plan {

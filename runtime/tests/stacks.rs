@@ -44,7 +44,7 @@ struct First<M: Mode> {
 }
 
 #[derive(Parameters)]
-struct Second<M: Mode> {
+struct Last<M: Mode> {
     text: Table<M>,
 }
 
@@ -75,8 +75,8 @@ fn scaled(block: &Scale<Train>, state: &State<Train>, (): &()) -> Result<State<T
     Ok(State { hidden, features })
 }
 
-fn joined(second: &Second<Train>, state: &State<Train>, (): &()) -> Result<State<Train>> {
-    let hidden = second.text.table.add(&state.hidden)?;
+fn joined(text: &Table<Train>, state: &State<Train>, (): &()) -> Result<State<Train>> {
+    let hidden = text.table.add(&state.hidden)?;
     Ok(State { hidden, features: state.features[1..].to_vec() })
 }
 
@@ -85,7 +85,7 @@ impl Stack for Model {
     type State = State<Train>;
     type Embedding = First<Stored>;
     type Block = Up<Stored>;
-    type Head = Second<Stored>;
+    type Head = Last<Stored>;
 
     const BLOCKS: &'static str = "layers";
 
@@ -97,14 +97,14 @@ impl Stack for Model {
         &self.layers
     }
 
-    fn head(&self) -> Second<Stored> {
-        Second { text: Table { table: self.text.table.clone() } }
+    fn head(&self) -> Last<Stored> {
+        Last { text: Table { table: self.text.table.clone() } }
     }
 
     fn stages(&self) -> Stages<'_, Self> {
         Stages::first("picture", self.embedding(), Self::embed)
             .blocks("tower", &self.tower, scaled)
-            .then("text", self.head(), joined)
+            .part("text", &self.text, joined)
             .blocks("layers", &self.layers, Self::forward)
     }
 
@@ -121,7 +121,7 @@ impl Stack for Model {
         Ok(State { hidden, features })
     }
 
-    fn loss(head: &Second<Train>, state: &State<Train>, (): &()) -> Result<Tensor<Train>> {
+    fn loss(head: &Last<Train>, state: &State<Train>, (): &()) -> Result<Tensor<Train>> {
         state.hidden.multiply(&head.text.table)?.square()?.sum_all()?.cast(Dtype::F32)
     }
 }
@@ -132,12 +132,11 @@ fn whole(model: &Model<Train>, (): &()) -> Result<Tensor<Train>> {
     for block in &model.tower {
         state = scaled(block, &state, &())?;
     }
-    let second = Second { text: Table { table: model.text.table.clone() } };
-    state = joined(&second, &state, &())?;
+    state = joined(&model.text, &state, &())?;
     for block in &model.layers {
         state = Model::forward(block, &state, &())?;
     }
-    Model::loss(&second, &state, &())
+    Model::loss(&Last { text: Table { table: model.text.table.clone() } }, &state, &())
 }
 
 fn compare(what: &str, found: &Gradients, expected: &Gradients) {

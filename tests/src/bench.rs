@@ -113,6 +113,7 @@ fn random_batch(seed: u64, (rows, tokens): (usize, usize), config: &TextConfig) 
     }
     Ok(Batch {
         tokens: Indices::from_slice(&inputs, &[rows as i32, tokens as i32])?,
+        pictures: None,
         rotary: Rotary::new(&config.rope, &Positions::text(rows, 0, tokens))?,
         labels: Labels::from_slice(&labels)?,
         scale: 1.0 / (rows * tokens) as f32,

@@ -58,6 +58,7 @@ pub fn generate<E: From<cotangent::Error>>(
         let step = Step {
             tokens: Indices::from_slice(&ids, &[1, ids.len() as i32])?,
             rotary: Rotary::new(&config.rope, &positions)?,
+            pictures: None,
         };
         let (scores, after) = session.infer(model, &cache, &step, Model::<Infer>::decode)?;
         cache = after;

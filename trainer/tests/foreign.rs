@@ -45,6 +45,7 @@ fn scores(model: &Model<Stored>, config: &TextConfig, tokens: &[i32]) -> Vec<f32
     let step = Step {
         tokens: Indices::from_slice(tokens, &[1, tokens.len() as i32]).unwrap(),
         rotary: Rotary::new(&config.rope, &Positions::text(1, 0, tokens.len())).unwrap(),
+        pictures: None,
     };
     let cache = Cache::empty(config, 1, Dtype::F32).unwrap();
     let (scores, _) = session.infer(model, &cache, &step, Model::<Infer>::decode).unwrap();

@@ -14,7 +14,7 @@ use common::adapted_model;
 /// Scores of the token after the last of `tokens`, with no cache at all.
 fn scores(session: &mut Session, model: &Model<Stored>, config: &TextConfig, tokens: &[u32]) -> Vec<f32> {
     fn last(model: &Model<Infer>, _: &Cache<Infer>, step: &Step) -> Result<Tensor<Infer>> {
-        let states = model.hidden_states(&step.tokens, &step.rotary, None)?;
+        let states = model.hidden_states(&step.tokens, &step.rotary, step.pictures.as_ref(), None)?;
         let hidden = &states[states.len() - 1];
         let tokens = hidden.dimension(1);
         model.logits(&hidden.slice(1, tokens - 1, tokens)?)
@@ -23,6 +23,7 @@ fn scores(session: &mut Session, model: &Model<Stored>, config: &TextConfig, tok
     let step = Step {
         tokens: Indices::from_slice(&ids, &[1, ids.len() as i32]).unwrap(),
         rotary: Rotary::new(&config.rope, &Positions::text(1, 0, ids.len())).unwrap(),
+        pictures: None,
     };
     let unused = Cache::empty(config, 1, Dtype::F32).unwrap();
     session.infer(model, &unused, &step, last).unwrap().to_vec().unwrap()

@@ -48,6 +48,8 @@ struct Host {
     /// Queries of a strip.
     rows: i32,
     keeps_weights: bool,
+    /// Whether a query sees keys up to its own only, else all.
+    causal: bool,
     segments: Option<Segments>,
 }
 
@@ -101,15 +103,43 @@ pub fn causal_attention_in_strips<M: Graph>(
     segments: Option<&Segments>,
     strips: Strips,
 ) -> Result<Tensor<M>> {
+    in_strips(queries, keys, values, scale, (true, segments), strips)
+}
+
+/// `softmax(scale * q k^T) v`, each query seeing all keys: queries `[B, H, T, D]`, keys `[B, G, S, D]`, values
+/// `[B, G, S, E]`, G a divisor of H, T at most S, give `[B, H, T, E]`.
+///
+/// As [`causal_attention`] in strips of queries, on every backend.
+///
+/// # Errors
+/// Shapes or dtypes that do not fit.
+pub fn full_attention<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    scale: f32,
+) -> Result<Tensor<M>> {
+    in_strips(queries, keys, values, scale, (false, None), Strips::of(cotangent::backend()?))
+}
+
+fn in_strips<M: Graph>(
+    queries: &Tensor<M>,
+    keys: &Tensor<M>,
+    values: &Tensor<M>,
+    scale: f32,
+    (causal, segments): (bool, Option<&Segments>),
+    strips: Strips,
+) -> Result<Tensor<M>> {
     check(queries, keys, values, segments)?;
     let [batch, heads, steps] = [0, 1, 2].map(|axis| queries.dimension(axis) as usize);
     let score_bytes = Dtype::F32.size() * batch * heads;
     let query_bytes = score_bytes * keys.dimension(2) as usize;
-    let seen_bytes = query_bytes * steps - score_bytes * steps * (steps - 1) / 2;
+    let unseen_bytes = if causal { score_bytes * steps * (steps - 1) / 2 } else { 0 };
+    let seen_bytes = query_bytes * steps - unseen_bytes;
     let rows = (strips.bytes / query_bytes.max(1)).min(strips.queries.max(1) as usize).clamp(1, steps) as i32;
     let trains = [queries, keys, values].iter().any(|input| input.needs_gradient());
     let keeps_weights = trains && seen_bytes <= strips.kept_bytes;
-    let host = Host { scale, rows, keeps_weights, segments: segments.cloned() };
+    let host = Host { scale, rows, keeps_weights, causal, segments: segments.cloned() };
     let mut outputs = custom_vjp(OPERATION, &[queries, keys, values], &host, strips::forward, strips::backward)?;
     Ok(outputs.swap_remove(0))
 }

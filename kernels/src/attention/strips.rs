@@ -7,7 +7,7 @@ use cotangent::{Constant, Dtype, Infer, Mask, Result, Tensor};
 
 use super::Host;
 
-/// Queries `start..end`, and the keys `..keys` that they see. The query heads of a key head lie one after the other:
+/// Queries `start..end`, and the keys `..keys` that they see: all, unless attention is causal. The query heads of a key head lie one after the other:
 /// `[B, G, R * queries, ..]` with R = H / G.
 struct Strip {
     start: i32,
@@ -18,13 +18,14 @@ struct Strip {
 
 impl Strip {
     /// First to last.
-    fn all(queries: &Tensor<Infer>, keys: &Tensor<Infer>, rows: i32) -> Vec<Strip> {
+    fn all(queries: &Tensor<Infer>, keys: &Tensor<Infer>, host: &Host) -> Vec<Strip> {
         let (length, offset) = (queries.dimension(2), keys.dimension(2) - queries.dimension(2));
         (0..length)
-            .step_by(rows as usize)
+            .step_by(host.rows as usize)
             .map(|start| {
-                let end = (start + rows).min(length);
-                Strip { start, end, keys: end + offset, groups: keys.dimension(1) }
+                let end = (start + host.rows).min(length);
+                let seen = if host.causal { end + offset } else { keys.dimension(2) };
+                Strip { start, end, keys: seen, groups: keys.dimension(1) }
             })
             .collect()
     }
@@ -52,7 +53,11 @@ impl Strip {
         let queries = self.end - self.start;
         let &[batch, groups, rows, keys] = scores.shape() else { unreachable!("four axes") };
         let by_head = |scores: &Tensor<Infer>| scores.reshape(&[batch, groups * rows / queries, queries, keys]);
-        let causal = if queries > 1 { Some(Mask::lower_triangular(queries, keys, keys - queries)?) } else { None };
+        let causal = if host.causal && queries > 1 {
+            Some(Mask::lower_triangular(queries, keys, keys - queries)?)
+        } else {
+            None
+        };
         let Some(segments) = &host.segments else {
             return match causal {
                 Some(causal) => {
@@ -82,7 +87,7 @@ pub(super) fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tenso
     let [queries, keys, values] = inputs else { unreachable!("three inputs") };
     let mut outputs: Vec<Tensor<Infer>> = Vec::new();
     let mut kept: Vec<Tensor<Infer>> = Vec::new();
-    for strip in Strip::all(queries, keys, host.rows) {
+    for strip in Strip::all(queries, keys, host) {
         let scaled = strip.of_queries(&ordered(queries, outputs.last().as_slice())?)?.multiply(host.scale)?;
         let weights = strip.weights(&scaled, &strip.of_keys(keys)?, host)?;
         let output = weights.cast(values.dtype())?.matmul(&strip.of_keys(values)?)?;
@@ -107,7 +112,7 @@ pub(super) fn backward(
     let mut d_queries: Vec<Tensor<Infer>> = Vec::new();
     let (mut d_keys, mut d_values) = (OfKeys::default(), OfKeys::default());
     // From the last strip, which sees all keys: those that the next strip does not see are then done.
-    for (index, strip) in Strip::all(queries, keys, host.rows).iter().enumerate().rev() {
+    for (index, strip) in Strip::all(queries, keys, host).iter().enumerate().rev() {
         let before: Vec<_> =
             d_queries.last().into_iter().chain(d_keys.done.last()).chain(d_values.done.last()).collect();
         let scaled = strip.of_queries(&ordered(queries, &before)?)?.multiply(host.scale)?;
@@ -152,8 +157,10 @@ impl OfKeys {
         let sum = match self.sum.take() {
             Some(sum) => {
                 let (keys, covered) = (sum.dimension(2), term.dimension(2));
-                // A copy: a slice would keep the whole sum alive.
-                self.done.push(sum.slice(2, covered, keys)?.multiply(1.0)?);
+                if covered < keys {
+                    // A copy: a slice would keep the whole sum alive.
+                    self.done.push(sum.slice(2, covered, keys)?.multiply(1.0)?);
+                }
                 sum.slice(2, 0, covered)?.add(term)?
             }
             None => term.clone(),

@@ -21,10 +21,22 @@ pub(super) fn stored_shape(layout: Layout, plan: &Plan) -> Vec<usize> {
     }
 }
 
+/// Whether a checkpoint of this layout may store a parameter under this shape.
+pub(super) fn is_stored_shape(layout: Layout, plan: &Plan, found: &[usize]) -> bool {
+    found == stored_shape(layout, plan) || plan.storage == Storage::PixelsLast && found == pixels_last(&plan.shape)
+}
+
+/// `[channels, 3, ..]` as `[channels, .., 3]`.
+fn pixels_last(shape: &[usize]) -> Vec<usize> {
+    let [channels, colors, inner @ ..] = shape else { return shape.to_vec() };
+    [*channels].into_iter().chain(inner.iter().copied()).chain([*colors]).collect()
+}
+
 /// Brings a stored tensor to Hugging Face layout. Norms become f32, where `(1 + w) - 1` is exact.
 pub(super) fn to_hugging_face(layout: Layout, plan: &Plan, stored: HostTensor) -> HostTensor {
     match (layout, plan.storage) {
-        (Layout::HuggingFace, _) | (Layout::Mlx, Storage::Plain) => stored,
+        (_, Storage::PixelsLast) if stored.shape != plan.shape => colors_first(plan, &stored),
+        (Layout::HuggingFace, _) | (Layout::Mlx, Storage::Plain | Storage::PixelsLast) => stored,
         // Moving an axis of extent 1 does not move any element.
         (Layout::Mlx, Storage::ChannelsLast) => HostTensor { shape: plan.shape.clone(), ..stored },
         (Layout::Mlx, Storage::ZeroCentred) => match stored.to_f32() {
@@ -35,4 +47,19 @@ pub(super) fn to_hugging_face(layout: Layout, plan: &Plan, stored: HostTensor) -
             None => stored,
         },
     }
+}
+
+/// Moves the last axis of `[channels, .., 3]` behind the first.
+fn colors_first(plan: &Plan, stored: &HostTensor) -> HostTensor {
+    let (colors, inner) = (plan.shape[1], plan.shape[2..].iter().product::<usize>());
+    let size = stored.bytes.len() / plan.size().max(1);
+    let mut bytes = Vec::with_capacity(stored.bytes.len());
+    for filter in stored.bytes.chunks_exact(inner * colors * size) {
+        for color in 0..colors {
+            for pixel in filter.chunks_exact(colors * size) {
+                bytes.extend_from_slice(&pixel[color * size..(color + 1) * size]);
+            }
+        }
+    }
+    HostTensor { dtype: stored.dtype, shape: plan.shape.clone(), bytes }
 }

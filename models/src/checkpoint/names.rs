@@ -6,8 +6,8 @@ pub enum Role {
     Parameter(String),
     /// A part of the multi-token prediction head.
     MultiTokenPrediction,
-    /// A part of the vision tower.
-    Vision,
+    /// A tensor of the vision tower, by canonical name (`visual.blocks.0.norm1.bias`).
+    Vision(String),
     /// A table that old exports stored although it follows from the configuration.
     Buffer,
 }
@@ -25,7 +25,7 @@ pub fn classify(stored: &str) -> Role {
     let first = name.split('.').next().unwrap_or_default();
     match first {
         "mtp" => Role::MultiTokenPrediction,
-        "visual" | "vision_tower" | "vision_model" => Role::Vision,
+        "visual" | "vision_tower" | "vision_model" => Role::Vision(format!("visual{}", &name[first.len()..])),
         _ if name.ends_with("rotary_emb.inv_freq") => Role::Buffer,
         _ => Role::Parameter(name.to_owned()),
     }
@@ -72,10 +72,10 @@ mod tests {
         for (stored, role) in [
             ("mtp.fc.weight", Role::MultiTokenPrediction),
             ("model.mtp.layers.0.mlp.up_proj.weight", Role::MultiTokenPrediction),
-            ("model.visual.blocks.0.norm1.bias", Role::Vision),
-            ("visual.patch_embed.proj.weight", Role::Vision),
-            ("vision_tower.merger.norm.weight", Role::Vision),
-            ("model.language_model.visual.pos_embed.weight", Role::Vision),
+            ("model.visual.blocks.0.norm1.bias", Role::Vision("visual.blocks.0.norm1.bias".into())),
+            ("visual.patch_embed.proj.weight", Role::Vision("visual.patch_embed.proj.weight".into())),
+            ("vision_tower.merger.norm.weight", Role::Vision("visual.merger.norm.weight".into())),
+            ("model.language_model.visual.pos_embed.weight", Role::Vision("visual.pos_embed.weight".into())),
             ("model.layers.3.self_attn.rotary_emb.inv_freq", Role::Buffer),
         ] {
             assert_eq!(classify(stored), role, "{stored}");

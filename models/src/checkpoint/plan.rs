@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use cotangent::{Plan, Storage};
 use safetensors::Dtype;
 
-use super::layout::{stored_shape, to_hugging_face};
+use super::layout::{is_stored_shape, stored_shape, to_hugging_face};
 use super::names::{Role, classify, is_quantisation_detail};
 use super::{Checkpoint, CheckpointError, HostTensor, Layout, Mismatch};
 
@@ -42,13 +42,14 @@ impl<'a> LoadPlan<'a> {
         let mut expected: BTreeMap<String, Plan> = expected.into_iter().collect();
         let mut skipped = Skipped::default();
         let mut found: BTreeMap<String, &str> = BTreeMap::new();
+        let has_tower = expected.keys().any(|name| name.starts_with("visual."));
         for stored in checkpoint.names() {
             match classify(stored) {
                 Role::MultiTokenPrediction => skipped.multi_token_prediction += 1,
-                Role::Vision => skipped.vision += 1,
+                Role::Vision(_) if !has_tower => skipped.vision += 1,
                 Role::Buffer => skipped.redundant += 1,
                 Role::Parameter(_) if is_quantisation_detail(stored) => return Err(quantised(checkpoint, stored)),
-                Role::Parameter(name) => {
+                Role::Vision(name) | Role::Parameter(name) => {
                     if let Some(other) = found.insert(name, stored) {
                         let reason = format!("is the same parameter as `{other}`");
                         return Err(CheckpointError::tensor(checkpoint.dir(), stored, reason));
@@ -81,8 +82,8 @@ impl<'a> LoadPlan<'a> {
                 mismatch.extra.push(((*stored).to_owned(), info.shape.to_vec()));
                 continue;
             };
-            let expected = stored_shape(layout, expected);
-            if info.shape != expected {
+            if !is_stored_shape(layout, expected, info.shape) {
+                let expected = stored_shape(layout, expected);
                 mismatch.misshapen.push(((*stored).to_owned(), info.shape.to_vec(), expected));
             }
             if !matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {

@@ -9,6 +9,7 @@ mod layers;
 mod rope;
 #[cfg(test)]
 mod tests;
+mod vision;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use serde_json::Value;
 pub use error::ConfigError;
 pub use layers::LayerKind;
 pub use rope::RopeConfig;
+pub use vision::VisionConfig;
 
 use crate::reading;
 
@@ -62,6 +64,8 @@ pub struct TextConfig {
     pub max_position_embeddings: usize,
     /// Whether the head is the embedding table, so that the checkpoint has no `lm_head.weight`.
     pub tie_word_embeddings: bool,
+    /// The vision tower before it; `None` where there is none, or it is not asked for.
+    pub vision: Option<VisionConfig>,
 }
 
 impl TextConfig {
@@ -71,10 +75,19 @@ impl TextConfig {
     /// If the file cannot be read, is not JSON, or describes a model that is inconsistent or not supported.
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
         let file = dir.join("config.json");
-        let text = reading::read_text(&file, reading::CONFIGURATION_BYTES)
-            .map_err(|source| ConfigError::Read { file: file.clone(), source })?;
-        let json = serde_json::from_str(&text).map_err(|source| ConfigError::Json { file: file.clone(), source })?;
-        Self::from_json(&json, &file)
+        Self::from_json(&read(&file)?, &file)
+    }
+
+    /// As [`load`](Self::load), with the vision tower if the file describes one.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and if the tower is inconsistent or not supported.
+    pub fn load_with_vision(dir: &Path) -> Result<Self, ConfigError> {
+        let file = dir.join("config.json");
+        let json = read(&file)?;
+        let mut config = Self::from_json(&json, &file)?;
+        config.vision = vision::read(&Fields::root(&file, &json)?, config.hidden_size)?;
+        Ok(config)
     }
 
     /// Reads a parsed `config.json`; `file` is only named in errors.
@@ -106,6 +119,7 @@ impl TextConfig {
             rope: rope::read(&text, head_dim)?,
             max_position_embeddings: text.optional_size("max_position_embeddings")?.unwrap_or(262_144),
             tie_word_embeddings: tie_word_embeddings(&top, &text)?,
+            vision: None,
         };
         config.check_sizes(&text)?;
         Ok(config)
@@ -158,6 +172,12 @@ impl TextConfig {
         }
         Ok(())
     }
+}
+
+fn read(file: &Path) -> Result<Value, ConfigError> {
+    let text = reading::read_text(file, reading::CONFIGURATION_BYTES)
+        .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+    serde_json::from_str(&text).map_err(|source| ConfigError::Json { file: file.to_owned(), source })
 }
 
 /// Finds the object that holds the text model: `text_config` of a multimodal checkpoint, or the whole of a text export.

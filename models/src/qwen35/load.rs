@@ -4,7 +4,7 @@ use std::path::Path;
 
 use cotangent::{Dtype, Parameters, Plan, Stored, Tensor, parameters};
 
-use crate::checkpoint::{Checkpoint, CheckpointError, Checksum, HostTensor, LoadPlan, Skipped};
+use crate::checkpoint::{Checkpoint, CheckpointError, Checksum, HostTensor, LoadPlan, Role, Skipped, classify};
 use crate::config::{ConfigError, TextConfig};
 
 use super::model::Model;
@@ -58,8 +58,31 @@ impl Model<Stored> {
         dtype: Dtype,
         observe: &mut dyn FnMut(usize, usize),
     ) -> Result<(Self, TextConfig, Findings), LoadError> {
-        let mut config = TextConfig::load(dir)?;
+        Self::load_config(dir, TextConfig::load(dir)?, dtype, observe)
+    }
+
+    /// As [`load_observed`](Self::load_observed), with the vision tower, if the checkpoint has one.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with_vision(
+        dir: &Path,
+        dtype: Dtype,
+        observe: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Self, TextConfig, Findings), LoadError> {
+        Self::load_config(dir, TextConfig::load_with_vision(dir)?, dtype, observe)
+    }
+
+    fn load_config(
+        dir: &Path,
+        mut config: TextConfig,
+        dtype: Dtype,
+        observe: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Self, TextConfig, Findings), LoadError> {
         let checkpoint = Checkpoint::open(dir)?;
+        // Exports of the text alone keep the description of the tower now and then.
+        config.vision =
+            config.vision.filter(|_| checkpoint.names().any(|name| matches!(classify(name), Role::Vision(_))));
         let own_head = config.tie_word_embeddings && checkpoint.has_head_of_its_own()?;
         config.tie_word_embeddings &= !own_head;
         let parameters = Plan::all(&Model::planned(&config, dtype));

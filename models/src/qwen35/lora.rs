@@ -8,6 +8,7 @@ use cotangent::{Dtype, Error, Parameters, Result, Stack, Stored, Tensor, Trainab
 
 use crate::linear::{Linear, LowRank};
 use crate::quoting::quoted;
+use crate::vision::{Merger, VisionBlock};
 
 use super::attention::Attention;
 use super::gated_delta_net::GatedDeltaNet;
@@ -17,10 +18,11 @@ use super::model::Model;
 /// Which linear layers get an adapter: by role, or by patterns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LoraTargets {
-    /// Every linear layer of every decoder layer: attention, gated delta net with all `in_proj_*`, MLP.
+    /// Every linear layer of every decoder layer: attention, gated delta net with all `in_proj_*`, MLP; and of every block of
+    /// the vision tower, if that is loaded, but not of its mergers.
     #[default]
     All,
-    /// Roles (`attention`, `linear_attention`, `mlp`), names (`q_proj`), layer-relative names (`mlp.down_proj`), or
+    /// Roles (`attention`, `linear_attention`, `mlp`, `vision`), names (`q_proj`), layer-relative names (`mlp.down_proj`), or
     /// full names (`layers.3.self_attn.v_proj`); `*` stands for any characters.
     Patterns(Vec<String>),
 }
@@ -63,14 +65,51 @@ struct Place<'a> {
     role: &'static str,
     /// `layers.3.self_attn.q_proj`.
     name: &'a str,
+    /// `self_attn.q_proj`.
+    relative: &'a str,
 }
 
 impl Place<'_> {
     fn is_selected_by(&self, pattern: &str) -> bool {
-        let mut suffixes = self.name.splitn(3, '.').skip(2);
-        let relative = suffixes.next().unwrap_or(self.name);
-        let short = relative.rsplit('.').next().unwrap_or(relative);
-        [self.role, short, relative, self.name].iter().any(|name| matches(pattern, name))
+        let short = self.relative.rsplit('.').next().unwrap_or(self.relative);
+        [self.role, short, self.relative, self.name].iter().any(|name| matches(pattern, name))
+    }
+}
+
+/// Adapters on their way into a model.
+struct Adding<'a> {
+    options: &'a LoraOptions,
+    /// Which patterns have matched a layer.
+    used: Vec<bool>,
+    /// The full names of the adapted layers.
+    adapted: Vec<String>,
+    key: Key,
+}
+
+impl Adding<'_> {
+    /// Adapts the linear layers of `tree`, whose names begin with `path`. Without patterns it adapts all of them, if
+    /// `by_default`, else none.
+    fn walk(&mut self, tree: &mut impl Parameters<Mode = Stored>, mut path: Path, by_default: bool) -> Result<()> {
+        let place = path.to_string();
+        let (mut role, mut failure) = ("", None);
+        tree.nodes(&mut path, &mut |path, node| {
+            role = role_of(node).unwrap_or(role);
+            let Some(linear) = node.downcast_mut::<Linear<Stored>>() else { return };
+            let name = path.as_str();
+            let relative = name.strip_prefix(&place).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name);
+            let place = Place { role, name, relative };
+            let mut chosen = by_default && self.options.targets == LoraTargets::All;
+            for (used, pattern) in self.used.iter_mut().zip(patterns(&self.options.targets)) {
+                if place.is_selected_by(pattern) {
+                    (chosen, *used) = (true, true);
+                }
+            }
+            if chosen && failure.is_none() {
+                failure = linear.adapt(place.name, self.options, &mut self.key).err();
+                self.adapted.push(place.name.to_owned());
+            }
+        });
+        failure.map_or(Ok(()), Err)
     }
 }
 
@@ -82,6 +121,8 @@ fn role_of(node: &dyn Any) -> Option<&'static str> {
         Some("linear_attention")
     } else if node.is::<Mlp<Stored>>() {
         Some("mlp")
+    } else if node.is::<VisionBlock<Stored>>() || node.is::<Merger<Stored>>() {
+        Some("vision")
     } else {
         None
     }
@@ -100,33 +141,34 @@ impl Model<Stored> {
             return Err(Error::Other(format!("the rank of an adapter is {}, expected at least 1", options.rank)));
         }
         let first = options.last_layers.map_or(0, |last| self.layers.len().saturating_sub(last));
-        let mut used = vec![false; patterns(&options.targets).len()];
-        let mut adapted = Vec::new();
-        let mut key = key.clone();
+        let mut adding = Adding {
+            options,
+            used: vec![false; patterns(&options.targets).len()],
+            adapted: Vec::new(),
+            key: key.clone(),
+        };
         for (layer, block) in self.layers.iter_mut().enumerate().skip(first) {
             let mut path = Path::new(<Self as Stack>::BLOCKS);
             path.push_index(layer);
-            let (mut role, mut failure) = ("", None);
-            block.nodes(&mut path, &mut |path, node| {
-                role = role_of(node).unwrap_or(role);
-                let Some(linear) = node.downcast_mut::<Linear<Stored>>() else { return };
-                let place = Place { role, name: path.as_str() };
-                let mut chosen = options.targets == LoraTargets::All;
-                for (used, pattern) in used.iter_mut().zip(patterns(&options.targets)) {
-                    if place.is_selected_by(pattern) {
-                        (chosen, *used) = (true, true);
-                    }
-                }
-                if chosen && failure.is_none() {
-                    failure = linear.adapt(place.name, options, &mut key).err();
-                    adapted.push(place.name.to_owned());
-                }
-            });
-            failure.map_or(Ok(()), Err)?;
+            adding.walk(block, path, true)?;
         }
+        if let Some(tower) = &mut self.visual {
+            for (index, block) in tower.blocks.iter_mut().enumerate() {
+                let mut path = Path::new("visual.blocks");
+                path.push_index(index);
+                adding.walk(block, path, true)?;
+            }
+            adding.walk(&mut tower.merger, Path::new("visual.merger"), false)?;
+            for (index, merger) in tower.deepstack_merger_list.iter_mut().enumerate() {
+                let mut path = Path::new("visual.deepstack_merger_list");
+                path.push_index(index);
+                adding.walk(merger, path, false)?;
+            }
+        }
+        let Adding { used, adapted, .. } = adding;
         match patterns(&options.targets).iter().zip(&used).find(|(_, used)| !**used) {
             Some((pattern, _)) => Err(Error::Other(format!(
-                "the adapter target `{}` matches no linear layer; use a role (attention, linear_attention, mlp), a \
+                "the adapter target `{}` matches no linear layer; use a role (attention, linear_attention, mlp, vision), a \
                  name such as `q_proj` or `mlp.down_proj`, or a pattern with `*`",
                 quoted(pattern)
             ))),
@@ -236,7 +278,8 @@ mod tests {
             ("*up*proj", "mlp", "layers.0.mlp.up_proj", true),
             ("*up_proj*proj", "mlp", "layers.0.mlp.up_proj", false),
         ] {
-            assert_eq!(Place { role, name }.is_selected_by(pattern), expected, "{pattern} {name}");
+            let relative = name.splitn(3, '.').nth(2).unwrap();
+            assert_eq!(Place { role, name, relative }.is_selected_by(pattern), expected, "{pattern} {name}");
         }
     }
 

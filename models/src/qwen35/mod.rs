@@ -8,6 +8,7 @@ mod load;
 mod lora;
 mod mlp;
 mod model;
+mod tower;
 mod train;
 
 pub use attention::Attention;
@@ -18,4 +19,4 @@ pub use load::{Findings, LoadError};
 pub use lora::{LoraOptions, LoraTargets};
 pub use mlp::Mlp;
 pub use model::{Model, Step};
-pub use train::{Batch, Embedding, Head};
+pub use train::{Batch, Embedding, Head, State};

@@ -1,11 +1,12 @@
 //! The whole model.
 
-use cotangent::{Dtype, Graph, Indices, Infer, Mode, Parameters, Planned, Result, Stored, Tensor};
+use cotangent::{Dtype, Error, Graph, Indices, Infer, Mode, Parameters, Planned, Result, Stored, Tensor};
 
 use crate::config::TextConfig;
 use crate::linear::Linear;
 use crate::norm::ZeroCentredNorm;
 use crate::rope::Rotary;
+use crate::vision::{Features, Pictures, VisionTower};
 
 use super::block::Block;
 use super::cache::Cache;
@@ -13,6 +14,8 @@ use super::cache::Cache;
 /// Embedding, decoder layers, final norm, and a head unless it is tied to the embedding.
 #[derive(Parameters)]
 pub struct Model<M: Mode> {
+    /// What turns pictures into tokens; `None` where only text is read.
+    pub visual: Option<Box<VisionTower<M>>>,
     /// `[vocabulary, hidden]`.
     pub embed_tokens: Table<M>,
     /// The decoder layers.
@@ -37,6 +40,8 @@ pub struct Step {
     pub tokens: Indices,
     /// Their positions.
     pub rotary: Rotary,
+    /// The pictures among the tokens.
+    pub pictures: Option<Pictures>,
 }
 
 impl Model<Planned> {
@@ -48,6 +53,7 @@ impl Model<Planned> {
     pub fn planned(config: &TextConfig, dtype: Dtype) -> Self {
         let (vocabulary, hidden) = (config.vocab_size, config.hidden_size);
         Model {
+            visual: config.vision.as_ref().map(|vision| Box::new(VisionTower::planned(vision, dtype))),
             embed_tokens: Table { weight: Tensor::planned(&[vocabulary, hidden], dtype) },
             layers: config.layers.iter().map(|kind| Block::planned(config, *kind, dtype)).collect(),
             norm: ZeroCentredNorm::planned(hidden, config.rms_norm_eps),
@@ -60,17 +66,31 @@ impl<M: Graph> Model<M> {
     /// The hidden states after the embedding, after each layer, and after the final norm.
     ///
     /// # Errors
-    /// If a token is not in the vocabulary, or the cache is that of another model.
+    /// If a token is not in the vocabulary, the cache is that of another model, or there are pictures and no tower.
     pub fn hidden_states(
         &self,
         tokens: &Indices,
         rotary: &Rotary,
+        pictures: Option<&Pictures>,
         mut cache: Option<&mut Cache<M>>,
     ) -> Result<Vec<Tensor<M>>> {
-        let mut states = vec![self.embed_tokens.weight.take_rows(tokens)?];
+        let text = self.embed_tokens.weight.take_rows(tokens)?;
+        let (embedded, mut features) = match (pictures, &self.visual) {
+            (None, _) => (text, Vec::new().into_iter()),
+            (Some(Pictures { input, slots }), Some(tower)) => {
+                let Features { merged, deepstack } = tower.forward(input)?;
+                (slots.put(&text, &merged)?, deepstack.into_iter())
+            }
+            (Some(_), None) => return Err(without_tower()),
+        };
+        let mut states = vec![embedded];
         for (index, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_mut().and_then(|cache| cache.layers.get_mut(index));
-            states.push(layer.forward(&states[index], rotary, cache)?);
+            let mut state = layer.forward(&states[index], rotary, cache)?;
+            if let (Some(of_layer), Some(pictures)) = (features.next(), pictures) {
+                state = pictures.slots.add(&state, &of_layer)?;
+            }
+            states.push(state);
         }
         if let Some(cache) = cache {
             cache.length += tokens.shape().last().map_or(0, |tokens| *tokens as usize);
@@ -100,7 +120,7 @@ impl Model<Infer> {
     /// As [`hidden_states`](Self::hidden_states).
     pub fn decode(&self, cache: &Cache<Infer>, step: &Step) -> Result<(Tensor<Infer>, Cache<Infer>)> {
         let mut cache = cache.share();
-        let states = self.hidden_states(&step.tokens, &step.rotary, Some(&mut cache))?;
+        let states = self.hidden_states(&step.tokens, &step.rotary, step.pictures.as_ref(), Some(&mut cache))?;
         let hidden = &states[states.len() - 1];
         let tokens = hidden.dimension(1);
         let last = hidden.slice(1, tokens - 1, tokens)?.squeeze(1)?;
@@ -119,4 +139,8 @@ impl Model<Stored> {
         });
         count
     }
+}
+
+pub(super) fn without_tower() -> Error {
+    Error::Other("found pictures, and a model that was loaded without its vision tower".into())
 }

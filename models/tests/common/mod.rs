@@ -39,6 +39,7 @@ pub fn batch(config: &TextConfig, tokens: usize) -> Batch {
     Batch {
         tokens: Indices::from_slice(&numbers, &[1, tokens as i32]).unwrap(),
         rotary: Rotary::new(&config.rope, &Positions::text(1, 0, tokens)).unwrap(),
+        pictures: None,
         labels: Labels::from_slice(&numbers).unwrap(),
         scale: 1.0 / tokens as f32,
     }

@@ -46,6 +46,8 @@ unary! {
     sin => |x: &Array| ops::sin(x);
     /// The cosine of radians.
     cos => |x: &Array| ops::cos(x);
+    /// The error function.
+    erf => |x: &Array| ops::erf(x);
     /// The hyperbolic tangent.
     tanh => |x: &Array| ops::tanh(x);
     /// `1 / (1 + e^-x)`.

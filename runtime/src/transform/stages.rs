@@ -110,34 +110,39 @@ impl<'a, S: Stack + 'a> Stages<'a, S> {
         Stages { stages: vec![first] }
     }
 
+    /// Begins with a part of the model, whose leaves' names begin with `path`.
+    pub fn begin<P: Parameters<Mode = Stored>>(
+        path: &str,
+        tree: &'a P,
+        embed: fn(&P::In<Train>, &S::Batch) -> Result<S::State>,
+    ) -> Self {
+        let body = Box::new(Typed { tree: Tree::Borrowed(tree), function: Function::First(embed) });
+        Stages { stages: vec![Unselected { name: path.to_owned(), prefix: Path::new(path), casts: true, body }] }
+    }
+
+    /// Adds a part of the model, whose leaves' names begin with `path`.
+    #[must_use]
+    pub fn part<P: Parameters<Mode = Stored>>(
+        mut self,
+        path: &str,
+        tree: &'a P,
+        forward: fn(&P::In<Train>, &S::State, &S::Batch) -> Result<S::State>,
+    ) -> Self {
+        let body = Box::new(Typed { tree: Tree::Borrowed(tree), function: Function::Later(forward) });
+        self.stages.push(Unselected { name: path.to_owned(), prefix: Path::new(path), casts: true, body });
+        self
+    }
+
     /// Adds blocks of one type, whose leaves' names begin with `path` and a block's index.
     #[must_use]
     pub fn blocks<P: Parameters<Mode = Stored>>(
-        mut self,
+        self,
         path: &str,
         blocks: &'a [P],
         forward: fn(&P::In<Train>, &S::State, &S::Batch) -> Result<S::State>,
     ) -> Self {
-        for (index, block) in blocks.iter().enumerate() {
-            let mut prefix = Path::new(path);
-            prefix.push_index(index);
-            let body = Box::new(Typed { tree: Tree::Borrowed(block), function: Function::Later(forward) });
-            self.stages.push(Unselected { name: prefix.to_string(), prefix, casts: true, body });
-        }
-        self
-    }
-
-    /// Adds one stage whose leaves have full names; errors and audits call it `name`.
-    #[must_use]
-    pub fn then<P: Parameters<Mode = Stored> + 'a>(
-        mut self,
-        name: &str,
-        tree: P,
-        forward: fn(&P::In<Train>, &S::State, &S::Batch) -> Result<S::State>,
-    ) -> Self {
-        let body = Box::new(Typed { tree: Tree::Owned(tree), function: Function::Later(forward) });
-        self.stages.push(Unselected { name: name.to_owned(), prefix: Path::root(), casts: true, body });
-        self
+        let numbered = blocks.iter().enumerate();
+        numbered.fold(self, |stages, (index, block)| stages.part(&format!("{path}.{index}"), block, forward))
     }
 
     /// All leaves, under their full names.

@@ -54,13 +54,13 @@ fn transposed(reference: &Reference, prefix: &str) -> Result<BTreeMap<String, (V
 fn our_name(stored: &str) -> String {
     let lower = stored.replace(".lora_A", ".lora_a").replace(".lora_B", ".lora_b");
     match classify(&lower) {
-        Role::Parameter(name) => name,
+        Role::Parameter(name) | Role::Vision(name) => name,
         _ => lower,
     }
 }
 
 fn logits(model: &Model<Infer>, _: &Tensor<Infer>, batch: &Batch) -> cotangent::Result<Tensor<Infer>> {
-    let states = model.hidden_states(&batch.tokens, &batch.rotary, None)?;
+    let states = model.hidden_states(&batch.tokens, &batch.rotary, batch.pictures.as_ref(), None)?;
     model.logits(&states[states.len() - 1])
 }
 
@@ -97,7 +97,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, file: &Path,
     let modules: Vec<String> =
         initial.keys().filter_map(|name| name.strip_suffix(".lora_a").map(str::to_owned)).collect();
     // Its own, because adapters change it.
-    let (mut model, ..) = Model::load(subject.dir, Dtype::F32)?;
+    let (mut model, ..) = Model::load_with_vision(subject.dir, Dtype::F32, &mut |_, _| {})?;
     let options = LoraOptions {
         rank: description.rank,
         scale: description.scale,

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use cotangent::{Dtype, Indices, Infer, Session};
 use cotangent_models::qwen35::{Cache, Model, Step};
 use cotangent_models::rope::{Positions, Rotary};
+use cotangent_models::vision::row_positions;
 
 use super::Subject;
 use super::table::{Kind, Table};
@@ -17,15 +18,34 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut 
     let (expected_tokens, _) = reference.integers("generate.tokens")?;
     let (expected_logits, _) = reference.floats("generate.logits")?;
 
+    // Of the prompt, which is the case `plain`; later tokens are text.
+    let (mut pictures, mut positions) = match &config.vision {
+        None => (None, None),
+        Some(vision) => {
+            let ids: Vec<u32> = prompt.iter().map(|id| id.unsigned_abs()).collect();
+            let positions = row_positions(vision, &ids, &reference.grids("plain")?).map_err(anyhow::Error::msg)?;
+            (Some(reference.pictures("plain", vision, &prompt, [1, prompt.len()])?), Some(positions))
+        }
+    };
+    let mut following = positions.as_ref().map_or(prompt.len(), |positions| positions.next.unsigned_abs() as usize);
     let mut cache = Cache::empty(config, 1, Dtype::F32)?;
     let mut next = prompt;
     let mut found_tokens = Vec::new();
     let mut found_logits: Vec<f32> = Vec::new();
     while found_tokens.len() < expected_tokens.len() {
         let length = next.len();
+        let here = match positions.take() {
+            Some(of_prompt) => Positions::of_rows(&[&of_prompt.tokens], length),
+            None if cache.length == 0 => Positions::text(1, 0, length),
+            None => {
+                following += 1;
+                Positions::text(1, following - 1, length)
+            }
+        };
         let step = Step {
             tokens: Indices::from_slice(&next, &[1, length as i32])?,
-            rotary: Rotary::new(&config.rope, &Positions::text(1, cache.length, length))?,
+            rotary: Rotary::new(&config.rope, &here)?,
+            pictures: pictures.take(),
         };
         let (logits, advanced) = session.infer(model, &cache, &step, Model::<Infer>::decode)?;
         cache = advanced;

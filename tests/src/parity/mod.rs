@@ -34,7 +34,7 @@ struct Subject<'a> {
 /// # Errors
 /// If a file is missing or wrong, or the model cannot be run; a deviation is no error but a row of the table.
 pub fn run(dir: &Path) -> Result<Table> {
-    let (model, config, _) = Model::load(dir, Dtype::F32)?;
+    let (model, config, _) = Model::load_with_vision(dir, Dtype::F32, &mut |_, _| {})?;
     let reference = Reference::open(&dir.join("reference.safetensors"))?;
     let mut session = Session::new()?;
     let subject = Subject { dir, config, model, reference };

@@ -6,9 +6,11 @@ use anyhow::{Context, Result, bail};
 use cotangent::Indices;
 use cotangent_kernels::{IGNORED, Labels};
 use cotangent_models::checkpoint::{Dtype, SafetensorsFile};
-use cotangent_models::config::TextConfig;
+use cotangent_models::config::{TextConfig, VisionConfig};
+use cotangent_models::images::{Grid, Patches};
 use cotangent_models::qwen35::Batch;
 use cotangent_models::rope::{Positions, Rotary};
+use cotangent_models::vision::{Pictures, row_positions};
 
 /// A file of reference tensors.
 pub struct Reference {
@@ -65,7 +67,67 @@ impl Reference {
         Ok((values, tensor.shape))
     }
 
-    /// The inputs of a case. Positions are those of text: rows begin at 0 and are padded on the right.
+    /// The positions of rows with pictures, which must be those that are stored.
+    fn positions(
+        &self,
+        case: &str,
+        vision: &VisionConfig,
+        (ids, mask): (&[i32], &[i32]),
+        tokens: usize,
+    ) -> Result<Positions> {
+        let name = format!("{case}.position_ids");
+        let (stored, _) = self.integers(&name)?;
+        let mut grids = self.grids(case)?.into_iter();
+        let mut all = Vec::new();
+        for (row, (ids, mask)) in ids.chunks(tokens).zip(mask.chunks(tokens)).enumerate() {
+            let real: Vec<u32> =
+                ids.iter().zip(mask).filter(|(_, real)| **real != 0).map(|(id, _)| id.unsigned_abs()).collect();
+            let mut places = real.iter().filter(|id| **id == vision.image_token).count();
+            let mut own = Vec::new();
+            while places > 0 {
+                let grid = grids.next().context("fewer grids than places for pictures")?;
+                places = places.checked_sub(grid.tokens(vision.spatial_merge_size)).context("a grid of two rows")?;
+                own.push(grid);
+            }
+            let positions = row_positions(vision, &real, &own).map_err(anyhow::Error::msg)?.tokens;
+            for (place, found) in positions.iter().enumerate() {
+                let expected = [0, 1, 2].map(|axis| stored[axis * stored.len() / 3 + row * tokens + place]);
+                if *found != expected {
+                    bail!("`{name}`, row {row}, token {place}: found {found:?}, expected {expected:?}");
+                }
+            }
+            all.push(positions);
+        }
+        Ok(Positions::of_rows(&all.iter().map(Vec::as_slice).collect::<Vec<_>>(), tokens))
+    }
+
+    /// The grids of the pictures of a case.
+    pub fn grids(&self, case: &str) -> Result<Vec<Grid>> {
+        let (grids, _) = self.integers(&format!("{case}.image_grid_thw"))?;
+        let grid = |sides: &[i32]| {
+            let [frames, height, width] = [0, 1, 2].map(|axis| sides[axis].unsigned_abs() as usize);
+            Grid { frames, height, width }
+        };
+        Ok(grids.chunks_exact(3).map(grid).collect())
+    }
+
+    /// The pictures of a case.
+    pub fn pictures(&self, case: &str, vision: &VisionConfig, ids: &[i32], shape: [usize; 2]) -> Result<Pictures> {
+        let is_slot: Vec<bool> =
+            ids.iter().map(|id| [vision.image_token, vision.video_token].contains(&id.unsigned_abs())).collect();
+        let (values, _) = self.floats(&format!("{case}.pixel_values"))?;
+        let mut rest = values.as_slice();
+        let mut pictures = Vec::new();
+        for grid in self.grids(case)? {
+            let (own, after) = rest.split_at(grid.patches() * vision.patch_length());
+            pictures.push(Patches { values: own.to_vec(), grid });
+            rest = after;
+        }
+        Ok(Pictures::new(vision, &is_slot, shape, &pictures)?)
+    }
+
+    /// The inputs of a case. Positions are those of text: rows begin at 0 and are padded on the right; with pictures, those
+    /// that are stored.
     pub fn case(&self, case: &str, config: &TextConfig) -> Result<Case> {
         let (ids, shape) = self.integers(&format!("{case}.input_ids"))?;
         let (mask, _) = self.integers(&format!("{case}.attention_mask"))?;
@@ -78,9 +140,18 @@ impl Reference {
             shifted.push(IGNORED);
         }
         let counted = shifted.iter().filter(|label| **label != IGNORED).count();
+        let positions = match &config.vision {
+            Some(vision) => self.positions(case, vision, (&ids, &mask), tokens)?,
+            None => Positions::text(rows, 0, tokens),
+        };
+        let pictures = match &config.vision {
+            Some(vision) => Some(self.pictures(case, vision, &ids, [rows, tokens])?),
+            None => None,
+        };
         let batch = Batch {
             tokens: Indices::from_slice(&ids, &[rows as i32, tokens as i32])?,
-            rotary: Rotary::new(&config.rope, &Positions::text(rows, 0, tokens))?,
+            rotary: Rotary::new(&config.rope, &positions)?,
+            pictures,
             labels: Labels::from_slice(&shifted)?,
             scale: 1.0 / counted.max(1) as f32,
         };

@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Kind {
     /// Scores of all counted places.
     Logits,
+    /// What the vision tower makes of pictures.
+    VisionFeatures,
     /// The output of each layer and of the final norm.
     HiddenStates,
     /// The loss of each place.
@@ -33,6 +35,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Kind::Logits => "logits",
+            Kind::VisionFeatures => "vision features",
             Kind::HiddenStates => "hidden states",
             Kind::TokenLoss => "token loss",
             Kind::MeanLoss => "mean loss",
@@ -54,7 +57,7 @@ impl Kind {
             Kind::ParameterGradients | Kind::StepAdapters => 2e-4,
             Kind::GreedyTokens => 0.0,
             Kind::AdapterGradients => 1e-4,
-            Kind::StepLosses => 5e-6,
+            Kind::StepLosses | Kind::VisionFeatures => 5e-6,
         }
     }
 

@@ -9,11 +9,11 @@ use super::Subject;
 use super::reference::Case;
 use super::table::{Kind, Table};
 
-/// Hidden states of all layers, logits, and the loss of every place.
-type Outputs = (Vec<Tensor<Infer>>, (Tensor<Infer>, Tensor<Infer>));
+/// Hidden states of all layers, logits, the loss of every place, and the merged patches.
+type Outputs = (Vec<Tensor<Infer>>, (Tensor<Infer>, Tensor<Infer>), Option<Tensor<Infer>>);
 
 fn forward(model: &Model<Infer>, _: &Tensor<Infer>, batch: &Batch) -> cotangent::Result<Outputs> {
-    let states = model.hidden_states(&batch.tokens, &batch.rotary, None)?;
+    let states = model.hidden_states(&batch.tokens, &batch.rotary, batch.pictures.as_ref(), None)?;
     let last = &states[states.len() - 1];
     let logits = model.logits(last)?;
     let rows = last.reshape(&[-1, last.dimension(-1)])?;
@@ -22,7 +22,11 @@ fn forward(model: &Model<Infer>, _: &Tensor<Infer>, batch: &Batch) -> cotangent:
         None => model.embed_tokens.weight.clone(),
     };
     let losses = cotangent_kernels::token_losses(&rows, &weight, &batch.labels)?;
-    Ok((states, (logits, losses)))
+    let merged = match (&model.visual, &batch.pictures) {
+        (Some(tower), Some(pictures)) => Some(tower.forward(&pictures.input)?.merged),
+        _ => None,
+    };
+    Ok((states, (logits, losses), merged))
 }
 
 /// Whether an element of a `[rows, tokens, width]` tensor is at a real token.
@@ -34,7 +38,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, 
     let Subject { config, model, reference, .. } = subject;
     let case = reference.case(name, config)?;
     let nothing = cotangent::Tensor::zeros(&[1], cotangent::Dtype::F32)?;
-    let (states, (logits, losses)) = session.infer(model, &nothing, &case.batch, forward)?;
+    let (states, (logits, losses), merged) = session.infer(model, &nothing, &case.batch, forward)?;
 
     let (expected, _) = reference.floats(&format!("{name}.logits"))?;
     let vocabulary = config.vocab_size;
@@ -45,6 +49,10 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, 
         &expected,
         at_real_tokens(&case, vocabulary),
     );
+    let tensor = format!("{name}.visual.merged");
+    if let (Some(merged), true) = (merged, reference.has(&tensor)) {
+        table.compare(Kind::VisionFeatures, &tensor, &merged.to_vec()?, &reference.floats(&tensor)?.0, |_| true);
+    }
     for index in 0..=config.layers.len() {
         let stored = if index == config.layers.len() { "norm".to_owned() } else { index.to_string() };
         let tensor = format!("{name}.hidden.{stored}");
@@ -68,14 +76,15 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, 
 
     let prefix = format!("{name}.grad.");
     for stored in reference.below(&prefix) {
-        let Role::Parameter(parameter) = classify(stored) else { continue };
+        let (Role::Parameter(parameter) | Role::Vision(parameter)) = classify(stored) else { continue };
         let tensor = format!("{prefix}{stored}");
         let found = gradients.get(&parameter).with_context(|| format!("`{parameter}` got no gradient"))?;
         table.compare(Kind::ParameterGradients, &tensor, &found.to_vec()?, &reference.floats(&tensor)?.0, |_| true);
     }
     if reference.below(&prefix).next().is_some() {
         // A parameter that the reference does not know would go unseen.
-        let known = reference.below(&prefix).filter(|stored| matches!(classify(stored), Role::Parameter(_))).count();
+        let is_parameter = |stored: &&str| matches!(classify(stored), Role::Parameter(_) | Role::Vision(_));
+        let known = reference.below(&prefix).filter(is_parameter).count();
         table.add(
             Kind::ParameterGradients,
             &format!("{name}: parameters without a reference"),

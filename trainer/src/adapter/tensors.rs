@@ -119,7 +119,7 @@ fn canonical_name(stored: &str) -> Result<(String, FactorLayout), String> {
     };
     match classify(&name) {
         Role::Parameter(name) if split_name(&name).is_some() => Ok((name, layout)),
-        Role::Vision => Err("adapts the vision tower, which is not supported for now".into()),
+        Role::Vision(_) => Err("adapts the vision tower, which is not supported for now".into()),
         Role::MultiTokenPrediction => Err("adapts the head of multi-token prediction, which is not supported".into()),
         _ => Err(format!(
             "expected a name like `{STORED_PREFIX}layers.0.mlp.up_proj.lora_a` or \

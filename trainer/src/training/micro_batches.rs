@@ -76,6 +76,7 @@ impl BatchMaker {
         Ok(qwen35::Batch {
             tokens: Indices::from_slice(&batch.input_ids, &[rows as i32, width as i32])?,
             rotary,
+            pictures: None,
             labels: Labels::from_slice(&next_tokens(batch))?,
             scale: scale as f32,
         })
