@@ -1,4 +1,4 @@
-//! AdamW against its definition, and the properties a trainer relies on.
+//! AdamW against its definition, and the properties a trainer relies on; other rules are in `optimizer_rules.rs`.
 
 mod common;
 

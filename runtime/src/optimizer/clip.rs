@@ -9,7 +9,7 @@ use crate::tensor::{Origin, Tensor};
 use crate::transform::Gradients;
 use crate::{Dtype, Stored, ffi};
 
-use super::layouts::{flat_gradient, layouts};
+use super::layouts::{Kind, flat_gradient, layouts};
 
 const OPERATION: &str = "global_norm";
 
@@ -18,15 +18,18 @@ const OPERATION: &str = "global_norm";
 /// # Errors
 /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
 pub fn global_norm(gradients: &Gradients) -> Result<Tensor<Stored>> {
-    let layouts = layouts(gradients, |_| Dtype::F32)?;
-    let (norm, _) = norm_and_last(&layouts, gradients)?;
+    let layouts = layouts(gradients, |_| Kind { dtype: Dtype::F32, group: 0, alone: false })?;
+    let (norm, _) = norm_and_last(layouts.iter().map(|(_, layout)| layout), gradients)?;
     ffi::evaluate(OPERATION, [&norm])?;
     Ok(Tensor::from_parts(norm, Origin::HOST))
 }
 
 /// The norm, not waited for, and the flat gradients of the last layout. The others' are gone: to keep them all would be to
 /// have all gradients twice.
-pub(super) fn norm_and_last(layouts: &[Layout], gradients: &Gradients) -> Result<(Array, Option<Array>)> {
+pub(super) fn norm_and_last<'a>(
+    layouts: impl IntoIterator<Item = &'a Layout>,
+    gradients: &Gradients,
+) -> Result<(Array, Option<Array>)> {
     let mut in_flight = InFlight::new(OPERATION);
     let mut total = Array::from_f32(0.0);
     let mut last = None;

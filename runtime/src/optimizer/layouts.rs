@@ -17,20 +17,31 @@ fn most_elements() -> Result<usize> {
     })
 }
 
-/// The layouts that hold all `gradients`, in name order; `dtype` is a parameter's by name. Dtypes do not mix in a layout:
-/// neither those of gradients nor those of parameters.
-pub(super) fn layouts(gradients: &Gradients, dtype: impl Fn(&str) -> Dtype) -> Result<Vec<Layout>> {
+/// What decides which others a parameter may lie beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// Of the parameter.
+    pub(super) dtype: Dtype,
+    /// The number of its group.
+    pub(super) group: usize,
+    /// Whether it lies beside no other.
+    pub(super) alone: bool,
+}
+
+/// The layouts that hold all `gradients`, in name order, each with the number of its group; `kind` is a parameter's by
+/// name. Kinds do not mix in a layout, nor do dtypes of gradients.
+pub(super) fn layouts(gradients: &Gradients, kind: impl Fn(&str) -> Kind) -> Result<Vec<(usize, Layout)>> {
     let most = most_elements()?;
-    let mut layouts: Vec<((Dtype, Dtype), Layout)> = Vec::new();
+    let mut layouts: Vec<((Kind, Dtype), Layout)> = Vec::new();
     for (name, gradient) in gradients.iter() {
-        let dtypes = (dtype(name), gradient.dtype());
-        let open = layouts.iter_mut().rev().find(|(of, _)| *of == dtypes);
+        let kinds = (kind(name), gradient.dtype());
+        let open = layouts.iter_mut().rev().find(|(of, _)| *of == kinds && !of.0.alone);
         match open {
             Some((_, layout)) if layout.next_start() + gradient.size() <= most => layout.push(name, gradient.shape()),
-            _ => layouts.push((dtypes, Layout::of_one(name, gradient.shape()))),
+            _ => layouts.push((kinds, Layout::of_one(name, gradient.shape()))),
         }
     }
-    Ok(layouts.into_iter().map(|(_, layout)| layout).collect())
+    Ok(layouts.into_iter().map(|((kind, _), layout)| (kind.group, layout)).collect())
 }
 
 /// The gradients of a layout's parameters, in float32.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cotangent::optimizer::{AdamW, AdamWOptions};
+use cotangent::optimizer::{AdamW, AdamWOptions, Rule as _};
 use cotangent::{Stored, Tensor};
 use cotangent_models::checkpoint::{Checksum, Dtype as HostDtype, HostTensor, SafetensorsFile, write_safetensors};
 use cotangent_models::quoting::quoted;
@@ -167,7 +167,10 @@ impl TrainingState {
     /// If its state is incomplete, or does not fit the adapters.
     pub fn resume_optimizer(&self, options: AdamWOptions) -> cotangent::Result<AdamW> {
         for (name, moment) in &self.optimizer {
-            let Some(parameter) = name.strip_suffix(".m").or_else(|| name.strip_suffix(".v")) else { continue };
+            let Some((parameter, _)) = name.rsplit_once('.').filter(|(_, kept)| options.state_names().contains(kept))
+            else {
+                continue;
+            };
             let expected = self.adapters.get(parameter).map(Tensor::shape);
             if expected != Some(moment.shape()) {
                 return Err(cotangent::Error::Parameter {
