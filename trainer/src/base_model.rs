@@ -11,7 +11,7 @@ use cotangent_models::quoting::quoted_path;
 use cotangent_models::qwen35::{Findings, LoadError, LoraOptions, LoraTargets, Model};
 
 use crate::adapter::{Adapter, AdapterConfig, AdapterError, AdapterFile};
-use crate::data::{ChatFormat, DataError};
+use crate::data::{ChatFormat, DataError, VisionFormat};
 use crate::transfer::from_host;
 
 /// A model and what belongs to it.
@@ -157,11 +157,29 @@ impl BaseModel {
         failed.map_or(Ok(found), Err)
     }
 
+    /// Loads the vision tower, if it is `wanted` and not there: for pictures, or for adapters of it.
+    ///
+    /// # Errors
+    /// If the checkpoint has none, or it is damaged.
+    pub fn load_tower_for(&mut self, wanted: bool) -> Result<(), BaseModelError> {
+        if wanted && self.model.visual.is_none() {
+            self.model.load_tower(&self.dir, &mut self.config, self.dtype)?;
+        }
+        Ok(())
+    }
+
+    /// How the model reads pictures, if its tower is loaded.
+    pub fn vision(&self) -> Option<&VisionFormat> {
+        self.model.visual.as_ref().and_then(|_| self.format.vision().ok())
+    }
+
     /// Adds the adapter of folder `dir`, as it was saved.
     ///
     /// # Errors
     /// If a file is absent or damaged, or the adapter is one of another model.
     pub fn attach(&mut self, dir: &Path) -> Result<(), BaseModelError> {
+        let is_of_tower = Adapter::load(dir)?.tensors.keys().any(|name| name.starts_with("visual."));
+        self.load_tower_for(is_of_tower)?;
         attach_adapter(&mut self.model, &self.config, dir)
     }
 }
@@ -208,6 +226,12 @@ pub fn attach_adapter(model: &mut Model<Stored>, config: &TextConfig, dir: &Path
         targets: LoraTargets::Patterns(layers.into_iter().map(str::to_owned).collect()),
         last_layers: None,
     };
+    if model.visual.is_none() && adapter.tensors.keys().any(|name| name.starts_with("visual.")) {
+        return Err(fail(cotangent::Error::Other(
+            "adapts the vision tower, and this command reads the text model only\nhelp: use `generate` or `evaluate`"
+                .into(),
+        )));
+    }
     let attach = |model: &mut Model<Stored>| {
         model.add_adapters(&options, &Key::new(0)?)?;
         model.set_adapters(&device_tensors(&adapter.tensors)?)

@@ -6,6 +6,7 @@ use cotangent::{Dtype, Indices, Infer, Session, Stored};
 use cotangent_models::config::TextConfig;
 use cotangent_models::qwen35::{Cache, Model, Step};
 use cotangent_models::rope::{Positions, Rotary};
+use cotangent_models::vision::{Pictures, RowPositions};
 
 use crate::sampling::{Sampler, SamplingOptions};
 
@@ -17,12 +18,23 @@ const PREFILL_TOKENS: usize = 512;
 pub struct Request<'a> {
     /// The tokens to continue; at least one.
     pub prompt: &'a [u32],
+    /// The pictures among them, and where the tokens stand, if there are any.
+    pub pictures: Option<PromptPictures>,
     /// Tokens that end the answer; they are not part of it.
     pub stop: &'a [u32],
     /// The longest answer.
     pub max_tokens: usize,
     /// How to choose.
     pub sampling: SamplingOptions,
+}
+
+/// The pictures of a prompt.
+#[derive(Debug, Clone)]
+pub struct PromptPictures {
+    /// What the tower reads, and where its features go.
+    pub pictures: Pictures,
+    /// Where the tokens of the prompt stand.
+    pub positions: RowPositions,
 }
 
 /// What was generated, and how fast.
@@ -52,13 +64,22 @@ pub fn generate<E: From<cotangent::Error>>(
 ) -> Result<Generation, E> {
     let mut sampler = Sampler::new(request.sampling);
     let mut cache = Cache::empty(config, 1, dtype)?;
+    let mut pictures = request.pictures.clone();
+    // How far the positions after pictures are behind the number of tokens.
+    let delta = pictures.as_ref().map_or(0, |of_prompt| of_prompt.positions.next as i64 - request.prompt.len() as i64);
+    let chunk = if pictures.is_some() { request.prompt.len() } else { PREFILL_TOKENS };
     let mut read = |tokens: &[u32]| -> cotangent::Result<Vec<f32>> {
         let ids: Vec<i32> = tokens.iter().map(|id| id.cast_signed()).collect();
-        let positions = Positions::text(1, cache.length, ids.len());
+        let (positions, pictures) = match pictures.take() {
+            Some(PromptPictures { pictures, positions }) => {
+                (Positions::of_rows(&[&positions.tokens], ids.len()), Some(pictures))
+            }
+            None => (Positions::text(1, (cache.length as i64 + delta).max(0) as usize, ids.len()), None),
+        };
         let step = Step {
             tokens: Indices::from_slice(&ids, &[1, ids.len() as i32])?,
             rotary: Rotary::new(&config.rope, &positions)?,
-            pictures: None,
+            pictures,
         };
         let (scores, after) = session.infer(model, &cache, &step, Model::<Infer>::decode)?;
         cache = after;
@@ -67,7 +88,7 @@ pub fn generate<E: From<cotangent::Error>>(
 
     let started = Instant::now();
     let mut scores = Vec::new();
-    for chunk in request.prompt.chunks(PREFILL_TOKENS) {
+    for chunk in request.prompt.chunks(chunk) {
         scores = read(chunk)?;
     }
     let prompt_time = started.elapsed();

@@ -31,7 +31,7 @@ fn scores(session: &mut Session, model: &Model<Stored>, config: &TextConfig, tok
 
 fn cached(session: &mut Session, prompt: &[u32], stop: &[u32], sampling: SamplingOptions) -> Generation {
     let (model, config) = adapted_model();
-    let request = Request { prompt, stop, max_tokens: 12, sampling };
+    let request = Request { prompt, pictures: None, stop, max_tokens: 12, sampling };
     generate(session, &model, &config, Dtype::F32, &request, |_| Ok::<(), cotangent::Error>(())).unwrap()
 }
 
@@ -80,7 +80,8 @@ fn a_seed_decides_what_is_drawn() {
 fn an_error_of_who_listens_ends_it() {
     let mut session = Session::new().unwrap();
     let (model, config) = adapted_model();
-    let request = Request { prompt: &[1, 2], stop: &[], max_tokens: 5, sampling: SamplingOptions::default() };
+    let request =
+        Request { prompt: &[1, 2], pictures: None, stop: &[], max_tokens: 5, sampling: SamplingOptions::default() };
     let mut heard = 0;
     let result = generate(&mut session, &model, &config, Dtype::F32, &request, |_| {
         heard += 1;

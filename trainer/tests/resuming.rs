@@ -42,6 +42,7 @@ fn run_observed(
         session: &mut session,
         model: &mut model,
         rope: &config.rope,
+        vision: None,
         train: &train,
         valid: Some(&valid),
         options,

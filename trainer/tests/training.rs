@@ -15,7 +15,7 @@ fn gradients(batches: &[Batch], keep: Keep) -> Accumulated {
     let mut session = Session::new().unwrap();
     let (model, config) = adapted_model();
     let trainable = model.adapters_trainable().unwrap();
-    let mut maker = BatchMaker::new(config.rope);
+    let mut maker = BatchMaker::new(config.rope, None);
     accumulate(&mut session, &model, &trainable, &mut maker, batches, keep).unwrap()
 }
 
@@ -71,7 +71,7 @@ fn the_validation_loss_is_the_mean_over_tokens_whatever_the_batches() {
     let mut session = Session::new().unwrap();
     let (model, config) = adapted_model();
     let data = counting(&[40, 12, 7, 90, 33]);
-    let mut maker = BatchMaker::new(config.rope);
+    let mut maker = BatchMaker::new(config.rope, None);
     let mut loss =
         |batch_size| validate(&mut session, &model, &mut maker, &data, batch_size, None, &|| false).unwrap().unwrap();
     let (one, two, five) = (loss(1), loss(2), loss(5));
@@ -90,6 +90,7 @@ fn a_run_learns_and_reports_in_order() {
         session: &mut session,
         model: &mut model,
         rope: &config.rope,
+        vision: None,
         train: &train,
         valid: Some(&train),
         options: &options,
@@ -143,6 +144,7 @@ fn steps_without_finite_gradients_change_nothing_and_end_a_run_if_they_go_on() {
         session: &mut session,
         model: &mut model,
         rope: &config.rope,
+        vision: None,
         train: &train,
         valid: None,
         options: &options,

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use cotangent::{Dtype, Parameters, Plan, Stored, Tensor, parameters};
+use cotangent::{Dtype, Parameters, Plan, Planned, Stored, Tensor, parameters};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Checksum, HostTensor, LoadPlan, Role, Skipped, classify};
 use crate::config::{ConfigError, TextConfig};
+
+use crate::vision::VisionTower;
 
 use super::model::Model;
 
@@ -73,6 +75,30 @@ impl Model<Stored> {
         Self::load_config(dir, TextConfig::load_with_vision(dir)?, dtype, observe)
     }
 
+    /// Adds the vision tower of the checkpoint in `dir` to a model of its text, whose configuration then describes it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); or if the checkpoint has no tower.
+    pub fn load_tower(&mut self, dir: &Path, config: &mut TextConfig, dtype: Dtype) -> Result<(), LoadError> {
+        let described = TextConfig::load_with_vision(dir)?;
+        let tie_word_embeddings = config.tie_word_embeddings;
+        let Some(vision) = &described.vision else {
+            return Err(LoadError::Device {
+                name: "visual".into(),
+                source: cotangent::Error::Other(
+                    "`config.json` has no `vision_config`: the model reads text only".into(),
+                ),
+            });
+        };
+        let described = TextConfig { tie_word_embeddings, ..described.clone() };
+        let checkpoint = Checkpoint::open(dir)?;
+        let plan = LoadPlan::new(&checkpoint, Plan::all(&Model::planned(&described, dtype)))?;
+        let tower = VisionTower::planned(vision, dtype);
+        self.visual = Some(Box::new(loaded(&tower, "visual", &mut |name, _| plan.read(name))?));
+        *config = described;
+        Ok(())
+    }
+
     fn load_config(
         dir: &Path,
         mut config: TextConfig,
@@ -112,19 +138,26 @@ impl Model<Stored> {
         dtype: Dtype,
         source: &mut dyn FnMut(&str, &Plan) -> Result<HostTensor, CheckpointError>,
     ) -> Result<Self, LoadError> {
-        let mut failure = None;
-        let model = Model::planned(config, dtype).map(&mut parameters::Path::root(), &mut |path, leaf| {
-            let plan = leaf.tensor.plan();
-            source(path.as_str(), plan).map_err(LoadError::from).and_then(|host| held(path, &host, plan)).map_err(
-                |error| {
-                    let message = error.to_string();
-                    failure = Some(error);
-                    cotangent::Error::Other(message)
-                },
-            )
-        });
-        model.map_err(|source| failure.unwrap_or(LoadError::Device { name: "of the model".into(), source }))
+        loaded(&Model::planned(config, dtype), "", source)
     }
+}
+
+/// The tree of plans `planned`, whose names begin with `prefix`, with the parameters that `source` gives.
+fn loaded<P: Parameters<Mode = Planned>>(
+    planned: &P,
+    prefix: &str,
+    source: &mut dyn FnMut(&str, &Plan) -> Result<HostTensor, CheckpointError>,
+) -> Result<P::In<Stored>, LoadError> {
+    let mut failure = None;
+    let tree = planned.map(&mut parameters::Path::new(prefix), &mut |path, leaf| {
+        let plan = leaf.tensor.plan();
+        source(path.as_str(), plan).map_err(LoadError::from).and_then(|host| held(path, &host, plan)).map_err(|error| {
+            let message = error.to_string();
+            failure = Some(error);
+            cotangent::Error::Other(message)
+        })
+    });
+    tree.map_err(|source| failure.unwrap_or(LoadError::Device { name: "of the model".into(), source }))
 }
 
 /// A tensor of a file, on the device, in the dtype of its plan.

@@ -10,7 +10,7 @@ use cotangent_models::reading;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::tensors::{STORED_PREFIX, split_name};
+use super::tensors::{AdapterName, split_name, stored_name};
 use super::{AdapterError, peft};
 
 /// What `adapter_config.json` says of an adapter.
@@ -34,8 +34,8 @@ impl AdapterConfig {
     /// model: mlx-vlm knows no others, and mlx-lm knows these too.
     pub fn of_tensors<'a>(names: impl IntoIterator<Item = &'a str>, rank: usize, scale: f64) -> Self {
         let mut keys: Vec<String> = Vec::new();
-        for (layer, module, _) in names.into_iter().filter_map(split_name) {
-            let key = format!("{STORED_PREFIX}layers.{layer}.{module}");
+        for AdapterName { layer, module, .. } in names.into_iter().filter_map(split_name) {
+            let key = stored_name(&layer.map_or(module.to_owned(), |layer| format!("layers.{layer}.{module}")));
             if !keys.contains(&key) {
                 keys.push(key);
             }
@@ -128,10 +128,11 @@ impl AdapterConfig {
     }
 
     /// Whether `keys` and `num_layers` cover the module of a layer, in a model of `layers` layers if that is known.
-    pub(super) fn covers(&self, layer: usize, module: &str, layers: Option<usize>) -> Result<(), String> {
+    pub(super) fn covers(&self, layer: Option<usize>, module: &str, layers: Option<usize>) -> Result<(), String> {
         let Some(keys) = &self.keys else { return self.covers_layer(layer, layers) };
-        let whole = format!("layers.{layer}.{module}");
-        if keys.iter().any(|key| matches!(classify(key), Role::Parameter(name) if name == whole)) {
+        let whole = layer.map_or(module.to_owned(), |layer| format!("layers.{layer}.{module}"));
+        let names = |key: &String| matches!(classify(key), Role::Parameter(name) | Role::Vision(name) if name == whole);
+        if keys.iter().any(names) {
             return Ok(());
         }
         if !keys.iter().any(|key| key == module) {
@@ -140,7 +141,8 @@ impl AdapterConfig {
         self.covers_layer(layer, layers)
     }
 
-    fn covers_layer(&self, layer: usize, layers: Option<usize>) -> Result<(), String> {
+    fn covers_layer(&self, layer: Option<usize>, layers: Option<usize>) -> Result<(), String> {
+        let Some(layer) = layer else { return Ok(()) };
         let first = self.num_layers.zip(layers).map_or(0, |(last, layers)| layers.saturating_sub(last));
         if layer < first {
             let file = super::CONFIG_FILE;

@@ -22,7 +22,7 @@ use cotangent_models::qwen35::Model;
 pub use config::AdapterConfig;
 pub use tensors::{load_tensors, write_tensors};
 
-use tensors::{common_rank, split_name, tensor_error};
+use tensors::{AdapterName, common_rank, split_name, tensor_error};
 
 /// The file with the adapter's tensors.
 pub const WEIGHTS_FILE: &str = "adapters.safetensors";
@@ -96,9 +96,9 @@ impl Adapter {
         let planned = Model::planned(model, cotangent::Dtype::F32);
         let parameters: BTreeMap<String, Plan> = Plan::all(&planned).into_iter().collect();
         for (name, tensor) in &self.tensors {
-            let (layer, module, factor) = split_name(name).unwrap_or_default();
+            let Some(AdapterName { layer, module, factor }) = split_name(name) else { continue };
             let fail = |reason| Err(tensor_error(&self.file, name, reason));
-            let weight = parameters.get(&format!("layers.{layer}.{module}.weight"));
+            let weight = parameters.get(&format!("{}.weight", name.trim_end_matches(factor).trim_end_matches('.')));
             let Some([outputs, inputs]) = weight.map(|plan| plan.shape.as_slice()) else {
                 return fail("belongs to no linear layer of the model\nhelp: take the model that was adapted".into());
             };
@@ -137,6 +137,11 @@ impl AdapterFile {
         Ok(Self { file: path.to_owned(), rank, config, tensors })
     }
 
+    /// Whether it adapts the vision tower.
+    pub fn is_of_tower(&self) -> bool {
+        self.tensors.keys().any(|name| name.starts_with("visual."))
+    }
+
     /// The adapted layers by full name, such as `layers.3.mlp.up_proj`.
     pub fn layers(&self) -> Vec<String> {
         self.tensors.keys().filter_map(|name| name.strip_suffix(".lora_a")).map(str::to_owned).collect()
@@ -150,7 +155,7 @@ fn check_agreement(
     tensors: &BTreeMap<String, HostTensor>,
 ) -> Result<(), AdapterError> {
     for (name, tensor) in tensors {
-        let (layer, module, factor) = split_name(name).unwrap_or_default();
+        let Some(AdapterName { layer, module, factor }) = split_name(name) else { continue };
         let rank = tensor.shape[if factor == "lora_a" { 1 } else { 0 }];
         if rank != config.rank {
             let expected = config.rank;

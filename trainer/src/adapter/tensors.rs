@@ -10,7 +10,10 @@ use cotangent_models::checkpoint::{
 use super::AdapterError;
 
 /// The prefix that mlx-lm gives the text model of Qwen3.5.
-pub(super) const STORED_PREFIX: &str = "language_model.model.";
+const STORED_PREFIX: &str = "language_model.model.";
+
+/// How the model's names of the vision tower begin.
+const TOWER: &str = "visual.";
 
 /// Writes the tensors of an adapter, by the model's names, to the safetensors `file`, atomically.
 ///
@@ -22,7 +25,7 @@ pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Res
         if split_name(name).is_none() {
             return Err(tensor_error(file, name, "is no tensor of an adapter".into()));
         }
-        stored.insert(format!("{STORED_PREFIX}{name}"), tensor.clone());
+        stored.insert(stored_name(name), tensor.clone());
     }
     Ok(write_safetensors(file, &stored, &BTreeMap::new())?)
 }
@@ -118,8 +121,7 @@ fn canonical_name(stored: &str) -> Result<(String, FactorLayout), String> {
         _ => (stored.to_owned(), FactorLayout::Mlx),
     };
     match classify(&name) {
-        Role::Parameter(name) if split_name(&name).is_some() => Ok((name, layout)),
-        Role::Vision(_) => Err("adapts the vision tower, which is not supported for now".into()),
+        Role::Parameter(name) | Role::Vision(name) if split_name(&name).is_some() => Ok((name, layout)),
         Role::MultiTokenPrediction => Err("adapts the head of multi-token prediction, which is not supported".into()),
         _ => Err(format!(
             "expected a name like `{STORED_PREFIX}layers.0.mlp.up_proj.lora_a` or \
@@ -137,12 +139,36 @@ fn transposed(matrix: &HostTensor) -> HostTensor {
     HostTensor { dtype: matrix.dtype, shape: vec![columns, rows], bytes }
 }
 
-/// Layer, layer-relative module and factor of `layers.{i}.{module}.lora_a` or `.lora_b`.
-pub(super) fn split_name(name: &str) -> Option<(usize, &str, &str)> {
-    let (layer, rest) = name.strip_prefix("layers.")?.split_once('.')?;
-    let (module, factor) = rest.rsplit_once('.')?;
-    let number = layer.parse().ok().filter(|number: &usize| number.to_string() == layer)?;
-    (!module.is_empty() && matches!(factor, "lora_a" | "lora_b")).then_some((number, module, factor))
+/// The parts of the name of an adapter's tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AdapterName<'a> {
+    /// The layer of the text model; `None` in the vision tower.
+    pub(super) layer: Option<usize>,
+    /// The module within the layer, or within the whole model.
+    pub(super) module: &'a str,
+    /// `lora_a` or `lora_b`.
+    pub(super) factor: &'a str,
+}
+
+/// The parts of `layers.{i}.{module}.lora_a` or `.lora_b`, or of `visual.{..}.lora_a` or `.lora_b`.
+pub(super) fn split_name(name: &str) -> Option<AdapterName<'_>> {
+    let (path, factor) = name.rsplit_once('.')?;
+    let (layer, module) = match path.strip_prefix("layers.") {
+        Some(rest) => {
+            let (layer, module) = rest.split_once('.')?;
+            (Some(layer.parse().ok().filter(|number: &usize| number.to_string() == layer)?), module)
+        }
+        None => (None, path.starts_with(TOWER).then_some(path)?),
+    };
+    (!module.is_empty() && matches!(factor, "lora_a" | "lora_b")).then_some(AdapterName { layer, module, factor })
+}
+
+/// A module or tensor of the model, as mlx-lm and mlx-vlm call it.
+pub(super) fn stored_name(name: &str) -> String {
+    match name.strip_prefix(TOWER) {
+        Some(rest) => format!("vision_tower.{rest}"),
+        None => format!("{STORED_PREFIX}{name}"),
+    }
 }
 
 pub(super) fn tensor_error(file: &Path, tensor: &str, reason: String) -> AdapterError {

@@ -70,7 +70,7 @@ impl Audit {
         }
         let (trainable, view) = self.select(&mut model, &config)?;
         let batch = spread_batch(self.batch_size, self.tokens, config.vocab_size);
-        let batch = BatchMaker::new(config.rope.clone()).make(&batch, 1.0 / batch.targets as f64)?;
+        let batch = BatchMaker::new(config.rope.clone(), None).make(&batch, 1.0 / batch.targets as f64)?;
         let report = AuditReport {
             model: self.model.display().to_string(),
             view,
@@ -122,5 +122,6 @@ fn spread_batch(rows: usize, width: usize, vocabulary: usize) -> Batch {
         input_ids: tokens,
         lengths: vec![width; rows],
         targets: rows * (width - 1),
+        pictures: vec![Vec::new(); rows],
     }
 }

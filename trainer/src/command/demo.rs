@@ -176,6 +176,7 @@ impl Demo {
             session,
             model: &mut base.model,
             rope: &base.config.rope,
+            vision: None,
             train: &lesson.train,
             valid: lesson.valid.as_ref(),
             options: &options,
@@ -283,9 +284,10 @@ fn compare(out: &mut impl Write, lesson: &Lesson, before: &Answers, after: &Answ
 
 /// Greedily.
 fn answer(session: &mut Session, base: &BaseModel, question: &Conversation) -> Result<String> {
-    let prompt = base.format.encode_prompt(question, None)?;
+    let prompt = base.format.encode_prompt(question, None)?.tokens;
     let request = Request {
         prompt: &prompt,
+        pictures: None,
         stop: &base.format.stop_ids()?,
         max_tokens: LONGEST_ANSWER,
         sampling: SamplingOptions::default(),

@@ -49,7 +49,8 @@ impl Evaluate {
         for warning in data.warnings() {
             super::warn(&warning);
         }
-        let mut maker = BatchMaker::new(base.config.rope.clone());
+        base.load_tower_for(data.pictures() > 0)?;
+        let mut maker = BatchMaker::new(base.config.rope.clone(), base.vision().cloned());
         let batches = self.test_batches.limit();
         let loss = validate(&mut session, &base.model, &mut maker, &data, self.batch_size, batches, &|| false)?;
         if let Some(loss) = loss {

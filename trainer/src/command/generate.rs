@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use cotangent::Session;
-use cotangent_models::quoting::WithoutControls;
+use cotangent_models::quoting::{WithoutControls, quoted};
 use cotangent_models::reading;
-use cotangent_trainer::data::{Conversation, Json, Message, Role};
+use cotangent_trainer::data::{Conversation, Json, Message, PICTURE, Role};
 use cotangent_trainer::generation::{Generation, Request, generate};
+use cotangent_trainer::pictures::PictureSource;
 use cotangent_trainer::sampling::SamplingOptions;
 
 use super::checkpoint::load_checkpoint;
@@ -38,6 +39,9 @@ pub struct Generate {
     /// A JSON file: {"messages": [..]} as in a line of training data, or the list of messages alone
     #[arg(long, value_name = "FILE", help_heading = "Prompt")]
     messages: Option<PathBuf>,
+    /// A picture that the user shows before the prompt, for a model that sees; may be given several times
+    #[arg(long, value_name = "FILE", conflicts_with = "messages", help_heading = "Prompt")]
+    image: Vec<String>,
     /// What the system says before
     #[arg(long, value_name = "TEXT", conflicts_with = "messages", help_heading = "Prompt")]
     system: Option<String>,
@@ -77,13 +81,18 @@ impl Generate {
             base.attach(dir)?;
         }
         self.template.apply(&mut base.format)?;
-        let prompt = base.format.encode_prompt(&conversation, self.enable_thinking)?;
+        let example = base.format.encode_prompt(&conversation, self.enable_thinking)?;
+        base.load_tower_for(!example.pictures.is_empty())?;
+        let pictures = base.vision().filter(|_| !example.pictures.is_empty());
+        let pictures = pictures.map(|vision| vision.of_prompt(&example)).transpose()?;
+        let prompt = example.tokens;
         let limit = base.config.max_position_embeddings;
         if prompt.len() >= limit {
             bail!("the prompt has {} tokens, but the model was made for {limit}; shorten it", prompt.len());
         }
         let request = Request {
             prompt: &prompt,
+            pictures,
             stop: &base.format.stop_ids()?,
             max_tokens: self.max_tokens.min(limit - prompt.len()),
             sampling: SamplingOptions {
@@ -118,11 +127,19 @@ impl Generate {
             messages.extend(self.system.as_ref().map(|system| Message::new(Role::System, system)));
             if let Some(prompt) = &self.prompt {
                 let prompt = if prompt == "-" { read_standard_input()? } else { prompt.clone() };
-                messages.push(Message::new(Role::User, &prompt));
+                let places = PICTURE.to_string().repeat(self.image.len());
+                let pictures = self.image.iter().map(|image| match PictureSource::parse(image) {
+                    Ok(source) => Ok(Some(source)),
+                    Err(reason) => bail!("`--image {}`: {reason}", quoted(image)),
+                });
+                let pictures = pictures.collect::<Result<_>>()?;
+                messages.push(Message { pictures, ..Message::new(Role::User, places + &prompt) });
             }
             return Ok(Conversation { messages, tools: Vec::new() });
         };
-        read_conversation(file)
+        let mut conversation = read_conversation(file)?;
+        conversation.look_for_pictures_in(file.parent().unwrap_or(Path::new("")));
+        Ok(conversation)
     }
 }
 

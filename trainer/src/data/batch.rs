@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
 
-use super::{Dataset, Example};
+use super::{Dataset, Example, Placed};
 
 /// The label of a token that is not to be learned.
 pub const IGNORED_LABEL: i32 = -100;
@@ -29,6 +29,8 @@ pub struct Batch {
     pub lengths: Vec<usize>,
     /// Predictions that the loss counts: the weight of this batch's mean loss. At least 1.
     pub targets: usize,
+    /// The pictures of each row, in order.
+    pub pictures: Vec<Vec<Placed>>,
 }
 
 /// In which order an epoch visits the examples.
@@ -46,6 +48,20 @@ pub enum Order {
 }
 
 impl Batch {
+    /// One row, of which nothing is learned and nothing is padded.
+    pub fn of_prompt(prompt: &Example) -> Self {
+        let width = prompt.tokens.len();
+        Batch {
+            rows: 1,
+            width,
+            input_ids: prompt.tokens.iter().map(|token| token.cast_signed()).collect(),
+            labels: vec![IGNORED_LABEL; width],
+            lengths: vec![width],
+            targets: 0,
+            pictures: vec![prompt.pictures.clone()],
+        }
+    }
+
     /// Tokens without padding.
     pub fn tokens(&self) -> usize {
         self.lengths.iter().sum()
@@ -96,6 +112,7 @@ impl Dataset {
             labels: Vec::with_capacity(examples.len() * width),
             lengths: examples.iter().map(|example| example.tokens.len()).collect(),
             targets: examples.iter().map(|example| example.targets()).sum(),
+            pictures: examples.iter().map(|example| example.pictures.clone()).collect(),
         };
         for (row, example) in examples.iter().enumerate() {
             for (token, is_target) in example.tokens.iter().zip(&example.is_target) {
@@ -128,7 +145,7 @@ mod tests {
     /// An example with the tokens 1, 2, 3 ..., of which the last `targets` are to be learned.
     fn example(length: usize, targets: usize) -> Example {
         let tokens = (1..=length as u32).collect();
-        Example { tokens, is_target: (0..length).map(|i| i + targets >= length).collect() }
+        Example { tokens, is_target: (0..length).map(|i| i + targets >= length).collect(), pictures: Vec::new() }
     }
 
     fn dataset(examples: Vec<Example>, limit: usize) -> Dataset {

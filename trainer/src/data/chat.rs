@@ -1,6 +1,10 @@
 //! Conversations, as chat templates expect them.
 
+use std::path::Path;
+
 use super::json::{Json, Members};
+use super::picture_parts;
+use crate::pictures::PictureSource;
 
 /// One training example: messages, and the tools the assistant may call.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,8 +20,10 @@ pub struct Conversation {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What is said. Text parts are joined; a call without words is empty.
+    /// What is said. Text parts are joined; a call without words is empty. [`PICTURE`](super::PICTURE) stands for a picture.
     pub content: String,
+    /// The pictures in it, in order; `None` where a column of the row holds it, until that is read.
+    pub pictures: Vec<Option<PictureSource>>,
     /// What the assistant thought first.
     pub reasoning: Option<String>,
     /// The tools the assistant calls.
@@ -57,6 +63,18 @@ pub struct ToolCall {
 }
 
 impl Conversation {
+    /// The pictures of all messages, in order.
+    pub fn pictures(&self) -> impl Iterator<Item = &PictureSource> {
+        self.messages.iter().flat_map(|message| &message.pictures).flatten()
+    }
+
+    /// Takes relative paths of pictures from `folder` on.
+    pub fn look_for_pictures_in(&mut self, folder: &Path) {
+        for picture in self.messages.iter_mut().flat_map(|message| &mut message.pictures) {
+            *picture = picture.take().map(|source| source.within(folder));
+        }
+    }
+
     /// Applies `change` to every string that the template will be given: contents, names, arguments, tools.
     pub(super) fn for_each_string(&mut self, change: &mut impl FnMut(&mut String)) {
         for message in &mut self.messages {
@@ -78,12 +96,22 @@ impl Message {
     /// A message of `role` that says `content` and nothing else.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
         let content = content.into();
-        Self { role, content, reasoning: None, tool_calls: Vec::new(), name: None, tool_call_id: None, learned: true }
+        let pictures = Vec::new();
+        Self {
+            role,
+            content,
+            pictures,
+            reasoning: None,
+            tool_calls: Vec::new(),
+            name: None,
+            tool_call_id: None,
+            learned: true,
+        }
     }
 
     /// The message as a template sees it: keys without a value are absent.
     pub(super) fn to_json(&self) -> Json {
-        let mut members = vec![("role", Json::from(self.role.name())), ("content", Json::from(self.content.as_str()))];
+        let mut members = vec![("role", Json::from(self.role.name())), ("content", picture_parts::content(self))];
         let texts =
             [("reasoning_content", &self.reasoning), ("name", &self.name), ("tool_call_id", &self.tool_call_id)];
         for (key, text) in texts {

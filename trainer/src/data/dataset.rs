@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ChatFormat, Columns, Content, DataError, DataOptions, EncodedExample, Report, lines};
+use super::{ChatFormat, Columns, Content, DataError, DataOptions, EncodedExample, Placed, Report, lines};
 
 /// One conversation in tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Example {
     /// The token ids.
     pub tokens: Vec<u32>,
     /// For each token, whether the model has to learn to say it.
     pub is_target: Vec<bool>,
+    /// The pictures among the tokens, in order.
+    pub pictures: Vec<Placed>,
 }
 
 /// The examples of a file that have something to learn, and what became of the others.
@@ -31,6 +33,19 @@ pub struct Dataset {
 }
 
 impl Example {
+    /// The first `limit` tokens; fewer where the cut would go through a picture.
+    fn cut(&self, limit: usize) -> Self {
+        let mut kept = self.tokens.len().min(limit);
+        // A picture begins with the token before its own, which announces it.
+        let through = self.pictures.iter().map(|picture| picture.tokens.start.saturating_sub(1)..picture.tokens.end);
+        kept = through.clone().find(|range| range.start < kept && kept < range.end).map_or(kept, |range| range.start);
+        Example {
+            tokens: self.tokens[..kept].to_vec(),
+            is_target: self.is_target[..kept].to_vec(),
+            pictures: self.pictures.iter().filter(|picture| picture.tokens.end <= kept).cloned().collect(),
+        }
+    }
+
     /// How many predictions the loss counts. The first token is predicted by nothing.
     pub fn targets(&self) -> usize {
         self.is_target.iter().skip(1).filter(|target| **target).count()
@@ -59,7 +74,11 @@ impl Dataset {
         look: &mut dyn FnMut(usize, &EncodedExample, bool),
     ) -> Result<Self, DataError> {
         let mut dataset = Self::empty(path, options.max_seq_length);
-        lines::read_rows(path, options.max_line_bytes, &mut |line, row| {
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        lines::read_rows(path, options.max_line_bytes, &mut |line, mut row| {
+            if let Content::Conversation(conversation) = &mut row.content {
+                conversation.look_for_pictures_in(&folder);
+            }
             if let (Columns::Strict, Some(key)) = (options.columns, row.left_out.keys.first()) {
                 return Err(format!(
                     "`{key}`: an unknown key\nhelp: leave out `--columns strict` to pass over such keys"
@@ -118,9 +137,7 @@ impl Dataset {
         let length = example.tokens.len();
         self.longest = self.longest.max(length);
         self.truncated += usize::from(length > self.max_seq_length);
-        let kept = length.min(self.max_seq_length);
-        let example =
-            Example { tokens: example.tokens[..kept].to_vec(), is_target: example.is_target[..kept].to_vec() };
+        let example = example.cut(self.max_seq_length);
         let learns = example.targets() > 0;
         match learns {
             true => self.examples.push(example),
@@ -144,6 +161,11 @@ impl Dataset {
     /// The limit on the length of an example, in tokens.
     pub fn max_seq_length(&self) -> usize {
         self.max_seq_length
+    }
+
+    /// How many pictures there are in all examples.
+    pub fn pictures(&self) -> usize {
+        self.examples.iter().map(|example| example.pictures.len()).sum()
     }
 
     /// Predictions that the loss counts, over all examples.

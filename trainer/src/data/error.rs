@@ -24,6 +24,9 @@ pub enum DataError {
         /// How many lines are bad in all.
         bad: usize,
     },
+    /// A picture of a conversation cannot be used.
+    #[error("{0}")]
+    Picture(String),
     /// The template leaves something out, or the cut does, where that is not allowed.
     #[error("{}\nhelp: without `--strict-template` these are warnings", losses.join("\n"))]
     Strict {

@@ -6,7 +6,9 @@ use std::path::Path;
 use super::dropped::{Inspection, inspect};
 use super::json::Members;
 use super::template::RenderError;
-use super::{ChatTemplate, Content, Conversation, DataError, Example, RenderOptions, Role, Tokenizer, TurnMarkers};
+use super::{
+    ChatTemplate, Content, Conversation, DataError, Example, RenderOptions, Role, Tokenizer, TurnMarkers, VisionFormat,
+};
 
 /// How a checkpoint writes conversations as tokens.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct ChatFormat {
     template: ChatTemplate,
     tokenizer: Tokenizer,
     markers: TurnMarkers,
+    /// How pictures are written, or why there can be none.
+    vision: Result<VisionFormat, String>,
 }
 
 /// An example, and how it came about.
@@ -37,7 +41,9 @@ impl ChatFormat {
     /// # Errors
     /// If either is absent or damaged, or the template's turns cannot be told apart.
     pub fn load(dir: &Path) -> Result<Self, DataError> {
-        Self::new(ChatTemplate::load(dir)?, Tokenizer::load(dir)?)
+        let mut format = Self::new(ChatTemplate::load(dir)?, Tokenizer::load(dir)?)?;
+        format.vision = VisionFormat::load(dir);
+        Ok(format)
     }
 
     /// Puts a template and a tokenizer together.
@@ -47,7 +53,7 @@ impl ChatFormat {
     pub fn new(template: ChatTemplate, tokenizer: Tokenizer) -> Result<Self, DataError> {
         let markers = TurnMarkers::derive(&template, RenderOptions::default())
             .map_err(|error| DataError::file(template.file(), error.to_string()))?;
-        Ok(Self { template, tokenizer, markers })
+        Ok(Self { template, tokenizer, markers, vision: Err("this checkpoint reads text only".into()) })
     }
 
     /// Renders with further variables from now on, such as `enable_thinking`, and learns the turn markers of that mode.
@@ -69,6 +75,19 @@ impl ChatFormat {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// How the checkpoint writes pictures; or why there can be none.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn vision(&self) -> Result<&VisionFormat, &String> {
+        self.vision.as_ref()
+    }
+
+    /// Changes how the checkpoint writes pictures, if it does.
+    pub fn vision_mut(&mut self) -> Option<&mut VisionFormat> {
+        self.vision.as_mut().ok()
     }
 
     /// The markers around the assistant's turns.
@@ -133,7 +152,7 @@ impl ChatFormat {
         let learned = rendered.assistant.iter().zip(said).filter(|(_, message)| message.learned);
         let mut spans = learned.map(|(span, _)| span).peekable();
 
-        let mut example = Example { tokens: Vec::new(), is_target: Vec::new() };
+        let mut example = Example::default();
         let (mut offsets, mut ends) = (Vec::new(), Vec::new());
         for (id, range) in self.tokenizer.encode_with_offsets(&rendered.text)? {
             while let Some(span) = spans.peek()
@@ -147,7 +166,20 @@ impl ChatFormat {
             offsets.push(range);
         }
         ends.extend(spans.peek().and(example.tokens.len().checked_sub(1)));
-        Ok(EncodedExample { text: rendered.text, example, offsets, ends, inspection })
+        let mut encoded = EncodedExample { text: rendered.text, example, offsets, ends, inspection };
+        self.place_pictures(conversation, &mut encoded)?;
+        Ok(encoded)
+    }
+
+    /// Makes room for the pictures of a conversation.
+    fn place_pictures(&self, conversation: &Conversation, encoded: &mut EncodedExample) -> Result<(), DataError> {
+        let mut sources = conversation.pictures().peekable();
+        let placed = match (&self.vision, sources.peek()) {
+            (Err(_), None) => return Ok(()),
+            (Err(reason), Some(_)) => Err(format!("found a picture, and {reason}")),
+            (Ok(vision), _) => vision.place(sources, encoded),
+        };
+        placed.map_err(DataError::Picture)
     }
 
     /// Text as it is, all of which is learned, and the token that ends a text.
@@ -161,7 +193,13 @@ impl ChatFormat {
         let is_target = vec![true; tokens.len()];
         let ends = tokens.len().checked_sub(1).into_iter().collect();
         let inspection = Inspection::default();
-        Ok(EncodedExample { text: text.to_owned(), example: Example { tokens, is_target }, offsets, ends, inspection })
+        Ok(EncodedExample {
+            text: text.to_owned(),
+            example: Example { tokens, is_target, pictures: Vec::new() },
+            offsets,
+            ends,
+            inspection,
+        })
     }
 
     /// The tokens of a conversation that the assistant is to continue.
@@ -172,10 +210,16 @@ impl ChatFormat {
         &self,
         conversation: &Conversation,
         enable_thinking: Option<bool>,
-    ) -> Result<Vec<u32>, DataError> {
+    ) -> Result<Example, DataError> {
         let options = RenderOptions { add_generation_prompt: true, enable_thinking };
         let text = self.template.render(conversation, options).map_err(|error| self.template_error(&error))?;
-        self.tokenizer.encode(&text)
+        let (tokens, offsets): (Vec<u32>, Vec<Range<usize>>) =
+            self.tokenizer.encode_with_offsets(&text)?.into_iter().unzip();
+        let example = Example { is_target: vec![false; tokens.len()], tokens, pictures: Vec::new() };
+        let mut encoded =
+            EncodedExample { text, example, offsets, ends: Vec::new(), inspection: Inspection::default() };
+        self.place_pictures(conversation, &mut encoded)?;
+        Ok(encoded.example)
     }
 
     /// The tokens at which an answer ends: the checkpoint's end tokens, and the template's end of turn where that is

@@ -1,9 +1,9 @@
 //! From a JSON-lines file of conversations to padded batches with labels.
 //!
 //! `lines` reads a file line by line, `json` a line, `row` what form it has, `schema` its messages (`chat`); `damage`
-//! says what is wrong with what is not JSON. The checkpoint's own `template` renders a conversation; `spans` finds in the
+//! says what is wrong with what is not JSON; `picture_parts` finds pictures in it. The checkpoint's own `template` renders a conversation; `spans` finds in the
 //! rendered text what the assistant said, `dropped` what the template left out; `tokenizer` turns text into tokens;
-//! `format` does these for one conversation; `dataset` for a file, with a `report`; `batch` groups and pads. Templates
+//! `vision` makes room for pictures between them; `format` does these for one conversation; `dataset` for a file, with a `report`; `batch` groups and pads. Templates
 //! and tokenizers are programs of others: they run in a `sandbox`.
 
 pub mod batch;
@@ -18,6 +18,7 @@ pub mod json;
 pub mod lines;
 mod nulls;
 pub mod options;
+pub mod picture_parts;
 mod python;
 pub mod report;
 pub mod row;
@@ -28,6 +29,7 @@ pub mod template;
 mod template_files;
 pub mod tokenizer;
 mod tokenizer_files;
+mod vision;
 mod windows;
 
 #[cfg(test)]
@@ -40,8 +42,10 @@ pub use error::{DataError, LineFault};
 pub use format::{ChatFormat, EncodedExample};
 pub use json::Json;
 pub use options::{Columns, DataOptions};
+pub use picture_parts::PICTURE;
 pub use report::Report;
 pub use row::{Content, Row};
 pub use spans::{Rendered, TurnMarkers};
 pub use template::{ChatTemplate, RenderOptions};
 pub use tokenizer::{TextStream, Tokenizer};
+pub use vision::{Placed, VisionFormat};

@@ -2,7 +2,7 @@
 
 use super::json::{Json, Members, describe};
 use super::schema::{LeftOut, SchemaError, encoded, fail, member, message, object, shortened, text};
-use super::{Conversation, Message, Role, nulls};
+use super::{Conversation, Message, Role, nulls, picture_parts};
 
 /// One row of a data set.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +51,11 @@ impl Row {
         let mut left_out = LeftOut::default();
         let has = |key: &str| member(top, key).is_some();
         let content = if let Some(key) = LISTS.into_iter().find(|key| has(key)) {
-            left_out.note_unknown(top, "", &[key, "tools", "functions", "system", "parallel_tool_calls"]);
+            left_out.note_unknown(
+                top,
+                "",
+                &[key, "tools", "functions", "system", "parallel_tool_calls", "images", "image"],
+            );
             Content::Conversation(messages(top, key, &mut left_out)?)
         } else if has("chosen") || has("rejected") {
             return fail(
@@ -70,12 +74,12 @@ impl Row {
             left_out.note_unknown(
                 top,
                 "",
-                &["prompt", "completion", "tools", "functions", "system", "parallel_tool_calls"],
+                &["prompt", "completion", "tools", "functions", "system", "parallel_tool_calls", "images", "image"],
             );
             Content::Conversation(prompt_and_completion(top, &mut left_out)?)
         } else if has("instruction") && (has("output") || has("response")) {
             let (input, output) = if has("output") { ("input", "output") } else { ("context", "response") };
-            left_out.note_unknown(top, "", &["instruction", input, output, "system", "history"]);
+            left_out.note_unknown(top, "", &["instruction", input, output, "system", "history", "images", "image"]);
             Content::Conversation(instruction(top, input, output)?)
         } else if has("text") {
             left_out.note_unknown(top, "", &["text"]);
@@ -173,6 +177,7 @@ fn finish(top: &Members, mut messages: Vec<Message>, left_out: &mut LeftOut) -> 
         }
         messages.insert(0, Message::new(Role::System, system));
     }
+    picture_parts::distribute(top, &mut messages)?;
     let mut tools = tools(top)?;
     match member(top, "functions") {
         None => {}

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::json::{Json, Members, describe};
+use super::picture_parts::{self, PICTURE};
 use super::{Message, Role, ToolCall};
+use crate::pictures::PictureSource;
 
 /// Where a row departs from the forms that are read, and how.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +130,7 @@ pub(super) fn message(json: &Json, path: &str, left_out: &mut LeftOut) -> Result
         );
     }
     let content = match member(members, content_key) {
-        None if !calls.is_empty() => String::new(),
+        None if !calls.is_empty() => Said::default(),
         None if role == Role::Assistant && members.contains_key(content_key) => {
             return fail(
                 content_path,
@@ -137,6 +139,7 @@ pub(super) fn message(json: &Json, path: &str, left_out: &mut LeftOut) -> Result
         }
         content => content_text(content, &content_path, left_out)?,
     };
+    let Said { text: content, pictures } = content;
     let (name, tool_call_id) = (text(members, path, "name")?, text(members, path, "tool_call_id")?);
     let learned = match member(members, "weight") {
         None => true,
@@ -144,7 +147,7 @@ pub(super) fn message(json: &Json, path: &str, left_out: &mut LeftOut) -> Result
         Some(Json::Number(weight)) if ["0", "0.0"].contains(&weight.to_string().as_str()) => false,
         other => return fail(format!("{path}.weight"), format!("found {}, expected 0 or 1", describe(other))),
     };
-    Ok(Message { role, content, reasoning, tool_calls: calls, name, tool_call_id, learned })
+    Ok(Message { role, content, pictures, reasoning, tool_calls: calls, name, tool_call_id, learned })
 }
 
 /// The thoughts, which programs write under three names.
@@ -236,33 +239,51 @@ pub(super) fn encoded<'a>(value: Option<&'a Json>, path: &str) -> Result<Cow<'a,
     }
 }
 
-fn content_text(content: Option<&Json>, path: &str, left_out: &mut LeftOut) -> Result<String, SchemaError> {
+/// The text of a message, and the pictures in it.
+#[derive(Default)]
+struct Said {
+    text: String,
+    pictures: Vec<Option<PictureSource>>,
+}
+
+fn content_text(content: Option<&Json>, path: &str, left_out: &mut LeftOut) -> Result<Said, SchemaError> {
     let parts = match content {
-        Some(Json::String(text)) => return Ok(text.clone()),
+        Some(Json::String(text)) => {
+            picture_parts::check_text(text, path)?;
+            return Ok(Said { text: text.clone(), pictures: Vec::new() });
+        }
         Some(Json::Array(parts)) => parts,
-        other => return fail(path, format!("found {}, expected text, or a list of text parts", describe(other))),
+        other => return fail(path, format!("found {}, expected text, or a list of parts", describe(other))),
     };
-    let mut joined = String::new();
+    let mut said = Said::default();
     for (i, part) in parts.iter().enumerate() {
         let path = format!("{path}[{i}]");
         let part = object(part, &path)?;
+        if picture_parts::is_picture(part) {
+            let keys = ["type", "image", "image_url", "url", "path", "base64", "text"];
+            left_out.note_unknown(part, "messages[].content[].", &keys);
+            said.pictures.push(picture_parts::picture_of_part(part, &path)?);
+            said.text.push(PICTURE);
+            continue;
+        }
+        picture_parts::refuse_video(part, &path)?;
         match member(part, "type").map(|kind| kind.as_str().unwrap_or_default()) {
             None | Some("text" | "input_text" | "output_text") => {}
             Some(_) => {
                 let found = describe(member(part, "type"));
-                return fail(
-                    format!("{path}.type"),
-                    format!("found {found}, expected `text` (only text is supported for now)"),
-                );
+                return fail(format!("{path}.type"), format!("found {found}, expected `text` or `image`"));
             }
         }
         left_out.note_unknown(part, "messages[].content[].", &["type", "text"]);
         match member(part, "text") {
-            Some(Json::String(text)) => joined.push_str(text),
+            Some(Json::String(text)) => {
+                picture_parts::check_text(text, &format!("{path}.text"))?;
+                said.text.push_str(text);
+            }
             other => return fail(format!("{path}.text"), format!("found {}, expected text", describe(other))),
         }
     }
-    Ok(joined)
+    Ok(said)
 }
 
 /// The member `key`; one that is null is as good as absent.

@@ -10,11 +10,13 @@ mod jpeg;
 mod orientation;
 mod png;
 mod signature;
+mod source;
 mod webp;
 
 use cotangent_models::images::Picture;
 
 pub use error::PictureError;
+pub use source::PictureSource;
 
 use orientation::Orientation;
 use signature::Format;

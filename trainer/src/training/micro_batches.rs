@@ -3,11 +3,14 @@
 use cotangent::Indices;
 use cotangent_kernels::Labels;
 use cotangent_models::config::RopeConfig;
+use cotangent_models::images::Grid;
 use cotangent_models::qwen35;
 use cotangent_models::rope::{Positions, Rotary};
+use cotangent_models::vision::{Pictures, row_positions};
 use std::collections::BTreeMap;
 
-use crate::data::{Batch, Dataset, IGNORED_LABEL, Order};
+use crate::data::{Batch, Dataset, Example, IGNORED_LABEL, Order, Placed, VisionFormat};
+use crate::generation::PromptPictures;
 
 /// The micro-batches of epoch after epoch, numbered from 0.
 #[derive(Debug)]
@@ -46,41 +49,91 @@ impl<'a> MicroBatches<'a> {
     }
 }
 
-/// Turns batches of the data into what the model reads; keeps the tables of positions, which few widths share.
+/// Turns batches of the data into what the model reads; keeps the tables of positions of text, which few widths share.
 #[derive(Debug)]
 pub struct BatchMaker {
     rope: RopeConfig,
+    /// Of a model with a vision tower.
+    vision: Option<VisionFormat>,
     tables: BTreeMap<(usize, usize), Rotary>,
 }
 
 impl BatchMaker {
-    /// For a model with these positions.
-    pub fn new(rope: RopeConfig) -> Self {
-        BatchMaker { rope, tables: BTreeMap::new() }
+    /// For a model with these positions, and with a vision tower if its `vision` is given.
+    pub fn new(rope: RopeConfig, vision: Option<VisionFormat>) -> Self {
+        BatchMaker { rope, vision, tables: BTreeMap::new() }
+    }
+
+    /// Rows that begin at 0.
+    fn of_text(&mut self, rows: usize, width: usize) -> cotangent::Result<Rotary> {
+        if let Some(table) = self.tables.get(&(rows, width)) {
+            return Ok(table.clone());
+        }
+        let table = Rotary::new(&self.rope, &Positions::text(rows, 0, width))?;
+        self.tables.insert((rows, width), table.clone());
+        Ok(table)
     }
 
     /// The batch for the model, whose summed loss is multiplied by `scale`.
     ///
     /// # Errors
-    /// If MLX refuses its sizes.
+    /// If MLX refuses its sizes, or a picture can no longer be read.
     pub fn make(&mut self, batch: &Batch, scale: f64) -> cotangent::Result<qwen35::Batch> {
         let (rows, width) = (batch.rows, batch.width);
-        let rotary = match self.tables.get(&(rows, width)) {
-            Some(table) => table.clone(),
-            None => {
-                let table = Rotary::new(&self.rope, &Positions::text(rows, 0, width))?;
-                self.tables.insert((rows, width), table.clone());
-                table
+        let (rotary, pictures) = match &self.vision {
+            Some(vision) => {
+                let (positions, pictures) = with_pictures(vision, batch)?;
+                (Rotary::new(&self.rope, &positions)?, Some(pictures))
             }
+            None => (self.of_text(rows, width)?, None),
         };
         Ok(qwen35::Batch {
             tokens: Indices::from_slice(&batch.input_ids, &[rows as i32, width as i32])?,
             rotary,
-            pictures: None,
+            pictures,
             labels: Labels::from_slice(&next_tokens(batch))?,
             scale: scale as f32,
         })
     }
+}
+
+impl VisionFormat {
+    /// The pictures of a prompt, and where its tokens stand.
+    ///
+    /// # Errors
+    /// If a picture can no longer be read.
+    pub fn of_prompt(&self, prompt: &Example) -> cotangent::Result<PromptPictures> {
+        let batch = Batch::of_prompt(prompt);
+        let (_, pictures) = with_pictures(self, &batch)?;
+        let grids: Vec<Grid> = prompt.pictures.iter().map(|picture| picture.grid).collect();
+        let positions = row_positions(&self.config, &prompt.tokens, &grids).map_err(cotangent::Error::Other)?;
+        Ok(PromptPictures { pictures, positions })
+    }
+}
+
+/// The positions and the pictures of a batch.
+fn with_pictures(vision: &VisionFormat, batch: &Batch) -> cotangent::Result<(Positions, Pictures)> {
+    let fail = cotangent::Error::Other;
+    let VisionFormat { config, settings } = vision;
+    let (mut positions, mut patches) = (Vec::new(), Vec::new());
+    let mut is_slot = vec![false; batch.rows * batch.width];
+    let rows = batch.input_ids.chunks(batch.width).zip(&batch.lengths).zip(&batch.pictures);
+    for (row, ((ids, length), pictures)) in rows.enumerate() {
+        let ids: Vec<u32> = ids[..*length].iter().map(|id| id.cast_unsigned()).collect();
+        let grids: Vec<Grid> = pictures.iter().map(|picture| picture.grid).collect();
+        positions.push(row_positions(config, &ids, &grids).map_err(fail)?.tokens);
+        for Placed { source, grid, tokens } in pictures {
+            is_slot[row * batch.width..][tokens.clone()].fill(true);
+            let made = settings.patches(&source.load().map_err(fail)?).map_err(|error| fail(error.to_string()))?;
+            if made.grid != *grid {
+                return Err(fail(format!("{source}: has another size than when the data were read")));
+            }
+            patches.push(made);
+        }
+    }
+    let rows: Vec<&[[i32; 3]]> = positions.iter().map(Vec::as_slice).collect();
+    let pictures = Pictures::new(config, &is_slot, [batch.rows, batch.width], &patches)?;
+    Ok((Positions::of_rows(&rows, batch.width), pictures))
 }
 
 /// At each place the label of the place after it: what the model is to predict there. The last place predicts nothing.
@@ -96,7 +149,8 @@ mod tests {
     use std::path::Path;
 
     fn dataset(lengths: &[usize]) -> Dataset {
-        let example = |length: &usize| Example { tokens: vec![7; *length], is_target: vec![true; *length] };
+        let example =
+            |length: &usize| Example { tokens: vec![7; *length], is_target: vec![true; *length], pictures: Vec::new() };
         Dataset::from_examples(Path::new("train.jsonl"), lengths.iter().map(example).collect(), 64).unwrap()
     }
 
@@ -124,6 +178,7 @@ mod tests {
             labels: vec![1, 2, 3, -100, 5, -100],
             lengths: vec![3, 2],
             targets: 3,
+            pictures: vec![Vec::new(); 2],
         };
         assert_eq!(next_tokens(&batch), [2, 3, -100, 5, -100, -100]);
     }

@@ -18,7 +18,7 @@ use cotangent_models::checkpoint::Checksum;
 use cotangent_models::config::RopeConfig;
 use cotangent_models::qwen35::Model;
 
-use crate::data::{Batch, Dataset};
+use crate::data::{Batch, Dataset, VisionFormat};
 use crate::interrupt;
 use crate::loss_curve::LossCurve;
 use crate::schedule::{Decay, Schedule};
@@ -133,6 +133,8 @@ pub struct Trainer<'a> {
     pub model: &'a mut Model<Stored>,
     /// The positions of the model.
     pub rope: &'a RopeConfig,
+    /// How it reads pictures, if it has a vision tower.
+    pub vision: Option<&'a VisionFormat>,
     /// What to learn.
     pub train: &'a Dataset,
     /// What to measure.
@@ -174,7 +176,7 @@ impl Trainer<'_> {
             *self.curve = state.curve.clone();
         }
         let mut micro_batches = MicroBatches::new(self.train, options.batch_size, options.seed);
-        let mut maker = BatchMaker::new(self.rope.clone());
+        let mut maker = BatchMaker::new(self.rope.clone(), self.vision.cloned());
         let last = options.schedule.steps;
         let mut skipped_in_a_row = 0;
 

@@ -1,7 +1,6 @@
 //! Gradients of one optimizer step, and validation loss.
 
 use cotangent::{Gradients, Keep, Session, Stored, Trainable, evaluate_stack, train_stack};
-use cotangent_models::config::RopeConfig;
 use cotangent_models::qwen35::Model;
 
 use super::TrainingOptions;
@@ -79,12 +78,12 @@ pub fn validate(
 pub fn first_loss(
     session: &mut Session,
     model: &Model<Stored>,
-    rope: &RopeConfig,
+    maker: &mut BatchMaker,
     data: &Dataset,
     options: &TrainingOptions,
 ) -> cotangent::Result<f64> {
     let batch = MicroBatches::new(data, options.batch_size, options.seed).get(0);
-    let batch = BatchMaker::new(rope.clone()).make(&batch, 1.0 / batch.targets as f64)?;
+    let batch = maker.make(&batch, 1.0 / batch.targets as f64)?;
     Ok(f64::from(evaluate_stack(session, model, &batch)?.item::<f32>()?))
 }
 

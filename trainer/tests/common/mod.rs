@@ -46,6 +46,7 @@ pub fn counting(lengths: &[usize]) -> Dataset {
     let examples = lengths.iter().enumerate().map(|(row, length)| Example {
         tokens: (0..*length).map(|place| ((row * 31 + place * (1 + row % 3)) % 250) as u32).collect(),
         is_target: (0..*length).map(|place| place >= length / 2).collect(),
+        pictures: Vec::new(),
     });
     Dataset::from_examples(Path::new("train.jsonl"), examples.collect(), 128).unwrap()
 }

@@ -15,7 +15,8 @@ use cotangent_trainer::interrupt;
 use cotangent_trainer::loss_curve::LossCurve;
 use cotangent_trainer::reporting::Reporter;
 use cotangent_trainer::training::{
-    Claim, Earlier, Outcome, Output, Trainer, TrainingOptions, TrainingState, check_writable, first_loss, state_file,
+    BatchMaker, Claim, Earlier, Outcome, Output, Trainer, TrainingOptions, TrainingState, check_writable, first_loss,
+    state_file,
 };
 
 use super::checkpoint::{check_finite, load_checkpoint};
@@ -39,6 +40,8 @@ impl Train {
         let (train, valid) = files.load(&base.format, &data_options)?;
         let options = self.options(&train)?;
         options.check(&train)?;
+        let has_pictures = train.pictures() + valid.as_ref().map_or(0, Dataset::pictures) > 0;
+        base.load_tower_for(has_pictures || start.as_ref().is_some_and(AdapterFile::is_of_tower))?;
 
         let lora = self.lora(base.config.layers.len(), start.as_ref())?;
         let config = base.add_adapters(&lora, self.seed)?;
@@ -59,7 +62,8 @@ impl Train {
             return Ok(0);
         }
         if state.is_none() {
-            let loss = first_loss(&mut session, &base.model, &base.config.rope, &train, &options)?;
+            let mut maker = BatchMaker::new(base.config.rope.clone(), base.vision().cloned());
+            let loss = first_loss(&mut session, &base.model, &mut maker, &train, &options)?;
             check_finite(&base, loss)?;
         }
         let output = Output::prepare(claim, config, self.arguments(&options, data_options.max_seq_length), identity)?;
@@ -71,10 +75,12 @@ impl Train {
         self.say_what_is_trained(&reporter, &session, &base, &train, done, &options);
 
         let mut curve = LossCurve::default();
+        let vision = base.vision().cloned();
         let trainer = Trainer {
             session: &mut session,
             model: &mut base.model,
             rope: &base.config.rope,
+            vision: vision.as_ref(),
             train: &train,
             valid: valid.as_ref(),
             options: &options,

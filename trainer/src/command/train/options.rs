@@ -79,7 +79,7 @@ pub struct Train {
     /// Multiplier as PEFT gives it: the scale times the rank
     #[arg(long, value_name = "X", value_parser = positive_number, help_heading = "Adapters")]
     pub(super) alpha: Option<f64>,
-    /// What to adapt: attention, linear_attention, mlp, q_proj, mlp.down_proj, in_proj_*, ..; [default: every linear layer]
+    /// What to adapt: attention, linear_attention, mlp, vision, q_proj, mlp.down_proj, in_proj_*, ..; [default: every linear layer]
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Adapters")]
     pub(super) target: Vec<String>,
     /// Adapt only the last so many layers; -1 for all

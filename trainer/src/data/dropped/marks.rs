@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::super::json::Json;
-use super::super::{Conversation, Message, Role, python};
+use super::super::{Conversation, Message, PICTURE, Role, python};
 use super::Part;
 
 /// A conversation with marks in its texts.
@@ -60,6 +60,17 @@ impl Marked {
     }
 }
 
+/// The texts of a message around its pictures.
+fn between_pictures(content: &str) -> Vec<(Part, Range<usize>)> {
+    let mut texts = Vec::new();
+    let mut start = 0;
+    for text in content.split(PICTURE) {
+        texts.push((Part::Content, start..start + text.len()));
+        start += text.len() + PICTURE.len_utf8();
+    }
+    texts
+}
+
 struct Marker<'a> {
     next: char,
     used: &'a HashSet<char>,
@@ -82,7 +93,7 @@ impl Marker<'_> {
         }
         let segments = match message.role {
             Role::Assistant => segments(&message.content),
-            _ => vec![(Part::Content, 0..message.content.len())],
+            _ => between_pictures(&message.content),
         };
         let content = std::mem::take(&mut message.content);
         let mut reached = 0;

@@ -72,7 +72,7 @@ fn what_departs_from_the_schema_is_named_by_its_place() {
         ),
         (
             message(json!({"role": "user"})),
-            "`messages[0].content`: found nothing, expected text, or a list of text parts",
+            "`messages[0].content`: found nothing, expected text, or a list of parts",
         ),
         (
             message(json!({"role": "assistant", "content": null, "tool_calls": []})),
@@ -80,8 +80,8 @@ fn what_departs_from_the_schema_is_named_by_its_place() {
              help: leave the message out",
         ),
         (
-            message(json!({"role": "user", "content": [{"type": "image", "url": "a"}]})),
-            "`messages[0].content[0].type`: found `\"image\"`, expected `text` (only text is supported for now)",
+            message(json!({"role": "user", "content": [{"type": "audio", "url": "a"}]})),
+            "`messages[0].content[0].type`: found `\"audio\"`, expected `text` or `image`",
         ),
         (
             message(json!({"role": "user", "content": "", "thinking": "a"})),

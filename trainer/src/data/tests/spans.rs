@@ -169,7 +169,7 @@ fn a_prompt_ends_where_the_assistant_goes_on() {
     let format = ChatFormat::new(template("qwen.jinja"), Tokenizer::load(&data()).unwrap()).unwrap();
     let question = conversation(json!([{"role": "user", "content": "a"}]));
     for (thinking, expected) in [(None, "<think>\n"), (Some(false), "<think>\n\n</think>\n\n")] {
-        let ids = format.encode_prompt(&question, thinking).unwrap();
+        let ids = format.encode_prompt(&question, thinking).unwrap().tokens;
         let text = format.tokenizer().decode(&ids, true).unwrap();
         assert_eq!(text, format!("<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n{expected}"));
     }

@@ -1,0 +1,292 @@
+//! Pictures: from data through training to an answer, on a tiny model that sees.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use cotangent_trainer::data::{ChatFormat, DataOptions, Dataset, Example};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn reference(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference").join(path)
+}
+
+const TEMPLATE: &str = "{%- for message in messages %}<|im_start|>{{ message.role }}\n\
+    {%- if message.content is string %}{{ message.content }}{%- else %}{%- for part in message.content %}\
+    {%- if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{%- else %}{{ part.text }}{%- endif %}\
+    {%- endfor %}{%- endif %}<|im_end|>\n{%- endfor %}\
+    {%- if add_generation_prompt %}<|im_start|>assistant\n{%- endif %}";
+
+const VISION_START: u32 = 250;
+const PAD: u32 = 252;
+
+/// A folder with the checkpoint `model`, a tokenizer of one token a character for it, and two pictures.
+fn workplace() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("model");
+    fs::create_dir(&model).unwrap();
+    for file in ["config.json", "model.safetensors", "preprocessor_config.json"] {
+        fs::copy(reference("fixtures/vlm").join(file), model.join(file)).unwrap();
+    }
+    let special = [
+        (247, "<|im_start|>"),
+        (248, "<|im_end|>"),
+        (250, "<|vision_start|>"),
+        (251, "<|vision_end|>"),
+        (252, "<|image_pad|>"),
+    ];
+    let mut vocabulary: serde_json::Map<String, Value> = ('\n'..='~')
+        .filter(|char| *char == '\n' || *char >= ' ')
+        .enumerate()
+        .map(|(id, char)| (char.to_string(), id.into()))
+        .collect();
+    vocabulary.extend(special.map(|(id, token)| (token.to_owned(), id.into())));
+    let added = special.map(|(id, token)| {
+        json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+               "special": true})
+    });
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": false},
+        "post_processor": null, "decoder": {"type": "Fuse"},
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "?"},
+    });
+    fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    fs::write(model.join("tokenizer_config.json"), json!({"eos_token": "<|im_end|>"}).to_string()).unwrap();
+    fs::write(model.join("chat_template.jinja"), TEMPLATE).unwrap();
+    for picture in ["rgb.png", "turned6.jpg"] {
+        fs::copy(reference("vision").join(picture), dir.path().join(picture)).unwrap();
+    }
+    fs::write(dir.path().join("text.png"), "no picture").unwrap();
+    dir
+}
+
+fn row(content: Value) -> Value {
+    json!({"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "a cat"}]})
+}
+
+fn with(mut row: Value, key: &str, value: Value) -> Value {
+    row[key] = value;
+    row
+}
+
+fn load(dir: &TempDir, rows: &[Value], max_seq_length: usize) -> Result<Vec<Example>, String> {
+    let file = dir.path().join("rows.jsonl");
+    let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
+    fs::write(&file, lines.join("\n")).unwrap();
+    let format = ChatFormat::load(&dir.path().join("model")).unwrap();
+    let loaded = Dataset::load(&file, &format, &DataOptions::new(max_seq_length));
+    loaded.map(|data| data.examples).map_err(|error| error.to_string().replace(dir.path().to_str().unwrap(), "DIR"))
+}
+
+#[test]
+fn every_form_of_data_puts_a_picture_in_the_same_place() {
+    let dir = workplace();
+    let image = json!({"type": "image"});
+    let named = |key: &str, value: Value| {
+        let mut part = image.clone();
+        part[key] = value;
+        part
+    };
+    let text = json!({"type": "text", "text": "What?"});
+    let bytes = fs::read(dir.path().join("rgb.png")).unwrap();
+    let encoded = base64(&bytes);
+    let address = format!("data:image/png;base64,{encoded}");
+    let absolute = format!("file://{}", dir.path().join("rgb.png").display());
+    let rows = [
+        row(json!([named("image", "rgb.png".into()), text])),
+        row(json!([named("path", "rgb.png".into()), text])),
+        row(json!([named("url", absolute.into()), text])),
+        row(json!([named("base64", encoded.clone().into()), text])),
+        row(json!([{"type": "image_url", "image_url": {"url": address}}, text])),
+        with(row(json!([image, text])), "images", json!(["rgb.png"])),
+        with(row(json!([image, text])), "image", json!({"path": "rgb.png"})),
+        with(row("<image>What?".into()), "images", json!([{"bytes": encoded}])),
+        with(row("What?".into()), "images", json!(["rgb.png"])),
+    ];
+    let examples = load(&dir, &rows, 2048).unwrap();
+    assert_eq!(examples.len(), rows.len());
+    // 30 by 22 pixels become 32 by 24: 8 by 6 patches of 4 pixels, 12 groups.
+    let first = &examples[0];
+    let picture = &first.pictures[0];
+    assert_eq!((picture.grid.frames, picture.grid.height, picture.grid.width), (1, 8, 6));
+    assert_eq!(picture.tokens.len(), 12);
+    assert!(first.tokens[picture.tokens.clone()].iter().all(|token| *token == PAD));
+    assert_eq!(first.tokens.iter().filter(|token| **token == PAD).count(), 12);
+    for example in &examples {
+        assert_eq!((&example.tokens, &example.is_target), (&first.tokens, &first.is_target));
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |chunk: &[u8]| {
+        let word = (0..3).fold(0u32, |word, i| word << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
+        (0..=chunk.len()).map(|i| ALPHABET[(word >> (18 - 6 * i)) as usize & 63] as char).collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
+}
+
+#[test]
+fn pictures_are_no_targets_and_no_cut_goes_through_one() {
+    let dir = workplace();
+    // The assistant shows a picture too.
+    let shown = json!({"messages": [
+        {"role": "user", "content": "Draw."},
+        {"role": "assistant", "content": [{"type": "text", "text": "Here: "}, {"type": "image", "image": "rgb.png"}]},
+    ]});
+    let whole = load(&dir, std::slice::from_ref(&shown), 2048).unwrap().remove(0);
+    let marks = 250..=252;
+    let learned = whole.tokens.iter().zip(&whole.is_target).filter(|(_, is_target)| **is_target);
+    assert!(learned.clone().count() > 6 && learned.clone().all(|(token, _)| !marks.contains(token)));
+
+    let picture = whole.pictures[0].tokens.clone();
+    assert_eq!(whole.tokens[picture.start - 1], VISION_START);
+    for limit in picture.start..picture.end {
+        let cut = load(&dir, std::slice::from_ref(&shown), limit).unwrap().remove(0);
+        assert_eq!((cut.tokens.len(), cut.pictures.len()), (picture.start - 1, 0), "{limit}");
+    }
+    let kept = load(&dir, std::slice::from_ref(&shown), picture.end).unwrap().remove(0);
+    assert_eq!((kept.tokens.len(), kept.pictures.len()), (picture.end, 1));
+}
+
+#[test]
+fn what_is_wrong_with_a_picture_is_said_with_its_line() {
+    let dir = workplace();
+    let image = |source: &str| row(json!([{"type": "image", "image": source}, {"type": "text", "text": "What?"}]));
+    let two_marks = with(row("<image> and <image>".into()), "images", json!(["rgb.png"]));
+    let mut bomb = fs::read(dir.path().join("turned6.jpg")).unwrap();
+    let header = bomb.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+    bomb[header + 5..header + 9].copy_from_slice(&[0xc3, 0x50, 0xea, 0x60]);
+    fs::write(dir.path().join("bomb.jpg"), bomb).unwrap();
+    let strip = image::strip();
+    fs::write(dir.path().join("strip.png"), strip).unwrap();
+    for (bad, expected) in [
+        (image("text.png"), "`DIR/text.png`: found text, expected a picture\nhelp: give the file itself"),
+        (image("absent.png"), "`DIR/absent.png`: No such file or directory (os error 2)"),
+        (
+            image("bomb.jpg"),
+            "`DIR/bomb.jpg`: found 60000 by 50000 pixels, expected at most 178956970 in all\n\
+             help: shrink the picture: a model sees far fewer",
+        ),
+        (
+            image("strip.png"),
+            "`DIR/strip.png`: 1 by 300 pixels: one side is more than 200 times the other\nhelp: crop the picture",
+        ),
+        (
+            image("https://example.org/a.png"),
+            "`messages[0].content[0].image`: found an address on the web, expected a file\n\
+             help: fetch the picture, and write its path",
+        ),
+        (two_marks, "`images`: found 1 pictures for 2 places in the messages, expected as many"),
+        (
+            row(json!([{"type": "image"}])),
+            "`messages`: found a part for a picture that names none, and no `images` beside the messages",
+        ),
+        (row("<|image_pad|>".into()), "found more marks for pictures in the text than pictures"),
+        (
+            row(json!([{"type": "video", "video": "a.mp4"}])),
+            "`messages[0].content[0].type`: found a video, which is not supported for now\n\
+             help: write some of its frames as pictures",
+        ),
+    ] {
+        let message = load(&dir, &[image("rgb.png"), bad], 2048).unwrap_err();
+        assert_eq!(message, format!("`DIR/rows.jsonl`, line 2: {expected}"));
+    }
+}
+
+mod image {
+    /// A PNG file of one column of 300 grey pixels.
+    pub fn strip() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, 1, 300);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.write_header().unwrap().write_image_data(&[7; 300]).unwrap();
+        bytes
+    }
+}
+
+#[test]
+fn without_settings_of_its_processor_a_checkpoint_reads_no_pictures() {
+    let dir = workplace();
+    fs::remove_file(dir.path().join("model/preprocessor_config.json")).unwrap();
+    let message = load(&dir, &[with(row("What?".into()), "images", json!(["rgb.png"]))], 2048).unwrap_err();
+    assert!(
+        message.contains("line 1: found a picture, and `DIR/model`: found neither `preprocessor_config.json`"),
+        "{message}"
+    );
+    // Text is read all the same.
+    assert_eq!(load(&dir, &[row("What?".into())], 2048).unwrap().len(), 1);
+}
+
+fn cotangent(dir: &TempDir, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cotangent"));
+    command.args(arguments).current_dir(dir.path()).env("OPENBLAS_NUM_THREADS", "1").env("COTANGENT_BACKEND", "cpu");
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{arguments:?}\n{}{}", text[0], text[1]);
+    text[0].clone()
+}
+
+/// Rows without a picture, with one, and with two of other sizes, in batches of two.
+#[test]
+fn a_model_that_sees_trains_answers_and_is_evaluated() {
+    let dir = workplace();
+    let look = |names: &[&str]| with(row("What?".into()), "images", json!(names));
+    let rows = [row("Who?".into()), look(&["rgb.png"]), look(&["turned6.jpg", "rgb.png"]), row("Where?".into())];
+    fs::create_dir(dir.path().join("data")).unwrap();
+    for file in ["train.jsonl", "valid.jsonl"] {
+        // Found from the folder of the data.
+        let lines = rows
+            .each_ref()
+            .map(|row| row.to_string().replace("rgb.png", "../rgb.png").replace("turned6", "../turned6"));
+        fs::write(dir.path().join("data").join(file), lines.join("\n")).unwrap();
+    }
+    let trained = cotangent(
+        &dir,
+        &[
+            "train",
+            "--model",
+            "model",
+            "--data",
+            "data",
+            "--output",
+            "out",
+            "--iters",
+            "12",
+            "--batch-size",
+            "2",
+            "--learning-rate",
+            "5e-3",
+            "--steps-per-report",
+            "12",
+            "--steps-per-eval",
+            "12",
+            "--seed",
+            "3",
+        ],
+    );
+    let losses: Vec<f64> =
+        trained.lines().filter_map(|line| line.split_once("Val loss ")?.1.split(',').next()?.parse().ok()).collect();
+    assert!(losses.len() == 2 && losses[1] < 0.7 * losses[0], "{trained}");
+    let config = fs::read_to_string(dir.path().join("out/adapter_config.json")).unwrap();
+    for adapted in ["vision_tower.blocks.1.attn.qkv", "language_model.model.layers.0.mlp.up_proj"] {
+        assert!(config.contains(adapted), "{config}");
+    }
+    assert!(!config.contains("merger"), "{config}");
+
+    let data = ["--data", "data/valid.jsonl", "--batch-size", "2"];
+    let of = |more: &[&str]| cotangent(&dir, &[&["evaluate", "--model", "model"], &data[..], more].concat());
+    let loss = |text: String| -> f64 { text.split_whitespace().nth(2).unwrap().trim_end_matches(',').parse().unwrap() };
+    let (before, after) = (loss(of(&[])), loss(of(&["--adapter-path", "out"])));
+    assert!((before - losses[0]).abs() < 2e-3 && (after - losses[1]).abs() < 2e-3, "{before} {after} {losses:?}");
+
+    let ask = |images: &[&str], more: &[&str]| {
+        let images: Vec<&str> = images.iter().flat_map(|image| ["--image", image]).collect();
+        let fixed = ["generate", "--model", "model", "--prompt", "What?", "--max-tokens", "6"];
+        cotangent(&dir, &[&fixed[..], more, &images].concat())
+    };
+    assert_ne!(ask(&["rgb.png"], &[]), ask(&["turned6.jpg"], &[]), "the picture changes what is said");
+    assert_eq!(ask(&["rgb.png"], &["--adapter-path", "out"]), "a cat\n");
+}
