@@ -70,10 +70,7 @@ fn what_departs_from_the_schema_is_named_by_its_place() {
             message(json!({"role": "bot", "content": ""})),
             "`messages[0].role`: found `\"bot\"`, expected `system`, `developer`, `user`, `assistant` or `tool`",
         ),
-        (
-            message(json!({"role": "user"})),
-            "`messages[0].content`: found nothing, expected text, or a list of parts",
-        ),
+        (message(json!({"role": "user"})), "`messages[0].content`: found nothing, expected text, or a list of parts"),
         (
             message(json!({"role": "assistant", "content": null, "tool_calls": []})),
             "`messages[0].content`: found null and no tool call: the assistant would learn to say nothing\n\
