@@ -119,13 +119,13 @@ mod tests {
             let plan = cotangent_macros_core::in_file(&root.join(&kernel.file), || plan(&kernel));
             let plan = plan.unwrap_or_else(|mistakes| panic!("{}: {mistakes:?}", kernel.place));
             insta::with_settings!({
-                snapshot_path => "plans",
+                snapshot_path => "../../tests/plans",
                 omit_expression => true,
                 prepend_module_to_snapshot => false,
             }, { insta::assert_snapshot!(name.clone(), plan.to_string()) });
             recorded.push(format!("{name}.snap"));
         }
-        for file in std::fs::read_dir(here.join("src/kernels/plans")).unwrap() {
+        for file in std::fs::read_dir(here.join("tests/plans")).unwrap() {
             let name = file.unwrap().file_name().into_string().unwrap();
             assert!(recorded.contains(&name), "`{name}` is the plan of no kernel any more: remove it");
         }

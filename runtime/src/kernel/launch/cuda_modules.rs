@@ -189,6 +189,13 @@ mod tests {
     use crate::Dtype;
 
     #[test]
+    fn mlx_is_the_version_whose_ways_are_known() {
+        // With another one nothing is compiled ahead, and a first step on a GPU takes a minute longer.
+        let version = ffi::mlx_version().unwrap();
+        assert_eq!(version, MLX, "read how MLX {version} finds modules in its folder, then change `MLX` here");
+    }
+
+    #[test]
     fn the_folder_is_the_one_that_mlx_looks_into() {
         let none = |_: &str| None;
         assert_eq!(folder(none), Path::new("/tmp/mlx/0.32.2/ptx"));
