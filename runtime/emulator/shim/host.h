@@ -169,11 +169,20 @@ METAL_FUNCTION(ldexp, float, int)
 }
 #define METAL_RSQRT(X) (1.0f / METAL_LIBM(sqrt)(X))
 
+// What is computed here is not the kernel's, and is not contracted with it.
+#ifdef METAL_CONTRACTS
+#pragma clang fp contract(off)
+#endif
 #include "math.h"
 #include "simd.h"
 #include "atomic.h"
 #include "matrix.h"
+#ifdef METAL_CONTRACTS
+#pragma clang fp contract(on)
+#endif
+#ifndef METAL_WHOLE
 #include "mlx.h"
+#endif
 
 namespace metal {
 
@@ -237,3 +246,6 @@ struct Attributes {
       dispatch_simdgroups_per_threadgroup, thread_index_in_quadgroup, quadgroup_index_in_threadgroup,
       quadgroups_per_threadgroup, dispatch_quadgroups_per_threadgroup, threads_per_simdgroup;
 };
+#ifdef METAL_WHOLE
+#include "whole.h"
+#endif

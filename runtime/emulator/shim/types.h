@@ -129,7 +129,7 @@ template <class T> struct is_floating_point : bool_constant<is_floating_point_v<
 template <class T> constexpr bool is_scalar_v = is_integral_v<T> || is_floating_point_v<T>;
 template <class T> constexpr bool is_arithmetic_v = is_scalar_v<T>;
 
-template <class T> METAL_INLINE enable_if_t<is_small_float_v<T>, T> operator-(T a) { return T(-float(a)); }
+template <class T> METAL_INLINE constexpr enable_if_t<is_small_float_v<T>, T> operator-(T a) { return T(from_bits(), ushort(a.bits ^ 0x8000)); }
 // Two of one small type, or one with an integer, give that type, rounded at each step; with a float they give float.
 #define METAL_SMALL_OPERATOR(OP, ROUNDED)                                                                         \
   template <class A, class B>                                                                                     \

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::build::{Build, Cache, Compiler, Image, MIXED_ARMS, content_key, explain};
+use crate::build::{Build, Cache, Compiler, Image, MIXED_ARMS, cache_error, content_key, explain};
 use crate::launch_check::check_launch;
 use crate::machine::{Arena, Contents, Dispatch, Entry, Geometry, Placement, StackPool};
 use crate::text::{Argument, Unit, arguments, first_use, host_unit};
-use crate::{Buffer, Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Port, Run, report};
+use crate::{Buffer, Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Port, Run, Source, report};
 
 /// Runs kernels. Compiled ones are kept, in this process and in a folder.
 pub struct Emulator {
@@ -39,6 +39,17 @@ impl Emulator {
     /// As for [`Emulator::new`].
     pub fn with_cache(folder: &Path) -> Result<Self, Error> {
         let compiler = Compiler::find()?;
+        Ok(Emulator { compiler, cache: Cache::open(folder)?, images: Mutex::default(), stacks: StackPool::default() })
+    }
+
+    /// An emulator as [`Emulator::with_cache`] that rounds a product and what is added to it once, as GPUs do: contraction
+    /// as clang has it, and Apple's compiler, whose `half` and `bfloat` it does not reach here. Sums over lanes, of matrices
+    /// and of tiles stay as they are.
+    ///
+    /// # Errors
+    /// As for [`Emulator::new`]; also if there is no clang, or this machine has no such instruction.
+    pub fn contracting(folder: &Path) -> Result<Self, Error> {
+        let compiler = Compiler::find_contracting()?;
         Ok(Emulator { compiler, cache: Cache::open(folder)?, images: Mutex::default(), stacks: StackPool::default() })
     }
 
@@ -174,17 +185,29 @@ impl Emulator {
 
     /// The compiled kernel. Two threads that ask for it at once may both compile it, to the same effect.
     fn image(&self, kernel: &KernelText, arguments: &[Argument<'_>], checks: Checks) -> Result<Arc<Image>, Error> {
-        match self.image_of(kernel, host_unit(kernel, arguments, false)?, checks) {
+        let sources = [&kernel.body, &kernel.header];
+        let compile = |unit: Unit| {
+            let build = Build { checks, casts: unit.casts, double: kernel.is_double(), whole: false };
+            self.image_of(&kernel.name, sources, Vec::new(), unit, build)
+        };
+        match compile(host_unit(kernel, arguments, false)?) {
             // Metal takes `half` and `float` there, C++ does not; few kernels need it.
             Err(Error::Compile { messages, .. }) if messages.contains(MIXED_ARMS) => {
-                self.image_of(kernel, host_unit(kernel, arguments, true)?, checks)
+                compile(host_unit(kernel, arguments, true)?)
             }
             image => image,
         }
     }
 
-    fn image_of(&self, kernel: &KernelText, unit: Unit, checks: Checks) -> Result<Arc<Image>, Error> {
-        let build = Build { checks, casts: unit.casts, double: kernel.is_double() };
+    /// The compiled unit of a kernel whose text is `sources`, body and header; `files` are others that findings may name.
+    pub(crate) fn image_of(
+        &self,
+        kernel: &str,
+        sources: [&Source; 2],
+        files: Vec<String>,
+        unit: Unit,
+        build: Build,
+    ) -> Result<Arc<Image>, Error> {
         let flags = self.compiler.flags(build).join(" ");
         let key = content_key([unit.text.as_str(), &flags, &self.compiler.version]);
         let images = || self.images.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,30 +217,45 @@ impl Emulator {
         let (source, object) = self.cache.files(key);
         if !object.exists() {
             self.cache.write(&source, unit.text.as_bytes())?;
-            let hooks = self.hooks(checks)?;
+            let hooks = self.hooks(build.checks)?;
             let include = &self.cache.include;
-            let failed = |messages: String| Error::Compile {
-                kernel: kernel.name.clone(),
-                messages: explain(&messages, &[&kernel.body, &kernel.header]),
-            };
+            let failed =
+                |messages: String| Error::Compile { kernel: kernel.to_owned(), messages: explain(&messages, &sources) };
             let precompiled = self.precompiled(build)?;
             let parts = (hooks.as_path(), precompiled.as_path());
             let compiled = Cache::make(&object, |draft| self.compiler.compile(&source, draft, include, parts, build))?;
             compiled.map_err(failed)?;
         }
-        let mut files: Vec<String> = unit.sites.iter().map(|s| s.at.file.clone()).collect();
-        files.extend([kernel.body.file.clone(), kernel.header.file.clone()]);
+        let mut files = files;
+        files.extend(unit.sites.iter().map(|s| s.at.file.clone()));
+        files.extend(sources.map(|source| source.file.clone()));
         files.sort();
         files.dedup();
-        let image = Arc::new(Image::load(&object, unit.sites, files, [kernel.body.clone(), kernel.header.clone()])?);
+        let image = Arc::new(Image::load(&object, unit.sites, files, sources.map(Source::clone))?);
         Ok(images().entry(key).or_insert(image).clone())
     }
 }
 
 impl Emulator {
+    /// A text as the preprocessor leaves it, or what the preprocessor said.
+    pub(crate) fn preprocess(&self, source: &Source, folders: &[PathBuf]) -> Result<Result<String, String>, Error> {
+        let text = format!("#line {} \"{}\"\n{}", source.line.max(1), source.file, source.text);
+        let (path, _) = self.cache.files(content_key(["preprocessed", &text]));
+        self.cache.write(&path, text.as_bytes())?;
+        let expanded = self.compiler.preprocess(&path, &self.cache.include, folders);
+        let expanded = expanded.map_err(|e| cache_error(&path, e))?;
+        let own = path.display().to_string();
+        // What stands in front of the text's own first line is the preprocessor's.
+        let begun = |text: String| {
+            let begin = text.find(&format!("\"{}\"", source.file)).and_then(|at| text[..at].rfind('\n'));
+            begin.map_or(text.clone(), |begin| text[begin + 1..].to_owned())
+        };
+        Ok(expanded.map(begun).map_err(|messages| messages.replace(&own, &source.file)))
+    }
+
     /// The compiled hooks, which are the same for all kernels.
     fn hooks(&self, checks: Checks) -> Result<PathBuf, Error> {
-        let flags = self.compiler.flags(Build { checks, casts: false, double: false }).join(" ");
+        let flags = self.compiler.flags(Build::of_hooks(checks)).join(" ");
         let include = &self.cache.include;
         let object = include.join(format!("hooks-{:032x}.o", content_key([flags.as_str(), &self.compiler.version])));
         if !object.exists() {

@@ -15,6 +15,11 @@ use crate::lower::{Lowered, Options, Refusal, Role, lower};
 /// The version of LLVM whose text form is read and written.
 const VERSION: &str = "19";
 
+/// What makes of function constants what they decide.
+const SPECIALISING: &str = "globalopt,function(sccp,instsimplify,simplifycfg,adce),";
+/// What announces accesses.
+const PASSES: &str = "function(bounds-checking,tsan)";
+
 /// LLVM's tools.
 #[derive(Clone, Debug)]
 pub struct Llvm {
@@ -140,14 +145,14 @@ impl<'e> Workshop<'e> {
         let plain = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "_");
         let file = format!("{plain}.ll");
         let lowered = lower(module, &file, options).map_err(Failure::Refused)?;
-        let key = Sha256::digest(format!("{}\n{AIR}", lowered.text));
+        let key = Sha256::digest(format!("{}\n{AIR}\n{PASSES}", lowered.text));
         let key: String = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let folder = self.folder.join(format!("{plain}-{key}"));
         fs::create_dir_all(&folder).map_err(|e| Failure::File(folder.clone(), e))?;
         let path = folder.join("kernel.so");
         if !path.exists() {
             write(&folder.join(&file), lowered.text.as_bytes())?;
-            self.compile(&lowered.text, &folder, &path)?;
+            self.compile(&lowered.text, !lowered.constants.is_empty(), &folder, &path)?;
         }
         let site = |(function, line): &(String, u32)| (function.clone(), Location { file: file.clone(), line: *line });
         let buffers = lowered.arguments.iter().filter_map(|argument| match argument.role {
@@ -163,9 +168,11 @@ impl<'e> Workshop<'e> {
         Ok(Kernel { object, lowered })
     }
 
-    fn compile(&self, text: &str, folder: &Path, object: &Path) -> Result<(), Failure> {
+    fn compile(&self, text: &str, specialised: bool, folder: &Path, object: &Path) -> Result<(), Failure> {
+        // Function constants have their values now: what depends on others is not there, as on a GPU.
+        let constants = if specialised { SPECIALISING } else { "" };
         // Each access is announced to the emulator, and one outside of a private array ends its thread.
-        let passes = "-passes=always-inline,function(bounds-checking,tsan)";
+        let passes = format!("-passes=always-inline,{constants}{PASSES}");
         let common: [&OsStr; 4] = [passes.as_ref(), "-S".as_ref(), "-o".as_ref(), "-".as_ref()];
         let watched = self.llvm.run("opt", &common, text.as_bytes())?;
         let watched =

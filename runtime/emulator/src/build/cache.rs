@@ -16,6 +16,29 @@ const SHIM: &[(&str, &str)] = &[
     ("matrix.h", include_str!("../../shim/matrix.h")),
     ("mlx.h", include_str!("../../shim/mlx.h")),
     ("hooks.cpp", include_str!("../../shim/hooks.cpp")),
+    ("whole.h", include_str!("../../shim/whole.h")),
+    ("metal/mlx/backend/metal/kernels/bf16_math.h", include_str!("../../shim/bf16_math.h")),
+    ("metal/metal_logging", include_str!("../../shim/metal_logging")),
+];
+
+/// Headers that have nothing to add: Metal's own.
+const EMPTY: &[&str] = &[
+    "metal_atomic",
+    "metal_common",
+    "metal_compute",
+    "metal_geometric",
+    "metal_integer",
+    "metal_limits",
+    "metal_math",
+    "metal_pack",
+    "metal_relational",
+    "metal_simdgroup",
+    "metal_simdgroup_matrix",
+    "metal_stdlib",
+    "metal_type_traits",
+    "metal_types",
+    "metal_uniform",
+    "simd/simd.h",
 ];
 
 /// The folder. Several processes may share one: files appear whole, by renaming.
@@ -33,9 +56,12 @@ impl Cache {
         let include = folder.join(format!("shim-{shim_key:032x}"));
         let cache = Cache { folder: folder.to_owned(), include, shim_key };
         fs::create_dir_all(&cache.include).map_err(|e| cache_error(&cache.include, e))?;
-        for (name, text) in SHIM {
+        let empty = EMPTY.iter().map(|name| (format!("metal/{name}"), ""));
+        for (name, text) in SHIM.iter().map(|(name, text)| ((*name).to_owned(), *text)).chain(empty) {
             let path = cache.include.join(name);
             if !path.exists() {
+                let folder = path.parent().unwrap_or(&cache.include);
+                fs::create_dir_all(folder).map_err(|e| cache_error(folder, e))?;
                 cache.write(&path, text.as_bytes())?;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{Checks, Error};
@@ -15,6 +15,15 @@ pub(crate) struct Build {
     pub casts: bool,
     /// Whether `float` is `double`.
     pub double: bool,
+    /// Whether the text is a whole file, without what MLX puts in front of bodies.
+    pub whole: bool,
+}
+
+impl Build {
+    /// How the hooks are compiled.
+    pub fn of_hooks(checks: Checks) -> Self {
+        Build { checks, casts: false, double: false, whole: false }
+    }
 }
 
 /// A C++ compiler that answered.
@@ -24,6 +33,8 @@ pub(crate) struct Compiler {
     /// What it says about itself, so that a new version compiles anew.
     pub version: String,
     is_clang: bool,
+    /// Whether a product and what is added to it are rounded once.
+    contracts: bool,
 }
 
 impl Compiler {
@@ -37,15 +48,27 @@ impl Compiler {
         candidates.into_iter().find_map(Compiler::ask).ok_or(Error::NoCompiler { tried })
     }
 
+    /// A clang that contracts: the one in `COTANGENT_CLANG` or `COTANGENT_CXX`, or the first of the usual names.
+    pub fn find_contracting() -> Result<Self, Error> {
+        let named = ["COTANGENT_CLANG", "COTANGENT_CXX"].into_iter().filter_map(std::env::var_os);
+        let candidates: Vec<OsString> = named.chain(["clang++-19", "clang++"].map(OsString::from)).collect();
+        let tried = candidates.iter().map(|c| c.to_string_lossy().into_owned()).collect::<Vec<_>>().join(", ");
+        let found = candidates.into_iter().filter_map(Compiler::ask).find(|compiler| compiler.is_clang);
+        found
+            .filter(|_| fuses())
+            .map(|compiler| Compiler { contracts: true, ..compiler })
+            .ok_or(Error::NoCompiler { tried })
+    }
+
     fn ask(program: OsString) -> Option<Self> {
         let output = Command::new(&program).arg("--version").output().ok().filter(|o| o.status.success())?;
         let version = String::from_utf8_lossy(&output.stdout).into_owned();
         let is_clang = version.contains("clang");
-        Some(Compiler { program, version, is_clang })
+        Some(Compiler { program, version, is_clang, contracts: false })
     }
 
     /// Everything but file names; part of the cache's key.
-    pub fn flags(&self, Build { checks, casts, double }: Build) -> Vec<&'static str> {
+    pub fn flags(&self, Build { checks, casts, double, whole }: Build) -> Vec<&'static str> {
         let mut flags = vec![
             "-std=c++17",
             "-g1",
@@ -76,12 +99,19 @@ impl Compiler {
                 "-fsanitize=integer-divide-by-zero,shift-exponent,signed-integer-overflow",
             ][..],
         });
+        if self.contracts {
+            flags.extend(["-ffp-contract=on", "-DMETAL_CONTRACTS"]);
+            flags.extend(cfg!(target_arch = "x86_64").then_some("-mfma"));
+        }
         // Each access is looked at, which few kernels need: memory is aligned for the types that it is declared with.
         if casts && checks == Checks::On {
             flags.extend(["-fsanitize=alignment", "-DMETAL_CASTS"]);
         }
         if double {
             flags.push("-DMETAL_DOUBLE");
+        }
+        if whole {
+            flags.push("-DMETAL_WHOLE");
         }
         match (checks, self.is_clang) {
             (Checks::Off, _) => {}
@@ -134,8 +164,22 @@ impl Compiler {
         include: &Path,
         checks: Checks,
     ) -> io::Result<Result<(), String>> {
-        let build = Build { checks, casts: false, double: false };
-        run(self.command(object, include, build).args(["-O2", "-c"]).arg(source))
+        run(self.command(object, include, Build::of_hooks(checks)).args(["-O2", "-c"]).arg(source))
+    }
+
+    /// What the preprocessor makes of `source`. Metal's own headers are empty files of the shim.
+    pub fn preprocess(&self, source: &Path, shim: &Path, folders: &[PathBuf]) -> io::Result<Result<String, String>> {
+        let mut command = Command::new(&self.program);
+        command.args(["-std=c++17", "-x", "c++", "-E", "-nostdinc", "-D__METAL__", "-D__METAL_VERSION__=320"]);
+        command.arg("-DMETAL_FUNC=inline __attribute__((always_inline))").arg("-I").arg(shim.join("metal"));
+        for folder in folders {
+            command.arg("-I").arg(folder);
+        }
+        let output = command.arg(source).output()?;
+        Ok(match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        })
     }
 
     /// Reads the header `source` once for all kernels of the same build. A compiler takes what it made of `x.h` from
@@ -155,6 +199,14 @@ impl Compiler {
         command.args(self.flags(build)).arg("-I").arg(include).arg("-o").arg(object);
         command
     }
+}
+
+/// Whether this machine multiplies and adds in one instruction.
+fn fuses() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    return true;
 }
 
 fn run(command: &mut Command) -> io::Result<Result<(), String>> {

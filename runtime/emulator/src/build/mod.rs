@@ -5,7 +5,7 @@ mod compiler;
 mod image;
 mod messages;
 
-pub(crate) use cache::{Cache, content_key};
+pub(crate) use cache::{Cache, cache_error, content_key};
 pub(crate) use compiler::{Build, Compiler};
 pub(crate) use image::Image;
 pub(crate) use messages::{MIXED_ARMS, explain};

@@ -183,7 +183,7 @@ fn parameter(kernel: &KernelText, argument: &Argument<'_>) -> (String, String) {
 }
 
 /// Where the shim keeps an attribute's value; some names mean the same.
-fn attribute_field(name: &'static str) -> &'static str {
+pub(super) fn attribute_field(name: &'static str) -> &'static str {
     match name {
         "grid_size" => "threads_per_grid",
         "thread_execution_width" => "threads_per_simdgroup",

@@ -56,9 +56,12 @@ pub(super) fn definitions(tokens: &[Token<'_>]) -> Vec<Definition> {
             scopes.pop();
             continue;
         }
-        let named = open > 0
-            && (at(open - 1).is_some_and(|t| t.kind == Kind::Identifier)
-                || (open > 2 && is(open - 1, ')') && is(open - 2, '(') && word(open - 3, &["operator"])));
+        // `operator()(`, `operator +(`, `operator vec<T, 2>(`.
+        let is_operator = || {
+            let before = (0..open).rev().take(12).take_while(|&m| ![';', '{', '}'].iter().any(|&c| is(m, c)));
+            before.into_iter().any(|m| word(m, &["operator"])) && !(is(open + 1, ')') && is(open + 2, '('))
+        };
+        let named = open > 0 && (at(open - 1).is_some_and(|t| t.kind == Kind::Identifier) || is_operator());
         if !is(open, '(') || !named || word(open - 1, CONTROL) {
             continue;
         }

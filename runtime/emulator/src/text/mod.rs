@@ -3,6 +3,8 @@
 mod arms;
 mod assemble;
 mod checked;
+mod directives;
+mod file;
 mod functions;
 mod lexer;
 mod loops;
@@ -13,6 +15,7 @@ mod rules;
 mod signature;
 mod subscripts;
 mod threadgroup;
+mod whole;
 mod words;
 
 pub(crate) use assemble::{Unit, breaks_on_cuda, check_unit, cuda_parts, host_unit};
@@ -20,4 +23,5 @@ pub(crate) use rewrite::Site;
 pub(crate) use rules::breaches;
 pub(crate) use signature::{Argument, arguments};
 pub(crate) use subscripts::{first_use, private_array};
+pub(crate) use whole::function_unit;
 pub(crate) use words::is_reserved;

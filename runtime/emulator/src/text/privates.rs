@@ -175,7 +175,7 @@ impl Writer<'_, '_> {
         self.braces.push(Brace { code, switch });
     }
 
-    fn in_code(&self) -> bool {
+    pub(super) fn in_code(&self) -> bool {
         self.braces.last().map_or(self.starts_in_code, |brace| brace.code)
     }
 

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use super::file::repeated_structs;
 use super::functions::{Definition, definitions, repeated};
 use super::lexer::{Kind, Places, Token, lex};
 use super::privates::Brace;
@@ -48,17 +49,42 @@ pub(crate) fn rewrite(
     rewrite_part(source, target, is_header, !is_header, sites)
 }
 
-fn rewrite_part(
+/// Rewrites the whole text of a file, of which some functions are kernels, for the emulator. Function constants have these
+/// values.
+pub(super) fn rewrite_whole(
+    source: &Source,
+    arms: bool,
+    constants: &[(u32, i64)],
+    sites: &mut Vec<Site>,
+) -> Result<String, Error> {
+    let target = Target::Host { arms, double: false };
+    rewrite_tokens(source, target, (true, false), Some(constants), sites)
+}
+
+pub(super) fn rewrite_part(
     source: &Source,
     target: Target,
     is_header: bool,
     starts_in_code: bool,
     sites: &mut Vec<Site>,
 ) -> Result<String, Error> {
+    rewrite_tokens(source, target, (is_header, starts_in_code), None, sites)
+}
+
+fn rewrite_tokens(
+    source: &Source,
+    target: Target,
+    (is_header, starts_in_code): (bool, bool),
+    constants: Option<&[(u32, i64)]>,
+    sites: &mut Vec<Site>,
+) -> Result<String, Error> {
     let tokens = lex(&source.text);
     let places = Places::new(source, &tokens);
     let definitions = if is_header { definitions(&tokens) } else { Vec::new() };
-    let repeated = if target == Target::Check { Vec::new() } else { repeated(&tokens, &definitions) };
+    let mut repeated = if target == Target::Check { Vec::new() } else { repeated(&tokens, &definitions) };
+    if constants.is_some() {
+        repeated.extend(repeated_structs(&tokens));
+    }
     let (out, braces, renamed, after) = (String::new(), Vec::new(), Vec::new(), Vec::new());
     let (tokens, places) = (&tokens, &places);
     let mut writer = Writer {
@@ -66,6 +92,7 @@ fn rewrite_part(
         places,
         target,
         is_header,
+        constants,
         definitions,
         repeated,
         sites,
@@ -95,6 +122,8 @@ pub(super) struct Writer<'a, 't> {
     pub(super) places: &'a Places<'t>,
     pub(super) target: Target,
     pub(super) is_header: bool,
+    /// Values of function constants, where the text is a whole file.
+    pub(super) constants: Option<&'a [(u32, i64)]>,
     /// Functions of a header.
     pub(super) definitions: Vec<Definition>,
     /// Those to leave out.
@@ -126,6 +155,12 @@ impl<'t> Writer<'_, 't> {
             let defines = self.definitions.iter().any(|d| d.head == i);
             if self.target == Target::Cuda && defines && token.text != "METAL_FUNC" {
                 self.out += "__device__ ";
+            }
+            if self.constants.is_some()
+                && let Some(next) = self.whole_file(i, range.end)?
+            {
+                i = next;
+                continue;
             }
             match token.kind {
                 Kind::Directive => self.directive(&token)?,
@@ -287,48 +322,6 @@ impl<'t> Writer<'_, 't> {
             return Ok(());
         }
         Err(self.error(token, format!("`{word}` cannot be used in a kernel here"), *help))
-    }
-
-    fn directive(&mut self, token: &Token<'t>) -> Result<(), Error> {
-        let words = token.text[1..].trim_start();
-        let name = words.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-        match name {
-            // Metal's own headers are always there.
-            "include" | "import" => {
-                if words.contains("metal") || words.contains("simd/") {
-                    self.out.extend(token.text.matches('\n'));
-                    return Ok(());
-                }
-                Err(self.error(
-                    token,
-                    format!("`#{words}` names a file that is not Metal's"),
-                    "paste its text into the header",
-                ))
-            }
-            "define" => {
-                let body = Source {
-                    text: words["define".len()..].to_owned(),
-                    file: self.places.of(token).file,
-                    line: self.places.of(token).line,
-                };
-                self.out += "#define";
-                self.out += &rewrite_part(&body, self.target, self.is_header, false, self.sites)?;
-                Ok(())
-            }
-            // Without it arrays of tiles are not registers.
-            "pragma" if self.target == Target::Cuda && words["pragma".len()..].trim_start().starts_with("unroll") => {
-                self.out += token.text;
-                Ok(())
-            }
-            "pragma" => {
-                self.out.extend(token.text.matches('\n'));
-                Ok(())
-            }
-            _ => {
-                self.out += token.text;
-                Ok(())
-            }
-        }
     }
 
     pub(super) fn nested(&mut self, from: usize, to: usize) -> Result<String, Error> {

@@ -3,7 +3,7 @@
 use crate::{KernelText, Port};
 
 /// Attributes that MLX declares when their name occurs in the body, with their types.
-const ATTRIBUTES: [(&str, &str); 20] = [
+pub(super) const ATTRIBUTES: [(&str, &str); 20] = [
     ("dispatch_quadgroups_per_threadgroup", "uint"),
     ("dispatch_simdgroups_per_threadgroup", "uint"),
     ("dispatch_threads_per_threadgroup", "uint3"),

@@ -1,5 +1,9 @@
 //! Runs MLX's kernels as Apple's compiler made them beside their sources in the emulator.
 
+mod case;
+mod child;
+mod compare;
+mod families;
 mod survey;
 mod wheel;
 
@@ -11,13 +15,23 @@ use clap::Parser;
 use cotangent_apple::{Llvm, Workshop};
 use cotangent_emulator::Emulator;
 
+use compare::{Texts, Verdict};
 use wheel::Wheel;
 
 /// Runs MLX's kernels as Apple's compiler made them beside their sources in the emulator.
 #[derive(Parser)]
 struct Arguments {
-    /// Kernels of MLX's library to describe
+    /// Kernels of MLX's library to describe, and to compare if they are among those; all that are compared without one
     kernels: Vec<String>,
+    /// Compare only this family
+    #[arg(long, value_name = "NAME", conflicts_with = "kernels")]
+    family: Option<String>,
+    /// How many kernels to compare at a time
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Run the launches of one kernel as compiled, and leave what they give in files: the work of a process of its own
+    #[arg(long, value_name = "KERNEL", hide = true)]
+    child: Option<String>,
     /// The folder for the package and what is made of it
     #[arg(long, value_name = "FOLDER", default_value = "target/apple")]
     cache: PathBuf,
@@ -42,10 +56,15 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     let llvm = Llvm::find().context(Llvm::MISSING)?;
-    let wheel = Wheel::in_cache(&arguments.cache)?;
-    let library = wheel.library()?;
     let emulator = Emulator::with_cache(&arguments.cache.join("emulator"))?;
     let workshop = Workshop::new(llvm, &emulator, &arguments.cache.join("objects"))?;
+    let mut cases = families::all();
+    if let Some(kernel) = &arguments.child {
+        let case = cases.iter().find(|case| case.kernel == *kernel).context("no such case")?;
+        return child::work(case, &arguments.cache, &workshop).map(|()| true);
+    }
+    let wheel = Wheel::in_cache(&arguments.cache)?;
+    let library = wheel.library()?;
     if let Some(step) = arguments.survey {
         return survey::survey(&library, &workshop, step, arguments.compile);
     }
@@ -53,5 +72,19 @@ fn run(arguments: &Arguments) -> Result<bool> {
     for kernel in &arguments.kernels {
         good &= survey::describe(&library, &workshop, kernel)?;
     }
-    Ok(good)
+    let named = !arguments.kernels.is_empty();
+    cases.retain(|case| match &arguments.family {
+        Some(family) => case.family == family,
+        None => !named || arguments.kernels.contains(&case.kernel),
+    });
+    let contracted = Emulator::contracting(&arguments.cache.join("emulator"));
+    let texts = Texts { plain: &emulator, contracted: contracted.as_ref().ok(), sources: wheel.sources() };
+    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let outcomes = compare::compare(&cases, &library, &texts, &arguments.cache, jobs)?;
+    let lines: Vec<String> = outcomes.iter().map(compare::line).collect();
+    let report = arguments.cache.join("comparison.txt");
+    std::fs::write(&report, lines.join("\n") + "\n").with_context(|| format!("cannot write {}", report.display()))?;
+    println!("{}", compare::table(&outcomes));
+    println!("each kernel: {}", report.display());
+    Ok(good && outcomes.iter().all(|outcome| matches!(outcome.plain, Verdict::Equal | Verdict::NoText)))
 }

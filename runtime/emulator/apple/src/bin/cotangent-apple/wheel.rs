@@ -38,6 +38,11 @@ impl Wheel {
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Library::read(bytes)?)
     }
+
+    /// The folder to which `#include` in MLX's sources is relative.
+    pub fn sources(&self) -> PathBuf {
+        self.folder.join("mlx/include")
+    }
 }
 
 fn fetch(folder: &Path) -> Result<PathBuf> {
