@@ -22,7 +22,7 @@ use proc_macro::TokenStream;
 /// - `crate = path`: where the runtime is, if not at `::cotangent`.
 #[proc_macro_attribute]
 pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
-    cotangent_macros_core::differentiable(options.into(), item.into()).into()
+    cotangent_macros_core::differentiable_as_one(options.into(), item.into()).into()
 }
 
 /// Declares a launch that only the Rust bodies of kernels may call, those that list it in `stages = [..]`.
@@ -31,7 +31,17 @@ pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
 /// its own: that of the kernel which calls it is declared there.
 #[proc_macro_attribute]
 pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
-    cotangent_macros_core::stage(options.into(), item.into()).into()
+    cotangent_macros_core::stage_as_one(options.into(), item.into()).into()
+}
+
+/// Stands for the tokens in its brackets, in place of the item under it.
+///
+/// The other attributes expand to one item that bears this: what is more than one item would be refused one by one where
+/// no item may stand.
+#[doc(hidden)]
+#[proc_macro_attribute]
+pub fn items(items: TokenStream, _: TokenStream) -> TokenStream {
+    items
 }
 
 /// Makes a struct or enum that is generic over one mode a tree of named parameters.

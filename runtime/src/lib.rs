@@ -57,6 +57,7 @@ pub use transform::{
 /// What the macros expand to. Not an interface: it changes with them.
 #[doc(hidden)]
 pub mod __private {
+    pub use cotangent_macros::items;
     pub use inventory;
 
     use crate::kernel::signature::Signature;

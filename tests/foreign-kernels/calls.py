@@ -197,6 +197,9 @@ def page(scope):
     for batch, size in [(1, 4), (2, 7)]:
         x, grid = normal(batch, size, size, 8), normal(batch, 3, 3, 2)
         # Each block of the page calls its kernel `kernel`.
+        for name in ("myexp", "myexp_strided"):
+            scope["kernel"] = scope["kernels"][name]
+            attempt(scope["exp_elementwise"], x)
         scope["kernel"] = scope["kernels"]["grid_sample"]
         attempt(scope["grid_sample"], x, grid)
         scope["kernel"] = scope["kernels"]["grid_sample_grad"]

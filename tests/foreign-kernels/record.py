@@ -74,6 +74,11 @@ def template_value(value):
     return bool(value) if isinstance(value, bool) else int(value)
 
 
+def size_of(call):
+    """What makes one call of a text another: its launch, shapes and template."""
+    return json.dumps([call["grid"], [value["shape"] for value in call["inputs"]], call["template"]])
+
+
 class Kernel:
     def __init__(self, entry):
         self.entry = entry
@@ -92,8 +97,7 @@ class Kernel:
             "threadgroup": [int(extent) for extent in threadgroup],
             "init_value": init_value,
         }
-        key = json.dumps([call["grid"], [i["shape"] for i in call["inputs"]], call["template"]])
-        self.entry["calls"].setdefault(key, call)
+        self.entry["calls"].setdefault(size_of(call), call)
         return [mx.zeros(shape, dtype=dtype) for shape, dtype in zip(output_shapes, output_dtypes)]
 
 
@@ -259,10 +263,11 @@ def page(path, out):
         block = "\n".join(line for line in block.splitlines() if not line.startswith(":"))
         try:
             exec(compile(block, str(file), "exec"), scope)
-            if isinstance(scope.get("kernel"), Kernel):
-                scope.setdefault("kernels", {})[scope["kernel"].entry["name"]] = scope["kernel"]
         except Exception as error:
             print(f"page: {type(error).__name__}: {error}", file=sys.stderr)
+        # A block that compares what a kernel computed fails behind its call.
+        if isinstance(scope.get("kernel"), Kernel):
+            scope.setdefault("kernels", {})[scope["kernel"].entry["name"]] = scope["kernel"]
     return scope
 
 
@@ -303,8 +308,9 @@ def keep(earlier):
     """Adds the calls that an earlier run recorded of the same text."""
     key = json.dumps([earlier["name"], earlier["inputs"], earlier["outputs"], earlier["source"], earlier["header"]])
     entry = KERNELS.setdefault(key, {**earlier, "calls": {}})
+    entry["places"] += [place for place in earlier["places"] if place not in entry["places"]]
     for call in earlier["calls"]:
-        entry["calls"].setdefault(json.dumps(call), call)
+        entry["calls"].setdefault(size_of(call), call)
 
 
 def write(out):

@@ -1,5 +1,7 @@
 //! Errors are collected while a declaration is read and reported together.
 
+use std::collections::HashSet;
+
 use proc_macro2::{Span, TokenStream};
 
 use crate::catalogue::Code;
@@ -117,10 +119,11 @@ impl Diagnostics {
         self.found.len()
     }
 
-    /// Hands over everything found.
+    /// Hands over everything found. What is said of several places in the same words is said of the first alone.
     pub fn finish(mut self) -> Vec<Diagnostic> {
         self.finished = true;
-        std::mem::take(&mut self.found)
+        let mut said = HashSet::new();
+        std::mem::take(&mut self.found).into_iter().filter(|diagnostic| said.insert(diagnostic.text())).collect()
     }
 }
 

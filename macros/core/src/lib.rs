@@ -16,7 +16,7 @@ mod parse;
 mod paths;
 pub mod plan;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 pub use catalogue::catalogue;
@@ -30,12 +30,22 @@ use plan::Plan;
 
 /// Expands `#[differentiable(..)]`.
 pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand(Attribute::Differentiable, options, item)
+    expand(Attribute::Differentiable, options, item).items
 }
 
 /// Expands `#[stage(..)]`.
 pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand(Attribute::Stage, options, item)
+    expand(Attribute::Stage, options, item).items
+}
+
+/// Expands `#[differentiable(..)]` to one item, which stands for all of them.
+pub fn differentiable_as_one(options: TokenStream, item: TokenStream) -> TokenStream {
+    as_one(Attribute::Differentiable, options, item)
+}
+
+/// Expands `#[stage(..)]` to one item, which stands for all of them.
+pub fn stage_as_one(options: TokenStream, item: TokenStream) -> TokenStream {
+    as_one(Attribute::Stage, options, item)
 }
 
 /// Expands `#[derive(Parameters)]`.
@@ -85,15 +95,32 @@ fn analyse(attribute: Attribute, options: TokenStream, item: TokenStream) -> Ana
     let root = declaration.as_ref().and_then(|declaration| declaration.options.root.clone());
     let paths = root.map_or_else(Paths::default, Paths::at);
     let kernel = declaration.map(|declaration| parse::resolve::resolve(declaration, &mut diagnostics));
-    if let Some(kernel) = kernel.as_ref().filter(|kernel| !kernel.is_partial) {
+    // What a mistake in the declaration makes of the rest would be a second error for it.
+    if let Some(kernel) = kernel.as_ref().filter(|kernel| !kernel.is_partial && diagnostics.is_empty()) {
         check::check(kernel, &mut diagnostics);
     }
     Analysed { plan: kernel.map(Plan::new), paths, mistakes: diagnostics.finish() }
 }
 
-fn expand(attribute: Attribute, options: TokenStream, item: TokenStream) -> TokenStream {
+/// The items of a kernel, with its name if it has one.
+struct Expanded {
+    name: Option<Ident>,
+    items: TokenStream,
+    paths: Paths,
+}
+
+fn as_one(attribute: Attribute, options: TokenStream, item: TokenStream) -> TokenStream {
+    let Expanded { name, items, paths } = expand(attribute, options, item);
+    match name {
+        Some(name) => emit::as_one(&name, items, &paths),
+        None => items,
+    }
+}
+
+fn expand(attribute: Attribute, options: TokenStream, item: TokenStream) -> Expanded {
     let Analysed { plan, paths, mistakes } = analyse(attribute, options, item.clone());
-    match plan {
+    let name = plan.as_ref().map(|plan| plan.kernel.name.clone());
+    let items = match plan {
         Some(plan) if mistakes.is_empty() => emit::emit(&plan, &paths),
         Some(plan) => {
             let errors = compile_errors(&mistakes);
@@ -103,8 +130,11 @@ fn expand(attribute: Attribute, options: TokenStream, item: TokenStream) -> Toke
         // No function was found under the attribute; whatever stands there may still be used by others.
         None => {
             let errors = compile_errors(&mistakes);
-            let kept = syn::parse2::<syn::Item>(item.clone()).is_ok().then_some(item);
+            // A function without a body is none that can be kept.
+            let kept = matches!(syn::parse2(item.clone()), Ok(item) if !matches!(item, syn::Item::Verbatim(_)));
+            let kept = kept.then_some(item);
             quote!(#errors #kept)
         }
-    }
+    };
+    Expanded { name, items, paths }
 }

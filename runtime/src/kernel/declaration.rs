@@ -31,7 +31,12 @@ pub trait Differentiable: Kernel {}
     label = "paired with another kernel, or with none",
     note = "name the forward in the backward's own declaration: `backward_of = ..`; see `cotangent::errors::C16`"
 )]
-pub trait BackwardOf<F: Kernel>: Kernel {}
+pub trait BackwardOf<F>: Kernel {
+    /// What is known of the backward.
+    fn backward() -> &'static Declaration {
+        Self::declaration()
+    }
+}
 
 /// A kernel whose declared backward is `B`.
 #[diagnostic::on_unimplemented(
@@ -39,7 +44,15 @@ pub trait BackwardOf<F: Kernel>: Kernel {}
     label = "this kernel names another backward, or none",
     note = "name the backward in the forward's own declaration: `backward = ..`; see `cotangent::errors::C16`"
 )]
-pub trait PairedWith<B: Kernel>: Kernel {}
+pub trait PairedWith<B>: Kernel {
+    /// The contract of the forward.
+    const FORWARD: Signature = Self::SIGNATURE;
+
+    /// What is known of the forward.
+    fn forward() -> &'static Declaration {
+        Self::declaration()
+    }
+}
 
 /// A kernel as data.
 #[derive(Debug, Clone, Copy)]

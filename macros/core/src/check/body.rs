@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use proc_macro2::Ident;
+use proc_macro2::{Ident, TokenTree};
 
 use super::names::{self, is_companion};
 use super::rust_body;
 
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::metal::left_out;
 use crate::metal::names::{ATTRIBUTES, is_reserved};
 use crate::metal::scan::{Access, AccessKind, Scan, Shared};
 use crate::metal::source::Text;
@@ -27,14 +28,16 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         Body::Rust(body) => check_rust(kernel, body, diagnostics),
         Body::Launch(launch) => {
             let launch = &**launch;
+            let before = diagnostics.count();
             names::check(kernel, diagnostics);
-            if launch.metal.is_whole {
+            // A word of Metal in the place of a name makes another text of it.
+            if launch.metal.is_whole && diagnostics.count() == before {
                 check_text(&Subject { kernel, launch, text: &launch.metal, called: BODY }, diagnostics);
             }
             if let Some(cuda) = launch.cuda.as_ref().filter(|cuda| cuda.is_whole) {
                 // CUDA has other names for everything but the ports.
                 let subject = Subject { kernel, launch, text: cuda, called: "CUDA text" };
-                check_ports(&subject, &launch.scan(kernel, cuda), diagnostics);
+                check_ports(&subject, &launch.scan(kernel, cuda), &BTreeSet::new(), diagnostics);
             }
         }
     }
@@ -43,6 +46,19 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
 /// A port that a Rust body never names is not read by it.
 fn check_rust(kernel: &Kernel, body: &RustBody, diagnostics: &mut Diagnostics) {
     let used = rust_body::used_names(&body.block);
+    // A function of the body's own may call what `stages` hands on to it.
+    let hands_on = body.identifiers.iter().any(|name| name == "stages");
+    for stage in body.stages.iter().filter(|_| !hands_on) {
+        let name = stage.clone().into_iter().filter_map(|token| match token {
+            TokenTree::Ident(name) => Some(name),
+            _ => None,
+        });
+        let Some(name) = name.last().filter(|name| !body.identifiers.contains(name)) else { continue };
+        diagnostics.push(
+            Diagnostic::new(name.span(), format!("the body of `{}` never calls its stage `{name}`", kernel.name))
+                .help("call it, or remove it from `stages = [..]`"),
+        );
+    }
     let is_named = |port: &Port| body.identifiers.contains(&port.name);
     for port in &kernel.inputs {
         let is_used = used.contains(&port.name.to_string());
@@ -87,8 +103,36 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
         );
         return;
     }
-    check_ports(subject, &scan, diagnostics);
-    names::check_text(subject, &scan, diagnostics);
+    if text.tokens.is_empty() {
+        diagnostics.push(
+            Diagnostic::coded(Code::C12, kernel.name.span(), format!("the text of `{}` is empty", kernel.name))
+                .help("write every element of every output, as in `y[i] = ..`"),
+        );
+        return;
+    }
+    // What these make of a text is not what it says.
+    if let Some(word) = scan.left_out.first() {
+        let what = match word.text.as_str() {
+            "static" => "`static` variables that are not constant".to_owned(),
+            text => format!("`{text}`"),
+        };
+        diagnostics.push(
+            subject
+                .mistake(Code::C12, word.place, format!("Metal has no {what}"))
+                .help(left_out::instead_of(&word.text)),
+        );
+        return;
+    }
+    if let Some(place) = scan.doubles.first() {
+        diagnostics.push(
+            subject
+                .mistake(Code::C14, *place, "Metal has no `double`".to_owned())
+                .help("use `float`, and sum in two floats where that is not enough"),
+        );
+        return;
+    }
+    let misspelled = names::check_text(subject, &scan, diagnostics);
+    check_ports(subject, &scan, &misspelled, diagnostics);
     check_lengths(subject, &scan, diagnostics);
     for place in &scan.includes {
         diagnostics.push(
@@ -117,13 +161,6 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
                     format!("`{}` is a word of Metal, so it cannot name a variable", name.text),
                 )
                 .help(format!("rename it, to `{}_index` say", name.text)),
-        );
-    }
-    for place in &scan.doubles {
-        diagnostics.push(
-            subject
-                .mistake(Code::C14, *place, "Metal has no `double`".to_owned())
-                .help("use `float`, and sum in two floats where that is not enough"),
         );
     }
     let literal = |shared: &Shared| shared.bytes.as_ref().and_then(Polynomial::as_constant);
@@ -177,17 +214,19 @@ fn check_lengths(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnosti
     }
 }
 
-/// Inputs are read and never written, outputs are written, and accumulated into only after something was stored.
-fn check_ports(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
+/// Inputs are read and never written, outputs are written, and accumulated into only after something was stored. What was
+/// `misspelled` is not missed a second time.
+fn check_ports(subject: &Subject<'_>, scan: &Scan, misspelled: &BTreeSet<String>, diagnostics: &mut Diagnostics) {
     let Subject { kernel, called, launch, .. } = subject;
     // A name that cannot stand for the port was reported for that.
     let is_taken = |port: &&Port| {
         let name = port.name.to_string();
-        is_reserved(&name) || scan.outermost.iter().any(|local| local.text == name)
+        is_reserved(&name) || misspelled.contains(&name) || scan.outermost.iter().any(|local| local.text == name)
     };
     for port in kernel.inputs.iter().filter(|port| !is_taken(port)) {
         let name = port.name.to_string();
-        let described = |access: &&Access| is_companion(&access.name.text, port);
+        // Of a cotangent, the shape says nothing.
+        let described = |access: &&Access| is_companion(&access.name.text, port) && !is_cotangent(kernel, port);
         let uses: Vec<&Access> = scan.of_name(&name).chain(scan.accesses.iter().filter(described)).collect();
         let is_read = uses.iter().any(|access| access.is_used || !is_cotangent(kernel, port));
         if !is_read {
@@ -217,19 +256,47 @@ fn check_ports(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics
             );
         }
         check_unwritten(subject, scan, &name, "input", diagnostics);
+        for part in ["shape", "strides", "ndim"] {
+            check_unwritten(subject, scan, &format!("{name}_{part}"), "description", diagnostics);
+        }
     }
     for scalar in &kernel.scalars {
-        check_unwritten(subject, scan, &scalar.name.to_string(), "scalar", diagnostics);
+        let name = scalar.name.to_string();
+        check_unwritten(subject, scan, &name, "scalar", diagnostics);
+        let is_read = scan.of_name(&name).next().is_some() || misspelled.contains(&name);
+        if !is_read && launch.headers.is_empty() && !scan.declared.contains(&name) {
+            diagnostics.push(
+                Diagnostic::coded(
+                    Code::C12,
+                    scalar.name.span(),
+                    format!("the {called} of `{}` never reads its scalar `{name}`", kernel.name),
+                )
+                .help("use it, or remove it: every call passes a value"),
+            );
+        }
+    }
+    for dimension in &kernel.dimensions {
+        check_unwritten(subject, scan, &dimension.name, "dimension", diagnostics);
+    }
+    for constant in &kernel.constants {
+        check_unwritten(subject, scan, &constant.name.to_string(), "template constant", diagnostics);
     }
     for port in kernel.outputs.iter().filter(|port| !is_taken(port)) {
         let name = port.name.to_string();
         let uses: Vec<&Access> = scan.of_name(&name).collect();
         let may_write = |access: &&Access| {
-            access.kind.may_write() || access.kind == AccessKind::Given && !launch.headers.is_empty()
+            let is_given = access.kind == AccessKind::Given && !launch.headers.is_empty();
+            (access.kind.may_write() || is_given) && !access.is_dead
         };
         if !uses.iter().any(may_write) {
             let moved = uses.iter().find(|access| access.kind == AccessKind::Move);
-            let mistake = match (moved, uses.first()) {
+            let dead = uses.iter().find(|access| access.kind.may_write());
+            let mistake = match (moved.or(dead), uses.first()) {
+                (Some(access), _) if access.kind != AccessKind::Move => subject.mistake(
+                    Code::C12,
+                    access.name.place,
+                    format!("the {called} of `{}` writes its output `{name}` only where it never runs", kernel.name),
+                ),
                 (Some(access), _) => subject.mistake(
                     Code::C12,
                     access.name.place,
@@ -254,11 +321,10 @@ fn check_ports(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics
     }
 }
 
-/// Nothing is stored to an input or a scalar.
+/// Nothing is stored to an input, or to a value that a call gives.
 fn check_unwritten(subject: &Subject<'_>, scan: &Scan, name: &str, what: &str, diagnostics: &mut Diagnostics) {
     let Subject { kernel, called, .. } = subject;
-    let is_write =
-        |access: &&Access| matches!(access.kind, AccessKind::Store | AccessKind::Accumulate | AccessKind::Atomic);
+    let is_write = |access: &&Access| access.kind.writes() || access.one_of.is_some_and(AccessKind::writes);
     let Some(access) = scan.of_name(name).find(is_write) else { return };
     let through = access.through.as_ref().map_or(String::new(), |pointer| format!(" through `{pointer}`"));
     diagnostics.push(

@@ -16,6 +16,10 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         return;
     }
     let name = &kernel.name;
+    // A kernel without any route has no declaration yet, which is said already.
+    if kernel.cases_span.is_none() && diagnostics.count() > 0 {
+        return;
+    }
     let Some(span) = kernel.cases_span.filter(|_| !kernel.cases.is_empty()) else {
         let span = kernel.cases_span.unwrap_or_else(|| name.span());
         diagnostics.push(

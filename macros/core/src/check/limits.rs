@@ -17,12 +17,22 @@ const MAX_BUFFERS: usize = 31;
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     let Body::Launch(launch) = &kernel.body else { return };
     let name = &kernel.name;
+    let missing: Vec<&str> = [(&launch.grid, "grid"), (&launch.threads, "threads")]
+        .into_iter()
+        .filter_map(|(given, option)| given.is_none().then_some(option))
+        .collect();
+    // An attribute without a route is no declaration yet, which is said already.
+    if !missing.is_empty() && diagnostics.is_empty() {
+        let named: Vec<String> = missing.iter().map(|option| format!("`{option}`")).collect();
+        let written: Vec<String> = missing.iter().map(|option| format!("`{option} = (x, y, z)`")).collect();
+        diagnostics.push(
+            Diagnostic::new(name.span(), format!("launch `{name}` has no {}", named.join(" and no ")))
+                .help(format!("write {} in the attribute", written.join(" and "))),
+        );
+    }
     for (given, option) in [(&launch.grid, "grid"), (&launch.threads, "threads")] {
         match given {
-            None => diagnostics.push(
-                Diagnostic::new(name.span(), format!("launch `{name}` has no `{option}`"))
-                    .help(format!("write `{option} = (x, y, z)` in the attribute")),
-            ),
+            None => {}
             Some((extents, span)) => {
                 for extent in extents.iter().filter(|extent| extent.as_constant().is_some_and(|value| value < 1)) {
                     diagnostics.push(

@@ -50,12 +50,13 @@ fn place(kernel: &Kernel, dimension: &Dimension) -> Option<Span> {
     port.shape.get(dimension.bound.axis).map(|(_, span)| *span)
 }
 
-/// The names of a text: those that it declares are free, those that it reads are known.
-pub fn check_text(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
+/// The names of a text: those that it declares are free, those that it reads are known. What comes back are the ports and
+/// scalars that it seems to mean by other names.
+pub fn check_text(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) -> BTreeSet<String> {
     check_locals(subject, scan, diagnostics);
     check_components(subject, scan, diagnostics);
     let is_all = subject.launch.headers.is_empty() && scan.includes.is_empty();
-    check_declared(subject, scan, is_all, diagnostics);
+    check_declared(subject, scan, is_all, diagnostics)
 }
 
 /// No variable has a name that stands for something else in the same block.
@@ -122,11 +123,16 @@ fn check_components(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagno
 /// Every name that stands for a value is declared somewhere.
 ///
 /// A header may declare anything: beside one only misspelled attributes are certain.
-fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics: &mut Diagnostics) {
+fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics: &mut Diagnostics) -> BTreeSet<String> {
     let kernel = subject.kernel;
-    let mut known: BTreeSet<String> = scan.declared.clone();
-    known.extend(kernel.ports().map(|port| port.name.to_string()));
-    known.extend(kernel.scalars.iter().map(|scalar| scalar.name.to_string()));
+    let ports = kernel.ports().map(|port| port.name.to_string());
+    let arguments: BTreeSet<String> =
+        ports.chain(kernel.scalars.iter().map(|scalar| scalar.name.to_string())).collect();
+    let unused: Vec<&str> =
+        arguments.iter().map(String::as_str).filter(|name| scan.of_name(name).next().is_none()).collect();
+    let mut misspelled = BTreeSet::new();
+    let mut known: BTreeSet<String> = scan.everywhere.clone();
+    known.extend(arguments.iter().cloned());
     known.extend(kernel.dimensions.iter().map(|dimension| dimension.name.clone()));
     known.extend(kernel.constants.iter().map(|constant| constant.name.to_string()));
     known.extend(kernel.dtypes.iter().map(|dtype| dtype.name.to_string()));
@@ -145,29 +151,37 @@ fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics:
         if is_known || !is_certain || !reported.insert(name.clone()) {
             continue;
         }
-        let help = if let Some(attribute) = nearest_attribute(&name) {
+        let limit = name.len().min(6) / 3;
+        // A port that the text never names is meant first, also where only its case differs.
+        let near = nearest(&name, unused.iter().copied(), limit)
+            .or_else(|| unused.iter().copied().find(|unused| unused.eq_ignore_ascii_case(&name)))
+            .or_else(|| nearest(&name, known.iter().chain(&scan.declared).map(String::as_str), limit))
+            .map(str::to_owned);
+        let message = if scan.declared.contains(&name) {
+            format!("`{name}` is not known here: its declaration stands in another block, or further down")
+        } else {
+            format!("`{name}` is declared neither in `{}` nor in its body", kernel.name)
+        };
+        let help = if scan.declared.contains(&name) {
+            "declare it before, in a block around both places".to_owned()
+        } else if let Some(attribute) = nearest_attribute(&name) {
             format!("write `{attribute}`")
         } else if let Some(output) = kernel.outputs.iter().find(|port| is_companion(&name, port)) {
+            misspelled.insert(output.name.to_string());
             format!(
                 "MLX describes inputs only: use the dimensions of `{}` by name, {}",
                 output.name,
                 output.shape_text()
             )
-        } else if let Some(near) = nearest(&name, known.iter().map(String::as_str), name.len().min(6) / 3) {
+        } else if let Some(near) = near {
+            misspelled.extend(arguments.get(&near).cloned());
             format!("write `{near}`, or declare `{name}`")
         } else {
             "declare it as a port, scalar or template constant of the kernel, or as a variable of the body".to_owned()
         };
-        diagnostics.push(
-            subject
-                .mistake(
-                    Code::C12,
-                    access.name.place,
-                    format!("`{name}` is declared neither in `{}` nor in its body", kernel.name),
-                )
-                .help(help),
-        );
+        diagnostics.push(subject.mistake(Code::C12, access.name.place, message).help(help));
     }
+    misspelled
 }
 
 /// `x_shape`, `x_strides`, `x_ndim`, which MLX offers beside `x`.

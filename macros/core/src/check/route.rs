@@ -45,6 +45,15 @@ fn check_residuals(kernel: &Kernel, route: &Route, diagnostics: &mut Diagnostics
 
 fn check_backward(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     let name = &kernel.name;
+    if let Role::Backward { of, span, .. } = &kernel.role
+        && *name == of.to_string()
+    {
+        diagnostics.push(
+            Diagnostic::coded(Code::C16, *span, format!("`{name}` would be the backward of itself"))
+                .help("name the kernel whose gradient it is"),
+        );
+        return;
+    }
     for output in &kernel.outputs {
         if !output.name.to_string().starts_with("d_") {
             diagnostics.push(

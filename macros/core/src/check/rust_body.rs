@@ -9,7 +9,7 @@ use crate::parse::declaration::collect_identifiers;
 /// The names in `block` whose values go anywhere: not those that only reach `_`, a binding that nothing reads, `drop(..)`, a
 /// statement that is the name alone, or a block behind `if false`.
 ///
-/// Names are taken as written: a binding that repeats a name stands for the same one.
+/// A binding that repeats a name stands for the same one where its value is made of that, and for another where it is not.
 pub fn used_names(block: &TokenStream) -> BTreeSet<String> {
     let mut flow = Flow::default();
     flow.statements(block.clone());
@@ -23,7 +23,12 @@ struct Flow {
     used: BTreeSet<String>,
     /// Names that go into bindings, by binding.
     bound: BTreeMap<String, BTreeSet<String>>,
+    /// Names that stand for a variable of the body from here to the end of the block.
+    hidden: BTreeSet<String>,
 }
+
+/// Methods that say what a tensor is like, not what its values are.
+const DESCRIPTIONS: [&str; 5] = ["shape", "dtype", "rank", "size", "len"];
 
 impl Flow {
     fn live(mut self) -> BTreeSet<String> {
@@ -36,11 +41,22 @@ impl Flow {
 
     /// The statements of a block, with its braces or without.
     fn statements(&mut self, tokens: TokenStream) {
+        let hidden = self.hidden.clone();
+        self.statements_of_block(tokens);
+        self.hidden = hidden;
+    }
+
+    fn statements_of_block(&mut self, tokens: TokenStream) {
         let mut statement: Vec<TokenTree> = Vec::new();
         let mut tokens = tokens.into_iter().peekable();
         while let Some(token) = tokens.next() {
             if matches!(&token, TokenTree::Punct(punct) if punct.as_char() == ';') {
-                self.statement(&std::mem::take(&mut statement), true);
+                let statement = std::mem::take(&mut statement);
+                self.statement(&statement, true);
+                if matches!(statement.first(), Some(TokenTree::Ident(word)) if word == "return") {
+                    // What stands behind it never runs.
+                    return;
+                }
                 continue;
             }
             let is_block = matches!(&token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
@@ -66,6 +82,14 @@ impl Flow {
                 tokens.iter().position(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == '='));
             let Some(equals) = equals else { return };
             self.binding(&tokens[1..equals], &tokens[equals + 1..]);
+            return;
+        }
+        if let [TokenTree::Ident(_), rest @ ..] = tokens
+            && ends
+            && is_chain(rest)
+        {
+            // `d_y.square()?;`: what it makes is discarded; what it is given may go anywhere.
+            self.uses(rest);
             return;
         }
         let discarded = match tokens {
@@ -96,15 +120,23 @@ impl Flow {
         let pattern = pattern.split(is_colon).next().unwrap_or_default();
         let mut names = Vec::new();
         collect_identifiers(pattern.iter().cloned().collect(), &mut names);
-        let mut read = Flow::default();
+        let mut read = Flow { hidden: self.hidden.clone(), ..Flow::default() };
         read.uses(value);
         // What a block inside the value binds stays its own.
         for (binding, names) in read.bound {
             self.bound.entry(binding).or_default().extend(names);
         }
-        for name in names {
-            self.bound.entry(name.to_string()).or_default().extend(read.used.iter().cloned());
+        for name in names.iter().map(ToString::to_string) {
+            if !read.used.contains(&name) {
+                self.hidden.insert(name.clone());
+            }
+            self.bound.entry(self.name(&name)).or_default().extend(read.used.iter().cloned());
         }
+    }
+
+    /// What a name stands for here.
+    fn name(&self, written: &str) -> String {
+        if self.hidden.contains(written) { format!("{written}'") } else { written.to_owned() }
     }
 
     fn uses(&mut self, tokens: &[TokenTree]) {
@@ -117,7 +149,8 @@ impl Flow {
                 continue;
             }
             match token {
-                TokenTree::Ident(name) => drop(self.used.insert(name.to_string())),
+                TokenTree::Ident(_) if describes(&tokens[index + 1..]) => {}
+                TokenTree::Ident(name) => drop(self.used.insert(self.name(&name.to_string()))),
                 TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => self.statements(group.stream()),
                 TokenTree::Group(group) => self.uses(&group.stream().into_iter().collect::<Vec<_>>()),
                 TokenTree::Punct(_) | TokenTree::Literal(_) => {}
@@ -125,6 +158,25 @@ impl Flow {
             index += 1;
         }
     }
+}
+
+/// Whether what follows a name asks what it is like: `.shape()`.
+fn describes(behind: &[TokenTree]) -> bool {
+    let [TokenTree::Punct(dot), TokenTree::Ident(method), TokenTree::Group(arguments), ..] = behind else {
+        return false;
+    };
+    dot.as_char() == '.' && DESCRIPTIONS.iter().any(|known| method == known) && arguments.stream().is_empty()
+}
+
+/// Whether what follows a name is a chain of methods: `.square()?.sum(&[0])?`.
+fn is_chain(behind: &[TokenTree]) -> bool {
+    let is_link = |token: &TokenTree| match token {
+        TokenTree::Punct(punct) => matches!(punct.as_char(), '.' | '?'),
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Parenthesis,
+        TokenTree::Ident(_) => true,
+        TokenTree::Literal(_) => false,
+    };
+    matches!(behind.first(), Some(TokenTree::Punct(punct)) if punct.as_char() == '.') && behind.iter().all(is_link)
 }
 
 /// Whether a statement is a block, with or without a head.
@@ -165,6 +217,14 @@ mod tests {
             ("{ let x = if wants { let g = d_y.square()?; Some(g) } else { None }; Ok(x) }", true),
             ("{ let mut sum = x; sum = sum.add(d_y)?; Ok(sum) }", true),
             ("{ println!(\"{d_y:?}\"); Ok(x) }", false),
+            ("{ let d_y = x; Ok(d_y) }", false),
+            ("{ { let d_y = x; f(d_y); } Ok(d_y) }", true),
+            ("{ d_y.square()?; Ok(x) }", false),
+            ("{ parts.push(d_y); Ok(x) }", true),
+            ("{ return Ok(x); Ok(d_y) }", false),
+            ("{ if wants { return Ok(x); } Ok(d_y) }", true),
+            ("{ let s = d_y.shape(); x.reshape(s) }", false),
+            ("{ let s = d_y.square()?.shape(); x.reshape(s) }", true),
         ] {
             assert_eq!(used_names(&body.parse().unwrap()).contains("d_y"), expected, "{body}");
         }

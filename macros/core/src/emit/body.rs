@@ -195,8 +195,8 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
                 let name = &port.name;
                 quote!(::core::option::Option::Some(#value_type::of(outputs.#name)))
             });
-            let mode = plan.outputs_have_a_mode().then(|| quote!(<M>));
-            (quote!(outputs: #outputs #mode), quote!(#(#values),*))
+            let (types, mode) = (&plan.types, plan.outputs_have_a_mode().then(|| quote!(<M>)));
+            (quote!(outputs: #types::#outputs #mode), quote!(#(#values),*))
         }
         None => {
             let mode = quote!(M);

@@ -203,7 +203,7 @@ pub fn cases(plan: &Plan) -> TokenStream {
 /// `Route::..`: where gradients come from, with functions instead of references so that two kernels may name each other.
 pub fn route(plan: &Plan, paths: &Paths) -> TokenStream {
     let route_path = paths.kernel(quote!(Route));
-    let kernel_trait = paths.kernel(quote!(Kernel));
+    let name = &plan.kernel.name;
     let none = quote!(::core::option::Option::None);
     match &plan.kernel.role {
         Role::Forward(route) => {
@@ -212,7 +212,9 @@ pub fn route(plan: &Plan, paths: &Paths) -> TokenStream {
             }
             let backward = route.backward.as_ref().map_or(none.clone(), |(_, span)| {
                 let partner = super::pairing::partner(plan);
-                let declaration = quote_spanned!(*span=> <#partner as #kernel_trait>::declaration);
+                let backward_of = paths.kernel(quote!(BackwardOf));
+                // Whether it is a kernel and whether it is the backward of this one is one question.
+                let declaration = quote_spanned!(*span=> <#partner as #backward_of<#name>>::backward);
                 quote!(::core::option::Option::Some(#declaration))
             });
             let fallback = route.fallback.as_ref().map_or(none, |_| {
@@ -236,7 +238,8 @@ pub fn route(plan: &Plan, paths: &Paths) -> TokenStream {
         }
         Role::Backward { span, .. } => {
             let partner = super::pairing::partner(plan);
-            let declaration = quote_spanned!(*span=> <#partner as #kernel_trait>::declaration);
+            let paired_with = paths.kernel(quote!(PairedWith));
+            let declaration = quote_spanned!(*span=> <#partner as #paired_with<#name>>::forward);
             quote!(#route_path::Backward { of: #declaration })
         }
         Role::Stage => quote!(#route_path::Stage),

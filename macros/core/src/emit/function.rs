@@ -1,7 +1,7 @@
 //! The function that models (or, for a stage, Rust bodies) call.
 
 use proc_macro2::TokenStream;
-use quote::{ToTokens, quote};
+use quote::quote;
 
 use super::documentation;
 use crate::model::kernel::{Argument, ConstantKind, Kernel, Role, ScalarKind};
@@ -33,15 +33,16 @@ pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream, allowance: 
             let stages = paths.kernel(quote!(Stages));
             (quote!(), quote!(__stages: &#stages,))
         }
-        (_, Some(bound)) => (quote!(<M: #bound>), quote!()),
+        (_, Some(bound)) => {
+            let types = &plan.types;
+            (quote!(<M: #types::#bound>), quote!())
+        }
         _ => (quote!(<M: #graph>), quote!()),
     };
     let names = super::allowed_names(kernel);
-    let outputs = outputs_struct(plan, paths);
-    let mode_trait = mode_trait(plan, paths);
+    let types = types(plan, paths);
     quote! {
-        #outputs
-        #mode_trait
+        #types
         #(#attributes)*
         #(#[doc = #documentation])*
         #[allow(clippy::too_many_arguments)]
@@ -89,7 +90,8 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
                 let getter = output_getter(port);
                 quote!(#name: outputs.#getter(#index)?)
             });
-            quote!(::core::result::Result::Ok(#outputs { #(#fields),* }))
+            let types = &plan.types;
+            quote!(::core::result::Result::Ok(#types::#outputs { #(#fields),* }))
         }
         None => {
             let getter = kernel.visible_outputs().next().map(output_getter);
@@ -158,17 +160,64 @@ fn constant_type(kind: ConstantKind) -> TokenStream {
 
 /// What the function returns, without the `Result` around it.
 pub fn returned_type(plan: &Plan, mode: &TokenStream, paths: &Paths) -> TokenStream {
+    let types = &plan.types;
     match &plan.outputs_name {
-        Some(outputs) if plan.outputs_have_a_mode() => quote!(#outputs<#mode>),
-        Some(outputs) => outputs.to_token_stream(),
+        Some(outputs) if plan.outputs_have_a_mode() => quote!(#types::#outputs<#mode>),
+        Some(outputs) => quote!(#types::#outputs),
         None => plan.kernel.visible_outputs().next().map(|port| output_type(port, mode, paths)).unwrap_or(quote!(())),
     }
 }
 
-fn outputs_struct(plan: &Plan, paths: &Paths) -> TokenStream {
+/// The struct and the trait of the signature, in their module, with the names under which models know them.
+fn types(plan: &Plan, paths: &Paths) -> TokenStream {
+    let names: Vec<_> = plan.outputs_name.iter().chain(&plan.mode_bound).collect();
+    if names.is_empty() {
+        return TokenStream::new();
+    }
+    let (types, visibility) = (&plan.types, &plan.kernel.visibility);
+    let configuration = super::configuration(plan);
+    let paths = &paths.one_module_deeper();
+    let inside = visibility_one_module_deeper(visibility);
+    let outputs = outputs_struct(plan, &inside, paths);
+    let mode_trait = mode_trait(plan, &inside, paths);
+    let known = names.iter().map(|name| {
+        quote! {
+            #(#configuration)*
+            #[allow(unused_imports)]
+            #visibility use #types::#name;
+        }
+    });
+    quote! {
+        #(#configuration)*
+        #[allow(unused_imports)]
+        mod #types {
+            use super::*;
+            #outputs
+            #mode_trait
+        }
+        #(#known)*
+    }
+}
+
+/// The visibility that an item has to have in a module inside the one in which it has `visibility`.
+fn visibility_one_module_deeper(visibility: &TokenStream) -> TokenStream {
+    match syn::parse2(visibility.clone()) {
+        Ok(syn::Visibility::Inherited) => quote!(pub(super)),
+        Ok(syn::Visibility::Restricted(restricted)) => {
+            let path = &restricted.path;
+            match path.segments.first().map(|first| first.ident.to_string()).as_deref() {
+                Some("self") => quote!(pub(super)),
+                Some("super") => quote!(pub(in super::#path)),
+                _ => visibility.clone(),
+            }
+        }
+        _ => visibility.clone(),
+    }
+}
+
+fn outputs_struct(plan: &Plan, visibility: &TokenStream, paths: &Paths) -> TokenStream {
     let Some(outputs) = &plan.outputs_name else { return TokenStream::new() };
     let kernel = &plan.kernel;
-    let visibility = &kernel.visibility;
     let graph = paths.item(quote!(Graph));
     let mode = quote!(M);
     let text = format!("What [`{0}`](fn@{0}) returns.", kernel.name);
@@ -179,9 +228,7 @@ fn outputs_struct(plan: &Plan, paths: &Paths) -> TokenStream {
     });
     let names = super::allowed_names(kernel);
     let generics = plan.outputs_have_a_mode().then(|| quote!(<M: #graph>));
-    let configuration = super::configuration(plan);
     quote! {
-        #(#configuration)*
         #[doc = #text]
         #names
         #visibility struct #outputs #generics { #(#fields),* }
@@ -189,11 +236,10 @@ fn outputs_struct(plan: &Plan, paths: &Paths) -> TokenStream {
 }
 
 /// The bound of an inference-only kernel, whose message carries the author's reason.
-fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
+fn mode_trait(plan: &Plan, visibility: &TokenStream, paths: &Paths) -> TokenStream {
     let (Some(bound), Role::Forward(route)) = (&plan.mode_bound, &plan.kernel.role) else { return TokenStream::new() };
     let reason = route.inference_only.as_ref().map_or("", |(reason, _)| reason.as_str());
     let name = plan.kernel.name.to_string();
-    let visibility = &plan.kernel.visibility;
     let graph = paths.item(quote!(Graph));
     let infer = paths.item(quote!(Infer));
     let sealed = paths.private(quote!(InferenceOnly));
@@ -203,13 +249,10 @@ fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
     let help =
         "take the training path of the layer in `Train`, or give the kernel a gradient; see `cotangent::errors::C10`";
     let text = format!("Modes in which the inference-only kernel [`{name}`](fn@{name}) may run: {reason}.");
-    let configuration = super::configuration(plan);
     quote! {
-        #(#configuration)*
         #[doc = #text]
         #[diagnostic::on_unimplemented(message = #message, label = #label, note = #note, note = #help)]
         #visibility trait #bound: #graph + #sealed {}
-        #(#configuration)*
         impl #bound for #infer {}
     }
 }

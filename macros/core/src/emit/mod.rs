@@ -9,7 +9,7 @@ mod stand_in;
 mod test;
 
 use body::option;
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
 
 pub use stand_in::stand_in;
@@ -26,6 +26,14 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
     let pairing = pairing::emit(plan, paths);
     let test = test::emit(plan, paths);
     quote!(#marker #kernel #function #pairing #test)
+}
+
+/// The items of a kernel as one: an attribute that stands for them, on a struct that stands where they will. In an `impl`,
+/// where no macro can see that it stands there, the compiler refuses one struct instead of every item.
+pub fn as_one(name: &Ident, items: TokenStream, paths: &Paths) -> TokenStream {
+    let attribute = paths.private(quote!(items));
+    let carrier = quote_spanned!(name.span()=> struct #name;);
+    quote!(#[#attribute { #items }] #carrier)
 }
 
 /// The type that stands for the kernel wherever types are asked about it. Shares its name with the function.

@@ -10,45 +10,40 @@ use crate::model::kernel::Role;
 use crate::paths::Paths;
 use crate::plan::Plan;
 
-/// The assertions of a backward, or the question of a forward whether its backward is meant for it.
+/// The assertions of a backward, or the pairing of a forward. That the other kernel is the one that is meant is asked where
+/// its declaration is named, in the route.
 pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
     let kernel = &plan.kernel;
     let name = &kernel.name;
     let configuration = super::configuration(plan);
-    let items = match &kernel.role {
+    match &kernel.role {
         Role::Forward(route) => {
-            let Some((backward, span)) = &route.backward else { return TokenStream::new() };
-            let backward_of = paths.kernel(quote!(BackwardOf));
+            let Some((backward, _)) = &route.backward else { return TokenStream::new() };
             let paired_with = paths.kernel(quote!(PairedWith));
             let partner = partner(plan).expect("it is named");
             let alias = alias(&partner, backward, &configuration);
-            let asked = quote_spanned!(*span=> asks::<#backward>(););
             quote! {
                 #alias
                 #(#configuration)*
                 const _: () = {
                     impl #paired_with<#partner> for #name {}
-                    #[allow(dead_code)]
-                    fn asks<B: #backward_of<#name>>() {}
-                    #[allow(dead_code)]
-                    fn the_backward_belongs_to_this_kernel() { #asked }
                 };
             }
         }
         Role::Backward { of, span, .. } => {
             let kernel_trait = paths.kernel(quote!(Kernel));
             let paired_with = paths.kernel(quote!(PairedWith));
+            let signature = paths.signature(quote!(Signature));
             let assertions = paths.kernel(quote!(pairing));
             let partner = partner(plan).expect("it is named");
             let alias = alias(&partner, of, &configuration);
+            // One constant for the forward: if that is no kernel, or has another backward, this is the only error.
+            let forward = format_ident!("__FORWARD_OF_{}", name.unraw(), span = *span);
+            let asked = quote_spanned!(*span=> <#partner as #paired_with<#name>>::FORWARD);
             let assertion = |span: Span, function: TokenStream, index: Option<usize>| {
                 let index = index.map(|index| quote!(, #index));
                 let assertion = quote! {
-                    const _: () = #assertions::#function(
-                        &<#partner as #kernel_trait>::SIGNATURE,
-                        &<#name as #kernel_trait>::SIGNATURE
-                        #index
-                    );
+                    const _: () = #assertions::#function(&#forward, &<#name as #kernel_trait>::SIGNATURE #index);
                 };
                 respan(assertion, span)
             };
@@ -66,26 +61,19 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
                     .into_iter()
                     .map(|function| assertion(name.span(), function, None))
                     .collect();
-            let asked = quote_spanned!(*span=> asks::<#of>(););
-            let items = quote!(#ports #gradients #scalars #constants #whole);
+            let items = quote! {
+                #[allow(non_upper_case_globals)]
+                const #forward: #signature = #asked;
+                #ports #gradients #scalars #constants #whole
+            };
             if configuration.is_empty() {
-                quote! {
-                    #alias
-                    #items
-                    const _: () = {
-                        #[allow(dead_code)]
-                        fn asks<F: #paired_with<#name>>() {}
-                        #[allow(dead_code)]
-                        fn the_forward_names_this_kernel() { #asked }
-                    };
-                }
+                quote!(#alias #items)
             } else {
                 quote!(#alias #(#configuration)* const _: () = { #items };)
             }
         }
         Role::Stage => TokenStream::new(),
-    };
-    quote!(#items)
+    }
 }
 
 /// The name under which the expansion speaks of the other kernel of a pair, so that a path that leads nowhere is one error.

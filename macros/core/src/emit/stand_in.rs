@@ -19,12 +19,13 @@ pub fn stand_in(plan: &Plan, paths: &Paths) -> TokenStream {
         Role::Forward(route) => {
             let differentiable = paths.kernel(quote!(Differentiable));
             let paired_with = paths.kernel(quote!(PairedWith));
-            let paired = route.backward.as_ref().map(|(backward, _)| quote!(impl #paired_with<#backward> for #name {}));
+            // Whatever says that it is the backward of this kernel is not blamed for what is wrong here.
+            let paired = route.backward.as_ref().map(|_| quote!(impl<B> #paired_with<B> for #name {}));
             quote!(impl #differentiable for #name {} #paired)
         }
-        Role::Backward { of, .. } => {
+        Role::Backward { .. } => {
             let backward_of = paths.kernel(quote!(BackwardOf));
-            quote!(impl #backward_of<#of> for #name {})
+            quote!(impl<F> #backward_of<F> for #name {})
         }
         Role::Stage => TokenStream::new(),
     };

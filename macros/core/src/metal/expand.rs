@@ -16,6 +16,8 @@ pub(super) struct Expanded {
     pub(super) includes: Vec<Place>,
     /// Operators at the end of a macro: Rust has dropped the `\` behind them, and the macro goes on with the next line.
     pub(super) unfinished: Vec<Place>,
+    /// Whether some of it is compiled only where an `#if` says so.
+    pub(super) has_conditions: bool,
     /// Macros as they stand at the end of what was read.
     macros: BTreeMap<String, Macro>,
     /// Tokens that macros made so far.
@@ -116,8 +118,12 @@ impl Expanded {
                 let is_never = matches!(&line[2..], [only] if matches!(&only.kind, Kind::Literal(text) if text == "0")
                     || only.name() == Some("false"));
                 conditionals.push(is_never);
+                self.has_conditions |= !is_dead && !is_never;
             }
-            Some("ifdef" | "ifndef") => conditionals.push(false),
+            Some("ifdef" | "ifndef") => {
+                conditionals.push(false);
+                self.has_conditions |= !is_dead;
+            }
             Some("else" | "elif" | "elifdef" | "elifndef") => {
                 if let Some(last) = conditionals.last_mut() {
                     *last = false;

@@ -1,6 +1,7 @@
 //! Kernel text as tokens: printing it with its layout, and finding out what it does with names.
 
 mod expand;
+pub mod left_out;
 pub mod lexer;
 pub mod names;
 mod neighbours;

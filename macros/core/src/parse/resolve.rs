@@ -68,7 +68,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         }
     }
     let is_partial = !unreadable.is_empty() || unread_outputs > 0;
-    if outputs.is_empty() && !is_partial {
+    if outputs.is_empty() && !is_partial && diagnostics.is_empty() {
         diagnostics.push(
             Diagnostic::new(name.span(), format!("kernel `{name}` has no output"))
                 .help("declare one: `y: Out![f32; B, D]`"),
@@ -133,7 +133,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         is_partial: is_partial || options.is_partial,
     };
     kernel.dimensions = resolve_dimensions(&kernel, diagnostics);
-    if !kernel.is_partial {
+    if !kernel.is_partial && diagnostics.is_empty() {
         check_dtypes_bound(&kernel, diagnostics);
     }
     check_names(&kernel, diagnostics);
@@ -172,16 +172,21 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             }))
         }
         BodySyntax::Rust { block, span, identifiers } => {
-            for option in ["grid", "threads", "headers", "init", "atomic", "nondeterministic", "strided"] {
-                if let Some(span) = options.span_of(option) {
-                    diagnostics.push(
-                        Diagnostic::new(
-                            span,
-                            format!("option `{option}` is for launches, and this kernel has a Rust body"),
-                        )
-                        .help("move it to the `#[stage]` that it belongs to"),
-                    );
-                }
+            let of_launches = ["grid", "threads", "headers", "init", "atomic", "nondeterministic", "strided"];
+            let given: Vec<(&str, Span)> =
+                of_launches.iter().filter_map(|option| Some((*option, options.span_of(option)?))).collect();
+            // A kernel without a body has not said yet which of the two it is.
+            if let Some((_, span)) = given.first().filter(|_| !identifiers.is_empty()) {
+                let names: Vec<String> = given.iter().map(|(option, _)| format!("`{option}`")).collect();
+                let message = match names.as_slice() {
+                    [one] => format!("option {one} is for launches, and this kernel has a Rust body"),
+                    several => {
+                        format!("options {} are for launches, and this kernel has a Rust body", several.join(", "))
+                    }
+                };
+                diagnostics.push(
+                    Diagnostic::new(*span, message).help("move what is for a launch to the `#[stage]` that makes it"),
+                );
             }
             if attribute == Attribute::Stage {
                 diagnostics.push(
@@ -224,7 +229,14 @@ fn resolve_port(
     let shape: Vec<_> = shape
         .iter()
         .filter_map(|extent| {
-            diagnostics.keep(expression::read_with(constants, extent)).map(|value| (value, extent.span()))
+            let value = diagnostics.keep(expression::read_with(constants, extent))?;
+            if let Some(length) = value.as_constant().filter(|length| *length < 0) {
+                diagnostics.push(
+                    Diagnostic::new(extent.span(), format!("an axis of `{name}` has the length {length}"))
+                        .help("write a length, or name it in upper case: `N`"),
+                );
+            }
+            Some((value, extent.span()))
         })
         .collect();
     let dtype = resolved.unwrap_or(PortDtype::Fixed(Dtype::F32));
@@ -277,12 +289,14 @@ fn resolve_port(
             );
             None
         }
-        Some((low, high, only, _)) if dtype.is_float() => {
+        Some((low, high, only, span)) if dtype.is_float() => {
             let ends = read_number(&low).and_then(|low| read_number(&high).map(|high| (low, high)));
-            diagnostics.keep(ends.map(|(low, high)| match only {
-                Some(reason) => Sample::Domain(low, high, reason.value()),
-                None => Sample::Floats(low, high),
-            }))
+            diagnostics.keep(ends).filter(|(low, high)| low < high || empty(span, &name, diagnostics)).map(
+                |(low, high)| match only {
+                    Some(reason) => Sample::Domain(low, high, reason.value()),
+                    None => Sample::Floats(low, high),
+                },
+            )
         }
         Some((_, _, Some(only), _)) => {
             diagnostics.push(
@@ -291,9 +305,16 @@ fn resolve_port(
             );
             None
         }
-        Some((low, high, None, _)) => diagnostics.keep(
-            expression::read(&low).and_then(|low| expression::read(&high).map(|high| Sample::Integers(low, high))),
-        ),
+        Some((low, high, None, span)) => {
+            let ends = expression::read(&low).and_then(|low| expression::read(&high).map(|high| (low, high)));
+            let is_range = |low: &Polynomial, high: &Polynomial| match (low.as_constant(), high.as_constant()) {
+                (Some(low), Some(high)) => low < high,
+                _ => true,
+            };
+            let ends = diagnostics.keep(ends);
+            ends.filter(|(low, high)| is_range(low, high) || empty(span, &name, diagnostics))
+                .map(|(low, high)| Sample::Integers(low, high))
+        }
         None => None,
     };
     if let (Some(span), true, false) = (optional, is_output, is_backward) {
@@ -305,6 +326,15 @@ fn resolve_port(
     }
     let optional = optional.is_some();
     Port { name, dtype, shape, role, optional, sample: sample.unwrap_or(Sample::Default) }
+}
+
+/// Reports a range in which no value lies.
+fn empty(span: Span, name: &Ident, diagnostics: &mut Diagnostics) -> bool {
+    diagnostics.push(
+        Diagnostic::new(span, format!("no value of `{name}` lies in this range"))
+            .help("write the lower end first: `#[values(0..4)]`; the upper end is no value itself"),
+    );
+    false
 }
 
 /// The first input that every call has in whose shape `name` stands alone.
@@ -363,7 +393,8 @@ fn resolve_dimensions(kernel: &Kernel, diagnostics: &mut Diagnostics) -> Vec<Dim
             }
             match find_binding(&kernel.inputs, &name) {
                 Some(bound) => dimensions.push(Dimension { name, bound }),
-                None if kernel.is_partial => unbound.push(name),
+                // What could not be read may bind it.
+                None if kernel.is_partial || !diagnostics.is_empty() => unbound.push(name),
                 None => {
                     let alone = |port: &&Port| port.shape.iter().any(|(extent, _)| extent.as_symbol() == Some(&name));
                     let (message, place) = match kernel.inputs.iter().find(alone) {
@@ -429,7 +460,9 @@ fn resolve_requirements(kernel: &Kernel, written: &[Expr], diagnostics: &mut Dia
 
 /// Whether each of `symbols` is a dimension or constant of the kernel; reports those that are not.
 fn check_symbols(kernel: &Kernel, symbols: &[String], span: Span, diagnostics: &mut Diagnostics) -> bool {
-    let unknown = symbols.iter().filter(|name| !kernel.has_symbol(name) && !kernel.is_partial);
+    // What could not be read may be what names them.
+    let is_partial = kernel.is_partial || !diagnostics.is_empty();
+    let unknown = symbols.iter().filter(|name| !kernel.has_symbol(name) && !is_partial);
     let mut all_known = true;
     for name in unknown {
         all_known = false;

@@ -275,7 +275,13 @@ fn read_port_type(tokens: &TokenStream, span: Span) -> syn::Result<(Ident, Vec<E
     if tokens.is_empty() {
         return Err(syn::Error::new(span, form));
     }
-    parser.parse2(tokens.clone()).map_err(|error| syn::Error::new(error.span(), form))
+    // What ends too early has no token to point at.
+    let last = tokens.clone().into_iter().last().map_or(span, |token| token.span());
+    let place = |error: syn::Error| match syn::parse2::<Ident>(tokens.clone()) {
+        Ok(_) => last,
+        Err(_) => error.span(),
+    };
+    parser.parse2(tokens.clone()).map_err(|error| syn::Error::new(place(error), form))
 }
 
 fn read_range(input: ParseStream<'_>) -> syn::Result<(Expr, Expr, Option<LitStr>)> {

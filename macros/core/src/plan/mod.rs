@@ -23,6 +23,9 @@ pub struct Plan {
     pub outputs_name: Option<Ident>,
     /// The trait that bounds the mode of an inference-only kernel.
     pub mode_bound: Option<Ident>,
+    /// The module that holds these two: the expansion names them there, so that a type of the author's with one of their
+    /// names is one error.
+    pub types: Ident,
     /// Texts of a launch.
     pub texts: Option<Texts>,
     /// `wants_d_x` for each output of a backward, in order.
@@ -100,7 +103,8 @@ impl Plan {
             }
             Body::Rust(_) => None,
         };
-        Self { kernel, function, outputs_name, mode_bound, texts, wants }
+        let types = format_ident!("__types_of_{}", kernel.name.unraw(), span = span);
+        Self { kernel, function, outputs_name, mode_bound, types, texts, wants }
     }
 
     /// Outputs that the backward of another kernel writes are optional: nobody may want them.

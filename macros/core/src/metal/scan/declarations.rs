@@ -1,6 +1,6 @@
 //! Declarations: the names they introduce, with what those point to.
 
-use super::expressions::Cursor;
+use super::operand::Cursor;
 use super::scopes::{Level, Local, Sink};
 use super::{Length, Scanner, Shared};
 use crate::metal::names::{is_keyword, is_type, size_of};
@@ -16,6 +16,8 @@ struct Head {
     is_constant: bool,
     is_auto: bool,
     is_atomic: bool,
+    is_static: bool,
+    is_indirect: bool,
     element: Option<String>,
     /// Where the first declarator begins.
     end: usize,
@@ -37,7 +39,11 @@ impl Scanner {
             };
             cursor.index = name + 1;
             let Some(name) = statement[name].to_name() else { return true };
-            self.variable(&head, name, is_indirect, &mut cursor);
+            let is_function = matches!(cursor.kind(), Some(Kind::Group(Bracket::Parenthesis, _)));
+            if head.is_static && !head.is_constant && !is_function {
+                self.found.left_out.push(Name { text: "static".to_owned(), place: name.place });
+            }
+            self.variable(&head, name, is_indirect || head.is_indirect, &mut cursor);
             if cursor.take(|operator| operator == ",").is_none() {
                 self.expression(&statement[cursor.index..]);
                 return true;
@@ -61,7 +67,8 @@ impl Scanner {
             match name_at(index) {
                 Some("threadgroup") => head.is_threadgroup = true,
                 Some("const" | "constexpr" | "constant") => head.is_constant = true,
-                Some("device" | "thread" | "static" | "volatile" | "inline") => {}
+                Some("static") => head.is_static = true,
+                Some("device" | "thread" | "volatile" | "inline") => {}
                 Some("typename" | "struct" | "enum" | "union" | "class") => {}
                 Some("unsigned" | "signed") => is_complete = true,
                 Some("auto") => (is_complete, head.is_auto) = (true, true),
@@ -77,6 +84,13 @@ impl Scanner {
             // `unsigned x`: the type is in the qualifier. `unsigned int x`: it goes on.
             if !is_complete || is_type(ty) || name_at(index + 1).is_some_and(|next| !is_keyword(next)) && !head.is_auto
             {
+                // `long int`, `short int`, `long long`
+                while matches!(name_at(index), Some("long" | "short"))
+                    && matches!(name_at(index + 1), Some("long" | "int" | "unsigned"))
+                {
+                    index += 1;
+                }
+                head.is_indirect = self.pointers.contains(ty);
                 head.element = Some(ty.to_owned());
                 let begin = index;
                 index = skip_template(statement, index + 1);

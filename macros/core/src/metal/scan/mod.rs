@@ -3,8 +3,13 @@
 //! This is no C++ compiler. It follows declarations, scopes, pointers and expressions well enough to be sure of what it
 //! reports; what it cannot follow may be a write, and is left to those who run the text.
 
+mod calls;
+mod conditions;
 mod declarations;
+mod effects;
 mod expressions;
+mod operand;
+mod primary;
 mod scopes;
 mod statements;
 #[cfg(test)]
@@ -13,6 +18,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::expand;
+use super::left_out;
 use super::names::{ATTRIBUTES, is_collective};
 use super::token::{Name, Place, Token};
 use crate::model::expression::Polynomial;
@@ -23,7 +29,9 @@ use scopes::{Scopes, Sink};
 pub struct Scan {
     /// Names that the text declares itself: variables, parameters, types, macros.
     pub declared: BTreeSet<String>,
-    /// Of these, macros and their parameters.
+    /// Of these, those that are known in the whole text: all but variables, which have a scope.
+    pub everywhere: BTreeSet<String>,
+    /// Macros and their parameters.
     macros: BTreeSet<String>,
     /// Variables of the outermost block, in order.
     pub outermost: Vec<Name>,
@@ -43,6 +51,8 @@ pub struct Scan {
     pub reserved: Vec<Name>,
     /// Quotes that begin no character: numbers with separators, which Rust lexes as a lifetime.
     pub quotes: Vec<Place>,
+    /// Words of C++ that Metal leaves out.
+    pub left_out: Vec<Name>,
     /// `#include`s.
     pub includes: Vec<Place>,
     /// Operators at the end of a macro, which goes on with the next line.
@@ -83,6 +93,10 @@ pub struct Access {
     /// Whether anything is done with what was read. It is not in `(void)x`, behind `if (false)`, or where it only reaches
     /// variables that nothing reads.
     pub is_used: bool,
+    /// Whether it stands where nothing ever runs.
+    pub is_dead: bool,
+    /// What happens to this or to another array, where a pointer is one of several: `(c ? x : y)[i] = 1`.
+    pub one_of: Option<AccessKind>,
 }
 
 /// What happens to a name.
@@ -116,6 +130,7 @@ impl Scan {
             arrays: arrays.into_iter().collect(),
             found: Scan {
                 declared: expanded.defined.clone(),
+                everywhere: expanded.defined.clone(),
                 macros: expanded.defined,
                 includes: expanded.includes,
                 unfinished: expanded.unfinished,
@@ -125,11 +140,14 @@ impl Scan {
             sinks: Vec::new(),
             sink: Sink::Used,
             is_dead: false,
+            has_conditions: expanded.has_conditions,
             in_branch: 0,
             depth: 0,
             types: BTreeSet::new(),
+            pointers: BTreeSet::new(),
             constants: BTreeMap::new(),
         };
+        scanner.found.left_out = left_out::find(&expanded.tokens);
         scanner.statements(&expanded.tokens);
         scanner.finish()
     }
@@ -160,11 +178,16 @@ impl Scan {
 impl AccessKind {
     /// Whether it may write to memory.
     pub fn may_write(self) -> bool {
-        matches!(self, Self::Store | Self::Accumulate | Self::Address | Self::Atomic)
+        self.writes() || self == Self::Address
+    }
+
+    /// Whether it writes to memory.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Store | Self::Accumulate | Self::Atomic)
     }
 }
 
-/// How deep expressions and statements nest in a text that anybody would write.
+/// Deeper than the expressions and statements of any text that is written by hand.
 const DEEPEST: usize = 256;
 
 /// The state of a scan.
@@ -178,12 +201,16 @@ struct Scanner {
     sink: Sink,
     /// Whether what is read now never runs.
     is_dead: bool,
+    /// Whether `#if` decides about some of the text: then nothing is known to stand behind a `return`.
+    has_conditions: bool,
     /// How many alternatives behind `#else` are open.
     in_branch: usize,
     /// How deep what is read now is nested.
     depth: usize,
     /// Types that the text declares.
     types: BTreeSet<String>,
+    /// Of these, names of pointers: `using P = device float*`.
+    pointers: BTreeSet<String>,
     /// Values of integer constants that the text defines, as text.
     constants: BTreeMap<String, String>,
 }
@@ -201,12 +228,18 @@ impl Scanner {
         self.found
     }
 
+    /// A name that the whole text knows.
+    fn declare_everywhere(&mut self, name: &str) {
+        self.found.declared.insert(name.to_owned());
+        self.found.everywhere.insert(name.to_owned());
+    }
+
     /// Where a value goes that is read here.
     fn current_sink(&self) -> Sink {
         if self.is_dead { Sink::Nothing } else { self.sink }
     }
 
-    /// Runs `scan` one level deeper, unless that is deeper than anybody writes.
+    /// Runs `scan` one level deeper, unless that is deeper than texts go.
     fn deeper<R>(&mut self, scan: impl FnOnce(&mut Self) -> R) -> Option<R> {
         if self.depth >= DEEPEST {
             return None;

@@ -12,11 +12,18 @@ const VISITORS: [&str; 2] = ["tile_for_each", "tile_with_rows"];
 
 impl Scanner {
     pub(super) fn statements(&mut self, tokens: &[Token]) {
+        let outer = self.is_dead;
         let mut index = 0;
         while index < tokens.len() {
+            if is_label(tokens, index) {
+                self.is_dead = outer;
+            }
             let next = self.deeper(|scanner| scanner.statement(tokens, index));
+            // What stands behind a `return` in one block never runs.
+            self.is_dead |= !self.has_conditions && leaves(&tokens[index]);
             index = next.unwrap_or(tokens.len()).max(index + 1);
         }
+        self.is_dead = outer;
     }
 
     /// What stands behind `#else` or `#elif`: it has the scope of what it stands for.
@@ -61,7 +68,12 @@ impl Scanner {
                     if let Some(head) = parenthesis(index + 1) {
                         self.scopes.enter();
                         self.head_of_block(head);
-                        let next = self.part(tokens, index + 2, name == "while" && is_never(head));
+                        let condition = match name.as_str() {
+                            "while" => head,
+                            "for" => head.split(|token| token.is(';')).nth(1).unwrap_or_default(),
+                            _ => &[],
+                        };
+                        let next = self.part(tokens, index + 2, self.truth(condition) == Some(false));
                         self.scopes.leave();
                         return next;
                     }
@@ -89,6 +101,13 @@ impl Scanner {
                     }
                 }
             },
+            // `[[unroll]] for ..`
+            Kind::Group(Bracket::Square, inner)
+                if matches!(inner.as_slice(), [Token { kind: Kind::Group(Bracket::Square, _), .. }])
+                    && tokens.get(index + 1).and_then(Token::name).is_some_and(opens) =>
+            {
+                return self.deeper(|scanner| scanner.statement(tokens, index + 1)).unwrap_or(tokens.len());
+            }
             _ => {}
         }
         let end = end_of(tokens, index);
@@ -98,22 +117,30 @@ impl Scanner {
 
     /// A statement that may never run.
     fn part(&mut self, tokens: &[Token], index: usize, is_never: bool) -> usize {
-        let outer = self.is_dead;
-        self.is_dead |= is_never;
         self.scopes.enter();
-        let next = self.deeper(|scanner| scanner.statement(tokens, index)).unwrap_or(tokens.len());
+        let next = self.unless(is_never, |scanner| scanner.deeper(|scanner| scanner.statement(tokens, index)));
         self.scopes.leave();
-        self.is_dead = outer;
-        next
+        next.unwrap_or(tokens.len())
     }
 
     /// `if (condition) .. else ..`, from behind the condition.
     fn choice(&mut self, tokens: &[Token], condition: &[Token], index: usize) -> usize {
         self.scopes.enter();
-        self.head_of_block(condition);
-        let mut next = self.part(tokens, index, is_never(condition));
+        let is_empty = tokens.get(index).is_some_and(|part| match &part.kind {
+            Kind::Group(Bracket::Brace, inner) => inner.is_empty(),
+            _ => part.is(';'),
+        });
+        let truth = self.truth(condition);
+        let has_parts = !is_empty || tokens.get(index + 1).and_then(Token::name) == Some("else");
+        if has_parts && truth.is_none() || has_effect(condition) {
+            self.head_of_block(condition);
+        } else {
+            // Nothing depends on it.
+            self.with_sink(Sink::Nothing, |scanner| scanner.expression(condition));
+        }
+        let mut next = self.part(tokens, index, truth == Some(false));
         if tokens.get(next).and_then(Token::name) == Some("else") {
-            next = self.part(tokens, next + 1, is_always(condition));
+            next = self.part(tokens, next + 1, truth == Some(true));
         }
         self.scopes.leave();
         next
@@ -149,7 +176,7 @@ impl Scanner {
         }
         let name = tokens.get(index + 1 + usize::from(is_scoped)).and_then(Token::name);
         if let Some(name) = name {
-            self.found.declared.insert(name.to_owned());
+            self.declare_everywhere(name);
             self.types.insert(name.to_owned());
         }
         let Kind::Group(_, inner) = &tokens[body].kind else { return None };
@@ -171,7 +198,7 @@ impl Scanner {
         for part in inner.split(|token| token.is(',')) {
             let Some(name) = part.first().and_then(Token::to_name) else { continue };
             self.expression(part.get(2..).unwrap_or_default());
-            self.found.declared.insert(name.text.clone());
+            self.declare_everywhere(&name.text);
             if !is_scoped {
                 let local = self.scopes.add(Local { is_constant: true, ..Local::default() });
                 self.scopes.declare(&name.text, local);
@@ -186,7 +213,10 @@ impl Scanner {
         self.statements(inner);
         self.scopes.leave();
         self.found.outermost.truncate(outermost);
-        self.found.inner.truncate(within);
+        for field in self.found.inner.split_off(within) {
+            // A function of the struct may use a field that stands behind it.
+            self.found.everywhere.insert(field.text);
+        }
     }
 
     /// `using name = ..`, `typedef .. name`
@@ -194,8 +224,12 @@ impl Scanner {
         let is_typedef = statement[0].name() == Some("typedef");
         let name = if is_typedef { statement.last() } else { statement.get(1) };
         if let Some(name) = name.and_then(Token::name).filter(|name| !is_keyword(name)) {
-            self.found.declared.insert(name.to_owned());
+            self.declare_everywhere(name);
             self.types.insert(name.to_owned());
+            let ends_in_pointer = statement[..statement.len() - usize::from(is_typedef)].last();
+            if ends_in_pointer.is_some_and(|last| last.is('*')) {
+                self.pointers.insert(name.to_owned());
+            }
         }
         self.note_doubles(statement);
     }
@@ -203,18 +237,22 @@ impl Scanner {
     /// A function or a macro of a header before a block: `tile_for_each(t, row, column, value) { .. }`.
     fn with_block(&mut self, tokens: &[Token], index: usize) -> Option<usize> {
         let end = end_of(tokens, index);
-        let block = (index + 2..end.min(tokens.len())).find(|at| {
-            matches!(tokens[*at].kind, Kind::Group(Bracket::Brace, _))
-                && matches!(tokens[*at - 1].kind, Kind::Group(Bracket::Parenthesis, _))
-        })?;
-        let head = &tokens[index..block];
+        let block =
+            (index + 2..end.min(tokens.len())).find(|at| matches!(tokens[*at].kind, Kind::Group(Bracket::Brace, _)))?;
+        // `float get() const {`
+        let mut head = &tokens[index..block];
+        while let [rest @ .., last] = head
+            && matches!(last.name(), Some("const" | "thread" | "device" | "threadgroup" | "constant" | "volatile"))
+        {
+            head = rest;
+        }
         let (Kind::Group(_, inner), Kind::Group(_, body)) = (&head.last()?.kind, &tokens[block].kind) else {
             return None;
         };
         let callee = head.get(head.len().checked_sub(2)?)?;
+        let operator = head.iter().position(|token| token.name() == Some("operator"));
         // `auto f = [&](float a) { .. };` and `T v = T(x) { .. }` are no such blocks.
-        callee.name()?;
-        if head.iter().any(|token| token.is('=')) {
+        if operator.is_none() && (callee.name().is_none() || head.iter().any(|token| token.is('='))) {
             return None;
         }
         self.scopes.enter();
@@ -224,7 +262,9 @@ impl Scanner {
             }
             self.expression(head);
         } else {
-            self.found.declared.extend(callee.name().map(str::to_owned));
+            if let Some(name) = callee.name() {
+                self.declare_everywhere(name);
+            }
             self.parameters(inner);
         }
         self.block(body);
@@ -260,20 +300,22 @@ fn end_of(tokens: &[Token], index: usize) -> usize {
     tokens[index..].iter().position(|token| token.is(';')).map_or(tokens.len(), |length| index + length)
 }
 
-fn is_literal(condition: &[Token], text: [&str; 2]) -> bool {
-    match condition {
-        [Token { kind: Kind::Name(found) | Kind::Literal(found), .. }] => text.contains(&found.as_str()),
-        [Token { kind: Kind::Group(Bracket::Parenthesis, inner), .. }] => is_literal(inner, text),
-        _ => false,
-    }
+/// Whether a word begins a statement that is no declaration and no expression.
+fn opens(word: &str) -> bool {
+    matches!(word, "for" | "while" | "do" | "if" | "switch")
 }
 
-fn is_never(condition: &[Token]) -> bool {
-    is_literal(condition, ["false", "0"])
+/// Whether a statement leaves its block.
+fn leaves(first: &Token) -> bool {
+    matches!(first.name(), Some("return" | "break" | "continue"))
 }
 
-fn is_always(condition: &[Token]) -> bool {
-    is_literal(condition, ["true", "1"])
+/// Whether a block may be entered here.
+fn is_label(tokens: &[Token], index: usize) -> bool {
+    matches!(tokens[index].name(), Some("case" | "default"))
+        || tokens[index].name().is_some()
+            && tokens.get(index + 1).is_some_and(|next| next.is(':'))
+            && !is_scope(tokens, index + 1)
 }
 
 /// Whether a statement may do more than make a value.

@@ -1,4 +1,4 @@
-//! What texts and declarations are refused for, and what is let through: a table for each kind, without a compiler.
+//! What texts are refused for, and what is let through: a table for each kind, without a compiler.
 
 use cotangent_macros_core::diagnostics::Diagnostic;
 
@@ -182,39 +182,6 @@ fn cotangents_that_are_only_thrown_away_are_not_read() {
 }
 
 #[test]
-fn names_of_metal_are_taken() {
-    for name in ["and", "or", "not", "xor_eq", "device", "kernel", "float4", "x_shape", "NAN", "M_PI_F", "assert"] {
-        let ports = format!("x: In![f32; N], {name}: In![f32; N], y: Out![f32; N]");
-        let found = declared("", &ports, &format!("y[0] = x[0] + {name}[0];"));
-        assert!(found.len() == 1 && found[0].starts_with(&format!("`{name}` is")), "{name}: {found:?}");
-    }
-    for name in ["NAN", "INFINITY", "FLT_MAX", "HUGE_VALF", "UINT_MAX", "METAL_FUNC"] {
-        let options =
-            format!("inference_only = \"t\", grid = ({name}, 1, 1), threads = (64, 1, 1), cases = [({name} = 7)]");
-        let item = format!("pub fn k(x: In![f32; {name}], y: Out![f32; {name}]) {{ metal! {{ y[0] = x[0]; }} }}");
-        let found = plan(&options, &item);
-        assert!(found.len() == 1 && found[0].contains("is a word of Metal"), "{name}: {found:?}");
-    }
-}
-
-#[test]
-fn ports_may_be_written_in_upper_case() {
-    let ports = "X: In![f32; N], A_log: In![f32; N], B: In![u8; N], Y: Out![f32; N]";
-    assert_eq!(declared("", ports, "Y[0] = X[0] * exp(A_log[0]) + B[0];"), Vec::<String>::new());
-    // The argument of a constant makes way for a port.
-    let item = "pub fn k<const OUT: usize, const bits: i32>(x: In![f32; OUT], y: Out![f32; bits], out: Out![f32; 1]) {
-                    metal! { y[0] = x[bits]; out[0] = x[OUT - 1]; }
-                }";
-    let options = "inference_only = \"t\", grid = (OUT, 1, 1), threads = (64, 1, 1), cases = [(OUT = 7, bits = 2)]";
-    assert_eq!(plan(options, item), Vec::<String>::new());
-    let found = declared("", "N: In![f32; N], y: Out![f32; N]", "y[0] = N[0];");
-    assert!(
-        found.len() == 1 && found[0].starts_with("`N` is the name of this parameter and of a dimension"),
-        "{found:?}"
-    );
-}
-
-#[test]
 fn arrays_have_lengths_that_are_known_when_the_kernel_is_compiled() {
     const LENGTH: &str = "the array `a` of `k` is as long as";
     refuses(
@@ -265,83 +232,6 @@ fn doubles_are_found_behind_macros() {
 }
 
 #[test]
-fn sizes_have_32_bits() {
-    let sized = |case: &str, ports: &str| {
-        let options = format!("inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [({case})]");
-        plan(&options, &format!("pub fn k({ports}) {{ metal! {{ y[0] = x[0]; }} }}"))
-    };
-    for (case, ports, expected) in [
-        ("N = 9223372036854775807", "x: In![f32; N], y: Out![f32; N]", "`N` is 9223372036854775807, and sizes"),
-        ("N = 2147483648", "x: In![f32; N], y: Out![f32; N]", "`N` is 2147483648, and sizes"),
-        ("N = 2147483647", "x: In![f32; N], y: Out![f32; 4 * N]", "at this case port `y` of `k` has no shape"),
-        ("N = -7", "x: In![f32; N], y: Out![f32; N]", "`N` is -7, and no axis is that short"),
-        ("N = 99999999999999999999", "x: In![f32; N], y: Out![f32; N]", "number too large"),
-    ] {
-        let found = sized(case, ports);
-        assert!(found.len() == 1 && found[0].starts_with(expected), "{case}: {found:?}");
-    }
-}
-
-#[test]
-fn what_stands_beside_the_attribute_is_kept_or_refused() {
-    let with = |attribute: &str, qualifier: &str| {
-        let item = format!(
-            "{attribute} pub {qualifier} fn k(x: In![f32; N], y: Out![f32; N]) {{ metal! {{ y[0] = x[0]; }} }}"
-        );
-        plan("inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]", &item)
-    };
-    for attribute in ["#[allow(clippy::all)]", "#[rustfmt::skip]", "#[inline]", "#[must_use]", "#[expect(unused)]"] {
-        assert_eq!(with(attribute, ""), Vec::<String>::new(), "{attribute}");
-    }
-    for (attribute, qualifier) in
-        [("", "unsafe"), ("", "async"), ("", "extern \"C\""), ("#[no_mangle]", ""), ("#[test]", "")]
-    {
-        assert_eq!(with(attribute, qualifier).len(), 1, "{attribute} {qualifier}");
-    }
-}
-
-#[test]
-fn a_mistake_that_hides_others_is_told_alone() {
-    const BODY: &str = "{ metal! { uint i = thread_position_in_grid.x; y[i] = x[i]; } }";
-    let options = "fallback = f, grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]";
-    for (options, item, expected) in [
-        (options, "pub fn k(x: In![f32, N], y: Out![f32; N]) BODY", "expected `dtype; extent"),
-        (options, "pub fn k(x: In![f32; N], y: Out![f32]) BODY", "expected `dtype; extent"),
-        (options, "pub fn k(x: &[f32], y: Out![f32; N]) BODY", "this is neither a port nor a scalar"),
-        (options, "pub fn k(x: In![f32; N], y: Out![f32; N]) { metal!(include_str!(\"k.metal\")) }", "this is a macro"),
-        (options, "pub fn k(x: In![f32; N], y: Out![f32; N]) { metal!(\"y[0] = x[0];\") }", "this is a string"),
-        (
-            "fallbak = f, grid = (N, 1, 1), threads = (1, 1, 1), cases = [(N = 7)]",
-            "pub fn k(x: In![f32; N], y: Out![f32; N]) BODY",
-            "unknown option `fallbak`\nhelp: write `fallback`",
-        ),
-        (
-            "backward_off = f, grid = (N, 1, 1), threads = (1, 1, 1)",
-            "pub fn k(x: In![f32; N], d_y: In![f32; N], d_x: Out![f32; N]) BODY",
-            "unknown option `backward_off`\nhelp: write `backward_of`",
-        ),
-        (
-            "fallback = |x| x, grid = (N, 1, 1), threads = (1, 1, 1), cases = [(N = 7)]",
-            "pub fn k(x: In![f32; N], y: Out![f32; N]) BODY",
-            "expected a path",
-        ),
-        (
-            "fallback = f, grid = (N, 1), threads = (1, 1, 1), cases = [(N = 7)]",
-            "pub fn k(x: In![f32; N], y: Out![f32; N]) BODY",
-            "expected three extents",
-        ),
-        (
-            "fallback = f, grid = (N, 1, 1), threads = (1, 1, 1), cases = (N = 7)",
-            "pub fn k(x: In![f32; N], y: Out![f32; N]) BODY",
-            "expected square brackets",
-        ),
-    ] {
-        let found = plan(options, &item.replace("BODY", BODY));
-        assert!(found.len() == 1 && found[0].starts_with(expected), "{item}\nexpected {expected}\nfound {found:#?}");
-    }
-}
-
-#[test]
 fn a_macro_that_goes_on_with_the_next_line_is_no_text_of_rust() {
     // What the compiler leaves of it, after it has refused the `\\`.
     let found = launch("\n#define P(a) a +\n1\nuint i = thread_position_in_grid.x; y[i] = P(x[i]);");
@@ -349,21 +239,125 @@ fn a_macro_that_goes_on_with_the_next_line_is_no_text_of_rust() {
 }
 
 #[test]
-fn a_residual_is_for_a_backward() {
-    let item = "pub fn k(x: In![f32; N], y: Out![f32; N], #[saved] r: Out![f32; N]) { Ok(Outputs { y: x.clone(), r: x.clone() }) }";
-    let found = plan("fallback = f, cases = [(N = 7)]", item);
-    assert!(found.len() == 1 && found[0].contains("[C15]"), "{found:?}");
-    assert_eq!(plan("backward = b, fallback = f, cases = [(N = 7)]", item), Vec::<String>::new());
+fn inputs_are_not_written_through_what_stands_for_them() {
+    const INPUT: &str = "the body of `k` writes to its input `x`";
+    refuses(
+        &[
+            ("const_cast<device float&>(x[0]) = 1; y[0] = x[1];", INPUT),
+            ("using P = device float*; P p = P(x); p[0] = 1; y[0] = x[1];", INPUT),
+            ("typedef device float* P; P p = (P)x; *p = 1; y[0] = x[1];", INPUT),
+            ("(N > 3 ? x : y)[0] = 1; y[0] = x[1];", INPUT),
+            ("device float* p = N > 3 ? (device float*)x : y; p[0] += 1; y[0] = x[1];", INPUT),
+            ("x_shape[0] = 3; y[0] = x[1];", "the body of `k` writes to its description `x_shape`"),
+            ("N = 3; y[0] = x[1];", "the body of `k` writes to its dimension `N`"),
+        ],
+        launch,
+    );
+    accepts(&["const device float* p = N > 3 ? x : x + 1; y[0] = *p;"], launch);
 }
 
 #[test]
-fn every_width_of_integers_is_a_dtype() {
-    for dtype in ["i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64"] {
-        let ports = format!("x: In![{dtype}; N], y: Out![{dtype}; N], z: Out![{dtype}; N]");
-        assert_eq!(declared("", &ports, "y[0] = x[0]; z[0] = x[1];"), Vec::<String>::new(), "{dtype}");
-    }
-    // A class of one needs no input.
-    let item = "pub fn k<T: BF16, U: U16>(x: In![f32; N], y: Out![T; N]) { metal! { y[0] = T(U(x[0])); } }";
-    let options = "inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]";
-    assert_eq!(plan(options, item), Vec::<String>::new());
+fn what_never_runs_writes_and_reads_nothing() {
+    const UNWRITTEN: &str = "the body of `k` writes its output `y` only where it never runs";
+    refuses(
+        &[
+            ("float a = x[0]; if (false) y[0] = a;", UNWRITTEN),
+            ("float a = x[0]; return; y[0] = a;", UNWRITTEN),
+            ("float a = x[0]; while (a > 0) { break; y[0] = a; }", UNWRITTEN),
+            ("float a = x[0]; for (int i = 0; false; ++i) y[0] = a;", UNWRITTEN),
+            ("float a = x[0]; if (N > 3 && false) y[0] = a;", UNWRITTEN),
+            ("constexpr bool USE = false; float a = x[0]; if (USE) y[0] = a;", UNWRITTEN),
+            ("float a = x[0]; if (true) { } else { y[0] = a; }", UNWRITTEN),
+        ],
+        launch,
+    );
+    const UNREAD: &str = "backward `k` never reads the cotangent `d_y`";
+    refuses(
+        &[
+            ("d_x[0] = x[0]; return; d_x[0] = d_y[0];", UNREAD),
+            ("d_x[0] = false ? d_y[0] : x[0];", UNREAD),
+            ("if (d_y[0] > 0) { } d_x[0] = x[0];", UNREAD),
+            ("if (false && d_y[0] > 0) d_x[0] = 1; d_x[0] = x[0];", UNREAD),
+            ("d_x[0] = x[0] * d_y_shape[0];", UNREAD),
+        ],
+        backward,
+    );
+    accepts(
+        &[
+            "if (N > 3) return; y[0] = x[0];",
+            "if (N > 3) { y[0] = x[0]; return; } y[0] = 0;",
+            "\n#ifdef FAST\nreturn;\n#endif\ny[0] = x[0];",
+            "for (int i = 0; true; ++i) { y[i] = x[i]; if (i > 3) break; }",
+            "switch (N) { case 0: return; case 1: y[0] = x[0]; break; default: y[0] = 1; }",
+            "constexpr bool DEBUG = false; if (DEBUG) y[0] = 1; y[0] = x[0];",
+            "bool late = false; late = x[0] > 0; if (late) y[0] = 1; y[0] = x[0];",
+        ],
+        launch,
+    );
+}
+
+#[test]
+fn variables_are_known_in_their_block() {
+    const UNKNOWN: &str = "`a` is not known here: its declaration stands in another block, or further down";
+    refuses(
+        &[
+            ("{ float a = x[0]; } y[0] = a;", UNKNOWN),
+            ("for (int a = 0; a < 2; ++a) { } y[a] = x[0];", UNKNOWN),
+            ("y[0] = a * x[0]; float a = 2;", UNKNOWN),
+            ("if (x[0] > 0) { float a = 1; } else { y[0] = a; }", UNKNOWN),
+            ("y[0] = b * x[0];", "`b` is declared neither in `k` nor in its body"),
+        ],
+        launch,
+    );
+    accepts(
+        &[
+            "\n#if A\nfloat a = x[0];\n#else\nfloat a = x[1];\n#endif\ny[0] = a;",
+            "struct P { float get() const { return late; } float late; }; P p{x[0]}; y[0] = p.get();",
+            "struct P { float a; P operator+(P o) const { return P{a + o.a}; } }; y[0] = (P{x[0]} + P{1.0f}).a;",
+            "struct P { float a; P(float v) : a(v) {} }; y[0] = P(x[0]).a;",
+            "long int a = 1; unsigned long long b = 2; y[a] = x[b];",
+            "[[unroll]] for (int a = 0; a < 2; ++a) { y[a] = x[a]; }",
+            "for (int a = 0, b = 3; a < b; ++a, --b) y[a] = x[b];",
+        ],
+        launch,
+    );
+}
+
+#[test]
+fn a_misspelled_port_is_missed_once() {
+    refuses(
+        &[
+            ("y[0] = X[0];", "`X` is declared neither"),
+            ("float a = x[0] * y_shape[0];", "`y_shape` is declared neither"),
+        ],
+        launch,
+    );
+    assert!(launch("y[0] = X[0];")[0].contains("write `x`"));
+}
+
+#[test]
+fn words_that_metal_leaves_out_are_named() {
+    refuses(
+        &[
+            ("goto end; end: y[0] = x[0];", "Metal has no `goto`"),
+            ("float* p = new float[3]; y[0] = x[0] + p[0];", "Metal has no `new`"),
+            ("try { y[0] = x[0]; } catch (...) { }", "Metal has no `try`"),
+            ("struct S { virtual float f() { return 1; } }; y[0] = x[0];", "Metal has no `virtual`"),
+            ("std::vector<float> v; y[0] = x[0];", "Metal has no `std`"),
+            ("y[0] = std::max(x[0], 0.0f);", "Metal has no `std`"),
+            ("thread_local int c = 0; y[0] = x[0];", "Metal has no `thread_local`"),
+            ("static int c = 0; y[0] = x[0] + c;", "Metal has no `static` variables that are not constant"),
+            ("long double a = x[0]; y[0] = a;", "Metal has no `double`"),
+            ("double2 a = double2(x[0]); y[0] = a.x;", "Metal has no `double`"),
+        ],
+        launch,
+    );
+    accepts(
+        &[
+            "static constexpr float c = 2; y[0] = x[0] * c;",
+            "struct M { static float square(float a) { return a * a; } }; y[0] = M::square(x[0]);",
+            "struct P { float new_one; }; P p{x[0]}; y[0] = p.new_one;",
+        ],
+        launch,
+    );
 }

@@ -1,0 +1,197 @@
+//! What declarations are refused for, and what is let through: a table for each kind, without a compiler.
+
+use cotangent_macros_core::diagnostics::Diagnostic;
+
+/// The mistakes in an inference-only kernel of `N` elements with these ports around a text.
+fn declared(ports: &str, text: &str) -> Vec<String> {
+    let options = "inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]";
+    plan(options, &format!("pub fn k({ports}) {{ metal! {{ {text} }} }}"))
+}
+
+fn plan(options: &str, item: &str) -> Vec<String> {
+    let result = cotangent_macros_core::plan(options.parse().unwrap(), item.parse().unwrap());
+    result.err().unwrap_or_default().iter().map(Diagnostic::text).collect()
+}
+
+#[test]
+fn one_cause_is_one_error() {
+    const TEXT: &str = "{ metal! { uint i = thread_position_in_grid.x; y[i] = x[i]; } }";
+    let options = "inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]";
+    let pointwise = "pub fn k(x: In![f32; N], y: Out![f32; N]) TEXT";
+    for (options, item, expected) in [
+        (options, "pub fn k(x: In![T; N], y: Out![T; N]) TEXT", "`T` is no dtype"),
+        (options, "pub fn k(x: In![f32; n], y: Out![f32; n]) TEXT", "`n` is not a dimension"),
+        (options, "pub fn k(x: In![f32; -1], y: Out![f32; N]) TEXT", "an axis of `x` has the length -1"),
+        (options, "pub fn k<N: Float>(x: In![N; 3], y: Out![N; N]) TEXT", "`N` is a dtype, not a length"),
+        (options, "pub fn k(x: In![f32; N], x: Out![f32; N]) TEXT", "the name `x` is used twice"),
+        (options, "pub fn k(x: In![f32; N], y: Out![f32; N]) { }", "kernel `k` has no body"),
+        (options, "pub fn k(x: In![f32; N], y: Out![f32; N]) { metal! { } }", "the text of `k` is empty"),
+        (options, "pub fn k(x: In![f32; N], y: Out![f32; N]);", "expected curly braces"),
+        (
+            options,
+            "pub fn k(#[values(3..1)] x: In![i32; N], y: Out![f32; N]) TEXT",
+            "no value of `x` lies in this range",
+        ),
+        (options, "pub fn k(#[values(1.0..-1.0)] x: In![f32; N], y: Out![f32; N]) TEXT", "no value of `x` lies in"),
+        (
+            options,
+            "pub fn k(x: In![f32; N], s: f32, y: Out![f32; N]) TEXT",
+            "the body of `k` never reads its scalar `s`",
+        ),
+        ("", pointwise, "kernel `k` has no gradient route [C01]"),
+        ("dims = [P = N]", "pub fn k(x: In![f32; N], y: Out![f32; P]) TEXT", "unknown option `dims`"),
+        (
+            "inference_only = \"t\", grid = (Q, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]",
+            pointwise,
+            "`Q` is no dimension or constant of `k`",
+        ),
+        (
+            "fallback = f, grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]",
+            "pub fn k(x: In![f32; N], y: Out![f32; N]) { Ok(Outputs { y: x.square()? }) }",
+            "options `grid`, `threads` are for launches, and this kernel has a Rust body",
+        ),
+        (
+            "fallback = f, stages = [first], cases = [(N = 7)]",
+            "pub fn k(x: In![f32; N], y: Out![f32; N]) { Ok(Outputs { y: x.square()? }) }",
+            "the body of `k` never calls its stage `first`",
+        ),
+        (
+            "backward_of = k",
+            "pub fn k(d_y: In![f32; N], d_x: Out![f32; N]) { Ok(Outputs { d_x: Some(d_y.clone()) }) }",
+            "`k` would be the backward of itself [C16]",
+        ),
+    ] {
+        let found = plan(options, &item.replace("TEXT", TEXT));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{item}\nexpected {expected}\nfound {found:#?}");
+    }
+}
+
+#[test]
+fn sizes_have_32_bits() {
+    let sized = |case: &str, ports: &str| {
+        let options = format!("inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [({case})]");
+        plan(&options, &format!("pub fn k({ports}) {{ metal! {{ y[0] = x[0]; }} }}"))
+    };
+    for (case, ports, expected) in [
+        ("N = 9223372036854775807", "x: In![f32; N], y: Out![f32; N]", "`N` is 9223372036854775807, and sizes"),
+        ("N = 2147483648", "x: In![f32; N], y: Out![f32; N]", "`N` is 2147483648, and sizes"),
+        ("N = 2147483647", "x: In![f32; N], y: Out![f32; 4 * N]", "at this case port `y` of `k` has no shape"),
+        ("N = -7", "x: In![f32; N], y: Out![f32; N]", "`N` is -7, and no axis is that short"),
+        ("N = 99999999999999999999", "x: In![f32; N], y: Out![f32; N]", "number too large"),
+    ] {
+        let found = sized(case, ports);
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{case}: {found:?}");
+    }
+}
+
+#[test]
+fn what_stands_beside_the_attribute_is_kept_or_refused() {
+    let with = |attribute: &str, qualifier: &str| {
+        let item = format!(
+            "{attribute} pub {qualifier} fn k(x: In![f32; N], y: Out![f32; N]) {{ metal! {{ y[0] = x[0]; }} }}"
+        );
+        plan("inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]", &item)
+    };
+    for attribute in ["#[allow(clippy::all)]", "#[rustfmt::skip]", "#[inline]", "#[must_use]", "#[expect(unused)]"] {
+        assert_eq!(with(attribute, ""), Vec::<String>::new(), "{attribute}");
+    }
+    for (attribute, qualifier) in
+        [("", "unsafe"), ("", "async"), ("", "extern \"C\""), ("#[no_mangle]", ""), ("#[test]", "")]
+    {
+        assert_eq!(with(attribute, qualifier).len(), 1, "{attribute} {qualifier}");
+    }
+}
+
+#[test]
+fn a_mistake_that_hides_others_is_reported_alone() {
+    const BODY: &str = "{ metal! { uint i = thread_position_in_grid.x; y[i] = x[i]; } }";
+    let options = "fallback = f, grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]";
+    for (options, item, expected) in [
+        (options, "pub fn k(x: In![f32, N], y: Out![f32; N]) BODY", "expected `dtype; extent"),
+        (options, "pub fn k(x: In![f32; N], y: Out![f32]) BODY", "expected `dtype; extent"),
+        (options, "pub fn k(x: &[f32], y: Out![f32; N]) BODY", "this is neither a port nor a scalar"),
+        (options, "pub fn k(x: In![f32; N], y: Out![f32; N]) { metal!(include_str!(\"k.metal\")) }", "this is a macro"),
+        (options, "pub fn k(x: In![f32; N], y: Out![f32; N]) { metal!(\"y[0] = x[0];\") }", "this is a string"),
+        (
+            "fallbak = f, grid = (N, 1, 1), threads = (1, 1, 1), cases = [(N = 7)]",
+            "pub fn k(x: In![f32; N], y: Out![f32; N]) BODY",
+            "unknown option `fallbak`\nhelp: write `fallback`",
+        ),
+        (
+            "backward_off = f, grid = (N, 1, 1), threads = (1, 1, 1)",
+            "pub fn k(x: In![f32; N], d_y: In![f32; N], d_x: Out![f32; N]) BODY",
+            "unknown option `backward_off`\nhelp: write `backward_of`",
+        ),
+        (
+            "fallback = |x| x, grid = (N, 1, 1), threads = (1, 1, 1), cases = [(N = 7)]",
+            "pub fn k(x: In![f32; N], y: Out![f32; N]) BODY",
+            "expected a path",
+        ),
+        (
+            "fallback = f, grid = (N, 1), threads = (1, 1, 1), cases = [(N = 7)]",
+            "pub fn k(x: In![f32; N], y: Out![f32; N]) BODY",
+            "expected three extents",
+        ),
+        (
+            "fallback = f, grid = (N, 1, 1), threads = (1, 1, 1), cases = (N = 7)",
+            "pub fn k(x: In![f32; N], y: Out![f32; N]) BODY",
+            "expected square brackets",
+        ),
+    ] {
+        let found = plan(options, &item.replace("BODY", BODY));
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{item}\nexpected {expected}\nfound {found:#?}");
+    }
+}
+
+#[test]
+fn a_residual_is_for_a_backward() {
+    let item = "pub fn k(x: In![f32; N], y: Out![f32; N], #[saved] r: Out![f32; N]) { Ok(Outputs { y: x.clone(), r: x.clone() }) }";
+    let found = plan("fallback = f, cases = [(N = 7)]", item);
+    assert!(found.len() == 1 && found[0].contains("[C15]"), "{found:?}");
+    assert_eq!(plan("backward = b, fallback = f, cases = [(N = 7)]", item), Vec::<String>::new());
+}
+
+#[test]
+fn every_width_of_integers_is_a_dtype() {
+    for dtype in ["i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64"] {
+        let ports = format!("x: In![{dtype}; N], y: Out![{dtype}; N], z: Out![{dtype}; N]");
+        assert_eq!(declared(&ports, "y[0] = x[0]; z[0] = x[1];"), Vec::<String>::new(), "{dtype}");
+    }
+    // A class of one needs no input.
+    let item = "pub fn k<T: BF16, U: U16>(x: In![f32; N], y: Out![T; N]) { metal! { y[0] = T(U(x[0])); } }";
+    let options = "inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]";
+    assert_eq!(plan(options, item), Vec::<String>::new());
+}
+
+#[test]
+fn names_of_metal_are_taken() {
+    for name in ["and", "or", "not", "xor_eq", "device", "kernel", "float4", "x_shape", "NAN", "M_PI_F", "assert"] {
+        let ports = format!("x: In![f32; N], {name}: In![f32; N], y: Out![f32; N]");
+        let found = declared(&ports, &format!("y[0] = x[0] + {name}[0];"));
+        assert!(found.len() == 1 && found[0].starts_with(&format!("`{name}` is")), "{name}: {found:?}");
+    }
+    for name in ["NAN", "INFINITY", "FLT_MAX", "HUGE_VALF", "UINT_MAX", "METAL_FUNC"] {
+        let options =
+            format!("inference_only = \"t\", grid = ({name}, 1, 1), threads = (64, 1, 1), cases = [({name} = 7)]");
+        let item = format!("pub fn k(x: In![f32; {name}], y: Out![f32; {name}]) {{ metal! {{ y[0] = x[0]; }} }}");
+        let found = plan(&options, &item);
+        assert!(found.len() == 1 && found[0].contains("is a word of Metal"), "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn ports_may_be_written_in_upper_case() {
+    let ports = "X: In![f32; N], A_log: In![f32; N], B: In![u8; N], Y: Out![f32; N]";
+    assert_eq!(declared(ports, "Y[0] = X[0] * exp(A_log[0]) + B[0];"), Vec::<String>::new());
+    // The argument of a constant makes way for a port.
+    let item = "pub fn k<const OUT: usize, const bits: i32>(x: In![f32; OUT], y: Out![f32; bits], out: Out![f32; 1]) {
+                    metal! { y[0] = x[bits]; out[0] = x[OUT - 1]; }
+                }";
+    let options = "inference_only = \"t\", grid = (OUT, 1, 1), threads = (64, 1, 1), cases = [(OUT = 7, bits = 2)]";
+    assert_eq!(plan(options, item), Vec::<String>::new());
+    let found = declared("N: In![f32; N], y: Out![f32; N]", "y[0] = N[0];");
+    assert!(
+        found.len() == 1 && found[0].starts_with("`N` is the name of this parameter and of a dimension"),
+        "{found:?}"
+    );
+}
