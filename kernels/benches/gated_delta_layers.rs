@@ -5,8 +5,8 @@
 //! of the keys, `chunk=16` chunks of another length; without either word, heads first and then channels.
 //!
 //! Where the backend has kernels, they are measured beside the operations that are their fallback; a CPU goes token by token
-//! too, which only `steps` asks for, as it takes 8 MB a token. What is evaluated last can be told apart, as nothing is
-//! computed that nobody asks for: the final state needs no outputs, and its gradient no gradients of tokens.
+//! too, which only `steps` asks for, as it takes 8 MB a token. What is evaluated last can be distinguished, as nothing is
+//! computed that is not asked for: the final state needs no outputs, and its gradient no gradients of tokens.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The most bytes that `function` has in arrays at once, besides those that were there before.
+/// The most bytes that `function` has in arrays at once, apart from those that were there before.
 fn peak_of<T>(function: impl FnOnce() -> T) -> (usize, T) {
     memory::reset_peak().unwrap();
     let before = memory::active().unwrap();

@@ -1,4 +1,4 @@
-//! Where a training graph stops a gradient on purpose, for whoever asks.
+//! Where a training graph stops a gradient on purpose, for those who ask.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -178,7 +178,7 @@ pub(crate) fn note<M: Graph>(kind: CutKind, reason: &str, of: &Tensor<M>) {
 /// As [`note`], of an array of this origin.
 #[track_caller]
 pub(crate) fn note_of<M: Graph>(kind: CutKind, reason: &str, array: &Array, origin: Origin) {
-    // A discrete result of what has no gradient anyway, such as a position, cuts nothing and is nobody's decision.
+    // A discrete result of what has no gradient anyway, such as a position, cuts nothing, and no one decided it.
     let is_cut = origin.needs_gradient || kind != CutKind::Discrete;
     if M::TRAINING && is_cut {
         let place = Location::caller();

@@ -133,7 +133,7 @@ impl<T> Context<T> for std::result::Result<T, mlx_rs::error::Exception> {
     }
 }
 
-/// MLX ends its messages with ` at <path of its build machine>:<line>`; nobody is helped by that.
+/// MLX ends its messages with ` at <path of its build machine>:<line>`; that helps no reader.
 pub(crate) fn mlx_error(operation: &'static str, message: &str) -> Error {
     let message = match message.rfind(" at /") {
         Some(at) if message[at..].rsplit(':').next().is_some_and(|line| line.trim().parse::<u32>().is_ok()) => {

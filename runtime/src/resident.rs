@@ -2,7 +2,7 @@
 //!
 //! MLX keeps arrays of up to eight bytes, and all that the host writes, in memory of the host: a simdgroup that reads a
 //! scalar there waits for the bus, and a hundred thousand of them wait for each other. What an operation computes lies in
-//! the GPU's memory if it is larger than that. So each value is repeated there once, and whoever reads it gets a view of
+//! the GPU's memory if it is larger than that. So each value is repeated there once, and every reader gets a view of
 //! the beginning.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use crate::{Backend, Dtype, Result, backend};
 /// More than eight bytes of any dtype.
 const REPETITIONS: i32 = 16;
 
-/// A model has a dozen values; one that changes from step to step shall not fill the memory.
+/// A model has a dozen values; one that changes from step to step must not fill the memory.
 const KEPT: usize = 1024;
 
 /// Dtype and bits.
@@ -31,7 +31,7 @@ static RESIDENTS: Mutex<Option<Residents>> = Mutex::new(None);
 /// # Errors
 /// What MLX returns.
 pub(crate) fn float(value: f32, dtype: Dtype) -> Result<Array> {
-    // Whoever meets another dtype refuses the two beside each other.
+    // Code that meets another dtype refuses the two beside each other.
     let dtype = if dtype.is_float() { dtype } else { Dtype::F32 };
     // Converted here: a cast would be one more operation on the device.
     let small = || match dtype {
@@ -92,7 +92,7 @@ impl Residents {
         let repeated = [&[REPETITIONS], &shape[..]].concat();
         let wide = mlx_rs::ops::broadcast_to(small, &repeated).and_then(|wide| wide.contiguous()).during(operation)?;
         let array = mlx_rs::ops::as_strided(&wide, &shape[..], &strides[..], 0).during(operation)?;
-        // At once: no graph shall hold the computation.
+        // At once: no graph may hold the computation.
         array.eval().during(operation)?;
         self.0.insert(key, array.clone());
         Ok(array)

@@ -67,10 +67,10 @@ elementwise!(far_small, (exp(-v * v)), (abs(v) > 2.2f ? 0 : -2 * v * exp(-v * v)
 elementwise!(first_threadgroup, (v * v), (i < 64 ? 2 * v * g : 0));
 elementwise!(first_simdgroup, (v * v), (thread_index_in_threadgroup < 32 ? 2 * v * g : 0));
 elementwise!(scaled, (v * scale), (g * scale), scalar(scale: f32));
-elementwise!(scaled_by_half, (v * scale), (g * 0.5f), scalar(scale: f32));
+elementwise!(scaled_by_half, (v * scale), (g * 0.5f + 0 * scale), scalar(scale: f32));
 elementwise!(centred, (v * (1 + centre)), (g * (2 - centre)), scalar(centre: f32));
-elementwise!(counted, (v * float(heads)), (g), scalar(heads: i32));
-elementwise!(chosen, (squared ? v * v : v), (2 * v * g), scalar(squared: bool));
+elementwise!(counted, (v * float(heads)), (g + 0 * float(heads)), scalar(heads: i32));
+elementwise!(chosen, (squared ? v * v : v), (squared ? 2 * v * g : 2 * v * g), scalar(squared: bool));
 elementwise!(bits, (as_type<float>(as_type<uint>(v) & 0x7fffffffu)), (v > 0 ? g : -g), values(0.1..1.0));
 
 #[test]

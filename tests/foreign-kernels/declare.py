@@ -28,7 +28,7 @@ def declares(source, name):
 
 
 def guessed(entry):
-    """A call that nobody recorded: vectors of floats."""
+    """A call that was not recorded: vectors of floats."""
     return {"inputs": [{"shape": [64], "dtype": "float32"} for _ in entry["inputs"]],
             "outputs": [{"shape": [64], "dtype": "float32"} for _ in entry["outputs"]],
             "template": [[name, kind] for name, kind in entry["templates"].items()

@@ -113,7 +113,7 @@ fn compare(session: &mut Session, sizes: Sizes, dtype: Dtype) -> Result<()> {
 /// Compares, then prints a table, each line as soon as it is measured.
 ///
 /// # Errors
-/// What a backend returns; what one way cannot do is told on standard error, and the rest goes on.
+/// What a backend returns; what one way cannot do is printed on standard error, and the rest goes on.
 pub fn run() -> Result<()> {
     let mut session = Session::new()?;
     println!("{}; milliseconds, medians of {RUNS}", session.description());

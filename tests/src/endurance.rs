@@ -1,4 +1,4 @@
-//! Trains on rows whose length is drawn anew for each step, and watches memory: what is kept by shape, such as CUDA graphs
+//! Trains on rows whose length is drawn again for each step, and watches memory: what is kept by shape, such as CUDA graphs
 //! and compiled programs, must neither fill memory nor end the program.
 
 use std::path::Path;

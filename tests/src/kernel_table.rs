@@ -98,7 +98,7 @@ pub fn table(sizes: Option<&Sizes>) -> Result<String> {
             family(kernel, 0, sizes, &mut rows, &mut shown)?;
         }
     }
-    // Nobody needs an empty column.
+    // An empty column is of no use.
     let columns: Vec<usize> =
         (0..TITLES.len()).filter(|column| rows[1..].iter().any(|row| !row[*column].is_empty())).collect();
     let mut text = String::new();

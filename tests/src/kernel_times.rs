@@ -241,7 +241,7 @@ fn median(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
 /// The table, each line printed as soon as it is measured; `only` those whose name contains a text.
 ///
 /// # Errors
-/// What drawing inputs returns; a kernel or fallback that fails is told on standard error.
+/// What drawing inputs returns; a kernel or fallback that fails is printed on standard error.
 pub fn run(only: Option<&str>) -> Result<()> {
     let mut session = Session::new()?;
     let sizes = Sizes::of(session.backend());

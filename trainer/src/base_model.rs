@@ -78,7 +78,7 @@ impl BaseModel {
     /// If a file is absent or damaged, or they do not fit each other.
     pub fn load(session: &Session, dir: &Path, observe: &mut dyn FnMut(usize, usize)) -> Result<Self, BaseModelError> {
         let dtype = compute_dtype(session);
-        // Small files first: their faults should not be told after minutes of reading weights.
+        // Small files first: their faults should not be reported after minutes of reading weights.
         let (dir, _, format) = load_format(dir)?;
         let (model, config, findings) = Model::load_observed(&dir, dtype, observe)?;
         Ok(BaseModel { dir, model, config, format, dtype, findings })
@@ -92,7 +92,7 @@ impl BaseModel {
         self.model.add_adapters(options, &Key::new(seed)?)?;
         let adapters = self.model.adapters();
         let rank = options.rank.unsigned_abs() as usize;
-        // Through its decimal digits: 0.1 shall not become 0.10000000149.
+        // Through its decimal digits: 0.1 must not become 0.10000000149.
         let scale = options.scale.to_string().parse().unwrap_or(f64::from(options.scale));
         let mut config = AdapterConfig::of_tensors(adapters.keys().map(String::as_str), rank, scale);
         config.num_layers = options.last_layers;

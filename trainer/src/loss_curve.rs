@@ -6,7 +6,7 @@ use cotangent_models::checkpoint::{CheckpointError, write_atomically};
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (900, 520);
-/// More points than this are no longer told apart: neighbours are averaged.
+/// More points than this can no longer be distinguished: neighbours are averaged.
 const MOST_POINTS: usize = 300;
 const TRAINING: RGBColor = RGBColor(0x9a, 0xb8, 0xd8);
 const SMOOTHED: RGBColor = RGBColor(0x1f, 0x5f, 0xa8);

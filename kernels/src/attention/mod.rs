@@ -31,7 +31,7 @@ pub struct Strips {
 }
 
 impl Strips {
-    /// What suits a backend: on GPUs launches cost more than scores that nobody sees.
+    /// What suits a backend: on GPUs launches cost more than scores that no query sees.
     pub fn of(backend: Backend) -> Self {
         let queries = match backend {
             Backend::Metal | Backend::Cuda => 512,
@@ -41,7 +41,7 @@ impl Strips {
     }
 }
 
-/// What the two directions know besides tensors.
+/// What the two directions know apart from tensors.
 #[derive(Clone)]
 struct Host {
     scale: f32,

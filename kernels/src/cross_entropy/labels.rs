@@ -1,11 +1,11 @@
-//! What the hidden states shall predict.
+//! What the hidden states are to predict.
 
 use cotangent::{Error, Indices, Result};
 
 /// The label of a row that does not count.
 pub const IGNORED: i32 = -100;
 
-/// What each row of hidden states shall predict: known on the host, before the graph.
+/// What each row of hidden states is to predict: known on the host, before the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
     rows: i32,
@@ -20,7 +20,7 @@ pub(super) struct Counted {
 }
 
 impl Labels {
-    /// One label a row, or [`IGNORED`]. The label of a row is the token it shall predict: shift them before.
+    /// One label a row, or [`IGNORED`]. The label of a row is the token it is to predict: shift them before.
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`] for another negative label.

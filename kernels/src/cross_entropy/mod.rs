@@ -15,7 +15,7 @@ pub use softmax::{LabelLossesOutputs, label_losses};
 
 const OPERATION: &str = "cross_entropy";
 
-/// What the two directions know besides tensors.
+/// What the two directions know apart from tensors.
 #[derive(Clone)]
 struct Host {
     labels: Labels,

@@ -7,7 +7,7 @@ use cotangent::{Constant, Dtype, Graph, Indices, Result, Tensor, differentiable,
 /// `at_label`.
 ///
 /// The sum is formed in one pass, scaled to the largest logit so far (Milakov and Gimelshein, "Online normalizer
-/// calculation for softmax", 2018). Slopes that nobody reads are not computed.
+/// calculation for softmax", 2018). Slopes that are not read are not computed.
 #[differentiable(
     fallback = label_losses_by_operations,
     stages = [row_sums, row_slopes],

@@ -233,7 +233,7 @@ const ENTRIES: &[Entry] = &[
     },
     Entry {
         code: Code::C13,
-        title: "an accumulation into memory that nobody initialised, or in no fixed order",
+        title: "an accumulation into memory that nothing initialised, or in no fixed order",
         explanation: "Outputs start uninitialised. `+=` on one adds to garbage, and float atomics give different \
                       results in each run.",
         help: "store before accumulating, or say `init = 0.0`; say `atomic, nondeterministic` for float atomics",
@@ -256,7 +256,7 @@ const ENTRIES: &[Entry] = &[
     Entry {
         code: Code::C15,
         title: "a residual that the forward does not declare, or the backward never reads",
-        explanation: "A residual nobody reads costs memory for nothing; one nobody produces is a different array than \
+        explanation: "A residual that is never read costs memory for nothing; one that is never written is a different array than \
                       its author believes.",
         help: "mark the forward's output `#[saved]` and take an input of the same name, shape and dtype in the \
                backward",
@@ -271,7 +271,7 @@ const ENTRIES: &[Entry] = &[
                       wrong. Both sides name each other, and identity is by type.",
         help: "write `backward = k` at the forward and `backward_of = f` at the backward, naming each other",
         source: Source::Cotangent,
-        wrong: fixture!("pairing/C16_backward_of_nobody"),
+        wrong: fixture!("pairing/C16_backward_of_an_unpaired"),
         right: fixture!("pass/pair_of_rust_bodies"),
     },
     Entry {
@@ -314,7 +314,7 @@ const ENTRIES: &[Entry] = &[
         title: "a parameter and its name that do not belong to each other alone",
         explanation: "Gradients and new values find their parameters by name. Two tensors of one name get the sum of both \
                       gradients, and one is written over the other; one tensor under two names becomes two after the first \
-                      step; a name that nobody has trains nothing; and gradients of another model, or of the weights before \
+                      step; a name that no parameter has trains nothing; and gradients of another model, or of the weights before \
                       a step, do not fit these. A tied weight is one tensor, shown under one name in each part.",
         help: "give each parameter a name of its own, use the names of the tree in selections and in the parts of a stack, \
                and begin each step with `Gradients::new()`",

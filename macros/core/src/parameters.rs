@@ -348,6 +348,14 @@ fn read_fields(fields: &Fields, mode: &Ident, diagnostics: &mut Diagnostics) -> 
                 })
             }
         };
+        if let (BranchKind::Flat, Type::Path(path)) = (&kind, &field.ty)
+            && path.path.segments.last().is_some_and(|last| last.ident == "Tensor")
+        {
+            diagnostics.push(
+                Diagnostic::new(field.ty.span(), format!("{label} is a tensor, which `flatten` leaves without a name"))
+                    .help("remove `flatten`, or name it with `rename = \"..\"`"),
+            );
+        }
         let branch = Branch { member, ty: field.ty.clone(), kind };
         if let Some(other) = branches.iter().find(|other| is_called_alike(&branch, other)) {
             let BranchKind::Named(name) = &other.kind else { continue };

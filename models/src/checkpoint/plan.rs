@@ -37,7 +37,7 @@ impl<'a> LoadPlan<'a> {
     ///
     /// # Errors
     /// With all missing, extra and misshapen tensors in one error; or if two tensors claim to be the same parameter,
-    /// the checkpoint is quantised, or its layout cannot be told.
+    /// the checkpoint is quantised, or its layout cannot be recognised.
     pub fn new(checkpoint: &'a Checkpoint, expected: Vec<(String, Plan)>) -> Result<Self, CheckpointError> {
         let mut expected: BTreeMap<String, Plan> = expected.into_iter().collect();
         let mut skipped = Skipped::default();

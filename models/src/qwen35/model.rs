@@ -33,7 +33,7 @@ pub struct Table<M: Mode> {
     pub weight: Tensor<M>,
 }
 
-/// What one call of [`Model::decode`] reads besides the model and its cache.
+/// What one call of [`Model::decode`] reads beside the model and its cache.
 #[derive(Debug)]
 pub struct Step {
     /// The next tokens, `[B, T]`.

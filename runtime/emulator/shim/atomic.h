@@ -1,5 +1,5 @@
 // Atomics. Threads of one threadgroup take turns, and kernels with atomics in device memory run on one core, so plain
-// operations do; the emulator is told of each, because an atomic and a plain access to one element still race.
+// operations do; the emulator records each, because an atomic and a plain access to one element still race.
 
 namespace metal {
 

@@ -105,7 +105,7 @@ METAL_INLINE void simdgroup_multiply(simdgroup_matrix<D, 8, 8>& d, simdgroup_mat
 
 // ---- tile -----------------------------------------------------------------------------------------------------------
 
-// 16 by 16, eight elements a lane; where they lie is nobody's business but `tile_for_each`'s.
+// 16 by 16, eight elements a lane; only `tile_for_each` knows where they lie.
 template <class T, int ROWS, int COLUMNS> struct tile {
   static_assert(ROWS == 16 && COLUMNS == 16, "tile: 16 by 16 only");
   static constexpr int elements = 8;

@@ -130,7 +130,7 @@ fn value(kernel: &KernelText, argument: &Argument<'_>) -> String {
             format!("(metal::atomic<{}>*){}", metal_type(port.dtype), port.name)
         }
         Argument::Output { port, .. } => format!("({}*){}", metal_type(port.dtype), port.name),
-        // A ragged grid cannot be told from blocks.
+        // A ragged grid cannot be distinguished from blocks.
         Argument::Attribute { name: "threads_per_grid" | "grid_size", .. } => GRID.to_owned(),
         Argument::Attribute { name, .. } => format!("metal::attribute_{name}()"),
     }

@@ -240,7 +240,7 @@ fn locks_that_wait_for_each_other() {
         defect(NoProgress, "in opposite orders", &two("sg == 0")),
         defect(
             NoProgress,
-            "a ticket of which nobody is served",
+            "a ticket of which none is served",
             "uint i = thread_position_in_grid.x;
              threadgroup atomic_int next, serving;
              if (i == 0) { atomic_store_explicit(&next, 0, memory_order_relaxed); atomic_store_explicit(&serving, 1, memory_order_relaxed); }

@@ -44,7 +44,7 @@ fn reads_of_what_nothing_has_set() {
         unset("a vector copied from one that nothing set", "float4 v;\nfloat4 w = v; //!\nw.x = 1; y[i] = w.y;"),
         unset("in half", "half m;\nm = max(m, half(x[i])); //!\ny[i] = m;"),
         unset(
-            "anew in each turn",
+            "again in each turn",
             "float s = 0;\nfor (int k = 0; k < 3; ++k) { float t;\nif (k == 0) t = x[i];\ns += t; } //!\ny[i] = s;",
         ),
         unset("the second of two", "float a = 1, b;\ny[i] = a + b; //!"),

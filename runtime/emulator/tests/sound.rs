@@ -109,7 +109,7 @@ fn synchronisation() {
         )
         .gives(counting(64).map(|i| if i < 32.0 { i } else { 63.0 })),
         sound(
-            "threads return early where nobody waits",
+            "threads return early where no thread waits",
             "uint i = thread_position_in_grid.x;
              if (i >= 64) return;
              y[i] = x[i];",
@@ -148,7 +148,7 @@ fn synchronisation() {
             _ => 4008.0,
         })),
         sound(
-            "same value written by nobody else: one thread speaks for all",
+            "same value written by no other thread: one thread speaks for all",
             "uint i = thread_position_in_grid.x;
              threadgroup float total;
              float sum = simd_sum(x[i]);

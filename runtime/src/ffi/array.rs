@@ -126,7 +126,7 @@ impl<const N: usize> HostSlices<N> {
             if data.is_null() {
                 return &[][..];
             }
-            // SAFETY: a contiguous, evaluated array holds its elements at `data`, alive as long as `array`, and nobody
+            // SAFETY: a contiguous, evaluated array holds its elements at `data`, alive as long as `array`, and nothing
             // writes to an evaluated array.
             unsafe { std::slice::from_raw_parts(data, array.size()) }
         })
@@ -144,7 +144,7 @@ pub(crate) fn leaf(operation: &'static str, array: &Array) -> Result<Array> {
     let (false, Ok(span)) = (data.is_null() || array.size() == 0, i32::try_from(span)) else {
         return Ok(array.clone());
     };
-    // SAFETY: `span` elements of this dtype lie at `data` as long as the array lives; nobody writes to an evaluated array.
+    // SAFETY: `span` elements of this dtype lie at `data` as long as the array lives; nothing writes to an evaluated array.
     let memory = unsafe { array_in_memory_of(Box::new(array.clone()), data, &[span], array.dtype()) };
     let strides: Vec<i64> = strides.iter().map(|stride| *stride as i64).collect();
     mlx_rs::ops::as_strided(&memory, &shape[..], &strides[..], 0).during(operation)
@@ -161,7 +161,7 @@ pub(crate) fn array_of_vec(values: Vec<f32>, shape: &[i32]) -> Array {
 /// An array whose elements lie at `data`, and which drops `owner` when MLX needs them no more.
 ///
 /// # Safety
-/// As long as `owner` lives, elements of `dtype` that fill `shape` lie at `data`, and nobody writes to them.
+/// As long as `owner` lives, elements of `dtype` that fill `shape` lie at `data`, and nothing writes to them.
 unsafe fn array_in_memory_of<T>(owner: Box<T>, data: *const u8, shape: &[i32], dtype: mlx_rs::Dtype) -> Array {
     // SAFETY: by this function's contract; payload and destructor belong together, and the handle is ours alone.
     unsafe {

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 
-/// On CUDA, MLX keeps graphs by their form, 400 of them unless told otherwise, and gives up once it has missed twice as
+/// On CUDA, MLX keeps graphs by their form, 400 of them unless it is set otherwise, and gives up once it has missed twice as
 /// many as it may keep. (MLX 0.32.2, `mlx/backend/cuda/device.cpp` and `lru_cache.h`.)
 const GRAPHS: (&str, &str) = ("MLX_CUDA_GRAPH_CACHE_SIZE", "2048");
 

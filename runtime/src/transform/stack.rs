@@ -33,7 +33,7 @@ use super::tail::Tail;
 ///
 /// The three functions get all they read as arguments. `Batch` is host-built data: indices, masks, constants.
 pub trait Stack {
-    /// What a step is computed from, besides the parameters.
+    /// What a step is computed from, apart from the parameters.
     type Batch;
     /// What flows between blocks: one tensor, or a small tree of them that derives [`Parameters`]. Every tensor holds floats;
     /// a block may return another number of them than it got.
@@ -115,7 +115,7 @@ pub enum Keep {
     /// As [`BlockInputs`](Keep::BlockInputs), but every intermediate result of the last so many blocks: as much less to
     /// compute again as memory allows.
     LastBlocks(usize),
-    /// As [`BlockInputs`](Keep::BlockInputs), but what kernels computed that are declared `expensive` besides, from the
+    /// As [`BlockInputs`](Keep::BlockInputs), but what kernels computed that are declared `expensive` as well, from the
     /// first block on, as long as all of it takes no more than so many bytes.
     Expensive {
         /// Bytes of those outputs and residuals.
@@ -131,9 +131,9 @@ pub(super) const HEAD: &str = "head";
 
 /// The loss of one batch; adds the gradients of the `trainable` parameters to `gradients`.
 ///
-/// Both may still be under way on return, so that the next computation is put together meanwhile; whoever reads them waits.
+/// Both may still be under way on return, so that the next computation is put together meanwhile; code that reads them waits.
 /// The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and the intermediate results of two blocks;
-/// under [`Keep::LastBlocks`] all those of so many blocks besides, under [`Keep::Expensive`] so many bytes.
+/// under [`Keep::LastBlocks`] all those of so many blocks as well, under [`Keep::Expensive`] so many bytes.
 ///
 /// Gradients are added to those that are there, so that micro-batches accumulate: begin each step of the optimizer with
 /// [`Gradients::new`].

@@ -153,7 +153,7 @@ fn bodies_of_kernels_return_what_they_computed() {
     inferred.unwrap();
     let loss: Loss = |p, ()| kept_output(&p.left)?.sum_all();
     refused(run(&example(), &(), loss), "kept_output", "C06", &["an output"]);
-    // Also where nobody asks for a gradient.
+    // Also where no gradient is asked for.
     refused(evaluate(&mut Session::new().unwrap(), &example(), &(), loss), "kept_output", "C06", &[]);
     let loss: Loss = |p, ()| kept_gradient(&p.left)?.sum_all();
     refused(run(&example(), &(), loss), "kept_gradient_backward", "C06", &["an output"]);

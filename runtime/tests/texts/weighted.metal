@@ -14,6 +14,6 @@ for (int column = 0; column < D; ++column) {
     sum += TERM(x[row * D + column], power);
     power *= 0x1.0p-1f;
 }
-/* A number nobody reaches,
+/* A number out of reach,
    over two lines. */
 y[row] = sum < 1'000'000.0f ? sum : INFINITY;

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use cotangent::leave;
 use cotangent_tests::check::{Arguments, USAGE, run};
 
-/// MLX multiplies float32 matrices in ten bits on NVIDIA's GPUs, unless told not to.
+/// MLX multiplies float32 matrices in ten bits on NVIDIA's GPUs, unless it is set otherwise.
 const TENSOR_FLOAT: &str = "MLX_ENABLE_TF32";
 
 fn main() -> ExitCode {

@@ -11,7 +11,7 @@ const USAGE: &str = "usage: kernels [KERNEL] [--at B=4,T=2048] [--dtype f32] | k
 fn main() -> ExitCode {
     match answer(std::env::args().skip(1)) {
         Ok(text) => {
-            // Whoever stops reading has seen enough.
+            // A reader that stops has seen enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }

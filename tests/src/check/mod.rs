@@ -195,7 +195,7 @@ fn on_all_cores(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(kernel) = kernels.get(index) else { return Ok(()) };
-            // Nobody listens only if the printing thread has failed.
+            // No one listens only if the printing thread has failed.
             let _ = sender.send((index, examine(&mut session, kernel)));
         }
     };

@@ -35,7 +35,7 @@ pub struct Trial {
     pub mutant: Mutant,
 }
 
-/// The verdict on each trial, in their order, with what was told of it.
+/// The verdict on each trial, in their order, with what was printed of it.
 ///
 /// # Errors
 /// If a process cannot be started, or fails for another reason than its mutant.

@@ -39,7 +39,7 @@ impl ChatFormat {
     /// Loads template and tokenizer from the checkpoint folder `dir`, and learns the template's turn markers.
     ///
     /// # Errors
-    /// If either is absent or damaged, or the template's turns cannot be told apart.
+    /// If either is absent or damaged, or the template's turns cannot be distinguished.
     pub fn load(dir: &Path) -> Result<Self, DataError> {
         let mut format = Self::new(ChatTemplate::load(dir)?, Tokenizer::load(dir)?)?;
         format.vision = VisionFormat::load(dir);
@@ -49,7 +49,7 @@ impl ChatFormat {
     /// Puts a template and a tokenizer together.
     ///
     /// # Errors
-    /// If the template's turns cannot be told apart.
+    /// If the template's turns cannot be distinguished.
     pub fn new(template: ChatTemplate, tokenizer: Tokenizer) -> Result<Self, DataError> {
         let markers = TurnMarkers::derive(&template, RenderOptions::default())
             .map_err(|error| DataError::file(template.file(), error.to_string()))?;
@@ -59,7 +59,7 @@ impl ChatFormat {
     /// Renders with further variables from now on, such as `enable_thinking`, and learns the turn markers of that mode.
     ///
     /// # Errors
-    /// If rendering sets one of the variables itself, or the template's turns cannot be told apart with them.
+    /// If rendering sets one of the variables itself, or the template's turns cannot be distinguished with them.
     pub fn set_template_arguments(&mut self, arguments: &Members) -> Result<(), DataError> {
         self.template.set_arguments(arguments).map_err(|error| self.template_error(&error))?;
         self.markers = TurnMarkers::derive(&self.template, RenderOptions::default())
@@ -108,17 +108,18 @@ impl ChatFormat {
             Content::Text(text) => Ok(vec![self.encode_text(text)?]),
             Content::Conversation(conversation) if one_example_per_turn => {
                 let mut examples = Vec::new();
+                // Grows with the turns: a long conversation is copied once, not once a turn.
+                let mut heard = Conversation { messages: Vec::new(), tools: conversation.tools.clone() };
                 let mut begin = 0;
                 for (i, message) in conversation.messages.iter().enumerate() {
+                    heard.messages.push(message.clone());
                     if message.role == Role::Assistant {
                         if message.learned {
-                            let mut turn = conversation.clone();
-                            turn.messages.truncate(i + 1);
-                            turn.messages[..i].iter_mut().for_each(|message| message.learned = false);
-                            examples.push(self.encode_messages(&turn, &(begin..i + 1), begin == 0)?);
+                            examples.push(self.encode_messages(&heard, &(begin..i + 1), begin == 0)?);
                         }
                         begin = i + 1;
                     }
+                    heard.messages[i].learned = false;
                 }
                 Ok(examples)
             }

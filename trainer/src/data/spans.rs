@@ -2,7 +2,7 @@
 //!
 //! The markers around the assistant's turns are learned from the template itself, by rendering conversations of known
 //! contents. A conversation is then rendered once, and the turns are found by the markers; contents that hold a
-//! marker's text cannot open or close a turn, because they are told apart before the template sees them.
+//! marker's text cannot open or close a turn, because they are distinguished before the template sees them.
 
 use std::ops::Range;
 

@@ -20,7 +20,7 @@ pub enum Shade {
     Strong,
     /// What matters less: tokens that are given, not learned.
     Faint,
-    /// A token that is learned; neighbours differ, so that tokens can be told apart.
+    /// A token that is learned; neighbours differ, so that tokens can be distinguished.
     Learned {
         /// Which of the two.
         even: bool,

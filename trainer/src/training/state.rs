@@ -31,7 +31,7 @@ const OPTIMIZER_PREFIX: &str = "optimizer.";
 const BEGIN_AGAIN: &str =
     "help: leave out `--resume`; `--resume-adapter-file` with `--overwrite` begins a new run with the adapter";
 
-/// Everything that a run depends on besides its options, its model and its data. The random key is the seed, and what
+/// Everything that a run depends on apart from its options, its model and its data. The random key is the seed, and what
 /// batch comes next follows from the iteration: neither has a state of its own.
 #[derive(Debug)]
 pub struct TrainingState {

@@ -39,7 +39,7 @@ pub fn adapted_model() -> (Model<Stored>, TextConfig) {
     (model, config)
 }
 
-/// Rows that count upwards in steps of their own: the next token can be told from those before. The first half of a row
+/// Rows that count upwards in steps of their own: the next token follows from those before. The first half of a row
 /// is the question.
 #[allow(dead_code)]
 pub fn counting(lengths: &[usize]) -> Dataset {

@@ -108,7 +108,7 @@ mod tests {
         assert!(text.ends_with("// Texts are those of its stages:\n// `cargo xtask expand part`\n"), "{text}");
     }
 
-    /// What each kernel of the project is made into, without the Rust that says it: `INSTA_UPDATE=always` writes it anew.
+    /// What each kernel of the project is made into, without the Rust that says it: `INSTA_UPDATE=always` writes it again.
     #[test]
     fn every_kernel_of_the_project_is_planned_as_recorded() {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));

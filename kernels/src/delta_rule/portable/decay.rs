@@ -16,7 +16,7 @@ pub(super) trait Decay: Sized {
     /// From queries and keys, `[N, B, Hk, 1, C, Dk]`, and log gates, `[N, B, Hk, group, C, W]`.
     fn of(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self>;
 
-    /// What both kinds of gates come to.
+    /// What both kinds of gates amount to.
     fn factors(&self) -> &Factors;
 
     /// What queries or keys read from the state that their chunk begins with: `[N, B, Hk, group, C, Dv]`.

@@ -14,7 +14,7 @@ pub(super) struct Forward {
     pub(super) y: Tensor<Infer>,
     /// `[B, Hv, Dv, Dk]`.
     pub(super) final_state: Tensor<Infer>,
-    /// The states that chunks begin with, `[N, B, Hv, Dv, Dk]`: all that the backward pass needs besides the inputs.
+    /// The states that chunks begin with, `[N, B, Hv, Dv, Dk]`: all that the backward pass needs beside the inputs.
     pub(super) chunk_states: Tensor<Infer>,
 }
 

@@ -27,7 +27,7 @@
 //! from left to right, 16 by 16 elements one after the other. A load of a tile then touches half the lines of memory.
 //!
 //! Every threadgroup owns what it writes, and sums run in one order: the same bits from run to run. Rows of tokens are
-//! whole chunks here; whoever launches pads them.
+//! whole chunks here; the caller pads them.
 
 pub(super) mod by_channel;
 pub(super) mod by_head;

@@ -82,7 +82,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     }
     if let (Some(span), None) = (launch.atomic, launch.init) {
         diagnostics.push(
-            Diagnostic::coded(Code::C13, span, format!("`{name}` accumulates into outputs that nobody initialised"))
+            Diagnostic::coded(Code::C13, span, format!("`{name}` accumulates into outputs that nothing initialised"))
                 .help("add `init = 0.0`"),
         );
     }

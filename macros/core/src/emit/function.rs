@@ -33,16 +33,16 @@ pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream, allowance: 
             let stages = paths.kernel(quote!(Stages));
             (quote!(), quote!(__stages: &#stages,))
         }
-        (_, Some(bound)) => {
-            let types = &plan.types;
-            (quote!(<M: #types::#bound>), quote!())
-        }
+        // Both, so that a trait of the author's with the same name is one error.
+        (_, Some(bound)) => (quote!(<M: #graph + #bound>), quote!()),
         _ => (quote!(<M: #graph>), quote!()),
     };
     let names = super::allowed_names(kernel);
     let types = types(plan, paths);
+    let mode_trait = mode_trait(plan, paths);
     quote! {
         #types
+        #mode_trait
         #(#attributes)*
         #(#[doc = #documentation])*
         #[allow(clippy::too_many_arguments)]
@@ -168,34 +168,23 @@ pub fn returned_type(plan: &Plan, mode: &TokenStream, paths: &Paths) -> TokenStr
     }
 }
 
-/// The struct and the trait of the signature, in their module, with the names under which models know them.
+/// The struct of several outputs, in its module, with the name under which models know it.
 fn types(plan: &Plan, paths: &Paths) -> TokenStream {
-    let names: Vec<_> = plan.outputs_name.iter().chain(&plan.mode_bound).collect();
-    if names.is_empty() {
-        return TokenStream::new();
-    }
+    let Some(outputs) = &plan.outputs_name else { return TokenStream::new() };
     let (types, visibility) = (&plan.types, &plan.kernel.visibility);
     let configuration = super::configuration(plan);
-    let paths = &paths.one_module_deeper();
     let inside = visibility_one_module_deeper(visibility);
-    let outputs = outputs_struct(plan, &inside, paths);
-    let mode_trait = mode_trait(plan, &inside, paths);
-    let known = names.iter().map(|name| {
-        quote! {
-            #(#configuration)*
-            #[allow(unused_imports)]
-            #visibility use #types::#name;
-        }
-    });
+    let item = outputs_struct(plan, &inside, &paths.one_module_deeper());
     quote! {
         #(#configuration)*
         #[allow(unused_imports)]
         mod #types {
             use super::*;
-            #outputs
-            #mode_trait
+            #item
         }
-        #(#known)*
+        #(#configuration)*
+        #[allow(unused_imports)]
+        #visibility use #types::#outputs;
     }
 }
 
@@ -236,10 +225,11 @@ fn outputs_struct(plan: &Plan, visibility: &TokenStream, paths: &Paths) -> Token
 }
 
 /// The bound of an inference-only kernel, whose message carries the author's reason.
-fn mode_trait(plan: &Plan, visibility: &TokenStream, paths: &Paths) -> TokenStream {
+fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
     let (Some(bound), Role::Forward(route)) = (&plan.mode_bound, &plan.kernel.role) else { return TokenStream::new() };
     let reason = route.inference_only.as_ref().map_or("", |(reason, _)| reason.as_str());
     let name = plan.kernel.name.to_string();
+    let visibility = &plan.kernel.visibility;
     let graph = paths.item(quote!(Graph));
     let infer = paths.item(quote!(Infer));
     let sealed = paths.private(quote!(InferenceOnly));
@@ -249,10 +239,13 @@ fn mode_trait(plan: &Plan, visibility: &TokenStream, paths: &Paths) -> TokenStre
     let help =
         "take the training path of the layer in `Train`, or give the kernel a gradient; see `cotangent::errors::C10`";
     let text = format!("Modes in which the inference-only kernel [`{name}`](fn@{name}) may run: {reason}.");
+    let configuration = super::configuration(plan);
     quote! {
+        #(#configuration)*
         #[doc = #text]
         #[diagnostic::on_unimplemented(message = #message, label = #label, note = #note, note = #help)]
         #visibility trait #bound: #graph + #sealed {}
+        #(#configuration)*
         impl #bound for #infer {}
     }
 }

@@ -31,7 +31,7 @@ struct Macro {
     body: Vec<Token>,
 }
 
-/// How many tokens macros may make: more than anybody's kernel has, less than what takes time.
+/// How many tokens macros may make: more than any kernel has, less than what takes time.
 const MOST_TOKENS: usize = 100_000;
 /// How deep macros may call each other.
 const DEEPEST: usize = 64;

@@ -76,7 +76,7 @@ pub struct Route {
     pub fallback: Option<(TokenStream, Span)>,
     /// GPU backends on which the fallback is measured to be faster.
     pub fallback_on: Vec<GpuBackend>,
-    /// Whether its outputs are worth their memory to whoever would have to compute them again.
+    /// Whether its outputs are worth their memory to a backward pass that would have to compute them again.
     pub expensive: bool,
     /// The author's reason to have no gradient.
     pub inference_only: Option<(String, Span)>,

@@ -23,8 +23,8 @@ pub struct Plan {
     pub outputs_name: Option<Ident>,
     /// The trait that bounds the mode of an inference-only kernel.
     pub mode_bound: Option<Ident>,
-    /// The module that holds these two: the expansion names them there, so that a type of the author's with one of their
-    /// names is one error.
+    /// The module that holds the struct: the expansion names it there, so that a type of the author's with its name is one
+    /// error.
     pub types: Ident,
     /// Texts of a launch.
     pub texts: Option<Texts>,
@@ -107,7 +107,7 @@ impl Plan {
         Self { kernel, function, outputs_name, mode_bound, types, texts, wants }
     }
 
-    /// Outputs that the backward of another kernel writes are optional: nobody may want them.
+    /// Outputs that the backward of another kernel writes are optional: they may not be wanted.
     pub fn outputs_are_optional(&self) -> bool {
         self.kernel.is_backward()
     }

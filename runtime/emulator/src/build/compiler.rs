@@ -30,7 +30,7 @@ impl Build {
 #[derive(Clone, Debug)]
 pub(crate) struct Compiler {
     program: OsString,
-    /// What it says about itself, so that a new version compiles anew.
+    /// What it says about itself, so that a new version compiles again.
     pub version: String,
     is_clang: bool,
     /// Whether a product and what is added to it are rounded once.
@@ -115,7 +115,7 @@ impl Compiler {
         }
         match (checks, self.is_clang) {
             (Checks::Off, _) => {}
-            // Clang leaves out the read of `y[i] += …` unless told.
+            // Clang leaves out the read of `y[i] += …` unless a flag says so.
             (Checks::On, true) => {
                 flags.extend(["-fsanitize=array-bounds", "-mllvm", "-tsan-instrument-read-before-write=1"])
             }

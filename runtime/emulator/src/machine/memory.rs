@@ -115,7 +115,7 @@ const SHARD: usize = 256;
 pub(crate) struct Arena {
     block: Block,
     pub buffers: Vec<DeviceBuffer>,
-    /// The first is nobody's; then one for each buffer.
+    /// The first belongs to no buffer; then one for each buffer.
     pub extents: Vec<Extent>,
     pub extent_of_page: Vec<u16>,
 }
@@ -125,7 +125,7 @@ pub(crate) struct Arena {
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    /// Lays buffers out with a page of nothing between them, so that a small step beyond one hits nobody.
+    /// Lays buffers out with a page of nothing between them, so that a small step beyond one hits no other.
     pub fn new(contents: &[(String, Dtype, Contents<'_>)], watched: bool) -> Self {
         let size = |c: &Contents<'_>| match c {
             Contents::Data(data, _) => data.len(),

@@ -9,7 +9,7 @@ use crate::Action;
 /// A thread at a point between barriers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moment {
-    /// The threadgroup's number plus one; 0 is nobody.
+    /// The threadgroup's number plus one; 0 is none.
     pub group: u32,
     /// Index in the threadgroup.
     pub index: u16,
@@ -130,7 +130,7 @@ impl Cell {
         self.initialised & bytes == bytes
     }
 
-    /// Forgets what another threadgroup did here: threadgroup memory starts anew in each.
+    /// Forgets what another threadgroup did here: threadgroup memory starts again in each.
     pub fn claim(&mut self, group: u32) {
         if self.owner != group {
             *self = Cell { owner: group, ..Cell::default() };

@@ -131,7 +131,7 @@ impl Worker<'_> {
 
     fn resume(&self, i: usize, threads: &mut [Thread]) {
         let lane = self.lane(i);
-        // SAFETY: the thread is not running, so nobody else looks at its context.
+        // SAFETY: the thread is not running, so nothing else looks at its context.
         let ready = matches!(unsafe { (*lane).stop }, Stop::Ready);
         if !ready {
             return;

@@ -8,7 +8,7 @@ use super::rewrite::Writer;
 use crate::Error;
 
 impl Writer<'_, '_> {
-    /// The `?` at `i`: copies it with both arms. Returns where to go on; `None` if the arms cannot be told apart.
+    /// The `?` at `i`: copies it with both arms. Returns where to go on; `None` if the arms cannot be distinguished.
     pub(super) fn arms(&mut self, i: usize, end: usize) -> Result<Option<usize>, Error> {
         let Some(colon) = self.arm_end(i + 1, end).filter(|&n| self.tokens[n].is(':')) else { return Ok(None) };
         let Some(stop) = self.arm_end(colon + 1, end).or(Some(end)).filter(|&n| n > colon + 1) else { return Ok(None) };

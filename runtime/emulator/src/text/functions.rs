@@ -1,4 +1,4 @@
-//! Where functions are defined in a header: CUDA wants to be told that they run on the device, and overloads that differ
+//! Where functions are defined in a header: CUDA needs a word that says that they run on the device, and overloads that differ
 //! in address space alone are one function where there is one space.
 
 use std::ops::Range;

@@ -47,20 +47,20 @@ const OTHERS: &[&str] = &[
 const PARTS: &[&str] = &["unsigned", "signed", "long", "short", "int", "char", "volatile"];
 
 impl Writer<'_, '_> {
-    /// If variables without a value are declared from `i` on: has their places told behind the declaration.
+    /// If variables without a value are declared from `i` on: has their places given behind the declaration.
     pub(super) fn note_valueless(&mut self, i: usize, end: usize) {
         if !self.target.is_host() {
             return;
         }
         let Some((stop, names)) = self.valueless(i, end) else { return };
         let text = |n: usize| self.tokens[n].text;
-        let told = |&n: &usize| format!(" auto& {0} = metal::unset({0}_unset_, \"{0}\");", text(n));
+        let place = |&n: &usize| format!(" auto& {0} = metal::unset({0}_unset_, \"{0}\");", text(n));
         // A later variable of the declaration may be made from an earlier one, which then keeps its name.
         let mentions = |n: &usize| (*n + 1..stop).filter(|&m| text(m) == text(*n)).count();
         if names.iter().any(|n| mentions(n) > 0) {
             return;
         }
-        self.after.push((stop, names.iter().map(told).collect()));
+        self.after.push((stop, names.iter().map(place).collect()));
         self.renamed.extend(names);
     }
 

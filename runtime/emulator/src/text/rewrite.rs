@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn variables_without_a_value_are_told() {
-        let told = |text: &str| -> Vec<String> {
+        let names_of = |text: &str| -> Vec<String> {
             let after = body(text).unwrap();
             after
                 .split("metal::unset(")
@@ -429,7 +429,7 @@ mod tests {
             ("for (int i = 0, j; i < n; ++i) {}", &[]),
             ("threadgroup float s[4]; device float* q = x;", &[]),
         ] {
-            assert_eq!(told(text), names, "{text}");
+            assert_eq!(names_of(text), names, "{text}");
         }
     }
 

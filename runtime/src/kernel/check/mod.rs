@@ -1,4 +1,4 @@
-//! Checks of kernels that nobody writes: each kernel at the sizes its declaration names, in the dtypes it allows.
+//! Checks of kernels that no author writes: each kernel at the sizes its declaration names, in the dtypes it allows.
 //!
 //! - Gradients against central finite differences: along a random direction of each input, and entry by entry. Where the
 //!   source can run with `float` as `double`, both are in double precision, so that a factor of 1.0001 is found; where it

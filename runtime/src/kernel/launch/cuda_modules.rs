@@ -169,7 +169,7 @@ impl Modules {
     }
 }
 
-/// Whoever finds the file finds all of it.
+/// A process that finds the file finds all of it.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), String> {
     let draft = path.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
     let written = std::fs::write(&draft, bytes).and_then(|()| std::fs::rename(&draft, path));

@@ -1,7 +1,7 @@
 //! The program that MLX makes of a CUDA kernel, and the name under which it keeps what is compiled of it.
 //!
 //! MLX 0.32.2 keeps a custom kernel's module by the kernel's name and a hash of the whole program, its own includes and
-//! signature around the text. Whoever wants to leave a compiled module where MLX looks for it must know both to the
+//! signature around the text. Code that leaves a compiled module where MLX looks for it must know both to the
 //! letter. `mlx/backend/cuda/custom_kernel.cpp` says how the program is put together; that the hash is `std::hash` of a
 //! string, in hexadecimal, since MLX's pull request 4273. Where this is wrong, MLX finds nothing, and compiles itself.
 

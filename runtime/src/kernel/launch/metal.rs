@@ -53,7 +53,7 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
 const SMALL: usize = 8;
 
 /// The kernel's name with a number for what MLX makes its signature of. Under one name MLX keeps one text, template values
-/// apart, and compiles anew whenever another comes: a namesake's, or the same for a short last batch.
+/// apart, and compiles again whenever another comes: a namesake's, or the same for a short last batch.
 fn distinct_name(request: &Request<'_>, inputs: &[Array]) -> String {
     let mut hasher = DefaultHasher::new();
     request.declaration.signature.module.hash(&mut hasher);

@@ -114,7 +114,7 @@ impl Request<'_> {
         self.absent.get(index).copied().unwrap_or(false)
     }
 
-    /// Whether anybody reads the output at `index`: gradients that are not wanted and residuals that are not kept need
+    /// Whether the output is read at `index`: gradients that are not wanted and residuals that are not kept need
     /// not be written.
     fn is_needed(&self, index: usize) -> bool {
         let is_saved = self.declaration.signature.outputs[index].role == PortRole::Saved;

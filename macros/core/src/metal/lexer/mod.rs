@@ -4,6 +4,9 @@
 //! floats, raw strings, and brackets that open in each branch of an `#if` and close behind `#endif`. Of such branches the
 //! first gives the structure; the others are lexed beside it.
 
+mod brackets;
+mod directives;
+
 use super::token::{Bracket, Kind, Place, Token};
 
 /// A mistake in the text.
@@ -17,7 +20,7 @@ pub struct Mistake {
     pub help: &'static str,
 }
 
-/// How deep brackets nest in a text that anybody would write; what reads the tokens recurses.
+/// How deep brackets nest in a text that is written by hand; what reads the tokens recurses.
 const DEEPEST: usize = 128;
 
 /// The tokens of `text`, and what could not be read in it.
@@ -318,186 +321,6 @@ impl Lexer {
             self.advance();
         }
         Kind::Literal(self.text_since(start))
-    }
-
-    fn open_bracket(&mut self, bracket: Bracket) {
-        let start = self.position;
-        self.advance();
-        self.last_line = self.position.logical;
-        if self.open.len() == DEEPEST {
-            self.mistake(self.since(start), "brackets are nested too deep here", "give the parts names of their own");
-        }
-        if self.open.len() >= DEEPEST {
-            return;
-        }
-        self.open.push(Frame { opened: Opened::Bracket(bracket, start), tokens: Vec::new() });
-    }
-
-    fn close_bracket(&mut self, bracket: Bracket) {
-        let start = self.position;
-        self.advance();
-        self.last_line = self.position.logical;
-        // A branch behind `#else` closes nothing before it: the first branch did.
-        let inside = self
-            .open
-            .iter()
-            .rposition(|frame| !matches!(frame.opened, Opened::Bracket(..)))
-            .map_or(0, |branch| branch + 1);
-        let matching = self.open[inside..]
-            .iter()
-            .rposition(|frame| matches!(frame.opened, Opened::Bracket(opened, _) if opened == bracket));
-        match matching {
-            Some(matching) => {
-                while self.open.len() > inside + matching + 1 {
-                    self.close_unfinished();
-                }
-                self.close();
-            }
-            None if self.in_alternative() => {}
-            None => {
-                let message = format!("this `{}` closes nothing", bracket.characters().1);
-                self.mistake(self.since(start), message, "remove it, or open it");
-            }
-        }
-    }
-
-    fn in_alternative(&self) -> bool {
-        self.conditionals.iter().any(|conditional| conditional.in_alternative)
-    }
-
-    /// Ends the innermost bracket.
-    fn close(&mut self) {
-        if let Some(Frame { opened: Opened::Bracket(bracket, start), tokens }) = self.open.pop() {
-            let place = Place::File { line: start.line, column: start.column, length: 1 };
-            let kind = Kind::Group(bracket, tokens);
-            let token = Token { kind, joint: false, place, line: start.logical, end_line: self.position.logical };
-            if let Some(frame) = self.open.last_mut() {
-                frame.tokens.push(token);
-            }
-        }
-    }
-
-    /// Ends the innermost bracket, which the text does not.
-    fn close_unfinished(&mut self) {
-        match self.open.last().map(|frame| frame.opened) {
-            Some(Opened::Bracket(bracket, start)) => {
-                if !self.in_alternative() {
-                    let place = Place::File { line: start.line, column: start.column, length: 1 };
-                    let (open, close) = bracket.characters();
-                    self.mistake(
-                        place,
-                        format!("this `{open}` is never closed"),
-                        match close {
-                            ')' => "close it with `)`",
-                            ']' => "close it with `]`",
-                            _ => "close it with `}`",
-                        },
-                    );
-                }
-                self.close();
-            }
-            _ => self.close_branch(),
-        }
-    }
-
-    /// Ends the innermost alternative, brackets included.
-    fn close_branch(&mut self) {
-        while let Some(frame) = self.open.last() {
-            match frame.opened {
-                Opened::File => return,
-                Opened::Bracket(..) => self.close(),
-                Opened::Branch(start) => {
-                    let tokens = self.open.pop().map(|frame| frame.tokens).unwrap_or_default();
-                    let line = self.position.logical;
-                    let token = Token {
-                        kind: Kind::Branch(tokens),
-                        joint: false,
-                        place: self.since(start),
-                        line: start.logical,
-                        end_line: line,
-                    };
-                    if let Some(frame) = self.open.last_mut() {
-                        frame.tokens.push(token);
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Ends the innermost alternative and forgets what is in it.
-    fn drop_branch(&mut self) {
-        self.close_branch();
-        if let Some(frame) = self.open.last_mut()
-            && matches!(frame.tokens.last(), Some(Token { kind: Kind::Branch(_), .. }))
-        {
-            frame.tokens.pop();
-        }
-    }
-
-    /// A line that begins with `#`. Those that choose between branches are followed, `#define` and `#include` are kept as
-    /// tokens, the rest says nothing about names.
-    fn directive(&mut self) {
-        let start = self.position;
-        self.advance();
-        self.advance_while(|character| matches!(character, ' ' | '\t'));
-        let name = self.position;
-        self.advance_while(|character| character.is_ascii_alphanumeric() || character == '_');
-        let (place, name) = (self.since(start), self.text_since(name));
-        match name.as_str() {
-            "if" | "ifdef" | "ifndef" => {
-                let rest = self.characters[self.position.index..].iter().take_while(|character| **character != '\n');
-                let condition: String = rest.collect();
-                let is_dead = name == "if" && matches!(condition.trim(), "0" | "false");
-                self.conditionals.push(Conditional { place, in_alternative: is_dead, is_dead });
-                if is_dead {
-                    self.open.push(Frame { opened: Opened::Branch(start), tokens: Vec::new() });
-                }
-            }
-            "else" | "elif" | "elifdef" | "elifndef" => match self.conditionals.last_mut() {
-                Some(Conditional { is_dead: true, .. }) => {
-                    self.drop_branch();
-                    if let Some(conditional) = self.conditionals.last_mut() {
-                        (conditional.is_dead, conditional.in_alternative) = (false, false);
-                    }
-                }
-                Some(conditional) => {
-                    let was = std::mem::replace(&mut conditional.in_alternative, true);
-                    if was {
-                        self.close_branch();
-                    }
-                    self.open.push(Frame { opened: Opened::Branch(start), tokens: Vec::new() });
-                }
-                None => self.mistake(place, format!("this `#{name}` belongs to no `#if`"), "begin with `#if`"),
-            },
-            "endif" => match self.conditionals.pop() {
-                Some(Conditional { is_dead: true, .. }) => self.drop_branch(),
-                Some(conditional) if conditional.in_alternative => self.close_branch(),
-                Some(_) => {}
-                None => self.mistake(place, "this `#endif` belongs to no `#if`", "begin with `#if`"),
-            },
-            "define" | "undef" | "include" => {
-                self.position = start;
-                let depth = self.open.len();
-                while self.skip_blanks_of_line(start.logical) {
-                    self.token();
-                }
-                // A macro may hold half of a bracket.
-                while self.open.len() > depth {
-                    self.close();
-                }
-                return;
-            }
-            _ => {}
-        }
-        while self.skip_blanks_of_line(start.logical) {
-            self.advance();
-        }
-    }
-
-    /// Skips blanks; whether anything is left on the logical line.
-    fn skip_blanks_of_line(&mut self, logical: usize) -> bool {
-        self.skip_blanks() && self.position.logical == logical
     }
 }
 

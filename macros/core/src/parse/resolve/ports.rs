@@ -1,0 +1,183 @@
+//! Ports: dtypes, shapes, roles, and the values that tests give them.
+
+use proc_macro2::{Ident, Span};
+use syn::spanned::Spanned;
+
+use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::model::expression::Polynomial;
+use crate::model::kernel::{Binding, Kernel};
+use crate::model::port::{Dtype, DtypeParameter, Port, PortDtype, PortRole, Sample};
+use crate::parse::expression;
+use crate::parse::options::read_number;
+use crate::parse::signature::PortSyntax;
+
+pub(super) fn resolve_dtype(written: &Ident, dtypes: &[DtypeParameter]) -> Option<PortDtype> {
+    let name = written.to_string();
+    match dtypes.iter().find(|parameter| parameter.name == name) {
+        Some(parameter) => Some(PortDtype::Parameter { name, class: parameter.class.clone() }),
+        None => Dtype::named(&name).map(PortDtype::Fixed),
+    }
+}
+
+/// A port whose dtype is unknown passes for one of floats, once that is reported.
+pub(super) fn resolve_port(
+    port: PortSyntax,
+    dtypes: &[DtypeParameter],
+    constants: &[String],
+    is_backward: bool,
+    diagnostics: &mut Diagnostics,
+) -> Port {
+    let PortSyntax { name, is_output, optional, dtype, shape, nodiff, saved, values, differs } = port;
+    let resolved = resolve_dtype(&dtype, dtypes);
+    if resolved.is_none() {
+        let names: Vec<String> = Dtype::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
+        diagnostics.push(
+            Diagnostic::new(dtype.span(), format!("`{dtype}` is no dtype"))
+                .help(format!("use {}, or declare a parameter: `<{dtype}: Float>`", names.join(", "))),
+        );
+    }
+    let shape: Vec<_> = shape
+        .iter()
+        .filter_map(|extent| {
+            let value = diagnostics.keep(expression::read_with(constants, extent))?;
+            if let Some(length) = value.as_constant().filter(|length| *length < 0) {
+                diagnostics.push(
+                    Diagnostic::new(extent.span(), format!("an axis of `{name}` has the length {length}"))
+                        .help("write a length, or name it in upper case: `N`"),
+                );
+            }
+            Some((value, extent.span()))
+        })
+        .collect();
+    let dtype = resolved.unwrap_or(PortDtype::Fixed(Dtype::F32));
+    let role = match (is_output, dtype.is_float()) {
+        (true, _) if saved.is_some() => PortRole::Saved,
+        (true, _) => PortRole::Output,
+        (false, true) if nodiff.is_some() => PortRole::Constant,
+        (false, true) => PortRole::Differentiable,
+        (false, false) if dtype.is_bool() => PortRole::Mask,
+        (false, false) => PortRole::Index,
+    };
+    if let Some(span) = nodiff {
+        if is_output {
+            diagnostics.push(
+                Diagnostic::new(span, format!("output `{name}` cannot be `#[nodiff]`"))
+                    .help("leave its cotangent out of the backward with `ignores(..)`"),
+            );
+        } else if !dtype.is_float() {
+            diagnostics.push(
+                Diagnostic::new(span, format!("`{name}` has dtype `{dtype}`, so it has no gradient anyway"))
+                    .help("remove `#[nodiff]`"),
+            );
+        }
+    }
+    if let Some(span) = saved {
+        if !is_output {
+            diagnostics.push(
+                Diagnostic::new(span, format!("input `{name}` cannot be `#[saved]`"))
+                    .help("remove it: a backward may take every input of its forward"),
+            );
+        } else if is_backward {
+            diagnostics.push(
+                Diagnostic::new(span, format!("`{name}` is an output of a backward, which keeps nothing"))
+                    .help("remove `#[saved]`"),
+            );
+        }
+    }
+    if let (Some((_, span)), false) = (&differs, is_output && is_backward) {
+        diagnostics.push(
+            Diagnostic::new(*span, format!("`{name}` is no gradient, which alone can differ from the derivative"))
+                .help("write it on the gradient, an output of the backward"),
+        );
+    }
+    let sample = match values {
+        None if is_output && is_backward => differs.map(|(reason, _)| Sample::Differs(reason.value())),
+        Some((.., span)) if is_output && (dtype.is_float() || dtype.is_bool()) => {
+            diagnostics.push(
+                Diagnostic::new(span, format!("tests do not fill the output `{name}`"))
+                    .help("remove `#[values(..)]`; on an output of integers it says their range"),
+            );
+            None
+        }
+        Some((low, high, only, span)) if dtype.is_float() => {
+            let ends = read_number(&low).and_then(|low| read_number(&high).map(|high| (low, high)));
+            diagnostics.keep(ends).filter(|(low, high)| low < high || empty(span, &name, diagnostics)).map(
+                |(low, high)| match only {
+                    Some(reason) => Sample::Domain(low, high, reason.value()),
+                    None => Sample::Floats(low, high),
+                },
+            )
+        }
+        Some((_, _, Some(only), _)) => {
+            diagnostics.push(
+                Diagnostic::new(only.span(), format!("`{name}` holds no floats, so its range is all there is anyway"))
+                    .help("remove `only = ..`"),
+            );
+            None
+        }
+        Some((low, high, None, span)) => {
+            let ends = expression::read(&low).and_then(|low| expression::read(&high).map(|high| (low, high)));
+            let is_range = |low: &Polynomial, high: &Polynomial| match (low.as_constant(), high.as_constant()) {
+                (Some(low), Some(high)) => low < high,
+                _ => true,
+            };
+            let ends = diagnostics.keep(ends);
+            ends.filter(|(low, high)| is_range(low, high) || empty(span, &name, diagnostics))
+                .map(|(low, high)| Sample::Integers(low, high))
+        }
+        None => None,
+    };
+    if let (Some(span), true, false) = (optional, is_output, is_backward) {
+        diagnostics.push(
+            Diagnostic::new(span, format!("output `{name}` cannot be optional: the kernel always writes it")).help(
+                "remove `Option`; an output that only the backward reads is `#[saved]`, and not computed in inference",
+            ),
+        );
+    }
+    let optional = optional.is_some();
+    Port { name, dtype, shape, role, optional, sample: sample.unwrap_or(Sample::Default) }
+}
+
+/// Reports a range in which no value lies.
+pub(super) fn empty(span: Span, name: &Ident, diagnostics: &mut Diagnostics) -> bool {
+    diagnostics.push(
+        Diagnostic::new(span, format!("no value of `{name}` lies in this range"))
+            .help("write the lower end first: `#[values(0..4)]`; the upper end is no value itself"),
+    );
+    false
+}
+
+/// The first input that every call has in whose shape `name` stands alone.
+pub(super) fn find_binding(inputs: &[Port], name: &str) -> Option<Binding> {
+    inputs.iter().enumerate().filter(|(_, port)| !port.optional).find_map(|(input, port)| {
+        let axis = port.shape.iter().position(|(extent, _)| extent.as_symbol() == Some(name))?;
+        Some(Binding { input, axis })
+    })
+}
+
+/// A dtype parameter that no input settles in every call has no meaning in some.
+pub(super) fn check_dtypes_bound(kernel: &Kernel, diagnostics: &mut Diagnostics) {
+    for parameter in kernel.dtypes.iter().filter(|parameter| parameter.class.len() != 1) {
+        let binds =
+            |port: &&Port| matches!(&port.dtype, PortDtype::Parameter { name, .. } if parameter.name == name.as_str());
+        let found: Vec<&Port> = kernel.inputs.iter().filter(binds).collect();
+        let name = &parameter.name;
+        match found.first() {
+            Some(_) if found.iter().any(|port| !port.optional) => {}
+            Some(port) => diagnostics.push(
+                Diagnostic::new(
+                    port.name.span(),
+                    format!(
+                        "dtype `{name}` stands in no input but the optional `{}`: without that nothing says what it is",
+                        port.name
+                    ),
+                )
+                .help(format!("give an input that is always there the dtype `{name}`, or write a fixed one")),
+            ),
+            None => diagnostics.push(
+                Diagnostic::new(name.span(), format!("dtype `{name}` stands in no input, so nothing says what it is"))
+                    .help("use it in an input, or write a fixed dtype"),
+            ),
+        }
+    }
+}
