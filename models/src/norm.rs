@@ -1,33 +1,51 @@
-//! Root-mean-square norms, as Qwen3.5 stores them.
+//! Root-mean-square norms, as Qwen3 and Qwen3.5 store them, and the layer norm of their vision towers.
 
-use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Storage, Tensor};
+use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Storage, Stored, Tensor};
 
-/// Zero-centred: `x / sqrt(mean(x^2) + epsilon) * (1 + weight)`. The weight keeps its meaning and stays float32; the
-/// one is added late, so that gradients and exports are those of the file.
+use crate::config::TextConfig;
+
+/// `x / sqrt(mean(x^2) + epsilon)`, scaled by `1 + weight` where the norm is zero-centred (Qwen3.5), else by `weight`
+/// (Qwen3). The weight keeps its meaning and stays float32; the one is added late, so that gradients and exports are those of
+/// the file.
 #[derive(Parameters)]
-pub struct ZeroCentredNorm<M: Mode> {
+pub struct RmsNorm<M: Mode> {
     /// `[n]`, float32.
     pub weight: Tensor<M>,
     /// Added to the mean of squares.
     #[config]
     pub epsilon: f32,
+    /// Whether one is added to the weight.
+    #[config]
+    pub zero_centred: bool,
 }
 
-impl ZeroCentredNorm<Planned> {
-    /// A norm over `size` elements.
-    pub fn planned(size: usize, epsilon: f64) -> Self {
-        let weight = Tensor::planned(&[size], Dtype::F32).stored_as(Storage::ZeroCentred);
-        ZeroCentredNorm { weight, epsilon: epsilon as f32 }
+impl RmsNorm<Planned> {
+    /// A norm over `size` elements, of the kind that `config` describes.
+    pub fn planned(size: usize, config: &TextConfig) -> Self {
+        let weight = Tensor::planned(&[size], Dtype::F32);
+        let zero_centred = config.zero_centred_norms;
+        let weight = if zero_centred { weight.stored_as(Storage::ZeroCentred) } else { weight };
+        RmsNorm { weight, epsilon: config.rms_norm_eps as f32, zero_centred }
     }
 }
 
-impl<M: Graph> ZeroCentredNorm<M> {
+impl RmsNorm<Stored> {
+    /// The same parameters once more: nothing is copied.
+    pub fn share(&self) -> Self {
+        RmsNorm { weight: self.weight.clone(), epsilon: self.epsilon, zero_centred: self.zero_centred }
+    }
+}
+
+impl<M: Graph> RmsNorm<M> {
     /// Normalises the last axis; the result has the dtype of `x`.
     ///
     /// # Errors
     /// If the last axis of `x` is not as long as the weight.
     pub fn forward(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
-        cotangent_kernels::rms_norm_zero_centred(x, &self.weight, self.epsilon)
+        match self.zero_centred {
+            true => cotangent_kernels::rms_norm_zero_centred(x, &self.weight, self.epsilon),
+            false => cotangent_kernels::rms_norm(x, &self.weight, self.epsilon),
+        }
     }
 }
 

@@ -23,11 +23,16 @@ const PAD: u32 = 252;
 
 /// A folder with the checkpoint `model`, a tokenizer of one token a character for it, and two pictures.
 fn workplace() -> TempDir {
+    workplace_with("vlm")
+}
+
+/// The same with the checkpoint of another fixture.
+fn workplace_with(fixture: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model");
     fs::create_dir(&model).unwrap();
     for file in ["config.json", "model.safetensors", "preprocessor_config.json"] {
-        fs::copy(reference("fixtures/vlm").join(file), model.join(file)).unwrap();
+        fs::copy(reference("fixtures").join(fixture).join(file), model.join(file)).unwrap();
     }
     let special = [
         (247, "<|im_start|>"),
@@ -289,4 +294,41 @@ fn a_model_that_sees_trains_answers_and_is_evaluated() {
     };
     assert_ne!(ask(&["rgb.png"], &[]), ask(&["turned6.jpg"], &[]), "the picture changes what is said");
     assert_eq!(ask(&["rgb.png"], &["--adapter-path", "out"]), "a cat\n");
+}
+
+/// Qwen3-VL, its tower frozen, adapters on the text, five steps.
+#[test]
+fn a_frozen_tower_with_features_for_the_first_layers_trains_the_text() {
+    let dir = workplace_with("qwen3-vl");
+    let rows = ["rgb.png", "turned6.jpg"].map(|name| with(row("What?".into()), "images", json!([name])).to_string());
+    fs::write(dir.path().join("train.jsonl"), rows.join("\n")).unwrap();
+    let trained = cotangent(
+        &dir,
+        &[
+            "train",
+            "--model",
+            "model",
+            "--data",
+            "train.jsonl",
+            "--output",
+            "out",
+            "--iters",
+            "5",
+            "--batch-size",
+            "2",
+            "--learning-rate",
+            "1e-2",
+            "--steps-per-report",
+            "1",
+            "--target",
+            "attention,mlp",
+            "--rank",
+            "4",
+        ],
+    );
+    let losses: Vec<f64> =
+        trained.lines().filter_map(|line| line.split_once("Train loss ")?.1.split(',').next()?.parse().ok()).collect();
+    assert!(losses.len() == 5 && losses[4] < 0.9 * losses[0], "{trained}");
+    let config = fs::read_to_string(dir.path().join("out/adapter_config.json")).unwrap();
+    assert!(!config.contains("vision_tower") && config.contains("layers.2.mlp.down_proj"), "{config}");
 }

@@ -182,7 +182,7 @@ fn find_layout(
     }
     match layout {
         Some(layout) => Ok(layout),
-        None if checkpoint.written_by_mlx() && !expected.values().any(is_convolution) => {
+        None if checkpoint.written_by_mlx() && expected.values().any(|plan| plan.storage == Storage::ZeroCentred) => {
             let reason = "was written by MLX and has no convolution: whether norms are stored as w or 1 + w cannot be \
                           told\nhelp: use the original Hugging Face checkpoint";
             Err(CheckpointError::damaged(checkpoint.dir(), reason))

@@ -9,7 +9,7 @@ const MAX_LAYERS: usize = 10_000;
 pub enum LayerKind {
     /// A gated delta net (`linear_attn`).
     LinearAttention,
-    /// Causal softmax attention with an output gate (`self_attn`).
+    /// Causal softmax attention (`self_attn`).
     FullAttention,
 }
 
@@ -48,6 +48,15 @@ pub(super) fn read(text: &Fields) -> Result<Vec<LayerKind>, ConfigError> {
         return Err(text.wrong(&format!("layer_types[{index}]"), found, expected));
     }
     Ok(kinds)
+}
+
+/// As many layers as `num_hidden_layers` says, each with full attention.
+pub(super) fn all_attend(text: &Fields) -> Result<Vec<LayerKind>, ConfigError> {
+    let count = text.size("num_hidden_layers")?;
+    match count <= MAX_LAYERS {
+        true => Ok(vec![LayerKind::FullAttention; count]),
+        false => Err(text.wrong("num_hidden_layers", count, format_args!("at most {MAX_LAYERS}"))),
+    }
 }
 
 fn by_interval(count: usize, interval: usize) -> Vec<LayerKind> {

@@ -38,6 +38,10 @@ pub struct TextConfig {
     pub hidden_size: usize,
     /// Width of the MLP between its projections.
     pub intermediate_size: usize,
+    /// Whether the norms scale by `1 + weight`, as in Qwen3.5; in Qwen3 by `weight`.
+    pub zero_centred_norms: bool,
+    /// Whether a sigmoid gates the output of full attention, as in Qwen3.5.
+    pub gated_attention: bool,
     /// The token mixer of each decoder layer, first layer first.
     pub layers: Vec<LayerKind>,
     /// Query heads of a full-attention layer; a multiple of `num_key_value_heads`.
@@ -100,23 +104,28 @@ impl TextConfig {
         refuse_unsupported(&top)?;
         refuse_unsupported(&text)?;
 
-        let layers = layers::read(&text)?;
+        let is_qwen35 = top.string("model_type")?.is_some_and(|name| name.starts_with("qwen3_5"));
+        let layers = if is_qwen35 { layers::read(&text)? } else { layers::all_attend(&text)? };
+        // Sizes of layers that Qwen3 does not have.
+        let linear = |field: &str| if is_qwen35 { text.size(field) } else { Ok(0) };
         let head_dim = text.size("head_dim")?;
         let config = Self {
             vocab_size: text.size("vocab_size")?,
             hidden_size: text.size("hidden_size")?,
             intermediate_size: text.size("intermediate_size")?,
+            zero_centred_norms: is_qwen35,
+            gated_attention: is_qwen35,
             layers,
             num_attention_heads: text.size("num_attention_heads")?,
             num_key_value_heads: text.size("num_key_value_heads")?,
             head_dim,
-            linear_num_key_heads: text.size("linear_num_key_heads")?,
-            linear_num_value_heads: text.size("linear_num_value_heads")?,
-            linear_key_head_dim: text.size("linear_key_head_dim")?,
-            linear_value_head_dim: text.size("linear_value_head_dim")?,
-            linear_conv_kernel_dim: text.size("linear_conv_kernel_dim")?,
+            linear_num_key_heads: linear("linear_num_key_heads")?,
+            linear_num_value_heads: linear("linear_num_value_heads")?,
+            linear_key_head_dim: linear("linear_key_head_dim")?,
+            linear_value_head_dim: linear("linear_value_head_dim")?,
+            linear_conv_kernel_dim: linear("linear_conv_kernel_dim")?,
             rms_norm_eps: text.positive_number("rms_norm_eps")?.unwrap_or(1e-6),
-            rope: rope::read(&text, head_dim)?,
+            rope: rope::read(&text, head_dim, if is_qwen35 { 0.25 } else { 1.0 })?,
             max_position_embeddings: text.optional_size("max_position_embeddings")?.unwrap_or(262_144),
             tie_word_embeddings: tie_word_embeddings(&top, &text)?,
             vision: None,
@@ -140,11 +149,23 @@ impl TextConfig {
         2 * self.linear_key_dim() + self.linear_value_dim()
     }
 
+    fn check_attention(&self, text: &Fields) -> Result<(), ConfigError> {
+        let width = self.num_attention_heads.checked_mul(2 * self.head_dim);
+        if width.is_none_or(|width| width > MAX_EXTENT) {
+            let found = format_args!("a product 2 x num_attention_heads x head_dim above {MAX_EXTENT}");
+            return Err(text.wrong("num_attention_heads", found, "less"));
+        }
+        Ok(())
+    }
+
     fn check_sizes(&self, text: &Fields) -> Result<(), ConfigError> {
         text.expect_multiple(
             ("num_attention_heads", self.num_attention_heads),
             ("num_key_value_heads", self.num_key_value_heads),
         )?;
+        if !self.layers.contains(&LayerKind::LinearAttention) {
+            return self.check_attention(text);
+        }
         text.expect_multiple(
             ("linear_num_value_heads", self.linear_num_value_heads),
             ("linear_num_key_heads", self.linear_num_key_heads),
@@ -203,7 +224,7 @@ fn select_text_config<'a>(top: &Fields<'a>) -> Result<Fields<'a>, ConfigError> {
 
 fn check_model_type(fields: &Fields, model_type: &str) -> Result<(), ConfigError> {
     let what = match model_type {
-        "qwen3_5" | "qwen3_5_text" => return Ok(()),
+        "qwen3_5" | "qwen3_5_text" | "qwen3_vl" | "qwen3_vl_text" | "qwen3" => return Ok(()),
         t if t.contains("moe") => format!("`{t}`, a mixture-of-experts model,"),
         t if t.contains("vision") => format!("`{t}`, a vision tower without a text model,"),
         t => format!("`{t}`"),

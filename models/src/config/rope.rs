@@ -15,8 +15,8 @@ pub struct RopeConfig {
     pub mrope_section: [usize; 3],
 }
 
-/// Reads `rope_parameters`, or the older `rope_scaling` with `rope_theta` and `partial_rotary_factor` beside it.
-pub(super) fn read(text: &Fields, head_dim: usize) -> Result<RopeConfig, ConfigError> {
+/// `share` of the lanes rotate if nothing is said. Reads `rope_parameters`, or the older `rope_scaling` with `rope_theta` and `partial_rotary_factor` beside it.
+pub(super) fn read(text: &Fields, head_dim: usize, share: f64) -> Result<RopeConfig, ConfigError> {
     let new = text.object("rope_parameters")?;
     let old = text.object("rope_scaling")?;
     let places: Vec<&Fields> = [new.as_ref(), old.as_ref(), Some(text)].into_iter().flatten().collect();
@@ -37,7 +37,7 @@ pub(super) fn read(text: &Fields, head_dim: usize) -> Result<RopeConfig, ConfigE
     }
 
     let theta = agreed(&places, "rope_theta")?.ok_or_else(|| home.absent("rope_theta", "a positive number"))?;
-    let factor = agreed(&places, "partial_rotary_factor")?.unwrap_or(0.25);
+    let factor = agreed(&places, "partial_rotary_factor")?.unwrap_or(share);
     let lanes = head_dim as f64 * factor;
     if factor > 1.0 || lanes < 2.0 || lanes % 2.0 != 0.0 {
         let expected = format!("a share of at most 1 that leaves an even number of the {head_dim} lanes of `head_dim`");

@@ -1,19 +1,19 @@
-//! Gated grouped-query attention.
+//! Grouped-query attention, gated in Qwen3.5.
 
 use cotangent::ops::Visible;
 use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
 
 use crate::config::TextConfig;
 use crate::linear::Linear;
-use crate::norm::ZeroCentredNorm;
+use crate::norm::RmsNorm;
 use crate::rope::Rotary;
 
 use super::cache::KeyValueCache;
 
-/// Causal attention whose output is gated by a sigmoid before the output projection.
+/// Causal attention whose output a sigmoid may gate before the output projection.
 #[derive(Parameters)]
 pub struct Attention<M: Mode> {
-    /// Per head `head_dim` query rows, then `head_dim` gate rows.
+    /// Per head `head_dim` query rows, then, if the output is gated, `head_dim` gate rows.
     pub q_proj: Linear<M>,
     /// `[kv_heads * head_dim, hidden]`.
     pub k_proj: Linear<M>,
@@ -22,9 +22,9 @@ pub struct Attention<M: Mode> {
     /// `[hidden, heads * head_dim]`.
     pub o_proj: Linear<M>,
     /// Over each query head.
-    pub q_norm: ZeroCentredNorm<M>,
+    pub q_norm: RmsNorm<M>,
     /// Over each key head.
-    pub k_norm: ZeroCentredNorm<M>,
+    pub k_norm: RmsNorm<M>,
     /// Query heads.
     #[config]
     pub heads: i32,
@@ -34,24 +34,28 @@ pub struct Attention<M: Mode> {
     /// Width of a head.
     #[config]
     pub head_dim: i32,
+    /// Whether a sigmoid gates the output.
+    #[config]
+    pub gated: bool,
 }
 
 impl Attention<Planned> {
     /// The layer that `config` describes, its matrices held in `dtype`.
     pub fn planned(config: &TextConfig, dtype: Dtype) -> Self {
-        let (hidden, head_dim, epsilon) = (config.hidden_size, config.head_dim, config.rms_norm_eps);
+        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
         let query_dim = config.num_attention_heads * head_dim;
         let key_dim = config.num_key_value_heads * head_dim;
         Attention {
-            q_proj: Linear::planned(2 * query_dim, hidden, dtype),
+            q_proj: Linear::planned(if config.gated_attention { 2 } else { 1 } * query_dim, hidden, dtype),
             k_proj: Linear::planned(key_dim, hidden, dtype),
             v_proj: Linear::planned(key_dim, hidden, dtype),
             o_proj: Linear::planned(hidden, query_dim, dtype),
-            q_norm: ZeroCentredNorm::planned(head_dim, epsilon),
-            k_norm: ZeroCentredNorm::planned(head_dim, epsilon),
+            q_norm: RmsNorm::planned(head_dim, config),
+            k_norm: RmsNorm::planned(head_dim, config),
             heads: config.num_attention_heads as i32,
             kv_heads: config.num_key_value_heads as i32,
             head_dim: head_dim as i32,
+            gated: config.gated_attention,
         }
     }
 }
@@ -65,9 +69,14 @@ impl<M: Graph> Attention<M> {
     pub fn forward(&self, x: &Tensor<M>, rotary: &Rotary, cache: Option<&mut KeyValueCache<M>>) -> Result<Tensor<M>> {
         let (batch, tokens) = (x.dimension(0), x.dimension(1));
         let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
-        let queries_and_gates = self.q_proj.forward(x)?.reshape(&[batch, tokens, heads, 2 * head_dim])?;
-        let queries = queries_and_gates.slice(-1, 0, head_dim)?;
-        let gates = queries_and_gates.slice(-1, head_dim, 2 * head_dim)?;
+        let queries = self.q_proj.forward(x)?;
+        let (queries, gates) = match self.gated {
+            true => {
+                let both = queries.reshape(&[batch, tokens, heads, 2 * head_dim])?;
+                (both.slice(-1, 0, head_dim)?, Some(both.slice(-1, head_dim, 2 * head_dim)?))
+            }
+            false => (queries.reshape(&[batch, tokens, heads, head_dim])?, None),
+        };
         let keys = self.k_proj.forward(x)?.reshape(&[batch, tokens, kv_heads, head_dim])?;
         let values = self.v_proj.forward(x)?.reshape(&[batch, tokens, kv_heads, head_dim])?;
 
@@ -83,6 +92,10 @@ impl<M: Graph> Attention<M> {
                 queries.attention(&keys, &values, scale, Visible::Causal)?
             }
         };
-        self.o_proj.forward(&cotangent_kernels::attention_gate(&attended, &gates)?)
+        let output = match gates {
+            Some(gates) => cotangent_kernels::attention_gate(&attended, &gates)?,
+            None => attended.swap_axes(1, 2)?.reshape(&[batch, tokens, heads * head_dim])?,
+        };
+        self.o_proj.forward(&output)
     }
 }

@@ -3,7 +3,7 @@
 use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
 
 use crate::config::{LayerKind, TextConfig};
-use crate::norm::ZeroCentredNorm;
+use crate::norm::RmsNorm;
 use crate::rope::Rotary;
 
 use super::attention::Attention;
@@ -15,12 +15,12 @@ use super::mlp::Mlp;
 #[derive(Parameters)]
 pub struct Block<M: Mode> {
     /// Before the mixer.
-    pub input_layernorm: ZeroCentredNorm<M>,
+    pub input_layernorm: RmsNorm<M>,
     /// What mixes tokens.
     #[parameters(flatten)]
     pub mixer: Mixer<M>,
     /// Before the feed-forward layer.
-    pub post_attention_layernorm: ZeroCentredNorm<M>,
+    pub post_attention_layernorm: RmsNorm<M>,
     /// The feed-forward layer.
     pub mlp: Mlp<M>,
 }
@@ -51,7 +51,7 @@ pub struct LinearAttention<M: Mode> {
 impl Block<Planned> {
     /// A layer of this kind in the model that `config` describes, its matrices held in `dtype`.
     pub fn planned(config: &TextConfig, kind: LayerKind, dtype: Dtype) -> Self {
-        let norm = || ZeroCentredNorm::planned(config.hidden_size, config.rms_norm_eps);
+        let norm = || RmsNorm::planned(config.hidden_size, config);
         Block {
             input_layernorm: norm(),
             mixer: match kind {

@@ -4,7 +4,7 @@ use cotangent::{Dtype, Error, Graph, Indices, Infer, Mode, Parameters, Planned, 
 
 use crate::config::TextConfig;
 use crate::linear::Linear;
-use crate::norm::ZeroCentredNorm;
+use crate::norm::RmsNorm;
 use crate::rope::Rotary;
 use crate::vision::{Features, Pictures, VisionTower};
 
@@ -21,7 +21,7 @@ pub struct Model<M: Mode> {
     /// The decoder layers.
     pub layers: Vec<Block<M>>,
     /// Before the head.
-    pub norm: ZeroCentredNorm<M>,
+    pub norm: RmsNorm<M>,
     /// `[vocabulary, hidden]`; `None` if tied.
     pub lm_head: Option<Linear<M>>,
 }
@@ -56,7 +56,7 @@ impl Model<Planned> {
             visual: config.vision.as_ref().map(|vision| Box::new(VisionTower::planned(vision, dtype))),
             embed_tokens: Table { weight: Tensor::planned(&[vocabulary, hidden], dtype) },
             layers: config.layers.iter().map(|kind| Block::planned(config, *kind, dtype)).collect(),
-            norm: ZeroCentredNorm::planned(hidden, config.rms_norm_eps),
+            norm: RmsNorm::planned(hidden, config),
             lm_head: (!config.tie_word_embeddings).then(|| Linear::planned(vocabulary, hidden, dtype)),
         }
     }

@@ -4,7 +4,7 @@ use cotangent::{Dtype, Error, Indices, Mode, Parameters, Result, Stack, Stages, 
 use cotangent_kernels::Labels;
 
 use crate::linear::{Linear, LowRank};
-use crate::norm::ZeroCentredNorm;
+use crate::norm::RmsNorm;
 use crate::rope::Rotary;
 use crate::vision::Pictures;
 
@@ -50,7 +50,7 @@ pub struct Embedding<M: Mode> {
 #[derive(Parameters)]
 pub struct Head<M: Mode> {
     /// Before the head.
-    pub norm: ZeroCentredNorm<M>,
+    pub norm: RmsNorm<M>,
     /// Where the scores come from.
     #[parameters(flatten)]
     pub projection: Projection<M>,
@@ -94,8 +94,7 @@ impl Stack for Model<Stored> {
             None => Projection::Tied(self.embedding()),
             Some(head) => Projection::Untied(Untied { lm_head: head.share() }),
         };
-        let norm = ZeroCentredNorm { weight: self.norm.weight.clone(), epsilon: self.norm.epsilon };
-        Head { norm, projection }
+        Head { norm: self.norm.share(), projection }
     }
 
     /// Adapters are float32, and every layer casts its own to the dtype of what it multiplies: that of the embedding.

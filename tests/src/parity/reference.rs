@@ -23,6 +23,8 @@ pub struct Case {
     pub batch: Batch,
     /// Whether a place is no padding, row after row.
     pub real: Vec<bool>,
+    /// Whether it is that of a picture.
+    pub is_slot: Vec<bool>,
 }
 
 impl Reference {
@@ -113,8 +115,7 @@ impl Reference {
 
     /// The pictures of a case.
     pub fn pictures(&self, case: &str, vision: &VisionConfig, ids: &[i32], shape: [usize; 2]) -> Result<Pictures> {
-        let is_slot: Vec<bool> =
-            ids.iter().map(|id| [vision.image_token, vision.video_token].contains(&id.unsigned_abs())).collect();
+        let is_slot: Vec<bool> = ids.iter().map(|id| slot_tokens(vision).contains(&id.unsigned_abs())).collect();
         let (values, _) = self.floats(&format!("{case}.pixel_values"))?;
         let mut rest = values.as_slice();
         let mut pictures = Vec::new();
@@ -155,6 +156,14 @@ impl Reference {
             labels: Labels::from_slice(&shifted)?,
             scale: 1.0 / counted.max(1) as f32,
         };
-        Ok(Case { batch, real: mask.iter().map(|real| *real != 0).collect() })
+        let slot_tokens = config.vision.as_ref().map(slot_tokens);
+        let is_slot =
+            ids.iter().map(|id| slot_tokens.is_some_and(|tokens| tokens.contains(&id.unsigned_abs()))).collect();
+        Ok(Case { batch, real: mask.iter().map(|real| *real != 0).collect(), is_slot })
     }
+}
+
+/// The tokens in whose places pictures stand.
+fn slot_tokens(vision: &VisionConfig) -> [u32; 2] {
+    [vision.image_token, vision.video_token]
 }

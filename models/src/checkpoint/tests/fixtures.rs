@@ -10,9 +10,11 @@ fn fixture(name: &str) -> PathBuf {
 /// Checkpoints that transformers wrote, in the layouts it publishes.
 #[test]
 fn the_reference_checkpoints_are_read() {
-    for (name, dtype, skipped) in
-        [("dense-untied", Dtype::BF16, Skipped::default()), ("dense-tied", Dtype::F32, Skipped::default())]
-    {
+    for (name, dtype, skipped) in [
+        ("dense-untied", Dtype::BF16, Skipped::default()),
+        ("dense-tied", Dtype::F32, Skipped::default()),
+        ("qwen3-vl", Dtype::BF16, Skipped { vision: 57, ..Skipped::default() }),
+    ] {
         let dir = fixture(name);
         let config = TextConfig::load(&dir).unwrap();
         let parameters = Plan::all(&Model::planned(&config, cotangent::Dtype::F32));
@@ -34,7 +36,6 @@ fn the_reference_checkpoints_of_other_models_are_refused_by_name() {
     for (name, expected) in [
         ("moe", "`model_type`: `qwen3_5_moe_text`, a mixture-of-experts model, is not supported"),
         ("moe-per-expert", "`model_type`: `qwen3_5_moe_text`, a mixture-of-experts model, is not supported"),
-        ("qwen3-vl", "`model_type`: `qwen3_vl` is not supported"),
     ] {
         let error = TextConfig::load(&fixture(name)).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
