@@ -11,6 +11,7 @@ pub mod l2norm;
 pub mod layer_norm;
 pub mod low_rank;
 pub mod mrope;
+pub mod packed_linear;
 pub mod rms_norm;
 pub mod rope_layout;
 pub mod rotary;
@@ -22,7 +23,9 @@ pub mod verify;
 pub use attention::{causal_attention, decode_attention, full_attention};
 pub use attention_gate::attention_gate;
 pub use causal_conv::{ConvTokens, causal_conv_silu, causal_conv_window};
-pub use cross_entropy::{IGNORED, Labels, cross_entropy, cross_entropy_adapted, cross_entropy_quantised, token_losses};
+pub use cross_entropy::{
+    IGNORED, Labels, cross_entropy, cross_entropy_adapted, cross_entropy_packed, token_losses, token_losses_packed,
+};
 pub use delta_rule::{
     DeltaTokens, GatedDeltaOutputs, accept_state, chunk_length, gated_delta, gated_delta_by_channel,
     gated_delta_by_channel_of_tokens, gated_delta_by_channel_step, gated_delta_by_channel_steps, gated_delta_of_tokens,
@@ -34,6 +37,7 @@ pub use l2norm::l2norm;
 pub use layer_norm::layer_norm;
 pub use low_rank::adapted_linear;
 pub use mrope::Frequencies;
+pub use packed_linear::packed_linear;
 pub use rms_norm::{rms_norm, rms_norm_gated, rms_norm_zero_centred};
 pub use rope_layout::{AxisChoice, Pairing};
 pub use rotary::{RotaryLayout, TableLayout, rotary};

@@ -5,11 +5,10 @@
 mod cases;
 
 use cases::{Case, Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, gradients_of, outputs, random};
-use cotangent::Indices;
-use cotangent::{Dtype, Error, Graph, Infer, Result, Session, Stored, Tensor};
+use cotangent::{CodeFormat, CodeMode, Dtype, Error, Frozen, Graph, Infer, Packed, Result, Session, Stored, Tensor};
 use cotangent_kernels::cross_entropy::{
-    IGNORED, Labels, cross_entropy, cross_entropy_adapted_in_chunks, cross_entropy_in_chunks, cross_entropy_quantised,
-    token_losses,
+    IGNORED, Labels, cross_entropy, cross_entropy_adapted_in_chunks, cross_entropy_in_chunks,
+    cross_entropy_packed_in_chunks, token_losses,
 };
 
 /// hidden, weight.
@@ -247,66 +246,45 @@ fn an_adapted_head_where_nothing_counts_has_no_gradient() {
     assert!(gradients.iter().all(|gradient| gradient.to_vec::<f32>().unwrap().iter().all(|value| *value == 0.0)));
 }
 
-/// hidden, scales, biases.
+/// hidden, and an adapter's two matrices.
 #[derive(Clone)]
-struct Quantised {
+struct Coded {
     labels: Labels,
-    codes: Indices,
-    /// `[V, D]`, as floats: what the words hold.
-    plain: Tensor<Stored>,
-    form: [i32; 2],
-    packed: bool,
+    head: Packed,
+    /// Rows of a chunk; `None` for the dense head.
+    rows: Option<usize>,
 }
 
-impl Operator for Quantised {
+impl Operator for Coded {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-        let [hidden, scales, biases] = inputs else { unreachable!() };
-        if self.packed {
-            let head = [scales, biases];
-            return Ok(vec![cross_entropy_quantised(hidden, &self.codes, head, self.form, &self.labels, 0.3)?]);
-        }
-        let group = self.form[0];
-        let codes = cotangent::Constant::from_stored(&self.plain)?.to_tensor::<M>();
-        let weight = codes.multiply(&scales.repeat(group, 1)?)?.add(&biases.repeat(group, 1)?)?;
-        Ok(vec![cross_entropy(hidden, &weight, &self.labels, 0.3)?])
+        let [hidden, a, b] = inputs else { unreachable!() };
+        let Some(rows) = self.rows else {
+            let weight = self.head.decode(Dtype::F32)?.to_tensor::<M>();
+            let weight = weight.add(&b.swap_axes(0, 1)?.matmul(&a.swap_axes(0, 1)?)?.multiply(0.7)?)?;
+            return Ok(vec![cross_entropy(hidden, &weight, &self.labels, 0.3)?]);
+        };
+        let bytes = rows * 4 * self.head.rows() as usize;
+        let adapter = Some(([a, b], 0.7));
+        Ok(vec![cross_entropy_packed_in_chunks(hidden, &self.head, adapter, &self.labels, 0.3, bytes)?])
     }
 }
 
 #[test]
-fn a_quantised_head_is_the_head_it_stands_for() {
-    let (vocabulary, width) = (9_usize, 128_usize);
-    for (bits, group) in [(4_usize, 32_i32), (5, 64), (8, 128), (4, 128), (8, 32)] {
-        let numbers: Vec<u64> = (0..vocabulary * width).map(|index| (index * 37 % (1 << bits)) as u64).collect();
-        // Codes one after the other, lowest bits first, rows on their own: any row here is whole words.
-        let mut words = Vec::new();
-        for row in numbers.chunks(width) {
-            let (mut held, mut count) = (0_u64, 0);
-            for code in row {
-                held |= code << count;
-                count += bits;
-                if count >= 32 {
-                    words.push(held as u32);
-                    held >>= 32;
-                    count -= 32;
-                }
-            }
-            assert_eq!(count, 0);
+fn a_head_of_codes_is_the_head_it_stands_for() {
+    let (vocabulary, width) = (300, 64);
+    let labels = Labels::from_slice(&[3, IGNORED, 0, 299, 17]).unwrap();
+    let inputs = [random(1, &[5, width], 1.0), random(2, &[width, 2], 1.0), random(3, &[2, vocabulary], 1.0)];
+    let cotangent = [Tensor::from_slice(&[-2.5_f32], &[]).unwrap()];
+    for mode in CodeMode::ALL {
+        let format = CodeFormat::new(mode, None, None).unwrap();
+        let mut parts = random(4, &[vocabulary, width], 1.0).quantize(format).unwrap().into_iter().map(Frozen::new);
+        let (words, scales, biases) = (parts.next().unwrap(), parts.next().unwrap(), parts.next());
+        let head = Packed::new(&words, &scales, biases.as_ref(), format, Dtype::F32).unwrap();
+        // One row: the head is decoded in blocks, or not at all. A hundred: it is decoded once.
+        let of = |rows| Coded { labels: labels.clone(), head: head.clone(), rows };
+        for rows in [1, 100] {
+            cases::assert_gradients(&of(Some(rows)), &of(None), &inputs, &cotangent, 3e-6);
         }
-        let of = |packed| Quantised {
-            labels: Labels::from_slice(&[3, IGNORED, 0, 8]).unwrap(),
-            codes: Indices::from_words(&words, &[vocabulary as i32, (width * bits / 32) as i32]).unwrap(),
-            plain: Tensor::from_slice(
-                &numbers.iter().map(|code| *code as f32).collect::<Vec<_>>(),
-                &[vocabulary as i32, width as i32],
-            )
-            .unwrap(),
-            form: [group, bits as i32],
-            packed,
-        };
-        let groups = [vocabulary as i32, width as i32 / group];
-        let inputs = [random(1, &[4, width as i32], 0.3), random(2, &groups, 0.02), random(3, &groups, 0.1)];
-        let cotangent = [Tensor::from_slice(&[2.0_f32], &[]).unwrap()];
-        cases::assert_gradients(&of(true), &of(false), &inputs, &cotangent, 1e-5);
     }
 }
 

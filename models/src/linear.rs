@@ -27,11 +27,17 @@ pub struct LowRank<M: Mode> {
     pub scale: f32,
 }
 
+impl<M: Mode> LowRank<M> {
+    /// Its two matrices, and the multiplier.
+    pub(crate) fn parts(&self) -> ([&Tensor<M>; 2], f32) {
+        ([&self.lora_a, &self.lora_b], self.scale)
+    }
+}
+
 impl Linear<Planned> {
     /// A layer without an adapter whose weight is held in `dtype`.
     pub fn planned(outputs: usize, inputs: usize, dtype: Dtype) -> Self {
-        let weight = Weight::Dense(Dense { weight: Tensor::planned(&[outputs, inputs], dtype) });
-        Linear { weight, adapter: None }
+        Linear { weight: Weight::planned(outputs, inputs, dtype), adapter: None }
     }
 }
 
@@ -68,16 +74,7 @@ impl<M: Graph> Linear<M> {
     /// # Errors
     /// If the last axis of `x` is not as long as the weight's rows.
     pub fn forward(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
-        match (&self.weight, &self.adapter) {
-            (weight, None) => weight.product(x),
-            (Weight::Dense(Dense { weight }), Some(LowRank { lora_a, lora_b, scale })) => {
-                cotangent_kernels::adapted_linear(x, weight, lora_a, lora_b, *scale)
-            }
-            (weight, Some(LowRank { lora_a, lora_b, scale })) => {
-                let down = x.matmul_rows(&lora_a.cast(x.dtype())?)?.multiply(*scale)?;
-                weight.product(x)?.add(&down.matmul_rows(&lora_b.cast(x.dtype())?)?)
-            }
-        }
+        self.weight.product(x, self.adapter.as_ref())
     }
 }
 

@@ -1,14 +1,19 @@
-//! How the matrix of a linear layer is held.
+//! How the matrix of a linear layer or an embedding is held.
 
-use cotangent::{Frozen, Graph, Mode, Parameters, Result, Stored, Tensor};
+use cotangent::{
+    CodeFormat, Dtype, Frozen, Graph, Held, Indices, Infer, Mode, Packed, Parameters, Planned, Result, Stored, Tensor,
+};
+use cotangent_kernels::Labels;
+
+use crate::linear::LowRank;
 
 /// A matrix `[outputs, inputs]`: numbers, or packed codes of few bits.
 #[derive(Parameters)]
 pub enum Weight<M: Mode> {
     /// Floats, which may train.
     Dense(Dense<M>),
-    /// Codes of MLX's `affine` quantization, which never train.
-    Affine(Affine<M>),
+    /// Codes as MLX packs them, which never train.
+    Quantized(Quantized<M>),
 }
 
 /// A matrix of floats.
@@ -18,21 +23,56 @@ pub struct Dense<M: Mode> {
     pub weight: Tensor<M>,
 }
 
-/// A matrix as MLX quantizes it: `code * scale + bias`, with a scale and a bias for each group of inputs.
+/// A matrix as MLX quantizes it, with a scale for each group of inputs.
 #[derive(Parameters)]
-pub struct Affine<M: Mode> {
+pub struct Quantized<M: Mode> {
     /// Words of 32 bits, `[outputs, inputs * bits / 32]`; the first code is in the lowest bits.
     pub weight: Frozen<M>,
-    /// `[outputs, inputs / group_size]`, float.
+    /// `[outputs, inputs / group_size]`: floats, or floats of 8 bits in the formats of floats.
     pub scales: Frozen<M>,
-    /// `[outputs, inputs / group_size]`, float.
-    pub biases: Frozen<M>,
-    /// Inputs that share a scale: 32, 64 or 128.
+    /// `[outputs, inputs / group_size]`, float; of `affine` codes alone.
+    pub biases: Option<Frozen<M>>,
+    /// How the codes are to be read.
     #[config]
-    pub group_size: i32,
-    /// Bits of a code: 2, 3, 4, 5, 6 or 8.
+    pub format: CodeFormat,
+    /// The dtype of the model.
     #[config]
-    pub bits: i32,
+    pub dtype: Dtype,
+}
+
+impl Weight<Planned> {
+    /// A dense matrix that the model holds in `dtype`.
+    pub fn planned(outputs: usize, inputs: usize, dtype: Dtype) -> Self {
+        Weight::Dense(Dense { weight: Tensor::planned(&[outputs, inputs], dtype) })
+    }
+
+    /// The same matrix as codes of `format`.
+    #[must_use]
+    pub fn quantized(&self, format: CodeFormat) -> Self {
+        let Weight::Dense(Dense { weight }) = self else { return self.clone() };
+        let plan = weight.plan();
+        let (outputs, inputs) = (plan.shape[0], plan.shape[1]);
+        let per_group = || {
+            Frozen::new(Tensor::planned(&[outputs, inputs / format.group_size()], format.dtype_of_scales(plan.dtype)))
+        };
+        Weight::Quantized(Quantized {
+            weight: Frozen::new(Tensor::planned(&[outputs, format.words(inputs)], Dtype::U32)),
+            scales: per_group(),
+            biases: format.has_biases().then(per_group),
+            format,
+            dtype: plan.dtype,
+        })
+    }
+}
+
+impl<M: Held> Quantized<M> {
+    /// Its parts as one matrix.
+    ///
+    /// # Errors
+    /// If they do not fit each other and the format.
+    pub fn packed(&self) -> Result<Packed> {
+        Packed::new(&self.weight, &self.scales, self.biases.as_ref(), self.format, self.dtype)
+    }
 }
 
 impl Weight<Stored> {
@@ -40,7 +80,7 @@ impl Weight<Stored> {
     pub fn inputs(&self) -> i32 {
         match self {
             Weight::Dense(dense) => dense.weight.dimension(1),
-            Weight::Affine(affine) => affine.scales.tensor().dimension(1) * affine.group_size,
+            Weight::Quantized(codes) => codes.scales.tensor().dimension(1) * codes.format.group_size() as i32,
         }
     }
 
@@ -48,7 +88,17 @@ impl Weight<Stored> {
     pub fn outputs(&self) -> i32 {
         match self {
             Weight::Dense(dense) => dense.weight.dimension(0),
-            Weight::Affine(affine) => affine.scales.tensor().dimension(0),
+            Weight::Quantized(codes) => codes.scales.tensor().dimension(0),
+        }
+    }
+}
+
+impl<M: Held> Weight<M> {
+    /// The dtype in which the model computes with it.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Weight::Dense(dense) => dense.weight.dtype(),
+            Weight::Quantized(codes) => codes.dtype,
         }
     }
 }
@@ -58,43 +108,88 @@ impl<M: Mode> Clone for Weight<M> {
     fn clone(&self) -> Self {
         match self {
             Weight::Dense(Dense { weight }) => Weight::Dense(Dense { weight: weight.clone() }),
-            Weight::Affine(Affine { weight, scales, biases, group_size, bits }) => Weight::Affine(Affine {
+            Weight::Quantized(Quantized { weight, scales, biases, format, dtype }) => Weight::Quantized(Quantized {
                 weight: weight.clone(),
                 scales: scales.clone(),
                 biases: biases.clone(),
-                group_size: *group_size,
-                bits: *bits,
+                format: *format,
+                dtype: *dtype,
             }),
         }
     }
 }
 
 impl<M: Graph> Weight<M> {
-    /// `x W^T`: `[.., inputs]` to `[.., outputs]`, in the dtype of `x`.
+    /// `x W^T`, plus `scale (x A) B` if there is an adapter: `[.., inputs]` to `[.., outputs]`, in the dtype of `x`.
     ///
     /// # Errors
     /// If the last axis of `x` is not as long as the weight's rows.
-    pub fn product(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
-        match self {
-            Weight::Dense(dense) => x.linear(&dense.weight),
-            Weight::Affine(Affine { weight, scales, biases, group_size, bits }) => {
-                let [scales, biases] = [scales, biases].map(|part| part.constant()?.cast(x.dtype()));
-                x.quantised_linear(&weight.codes()?, &scales?.to_tensor(), &biases?.to_tensor(), *group_size, *bits)
+    pub fn product(&self, x: &Tensor<M>, adapter: Option<&LowRank<M>>) -> Result<Tensor<M>> {
+        match (self, adapter) {
+            (Weight::Dense(dense), None) => x.linear(&dense.weight),
+            (Weight::Dense(dense), Some(LowRank { lora_a, lora_b, scale })) => {
+                cotangent_kernels::adapted_linear(x, &dense.weight, lora_a, lora_b, *scale)
+            }
+            (Weight::Quantized(codes), adapter) => {
+                cotangent_kernels::packed_linear(x, &codes.packed()?, adapter.map(LowRank::parts))
             }
         }
     }
 
-    /// The matrix itself, `[outputs, inputs]`: computed from its codes if it is quantized.
+    /// The rows that `indices` name, `[..shape]` to `[..shape, inputs]`, in the dtype of the model.
+    ///
+    /// # Errors
+    /// [`Error::IndexOutOfRange`](cotangent::Error::IndexOutOfRange) if there is no such row.
+    pub fn take_rows(&self, indices: &Indices) -> Result<Tensor<M>> {
+        match self {
+            Weight::Dense(dense) => dense.weight.take_rows(indices),
+            Weight::Quantized(codes) => Ok(codes.packed()?.take_rows(indices)?.decode(codes.dtype)?.to_tensor()),
+        }
+    }
+
+    /// The cross-entropy of `rows` `[N, inputs]` with this matrix as the head, as [`cotangent_kernels::cross_entropy`].
+    ///
+    /// # Errors
+    /// If the shapes do not fit, or a label is not in the vocabulary.
+    pub fn cross_entropy(
+        &self,
+        rows: &Tensor<M>,
+        adapter: Option<&LowRank<M>>,
+        labels: &Labels,
+        scale: f32,
+    ) -> Result<Tensor<M>> {
+        match (self, adapter.map(LowRank::parts)) {
+            (Weight::Dense(dense), None) => cotangent_kernels::cross_entropy(rows, &dense.weight, labels, scale),
+            (Weight::Dense(dense), Some((factors, adapter_scale))) => {
+                cotangent_kernels::cross_entropy_adapted(rows, &dense.weight, factors, adapter_scale, labels, scale)
+            }
+            (Weight::Quantized(codes), adapter) => {
+                cotangent_kernels::cross_entropy_packed(rows, &codes.packed()?, adapter, labels, scale)
+            }
+        }
+    }
+}
+
+impl Weight<Infer> {
+    /// The loss of each of `rows` `[N, inputs]`, as [`cotangent_kernels::token_losses`].
+    ///
+    /// # Errors
+    /// If the shapes do not fit, or a label is not in the vocabulary.
+    pub fn token_losses(&self, rows: &Tensor<Infer>, labels: &Labels) -> Result<Tensor<Infer>> {
+        match self {
+            Weight::Dense(dense) => cotangent_kernels::token_losses(rows, &dense.weight, labels),
+            Weight::Quantized(codes) => cotangent_kernels::token_losses_packed(rows, &codes.packed()?, labels),
+        }
+    }
+
+    /// The matrix itself, `[outputs, inputs]`, as floats of the model's dtype.
     ///
     /// # Errors
     /// If codes, scales and biases do not fit each other.
-    pub fn dense(&self) -> Result<Tensor<M>> {
+    pub fn to_dense(&self) -> Result<Tensor<Infer>> {
         match self {
             Weight::Dense(dense) => Ok(dense.weight.clone()),
-            Weight::Affine(Affine { weight, scales, biases, group_size, bits }) => {
-                let (scales, biases) = (scales.constant()?.to_tensor(), biases.constant()?.to_tensor());
-                scales.dequantised(&weight.codes()?, &biases, *group_size, *bits)
-            }
+            Weight::Quantized(codes) => Ok(codes.packed()?.decode(codes.dtype)?.to_tensor()),
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use cotangent::parameters::Path;
 use cotangent::{
-    Constant, Dtype, Frozen, Gradients, Mode, Parameters, Planned, Result, Session, Stored, Tensor, Train, Trainable,
-    value_and_grad,
+    CodeFormat, CodeMode, Constant, Dtype, Frozen, Gradients, Mode, Parameters, Planned, Result, Session, Stored,
+    Tensor, Train, Trainable, value_and_grad,
 };
 use cotangent_models::linear::{Linear, LowRank};
-use cotangent_models::weight::{Affine, Weight};
+use cotangent_models::weight::{Quantized, Weight};
 
 const INPUTS: usize = 64;
 const OUTPUTS: usize = 4;
@@ -31,12 +31,12 @@ fn toy(adapter: Option<LowRank<Stored>>) -> Toy<Stored> {
         .collect();
     let groups = [OUTPUTS as i32, INPUTS as i32 / 32];
     let filled = |value: f32| Tensor::from_slice(&[value; OUTPUTS * INPUTS / 32], &groups).unwrap();
-    let weight = Weight::Affine(Affine {
+    let weight = Weight::Quantized(Quantized {
         weight: Frozen::new(Tensor::from_slice(&words, &[OUTPUTS as i32, INPUTS as i32 / 4]).unwrap()),
         scales: Frozen::new(filled(1.0 / 256.0)),
-        biases: Frozen::new(filled(-0.5)),
-        group_size: 32,
-        bits: 8,
+        biases: Some(Frozen::new(filled(-0.5))),
+        format: CodeFormat::new(CodeMode::Affine, Some(32), Some(8)).unwrap(),
+        dtype: Dtype::F32,
     });
     Toy { layer: Linear { weight, adapter } }
 }

@@ -138,12 +138,6 @@ impl Constant {
     pub(crate) fn from_array(array: Array) -> Self {
         Constant { array, source: None }
     }
-
-    /// What a frozen leaf holds.
-    pub(crate) fn of_frozen(array: &Array) -> Result<Self> {
-        require_float("Frozen::constant", Dtype::from_mlx(array.dtype()))?;
-        Ok(Constant::from_array(array.clone()))
-    }
 }
 
 fn require_float(operation: &'static str, dtype: Dtype) -> Result<()> {
@@ -250,20 +244,6 @@ impl Indices {
     /// Indices computed on the device, each in `0..length`.
     pub(crate) fn from_array(array: Array, length: i32) -> Self {
         Indices { array, range: (0, i64::from(length) - 1) }
-    }
-
-    /// The integers that a frozen leaf holds: any of its type, as they index nothing.
-    pub(crate) fn of_codes(array: &Array) -> Result<Self> {
-        let range = match Dtype::from_mlx(array.dtype()) {
-            Dtype::U8 => (0, i64::from(u8::MAX)),
-            Dtype::U32 => (0, i64::from(u32::MAX)),
-            Dtype::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
-            other => {
-                let expected = "integers of 8 or 32 bits".into();
-                return Err(Error::Dtype { operation: "Frozen::codes", found: other.to_string(), expected });
-            }
-        };
-        Ok(Indices { array: array.clone(), range })
     }
 
     /// The numbers themselves as float32 data, exact below 2^24: positions that become angles, say.

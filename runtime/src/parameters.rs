@@ -4,9 +4,10 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::constant::{Constant, Indices};
+use mlx_rs::Array;
+
 use crate::error::{Error, Result};
-use crate::mode::{Graph, Mode, Stored};
+use crate::mode::{Held, Mode, Stored};
 use crate::tensor::Tensor;
 
 /// A tree whose leaves are tensors of one mode. Derive it:
@@ -53,8 +54,8 @@ pub trait Parameters: Sized + 'static + crate::__private::DerivedParameters {
         map: &mut dyn FnMut(&Path, Leaf<'_, Self::Mode>) -> Result<Tensor<N>>,
     ) -> Result<Self::In<N>>;
 
-    /// Shows every struct of the tree, an outer one before those in it, as a value that can be downcast: the way to find
-    /// all layers of one type and their names.
+    /// Shows every struct and enum of the tree, an outer one before those in it, as a value that can be downcast: the way to
+    /// find all layers of one type and their names.
     fn nodes(&mut self, path: &mut Path, visitor: &mut dyn FnMut(&Path, &mut dyn Any));
 
     /// Shows the leaves that may train, in the order of [`leaves`](Self::leaves).
@@ -116,21 +117,9 @@ impl Frozen<Stored> {
     }
 }
 
-impl<M: Graph> Frozen<M> {
-    /// The integers, which index nothing.
-    ///
-    /// # Errors
-    /// [`Error::Dtype`] unless the leaf holds integers.
-    pub fn codes(&self) -> Result<Indices> {
-        Indices::of_codes(self.tensor.array())
-    }
-
-    /// The floats.
-    ///
-    /// # Errors
-    /// [`Error::Dtype`] unless the leaf holds floats.
-    pub fn constant(&self) -> Result<Constant> {
-        Constant::of_frozen(self.tensor.array())
+impl<M: Held> Frozen<M> {
+    pub(crate) fn array(&self) -> &Array {
+        self.tensor.array()
     }
 }
 
@@ -234,7 +223,7 @@ macro_rules! config {
     )* };
 }
 config!(bool, char, i8, i16, i32, i64, isize, u8, u16, u32, u64, usize, f32, f64, String, std::path::PathBuf);
-config!(crate::Dtype, std::time::Duration);
+config!(crate::Dtype, crate::CodeMode, crate::CodeFormat, std::time::Duration);
 impl<T: Config> Config for Vec<T> {}
 impl<T: Config> crate::__private::DerivedConfig for Vec<T> {}
 impl<T: Config> Config for Option<T> {}

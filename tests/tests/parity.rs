@@ -4,14 +4,18 @@ use std::process::Command;
 
 /// Runs the command that people run, on one backend. What it prints.
 fn parity(backend: &str, fixture: &str) -> String {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/fixtures/").to_owned() + fixture;
+    // All ten kinds must have been compared, not only those that happened to be found; with pictures, what the tower gives.
+    parity_of_kinds(backend, &format!("fixtures/{fixture}"), if fixture.contains("vl") { 11 } else { 10 })
+}
+
+/// The same on a folder below `reference`, with so many kinds of comparisons.
+fn parity_of_kinds(backend: &str, folder: &str, kinds: usize) -> String {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/").to_owned() + folder;
     let output =
         Command::new(env!("CARGO_BIN_EXE_parity")).arg(dir).env("COTANGENT_BACKEND", backend).output().unwrap();
     let (table, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{backend} {fixture}\n{table}{errors}");
-    // All ten kinds must have been compared, not only those that happened to be found; with pictures, what the tower gives.
-    let kinds = if fixture.contains("vl") { 11 } else { 10 };
-    assert_eq!(table.matches(" ok ").count(), kinds, "{backend} {fixture}\n{table}");
+    assert!(output.status.success(), "{backend} {folder}\n{table}{errors}");
+    assert_eq!(table.matches(" ok ").count(), kinds, "{backend} {folder}\n{table}");
     table.into_owned()
 }
 
@@ -59,6 +63,28 @@ fn tied_embeddings_through_the_kernels_own_text() {
 #[test]
 fn untied_embeddings_through_the_kernels_own_text() {
     parity_by_own_text("dense-untied");
+}
+
+#[test]
+fn codes_of_every_width_on_the_cpu() {
+    // Groups of 32, 64 and 128; null for the default; modules that are dense by their width, by `false`, or not at all.
+    for checkpoint in ["q2-dense", "q3-dense", "q4-mixed", "q5-entries", "q8-dense"] {
+        parity_of_kinds("cpu", &format!("quantized/{checkpoint}"), 11);
+    }
+}
+
+#[test]
+fn codes_that_are_floats_on_the_cpu() {
+    for checkpoint in ["mxfp4-dense", "mxfp8-dense", "nvfp4-dense"] {
+        parity_of_kinds("cpu", &format!("quantized/{checkpoint}"), 11);
+    }
+}
+
+#[test]
+fn codes_beside_a_vision_tower_on_the_cpu() {
+    for checkpoint in ["q4-vlm", "q8-qwen3-vl"] {
+        parity_of_kinds("cpu", &format!("quantized/{checkpoint}"), 12);
+    }
 }
 
 #[test]

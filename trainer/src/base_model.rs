@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cotangent::random::Key;
-use cotangent::{Backend, Dtype, Parameters as _, Session, Stored, Tensor, parameters};
+use cotangent::{Backend, Dtype, Parameters as _, Plan, Session, Stored, Tensor, parameters};
 use cotangent_models::checkpoint::{CheckpointError, HostTensor, checkpoint_folder};
 use cotangent_models::config::TextConfig;
 use cotangent_models::quoting::quoted_path;
@@ -138,14 +138,19 @@ impl BaseModel {
         .into()
     }
 
+    /// How many numbers the parameters of the model without adapters are: a code of a quantized matrix counts as one.
+    pub fn size(&self) -> usize {
+        Plan::all(&Model::planned(&self.config, self.dtype)).iter().map(|(_, plan)| plan.size()).sum()
+    }
+
     /// The first parameter that holds a number that is not finite, by name.
     ///
     /// # Errors
     /// If values cannot be read.
     pub fn first_not_finite(&self) -> cotangent::Result<Option<String>> {
         let (mut found, mut failed) = (None, None);
-        self.model.visit(&mut parameters::Path::root(), &mut |path, tensor| {
-            if found.is_some() || failed.is_some() {
+        self.model.leaves(&mut parameters::Path::root(), &mut |path, parameters::Leaf { tensor, .. }| {
+            if found.is_some() || failed.is_some() || !tensor.dtype().is_float() {
                 return;
             }
             match tensor.cast(Dtype::F32).and_then(|tensor| tensor.to_vec::<f32>()) {

@@ -1,7 +1,9 @@
 //! One chunk of rows, and the head it goes through.
 
 use cotangent::host::{CrossEntropyRows, cross_entropy_rows};
-use cotangent::{Backend, Constant, Dtype, Indices, Infer, Result, Tensor};
+use cotangent::{Backend, Constant, Dtype, Indices, Infer, Packed, Result, Tensor};
+
+use crate::packed_linear::multiplies_codes;
 
 use super::labels::{Counted, Labels};
 use super::softmax::{LabelLossesOutputs, label_losses};
@@ -82,16 +84,60 @@ pub(super) struct Scores {
     pub(super) slopes: Tensor<Infer>,
 }
 
-/// The head's weight, used in float32: products of bfloat16 would round the logits. Stored in another dtype it is
-/// converted once if that is no larger than a few chunks, else in blocks of its rows, each when it is used.
+/// The matrix of a head.
+#[derive(Clone)]
+pub(super) enum Matrix {
+    /// Floats, `[V, D]`.
+    Dense(Tensor<Infer>),
+    /// Packed codes.
+    Packed(Packed),
+}
+
+impl Matrix {
+    /// `[V, D]`.
+    pub(super) fn shape(&self) -> [i32; 2] {
+        match self {
+            Matrix::Dense(matrix) => [matrix.dimension(0), matrix.dimension(1)],
+            Matrix::Packed(matrix) => [matrix.rows(), matrix.columns()],
+        }
+    }
+
+    fn dtype(&self) -> Dtype {
+        match self {
+            Matrix::Dense(matrix) => matrix.dtype(),
+            Matrix::Packed(matrix) => matrix.dtype(),
+        }
+    }
+
+    /// The rows from `start` to `end` as floats of `dtype`, computed after `before`.
+    fn rows(&self, (start, end): (i32, i32), before: Option<&Tensor<Infer>>, dtype: Dtype) -> Result<Tensor<Infer>> {
+        match self {
+            Matrix::Dense(matrix) => {
+                let rows = matrix.slice(0, start, end)?;
+                before.map_or_else(|| Ok(rows.clone()), |before| rows.after(&[before]))?.cast(dtype)
+            }
+            Matrix::Packed(matrix) => {
+                let rows = matrix.slice(start, end)?;
+                let rows = before.map_or_else(|| Ok(rows.clone()), |before| rows.after(&[before]))?;
+                Ok(rows.decode(dtype)?.to_tensor())
+            }
+        }
+    }
+}
+
+/// The head's weight, used in float32: products of bfloat16 would round the logits. Stored otherwise it is converted once if
+/// that is no larger than a few chunks, else in blocks of its rows, each when it is used. Codes that are multiplied as they lie
+/// are not converted.
 pub(super) struct Head {
-    stored: Tensor<Infer>,
+    stored: Matrix,
     /// `stored`, or what it is in float32.
-    weight: Tensor<Infer>,
+    weight: Matrix,
     /// Rows that are used at once: first, and one after the last.
     blocks: Vec<(i32, i32)>,
     /// Rows whose gradient is formed at once.
     gradient_blocks: Vec<(i32, i32)>,
+    /// Whether products read codes.
+    multiplies_codes: bool,
 }
 
 /// Chunks whose room a converted weight may take.
@@ -99,32 +145,45 @@ const CONVERTED: usize = 4;
 
 impl Head {
     /// With at most `bytes` in a block, or a single row.
-    pub(super) fn new(weight: &Tensor<Infer>, bytes: usize) -> Result<Self> {
-        let (length, width) = (weight.dimension(0), weight.dimension(1).max(1) as usize);
-        let rows = (bytes / (Dtype::F32.size() * width)).clamp(1, length.max(1) as usize);
+    pub(super) fn new(stored: Matrix, bytes: usize) -> Result<Self> {
+        let [length, width] = stored.shape();
+        let row_bytes = Dtype::F32.size() * width.max(1) as usize;
+        let rows = (bytes / row_bytes).clamp(1, length.max(1) as usize);
         let gradient_blocks: Vec<_> =
             (0..length).step_by(rows).map(|start| (start, (start + rows as i32).min(length))).collect();
-        let fits = length as usize * width * Dtype::F32.size() <= CONVERTED * bytes;
-        let stored = weight.clone();
-        let weight = if fits { weight.cast(Dtype::F32)? } else { weight.clone() };
-        let blocks = if weight.dtype() == Dtype::F32 { vec![(0, length)] } else { gradient_blocks.clone() };
-        Ok(Head { stored, weight, blocks, gradient_blocks })
+        let fits = length as usize * row_bytes <= CONVERTED * bytes;
+        let multiplies_codes = match &stored {
+            Matrix::Packed(matrix) if !fits => {
+                multiplies_codes(cotangent::backend()?, i32::MAX, Dtype::F32, matrix, true)
+            }
+            _ => false,
+        };
+        let weight = if fits { Matrix::Dense(stored.rows((0, length), None, Dtype::F32)?) } else { stored.clone() };
+        let is_float32 = matches!(&weight, Matrix::Dense(weight) if weight.dtype() == Dtype::F32);
+        let blocks = if is_float32 || fits { vec![(0, length)] } else { gradient_blocks.clone() };
+        Ok(Head { stored, weight, blocks, gradient_blocks, multiplies_codes })
     }
 
-    fn block(&self, (start, end): (i32, i32), before: Option<&Tensor<Infer>>) -> Result<Tensor<Infer>> {
-        if self.blocks.len() == 1 {
-            return self.weight.cast(Dtype::F32);
+    /// Its matrix if products read the codes.
+    fn codes(&self) -> Option<&Packed> {
+        match &self.stored {
+            Matrix::Packed(matrix) if self.multiplies_codes => Some(matrix),
+            _ => None,
         }
-        let block = self.weight.slice(0, start, end)?;
-        match before {
-            Some(before) => block.after(&[before])?,
-            None => block,
+    }
+
+    fn block(&self, range: (i32, i32), before: Option<&Tensor<Infer>>) -> Result<Tensor<Infer>> {
+        match &self.weight {
+            Matrix::Dense(weight) if self.blocks.len() == 1 => weight.cast(Dtype::F32),
+            weight => weight.rows(range, before, Dtype::F32),
         }
-        .cast(Dtype::F32)
     }
 
     /// `rows W^T`: `[rows, V]`.
     pub(super) fn logits(&self, rows: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        if let Some(matrix) = self.codes() {
+            return rows.multiply_codes(matrix, true);
+        }
         let mut pieces: Vec<Tensor<Infer>> = Vec::new();
         for &range in &self.blocks {
             pieces.push(rows.linear(&self.block(range, pieces.last().or(Some(rows)))?)?);
@@ -147,13 +206,22 @@ impl Head {
 
     /// `slopes W`: `[rows, D]` in float32, for slopes in float32 or in the dtype that the weight is stored in.
     pub(super) fn hidden_gradient(&self, slopes: &Tensor<Infer>) -> Result<Tensor<Infer>> {
-        if slopes.dtype() != Dtype::F32 {
-            return slopes.matmul(&self.stored)?.cast(Dtype::F32);
+        if let Some(matrix) = self.codes() {
+            return slopes.cast(Dtype::F32)?.multiply_codes(matrix, false);
+        }
+        if let Matrix::Dense(stored) = &self.stored
+            && slopes.dtype() != Dtype::F32
+        {
+            return slopes.matmul(stored)?.cast(Dtype::F32);
         }
         let mut sum: Option<Tensor<Infer>> = None;
         for &(start, end) in &self.blocks {
-            let block = self.block((start, end), Some(sum.as_ref().unwrap_or(slopes)))?;
-            let product = slopes.slice(1, start, end)?.matmul(&block)?;
+            let before = Some(sum.as_ref().unwrap_or(slopes));
+            let block = match slopes.dtype() {
+                Dtype::F32 => self.block((start, end), before)?,
+                sixteen_bits => self.stored.rows((start, end), before, sixteen_bits)?,
+            };
+            let product = slopes.slice(1, start, end)?.matmul(&block)?.cast(Dtype::F32)?;
             sum = Some(match sum {
                 Some(sum) => sum.add(&product)?,
                 None => product,

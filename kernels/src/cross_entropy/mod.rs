@@ -6,10 +6,10 @@ mod labels;
 mod softmax;
 
 use cotangent::host::leaf;
-use cotangent::{Constant, Dtype, Error, Graph, Indices, Infer, Result, Tensor, custom_vjp};
+use cotangent::{Constant, Dtype, Error, Graph, Infer, Packed, Result, Tensor, custom_vjp};
 
 use adapter::Adapter;
-use chunk::{Chunks, Head};
+use chunk::{Chunks, Head, Matrix};
 pub use labels::{IGNORED, Labels};
 pub use softmax::{LabelLossesOutputs, label_losses};
 
@@ -21,10 +21,23 @@ struct Host {
     labels: Labels,
     scale: f32,
     chunk_bytes: usize,
+    /// The head, if it is packed codes; else it is an input.
+    head: Option<Packed>,
     /// The adapter's multiplier, if the head has an adapter.
     adapter_scale: Option<f32>,
-    /// Which inputs want a gradient: hidden states, weight, and the adapter's two matrices.
+    /// Which inputs want a gradient: hidden states, the weight unless it is packed codes, and the adapter's two matrices.
     wants: Vec<bool>,
+}
+
+impl Host {
+    fn wants_weight(&self) -> bool {
+        self.head.is_none() && self.wants.get(1) == Some(&true)
+    }
+
+    fn wants_adapter(&self) -> bool {
+        let first = if self.head.is_none() { 2 } else { 1 };
+        self.wants.iter().skip(first).any(|wants| *wants)
+    }
 }
 
 /// `scale * sum(-log softmax(hidden weight^T)[label])` over the rows that count, a scalar of float32: hidden states
@@ -58,8 +71,8 @@ pub fn cross_entropy_in_chunks<M: Graph>(
     scale: f32,
     chunk_bytes: usize,
 ) -> Result<Tensor<M>> {
-    check(hidden, weight, labels)?;
-    run(&[hidden, weight], None, labels, scale, chunk_bytes)
+    check(hidden.shape(), weight.shape(), labels)?;
+    run(&[hidden, weight], None, None, labels, scale, chunk_bytes)
 }
 
 /// [`cross_entropy`] with a head that has a low-rank adapter: its logits are `hidden weight^T + adapter_scale (hidden A) B`
@@ -92,43 +105,58 @@ pub fn cross_entropy_adapted_in_chunks<M: Graph>(
     scale: f32,
     chunk_bytes: usize,
 ) -> Result<Tensor<M>> {
-    check(hidden, weight, labels)?;
-    let (a, b, w) = (lora_a.shape(), lora_b.shape(), weight.shape());
-    if a.len() != 2 || b.len() != 2 || a[1] != b[0] || (a[0], b[1]) != (w[1], w[0]) {
-        return Err(Error::Shape {
-            operation: OPERATION,
-            found: format!("{w:?} with an adapter of {a:?} and {b:?}"),
-            expected: "[V, D], [D, R] and [R, V]".into(),
-        });
-    }
-    run(&[hidden, weight, lora_a, lora_b], Some(adapter_scale), labels, scale, chunk_bytes)
+    check(hidden.shape(), weight.shape(), labels)?;
+    check_adapter(weight.shape(), lora_a.shape(), lora_b.shape())?;
+    run(&[hidden, weight, lora_a, lora_b], None, Some(adapter_scale), labels, scale, chunk_bytes)
 }
 
-/// [`cross_entropy`] with a head that MLX quantised (`affine`; see [`Tensor::quantised_linear`]): its weight is computed
-/// once, not once a chunk.
+/// [`cross_entropy`] with a head of packed codes, and an adapter of two matrices and a multiplier if it has one. Neither all
+/// logits nor the whole decoded head are in memory, unless the head is no larger than a few chunks.
 ///
 /// # Errors
-/// As [`cross_entropy`], and [`Tensor::dequantised`].
-pub fn cross_entropy_quantised<M: Graph>(
+/// As [`cross_entropy`].
+pub fn cross_entropy_packed<M: Graph>(
     hidden: &Tensor<M>,
-    codes: &Indices,
-    [scales, biases]: [&Tensor<M>; 2],
-    [group_size, bits]: [i32; 2],
+    head: &Packed,
+    adapter: Option<([&Tensor<M>; 2], f32)>,
     labels: &Labels,
     scale: f32,
 ) -> Result<Tensor<M>> {
-    cross_entropy(hidden, &scales.dequantised(codes, biases, group_size, bits)?, labels, scale)
+    cross_entropy_packed_in_chunks(hidden, head, adapter, labels, scale, cotangent::backend()?.chunk_bytes())
+}
+
+/// [`cross_entropy_packed`] in chunks, as [`cross_entropy_in_chunks`].
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn cross_entropy_packed_in_chunks<M: Graph>(
+    hidden: &Tensor<M>,
+    head: &Packed,
+    adapter: Option<([&Tensor<M>; 2], f32)>,
+    labels: &Labels,
+    scale: f32,
+    chunk_bytes: usize,
+) -> Result<Tensor<M>> {
+    let shape = [head.rows(), head.columns()];
+    check(hidden.shape(), &shape, labels)?;
+    let mut inputs = vec![hidden];
+    if let Some(([lora_a, lora_b], _)) = adapter {
+        check_adapter(&shape, lora_a.shape(), lora_b.shape())?;
+        inputs.extend([lora_a, lora_b]);
+    }
+    run(&inputs, Some(head.clone()), adapter.map(|(_, scale)| scale), labels, scale, chunk_bytes)
 }
 
 fn run<M: Graph>(
     inputs: &[&Tensor<M>],
+    head: Option<Packed>,
     adapter_scale: Option<f32>,
     labels: &Labels,
     scale: f32,
     chunk_bytes: usize,
 ) -> Result<Tensor<M>> {
     let wants = inputs.iter().map(|input| input.needs_gradient()).collect();
-    let host = Host { labels: labels.clone(), scale, chunk_bytes, adapter_scale, wants };
+    let host = Host { labels: labels.clone(), scale, chunk_bytes, head, adapter_scale, wants };
     let mut outputs = custom_vjp(OPERATION, inputs, &host, forward, backward)?;
     Ok(outputs.swap_remove(0))
 }
@@ -138,11 +166,23 @@ fn run<M: Graph>(
 /// # Errors
 /// As [`cross_entropy`].
 pub fn token_losses(hidden: &Tensor<Infer>, weight: &Tensor<Infer>, labels: &Labels) -> Result<Tensor<Infer>> {
-    check(hidden, weight, labels)?;
+    losses_of_tokens(hidden, Matrix::Dense(weight.clone()), weight.shape(), labels)
+}
+
+/// [`token_losses`] with a head of packed codes.
+///
+/// # Errors
+/// As [`cross_entropy`].
+pub fn token_losses_packed(hidden: &Tensor<Infer>, head: &Packed, labels: &Labels) -> Result<Tensor<Infer>> {
+    losses_of_tokens(hidden, Matrix::Packed(head.clone()), &[head.rows(), head.columns()], labels)
+}
+
+fn losses_of_tokens(hidden: &Tensor<Infer>, matrix: Matrix, shape: &[i32], labels: &Labels) -> Result<Tensor<Infer>> {
+    check(hidden.shape(), shape, labels)?;
     let chunk_bytes = cotangent::backend()?.chunk_bytes();
-    let head = Head::new(weight, chunk_bytes)?;
+    let head = Head::new(matrix, chunk_bytes)?;
     let mut losses: Vec<Tensor<Infer>> = Vec::new();
-    for chunk in Chunks::new(labels, weight.dimension(0), chunk_bytes) {
+    for chunk in Chunks::new(labels, shape[0], chunk_bytes) {
         let before: Vec<_> = losses.last().into_iter().collect();
         let logits = head.logits(&chunk.rows(hidden, &before)?)?;
         losses.push(chunk.losses(&logits)?);
@@ -151,8 +191,7 @@ pub fn token_losses(hidden: &Tensor<Infer>, weight: &Tensor<Infer>, labels: &Lab
     Tensor::concatenate(&losses.iter().collect::<Vec<_>>(), 0)?.take_rows(&labels.places()?)
 }
 
-fn check<M: Graph>(hidden: &Tensor<M>, weight: &Tensor<M>, labels: &Labels) -> Result<()> {
-    let (h, w) = (hidden.shape(), weight.shape());
+fn check(h: &[i32], w: &[i32], labels: &Labels) -> Result<()> {
     if h.len() != 2 || w.len() != 2 || h[1] != w[1] || h[0] as usize != labels.rows() {
         return Err(Error::Shape {
             operation: OPERATION,
@@ -169,23 +208,44 @@ fn check<M: Graph>(hidden: &Tensor<M>, weight: &Tensor<M>, labels: &Labels) -> R
     }
 }
 
+fn check_adapter(w: &[i32], a: &[i32], b: &[i32]) -> Result<()> {
+    if a.len() != 2 || b.len() != 2 || a[1] != b[0] || (a[0], b[1]) != (w[1], w[0]) {
+        return Err(Error::Shape {
+            operation: OPERATION,
+            found: format!("{w:?} with an adapter of {a:?} and {b:?}"),
+            expected: "[V, D], [D, R] and [R, V]".into(),
+        });
+    }
+    Ok(())
+}
+
+/// The head's matrix and the adapter's two, if it has one, among the inputs behind the hidden states.
+fn parts<'a>(inputs: &'a [Tensor<Infer>], host: &Host) -> (Matrix, &'a [Tensor<Infer>]) {
+    match (&host.head, inputs) {
+        (Some(head), adapter) => (Matrix::Packed(head.clone()), adapter),
+        (None, [weight, adapter @ ..]) => (Matrix::Dense(weight.clone()), adapter),
+        (None, []) => unreachable!("a head is an input or host data"),
+    }
+}
+
 /// The loss; then, where they are wanted and a row counts, gradients for the cotangent 1 in float32: of the rows that
 /// count, of the adapter's two matrices, and of each block of the weight.
 fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> {
     let inputs = inputs.iter().map(leaf).collect::<Result<Vec<_>>>()?;
-    let [hidden, weight, adapter @ ..] = inputs.as_slice() else { unreachable!("two inputs and more") };
-    let head = Head::new(weight, host.chunk_bytes)?;
+    let [hidden, others @ ..] = inputs.as_slice() else { unreachable!("hidden states are an input") };
+    let (matrix, adapter) = parts(others, host);
+    let vocabulary = matrix.shape()[0];
+    let head = Head::new(matrix, host.chunk_bytes)?;
     let adapter = Adapter::new(adapter, host.adapter_scale)?;
-    let wants = |input: usize| host.wants.get(input) == Some(&true);
     let product_dtype = head.product_dtype(hidden.dtype())?;
     // What trains in the head reads slopes as they are, and an adapter is float32.
-    let only_hidden = adapter.is_none() && !wants(1);
+    let only_hidden = adapter.is_none() && !host.wants_weight();
     let slope_dtype = if only_hidden { product_dtype } else { Dtype::F32 };
     let mut loss: Option<Tensor<Infer>> = None;
     let mut hidden_gradients: Vec<Tensor<Infer>> = Vec::new();
     let mut adapter_gradients: Vec<Tensor<Infer>> = Vec::new();
     let mut weight_gradients: Vec<Tensor<Infer>> = Vec::new();
-    for chunk in Chunks::new(&host.labels, weight.dimension(0), host.chunk_bytes) {
+    for chunk in Chunks::new(&host.labels, vocabulary, host.chunk_bytes) {
         let before: Vec<_> =
             loss.iter().chain(hidden_gradients.last()).chain(&adapter_gradients).chain(&weight_gradients).collect();
         let rows = chunk.rows(hidden, &before)?;
@@ -201,7 +261,7 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
         loss = Some(sum_with(loss, losses.sum_all()?.multiply(host.scale)?)?);
         let Some(scores) = scores else { continue };
         let slopes = scores.slopes;
-        if wants(0) {
+        if host.wants[0] {
             let mut gradient = head.hidden_gradient(&slopes.cast(product_dtype)?)?;
             if let Some(adapter) = &adapter {
                 gradient = adapter.add_hidden_gradient(&gradient, &slopes)?;
@@ -210,14 +270,14 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
         }
         let rows = rows.multiply(host.scale)?;
         if let Some(adapter) = &adapter
-            && (wants(2) || wants(3))
+            && host.wants_adapter()
         {
             let mut before = std::mem::take(&mut adapter_gradients).into_iter();
             for gradient in adapter.gradients(&slopes, &rows)? {
                 adapter_gradients.push(sum_with(before.next(), gradient)?);
             }
         }
-        if wants(1) {
+        if host.wants_weight() {
             weight_gradients = head.add_weight_gradients(&slopes, &rows, weight_gradients)?;
         }
     }
@@ -243,7 +303,8 @@ fn backward(
     outputs: &[Tensor<Infer>],
     host: &Host,
 ) -> Result<Vec<Tensor<Infer>>> {
-    let [hidden, weight, adapter @ ..] = primals else { unreachable!("two inputs and more") };
+    let [hidden, others @ ..] = primals else { unreachable!("hidden states are an input") };
+    let (matrix, adapter) = parts(others, host);
     let cotangent = &cotangents[0];
     let counts = host.labels.count() > 0;
     let mut residuals = outputs[1..].iter();
@@ -260,7 +321,7 @@ fn backward(
         }
         None => zeros(hidden.shape(), hidden.dtype())?,
     };
-    let adapts = counts && host.wants[2..].contains(&true);
+    let adapts = counts && host.wants_adapter();
     let mut d_adapter = Vec::new();
     for matrix in adapter {
         let residual = if adapts { residuals.next() } else { None };
@@ -269,6 +330,7 @@ fn backward(
             None => zeros(matrix.shape(), matrix.dtype())?,
         });
     }
+    let Matrix::Dense(weight) = matrix else { return Ok([d_hidden].into_iter().chain(d_adapter).collect()) };
     let blocks: Vec<_> =
         residuals.map(|block| block.multiply(cotangent)?.cast(weight.dtype())).collect::<Result<_>>()?;
     let d_weight = match blocks.as_slice() {

@@ -249,7 +249,11 @@ impl Tree {
             map: arms(
                 &|variant, ty| quote_spanned!(ty.span()=> <#ty as #parameters>::map::<__N>(field, path, map).map(#name::#variant)),
             ),
-            nodes: arms(&|_, ty| quote_spanned!(ty.span()=> <#ty as #parameters>::nodes(field, path, visitor))),
+            nodes: {
+                let inner =
+                    arms(&|_, ty| quote_spanned!(ty.span()=> <#ty as #parameters>::nodes(field, path, visitor)));
+                quote!(visitor(path, self); #inner)
+            },
             assertions: TokenStream::new(),
         }
     }

@@ -4,6 +4,7 @@
 //! allocates more than the files hold, whatever they contain.
 
 mod checksum;
+mod codes;
 mod error;
 mod file;
 mod folder;

@@ -33,7 +33,7 @@ pub fn classify(stored: &str) -> Role {
 
 /// Whether only a quantised checkpoint has a tensor of this name.
 pub(super) fn is_quantisation_detail(stored: &str) -> bool {
-    const SUFFIXES: [&str; 9] = [
+    const SUFFIXES: [&str; 10] = [
         "scales",
         "biases",
         "qweight",
@@ -43,6 +43,7 @@ pub(super) fn is_quantisation_detail(stored: &str) -> bool {
         "weight_packed",
         "absmax",
         "g_idx",
+        "global_scale",
     ];
     stored.rsplit('.').next().is_some_and(|last| SUFFIXES.contains(&last))
 }

@@ -9,6 +9,8 @@ use super::{Checkpoint, CheckpointError, HostTensor, Layout, Mismatch};
 
 const EMBEDDING: &str = "embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
+/// What a matrix is stored as, the last two if it is quantized.
+const PARTS: [&str; 3] = ["weight", "scales", "biases"];
 
 /// Which stored tensor provides which parameter of a model; made before anything is loaded, so that a checkpoint that
 /// does not fit is refused as a whole.
@@ -48,8 +50,10 @@ impl<'a> LoadPlan<'a> {
                 Role::MultiTokenPrediction => skipped.multi_token_prediction += 1,
                 Role::Vision(_) if !has_tower => skipped.vision += 1,
                 Role::Buffer => skipped.redundant += 1,
-                Role::Parameter(_) if is_quantisation_detail(stored) => return Err(quantised(checkpoint, stored)),
                 Role::Vision(name) | Role::Parameter(name) => {
+                    if is_quantisation_detail(stored) && !is_expected(&expected, &name) {
+                        return Err(quantised(checkpoint, stored));
+                    }
                     if let Some(other) = found.insert(name, stored) {
                         let reason = format!("is the same parameter as `{other}`");
                         return Err(CheckpointError::tensor(checkpoint.dir(), stored, reason));
@@ -58,14 +62,17 @@ impl<'a> LoadPlan<'a> {
             }
         }
 
-        if !expected.contains_key(HEAD)
-            && let Some(head) = found.remove(HEAD)
-        {
+        if !expected.contains_key(HEAD) {
             // Some exports store the tied table twice, some under the head's name alone.
-            if found.contains_key(EMBEDDING) {
-                skipped.redundant += 1;
-            } else {
-                found.insert(EMBEDDING.to_owned(), head);
+            let twice = found.contains_key(EMBEDDING);
+            for part in PARTS {
+                if let Some(head) = found.remove(&format!("lm_head.{part}")) {
+                    if twice {
+                        skipped.redundant += 1;
+                    } else {
+                        found.insert(format!("embed_tokens.{part}"), head);
+                    }
+                }
             }
         }
 
@@ -82,11 +89,13 @@ impl<'a> LoadPlan<'a> {
                 mismatch.extra.push(((*stored).to_owned(), info.shape.to_vec()));
                 continue;
             };
+            let dtype = expected.dtype;
             if !is_stored_shape(layout, expected, info.shape) {
                 let expected = stored_shape(layout, expected);
                 mismatch.misshapen.push(((*stored).to_owned(), info.shape.to_vec(), expected));
             }
-            if !matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+            // Codes were compared when they were planned.
+            if dtype.is_float() && !matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
                 mismatch.not_float.push(((*stored).to_owned(), info.dtype.to_string()));
             }
         }
@@ -147,10 +156,16 @@ impl Checkpoint {
     }
 }
 
+/// Whether the model has a parameter of this name, or the name is that of a head tied to the embedding.
+fn is_expected(expected: &BTreeMap<String, Plan>, name: &str) -> bool {
+    let tied = name.strip_prefix("lm_head.").map(|part| format!("embed_tokens.{part}"));
+    expected.contains_key(name) || tied.is_some_and(|name| expected.contains_key(&name))
+}
+
 fn quantised(checkpoint: &Checkpoint, stored: &str) -> CheckpointError {
     let file = checkpoint.get(stored).map_or(checkpoint.dir(), |info| info.file);
-    let reason = "belongs to a quantised model, which is not supported for now\n\
-                  help: use the original bf16 or f32 checkpoint";
+    let reason = "belongs to a quantized model of a kind that is not supported for now\n\
+                  help: use the original bf16 or f32 checkpoint, or one that mlx-lm or mlx-vlm quantized";
     CheckpointError::tensor(file, stored, reason)
 }
 

@@ -32,6 +32,11 @@ impl<'a> Fields<'a> {
         self.object.get(field).filter(|value| !value.is_null())
     }
 
+    /// All fields but those that are null.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        self.object.iter().map(|(name, value)| (name.as_str(), value)).filter(|(_, value)| !value.is_null())
+    }
+
     pub(crate) fn has(&self, field: &str) -> bool {
         self.get(field).is_some()
     }

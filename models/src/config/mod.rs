@@ -6,6 +6,7 @@
 mod error;
 mod fields;
 mod layers;
+mod quantization;
 mod rope;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use error::ConfigError;
 pub use layers::LayerKind;
+pub use quantization::Quantization;
 pub use rope::RopeConfig;
 pub use vision::VisionConfig;
 
@@ -79,7 +81,7 @@ impl TextConfig {
     /// If the file cannot be read, is not JSON, or describes a model that is inconsistent or not supported.
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
         let file = dir.join("config.json");
-        Self::from_json(&read(&file)?, &file)
+        Self::from_json(&read_json(&file)?, &file)
     }
 
     /// As [`load`](Self::load), with the vision tower if the file describes one.
@@ -88,7 +90,7 @@ impl TextConfig {
     /// As [`load`](Self::load), and if the tower is inconsistent or not supported.
     pub fn load_with_vision(dir: &Path) -> Result<Self, ConfigError> {
         let file = dir.join("config.json");
-        let json = read(&file)?;
+        let json = read_json(&file)?;
         let mut config = Self::from_json(&json, &file)?;
         config.vision = vision::read(&Fields::root(&file, &json)?, config.hidden_size)?;
         Ok(config)
@@ -101,6 +103,7 @@ impl TextConfig {
     pub fn from_json(json: &Value, file: &Path) -> Result<Self, ConfigError> {
         let top = Fields::root(file, json)?;
         let text = select_text_config(&top)?;
+        Quantization::from_json(json, file)?;
         refuse_unsupported(&top)?;
         refuse_unsupported(&text)?;
 
@@ -195,7 +198,7 @@ impl TextConfig {
     }
 }
 
-fn read(file: &Path) -> Result<Value, ConfigError> {
+fn read_json(file: &Path) -> Result<Value, ConfigError> {
     let text = reading::read_text(file, reading::CONFIGURATION_BYTES)
         .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
     serde_json::from_str(&text).map_err(|source| ConfigError::Json { file: file.to_owned(), source })
@@ -233,11 +236,6 @@ fn check_model_type(fields: &Fields, model_type: &str) -> Result<(), ConfigError
 }
 
 fn refuse_unsupported(fields: &Fields) -> Result<(), ConfigError> {
-    for field in ["quantization", "quantization_config"] {
-        if fields.has(field) {
-            return Err(fields.unsupported(field, "a quantised base model"));
-        }
-    }
     if fields.optional_count("num_experts")?.unwrap_or(0) > 0 {
         return Err(fields.unsupported("num_experts", "a mixture of experts"));
     }

@@ -190,8 +190,28 @@ fn what_exists_but_is_not_supported_is_refused_by_name() {
             "`text_config.model_type`: `qwen3_5_moe_text`",
         ),
         (with(json!({"num_experts": 8})), "`num_experts`: a mixture of experts"),
-        (with(json!({"quantization": {"bits": 4}})), "`quantization`: a quantised base model"),
-        (with(json!({"quantization_config": {"bits": 4}})), "`quantization_config`: a quantised base model"),
+        (with(json!({"quantization": {"bits": 1}})), "`quantization.bits`: a base model in codes of 1 bits"),
+        (
+            with(json!({"quantization": {"mode": "nvfp4", "group_size": 32}})),
+            "`quantization.group_size`: a base model in groups of 32 of the mode `nvfp4`",
+        ),
+        (
+            with(json!({"quantization": {"mode": "mxfp4", "model.layers.0.mlp.up_proj": {"bits": 7}}})),
+            "`quantization.model.layers.0.mlp.up_proj.bits`: a base model in codes of 7 bits of the mode `affine`",
+        ),
+        (with(json!({"quantization": {"mode": "int9"}})), "`quantization.mode`: the quantization mode `int9`"),
+        (
+            with(json!({"quantization_config": {"quant_method": "awq", "bits": 4}})),
+            "`quantization_config`: a base model quantized by `awq`",
+        ),
+        (
+            with(json!({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128}})),
+            "`quantization_config`: a base model quantized by `gptq`",
+        ),
+        (
+            json!({"model_type": "qwen3_5", "text_config": with(json!({"quantization_config": {"load_in_4bit": true}}))}),
+            "`text_config.quantization_config`: a base model quantized by `bitsandbytes`",
+        ),
         (with(json!({"hidden_act": "gelu"})), "`hidden_act`: `gelu`"),
         (with(json!({"attention_bias": true})), "`attention_bias`: `true`"),
         (with(json!({"attn_output_gate": false})), "`attn_output_gate`: `false`"),

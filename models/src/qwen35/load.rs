@@ -5,7 +5,7 @@ use std::path::Path;
 use cotangent::{Dtype, Parameters, Plan, Planned, Stored, Tensor, parameters};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Checksum, HostTensor, LoadPlan, Role, Skipped, classify};
-use crate::config::{ConfigError, TextConfig};
+use crate::config::{ConfigError, Quantization, TextConfig};
 
 use crate::vision::VisionTower;
 
@@ -92,7 +92,9 @@ impl Model<Stored> {
         };
         let described = TextConfig { tie_word_embeddings, ..described.clone() };
         let checkpoint = Checkpoint::open(dir)?;
-        let plan = LoadPlan::new(&checkpoint, Plan::all(&Model::planned(&described, dtype)))?;
+        let mut planned = Model::planned(&described, dtype);
+        checkpoint.plan_codes(&mut planned, Quantization::load(dir)?.as_ref())?;
+        let plan = LoadPlan::new(&checkpoint, Plan::all(&planned))?;
         let tower = VisionTower::planned(vision, dtype);
         self.visual = Some(Box::new(loaded(&tower, "visual", &mut |name, _| plan.read(name))?));
         *config = described;
@@ -111,13 +113,19 @@ impl Model<Stored> {
             config.vision.filter(|_| checkpoint.names().any(|name| matches!(classify(name), Role::Vision(_))));
         let own_head = config.tie_word_embeddings && checkpoint.has_head_of_its_own()?;
         config.tie_word_embeddings &= !own_head;
-        let parameters = Plan::all(&Model::planned(&config, dtype));
+        let mut planned = Model::planned(&config, dtype);
+        let quantization = Quantization::load(dir)?;
+        checkpoint.plan_codes(&mut planned, quantization.as_ref())?;
+        let parameters = Plan::all(&planned);
         let count = parameters.len();
         let plan = LoadPlan::new(&checkpoint, parameters)?;
         let mut fingerprint = Checksum::default();
         fingerprint.add_bytes(format!("{config:?}").as_bytes());
+        if let Some(quantization) = &quantization {
+            fingerprint.add_bytes(format!("{quantization:?}").as_bytes());
+        }
         let mut read = 0;
-        let model = Self::from_source(&config, dtype, &mut |name, _| {
+        let model = loaded(&planned, "", &mut |name, _| {
             let tensor = plan.read(name)?;
             fingerprint.add_bytes(name.as_bytes());
             fingerprint.add_bytes(&tensor.bytes);
@@ -163,10 +171,12 @@ fn loaded<P: Parameters<Mode = Planned>>(
 /// A tensor of a file, on the device, in the dtype of its plan.
 fn held(path: &parameters::Path, host: &HostTensor, plan: &Plan) -> Result<Tensor<Stored>, LoadError> {
     let device = |source| LoadError::Device { name: path.to_string(), source };
-    // A load plan admits these three only.
+    // A load plan admits these only.
     let stored = match host.dtype {
         safetensors::Dtype::BF16 => Dtype::BF16,
         safetensors::Dtype::F16 => Dtype::F16,
+        safetensors::Dtype::U32 => Dtype::U32,
+        safetensors::Dtype::U8 => Dtype::U8,
         _ => Dtype::F32,
     };
     let shape: Vec<i32> = host.shape.iter().map(|extent| *extent as i32).collect();

@@ -2,11 +2,14 @@
 
 use cotangent::{Dtype, Error, Graph, Indices, Infer, Mode, Parameters, Planned, Result, Stored, Tensor};
 
+use cotangent_kernels::Labels;
+
 use crate::config::TextConfig;
 use crate::linear::Linear;
 use crate::norm::RmsNorm;
 use crate::rope::Rotary;
 use crate::vision::{Features, Pictures, VisionTower};
+use crate::weight::Weight;
 
 use super::block::Block;
 use super::cache::Cache;
@@ -30,7 +33,8 @@ pub struct Model<M: Mode> {
 #[derive(Parameters)]
 pub struct Table<M: Mode> {
     /// `[rows, width]`.
-    pub weight: Tensor<M>,
+    #[parameters(flatten)]
+    pub weight: Weight<M>,
 }
 
 /// What one call of [`Model::decode`] reads beside the model and its cache.
@@ -54,7 +58,7 @@ impl Model<Planned> {
         let (vocabulary, hidden) = (config.vocab_size, config.hidden_size);
         Model {
             visual: config.vision.as_ref().map(|vision| Box::new(VisionTower::planned(vision, dtype))),
-            embed_tokens: Table { weight: Tensor::planned(&[vocabulary, hidden], dtype) },
+            embed_tokens: Table { weight: Weight::planned(vocabulary, hidden, dtype) },
             layers: config.layers.iter().map(|kind| Block::planned(config, *kind, dtype)).collect(),
             norm: RmsNorm::planned(hidden, config),
             lm_head: (!config.tie_word_embeddings).then(|| Linear::planned(vocabulary, hidden, dtype)),
@@ -106,13 +110,21 @@ impl<M: Graph> Model<M> {
     pub fn logits(&self, hidden: &Tensor<M>) -> Result<Tensor<M>> {
         let logits = match &self.lm_head {
             Some(head) => head.forward(hidden)?,
-            None => hidden.linear(&self.embed_tokens.weight)?,
+            None => self.embed_tokens.weight.product(hidden, None)?,
         };
         logits.cast(Dtype::F32)
     }
 }
 
 impl Model<Infer> {
+    /// The loss of each row of final hidden states `[N, hidden]`, without an adapter on the head: `[N]`, float32.
+    ///
+    /// # Errors
+    /// If the shapes do not fit, or a label is not in the vocabulary.
+    pub fn token_losses(&self, rows: &Tensor<Infer>, labels: &Labels) -> Result<Tensor<Infer>> {
+        self.lm_head.as_ref().map_or(&self.embed_tokens.weight, |head| &head.weight).token_losses(rows, labels)
+    }
+
     /// The scores of the token after the last, `[B, vocabulary]`, and the cache after it; for
     /// [`Session::infer`](cotangent::Session::infer).
     ///

@@ -3,7 +3,7 @@
 use cotangent::{Dtype, Error, Indices, Mode, Parameters, Result, Stack, Stages, Stored, Tensor, Train};
 use cotangent_kernels::Labels;
 
-use crate::linear::{Linear, LowRank};
+use crate::linear::Linear;
 use crate::norm::RmsNorm;
 use crate::rope::Rotary;
 use crate::vision::Pictures;
@@ -142,22 +142,12 @@ impl Stack for Model<Stored> {
     fn loss(head: &Head<Train>, state: &State<Train>, batch: &Batch) -> Result<Tensor<Train>> {
         let hidden = &state.hidden;
         let (weight, adapter) = match &head.projection {
-            Projection::Tied(embedding) => (embedding.embed_tokens.weight.clone(), None),
-            Projection::Untied(head) => (head.lm_head.weight.dense()?, head.lm_head.adapter.as_ref()),
+            Projection::Tied(embedding) => (&embedding.embed_tokens.weight, None),
+            Projection::Untied(head) => (&head.lm_head.weight, head.lm_head.adapter.as_ref()),
         };
         let width = hidden.dimension(-1);
         let rows = head.norm.forward(hidden)?.reshape(&[-1, width])?;
-        match adapter {
-            None => cotangent_kernels::cross_entropy(&rows, &weight, &batch.labels, batch.scale),
-            Some(LowRank { lora_a, lora_b, scale }) => cotangent_kernels::cross_entropy_adapted(
-                &rows,
-                &weight,
-                [lora_a, lora_b],
-                *scale,
-                &batch.labels,
-                batch.scale,
-            ),
-        }
+        weight.cross_entropy(&rows, adapter, &batch.labels, batch.scale)
     }
 }
 

@@ -9,6 +9,7 @@ mod cuda_kernel;
 mod device;
 mod failure;
 mod process;
+mod quantized;
 mod vector;
 
 pub(crate) use array::{
@@ -20,3 +21,4 @@ pub(crate) use cuda_kernel::{CudaKernel, CudaLaunch};
 pub(crate) use device::{cuda_is_available, device_architecture, device_name, metal_is_available, mlx_version};
 pub(crate) use failure::{initialise, is_initialised};
 pub(crate) use process::{end_process, ignores_hangup};
+pub(crate) use quantized::{Codes, dequantize, quantize, quantized_matmul};

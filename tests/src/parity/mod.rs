@@ -4,6 +4,7 @@
 //! `tolerances.json`; `tests/reference/README.md` says what is in them.
 
 mod adapters;
+mod decoded;
 mod generation;
 mod reference;
 mod table;
@@ -34,11 +35,12 @@ struct Subject<'a> {
 /// # Errors
 /// If a file is missing or wrong, or the model cannot be run; a deviation is no error but a row of the table.
 pub fn run(dir: &Path) -> Result<Table> {
-    let (model, config, _) = Model::load_with_vision(dir, Dtype::F32, &mut |_, _| {})?;
+    let (mut model, config, _) = Model::load_with_vision(dir, Dtype::F32, &mut |_, _| {})?;
     let reference = Reference::open(&dir.join("reference.safetensors"))?;
     let mut session = Session::new()?;
-    let subject = Subject { dir, config, model, reference };
     let mut table = Table::default();
+    decoded::compare(&mut session, &mut model, &reference, &mut table).context("decoded matrices")?;
+    let subject = Subject { dir, config, model, reference };
     for case in ["plain", "padded"] {
         if subject.reference.has(&format!("{case}.input_ids")) {
             whole_model::compare(&mut session, &subject, case, &mut table).with_context(|| format!("case `{case}`"))?;

@@ -29,6 +29,8 @@ pub enum Kind {
     StepLosses,
     /// The adapters after five AdamW steps.
     StepAdapters,
+    /// Two rows of every quantized matrix.
+    DecodedRows,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Kind::AdapterGradients => "adapter gradients",
             Kind::StepLosses => "losses of 5 steps",
             Kind::StepAdapters => "adapters after 5 steps",
+            Kind::DecodedRows => "decoded rows",
         }
     }
 
@@ -58,6 +61,8 @@ impl Kind {
             Kind::GreedyTokens => 0.0,
             Kind::AdapterGradients => 1e-4,
             Kind::StepLosses | Kind::VisionFeatures => 5e-6,
+            // A product and a sum in float32, of numbers that are exact.
+            Kind::DecodedRows => 5e-7,
         }
     }
 

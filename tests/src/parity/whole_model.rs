@@ -17,11 +17,7 @@ fn forward(model: &Model<Infer>, _: &Tensor<Infer>, batch: &Batch) -> cotangent:
     let last = &states[states.len() - 1];
     let logits = model.logits(last)?;
     let rows = last.reshape(&[-1, last.dimension(-1)])?;
-    let weight = match &model.lm_head {
-        Some(head) => head.weight.dense()?,
-        None => model.embed_tokens.weight.clone(),
-    };
-    let losses = cotangent_kernels::token_losses(&rows, &weight, &batch.labels)?;
+    let losses = model.token_losses(&rows, &batch.labels)?;
     let merged = match (&model.visual, &batch.pictures) {
         (Some(tower), Some(pictures)) => Some(tower.forward(&pictures.input)?.merged),
         _ => None,

@@ -246,7 +246,7 @@ fn introduce(out: &mut impl Write, session: &Session, base: &BaseModel, lesson: 
     writeln!(
         out,
         "The model: a Qwen3.5 with {:.1} million parameters in {} layers, on {} in {}.",
-        base.model.count(|_| true) as f64 / 1e6,
+        base.size() as f64 / 1e6,
         base.config.layers.len(),
         session.backend(),
         base.dtype

@@ -94,7 +94,7 @@ const OPTIONS: &[(&[&str], Answer)] = &[
     (&["bf16", "fp16", "dtype", "torch-dtype", "tf32"], Always("bfloat16 on a GPU, float32 on a CPU")),
     (
         &["load-in-4bit", "load-in-8bit", "quantization-bits", "quantization-group-size"],
-        Absent("the base model is not quantized"),
+        Always("a checkpoint that mlx-lm or mlx-vlm quantized trains as it is"),
     ),
     (&["torch-compile", "attn-implementation", "use-cache"], Always("the program has its own kernels")),
     (&["use-cpu", "device"], Ours("the variable COTANGENT_BACKEND=cpu")),

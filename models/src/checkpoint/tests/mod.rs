@@ -1,3 +1,4 @@
+mod codes;
 mod damage;
 mod fixtures;
 mod plan;

@@ -165,13 +165,13 @@ fn two_tensors_for_one_parameter_are_refused() {
 }
 
 #[test]
-fn a_quantised_checkpoint_is_refused() {
+fn a_checkpoint_whose_codes_were_not_planned_is_refused() {
     let mut tensors = named("language_model.model.", "language_model.lm_head.");
     tensors.push(("language_model.model.layers.0.mlp.up_proj.scales".into(), vec![5, 1]));
     let (dir, checkpoint) = open(&tensors);
     let message = message(LoadPlan::new(&checkpoint, parameters(false)), dir.path());
     assert!(message.starts_with(
-        "`model.safetensors`: tensor `language_model.model.layers.0.mlp.up_proj.scales`: belongs to a quantised model"
+        "`model.safetensors`: tensor `language_model.model.layers.0.mlp.up_proj.scales`: belongs to a quantized model"
     ));
 }
 

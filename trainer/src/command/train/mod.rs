@@ -127,7 +127,7 @@ impl Train {
     ) {
         let millions = |count: usize| count as f64 / 1e6;
         let is_adapter = |name: &str| name.ends_with(".lora_a") || name.ends_with(".lora_b");
-        let (trained, frozen) = (base.model.count(is_adapter), base.model.count(|name| !is_adapter(name)));
+        let (trained, frozen) = (base.model.count(is_adapter), base.size());
         reporter.print(&format!(
             "Trainable parameters: {:.3}% ({:.3}M/{:.3}M)",
             100.0 * trained as f64 / (trained + frozen) as f64,

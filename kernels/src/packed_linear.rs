@@ -1,0 +1,102 @@
+//! A linear layer whose matrix is packed codes, with or without a low-rank adapter.
+//!
+//! Codes never train, so the backward gives the gradients of the inputs and of the adapter alone. Where the product reads a
+//! decoded matrix, the matrix lives for that one product and is decoded again in the backward.
+
+use cotangent::{Backend, CodeMode, Constant, Dtype, Error, Graph, Infer, Packed, Result, Tensor, custom_vjp};
+
+const OPERATION: &str = "packed_linear";
+
+/// What the two directions know besides tensors.
+#[derive(Clone)]
+struct Host {
+    matrix: Packed,
+    /// The adapter's multiplier; without an adapter nothing.
+    scale: f32,
+    wants_d_x: bool,
+}
+
+/// `x W^T`, plus `scale (x A) B` if there is an adapter: inputs `[.., I]`, codes of a matrix `W` `[O, I]`, `A` `[I, R]` and `B`
+/// `[R, O]` of any float dtype, to `[.., O]` in the dtype of `x`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn packed_linear<M: Graph>(
+    x: &Tensor<M>,
+    matrix: &Packed,
+    adapter: Option<([&Tensor<M>; 2], f32)>,
+) -> Result<Tensor<M>> {
+    let (rows, columns) = (matrix.rows(), matrix.columns());
+    let Some((&inputs, outer)) = x.shape().split_last().filter(|(inputs, _)| **inputs == columns) else {
+        let found = format!("{:?} and {matrix:?}", x.shape());
+        return Err(Error::Shape { operation: OPERATION, found, expected: format!("[.., {columns}]") });
+    };
+    let shape = [outer, &[rows]].concat();
+    let flat = x.reshape(&[outer.iter().product(), inputs])?;
+    let host =
+        Host { matrix: matrix.clone(), scale: adapter.map_or(0.0, |(_, scale)| scale), wants_d_x: x.needs_gradient() };
+    let factors = match adapter {
+        Some((factors, _)) => factors.into_iter().map(|factor| factor.cast(x.dtype())).collect::<Result<Vec<_>>>()?,
+        None => Vec::new(),
+    };
+    let inputs: Vec<&Tensor<M>> = [&flat].into_iter().chain(&factors).collect();
+    custom_vjp(OPERATION, &inputs, &host, forward, backward)?.swap_remove(0).reshape(&shape)
+}
+
+/// The product, and `x A` where there is an adapter.
+fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> {
+    let [x, adapter @ ..] = inputs else { unreachable!("one input or three") };
+    let y = product(x, &host.matrix, true)?;
+    let [a, b] = adapter else { return Ok(vec![y]) };
+    let down = x.matmul(a)?;
+    Ok(vec![y.add_product(&down, b, host.scale)?, down])
+}
+
+/// With d = d_y B^T: d_x = d_y W + scale d A^T, d_A = scale x^T d, d_B = scale (x A)^T d_y.
+fn backward(
+    primals: &[Tensor<Infer>],
+    cotangents: &[Tensor<Infer>],
+    outputs: &[Tensor<Infer>],
+    host: &Host,
+) -> Result<Vec<Tensor<Infer>>> {
+    let (x, d_y) = (&primals[0], &cotangents[0]);
+    let d_x = match host.wants_d_x {
+        true => product(d_y, &host.matrix, false)?,
+        false => Constant::full(x.shape(), 0.0, x.dtype())?.to_tensor(),
+    };
+    let ([_, a, b], [_, down]) = (primals, outputs) else { return Ok(vec![d_x]) };
+    let d_down = d_y.matmul(&b.swap_axes(0, 1)?)?;
+    let d_x = if host.wants_d_x { d_x.add_product(&d_down, &a.swap_axes(0, 1)?, host.scale)? } else { d_x };
+    let d_a = x.swap_axes(0, 1)?.scaled_product(&d_down, host.scale, a)?;
+    let d_b = down.swap_axes(0, 1)?.scaled_product(d_y, host.scale, b)?;
+    Ok(vec![d_x, d_a, d_b])
+}
+
+/// `x W^T`, or `x W` if `transposed` is false, of rows: in the dtype of `x`, in the way that is fastest here.
+pub(crate) fn product(x: &Tensor<Infer>, matrix: &Packed, transposed: bool) -> Result<Tensor<Infer>> {
+    if multiplies_codes(cotangent::backend()?, x.dimension(0), x.dtype(), matrix, transposed) {
+        return x.multiply_codes(matrix, transposed);
+    }
+    let decoded: Tensor<Infer> = matrix.after(&[x])?.decode(x.dtype())?.to_tensor();
+    if transposed { x.linear(&decoded) } else { x.matmul(&decoded) }
+}
+
+/// Rows up to which a GPU reads codes: then a product is bound by the bytes of its matrix.
+const FEW_ROWS: i32 = 8;
+
+/// Whether a product reads the codes as they lie, or the matrix decoded for this one product.
+///
+/// Measured with MLX 0.32.2 (`docs/performance.md`). For many rows a GPU decodes and multiplies three to four times as fast,
+/// in both directions. A CPU is as fast with the codes, except of 8-bit floats; in 16 bits its sums are wrong by several
+/// percent. MLX's products of codes lack sizes on CUDA, and are wrong on Metal where the inner length of a float format is no
+/// multiple of 32: those are decoded.
+pub(crate) fn multiplies_codes(backend: Backend, rows: i32, dtype: Dtype, matrix: &Packed, transposed: bool) -> bool {
+    match backend {
+        Backend::Cpu | Backend::Emulated => dtype == Dtype::F32 && matrix.format().mode() != CodeMode::Mxfp8,
+        Backend::Metal | Backend::Cuda => {
+            let affine = matrix.format().mode() == CodeMode::Affine;
+            let whole = matrix.columns() % 64 == 0 && matrix.rows() % 64 == 0;
+            transposed && affine && whole && rows <= FEW_ROWS
+        }
+    }
+}

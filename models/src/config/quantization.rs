@@ -1,0 +1,114 @@
+//! The `quantization` of a `config.json`, as mlx-lm and mlx-vlm write it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cotangent::{CodeFormat, CodeMode};
+use serde_json::Value;
+
+use crate::checkpoint::{Role, classify};
+
+use super::fields::{Fields, describe};
+use super::{ConfigError, read_json};
+
+/// How the matrices of a checkpoint are quantized. Which of them are is seen from the checkpoint alone: those with scales.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quantization {
+    format: CodeFormat,
+    /// By canonical name of the module; `None` for one that is said to be dense.
+    modules: BTreeMap<String, Option<CodeFormat>>,
+}
+
+/// Where the two programs write it, the one that they read first.
+const FIELDS: [&str; 2] = ["quantization", "quantization_config"];
+/// What the top level holds beside modules.
+const TOP_LEVEL: [&str; 4] = ["group_size", "bits", "mode", "quant_method"];
+
+impl Quantization {
+    /// Reads `config.json` of the checkpoint folder `dir`; `None` if it names no quantization.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or names a quantization that is not MLX's or not supported.
+    pub fn load(dir: &Path) -> Result<Option<Self>, ConfigError> {
+        let file = dir.join("config.json");
+        Self::from_json(&read_json(&file)?, &file)
+    }
+
+    /// Reads a parsed `config.json`; `file` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_json(json: &Value, file: &Path) -> Result<Option<Self>, ConfigError> {
+        let top = Fields::root(file, json)?;
+        for place in [Some(&top), top.object("text_config")?.as_ref()].into_iter().flatten() {
+            for field in FIELDS {
+                if let Some(method) = place.object(field)?.as_ref().map(quant_method).transpose()?.flatten() {
+                    return Err(place.unsupported(field, format!("a base model quantized by `{method}`")));
+                }
+            }
+            for field in FIELDS {
+                if let Some(fields) = place.object(field)? {
+                    return Self::read(&fields).map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(fields: &Fields<'_>) -> Result<Self, ConfigError> {
+        let format = read_format(fields)?;
+        let mut modules = BTreeMap::new();
+        for (module, value) in fields.entries() {
+            let (Role::Parameter(name) | Role::Vision(name)) = classify(module) else { continue };
+            if TOP_LEVEL.contains(&module) {
+                continue;
+            }
+            let of_module = match value {
+                Value::Bool(true) => Some(format),
+                Value::Bool(false) => None,
+                Value::Object(_) => match fields.object(module)? {
+                    Some(entry) => Some(read_format(&entry)?),
+                    None => continue,
+                },
+                other => return Err(fields.wrong(module, describe(other), "an object, true or false")),
+            };
+            modules.insert(name, of_module);
+        }
+        Ok(Quantization { format, modules })
+    }
+
+    /// How the codes of a module are to be read, by canonical name; `None` if it is said to be dense.
+    pub fn format_of(&self, module: &str) -> Option<CodeFormat> {
+        self.modules.get(module).copied().unwrap_or(Some(self.format))
+    }
+}
+
+/// The program or scheme of a quantization that is not MLX's.
+fn quant_method<'a>(fields: &Fields<'a>) -> Result<Option<&'a str>, ConfigError> {
+    // bitsandbytes of old files, and fp8 of some.
+    let flags = [("load_in_4bit", "bitsandbytes"), ("load_in_8bit", "bitsandbytes"), ("weight_block_size", "fp8")];
+    Ok(match fields.string("quant_method")? {
+        Some(method) => Some(method),
+        None => flags.iter().find(|(flag, _)| fields.has(flag)).map(|(_, method)| *method),
+    })
+}
+
+/// `mode`, `group_size` and `bits`. A missing mode means `affine`, also in an entry below a top level of another mode; what
+/// is missing or null besides is the default of the mode.
+fn read_format(fields: &Fields<'_>) -> Result<CodeFormat, ConfigError> {
+    let mode = match fields.string("mode")? {
+        None => CodeMode::Affine,
+        Some(name) => match CodeMode::ALL.into_iter().find(|mode| mode.name() == name) {
+            Some(mode) => mode,
+            None => return Err(fields.unsupported("mode", format!("the quantization mode `{name}`"))),
+        },
+    };
+    let (group_size, bits) = (fields.optional_size("group_size")?, fields.optional_size("bits")?);
+    CodeFormat::new(mode, group_size, bits).map_err(|_| {
+        let (field, what) = match (CodeFormat::new(mode, None, bits), bits, group_size) {
+            (Err(_), Some(bits), _) => ("bits", format!("codes of {bits} bits")),
+            (_, _, group_size) => ("group_size", format!("groups of {}", group_size.unwrap_or(0))),
+        };
+        fields.unsupported(field, format!("a base model in {what} of the mode `{}`", mode.name()))
+    })
+}
