@@ -1,4 +1,16 @@
-//! The kernels of Qwen3.5, each with its gradient.
+//! The kernels of Qwen3.5 and of models like it, each with its gradient.
+//!
+//! | modules | what they are for |
+//! |---|---|
+//! | [`mod@attention`], [`mod@mrope`], [`mod@rotary`], [`mod@attention_gate`] | attention, its rotary positions and its output gate |
+//! | [`causal_conv`], [`mod@gates`], [`mod@l2norm`], [`delta_rule`] | the gated delta net |
+//! | [`mod@rms_norm`], [`mod@layer_norm`], [`mod@swiglu`], [`mod@gelu`] | norms and feed-forward layers |
+//! | [`mod@cross_entropy`], [`low_rank`] | the loss over a large vocabulary, and linear maps with an adapter |
+//! | [`verify`] | products whose rows have the same bits in any company, for speculative decoding |
+//!
+//! The models of `cotangent-models` call most of them. Nothing there calls yet: [`decode_attention()`], [`verify`], the delta
+//! rule with a gate for each channel, and what serves speculative decoding ([`accept_state()`], [`gated_delta_steps()`],
+//! [`gated_delta_with_states()`], [`gated_delta_state()`]).
 
 pub mod attention;
 pub mod attention_gate;

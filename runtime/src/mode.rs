@@ -38,10 +38,6 @@ impl<M: Mode<Value = Array>> Held for M {}
 pub trait Graph: Held {
     /// Whether gradients may be asked of this graph.
     const TRAINING: bool;
-    /// Something kept from one call to the next, such as a key/value cache; nothing in [`Train`].
-    type State<T>;
-    /// The kept thing, if this mode keeps any.
-    fn state<T>(state: &mut Self::State<T>) -> Option<&mut T>;
 }
 
 /// A mode whose tensors have values: [`Stored`].
@@ -102,16 +98,8 @@ impl Mode for Infer {
 
 impl Graph for Train {
     const TRAINING: bool = true;
-    type State<T> = ();
-    fn state<T>((): &mut ()) -> Option<&mut T> {
-        None
-    }
 }
 
 impl Graph for Infer {
     const TRAINING: bool = false;
-    type State<T> = T;
-    fn state<T>(state: &mut T) -> Option<&mut T> {
-        Some(state)
-    }
 }

@@ -11,9 +11,9 @@ struct Layer<M: Mode> {
 }
 
 impl<M: Graph> Layer<M> {
-    fn forward(&self, tokens: &Indices, seen: &mut M::State<Tensor<M>>) -> Result<Tensor<M>> {
+    fn forward(&self, tokens: &Indices, seen: Option<&mut Tensor<M>>) -> Result<Tensor<M>> {
         let mut hidden = self.table.take_rows(tokens)?.multiply(self.scale)?;
-        if let Some(seen) = M::state(seen) {
+        if let Some(seen) = seen {
             hidden = hidden.add(&*seen)?;
             *seen = hidden.clone();
         }
@@ -22,11 +22,11 @@ impl<M: Graph> Layer<M> {
 }
 
 fn train(layer: &Layer<Train>, tokens: &Indices) -> Result<Tensor<Train>> {
-    layer.forward(tokens, &mut ())?.square()?.sum_all()
+    layer.forward(tokens, None)?.square()?.sum_all()
 }
 
 fn generate(layer: &Layer<Infer>, tokens: &Indices, seen: &mut Tensor<Infer>) -> Result<Indices> {
-    layer.forward(tokens, seen)?.argmax(-1)
+    layer.forward(tokens, Some(seen))?.argmax(-1)
 }
 
 fn main() {
