@@ -294,6 +294,41 @@ fn a_model_that_sees_trains_answers_and_is_evaluated() {
     };
     assert_ne!(ask(&["rgb.png"], &[]), ask(&["turned6.jpg"], &[]), "the picture changes what is said");
     assert_eq!(ask(&["rgb.png"], &["--adapter-path", "out"]), "a cat\n");
+    assert_ne!(ask(&["rgb.png"], &["--max-pixels", "128"]), ask(&["rgb.png"], &[]), "it is seen smaller");
+}
+
+/// Only the tower trains, also in steps in which no row has a picture: these change nothing.
+#[test]
+fn a_tower_trains_alone() {
+    let dir = workplace();
+    let pictured = with(row("What is this?".into()), "images", json!(["rgb.png"]));
+    let rows = [row("Who?".into()), pictured].map(|row| row.to_string());
+    fs::write(dir.path().join("train.jsonl"), rows.join("\n")).unwrap();
+    let trained = cotangent(
+        &dir,
+        &[
+            "train",
+            "--model",
+            "model",
+            "--data",
+            "train.jsonl",
+            "--output",
+            "out",
+            "--iters",
+            "8",
+            "--batch-size",
+            "1",
+            "--learning-rate",
+            "1e-2",
+            "--steps-per-report",
+            "2",
+            "--target",
+            "vision",
+        ],
+    );
+    let losses: Vec<f64> =
+        trained.lines().filter_map(|line| line.split_once("Train loss ")?.1.split(',').next()?.parse().ok()).collect();
+    assert!(losses.len() == 4 && losses[3] < losses[0], "{trained}");
 }
 
 /// Qwen3-VL, its tower frozen, adapters on the text, five steps.

@@ -1,6 +1,6 @@
 //! Options of every command that reads a data set.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use cotangent_models::config::TextConfig;
 use cotangent_trainer::base_model::BaseModel;
@@ -32,6 +32,19 @@ pub struct DataArguments {
     pub one_example_per_turn: bool,
     #[command(flatten)]
     pub template: TemplateArguments,
+    #[command(flatten)]
+    pub pictures: PictureArguments,
+}
+
+/// How large pictures become.
+#[derive(Args, Debug)]
+pub struct PictureArguments {
+    /// Pictures of fewer pixels are enlarged [default: as the checkpoint's image processor has it]
+    #[arg(long, value_name = "N", value_parser = positive_count, help_heading = "Data")]
+    min_pixels: Option<usize>,
+    /// Pictures of more pixels are shrunk [default: as the checkpoint's image processor has it]
+    #[arg(long, value_name = "N", value_parser = positive_count, help_heading = "Data")]
+    max_pixels: Option<usize>,
 }
 
 /// Further variables of the chat template.
@@ -74,6 +87,7 @@ impl DataArguments {
     /// If the model or its template cannot do what is asked for.
     pub fn prepare_format(&self, format: &mut ChatFormat, config: &TextConfig) -> Result<DataOptions> {
         self.template.apply(format)?;
+        self.pictures.apply(format)?;
         Ok(DataOptions {
             max_seq_length: sequence_limit(self.max_seq_length, config.max_position_embeddings)?,
             max_line_bytes: self.max_line_bytes,
@@ -87,11 +101,43 @@ impl DataArguments {
     }
 
     /// What must be the same when a run goes on, beside the data itself.
-    pub fn identity(&self) -> [(String, String); 2] {
+    pub fn identity(&self) -> [(String, String); 4] {
+        let limit = |limit: Option<usize>| limit.map_or("the checkpoint's".into(), |limit| limit.to_string());
         [
+            ("--min-pixels".into(), limit(self.pictures.min_pixels)),
+            ("--max-pixels".into(), limit(self.pictures.max_pixels)),
             ("--chat-template-args".into(), self.template.text().to_owned()),
             ("--one-example-per-turn".into(), self.one_example_per_turn.to_string()),
         ]
+    }
+}
+
+impl PictureArguments {
+    /// Gives the limits to the checkpoint's way of writing pictures.
+    ///
+    /// # Errors
+    /// If it reads none, or nothing lies between the limits.
+    pub fn apply(&self, format: &mut ChatFormat) -> Result<()> {
+        if self.min_pixels.is_none() && self.max_pixels.is_none() {
+            return Ok(());
+        }
+        if let Err(reason) = format.vision() {
+            bail!("`--min-pixels` and `--max-pixels` are about pictures, and {reason}");
+        }
+        if let Some(vision) = format.vision_mut() {
+            let limits = &mut vision.settings.limits;
+            limits.least = self.min_pixels.unwrap_or(limits.least);
+            limits.most = self.max_pixels.unwrap_or(limits.most);
+            if limits.least > limits.most {
+                bail!(
+                    "found {} to {} pixels, expected a lower limit below the upper one\n\
+                     help: give both `--min-pixels` and `--max-pixels`",
+                    limits.least,
+                    limits.most
+                );
+            }
+        }
+        Ok(())
     }
 }
 

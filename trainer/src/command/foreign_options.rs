@@ -152,7 +152,8 @@ const OPTIONS: &[(&[&str], Answer)] = &[
         Absent("the cache is kept whole, in the model's dtype"),
     ),
     (&["draft-model", "num-draft-tokens"], Absent("tokens are generated one by one")),
-    (&["image", "audio", "video"], Absent("the text model alone is run")),
+    (&["image"], Absent("pictures stand in the data, and behind `generate --image`")),
+    (&["audio", "video"], Absent("text and pictures are read")),
 ];
 
 /// What to say to those of the `arguments` that are options of other programs and not of this command, whose own `accepts`

@@ -14,7 +14,7 @@ use cotangent_trainer::pictures::PictureSource;
 use cotangent_trainer::sampling::SamplingOptions;
 
 use super::checkpoint::load_checkpoint;
-use super::data_arguments::TemplateArguments;
+use super::data_arguments::{PictureArguments, TemplateArguments};
 use super::values::{count, number_from_zero, positive_count, probability};
 
 /// Options of `cotangent generate`.
@@ -50,6 +50,8 @@ pub struct Generate {
     enable_thinking: Option<bool>,
     #[command(flatten)]
     template: TemplateArguments,
+    #[command(flatten)]
+    limits: PictureArguments,
 
     /// The longest answer, in tokens
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "256", help_heading = "Answer")]
@@ -81,6 +83,7 @@ impl Generate {
             base.attach(dir)?;
         }
         self.template.apply(&mut base.format)?;
+        self.limits.apply(&mut base.format)?;
         let example = base.format.encode_prompt(&conversation, self.enable_thinking)?;
         base.load_tower_for(!example.pictures.is_empty())?;
         let pictures = base.vision().filter(|_| !example.pictures.is_empty());
