@@ -270,7 +270,8 @@ fn read_mode(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Option<(Iden
         );
         return None;
     };
-    if !mode.bounds.iter().any(is_mode) {
+    // A bound in a `where` clause is refused with that.
+    if !mode.bounds.iter().any(is_mode) && generics.where_clause.is_none() {
         diagnostics.push(
             Diagnostic::new(mode.ident.span(), format!("`{}` is not a mode", mode.ident))
                 .help(format!("write `{}: Mode`", mode.ident)),
@@ -290,8 +291,9 @@ fn read_mode(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Option<(Iden
                 .help("put the bound `Mode` on the parameter itself"),
         );
     }
-    // With other parameters no implementation could name the type.
-    (generics.params.len() == 1).then(|| (mode.ident.clone(), mode.bounds.to_token_stream()))
+    // With other parameters no implementation could name the type, and without a mode none holds.
+    (generics.params.len() == 1 && mode.bounds.iter().any(is_mode))
+        .then(|| (mode.ident.clone(), mode.bounds.to_token_stream()))
 }
 
 /// The type with all its tokens at the place of the first: what the compiler says of it, it says in several places of the
@@ -353,7 +355,7 @@ fn read_fields(fields: &Fields, mode: &Ident, diagnostics: &mut Diagnostics) -> 
             }
         };
         if let (BranchKind::Flat, Type::Path(path)) = (&kind, &field.ty)
-            && path.path.segments.last().is_some_and(|last| last.ident == "Tensor")
+            && is_tensor(path)
         {
             diagnostics.push(
                 Diagnostic::new(field.ty.span(), format!("{label} is a tensor, which `flatten` leaves without a name"))
@@ -379,6 +381,18 @@ fn read_fields(fields: &Fields, mode: &Ident, diagnostics: &mut Diagnostics) -> 
         branches.push(branch);
     }
     branches
+}
+
+/// `Tensor<..>`, `Option<Tensor<..>>`
+fn is_tensor(path: &syn::TypePath) -> bool {
+    let Some(last) = path.path.segments.last() else { return false };
+    match &last.arguments {
+        _ if last.ident == "Tensor" => true,
+        syn::PathArguments::AngleBracketed(inner) if last.ident == "Option" => {
+            matches!(inner.args.first(), Some(syn::GenericArgument::Type(Type::Path(inner))) if is_tensor(inner))
+        }
+        _ => false,
+    }
 }
 
 fn check_mentions_mode(field: &Field, label: &str, mode: &Ident, diagnostics: &mut Diagnostics) {

@@ -39,6 +39,18 @@ fn one_cause_is_one_error() {
             "the body of `k` never reads its scalar `s`",
         ),
         ("", pointwise, "kernel `k` has no gradient route [C01]"),
+        (options, "pub fn k(#[values(0..Q)] x: In![i32; N], y: Out![f32; N]) TEXT", "`Q` is no dimension or constant"),
+        (options, "pub fn k(#[values(0..2)] x: In![bool; N], y: Out![f32; N]) TEXT", "`x` is true or false"),
+        (
+            "backward_of = \"f\", grid = (N, 1, 1), threads = (64, 1, 1)",
+            "pub fn k(d_y: In![f32; N], d_x: Out![f32; N]) { metal! { d_x[0] = d_y[0]; } }",
+            "expected a path",
+        ),
+        (
+            "inference_only = \"t\", grid = (N, M, 1), threads = (64, 1, 1), cases = [(N = 100001, M = 100001)]",
+            "pub fn k(x: In![f32; N, M], y: Out![f32; N, M]) TEXT",
+            "at this case port `x` of `k` has more than 2^31 - 1 elements",
+        ),
         ("dims = [P = N]", "pub fn k(x: In![f32; N], y: Out![f32; P]) TEXT", "unknown option `dims`"),
         (
             "inference_only = \"t\", grid = (Q, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]",
@@ -63,6 +75,31 @@ fn one_cause_is_one_error() {
     ] {
         let found = plan(options, &item.replace("TEXT", TEXT));
         assert!(found.len() == 1 && found[0].starts_with(expected), "{item}\nexpected {expected}\nfound {found:#?}");
+    }
+}
+
+#[test]
+fn cases_give_constants_values_that_they_can_have() {
+    let with = |constant: &str, case: &str, text: &str| {
+        let options =
+            format!("inference_only = \"t\", grid = (N, 1, 1), threads = (32, 1, 1), cases = [(N = 7, {case})]");
+        let item = format!(
+            "pub fn k<const {constant}>(x: In![f32; N], y: Out![f32; N]) {{ metal! {{ y[0] = x[0]; {text} }} }}"
+        );
+        plan(&options, &item)
+    };
+    for (constant, case, text, expected) in [
+        ("Q: usize", "Q = -1", "", "`Q` is -1, and a constant of type `usize` has no such value"),
+        ("Q: bool", "Q = 3", "", "`Q` is 3, and a constant of type `bool` has no such value"),
+        ("Q: usize", "Q = 9001", "threadgroup float s[Q];", "at this case `k` uses 36004 bytes of threadgroup memory"),
+    ] {
+        let found = with(constant, case, text);
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{case}: {found:?}");
+    }
+    for (constant, case, text) in
+        [("Q: i32", "Q = -1", ""), ("Q: bool", "Q = true", ""), ("Q: usize", "Q = 8192", "threadgroup float s[Q];")]
+    {
+        assert_eq!(with(constant, case, text), Vec::<String>::new(), "{case}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proc_macro2::{Ident, TokenTree};
 
+use super::limits::MAX_THREADGROUP_BYTES;
 use super::names::{self, is_companion};
 use super::rust_body;
 
@@ -18,9 +19,6 @@ use crate::model::body::{Body, Launch, RustBody};
 use crate::model::expression::Polynomial;
 use crate::model::kernel::{Kernel, Role};
 use crate::model::port::Port;
-
-/// Bytes of threadgroup memory that Metal allows.
-const MAX_THREADGROUP_BYTES: i64 = 32 * 1024;
 
 /// Checks the body against the ports.
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
@@ -123,6 +121,18 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
         );
         return;
     }
+    if let Some(name) = scan.reserved.first() {
+        diagnostics.push(
+            subject
+                .mistake(
+                    Code::C12,
+                    name.place,
+                    format!("`{}` is a word of Metal, so it cannot name a variable", name.text),
+                )
+                .help(format!("rename it, to `{}_index` say", name.text)),
+        );
+        return;
+    }
     if let Some(place) = scan.doubles.first() {
         diagnostics.push(
             subject
@@ -150,17 +160,6 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
                     "this is no token of Rust, as text inside `metal! { .. }` must be".to_owned(),
                 )
                 .help("leave the `'` out, or put the text into a file: `metal_file!(\"name.metal\")`"),
-        );
-    }
-    for name in &scan.reserved {
-        diagnostics.push(
-            subject
-                .mistake(
-                    Code::C12,
-                    name.place,
-                    format!("`{}` is a word of Metal, so it cannot name a variable", name.text),
-                )
-                .help(format!("rename it, to `{}_index` say", name.text)),
         );
     }
     let literal = |shared: &Shared| shared.bytes.as_ref().and_then(Polynomial::as_constant);

@@ -2,7 +2,7 @@
 
 use proc_macro2::Span;
 
-use super::limits::MAX_THREADS;
+use super::limits::{MAX_THREADGROUP_BYTES, MAX_THREADS};
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::body::Body;
@@ -62,6 +62,22 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
                     .help("test a size that a tensor can have"),
                 );
                 continue;
+            }
+            let constant = kernel.constants.iter().find(|constant| constant.name == *symbol);
+            let kind = match constant.map(|constant| constant.kind) {
+                Some(ConstantKind::Bool) if !(0..=1).contains(value) => Some("bool"),
+                Some(ConstantKind::Usize) if *value < 0 => Some("usize"),
+                _ => None,
+            };
+            if let Some(kind) = kind {
+                diagnostics.push(
+                    Diagnostic::coded(
+                        Code::C17,
+                        symbol.span(),
+                        format!("`{symbol}` is {value}, and a constant of type `{kind}` has no such value"),
+                    )
+                    .help(example(kernel)),
+                );
             }
             let is_dimension = kernel.dimensions.iter().any(|dimension| *symbol == dimension.name);
             if is_dimension && *value < 1 {
@@ -176,9 +192,42 @@ fn check_sizes(kernel: &Kernel, case: &Case, diagnostics: &mut Diagnostics) {
                 )
                 .help("test sizes that make sense, or state with `requires = [..]` what the kernel needs"),
             );
+            continue;
+        }
+        let lengths = port.shape.iter().map(|(extent, _)| extent.evaluate(&value_of).ok());
+        let elements = lengths.fold(Some(1_i64), |all, length| all?.checked_mul(length?));
+        if elements.is_none_or(|elements| !is_size(elements)) {
+            diagnostics.push(
+                Diagnostic::coded(
+                    Code::C17,
+                    case.span,
+                    format!("at this case port `{}` of `{name}` has more than 2^31 - 1 elements", port.name),
+                )
+                .help("test sizes that fit into memory"),
+            );
+            return;
         }
     }
     let Body::Launch(launch) = &kernel.body else { return };
+    if launch.metal.is_whole {
+        let bytes = kernel.threadgroup_bytes(launch.scan(kernel, &launch.metal));
+        // What is literal was reported where it stands.
+        if let (None, Ok(bytes)) = (bytes.as_constant(), bytes.evaluate(&value_of))
+            && bytes > MAX_THREADGROUP_BYTES
+        {
+            diagnostics.push(
+                Diagnostic::coded(
+                    Code::C14,
+                    case.span,
+                    format!(
+                        "at this case `{name}` uses {bytes} bytes of threadgroup memory, Metal allows \
+                         {MAX_THREADGROUP_BYTES}"
+                    ),
+                )
+                .help(entry(Code::C14).help),
+            );
+        }
+    }
     for (given, option) in [(&launch.grid, "grid"), (&launch.threads, "threads")] {
         let Some((extents, _)) = given else { continue };
         let impossible = |extent: &&Polynomial| {

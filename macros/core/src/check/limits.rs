@@ -8,6 +8,8 @@ use crate::metal::source::Text;
 use crate::model::body::Body;
 use crate::model::kernel::Kernel;
 
+/// Bytes of threadgroup memory that Metal allows.
+pub const MAX_THREADGROUP_BYTES: i64 = 32 * 1024;
 /// Threads in one threadgroup.
 pub const MAX_THREADS: i64 = 1024;
 /// Buffers of one kernel.

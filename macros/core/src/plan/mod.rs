@@ -6,7 +6,6 @@ use proc_macro2::Ident;
 use quote::format_ident;
 use syn::ext::IdentExt as _;
 
-use crate::metal::scan::Scan;
 use crate::metal::source::Text;
 use crate::model::body::Body;
 use crate::model::expression::Polynomial;
@@ -98,7 +97,7 @@ impl Plan {
                     metal: launch.metal.content.clone(),
                     cuda: launch.cuda.as_ref().map(|text| text.content.clone()),
                     dimensions,
-                    threadgroup_bytes: threadgroup_bytes(&kernel, scan),
+                    threadgroup_bytes: kernel.threadgroup_bytes(scan),
                 })
             }
             Body::Rust(_) => None,
@@ -121,17 +120,6 @@ impl Plan {
     pub fn is_visible(role: PortRole) -> bool {
         role == PortRole::Output
     }
-}
-
-/// The sum of all arrays that are there in any case and whose sizes only constants and dtypes of the kernel decide.
-fn threadgroup_bytes(kernel: &Kernel, scan: Scan) -> Polynomial {
-    let is_known = |name: &String| {
-        kernel.constants.iter().any(|constant| constant.name == name)
-            || kernel.dtypes.iter().any(|parameter| parameter.name == name)
-    };
-    let arrays = scan.threadgroup.into_iter().filter(|shared| shared.is_outermost);
-    let known = arrays.filter_map(|shared| shared.bytes.filter(|bytes| bytes.symbols().iter().all(is_known)));
-    known.fold(Polynomial::constant(0), |sum, bytes| sum.add(&bytes).unwrap_or(sum))
 }
 
 /// `gated_delta` becomes `GatedDelta`.

@@ -16,10 +16,10 @@ use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::body::{Body, Launch, RustBody};
 use crate::model::expression::Polynomial;
 use crate::model::kernel::{Argument, Case, Kernel, Role, Route, Scalar, TemplateConstant};
-use crate::model::port::DtypeParameter;
+use crate::model::port::{DtypeParameter, Sample};
 use names::{check_names, used_twice};
 use ports::{check_dtypes_bound, find_binding, resolve_dtype, resolve_port};
-use sizes::{resolve_dimensions, resolve_extents, resolve_requirements};
+use sizes::{check_symbols, resolve_dimensions, resolve_extents, resolve_requirements};
 
 /// Resolves `declaration`. What could not be resolved is reported and left out, so that the rest can still be checked.
 pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
@@ -90,6 +90,11 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         (Attribute::Differentiable, Some(of)) => {
             Role::Backward { of: tokens(of), span: of.span(), ignores: options.ignores.clone() }
         }
+        // A name that could not be read was reported; it is a backward all the same.
+        (Attribute::Differentiable, None) if options.span_of("backward_of").is_some() => {
+            let span = options.span_of("backward_of").unwrap_or_else(Span::call_site);
+            Role::Backward { of: proc_macro2::TokenStream::new(), span, ignores: Vec::new() }
+        }
         (Attribute::Differentiable, None) => {
             let spanned = |path: &Option<Path>| path.as_ref().map(|path| (tokens(path), path.span()));
             let reason = options.inference_only.as_ref().map(|reason| (reason.value(), reason.span()));
@@ -140,6 +145,12 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         check_dtypes_bound(&kernel, diagnostics);
     }
     check_names(&kernel, diagnostics);
+    for port in kernel.ports() {
+        if let Sample::Integers(low, high) = &port.sample {
+            let symbols = [low.symbols(), high.symbols()].concat();
+            check_symbols(&kernel, &symbols, port.name.span(), diagnostics);
+        }
+    }
     if let Some((cases, _)) = &options.cases {
         kernel.cases = cases.iter().map(|case| Case { values: case.values.clone(), span: case.span }).collect();
     }

@@ -99,6 +99,13 @@ pub(super) fn resolve_port(
             );
             None
         }
+        Some((.., span)) if dtype.is_bool() => {
+            diagnostics.push(
+                Diagnostic::new(span, format!("`{name}` is true or false: there is no range of that"))
+                    .help("remove `#[values(..)]`"),
+            );
+            None
+        }
         Some((low, high, only, span)) if dtype.is_float() => {
             let ends = read_number(&low).and_then(|low| read_number(&high).map(|high| (low, high)));
             diagnostics.keep(ends).filter(|(low, high)| low < high || empty(span, &name, diagnostics)).map(
