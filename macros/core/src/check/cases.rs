@@ -194,8 +194,8 @@ fn check_sizes(kernel: &Kernel, case: &Case, diagnostics: &mut Diagnostics) {
             );
             continue;
         }
-        let lengths = port.shape.iter().map(|(extent, _)| extent.evaluate(&value_of).ok());
-        let elements = lengths.fold(Some(1_i64), |all, length| all?.checked_mul(length?));
+        let mut lengths = port.shape.iter().map(|(extent, _)| extent.evaluate(&value_of).ok());
+        let elements = lengths.try_fold(1_i64, |all, length| all.checked_mul(length?));
         if elements.is_none_or(|elements| !is_size(elements)) {
             diagnostics.push(
                 Diagnostic::coded(
