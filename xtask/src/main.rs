@@ -144,7 +144,7 @@ enum Command {
         #[arg(long, conflicts_with = "code")]
         write: bool,
     },
-    /// Write xtask/mlx/bindings.rs anew, for another version of mlx-sys
+    /// Write xtask/mlx/bindings.rs again, for another version of mlx-sys
     #[cfg(feature = "bindgen")]
     Bindings,
 }
@@ -203,7 +203,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Writes to standard output. Whoever stops reading, such as `head`, has seen enough.
+/// Writes to standard output. A reader that stops, such as `head`, has seen enough.
 fn print(text: &str) -> anyhow::Result<ExitCode> {
     match stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),

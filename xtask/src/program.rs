@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_named() {
-        let error = output(&mut Command::new("a-program-nobody-has")).unwrap_err().to_string();
-        assert_eq!(error, "cannot start `a-program-nobody-has`");
+        let error = output(&mut Command::new("a-program-that-is-not-there")).unwrap_err().to_string();
+        assert_eq!(error, "cannot start `a-program-that-is-not-there`");
     }
 }

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_part_of_the_text_model_is_told_apart() {
+    fn what_is_no_part_of_the_text_model_is_distinguished() {
         for (stored, role) in [
             ("mtp.fc.weight", Role::MultiTokenPrediction),
             ("model.mtp.layers.0.mlp.up_proj.weight", Role::MultiTokenPrediction),

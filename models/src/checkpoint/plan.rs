@@ -188,7 +188,7 @@ fn find_layout(
         if layout.is_some_and(|layout| layout != here) {
             let reason = format!(
                 "has the shape {:?} of the {here:?} layout, other convolutions have that of the other one: \
-                 whether norms are stored as w or 1 + w cannot be told",
+                 whether norms are stored as w or 1 + w cannot be recognised",
                 info.shape
             );
             return Err(CheckpointError::tensor(info.file, found[name], reason));
@@ -199,7 +199,7 @@ fn find_layout(
         Some(layout) => Ok(layout),
         None if checkpoint.written_by_mlx() && expected.values().any(|plan| plan.storage == Storage::ZeroCentred) => {
             let reason = "was written by MLX and has no convolution: whether norms are stored as w or 1 + w cannot be \
-                          told\nhelp: use the original Hugging Face checkpoint";
+                          recognised\nhelp: use the original Hugging Face checkpoint";
             Err(CheckpointError::damaged(checkpoint.dir(), reason))
         }
         None => Ok(Layout::HuggingFace),

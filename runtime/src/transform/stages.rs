@@ -1,4 +1,4 @@
-//! What a stack consists of besides its head: stages, each with parameters of its own type, that pass a state on.
+//! What a stack consists of apart from its head: stages, each with parameters of its own type, that pass a state on.
 
 use mlx_rs::Array;
 

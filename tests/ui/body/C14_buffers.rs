@@ -2,7 +2,7 @@ use cotangent::differentiable;
 
 /// Twenty-nine ports, and the three shapes that its dimensions come from.
 #[differentiable(
-    inference_only = "nobody needs a gradient of this",
+    inference_only = "no gradient of this is needed",
     grid = (N, 1, 1),
     threads = (32, 1, 1),
     cases = [(N = 3, K = 3, L = 3)],

@@ -61,7 +61,7 @@ impl TurnMarkers {
         markers.or_else(|| Self::read_off(&question, &prompt, &plain, &[])).ok_or_else(|| {
             RenderError(
                 "the template does not put each turn of the assistant between a header and an end-of-turn marker, so \
-                 that what to learn cannot be told"
+                 that what to learn cannot be found"
                     .into(),
             )
         })

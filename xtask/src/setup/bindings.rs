@@ -1,4 +1,4 @@
-//! Makes `xtask/mlx/bindings.rs` anew: what the build script of mlx-sys makes on macOS, made once for all of Linux.
+//! Makes `xtask/mlx/bindings.rs` again: what the build script of mlx-sys makes on macOS, made once for all of Linux.
 
 use super::{mlx_c, pins};
 use crate::workspace;

@@ -5,7 +5,7 @@ use super::layout::Installation;
 /// The text of a configuration file by which mlx-sys uses `installation` on `target`.
 ///
 /// `inputs` stands for all that the installation was made from: Cargo does not look into the installation's files, and
-/// compiles mlx-sys anew only if this text changes.
+/// compiles mlx-sys again only if this text changes.
 pub fn text(target: &str, installation: &Installation, inputs: &str) -> String {
     format!(
         "# Written by `cargo xtask setup`.\n\n[target.{target}.mlx]\n\

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_checkout_and_an_interrupted_set_up_are_told_apart() {
+    fn a_new_checkout_and_an_interrupted_set_up_are_distinguished() {
         let checkout = Checkout::new();
         assert_eq!(checkout.outdated().as_deref(), Some("first time in this checkout"));
         create(&checkout.layout().unfinished(Build::Cpu).folder).unwrap();

@@ -36,7 +36,7 @@ impl Source {
         if bound_headers(sources::BINDINGS.text) != Some(source.headers_digest()?.as_str()) {
             bail!(
                 "xtask/mlx/bindings.rs was made from other headers than those of mlx-sys {}\n  \
-                 help: make it anew with `cargo run -p xtask --features bindgen -- bindings`",
+                 help: make it again with `cargo run -p xtask --features bindgen -- bindings`",
                 pins::MLX_SYS
             );
         }

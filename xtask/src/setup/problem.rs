@@ -26,7 +26,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// All problems at once, so that nobody installs one tool only to hear of the next.
+/// All problems at once, so that no one installs one tool only to hear of the next.
 pub fn report(problems: &[&Problem]) -> Result<()> {
     match problems {
         [] => Ok(()),

@@ -225,6 +225,9 @@ fn outputs_struct(plan: &Plan, visibility: &TokenStream, paths: &Paths) -> Token
 }
 
 /// The bound of an inference-only kernel, whose message carries the author's reason.
+///
+/// Under `#![no_implicit_prelude]` no path leads to `diagnostic`, and no other attribute carries a reason: an inference-only
+/// kernel does not compile there.
 fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
     let (Some(bound), Role::Forward(route)) = (&plan.mode_bound, &plan.kernel.role) else { return TokenStream::new() };
     let reason = route.inference_only.as_ref().map_or("", |(reason, _)| reason.as_str());

@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_without_a_value_are_told() {
+    fn variables_without_a_value_are_named() {
         let names_of = |text: &str| -> Vec<String> {
             let after = body(text).unwrap();
             after
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn threadgroup_objects_and_pointers_are_told_apart() {
+    fn threadgroup_objects_and_pointers_are_distinguished() {
         for object in [
             "threadgroup float a[4 * N];",
             "threadgroup T a;",

@@ -138,7 +138,7 @@ fn reserved_words_are_no_variables() {
 }
 
 #[test]
-fn uses_are_told_apart() {
+fn uses_are_distinguished() {
     for (text, expected) in [
         ("y[i] = 1;", vec![Store]),
         ("y[i].x = 1;", vec![Store]),
