@@ -13,3 +13,6 @@ namespace metal {
 namespace fast { METAL_BFLOAT_FUNCTIONS }
 namespace precise { METAL_BFLOAT_FUNCTIONS }
 }
+// To Metal a `half` goes to a function of floats before it goes to one of complex numbers; here both convert a class.
+inline float log1p(float x);
+inline float log1p(half x) { return log1p(float(x)); }

@@ -64,9 +64,9 @@ struct Plus { template <class T> static METAL_INLINE METAL_UNWATCHED T of(T a, T
 struct Times { template <class T> static METAL_INLINE METAL_UNWATCHED T of(T a, T b) { return T(a * b); } template <class T> static METAL_INLINE METAL_UNWATCHED T unit() { return T(1); } };
 struct Least { template <class T> static METAL_INLINE METAL_UNWATCHED T of(T a, T b) { return min(a, b); } };
 struct Greatest { template <class T> static METAL_INLINE METAL_UNWATCHED T of(T a, T b) { return max(a, b); } };
-struct And { template <class T> static METAL_INLINE METAL_UNWATCHED T of(T a, T b) { return T(a & b); } };
-struct Or { template <class T> static METAL_INLINE METAL_UNWATCHED T of(T a, T b) { return T(a | b); } };
-struct Xor { template <class T> static METAL_INLINE METAL_UNWATCHED T of(T a, T b) { return T(a ^ b); } };
+struct BitAnd { template <class T> static METAL_INLINE METAL_UNWATCHED T of(T a, T b) { return T(a & b); } };
+struct BitOr { template <class T> static METAL_INLINE METAL_UNWATCHED T of(T a, T b) { return T(a | b); } };
+struct BitXor { template <class T> static METAL_INLINE METAL_UNWATCHED T of(T a, T b) { return T(a ^ b); } };
 
 // The tree that five butterfly shuffles compute.
 template <class F> struct Reduce {
@@ -186,9 +186,9 @@ typedef simd_vote quad_vote;
   METAL_REDUCTION(GROUP##_product, WIDTH, Reduce<Times>)                                                              \
   METAL_REDUCTION(GROUP##_min, WIDTH, Reduce<Least>)                                                                  \
   METAL_REDUCTION(GROUP##_max, WIDTH, Reduce<Greatest>)                                                               \
-  METAL_REDUCTION(GROUP##_and, WIDTH, Reduce<And>)                                                                    \
-  METAL_REDUCTION(GROUP##_or, WIDTH, Reduce<Or>)                                                                      \
-  METAL_REDUCTION(GROUP##_xor, WIDTH, Reduce<Xor>)                                                                    \
+  METAL_REDUCTION(GROUP##_and, WIDTH, Reduce<BitAnd>)                                                                    \
+  METAL_REDUCTION(GROUP##_or, WIDTH, Reduce<BitOr>)                                                                      \
+  METAL_REDUCTION(GROUP##_xor, WIDTH, Reduce<BitXor>)                                                                    \
   METAL_REDUCTION(GROUP##_broadcast_first, WIDTH, BroadcastFirst)                                                     \
   METAL_REDUCTION(GROUP##_prefix_inclusive_sum, WIDTH, METAL_PAIR(Prefix<Plus, true>))                                \
   METAL_REDUCTION(GROUP##_prefix_exclusive_sum, WIDTH, METAL_PAIR(Prefix<Plus, false>))                               \

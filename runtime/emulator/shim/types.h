@@ -47,12 +47,28 @@ template <class T> constexpr bool is_signed_v = !is_unsigned_v<T>;
 
 // ---- half and bfloat ------------------------------------------------------------------------------------------------
 
+#ifdef __CUDACC__
+#define METAL_CONSTANT
 template <class To, class From> METAL_INLINE To as_type(From from) {
   static_assert(sizeof(To) == sizeof(From), "as_type: the sizes differ");
   To to;
   METAL_COPY(&to, &from, sizeof to);
   return to;
 }
+#else
+// What a constant may be made with.
+#define METAL_CONSTANT constexpr
+template <class To, class From> METAL_INLINE constexpr To as_type(From from) {
+  static_assert(sizeof(To) == sizeof(From), "as_type: the sizes differ");
+  if constexpr (__is_trivially_copyable(To) && __is_trivially_copyable(From)) {
+    return __builtin_bit_cast(To, from);
+  } else {
+    To to{};
+    METAL_COPY(&to, &from, sizeof to);
+    return to;
+  }
+}
+#endif
 
 #ifdef __CUDACC__
 METAL_INLINE ushort half_bits(float value) {
@@ -72,7 +88,7 @@ METAL_INLINE ushort bfloat_bits(float value) {
 }
 #else
 // Round to nearest, ties to even, in integers: the same on every host.
-METAL_INLINE ushort half_bits(METAL_SINGLE value) {
+METAL_INLINE METAL_CONSTANT ushort half_bits(METAL_SINGLE value) {
   uint bits = as_type<uint>(value), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude >= 0x7f800000u) return ushort(sign | (magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u));
   if (magnitude >= 0x477ff000u) {
@@ -87,33 +103,33 @@ METAL_INLINE ushort half_bits(METAL_SINGLE value) {
   kept += uint(rest > tie || (rest == tie && (kept & 1u)));
   return ushort(sign | (exponent < -14 ? kept : kept + (uint(exponent + 14) << 10)));
 }
-METAL_INLINE METAL_SINGLE half_value(ushort bits) {
+METAL_INLINE METAL_CONSTANT METAL_SINGLE half_value(ushort bits) {
   uint sign = uint(bits & 0x8000u) << 16, exponent = (bits >> 10) & 31u, fraction = bits & 0x3ffu;
   if (exponent == 31) return as_type<METAL_SINGLE>(sign | 0x7f800000u | (fraction << 13));
   if (exponent == 0) return as_type<METAL_SINGLE>(sign | as_type<uint>(METAL_SINGLE(fraction) * 5.9604644775390625e-8f));
   return as_type<METAL_SINGLE>(sign | ((exponent + 112u) << 23) | (fraction << 13));
 }
-METAL_INLINE ushort bfloat_bits(METAL_SINGLE value) {
+METAL_INLINE METAL_CONSTANT ushort bfloat_bits(METAL_SINGLE value) {
   uint bits = as_type<uint>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return ushort((bits >> 16) | 0x40u);
   return ushort((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 #endif
-METAL_INLINE METAL_SINGLE bfloat_value(ushort bits) { return as_type<METAL_SINGLE>(uint(bits) << 16); }
+METAL_INLINE METAL_CONSTANT METAL_SINGLE bfloat_value(ushort bits) { return as_type<METAL_SINGLE>(uint(bits) << 16); }
 
 struct from_bits {};
 // `half` takes a float as it is; `bfloat` wants a cast of everything but integers.
-#define METAL_FROM_FLOAT(NAME, ENCODE) METAL_INLINE NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}
+#define METAL_FROM_FLOAT(NAME, ENCODE) METAL_INLINE METAL_CONSTANT NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}
 #define METAL_FROM_CAST(NAME, ENCODE)                                                                                 \
-  METAL_INLINE explicit NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}                                                    \
-  template <class I, class = enable_if_t<is_integral_v<I>>> METAL_INLINE NAME(I value) : bits(ENCODE(METAL_SINGLE(value))) {}
+  METAL_INLINE METAL_CONSTANT explicit NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}                                                    \
+  template <class I, class = enable_if_t<is_integral_v<I>>> METAL_INLINE METAL_CONSTANT NAME(I value) : bits(ENCODE(METAL_SINGLE(value))) {}
 #define METAL_SMALL_FLOAT(NAME, ENCODE, DECODE, CONVERT)                                   \
   struct NAME {                                                                            \
     ushort bits;                                                                           \
     NAME() = default;                                                                      \
     METAL_INLINE constexpr NAME(from_bits, ushort bits) : bits(bits) {}                    \
     CONVERT(NAME, ENCODE)                                                                  \
-    METAL_INLINE operator float() const { return DECODE(bits); }                           \
+    METAL_INLINE METAL_CONSTANT operator float() const { return DECODE(bits); }                           \
     METAL_INLINE NAME& operator+=(float b) { return *this = METAL_SUM(*this, b, NAME(float(*this) + b)); } \
     METAL_INLINE NAME& operator-=(float b) { return *this = METAL_SUM(*this, b, NAME(float(*this) - b)); } \
     METAL_INLINE NAME& operator*=(float b) { return *this = NAME(float(*this) * b); }      \

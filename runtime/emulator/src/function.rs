@@ -35,7 +35,7 @@ impl Emulator {
             self.run_bound(&image, &buffers, launch, &function.name)
         };
         match compile(function_unit(function, &text, false)?) {
-            Err(Error::Compile { messages, .. }) if messages.contains(MIXED_ARMS) => {
+            Err(Error::Compile { messages, .. }) if mixes_arms(&messages) => {
                 compile(function_unit(function, &text, true)?)
             }
             run => run,
@@ -67,6 +67,12 @@ impl Emulator {
             .collect();
         Ok(Source { text: expanded, file: function.source.file.clone(), line: 1 })
     }
+}
+
+/// Whether a compiler refused `?:` with arms of two types, in its own words or in ours.
+fn mixes_arms(messages: &str) -> bool {
+    let known = [MIXED_ARMS, "operands to ?:", "operands to ‘?:’", "conditional expression is ambiguous"];
+    known.iter().any(|words| messages.contains(words))
 }
 
 /// Line and file of `# 12 "file" 2` or `#line 12 "file"`.

@@ -175,8 +175,13 @@ impl<'e> Workshop<'e> {
         let passes = format!("-passes=always-inline,{constants}{PASSES}");
         let common: [&OsStr; 4] = [passes.as_ref(), "-S".as_ref(), "-o".as_ref(), "-".as_ref()];
         let watched = self.llvm.run("opt", &common, text.as_bytes())?;
-        let watched =
-            String::from_utf8_lossy(&watched).replace("call void @llvm.trap()", "call void @air_private_bounds()");
+        // Each call a place of its own: equal ones would become one, at none.
+        let watched = String::from_utf8_lossy(&watched);
+        let mut parts = watched.split("call void @llvm.trap()");
+        let mut numbered = parts.next().unwrap_or_default().to_owned();
+        for (number, part) in parts.enumerate() {
+            numbered += &format!("call void @air_private_bounds(i32 {number}){part}");
+        }
         let code = folder.join("kernel.o");
         let features = if cfg!(target_arch = "x86_64") { "-mattr=+fma,+f16c" } else { "-mattr=+fullfp16" };
         let arguments: [&OsStr; 7] = [
@@ -188,7 +193,7 @@ impl<'e> Workshop<'e> {
             code.as_os_str(),
             "-".as_ref(),
         ];
-        self.llvm.run("llc", &arguments, watched.as_bytes())?;
+        self.llvm.run("llc", &arguments, numbered.as_bytes())?;
         let draft = folder.join(format!("kernel-{}.draft", std::process::id()));
         let arguments: [&OsStr; 7] = [
             "-shared".as_ref(),

@@ -178,3 +178,76 @@ fn unknown_functions_are_refused_by_name() {
         assert!(lower(damaged, "k.ll", &Options::default()).is_err(), "{damaged}");
     }
 }
+
+/// `y[i] = value`, with `value` computed by these lines as `%7`; `%4` is `i`, `%6` is `x[i]`.
+fn stored(lines: &str) -> String {
+    format!(
+        "  %4 = zext i32 %2 to i64\n  %5 = getelementptr float, ptr addrspace(1) %0, i64 %4\n\
+         \x20 %6 = load float, ptr addrspace(1) %5\n{lines}\
+         \x20 %y = getelementptr float, ptr addrspace(1) %1, i64 %4\n  store float %7, ptr addrspace(1) %y\n"
+    )
+}
+
+#[test]
+fn planted_defects_show_in_compiled_code_in_both_orders() {
+    let element = "  %s = getelementptr [64 x float], ptr addrspace(3) @_ZZ1kvE1s, i64 0, i64 %4\n";
+    let half = "  %c = icmp ult i32 %2, 16\n  br i1 %c, label %some, label %all\n";
+    let cases = [
+        // Nothing wrong: the same shapes with their defects taken out.
+        (stored("  %7 = call float @air.simd_sum.f32(float %6)\n"), None),
+        (stored(&format!("{element}  store float %6, ptr addrspace(3) %s\n  %7 = load float, ptr addrspace(3) %s\n")), None),
+        // A sum that half of the lanes do not reach.
+        (
+            format!(
+                "{}{half}some:\n  %q = call float @air.simd_sum.f32(float %6)\n  store float %q, ptr addrspace(1) %y\n  br label %all\nall:\n",
+                stored("  %7 = fadd float %6, 1.0\n")
+            ),
+            Some(FindingKind::DivergentSimd),
+        ),
+        // A barrier that half of the threads do not reach.
+        (
+            format!(
+                "{}{half}some:\n  call void @air.wg.barrier(i32 2, i32 1)\n  br label %all\nall:\n",
+                stored("  %7 = fadd float %6, 1.0\n")
+            ),
+            Some(FindingKind::DivergentBarrier),
+        ),
+        // Threadgroup memory that nothing has written.
+        (stored(&format!("{element}  %7 = load float, ptr addrspace(3) %s\n")), Some(FindingKind::UninitialisedRead)),
+        // Every thread writes the first element.
+        (
+            "  %4 = uitofp i32 %2 to float\n  store float %4, ptr addrspace(1) %1\n".to_owned(),
+            Some(FindingKind::DataRace),
+        ),
+        // A barrier for the other memory.
+        (
+            stored(&format!(
+                "{element}  store float %6, ptr addrspace(3) %s\n  call void @air.wg.barrier(i32 1, i32 1)\n\
+                 \x20 %7 = load float, ptr addrspace(3) getelementptr ([64 x float], ptr addrspace(3) @_ZZ1kvE1s, i64 0, i64 5)\n"
+            )),
+            Some(FindingKind::DataRace),
+        ),
+        // The first element stays as it was.
+        (
+            "  %4 = zext i32 %2 to i64\n  %c = icmp eq i32 %2, 0\n  br i1 %c, label %end, label %write\nwrite:\n\
+             \x20 %y = getelementptr float, ptr addrspace(1) %1, i64 %4\n  store float 1.0, ptr addrspace(1) %y\n  br label %end\nend:\n"
+                .to_owned(),
+            Some(FindingKind::UnwrittenOutput),
+        ),
+        // A read in front of the input.
+        (
+            stored("  %p = getelementptr float, ptr addrspace(1) %0, i64 -1\n  %7 = load float, ptr addrspace(1) %p\n"),
+            Some(FindingKind::OutOfBounds),
+        ),
+    ];
+    for (body, expected) in cases {
+        for schedule in [Schedule::Forward, Schedule::Reversed] {
+            let Some(run) = run(&module(ARRAY, &body), &Options::default(), 64, schedule) else { return };
+            let kinds: Vec<FindingKind> = run.findings.iter().map(|finding| finding.kind).collect();
+            match expected {
+                Some(kind) => assert!(kinds.contains(&kind), "{kind:?} in {kinds:?}, {schedule:?}\n{body}"),
+                None => assert_eq!(kinds, [], "{schedule:?}\n{body}"),
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cotangent_apple::Library;
@@ -48,14 +48,15 @@ pub struct Texts<'e> {
     pub sources: PathBuf,
 }
 
-/// Compares all cases, several at a time.
+/// Compares cases, several at a time, until all are done or this much time is over.
 pub fn compare(
     cases: &[Case],
     library: &Library,
     texts: &Texts<'_>,
     cache: &Path,
-    jobs: usize,
+    (jobs, patience): (usize, Option<Duration>),
 ) -> Result<Vec<Outcome>> {
+    let begun = Instant::now();
     // One instance of each function first, so that a run that is cut off has seen all.
     let repeats = |n: usize| cases[..n].iter().filter(|case| case.function == cases[n].function).count();
     let mut turns: Vec<usize> = (0..cases.len()).collect();
@@ -64,6 +65,9 @@ pub fn compare(
     let outcomes = Mutex::new(Vec::new());
     let work = || -> Result<()> {
         while let Some(&turn) = turns.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if patience.is_some_and(|patience| begun.elapsed() > patience) {
+                break;
+            }
             let case = &cases[turn];
             let begun = Instant::now();
             let outcome = one(case, library, texts, cache)?;

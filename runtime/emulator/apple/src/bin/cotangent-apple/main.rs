@@ -29,6 +29,9 @@ struct Arguments {
     /// How many kernels to compare at a time
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// Begin no comparison after so many minutes. One instance of each function comes first
+    #[arg(long, value_name = "MINUTES")]
+    minutes: Option<u64>,
     /// Run the launches of one kernel as compiled, and leave what they give in files: the work of a process of its own
     #[arg(long, value_name = "KERNEL", hide = true)]
     child: Option<String>,
@@ -80,11 +83,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let contracted = Emulator::contracting(&arguments.cache.join("emulator"));
     let texts = Texts { plain: &emulator, contracted: contracted.as_ref().ok(), sources: wheel.sources() };
     let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-    let outcomes = compare::compare(&cases, &library, &texts, &arguments.cache, jobs)?;
+    let patience = arguments.minutes.map(|minutes| std::time::Duration::from_secs(60 * minutes));
+    let outcomes = compare::compare(&cases, &library, &texts, &arguments.cache, (jobs, patience))?;
     let lines: Vec<String> = outcomes.iter().map(compare::line).collect();
     let report = arguments.cache.join("comparison.txt");
     std::fs::write(&report, lines.join("\n") + "\n").with_context(|| format!("cannot write {}", report.display()))?;
     println!("{}", compare::table(&outcomes));
-    println!("each kernel: {}", report.display());
+    println!("{} of {} kernels were compared; each: {}", outcomes.len(), cases.len(), report.display());
     Ok(good && outcomes.iter().all(|outcome| matches!(outcome.plain, Verdict::Equal | Verdict::NoText)))
 }

@@ -36,15 +36,18 @@ fn softmax(ty: Type) -> Vec<Case> {
         headers: if family == "softmax" { &["softmax"] } else { &["logsumexp"] },
         instance: format!("{template}<{}>", ty.metal),
         constants: Vec::new(),
-        launches: each_size(|n| {
-            let threads = if looped { 64 } else { threads(n) };
-            let buffers = vec![
-                input(0, ty, ROWS * n, (-6.0, 6.0)),
-                output(1, ty.dtype, ROWS * if out == 0 { n } else { out }),
-                scalar(2, Dtype::I32, n as f64),
-            ];
-            launch([threads * ROWS, 1, 1], [threads, 1, 1], buffers)
-        }),
+        // Rows that are looped over are longer than what the threads read at a time.
+        launches: if looped { [301, 1001] } else { SIZES }
+            .map(|n| {
+                let threads = if looped { 64 } else { threads(n) };
+                let buffers = vec![
+                    input(0, ty, ROWS * n, (-6.0, 6.0)),
+                    output(1, ty.dtype, ROWS * if out == 0 { n } else { out }),
+                    scalar(2, Dtype::I32, n as f64),
+                ];
+                launch([threads * ROWS, 1, 1], [threads, 1, 1], buffers)
+            })
+            .to_vec(),
     };
     let mut cases = vec![
         case("softmax", "block_softmax", "softmax_single_row", false, 0),
