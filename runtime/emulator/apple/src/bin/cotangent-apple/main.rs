@@ -29,6 +29,9 @@ struct Arguments {
     /// How many kernels to compare at a time
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// List the kernels that are compared, with their families and functions
+    #[arg(long)]
+    list: bool,
     /// Begin no comparison after so many minutes. One instance of each function comes first
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<u64>,
@@ -62,6 +65,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let emulator = Emulator::with_cache(&arguments.cache.join("emulator"))?;
     let workshop = Workshop::new(llvm, &emulator, &arguments.cache.join("objects"))?;
     let mut cases = families::all();
+    if arguments.list {
+        for case in &cases {
+            println!("{}\t{}\t{}", case.family, case.function, case.kernel);
+        }
+        return Ok(true);
+    }
     if let Some(kernel) = &arguments.child {
         let case = cases.iter().find(|case| case.kernel == *kernel).context("no such case")?;
         return child::work(case, &arguments.cache, &workshop).map(|()| true);

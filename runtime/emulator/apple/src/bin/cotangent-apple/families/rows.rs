@@ -36,10 +36,10 @@ fn softmax(ty: Type) -> Vec<Case> {
         headers: if family == "softmax" { &["softmax"] } else { &["logsumexp"] },
         instance: format!("{template}<{}>", ty.metal),
         constants: Vec::new(),
-        // Rows that are looped over are longer than what the threads read at a time.
-        launches: if looped { [301, 1001] } else { SIZES }
+        // MLX loops over rows of more than 4096 elements, with all threads that a threadgroup may have.
+        launches: if looped { [4301, 5003] } else { SIZES }
             .map(|n| {
-                let threads = if looped { 64 } else { threads(n) };
+                let threads = if looped { 1024 } else { threads(n) };
                 let buffers = vec![
                     input(0, ty, ROWS * n, (-6.0, 6.0)),
                     output(1, ty.dtype, ROWS * if out == 0 { n } else { out }),
