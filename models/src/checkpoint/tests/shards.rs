@@ -26,6 +26,15 @@ fn tensors_are_found_in_their_shards() {
     assert_eq!(checkpoint.read("b").unwrap().to_f32().unwrap(), [0.0, 1.0, 2.0]);
 }
 
+/// Some programs lay the head for several tokens beside a model, and list it nowhere.
+#[test]
+fn a_file_that_the_index_does_not_list_is_left_alone() {
+    let beside: Shard = ("mtp.safetensors", &[("mtp.fc.weight", &[2])]);
+    let map = json!({"a": "one.safetensors", "b": "one.safetensors"});
+    let dir = folder(&index_of(map), &[ONE, beside]);
+    assert_eq!(Checkpoint::open(dir.path()).unwrap().names().collect::<Vec<_>>(), ["a", "b"]);
+}
+
 #[test]
 fn a_hostile_file_name_in_the_index_is_refused() {
     for name in [
