@@ -146,8 +146,6 @@ METAL_UNWATCHED void __ubsan_handle_divrem_overflow(void*, unsigned long, unsign
 METAL_UNWATCHED void __ubsan_handle_divrem_overflow_abort(void*, unsigned long, unsigned long by) { metal_fault(emulator::DIVISION_BY_ZERO, long(by), METAL_PC); }
 METAL_UNWATCHED void __ubsan_handle_type_mismatch_v1(void* data, unsigned long place) { metal_misaligned(data, place, METAL_PC); }
 METAL_UNWATCHED void __ubsan_handle_type_mismatch_v1_abort(void* data, unsigned long place) { metal_misaligned(data, place, METAL_PC); }
-METAL_UNWATCHED void __ubsan_handle_shift_out_of_bounds(void*, unsigned long, unsigned long by) { metal_fault(emulator::SHIFT_TOO_FAR, long(by), METAL_PC); }
-METAL_UNWATCHED void __ubsan_handle_shift_out_of_bounds_abort(void*, unsigned long, unsigned long by) { metal_fault(emulator::SHIFT_TOO_FAR, long(by), METAL_PC); }
 METAL_UNWATCHED void __ubsan_handle_out_of_bounds(void* data, unsigned long index) { metal_outside(data, index, METAL_PC); }
 METAL_UNWATCHED void __ubsan_handle_out_of_bounds_abort(void* data, unsigned long index) { metal_outside(data, index, METAL_PC); }
 

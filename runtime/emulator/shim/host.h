@@ -35,7 +35,7 @@ typedef void (*Combine)(void* const* operands, unsigned present);
 
 enum Access : unsigned { READ = 0, WRITE = 1, ATOMIC_READ = 2, ATOMIC_WRITE = 3, ATOMIC_UPDATE = 7 };
 enum Reason : unsigned {
-  COMPONENT_OUT_OF_BOUNDS, ARRAY_OUT_OF_BOUNDS, DIVISION_BY_ZERO, SHIFT_TOO_FAR, ABSENT_LANE, NAN_OPERAND,
+  COMPONENT_OUT_OF_BOUNDS, ARRAY_OUT_OF_BOUNDS, DIVISION_BY_ZERO, WRAPPED_INDEX, ABSENT_LANE, NAN_OPERAND,
   SIGNED_OVERFLOW, MISALIGNED, UNSET_PRIVATE, HALF_INFINITE, SUM_STAYS,
   PRIVATE_BOUNDS = 32
 };
@@ -61,6 +61,8 @@ struct Context {
   unsigned lane;
   // Turns of loops that are left to this thread.
   unsigned turns;
+  // Which calls of helpers this thread is in.
+  unsigned path;
   // Where, between these addresses of the stack, bytes may lie that nothing has set. A bit for each byte of the stack lies at
   // its bottom.
   unsigned long unset_begin, unset_end;
@@ -85,6 +87,13 @@ inline __attribute__((noinline, cold)) METAL_UNWATCHED void turns_are_spent() {
   Context* c = context();
   c->endless(c, __builtin_return_address(0));
 }
+inline __attribute__((noinline)) METAL_UNWATCHED unsigned enter_call(unsigned number) {
+  Context* c = context();
+  unsigned before = c->path;
+  c->path = before * 31 + number + 1;
+  return before;
+}
+inline __attribute__((noinline)) METAL_UNWATCHED void leave_call(unsigned before) { context()->path = before; }
 #ifndef __x86_64__
 inline __attribute__((noinline)) METAL_UNWATCHED bool take_turn(Context* c) { return c->turns ? (--c->turns, true) : false; }
 #endif
@@ -92,6 +101,12 @@ inline __attribute__((noinline)) METAL_UNWATCHED bool take_turn(Context* c) { re
 } // namespace emulator
 
 namespace metal {
+// A call of a helper in which threads meet, as long as it lasts.
+template <unsigned NUMBER> struct call_path {
+  unsigned before;
+  METAL_INLINE call_path() : before(emulator::enter_call(NUMBER)) {}
+  METAL_INLINE ~call_path() { emulator::leave_call(before); }
+};
 // Each turn of a loop. Assembly, because what is inlined into the kernel would be watched as its own access.
 METAL_INLINE METAL_UNWATCHED bool turn() {
   emulator::Context* c = emulator::context();
@@ -133,6 +148,7 @@ template <class T> METAL_INLINE METAL_UNWATCHED T sum_of(T before, float by, T a
   if (unsigned(I) >= unsigned(N)) emulator::component_out_of_bounds(I, N)
 
 #include "types.h"
+#include "index.h"
 
 // Real calls: a compiler that folds them would make results depend on the compiler.
 #ifdef METAL_DOUBLE

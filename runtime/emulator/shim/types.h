@@ -45,6 +45,27 @@ template <class T> constexpr bool is_integral_v = is_integral<T>::value;
 template <class T> constexpr bool is_unsigned_v = is_integral_v<T> && T(-1) > T(0);
 template <class T> constexpr bool is_signed_v = !is_unsigned_v<T>;
 
+// ---- shifts ---------------------------------------------------------------------------------------------------------
+
+// `a << b` is rewritten to `a << shift() * b`: Metal takes the distance modulo the width of what is shifted.
+template <class B> struct Distance { B value; };
+struct shift {};
+template <class B> METAL_INLINE constexpr Distance<B> operator*(shift, B by) { return Distance<B>{by}; }
+#define METAL_DISTANCE(OP)                                                                 \
+  template <class B, class C> METAL_INLINE constexpr auto operator OP(Distance<B> a, C b) { \
+    return Distance<decltype(a.value OP b)>{a.value OP b};                                 \
+  }
+METAL_DISTANCE(+) METAL_DISTANCE(-) METAL_DISTANCE(*) METAL_DISTANCE(/) METAL_DISTANCE(%)
+#undef METAL_DISTANCE
+#define METAL_SHIFT(OP)                                                                                              \
+  template <class A, class B> METAL_INLINE constexpr auto operator OP(const A& a, Distance<B> by) {                  \
+    if constexpr (is_integral_v<A> && is_integral_v<B>) return a OP (uint(by.value) & uint(8 * sizeof(+a) - 1));     \
+    else return a OP by.value;                                                                                       \
+  }                                                                                                                  \
+  template <class A, class B> METAL_INLINE A& operator OP##=(A& a, Distance<B> by) { return a = A(a OP by); }
+METAL_SHIFT(<<) METAL_SHIFT(>>)
+#undef METAL_SHIFT
+
 // ---- half and bfloat ------------------------------------------------------------------------------------------------
 
 #ifdef __CUDACC__
@@ -262,9 +283,9 @@ template <class T> struct alignas(4 * sizeof(T)) vec<T, 4> {
   for (int i = 0; i < N; ++i) r[i] = EXPRESSION; \
   return r;
 
-#define METAL_VECTOR_OPERATOR(OP)                                                                               \
+#define METAL_VECTOR_OPERATOR(OP, ...)                                                                          \
   template <class T, int N> METAL_INLINE vec<T, N> operator OP(vec<T, N> a, vec<T, N> b) {                      \
-    vec<T, N> r; METAL_EACH(N, T(a[i] OP b[i]))                                                                 \
+    vec<T, N> r; METAL_EACH(N, T(a[i] OP __VA_ARGS__ b[i]))                                                     \
   }                                                                                                             \
   template <class T, int N, class S>                                                                            \
   METAL_INLINE enable_if_t<is_scalar_v<S>, vec<T, N>> operator OP(vec<T, N> a, S b) { return a OP vec<T, N>(T(b)); } \
@@ -275,7 +296,7 @@ template <class T> struct alignas(4 * sizeof(T)) vec<T, 4> {
   }
 METAL_VECTOR_OPERATOR(+) METAL_VECTOR_OPERATOR(-) METAL_VECTOR_OPERATOR(*) METAL_VECTOR_OPERATOR(/)
 METAL_VECTOR_OPERATOR(%) METAL_VECTOR_OPERATOR(&) METAL_VECTOR_OPERATOR(|) METAL_VECTOR_OPERATOR(^)
-METAL_VECTOR_OPERATOR(<<) METAL_VECTOR_OPERATOR(>>)
+METAL_VECTOR_OPERATOR(<<, shift() *) METAL_VECTOR_OPERATOR(>>, shift() *)
 #undef METAL_VECTOR_OPERATOR
 
 #define METAL_VECTOR_COMPARISON(OP)                                                                                \

@@ -21,8 +21,10 @@ pub enum FindingKind {
     AbsentLane,
     /// The first NaN that does not come from the inputs.
     NanBorn,
-    /// Arithmetic without a defined result: integer division by zero, signed overflow, a shift by the width or more.
+    /// Arithmetic without a defined result: integer division by zero, signed overflow.
     UndefinedArithmetic,
+    /// An index, or a distance that a pointer moves, whose unsigned arithmetic has wrapped around.
+    WrappedIndex,
     /// A loop that does not end, or a thread that waits for another one without a barrier, so that neither may go on.
     NoProgress,
     /// A pointer to a type that its memory is not aligned for.
@@ -55,6 +57,7 @@ impl FindingKind {
             FindingKind::AbsentLane => "value from an absent lane",
             FindingKind::NanBorn => "first NaN",
             FindingKind::UndefinedArithmetic => "undefined arithmetic",
+            FindingKind::WrappedIndex => "wrapped index",
             FindingKind::NoProgress => "no progress",
             FindingKind::Misaligned => "misaligned access",
             FindingKind::IgnoredStrides => "strides ignored",

@@ -45,9 +45,69 @@ fn signed_overflow() {
     ]);
 }
 
+/// What becomes an index must not wrap around: it may be inside by chance. Each line is run by a thread of its own.
+#[test]
+fn wrapped_indices() {
+    let header = "inline float first(device const float* p) { return *p; }\n#define AT(p, n, i) p[(n) * (n) + (i)]\n";
+    let lines = [
+        "y[i] = x[n * n + i];",
+        "uint row = n * n; y[i] = x[row + i];",
+        "const uint rows = n * n, start = rows + i; y[i] = x[rows + i] + start;",
+        "const uint row = n * 65536; const uint start = row + i; y[i] = x[start];",
+        "y[i] = x[size_t(n * n) + i];",
+        "y[i] = x[int(n * n) + int(i)];",
+        "size_t row = n * n; y[i] = x[row + i];",
+        "y[i] = x[(ulong)(n * n) + (uint)i];",
+        "y[i] = x[static_cast<long>(n * n) + i];",
+        "y[i] = x[(n << 16) + i];",
+        "device const float* p = x + n * n; y[i] = p[i];",
+        "device const float* p = x; p += n * n; y[i] = p[i];",
+        "y[i] = first(x + n * n + i);",
+        "device const float* p = &x[n * n]; y[i] = p[i];",
+        "y[n * n + i] = x[i];",
+        "threadgroup float s[64]; s[n * n + i] = x[i]; y[i] = s[i];",
+        "y[i] = AT(x, n, i);",
+        "for (uint k = n * n; k < 1; ++k) y[i] = x[k + i];",
+    ];
+    let own = |(thread, line): (usize, &&str)| format!("\nif (i == {thread}) {{ {line} }}");
+    let body: String = lines.iter().enumerate().map(own).collect();
+    // n is 65536.
+    let case = sound("wraps", &format!("{I} uint n = uint(x[63]) + 65473;{body}")).header(header).init(0.0);
+    let run = case.run(Schedule::Forward, Checks::On).unwrap();
+    let found =
+        |line: u32| run.findings.iter().any(|f| f.kind == WrappedIndex && f.at().is_some_and(|at| at.line == line));
+    let missed: Vec<&str> = (2u32..).zip(lines).filter(|(line, _)| !found(*line)).map(|(_, line)| line).collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+    assert_eq!(run.findings.len(), lines.len(), "{:?}", run.findings);
+    assert!(run.findings[0].message.contains("where 4294967296 becomes 0"), "{}", run.findings[0]);
+
+    let helper = "inline float at(device const float* p, uint n, uint i) {\n  return p[n * n + i]; //!\n}";
+    judge(&[wrong(WrappedIndex, "in a helper", "y[i] = at(x, 65536 + uint(x[0]), i);").header(helper).init(0.0)]);
+}
+
 #[test]
 fn arithmetic_that_wraps_is_defined() {
     judge(&[
+        right(
+            "shifts by the width or more",
+            "uint by = uint(x[i]) + 32; short s = 3; constexpr int N = 1 << 3; float a[N >> 1] = {1, 2, 3, 4}; int b = 1;
+             uint2 v(1, 2); int4 w = int4(8) >> 34; v <<= uint2(33, 32); b <<= 32 | 1;
+             y[i] = (1u << by == 1u << (by & 31)) + (s << (by - i + 1)) + (ulong(1) << 65) + v.x + v.y + w.x + a[3] + b;",
+        )
+        .gives([21.0; 64]),
+        right(
+            "hashes and offsets that become indices",
+            "uint h = (i + 1) * 2654435761u, slot = h % 64, s = i, left = 5; int by = -1 - int(i);
+             for (int k = 0; k < 3; ++k) s = s * 1664525u + 1013904223u;
+             float sum = x[slot] + x[(h * 40503u) >> 26] + x[h * h & 63] + x[s % 64u];
+             for (uint k = i * 2654435761u, t = 0; t < 3; ++k, ++t) sum += x[k % 64];
+             sum += x[(i - left) * 1 + left] + x[i * 1000000 + i - i * 1000000] + x[i * 70000 + i + 1 + uint(by) - i * 70000];
+             uint row = (i + 65536) * 65537; sum += row; row = i; sum += x[row];
+             ulong wide = (ulong(i) + 1) << 32 | i; sum += x[uint(wide * 1)];
+             constexpr uint N = 2; float a[N * N * 16]; for (uint k = 0; k < N * N * 16; ++k) a[k] = x[k];
+             y[i] = a[i] + sum * 0;",
+        )
+        .gives((0..64).map(f64::from)),
         right(
             "a hash",
             "uint h = (i + 1) * 2654435761u; h ^= h >> 15; h *= 2246822519u; h ^= h << 13; y[i] = x[h & 63];",

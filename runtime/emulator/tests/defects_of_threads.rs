@@ -225,13 +225,6 @@ fn arithmetic_and_progress() {
         )
         .init(0.0),
         defect(
-            UndefinedArithmetic,
-            "shift by the width",
-            "uint i = thread_position_in_grid.x;
-             uint by = uint(x[i]);
-             y[i] = 1u << by; //!",
-        ),
-        defect(
             NoProgress,
             "spinning on a plain flag",
             "threadgroup volatile int flag[1];
@@ -258,6 +251,48 @@ fn arithmetic_and_progress() {
              y[i] = x[i];",
         )
         .init(0.0),
+    ]);
+}
+
+/// Threads that wait at one line, and came there by different calls of a helper.
+#[test]
+fn meetings_through_different_calls() {
+    let total = "inline float total(float v) {\n  return simd_sum(v); //!\n}";
+    let twice = "inline float total(float v) {\n  return simd_sum(v); //!\n}\ninline float twice(float v) { return 2 * total(v); }";
+    let of_row = "struct Row { float first; float total(float v) {\n  return first + simd_sum(v); //!\n} };";
+    let in_macro = "#define TOTAL(v) (2 * simd_sum(v)) //!\n";
+    let everyone = "inline void everyone() {\n  threadgroup_barrier(mem_flags::mem_device); //!\n}";
+    let body = "uint i = thread_position_in_grid.x; float sum = 0; ";
+    let case =
+        |kind, name, header: &str, arms: &str| defect(kind, name, &format!("{body}{arms} y[i] = sum;")).header(header);
+    judge(&[
+        case(DivergentSimd, "a sum", total, "if (i % 2) sum = total(x[i]); else sum = 1 + total(x[i]);"),
+        case(
+            DivergentSimd,
+            "a sum behind two calls",
+            twice,
+            "if (i % 2) sum = twice(x[i]); else sum = 1 + twice(x[i]);",
+        ),
+        case(DivergentSimd, "arms of ?:", total, "sum = i % 2 ? total(x[i]) : total(2 * x[i]);"),
+        case(
+            DivergentSimd,
+            "a method",
+            of_row,
+            "Row r{1}; if (i % 2) sum = r.total(x[i]); else sum = 1 + r.total(x[i]);",
+        ),
+        case(DivergentSimd, "a macro", in_macro, "if (i % 2) sum = TOTAL(x[i]); else sum = 1 + TOTAL(x[i]);"),
+        case(
+            DivergentBarrier,
+            "a barrier",
+            everyone,
+            "if (i < 32) { sum = 1; everyone(); } else { everyone(); sum = 2; }",
+        ),
+        case(
+            DivergentSimd,
+            "a template",
+            &total.replace("inline float total(float", "template <typename T, int N> T total(T"),
+            "if (i % 2) sum = total<float, 2>(x[i]); else sum = 1 + total<float, 2>(x[i]);",
+        ),
     ]);
 }
 

@@ -10,6 +10,7 @@ use crate::Error;
 const SHIM: &[(&str, &str)] = &[
     ("host.h", include_str!("../../shim/host.h")),
     ("types.h", include_str!("../../shim/types.h")),
+    ("index.h", include_str!("../../shim/index.h")),
     ("math.h", include_str!("../../shim/math.h")),
     ("simd.h", include_str!("../../shim/simd.h")),
     ("atomic.h", include_str!("../../shim/atomic.h")),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::cache::cache_error;
 use crate::machine::Attributes;
-use crate::text::{Site, private_array};
+use crate::text::{MACROS, Site, private_array};
 use crate::{Error, Location, Source};
 
 /// `metal_kernel_entry` of the assembled text.
@@ -40,6 +40,11 @@ impl Image {
         // SAFETY: writes two addresses.
         unsafe { extent(&mut begin, &mut end) };
         Ok(Image { _library: library, path: path.to_owned(), entry, begin, end, sites, files, sources })
+    }
+
+    /// A barrier or simdgroup operation by its number, whichever use of a macro it is in.
+    pub fn site(&self, number: u32) -> &Site {
+        &self.sites[(number % MACROS) as usize]
     }
 
     /// The private array that is indexed on a line.

@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub lane: u32,
     /// Turns of loops that are left to it.
     pub turns: u32,
+    /// Which calls of helpers it is in.
+    pub path: u32,
     /// Where, between these addresses of its stack, bytes may lie that nothing has set.
     pub unset_begin: usize,
     pub unset_end: usize,
@@ -88,15 +90,22 @@ impl Shared {
     }
 }
 
+/// Where threads meet: an operation in the text, and the calls of helpers that led there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Meeting {
+    pub site: u32,
+    pub path: u32,
+}
+
 /// Why a thread does not run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stop {
     /// It can.
     Ready,
     /// It waits for its simdgroup or quadgroup.
-    Collective { operand: *mut c_void, combine: Combine, site: u32, width: u32, may_diverge: bool },
+    Collective { operand: *mut c_void, combine: Combine, meeting: Meeting, width: u32, may_diverge: bool },
     /// It waits at a barrier.
-    Barrier { site: u32, flags: u32, simdgroup_only: bool },
+    Barrier { meeting: Meeting, flags: u32, simdgroup_only: bool },
     /// It was about to do something that must not happen; it is never resumed.
     Trapped,
     /// It returned.

@@ -47,7 +47,7 @@ pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, 
     // SAFETY: the caller's promise.
     let (worker, index, saw_nan) = unsafe { (worker(lane), (*lane).index, (*lane).saw_nan) };
     let group = worker.group.get();
-    let at = if pc.is_null() { Place::Site(site) } else { worker.code(pc as usize) };
+    let at = if pc.is_null() { Place::site(site) } else { worker.code(pc as usize) };
     let checked = worker.dispatch.checks == Checks::On;
     let note = |kind, action, subject: Option<String>, message: String, advice: &str| {
         worker.note(index, (kind, at), Place::Nowhere, 0, || Entry {
@@ -94,18 +94,18 @@ pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, 
             "guard the division; the thread was stopped in front of it",
         ),
         3 => note(
-            FindingKind::UndefinedArithmetic,
+            FindingKind::WrappedIndex,
             Action::Read,
             None,
-            format!("a shift by {found} bits, as many as the type has or more"),
-            "mask the distance, or handle this case apart: targets disagree on the result",
+            format!("an index is computed in 32 bits, where {found} becomes {limit}"),
+            "compute it in 64 bits: make one of the factors a `ulong` or `size_t`",
         ),
         4 => {
             // What looks like divergence is that the lane is missing from which a value is taken.
             worker.journal.borrow_mut().forget(FindingKind::DivergentSimd, at);
             // SAFETY: as above.
             unsafe { (*lane).cause = (*lane).cause.filter(|cause| *cause != (FindingKind::DivergentSimd, at)) };
-            let name = worker.dispatch.image.sites[site as usize].name.clone();
+            let name = worker.dispatch.image.site(site).name.clone();
             let message = format!("`{name}` takes a value from lane {found}, which takes no part in it");
             note(
                 FindingKind::AbsentLane,

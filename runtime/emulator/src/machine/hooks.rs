@@ -5,7 +5,9 @@
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::Ordering;
 
-use super::context::{ATOMIC, Combine, DIVERGENCE_ALLOWED, Lane, PendingStore, Stop, UPDATES, WIDTH_MASK, WRITES};
+use super::context::{
+    ATOMIC, Combine, DIVERGENCE_ALLOWED, Lane, Meeting, PendingStore, Stop, UPDATES, WIDTH_MASK, WRITES,
+};
 use super::journal::{Entry, Place};
 use super::notes::{note_endless, note_gap, note_nan, note_out_of_bounds, note_verdict, object};
 use super::shadow::{Touch, Verdict};
@@ -212,7 +214,9 @@ pub(crate) unsafe extern "C" fn collective(
     look_at_pending_store(lane);
     let may_diverge = width & DIVERGENCE_ALLOWED != 0;
     // SAFETY: the caller's promise.
-    unsafe { suspend(lane, Stop::Collective { operand, combine, site, width: width & WIDTH_MASK, may_diverge }) };
+    let meeting = unsafe { Meeting { site, path: (*lane).shared.path } };
+    // SAFETY: as above.
+    unsafe { suspend(lane, Stop::Collective { operand, combine, meeting, width: width & WIDTH_MASK, may_diverge }) };
     // SAFETY: as above.
     let (worker, token) = unsafe { (worker(lane), (*lane).release) };
     let undone = worker.undone.get();
@@ -235,7 +239,9 @@ pub(crate) unsafe extern "C" fn collective(
 pub(crate) unsafe extern "C" fn barrier(lane: *mut Lane, site: u32, flags: u32, simdgroup_only: u32) {
     look_at_pending_store(lane);
     // SAFETY: the caller's promise.
-    unsafe { suspend(lane, Stop::Barrier { site, flags, simdgroup_only: simdgroup_only != 0 }) };
+    let meeting = unsafe { Meeting { site, path: (*lane).shared.path } };
+    // SAFETY: as above.
+    unsafe { suspend(lane, Stop::Barrier { meeting, flags, simdgroup_only: simdgroup_only != 0 }) };
 }
 
 /// A thread has made all turns of loops that it may make.

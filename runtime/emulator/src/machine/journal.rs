@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::text::MACROS;
 use crate::{Action, FindingKind};
 
 /// A place in the compiled kernel.
@@ -13,6 +14,13 @@ pub(crate) enum Place {
     Code(usize),
     /// The number of a barrier or simdgroup operation.
     Site(u32),
+}
+
+impl Place {
+    /// That of a site, whichever use of a macro it is in.
+    pub fn site(number: u32) -> Self {
+        Place::Site(number % MACROS)
+    }
 }
 
 /// A thread: the number of its threadgroup and its index in it.

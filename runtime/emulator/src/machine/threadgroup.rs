@@ -2,7 +2,7 @@
 
 use corosensei::{Coroutine, CoroutineResult};
 
-use super::context::{Attributes, Lane, MEM_DEVICE, MEM_THREADGROUP, Stop};
+use super::context::{Attributes, Lane, MEM_DEVICE, MEM_THREADGROUP, Meeting, Stop};
 use super::dispatch::Geometry;
 use super::journal::{Entry, Place};
 use super::order::Order;
@@ -111,6 +111,7 @@ impl Worker<'_> {
             (*lane).pending = None;
             (*lane).atomics = 0;
             (*lane).shared.turns = turns;
+            (*lane).shared.path = 0;
             (*lane).saw_nan = false;
             (*lane).cause = None;
             (*lane).staying = (0, 0);
@@ -172,40 +173,40 @@ impl Worker<'_> {
         let quad_of = |i: usize| i / 4 * 4..(i / 4 * 4 + 4).min(all.end);
         let mut progress = false;
         for quad in all.clone().step_by(4).map(quad_of) {
-            if let Stop::Collective { site, width: 4, .. } = self.stop_of(quad.start)
-                && quad.clone().all(|i| self.waits_at(i, site))
+            if let Stop::Collective { meeting, width: 4, .. } = self.stop_of(quad.start)
+                && quad.clone().all(|i| self.waits_at(i, meeting))
             {
-                self.let_go(simdgroup, quad, site);
+                self.let_go(simdgroup, quad, meeting);
                 progress = true;
             }
         }
         if progress {
             return true;
         }
-        let site_of = |i: usize| match self.stop_of(i) {
-            Stop::Collective { site, .. } | Stop::Barrier { site, simdgroup_only: true, .. } => Some(site),
+        let meeting_of = |i: usize| match self.stop_of(i) {
+            Stop::Collective { meeting, .. } | Stop::Barrier { meeting, simdgroup_only: true, .. } => Some(meeting),
             _ => None,
         };
-        let Some(site) = all.clone().filter_map(site_of).min() else { return false };
+        let Some(meeting) = all.clone().filter_map(meeting_of).min() else { return false };
         // If not all are here, the earliest place goes on alone.
-        let first_here = all.clone().find(|&i| self.waits_at(i, site)).unwrap_or(first);
+        let first_here = all.clone().find(|&i| self.waits_at(i, meeting)).unwrap_or(first);
         let quad = matches!(self.stop_of(first_here), Stop::Collective { width: 4, .. });
         let range = if quad { quad_of(first_here) } else { all };
-        if !range.clone().all(|i| self.waits_at(i, site)) {
-            self.note_divergence(range.clone(), site, quad);
+        if !range.clone().all(|i| self.waits_at(i, meeting)) {
+            self.note_divergence(range.clone(), meeting, quad);
         }
-        self.let_go(simdgroup, range, site);
+        self.let_go(simdgroup, range, meeting);
         true
     }
 
     /// What nearly always happens: all lanes wait at one operation of the simdgroup.
     fn all_meet(&self, simdgroup: usize, first: usize, width: usize) -> bool {
-        let Stop::Collective { combine, site: wanted, width: 32, .. } = self.stop_of(first) else { return false };
+        let Stop::Collective { combine, meeting: wanted, width: 32, .. } = self.stop_of(first) else { return false };
         let mut operands = [std::ptr::null_mut(); 32];
         for (lane, place) in operands.iter_mut().enumerate().take(width) {
             // SAFETY: as in `stop_of`. A copy of the whole would cost more than all else here.
             match unsafe { &(*self.lane(first + lane)).stop } {
-                Stop::Collective { operand, site, .. } if *site == wanted => *place = *operand,
+                Stop::Collective { operand, meeting, .. } if *meeting == wanted => *place = *operand,
                 _ => return false,
             }
         }
@@ -216,28 +217,28 @@ impl Worker<'_> {
         true
     }
 
-    fn waits_at(&self, i: usize, wanted: u32) -> bool {
+    fn waits_at(&self, i: usize, wanted: Meeting) -> bool {
         match self.stop_of(i) {
-            Stop::Collective { site, .. } | Stop::Barrier { site, simdgroup_only: true, .. } => site == wanted,
+            Stop::Collective { meeting, .. } | Stop::Barrier { meeting, simdgroup_only: true, .. } => meeting == wanted,
             _ => false,
         }
     }
 
-    /// Lets the lanes of `range` go on that wait at `site`.
-    fn let_go(&self, simdgroup: usize, range: std::ops::Range<usize>, wanted: u32) {
+    /// Lets the lanes of `range` go on that wait at one place.
+    fn let_go(&self, simdgroup: usize, range: std::ops::Range<usize>, wanted: Meeting) {
         let token = self.simdgroups.borrow()[simdgroup].releases.len() as u32;
         let mut release: Option<Release> = None;
         let mut barrier = None;
         for i in range {
             match self.stop_of(i) {
-                Stop::Collective { operand, combine, site, .. } if site == wanted => {
+                Stop::Collective { operand, combine, meeting, .. } if meeting == wanted => {
                     let release =
                         release.get_or_insert(Release { combine, operands: [std::ptr::null_mut(); 32], present: 0 });
                     release.operands[i % 32] = operand;
                     release.present |= 1 << (i % 32);
                     self.release(i, token);
                 }
-                Stop::Barrier { site, flags, simdgroup_only: true } if site == wanted => {
+                Stop::Barrier { meeting, flags, simdgroup_only: true } if meeting == wanted => {
                     barrier = Some(flags);
                     self.release(i, token);
                 }
@@ -251,23 +252,23 @@ impl Worker<'_> {
         self.simdgroups.borrow_mut()[simdgroup].releases.extend(release);
     }
 
-    fn note_divergence(&self, range: std::ops::Range<usize>, site: u32, quad: bool) {
-        let here: Vec<usize> = range.clone().filter(|&i| self.waits_at(i, site)).collect();
+    fn note_divergence(&self, range: std::ops::Range<usize>, meeting: Meeting, quad: bool) {
+        let here: Vec<usize> = range.clone().filter(|&i| self.waits_at(i, meeting)).collect();
         let allowed = matches!(self.stop_of(here[0]), Stop::Collective { may_diverge: true, .. });
-        let at = Place::Site(site);
+        let at = Place::site(meeting.site);
         if allowed || self.trapped.get() || self.journal.borrow().has_at(FindingKind::AbsentLane, at) {
             return;
         }
-        let (name, group) = (self.dispatch.image.sites[site as usize].name.clone(), self.group.get());
-        let missing = range.clone().find(|&i| !self.waits_at(i, site)).unwrap_or(here[0]);
+        let (name, group) = (self.dispatch.image.site(meeting.site).name.clone(), self.group.get());
+        let missing = range.clone().find(|&i| !self.waits_at(i, meeting)).unwrap_or(here[0]);
         let other_place = self.place_of_stop(missing);
         let gone = other_place == Place::Nowhere;
         let whole = if quad { "quadgroup" } else { "simdgroup" };
         let message = format!(
-            "`{name}` is reached by {} of {} lanes of a {whole}; {}",
+            "`{name}` is reached by {} of {} lanes of a {whole}; others {}",
             here.len(),
             range.len(),
-            if gone { "others have returned" } else { "others wait elsewhere" }
+            whereabouts(at, other_place, "elsewhere")
         );
         let advice = match gone {
             true => format!("keep all lanes until after `{name}`: guard loads and stores instead of returning early"),
@@ -277,46 +278,46 @@ impl Worker<'_> {
             kind: FindingKind::DivergentSimd,
             subject: Some(name),
             element: None,
-            side: Some((Action::Synchronise, Place::Site(site), (group, here[0] as u32))),
+            side: Some((Action::Synchronise, at, (group, here[0] as u32))),
             other: Some((Action::Synchronise, other_place, (group, missing as u32))),
             message,
             advice,
             count: 1,
         };
-        self.note(here[0] as u32, (FindingKind::DivergentSimd, Place::Site(site)), Place::Nowhere, 0, || entry);
+        self.note(here[0] as u32, (FindingKind::DivergentSimd, at), Place::Nowhere, 0, || entry);
     }
 
     fn place_of_stop(&self, i: usize) -> Place {
         match self.stop_of(i) {
-            Stop::Collective { site, .. } | Stop::Barrier { site, .. } => Place::Site(site),
+            Stop::Collective { meeting, .. } | Stop::Barrier { meeting, .. } => Place::site(meeting.site),
             _ => Place::Nowhere,
         }
     }
 
     /// Lets all threads go on that wait at a barrier. False if no thread is left.
     fn pass_barrier(&self) -> bool {
-        let waiting: Vec<(usize, u32, u32)> = (0..self.threads.get())
+        let waiting: Vec<(usize, Meeting, u32)> = (0..self.threads.get())
             .filter_map(|i| match self.stop_of(i) {
-                Stop::Barrier { site, flags, .. } => Some((i, site, flags)),
+                Stop::Barrier { meeting, flags, .. } => Some((i, meeting, flags)),
                 _ => None,
             })
             .collect();
-        let Some(&(first, site, _)) = waiting.iter().min_by_key(|(_, site, _)| *site) else { return false };
-        let elsewhere =
-            (0..self.threads.get()).find(|&i| !matches!(self.stop_of(i), Stop::Barrier { site: s, .. } if s == site));
+        let Some(&(first, wanted, _)) = waiting.iter().min_by_key(|(_, meeting, _)| *meeting) else { return false };
+        let waits = |i: usize| matches!(self.stop_of(i), Stop::Barrier { meeting, .. } if meeting == wanted);
+        let elsewhere = (0..self.threads.get()).find(|&i| !waits(i));
         if let (Some(missing), false) = (elsewhere, self.trapped.get()) {
-            let here = waiting.iter().filter(|(_, s, _)| *s == site).count();
+            let (here, at) = (waiting.iter().filter(|(_, m, _)| *m == wanted).count(), Place::site(wanted.site));
             let (group, total) = (self.group.get(), self.threads.get());
             let other = self.place_of_stop(missing);
-            self.note(first as u32, (FindingKind::DivergentBarrier, Place::Site(site)), other, 0, || Entry {
+            self.note(first as u32, (FindingKind::DivergentBarrier, at), other, 0, || Entry {
                 kind: FindingKind::DivergentBarrier,
                 subject: Some("threadgroup_barrier".into()),
                 element: None,
-                side: Some((Action::Synchronise, Place::Site(site), (group, first as u32))),
+                side: Some((Action::Synchronise, at, (group, first as u32))),
                 other: Some((Action::Synchronise, other, (group, missing as u32))),
                 message: format!(
                     "a threadgroup barrier is reached by {here} of {total} threads; others {}",
-                    if other == Place::Nowhere { "have returned" } else { "wait at another barrier" }
+                    whereabouts(at, other, "at another barrier")
                 ),
                 advice:
                     "let every thread of the threadgroup reach the same barriers: move it out of the branch, and guard \
@@ -333,5 +334,14 @@ impl Worker<'_> {
             self.release(i, 0);
         }
         true
+    }
+}
+
+/// Where those are that are missing at a place.
+fn whereabouts(at: Place, other: Place, elsewhere: &str) -> String {
+    match other {
+        Place::Nowhere => "have returned".into(),
+        _ if other == at => "reach it through another call, and wait there".into(),
+        _ => format!("wait {elsewhere}"),
     }
 }

@@ -135,6 +135,7 @@ impl<'d> Worker<'d> {
                 endless: hooks::endless,
                 lane: i as u32 % 32,
                 turns: 0,
+                path: 0,
                 unset_begin: usize::MAX,
                 unset_end: 0,
                 privates: [Private { at: 0, bytes: 0, name: std::ptr::null() }; 8],

@@ -18,6 +18,14 @@ impl Writer<'_, '_> {
         Ok(Some(stop))
     }
 
+    /// The `>` of the template arguments that the `<` at `n` opens, of a function that is called or a type.
+    pub(super) fn template_arguments(&self, n: usize, end: usize) -> Option<usize> {
+        let opens = self.tokens[n].is('<') && n > 0 && self.tokens[n - 1].kind == Kind::Identifier;
+        let close = self.angle_end(n, end).filter(|_| opens)?;
+        let next = self.next_significant(close + 1, end)?;
+        ['(', '{', ':'].iter().any(|&c| self.tokens[next].is(c)).then_some(close)
+    }
+
     /// The `:` that belongs to an open `?`, or what else ends an arm.
     fn arm_end(&self, from: usize, end: usize) -> Option<usize> {
         let (mut depth, mut questions) = (0, 0);
@@ -25,14 +33,7 @@ impl Writer<'_, '_> {
         while n < end {
             let t = &self.tokens[n];
             let scope = t.is(':') && (self.tokens.get(n + 1).is_some_and(|t| t.is(':')) || self.tokens[n - 1].is(':'));
-            if t.is('<')
-                && n > 0
-                && self.tokens[n - 1].kind == Kind::Identifier
-                && let Some(close) = self.angle_end(n, end)
-                && self
-                    .next_significant(close + 1, end)
-                    .is_some_and(|m| ['(', '{', ':'].iter().any(|&c| self.tokens[m].is(c)))
-            {
+            if let Some(close) = self.template_arguments(n, end) {
                 n = close;
             } else if t.is('(') || t.is('[') || t.is('{') {
                 depth += 1;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::rewrite::{Site, Target, find_word, rewrite};
+use super::calls::meeting_places;
+use super::rewrite::{Context, Site, Target, find_word, rewrite};
 use super::signature::Argument;
 use super::subscripts::casts_pointers;
 use crate::{Dtype, Error, KernelText, Source, TemplateValue};
@@ -21,8 +22,15 @@ pub(crate) struct Unit {
 pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>], arms: bool) -> Result<Unit, Error> {
     let mut sites = Vec::new();
     let target = Target::Host { arms, double: kernel.is_double() };
-    let header = rewrite(&kernel.header, target, true, &mut sites)?;
-    let body = rewrite(&kernel.body, target, false, &mut sites)?;
+    let pointers = arguments.iter().filter_map(|argument| match argument {
+        Argument::Input { port, scalar: false, .. } | Argument::Output { port, .. } => Some(port.name.as_str()),
+        _ => None,
+    });
+    let ports: Vec<&str> = pointers.collect();
+    let meeting = meeting_places(&kernel.header.text);
+    let context = Context { meeting: &meeting, ..Context::default() };
+    let header = rewrite(&kernel.header, target, Context { is_header: true, ..context }, &mut sites)?;
+    let body = rewrite(&kernel.body, target, Context { ports: &ports, ..context }, &mut sites)?;
 
     let mut text = String::from("#include \"host.h\"\nusing namespace metal;\n");
     if !header.is_empty() {
@@ -63,8 +71,9 @@ pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>], arms: b
 /// The unit that clang checks: the kernel as a function with Metal's address spaces, and one instance of it.
 pub(crate) fn check_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<String, Error> {
     let mut sites = Vec::new();
-    let header = rewrite(&kernel.header, Target::Check, true, &mut sites)?;
-    let body = rewrite(&kernel.body, Target::Check, false, &mut sites)?;
+    let in_header = Context { is_header: true, ..Context::default() };
+    let header = rewrite(&kernel.header, Target::Check, in_header, &mut sites)?;
+    let body = rewrite(&kernel.body, Target::Check, Context::default(), &mut sites)?;
     let parameters: Vec<String> = arguments
         .iter()
         .map(|argument| {
@@ -112,8 +121,9 @@ pub(crate) fn cuda_parts(
     dtype_name: fn(Dtype) -> &'static str,
 ) -> Result<CudaParts, Error> {
     let mut sites = Vec::new();
-    let header = rewrite(&kernel.header, Target::Cuda, true, &mut sites)?;
-    let body = rewrite(&kernel.body, Target::Cuda, false, &mut sites)?;
+    let in_header = Context { is_header: true, ..Context::default() };
+    let header = rewrite(&kernel.header, Target::Cuda, in_header, &mut sites)?;
+    let body = rewrite(&kernel.body, Target::Cuda, Context::default(), &mut sites)?;
     let parameters: Vec<String> =
         arguments.iter().map(|argument| parameter(kernel, argument)).map(|(ty, name)| format!("{ty} {name}")).collect();
     let mut text = String::new();

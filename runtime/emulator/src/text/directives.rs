@@ -1,7 +1,7 @@
 //! Lines of the preprocessor.
 
 use super::lexer::Token;
-use super::rewrite::{Target, Writer, rewrite_part};
+use super::rewrite::{Context, Target, Writer, rewrite};
 use crate::{Error, Source};
 
 impl<'t> Writer<'_, 't> {
@@ -29,7 +29,9 @@ impl<'t> Writer<'_, 't> {
                     line: self.places.of(token).line,
                 };
                 self.out += "#define";
-                self.out += &rewrite_part(&body, self.target, self.is_header, false, self.sites)?;
+                // Not the file's own attributes and instances.
+                let context = Context { is_macro: true, constants: None, ..self.context };
+                self.out += &rewrite(&body, self.target, context, self.sites)?;
                 Ok(())
             }
             // Without it arrays of tiles are not registers.

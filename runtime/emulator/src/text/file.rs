@@ -41,7 +41,7 @@ impl Writer<'_, '_> {
             // A parameter's depends on a constant's name, a constant's own is a number.
             if self.tokens[argument].kind == Kind::Number && !self.in_code() {
                 let index = text.parse::<u32>().ok();
-                let constants = self.constants.unwrap_or_default();
+                let constants = self.context.constants.unwrap_or_default();
                 let value = constants.iter().find(|(known, _)| Some(*known) == index).map(|(_, value)| *value);
                 self.out += &format!("= {}", value.unwrap_or_default());
             }

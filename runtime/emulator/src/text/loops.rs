@@ -23,6 +23,7 @@ impl Writer<'_, '_> {
             parentheses.push(Close::Twice);
         } else {
             let (_, second) = self.semicolons(open, close)?;
+            self.first_turn(open, close);
             self.out += &between;
             let empty = self.next_significant(second + 1, close).is_none();
             let counts = if empty { " metal::turn()" } else { " metal::turn()," };

@@ -2,24 +2,28 @@
 
 mod arms;
 mod assemble;
+mod calls;
 mod checked;
 mod directives;
 mod file;
 mod functions;
+mod indices;
 mod lexer;
 mod loops;
 mod members;
 mod privates;
 mod rewrite;
 mod rules;
+mod shifts;
 mod signature;
 mod subscripts;
+mod sums;
 mod threadgroup;
 mod whole;
 mod words;
 
 pub(crate) use assemble::{Unit, breaks_on_cuda, check_unit, cuda_parts, host_unit};
-pub(crate) use rewrite::Site;
+pub(crate) use rewrite::{MACROS, Site};
 pub(crate) use rules::breaches;
 pub(crate) use signature::{Argument, arguments};
 pub(crate) use subscripts::{first_use, private_array};

@@ -151,7 +151,7 @@ impl Writer<'_, '_> {
     }
 
     /// The `,` or `;` outside all brackets that ends a declarator.
-    fn declarator_end(&self, from: usize, end: usize) -> Option<usize> {
+    pub(super) fn declarator_end(&self, from: usize, end: usize) -> Option<usize> {
         let mut depth = 0;
         (from..end).find(|&n| {
             let t = &self.tokens[n];
@@ -176,7 +176,7 @@ impl Writer<'_, '_> {
     }
 
     pub(super) fn in_code(&self) -> bool {
-        self.braces.last().map_or(self.starts_in_code, |brace| brace.code)
+        self.braces.last().map_or(!self.context.is_header && !self.context.is_macro, |brace| brace.code)
     }
 
     /// The word in front of the parenthesis that ends before token `i`.

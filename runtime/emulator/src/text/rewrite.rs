@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::file::repeated_structs;
 use super::functions::{Definition, definitions, repeated};
+use super::indices::{Remembered, pointers};
 use super::lexer::{Kind, Places, Token, lex};
 use super::privates::Brace;
 use super::words::{ADDRESS_SPACES, REFUSED, matrix_type, number};
@@ -17,6 +18,9 @@ pub(crate) struct Site {
     pub name: String,
     pub at: Location,
 }
+
+/// Sites are numbered below this; a multiple of it is added for each use of a macro.
+pub(crate) const MACROS: u32 = 1 << 16;
 
 /// What the text becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,69 +43,54 @@ impl Target {
     }
 }
 
+/// What a text is, and what its names mean.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Context<'c> {
+    pub is_header: bool,
+    /// Whether it is the text of a macro.
+    pub is_macro: bool,
+    /// Ports that are pointers.
+    pub ports: &'c [&'c str],
+    /// Functions of the header in which threads meet.
+    pub meeting: &'c [String],
+    /// Values of function constants, where the text is a whole file, of which some functions are kernels.
+    pub constants: Option<&'c [(u32, i64)]>,
+}
+
 /// Rewrites one text. Sites and threadgroup arrays are numbered on from those that are there already.
 pub(crate) fn rewrite(
     source: &Source,
     target: Target,
-    is_header: bool,
-    sites: &mut Vec<Site>,
-) -> Result<String, Error> {
-    rewrite_part(source, target, is_header, !is_header, sites)
-}
-
-/// Rewrites the whole text of a file, of which some functions are kernels, for the emulator. Function constants have these
-/// values.
-pub(super) fn rewrite_whole(
-    source: &Source,
-    arms: bool,
-    constants: &[(u32, i64)],
-    sites: &mut Vec<Site>,
-) -> Result<String, Error> {
-    let target = Target::Host { arms, double: false };
-    rewrite_tokens(source, target, (true, false), Some(constants), sites)
-}
-
-pub(super) fn rewrite_part(
-    source: &Source,
-    target: Target,
-    is_header: bool,
-    starts_in_code: bool,
-    sites: &mut Vec<Site>,
-) -> Result<String, Error> {
-    rewrite_tokens(source, target, (is_header, starts_in_code), None, sites)
-}
-
-fn rewrite_tokens(
-    source: &Source,
-    target: Target,
-    (is_header, starts_in_code): (bool, bool),
-    constants: Option<&[(u32, i64)]>,
+    context: Context<'_>,
     sites: &mut Vec<Site>,
 ) -> Result<String, Error> {
     let tokens = lex(&source.text);
     let places = Places::new(source, &tokens);
-    let definitions = if is_header { definitions(&tokens) } else { Vec::new() };
+    let definitions = if context.is_header { definitions(&tokens) } else { Vec::new() };
     let mut repeated = if target == Target::Check { Vec::new() } else { repeated(&tokens, &definitions) };
-    if constants.is_some() {
+    if context.constants.is_some() {
         repeated.extend(repeated_structs(&tokens));
     }
-    let (out, braces, renamed, after) = (String::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut pointers = pointers(&tokens);
+    pointers.extend(context.ports.iter().map(|&port| port.to_owned()));
     let (tokens, places) = (&tokens, &places);
     let mut writer = Writer {
         tokens,
         places,
         target,
-        is_header,
-        constants,
+        context,
         definitions,
         repeated,
         sites,
-        out,
+        out: String::new(),
         arrays: 0,
-        starts_in_code,
-        braces,
-        renamed,
-        after,
+        braces: Vec::new(),
+        renamed: Vec::new(),
+        after: Vec::new(),
+        pointers,
+        remembered: Vec::new(),
+        beginnings: Vec::new(),
+        first_arguments: Vec::new(),
     };
     writer.all(0..tokens.len())?;
     Ok(writer.out)
@@ -121,9 +110,7 @@ pub(super) struct Writer<'a, 't> {
     pub(super) tokens: &'a [Token<'t>],
     pub(super) places: &'a Places<'t>,
     pub(super) target: Target,
-    pub(super) is_header: bool,
-    /// Values of function constants, where the text is a whole file.
-    pub(super) constants: Option<&'a [(u32, i64)]>,
+    pub(super) context: Context<'a>,
     /// Functions of a header.
     pub(super) definitions: Vec<Definition>,
     /// Those to leave out.
@@ -131,13 +118,19 @@ pub(super) struct Writer<'a, 't> {
     pub(super) sites: &'a mut Vec<Site>,
     pub(super) out: String,
     pub(super) arrays: u32,
-    /// Whether the text begins inside a function.
-    pub(super) starts_in_code: bool,
     pub(super) braces: Vec<Brace>,
     /// Names of variables without a value, where they are declared.
     pub(super) renamed: Vec<usize>,
     /// What to add behind semicolons.
     pub(super) after: Vec<(usize, String)>,
+    /// Names of pointers.
+    pub(super) pointers: Vec<String>,
+    /// Variables of which is known what they would be if nothing wrapped around.
+    pub(super) remembered: Vec<Remembered>,
+    /// Values that variables of loops begin with and that are looked at as indices are.
+    pub(super) beginnings: Vec<Range<usize>>,
+    /// Where first arguments end in front of which something was put.
+    pub(super) first_arguments: Vec<usize>,
 }
 
 impl<'t> Writer<'_, 't> {
@@ -152,11 +145,14 @@ impl<'t> Writer<'_, 't> {
                 i = repeated.end;
                 continue;
             }
+            if self.first_arguments.contains(&i) {
+                self.out.push(')');
+            }
             let defines = self.definitions.iter().any(|d| d.head == i);
             if self.target == Target::Cuda && defines && token.text != "METAL_FUNC" {
                 self.out += "__device__ ";
             }
-            if self.constants.is_some()
+            if self.context.constants.is_some()
                 && let Some(next) = self.whole_file(i, range.end)?
             {
                 i = next;
@@ -168,6 +164,7 @@ impl<'t> Writer<'_, 't> {
                 Kind::Identifier => {
                     self.refuse(i)?;
                     self.note_valueless(i, range.end);
+                    self.remember(i, range.end)?;
                     if token.text == "threadgroup" {
                         i = self.threadgroup(i, range.end)?;
                         continue;
@@ -179,7 +176,7 @@ impl<'t> Writer<'_, 't> {
                     if ADDRESS_SPACES.contains(&token.text) {
                         // A table of constants needs a place that device code can index.
                         if self.target == Target::Cuda
-                            && self.is_header
+                            && self.context.is_header
                             && token.text == "constant"
                             && self.starts_statement(i)
                         {
@@ -191,6 +188,17 @@ impl<'t> Writer<'_, 't> {
                     if self.target.is_host()
                         && let Some(next) = self.loop_head(i, range.end, &mut parentheses)
                     {
+                        i = next;
+                        continue;
+                    }
+                    if self.target.is_host()
+                        && let Some(next) = self.moved_pointer(i, range.end)?
+                    {
+                        i = next;
+                        continue;
+                    }
+                    if let Some((next, close)) = self.call_of_helper(i, range.end) {
+                        parentheses.push(close);
                         i = next;
                         continue;
                     }
@@ -215,7 +223,7 @@ impl<'t> Writer<'_, 't> {
                                 continue;
                             }
                             if empty {
-                                let _ = write!(self.out, "metal::site<{number}>()");
+                                let _ = write!(self.out, "{}", self.site(number));
                             }
                             parentheses.push(if empty { Close::Plain } else { Close::Site(number) });
                             i = open + 1;
@@ -227,6 +235,31 @@ impl<'t> Writer<'_, 't> {
                     i = self.checked_cast(i, range.end);
                     continue;
                 }
+                Kind::Punctuation if self.target != Target::Check && (token.is('<') || token.is('>')) => {
+                    if let Some(next) = self.shift(i, range.end)? {
+                        i = next;
+                        continue;
+                    }
+                    self.out += token.text;
+                }
+                Kind::Punctuation if self.target.is_host() && token.is('[') => {
+                    if let Some(next) = self.subscript(i, range.end)? {
+                        i = next;
+                        continue;
+                    }
+                    self.out.push('[');
+                }
+                Kind::Punctuation if token.is('=') && self.beginnings.iter().any(|range| range.start == i + 1) => {
+                    self.out.push('=');
+                    let value = self.beginnings.iter().find(|range| range.start == i + 1).cloned();
+                    if let Some(value) = value
+                        && let Some(text) = self.checked(value.start, value.end)?
+                    {
+                        self.out += &text;
+                        i = value.end;
+                        continue;
+                    }
+                }
                 Kind::Punctuation if token.is('(') => {
                     parentheses.push(Close::Plain);
                     self.out.push('(');
@@ -234,7 +267,7 @@ impl<'t> Writer<'_, 't> {
                 Kind::Punctuation if token.is(')') => {
                     match parentheses.pop() {
                         Some(Close::Site(site)) => {
-                            let _ = write!(self.out, ", metal::site<{site}>()");
+                            let _ = write!(self.out, ", {}", self.site(site));
                         }
                         Some(Close::Twice) => self.out.push(')'),
                         _ => {}
@@ -258,6 +291,7 @@ impl<'t> Writer<'_, 't> {
                 }
                 Kind::Punctuation if token.is('}') => {
                     self.braces.pop();
+                    self.forget();
                     self.out.push('}');
                 }
                 _ => self.out += token.text,
@@ -265,6 +299,14 @@ impl<'t> Writer<'_, 't> {
             i += 1;
         }
         Ok(())
+    }
+
+    /// What a collective is given: its number, and in a macro which use of the macro it is.
+    fn site(&self, number: usize) -> String {
+        match self.context.is_macro {
+            true => format!("metal::site<{number}u + (1 + __COUNTER__) * {MACROS}u>()"),
+            false => format!("metal::site<{number}>()"),
+        }
     }
 
     pub(super) fn error(&self, token: &Token<'_>, what: impl Into<String>, help: impl Into<String>) -> Error {
@@ -340,152 +382,4 @@ pub(crate) fn find_word(source: &Source, wanted: impl Fn(&str) -> bool) -> Optio
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn body(text: &str) -> Result<String, String> {
-        rewrite(&Source::new("k.metal", text), Target::Host { arms: true, double: false }, false, &mut Vec::new())
-            .map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn literals_are_single_precision() {
-        for (metal, host) in [
-            ("1.0", "1.0f"),
-            ("1e-5", "1e-5f"),
-            ("2.5f", "2.5f"),
-            ("0xff", "0xff"),
-            ("7u", "7u"),
-            ("1h", "metal::half(1.0f)"),
-            ("1.5bf", "metal::bfloat(1.5f)"),
-        ] {
-            assert_eq!(body(metal).unwrap(), host);
-        }
-    }
-
-    #[test]
-    fn collectives_get_their_site_as_last_argument() {
-        for (metal, host) in [
-            ("simd_sum(a)", "simd_sum(a, metal::site<0>())"),
-            ("simd_sum<float>(f(a), b)", "simd_sum<float>(f(a), b, metal::site<0>())"),
-            ("simd_is_first()", "simd_is_first(metal::site<0>())"),
-            ("simd_max(simd_sum(a))", "simd_max(simd_sum(a, metal::site<1>()), metal::site<0>())"),
-            ("s.simd_sum(a)", "s.simd_sum(a)"),
-            ("simd_sums(a)", "simd_sums(a)"),
-        ] {
-            assert_eq!(body(metal).unwrap(), host);
-        }
-    }
-
-    #[test]
-    fn loops_count_their_turns() {
-        for (metal, host) in [
-            ("while (a) b;", "while (metal::turn() && (a)) b;"),
-            ("do a; while (f(b));", "do a; while (metal::turn() && (f(b)));"),
-            ("for (;;) a;", "for (;; metal::turn()) a;"),
-            ("for (int i = 0; i < f(1); ++i) a;", "for (int i = 0; i < f(1); metal::turn(), ++i) a;"),
-            ("#define F while (a)", "#define F while (metal::turn() && (a))"),
-        ] {
-            assert_eq!(body(metal).unwrap(), host);
-        }
-    }
-
-    #[test]
-    fn arms_meet_in_one_type() {
-        let arm = "metal::arm<decltype( a ), decltype( b)>";
-        assert_eq!(body("c ? a : b;").unwrap(), format!("c ? {arm}( a ) : {arm}( b);"));
-        for (text, count) in [
-            ("c ? d::e : f<g, h>(i), j;", 2),
-            ("(c ? a : b) + 1;", 2),
-            ("case 1: c ? a : b;", 2),
-            ("c ? a : d ? e : f;", 8),
-            ("c ? d ? e : f : a;", 8),
-        ] {
-            assert_eq!(body(text).unwrap().matches("metal::arm").count(), count, "{text}");
-        }
-    }
-
-    #[test]
-    fn variables_without_a_value_are_named() {
-        let names_of = |text: &str| -> Vec<String> {
-            let after = body(text).unwrap();
-            after
-                .split("metal::unset(")
-                .skip(1)
-                .map(|t| t.split("_unset_").next().unwrap_or_default().to_owned())
-                .collect()
-        };
-        for (text, names) in [
-            ("float m;", &["m"][..]),
-            ("float a[4], b = 1, c[2][N + 1];", &["a", "c"]),
-            ("vec<float, 4> v; metal::half h;", &["v", "h"]),
-            ("unsigned int n; unsigned k;", &["n", "k"]),
-            ("if (a) { T x; } else { T y; }", &["x", "y"]),
-            ("thread float* p;", &["p"]),
-            ("tile<T, 16, 16> held[WIDE / 16];", &["held"]),
-            ("struct P { float m; int n; }; P p;", &["p"]),
-            ("float a = 1; float b(2); const int c{3}; auto d = e;", &[]),
-            ("return x; using U = int; typedef float F; a * b; f(x); a = b; i < n; x[i] = y;", &[]),
-            ("for (int i = 0, j; i < n; ++i) {}", &[]),
-            ("threadgroup float s[4]; device float* q = x;", &[]),
-        ] {
-            assert_eq!(names_of(text), names, "{text}");
-        }
-    }
-
-    #[test]
-    fn swizzles_become_calls_on_either_side() {
-        assert_eq!(body("a.xy").unwrap(), "a.swizzle(metal::components<0, 1>())");
-        assert_eq!(body("a.zx = b").unwrap(), "a.lanes(metal::components<2, 0>()) = b");
-        assert_eq!(body("a.xy == b").unwrap(), "a.swizzle(metal::components<0, 1>()) == b");
-        for untouched in ["a.x", "xy", "a.xb"] {
-            assert_eq!(body(untouched).unwrap(), untouched);
-        }
-    }
-
-    #[test]
-    fn threadgroup_objects_and_pointers_are_distinguished() {
-        for object in [
-            "threadgroup float a[4 * N];",
-            "threadgroup T a;",
-            "threadgroup vec<T, 4> a[2][N & 3];",
-            "{ threadgroup uint a[1]; }",
-        ] {
-            assert!(body(object).unwrap().contains("threadgroup_array"), "{object}");
-        }
-        for pointer in [
-            "threadgroup float* p = a;",
-            "f((threadgroup float4*)a)",
-            "threadgroup const T& r = a[0];",
-            "threadgroup float (&r)[4] = a;",
-        ] {
-            assert!(!body(pointer).unwrap().contains("threadgroup"), "{pointer}");
-        }
-        let two = body("threadgroup float a[2], b;").unwrap();
-        assert!(two.contains("& a = ") && two.contains("& b = "), "{two}");
-    }
-
-    #[test]
-    fn what_is_not_understood_is_refused_by_name_and_line() {
-        for (metal, line) in [
-            ("threadgroup float a = 0;", 1),
-            ("\nconst threadgroup float a[4];", 2),
-            ("\n\ndouble x;", 3),
-            ("float4x4 m;", 1),
-            ("std::sort(a);", 1),
-            ("#include <vector>", 1),
-            ("texture2d<float> t;", 1),
-        ] {
-            let error = body(metal).expect_err(metal);
-            assert!(error.starts_with(&format!("k.metal:{line}: ")) && error.contains("help: "), "{error}");
-        }
-    }
-
-    #[test]
-    fn lines_stay_where_they_are() {
-        let text = "float a;\nthreadgroup float\n  b[4];\n#include <metal_stdlib>\nsimd_sum(\n a);\n";
-        let after = body(text).unwrap();
-        // A declaration may pull its own lines together but not move what follows.
-        assert_eq!(after.lines().count(), text.lines().count(), "{after}");
-    }
-}
+mod tests;

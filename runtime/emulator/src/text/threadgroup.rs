@@ -27,7 +27,7 @@ impl Writer<'_, '_> {
         if !starts_statement || stop >= end || !self.tokens[stop].is(';') {
             return Err(self.error(&token, "this use of `threadgroup` is not understood", help));
         }
-        if self.is_header && (self.constants.is_none() || !self.in_code()) {
+        if self.context.is_header && (self.context.constants.is_none() || !self.in_code()) {
             return Err(self.error(&token, "threadgroup memory is declared outside the kernel's body", help));
         }
         if self.target == Target::Check {

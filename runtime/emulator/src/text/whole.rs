@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::assemble::{Unit, attribute_field};
 use super::lexer::{Kind, Places, Token, lex};
-use super::rewrite::rewrite_whole;
+use super::rewrite::{Context, Target, rewrite};
 use super::signature::ATTRIBUTES;
 use super::subscripts::casts_pointers;
 use crate::{Error, FunctionText, Location, Source};
@@ -35,7 +35,8 @@ pub(crate) fn function_unit(function: &FunctionText, text: &Source, arms: bool) 
     let parameters = file.parameters(kernel)?;
 
     let mut sites = Vec::new();
-    let body = rewrite_whole(text, arms, &function.constants, &mut sites)?;
+    let context = Context { is_header: true, constants: Some(&function.constants), ..Context::default() };
+    let body = rewrite(text, Target::Host { arms, double: false }, context, &mut sites)?;
     let mut unit = String::from("#include \"host.h\"\nusing namespace metal;\n");
     let _ = writeln!(unit, "#line 1 \"{}\"\n{body}\n#line 1 \"entry\"", text.file);
     let mut buffers = Vec::new();

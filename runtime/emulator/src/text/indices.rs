@@ -1,0 +1,258 @@
+//! Integers that become indices. `x[row * n + i]` becomes `x[metal::index(metal::tracked(row) * metal::tracked(n) + …)]`, which
+//! computes beside the index what it would be if nothing wrapped around, and tells where the two differ. A variable that is
+//! made in such a way remembers that number until it is set to something else. What `/`, `%`, `>>`, `&`, `|` and `^` make of
+//! a number counts as it is, so that hashes and random numbers may wrap.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use super::lexer::Kind;
+use super::rewrite::Writer;
+use super::sums::{INTEGERS, Tree};
+use crate::Error;
+
+/// A variable of which is known what it would be if nothing wrapped around.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    name: String,
+    /// Behind which token that holds, and how many braces are open there.
+    after: usize,
+    depth: usize,
+}
+
+/// A factor below this makes no product wrap around that would not be out of bounds long before.
+const SMALL: u64 = 256;
+
+impl Writer<'_, '_> {
+    /// The `[` at `open`, if it takes an index that might wrap around: copies it with the index. Returns where to go on.
+    pub(super) fn subscript(&mut self, open: usize, end: usize) -> Result<Option<usize>, Error> {
+        let indexed = open > 0 && !self.starts_statement(open) && !self.declares_array(open);
+        let Some(close) = self.closing_bracket(open, end).filter(|_| indexed) else { return Ok(None) };
+        let Some(index) = self.checked(open + 1, close)? else { return Ok(None) };
+        self.out.push('[');
+        self.out += &index;
+        Ok(Some(close))
+    }
+
+    /// The name at `i`, if it is a pointer's to which something is added that might wrap around. Returns where to go on.
+    pub(super) fn moved_pointer(&mut self, i: usize, end: usize) -> Result<Option<usize>, Error> {
+        if !self.pointers.iter().any(|name| name == self.tokens[i].text) || self.is_member(i) {
+            return Ok(None);
+        }
+        let adds = |n: usize| self.tokens[n].is('+') || self.tokens[n].is('-');
+        let Some(sign) = self.next_significant(i + 1, end).filter(|&n| adds(n)) else { return Ok(None) };
+        let stop = self.tree_end(sign, end);
+        if self.tokens.get(sign + 1).is_some_and(|t| t.is('=')) {
+            let Some(by) = self.checked(sign + 2, stop)? else { return Ok(None) };
+            let _ = write!(self.out, "{} {}= {by}", self.tokens[i].text, self.tokens[sign].text);
+            return Ok(Some(stop));
+        }
+        // What stands in front must leave the sum whole.
+        let before = self.previous_significant(i);
+        let whole = before.is_none_or(|t| ['(', ',', '=', '{'].iter().any(|&c| t.is(c)) || t.text == "return");
+        let Some((tree, _)) = self.sum(i, stop).filter(|(tree, after)| whole && *after == stop && self.risky(tree))
+        else {
+            return Ok(None);
+        };
+        let text = self.tracked(&tree)?;
+        let _ = write!(self.out, "metal::value_of({text})");
+        self.keep_lines_of(i, stop, &text);
+        Ok(Some(stop))
+    }
+
+    /// If variables are declared from `i` on with values that might wrap around: has them remembered.
+    pub(super) fn remember(&mut self, i: usize, end: usize) -> Result<(), Error> {
+        if !self.target.is_host() || !self.in_code() || !self.starts_statement(i) {
+            return Ok(());
+        }
+        let Some((names, stop)) = self.integers(i, end) else { return Ok(()) };
+        for (name, value) in names {
+            let Some((tree, _)) = self.sum(value.start, value.end).filter(|(_, after)| *after == value.end) else {
+                continue;
+            };
+            if !self.risky(&tree) || !self.pure(&value) {
+                continue;
+            }
+            let (text, variable) = (self.tracked(&tree)?, self.tokens[name].text);
+            let remembers =
+                format!(" metal::Unwrapped {variable}_unwrapped_ = metal::remember<decltype({variable})>({text});");
+            self.after.push((stop, one_line(&remembers)));
+            self.remembered.push(Remembered { name: variable.to_owned(), after: stop, depth: self.braces.len() });
+        }
+        Ok(())
+    }
+
+    /// The value that a loop's variable begins with, if the variable is part of an index and the value might wrap around.
+    pub(super) fn first_turn(&mut self, open: usize, close: usize) {
+        let Some(first) = self.next_significant(open + 1, close) else { return };
+        let Some((names, _)) = self.integers(first, close) else { return };
+        for (name, value) in names {
+            let indexes = |n: usize| {
+                let close = self.tokens[n].is('[').then(|| self.closing_bracket(n, self.tokens.len())).flatten();
+                let tree = close.and_then(|close| Some(self.sum(n + 1, close)?.0));
+                tree.is_some_and(|tree| self.mentions(&tree, self.tokens[name].text))
+            };
+            if (close..self.loop_end(close)).any(indexes) {
+                self.beginnings.push(value);
+            }
+        }
+    }
+
+    /// Where a loop ends whose head ends at `close`.
+    fn loop_end(&self, close: usize) -> usize {
+        let mut depth = 0i32;
+        let ends = |&n: &usize| {
+            let t = &self.tokens[n];
+            depth += i32::from(t.is('{') || t.is('(')) - i32::from(t.is('}') || t.is(')'));
+            depth <= 0 && (t.is(';') || t.is('}'))
+        };
+        (close + 1..self.tokens.len()).find(ends).unwrap_or(self.tokens.len())
+    }
+
+    /// `[const] int a = …, b = …;` from `i` on: each name with the range of its value, and the semicolon.
+    fn integers(&self, i: usize, end: usize) -> Option<(Vec<(usize, Range<usize>)>, usize)> {
+        let mut at = i;
+        while ["const", "thread"].contains(&self.tokens[at].text) {
+            at = self.next_significant(at + 1, end)?;
+        }
+        if !INTEGERS.contains(&self.tokens[at].text) && self.tokens[at].text != "auto" {
+            return None;
+        }
+        let mut names = Vec::new();
+        loop {
+            let name = self.next_significant(at + 1, end).filter(|&n| self.tokens[n].kind == Kind::Identifier)?;
+            let after = self.next_significant(name + 1, end)?;
+            let stop = self.declarator_end(after, end)?;
+            if self.tokens[after].is('=') && !self.tokens[after + 1].is('=') {
+                names.push((name, after + 1..stop));
+            }
+            if self.tokens[stop].is(';') {
+                return (!names.is_empty()).then_some((names, stop));
+            }
+            at = stop;
+        }
+    }
+
+    /// The tokens from `from` to `to` as an index that is looked at; none if it cannot wrap around, or is no sum of products.
+    pub(super) fn checked(&mut self, from: usize, to: usize) -> Result<Option<String>, Error> {
+        let Some((tree, _)) = self.sum(from, to).filter(|(tree, after)| *after == to && self.risky(tree)) else {
+            return Ok(None);
+        };
+        let text = self.tracked(&tree)?;
+        let before = self.out.len();
+        self.keep_lines_of(from, to, &text);
+        let lines = self.out.split_off(before);
+        Ok(Some(format!("metal::index({text}){lines}")))
+    }
+
+    /// Ends the lines of the tokens that `text` does not end itself.
+    fn keep_lines_of(&mut self, from: usize, to: usize, text: &str) {
+        let lines: usize = self.tokens[from..to].iter().map(|t| t.text.matches('\n').count()).sum();
+        let missing = lines.saturating_sub(text.matches('\n').count());
+        self.out.extend(std::iter::repeat_n('\n', missing));
+    }
+
+    fn tracked(&mut self, tree: &Tree) -> Result<String, Error> {
+        Ok(match tree {
+            Tree::Leaf(range) => {
+                let text = self.nested(range.start, range.end)?;
+                let significant = range.clone().filter(|&n| self.tokens[n].kind != Kind::Space);
+                let literal = significant.count() == 1 && self.tokens[range.start].kind == Kind::Number;
+                if literal { text } else { format!("metal::tracked({text})") }
+            }
+            Tree::Name(i) => {
+                let name = self.tokens[*i].text;
+                match self.is_remembered(*i) {
+                    true => format!("metal::tracked({name}, {name}_unwrapped_)"),
+                    false => format!("metal::tracked({name})"),
+                }
+            }
+            Tree::Group(inner) => format!("({})", self.tracked(inner)?),
+            Tree::Cast(ty, inner) => {
+                let ty: String = self.tokens[ty.clone()].iter().map(|t| t.text).collect();
+                format!("metal::tracked_as<{}>({})", ty.trim(), self.tracked(inner)?)
+            }
+            Tree::Operation(left, sign, right) => format!("{} {sign} {}", self.tracked(left)?, self.tracked(right)?),
+            Tree::Shift(left, by) => {
+                format!("({} << metal::shift() * ({}))", self.tracked(left)?, self.nested(by.start, by.end)?)
+            }
+        })
+    }
+
+    /// Whether it is known what the variable at `i` would be if nothing wrapped around.
+    fn is_remembered(&self, i: usize) -> bool {
+        self.remembered.iter().any(|known| known.after < i && known.name == self.tokens[i].text)
+    }
+
+    /// At the end of a block: forgets its variables.
+    pub(super) fn forget(&mut self) {
+        let depth = self.braces.len();
+        self.remembered.retain(|known| known.depth <= depth);
+    }
+
+    /// Whether what the tree computes may wrap around, if its leaves are of moderate size.
+    fn risky(&self, tree: &Tree) -> bool {
+        let small = |tree: &Tree| match tree {
+            Tree::Leaf(range) if self.tokens[range.start].kind == Kind::Number => {
+                let digits: String = self.tokens[range.start].text.chars().take_while(char::is_ascii_digit).collect();
+                digits.parse::<u64>().is_ok_and(|n| n < SMALL)
+            }
+            _ => false,
+        };
+        match tree {
+            Tree::Leaf(_) => false,
+            Tree::Name(i) => self.is_remembered(*i),
+            Tree::Group(inner) | Tree::Cast(_, inner) => self.risky(inner),
+            Tree::Operation(left, '*', right) => {
+                !(small(left) || small(right)) || self.risky(left) || self.risky(right)
+            }
+            Tree::Operation(left, _, right) => self.risky(left) || self.risky(right),
+            Tree::Shift(..) => true,
+        }
+    }
+
+    /// Whether a variable's own value is part of the sum.
+    fn mentions(&self, tree: &Tree, name: &str) -> bool {
+        match tree {
+            Tree::Leaf(_) => false,
+            Tree::Name(i) => self.tokens[*i].text == name,
+            Tree::Group(inner) | Tree::Cast(_, inner) | Tree::Shift(inner, _) => self.mentions(inner, name),
+            Tree::Operation(left, _, right) => self.mentions(left, name) || self.mentions(right, name),
+        }
+    }
+
+    /// Whether tokens can be computed twice: nothing is set, and nothing called but casts.
+    fn pure(&self, range: &Range<usize>) -> bool {
+        range.clone().all(|n| {
+            let t = &self.tokens[n];
+            let twin = |c: char| t.is(c) && self.tokens.get(n + 1).is_some_and(|t| t.is(c));
+            let word = self.tokens[..n].iter().rfind(|t| t.kind != Kind::Space);
+            let calls = t.is('(')
+                && word.is_some_and(|w| (w.kind == Kind::Identifier && !INTEGERS.contains(&w.text)) || w.is('>'));
+            !(calls || t.is('=') || twin('+') || twin('-'))
+        })
+    }
+}
+
+/// The text on one line, without comments.
+fn one_line(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join(" ")
+}
+
+/// Names that are declared as pointers somewhere in a text.
+pub(super) fn pointers(tokens: &[super::lexer::Token<'_>]) -> Vec<String> {
+    let significant: Vec<_> = tokens.iter().filter(|t| t.kind != Kind::Space).collect();
+    let mut names = Vec::new();
+    for n in 2..significant.len() {
+        let star = significant[n - 1].is('*') || (significant[n - 1].text == "const" && significant[n - 2].is('*'));
+        let starts = significant[..n].iter().rposition(|t| [';', '{', '}', '(', ','].iter().any(|&c| t.is(c)));
+        let spaced = || {
+            let words = &significant[starts.map_or(0, |s| s + 1)..n];
+            words.iter().any(|t| ["device", "constant", "threadgroup", "thread"].contains(&t.text))
+        };
+        if significant[n].kind == Kind::Identifier && star && spaced() {
+            names.push(significant[n].text.to_owned());
+        }
+    }
+    names
+}
