@@ -38,6 +38,14 @@ METAL_ATOMIC_UPDATE(atomic_fetch_or_explicit, a | b)
 METAL_ATOMIC_UPDATE(atomic_fetch_xor_explicit, a ^ b)
 METAL_ATOMIC_UPDATE(atomic_exchange_explicit, b)
 #undef METAL_ATOMIC_UPDATE
+#define METAL_ATOMIC_ULONG(NAME, OF)                                                                              \
+  METAL_ATOMIC void NAME(volatile atomic<ulong>* object, ulong b, memory_order) {                                 \
+    ulong* place = atomic_access(object, emulator::ATOMIC_UPDATE, __builtin_return_address(0));                   \
+    *place = OF(*place, b);                                                                                       \
+  }
+METAL_ATOMIC_ULONG(atomic_max_explicit, max)
+METAL_ATOMIC_ULONG(atomic_min_explicit, min)
+#undef METAL_ATOMIC_ULONG
 
 template <class T> METAL_ATOMIC void atomic_store_explicit(volatile atomic<T>* object, type_identity_t<T> b, memory_order) {
   *atomic_access(object, emulator::ATOMIC_WRITE, __builtin_return_address(0)) = b;

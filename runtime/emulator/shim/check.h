@@ -117,7 +117,7 @@ template <class To, class From> To as_type(From from) {
   METAL_1(exp) METAL_1(exp2) METAL_1(exp10) METAL_1(log) METAL_1(log2) METAL_1(log10) METAL_1(sqrt) METAL_1(rsqrt)        \
   METAL_1(sin) METAL_1(cos) METAL_1(tan) METAL_1(asin) METAL_1(acos) METAL_1(atan) METAL_1(sinh) METAL_1(cosh)            \
   METAL_1(tanh) METAL_1(asinh) METAL_1(acosh) METAL_1(atanh) METAL_1(ceil) METAL_1(floor) METAL_1(trunc) METAL_1(rint)    \
-  METAL_1(round) METAL_1(fabs) METAL_1(sinpi) METAL_1(cospi) METAL_1(sign) METAL_1(saturate) METAL_1(fract)               \
+  METAL_1(round) METAL_1(fabs) METAL_1(sinpi) METAL_1(cospi) METAL_1(tanpi) METAL_1(sign) METAL_1(saturate) METAL_1(fract)               \
   METAL_2(pow) METAL_2(powr) METAL_2(atan2) METAL_2(fmod) METAL_2(divide) METAL_2(fdim) METAL_2(step)                     \
   METAL_2(copysign) METAL_2(fmin) METAL_2(fmax)
 METAL_MATH
@@ -130,15 +130,21 @@ namespace fast { METAL_MATH }
 float fma(float, float, float); half fma(half, half, half); bfloat fma(bfloat, bfloat, bfloat);
 template <int K> vec<float, K> fma(vec<float, K>, vec<float, K>, vec<float, K>);
 float mad(float, float, float);
-float ldexp(float, int);
-float sincos(float, float&);
+#define METAL_FLOATS(T)                                                                                                  \
+  T ldexp(T, int); T sincos(T, T&); T modf(T, T&); T frexp(T, int&); T nextafter(T, T); int ilogb(T); T smoothstep(T, T, T);
+METAL_FLOATS(float) METAL_FLOATS(half) METAL_FLOATS(bfloat)
+#undef METAL_FLOATS
+template <class T, int K> vec<T, K> ldexp(vec<T, K>, vec<int, K>); template <class T, int K> vec<T, K> sincos(vec<T, K>, vec<T, K>&);
+template <class T, int K> vec<T, K> modf(vec<T, K>, vec<T, K>&); template <class T, int K> vec<T, K> frexp(vec<T, K>, vec<int, K>&);
+template <class T, int K> vec<T, K> nextafter(vec<T, K>, vec<T, K>); template <class T, int K> vec<int, K> ilogb(vec<T, K>);
+template <class T, int K> vec<T, K> smoothstep(vec<T, K>, vec<T, K>, vec<T, K>);
 float log1p(float);
 bfloat log1p(bfloat);
-float tanpi(float); float modf(float, float&); float frexp(float, int&); int ilogb(float); float nextafter(float, float);
 bool isordered(float, float); bool isunordered(float, float);
-float smoothstep(float, float, float);
+template <class T, int K> bool_vec<K> isordered(vec<T, K>, vec<T, K>); template <class T, int K> bool_vec<K> isunordered(vec<T, K>, vec<T, K>);
 bool isnan(float); bool isinf(float); bool isfinite(float); bool isnormal(float); bool signbit(float);
-template <int K> vec<bool, K> isnan(vec<float, K>); template <int K> vec<bool, K> isinf(vec<float, K>);
+#define METAL_PREDICATE(N) template <class T, int K> bool_vec<K> N(vec<T, K>);
+METAL_PREDICATE(isnan) METAL_PREDICATE(isinf) METAL_PREDICATE(isfinite) METAL_PREDICATE(isnormal) METAL_PREDICATE(signbit)
 bool any(bool); bool all(bool);
 template <int K> bool any(bool_vec<K>); template <int K> bool all(bool_vec<K>); template <class T, int K> bool any(vec<T, K>); template <class T, int K> bool all(vec<T, K>);
 template <class T> T min(T, T); template <class T> T max(T, T); template <class T> T min3(T, T, T); template <class T> T max3(T, T, T);
@@ -157,6 +163,23 @@ template <class T> T hadd(T, T); template <class T> T rhadd(T, T); template <cla
 template <class T> T addsat(T, T); template <class T> T subsat(T, T);
 template <class T, int K> T distance_squared(vec<T, K>, vec<T, K>); template <class T, int K> vec<T, K> reflect(vec<T, K>, vec<T, K>);
 template <class T, int K> vec<T, K> refract(vec<T, K>, vec<T, K>, type_identity_t<T>); template <class T, int K> vec<T, K> faceforward(vec<T, K>, vec<T, K>, vec<T, K>);
+
+#define METAL_ALSO_IN(SPACE)                                                                                             \
+  namespace SPACE {                                                                                                      \
+  using metal::fma; using metal::sincos; using metal::ldexp; using metal::modf; using metal::clamp; using metal::mix;    \
+  using metal::smoothstep; using metal::min; using metal::max; using metal::abs; using metal::min3; using metal::max3;   \
+  using metal::median3; using metal::fmin3; using metal::fmax3; using metal::fmedian3; using metal::dot;                 \
+  using metal::length; using metal::distance; using metal::normalize;                                                    \
+  }
+METAL_ALSO_IN(fast) METAL_ALSO_IN(precise)
+
+#define METAL_PACKING(T, N, FORMAT) vec<T, N> unpack_##FORMAT##_to_##T(uint); uint pack_##T##_to_##FORMAT(vec<T, N>);
+#define METAL_PACKINGS(T)                                                                                                \
+  METAL_PACKING(T, 4, unorm4x8) METAL_PACKING(T, 4, snorm4x8) METAL_PACKING(T, 2, unorm2x16) METAL_PACKING(T, 2, snorm2x16) \
+  METAL_PACKING(T, 4, unorm10a2) vec<T, 4> unpack_unorm4x8_srgb_to_##T(uint); uint pack_##T##_to_srgb_unorm4x8(vec<T, 4>);
+METAL_PACKINGS(float) METAL_PACKINGS(half)
+template <class T> using uniform = T;
+template <class T> constexpr T make_uniform(T);
 
 template <class T> struct numeric_limits {
   static constexpr T infinity() { return T(__builtin_inff()); }
@@ -208,6 +231,7 @@ typedef atomic<ulong> atomic_ulong;
   METAL_UPDATE(S, atomic_fetch_add_explicit) METAL_UPDATE(S, atomic_fetch_sub_explicit) METAL_UPDATE(S, atomic_fetch_max_explicit) \
   METAL_UPDATE(S, atomic_fetch_min_explicit) METAL_UPDATE(S, atomic_fetch_and_explicit) METAL_UPDATE(S, atomic_fetch_or_explicit) \
   METAL_UPDATE(S, atomic_fetch_xor_explicit) METAL_UPDATE(S, atomic_exchange_explicit)                                   \
+  void atomic_max_explicit(volatile S atomic<ulong>*, ulong, memory_order); void atomic_min_explicit(volatile S atomic<ulong>*, ulong, memory_order); \
   template <class T> void atomic_store_explicit(volatile S atomic<T>*, type_identity_t<T>, memory_order);                \
   template <class T> T atomic_load_explicit(const volatile S atomic<T>*, memory_order);                                  \
   template <class T> bool atomic_compare_exchange_weak_explicit(volatile S atomic<T>*, T*, type_identity_t<T>, memory_order, memory_order);

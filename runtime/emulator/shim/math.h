@@ -42,6 +42,7 @@ namespace metal {
   METAL_FLOAT(rsqrt, METAL_RSQRT(x))                                                                         \
   METAL_FLOAT(sinpi, METAL_LIBM(sin)(x * 3.14159274f))                                                       \
   METAL_FLOAT(cospi, METAL_LIBM(cos)(x * 3.14159274f))                                                       \
+  METAL_FLOAT(tanpi, METAL_LIBM(tan)(x * 3.14159274f))                                                       \
   METAL_FLOAT(sign, x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x == 0.0f ? x : 0.0f)                               \
   METAL_FLOAT(saturate, x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f)                                             \
   METAL_FLOAT(fract, METAL_LIBM(fmin)(x - METAL_LIBM(floor)(x), 0.99999994f))                                \
@@ -138,7 +139,8 @@ METAL_ALIAS3(fmin3, min3) METAL_ALIAS3(fmax3, max3) METAL_ALIAS3(fmedian3, media
 #undef METAL_ALIAS3
 METAL_INLINE bool isordered(float a, float b) { return !isnan(a) && !isnan(b); }
 METAL_INLINE bool isunordered(float a, float b) { return isnan(a) || isnan(b); }
-METAL_INLINE float tanpi(float x) { return METAL_LIBM(tan)(x * 3.14159274f); }
+template <class T, int N> METAL_INLINE vec<bool, N> isordered(vec<T, N> a, vec<T, N> b) { return !isnan(a) && !isnan(b); }
+template <class T, int N> METAL_INLINE vec<bool, N> isunordered(vec<T, N> a, vec<T, N> b) { return isnan(a) || isnan(b); }
 METAL_INLINE float modf(float x, float& whole) { whole = trunc(x); return copysign(isinf(x) ? 0.0f : x - whole, x); }
 METAL_INLINE int ilogb(float x) { return int(floor(METAL_LIBM(log2)(fabs(x)))); }
 #ifndef METAL_DOUBLE
@@ -196,7 +198,17 @@ template <class T> METAL_INLINE T rotate(T x, T by) {
   uint bits = 8 * sizeof(T), n = uint(by) & (bits - 1);
   return n ? T(T(x << n) | T(x >> (bits - n))) : x;
 }
-METAL_INLINE int mulhi(int a, int b) { return int((long(a) * long(b)) >> 32); }
+METAL_INLINE ulong mulhi(ulong a, ulong b) {
+  ulong low = (a & 0xffffffffu) * (b & 0xffffffffu), left = (a >> 32) * (b & 0xffffffffu), right = (a & 0xffffffffu) * (b >> 32);
+  ulong middle = (low >> 32) + (left & 0xffffffffu) + (right & 0xffffffffu);
+  return (a >> 32) * (b >> 32) + (left >> 32) + (right >> 32) + (middle >> 32);
+}
+METAL_INLINE long mulhi(long a, long b) {
+  return long(mulhi(ulong(a), ulong(b)) - (a < 0 ? ulong(b) : 0ul) - (b < 0 ? ulong(a) : 0ul));
+}
+template <class T> METAL_INLINE enable_if_t<is_integral_v<T> && sizeof(T) <= 4, T> mulhi(T a, T b) {
+  return T((long(a) * long(b)) >> (8 * sizeof(T)));
+}
 METAL_INLINE uint mulhi(uint a, uint b) { return uint((ulong(a) * ulong(b)) >> 32); }
 METAL_INLINE int mul24(int a, int b) { return int(uint(a << 8 >> 8) * uint(b << 8 >> 8)); }
 METAL_INLINE uint mul24(uint a, uint b) { return (a & 0xffffffu) * (b & 0xffffffu); }
@@ -221,6 +233,76 @@ template <class T> METAL_INLINE T extract_bits(T x, uint offset, uint bits) {
   uint width = 8 * sizeof(T);
   return bits ? T(T(x << (width - bits - offset)) >> (width - bits)) : T(0);
 }
+
+// ---- the same of half and of vectors ---------------------------------------------------------------------------------
+
+template <class T> METAL_INLINE enable_if_t<is_small_float_v<T>, T> ldexp(T x, int k) { return T(ldexp(float(x), k)); }
+template <class T> METAL_INLINE enable_if_t<is_small_float_v<T>, T> sincos(T x, T& cosine) { cosine = cos(x); return sin(x); }
+template <class T> METAL_INLINE enable_if_t<is_small_float_v<T>, T> modf(T x, T& whole) {
+  whole = trunc(x);
+  return copysign(isinf(x) ? T(0.0f) : T(x - whole), x);
+}
+template <class T> METAL_INLINE enable_if_t<is_small_float_v<T>, T> smoothstep(T low, T high, T x) {
+  T t = saturate(T(T(x - low) / T(high - low)));
+  return T(T(t * t) * T(T(3.0f) - T(T(2.0f) * t)));
+}
+#ifndef METAL_DOUBLE
+template <class T> METAL_INLINE enable_if_t<is_small_float_v<T>, T> frexp(T x, int& exponent) { return T(frexp(float(x), exponent)); }
+template <class T> METAL_INLINE enable_if_t<is_small_float_v<T>, T> nextafter(T x, T to) {
+  if (isnan(x) || isnan(to)) return T(float(x) + float(to));
+  if (float(x) == float(to)) return to;
+  if (float(x) == 0.0f) return T(from_bits(), ushort((to.bits & 0x8000u) | 1u));
+  return T(from_bits(), ushort(x.bits + ((float(x) < float(to)) == (float(x) > 0.0f) ? 1 : -1)));
+}
+#endif
+
+#define METAL_OF_VECTORS1(NAME, RESULT) \
+  template <class T, int N> METAL_INLINE vec<RESULT, N> NAME(vec<T, N> a) { vec<RESULT, N> r; METAL_EACH(N, NAME(a[i])) }
+#define METAL_OF_VECTORS2(NAME) \
+  template <class T, int N> METAL_INLINE vec<T, N> NAME(vec<T, N> a, vec<T, N> b) { vec<T, N> r; METAL_EACH(N, NAME(a[i], b[i])) }
+#define METAL_OF_VECTORS3(NAME)                                                              \
+  template <class T, int N> METAL_INLINE vec<T, N> NAME(vec<T, N> a, vec<T, N> b, vec<T, N> c) { \
+    vec<T, N> r; METAL_EACH(N, NAME(a[i], b[i], c[i]))                                       \
+  }
+#define METAL_WITH_OUTPUT(NAME, OTHER)                                                            \
+  template <class T, int N> METAL_INLINE vec<T, N> NAME(vec<T, N> x, vec<OTHER, N>& other) {      \
+    vec<T, N> r; METAL_EACH(N, NAME(x[i], other[i]))                                              \
+  }
+METAL_OF_VECTORS1(popcount, T) METAL_OF_VECTORS1(clz, T) METAL_OF_VECTORS1(ctz, T) METAL_OF_VECTORS1(reverse_bits, T)
+METAL_OF_VECTORS1(ilogb, int)
+METAL_OF_VECTORS2(absdiff) METAL_OF_VECTORS2(addsat) METAL_OF_VECTORS2(subsat) METAL_OF_VECTORS2(hadd) METAL_OF_VECTORS2(rhadd)
+METAL_OF_VECTORS2(rotate) METAL_OF_VECTORS2(mulhi) METAL_OF_VECTORS2(mul24)
+METAL_OF_VECTORS3(mad24) METAL_OF_VECTORS3(madhi) METAL_OF_VECTORS3(madsat) METAL_OF_VECTORS3(smoothstep)
+METAL_WITH_OUTPUT(sincos, T) METAL_WITH_OUTPUT(modf, T)
+#ifndef METAL_DOUBLE
+METAL_WITH_OUTPUT(frexp, int) METAL_OF_VECTORS2(nextafter)
+#endif
+template <class T, int N> METAL_INLINE vec<T, N> ldexp(vec<T, N> x, vec<int, N> k) { vec<T, N> r; METAL_EACH(N, ldexp(x[i], k[i])) }
+template <class T, int N> METAL_INLINE vec<T, N> extract_bits(vec<T, N> x, uint offset, uint bits) {
+  vec<T, N> r; METAL_EACH(N, extract_bits(x[i], offset, bits))
+}
+template <class T, int N> METAL_INLINE vec<T, N> insert_bits(vec<T, N> base, vec<T, N> insert, uint offset, uint bits) {
+  vec<T, N> r; METAL_EACH(N, insert_bits(base[i], insert[i], offset, bits))
+}
+#undef METAL_OF_VECTORS1
+#undef METAL_OF_VECTORS2
+#undef METAL_OF_VECTORS3
+#undef METAL_WITH_OUTPUT
+
+// What `fast` and `precise` have beside the functions above.
+#define METAL_ALSO_IN(SPACE)                                                                                          \
+  namespace SPACE {                                                                                                   \
+  using metal::fma; using metal::sincos; using metal::ldexp; using metal::modf; using metal::clamp; using metal::mix; \
+  using metal::smoothstep; using metal::min; using metal::max; using metal::abs; using metal::min3; using metal::max3; \
+  using metal::median3; using metal::fmin3; using metal::fmax3; using metal::fmedian3; using metal::dot;              \
+  using metal::length; using metal::distance; using metal::normalize;                                                 \
+  }
+METAL_ALSO_IN(fast) METAL_ALSO_IN(precise)
+#undef METAL_ALSO_IN
+
+// A value that all threads of a threadgroup share.
+template <class T> using uniform = T;
+template <class T> METAL_INLINE constexpr T make_uniform(T value) { return value; }
 
 // ---- limits ---------------------------------------------------------------------------------------------------------
 

@@ -323,25 +323,27 @@ METAL_STEP(--, -=)
 #undef METAL_STEP
 template <int N> METAL_INLINE vec<bool, N> operator!(vec<bool, N> a) { vec<bool, N> r; METAL_EACH(N, !a[i]) }
 
-template <class T, int N, int... I> struct lanes_of<vec<T, N>, I...> {
+template <class V, int... I> struct lanes_of {
   static constexpr int count = int(sizeof...(I));
-  vec<T, N>& target;
-  METAL_INLINE vec<T, count> value() const { return target.swizzle(components<I...>()); }
-  METAL_INLINE void operator=(type_identity_t<vec<T, count>> from) {
+  typedef vec<typename V::component, count> chosen;
+  V& target;
+  METAL_INLINE chosen value() const { return target.swizzle(components<I...>()); }
+  METAL_INLINE void operator=(chosen from) {
     int next = 0;
     ((target[I] = from[next++]), ...);
   }
-  METAL_INLINE void operator+=(vec<T, count> b) { *this = value() + b; }
-  METAL_INLINE void operator-=(vec<T, count> b) { *this = value() - b; }
-  METAL_INLINE void operator*=(vec<T, count> b) { *this = value() * b; }
-  METAL_INLINE void operator/=(vec<T, count> b) { *this = value() / b; }
+  METAL_INLINE void operator+=(chosen b) { *this = value() + b; }
+  METAL_INLINE void operator-=(chosen b) { *this = value() - b; }
+  METAL_INLINE void operator*=(chosen b) { *this = value() * b; }
+  METAL_INLINE void operator/=(chosen b) { *this = value() / b; }
 };
 
 // Packed vectors have the alignment of their component. Arithmetic goes through the plain vector.
 template <class T, int N> struct packed_vec;
-#define METAL_PACKED(N, MEMBERS)                                                                                     \
+#define METAL_PACKED(N, ...)                                                                                         \
   template <class T> struct packed_vec<T, N> {                                                                       \
-    MEMBERS                                                                                                          \
+    typedef T component;                                                                                             \
+    __VA_ARGS__                                                                                                      \
     packed_vec() = default;                                                                                          \
     METAL_INLINE packed_vec(vec<T, N> v) { for (int i = 0; i < N; ++i) (*this)[i] = v[i]; }                          \
     template <class... A> METAL_INLINE explicit packed_vec(A... from) : packed_vec(vec<T, N>(from...)) {}            \
@@ -351,10 +353,11 @@ template <class T, int N> struct packed_vec;
     template <int... I> METAL_INLINE vec<T, int(sizeof...(I))> swizzle(components<I...>) const {                     \
       return vec<T, int(sizeof...(I))>((*this)[I]...);                                                               \
     }                                                                                                                \
+    template <int... I> METAL_INLINE lanes_of<packed_vec, I...> lanes(components<I...>) { return lanes_of<packed_vec, I...>{*this}; } \
   };
-METAL_PACKED(2, T x; T y;)
-METAL_PACKED(3, T x; T y; T z;)
-METAL_PACKED(4, T x; T y; T z; T w;)
+METAL_PACKED(2, union { T x, r; }; union { T y, g; };)
+METAL_PACKED(3, union { T x, r; }; union { T y, g; }; union { T z, b; };)
+METAL_PACKED(4, union { T x, r; }; union { T y, g; }; union { T z, b; }; union { T w, a; };)
 #undef METAL_PACKED
 #define METAL_PACKED_OPERATOR(OP)                                                                                    \
   template <class T, int N> METAL_INLINE vec<T, N> operator OP(packed_vec<T, N> a, type_identity_t<vec<T, N>> b) { return vec<T, N>(a) OP b; } \

@@ -1,7 +1,7 @@
 //! The same kernel text for CUDA: what MLX's `cuda_kernel` takes as header and source.
 
 use crate::build::content_key;
-use crate::text::{Argument, arguments, breaks_on_cuda, cuda_parts};
+use crate::text::{Argument, arguments, breaks_on_cuda, cuda_parts, packs};
 use crate::{Dtype, Error, KernelText};
 
 /// A kernel for MLX's `cuda_kernel`. Pass names of inputs and outputs as for Metal, and no template arguments: they are
@@ -97,6 +97,9 @@ pub fn cuda_text(kernel: &KernelText, input_shapes: &[&[usize]], grid: CudaGrid)
     }
 
     let mut header = shared_header();
+    if packs(kernel) {
+        header += include_str!("../shim/pack.h");
+    }
     let name = identifier(&kernel.name);
     // Inside the namespace `metal`, whose names hide CUDA's own `half`, `float4`, `max`.
     header += &format!("namespace metal {{ namespace kernel_{name} {{\n{}\n}} }}\n", parts.text);

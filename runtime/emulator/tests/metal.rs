@@ -125,10 +125,59 @@ fn functions() {
             25.0 + 1.0 - 1.0 + 1.0 - 1.0,
         ),
         value(
+            "of integer vectors",
+            "",
+            "popcount(uint2(3, 255)).y + clz(ushort2(1, 2)).x + ctz(int3(8)).z + absdiff(int2(1, 5), int2(4, 1)).y + addsat(uchar2(200), uchar2(100)).x + \
+             rotate(uint2(1), uint2(2)).x + mulhi(ushort(256), ushort(512)) + mulhi(-1l, 1l) + int(mulhi(1ul << 63, 4ul)) + mad24(int2(2), int2(3), int2(4)).y + \
+             extract_bits(uint2(7), 0u, 2u).x + insert_bits(int2(0), int2(3), 4u, 2u).x + median3(int2(1), int2(3), int2(2)).x + reverse_bits(uchar2(1)).y",
+            8.0 + 15.0 + 3.0 + 4.0 + 255.0 + 4.0 + 2.0 - 1.0 + 2.0 + 10.0 + 3.0 + 48.0 + 2.0 + 128.0,
+        ),
+        value(
+            "of half and of vectors of floats",
+            "inline float parts() { float2 w; float2 f = modf(float2(-2.5f, 1.25f), w); half h; half g = modf(2.5h, h); int2 e; float2 m = frexp(float2(12.0f), e); float2 c; float2 s = sincos(float2(0.0f), c); return f.x + w.y + g + h + 10 * m.x + e.y + s.x + c.y; }",
+            "parts() + ldexp(float2(1), int2(3)).y + ldexp(half(2), 1) + smoothstep(float2(0), float2(1), float2(0.5f)).x + smoothstep(0.0h, 1.0h, 0.5h) + ilogb(float2(9)).x + \
+             isordered(float2(1), float2(2)).x + all(isunordered(float2(NAN), float2(1))) + (nextafter(1.0h, 2.0h) > 1.0h) + fast::clamp(3.0f, 0.0f, 2.0f) + tanpi(0.0h)",
+            -0.5 + 1.0 + 0.5 + 2.0 + 7.5 + 4.0 + 0.0 + 1.0 + 8.0 + 4.0 + 0.5 + 0.5 + 3.0 + 1.0 + 1.0 + 1.0 + 2.0,
+        ),
+        value(
+            "uniform values and packed components",
+            "",
+            "ulong(uniform<uint>(make_uniform(3u))) + packed_float3(1, 2, 3).b + packed_swapped(packed_float2(1, 2)).x",
+            3.0 + 3.0 + 2.0,
+        )
+        .header("inline packed_float2 packed_swapped(packed_float2 v) { v.xy = v.yx; return v; }"),
+        value(
             "names of Metal's namespaces",
             "",
             "metal::exp2(3.0f) + metal::precise::sqrt(4.0f) + metal::fmax(1.0f, 2.0f) + exp10(0.0f) + tanpi(0.0f)",
             13.0,
+        ),
+    ]);
+}
+
+/// Packed by hand: 0x80 is 128 of 255, or -128, which is below -1.
+#[test]
+fn vectors_packed_into_integers() {
+    judge(&[
+        value(
+            "into integers and out of them",
+            "",
+            "(unpack_unorm4x8_to_float(0x80ff0033u).x == 0.2f) + 2 * (unpack_unorm4x8_to_float(0xff000000u).w == 1.0f) + \
+             4 * (unpack_snorm4x8_to_float(0x807f0081u).w == -1.0f) + 8 * (unpack_snorm4x8_to_float(0x007f0081u).x == -1.0f) + \
+             16 * (pack_float_to_unorm4x8(float4(0.2f, 0.0f, 1.5f, -1.0f)) == 0x00ff0033u) + \
+             32 * (pack_float_to_snorm4x8(float4(-1.0f, 0.0f, 1.0f, -7.0f)) == 0x817f0081u) + \
+             64 * (pack_float_to_unorm2x16(float2(1.0f, 0.5f)) == 0x8000ffffu) + 128 * (pack_half_to_snorm2x16(half2(-1.0h, 1.0h)) == 0x7fff8001u) + \
+             256 * (unpack_snorm2x16_to_half(0x80017fffu).y == -1.0h) + 512 * (pack_float_to_unorm10a2(float4(1.0f, 0.0f, 0.5f, 1.0f)) == 0xe00003ffu) + \
+             1024 * (unpack_unorm10a2_to_float(0xc00003ffu).w == 1.0f)",
+            2047.0,
+        ),
+        // The middle of sRGB is a good fifth of the light.
+        value(
+            "by sRGB",
+            "",
+            "(unpack_unorm4x8_srgb_to_float(0x80808080u).x > 0.2158f) + 2 * (unpack_unorm4x8_srgb_to_float(0x80808080u).x < 0.2159f) + \
+             4 * (unpack_unorm4x8_srgb_to_float(0x80808080u).w > 0.5f) + 8 * (pack_float_to_srgb_unorm4x8(float4(0.21586f, 0.001f, 1.0f, 0.0f)) == 0x00ff0380u)",
+            15.0,
         ),
     ]);
 }

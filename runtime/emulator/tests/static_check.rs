@@ -69,6 +69,18 @@ fn what_metal_refuses_is_refused() {
         ("float f(float a) { threadgroup float s[4]; return s[0]; }", "y[i] = f(x[i]);"),
         ("float f(device float* p) { return p[0]; }", "threadgroup float s[4]; y[i] = f(s);"),
         ("float f(float* p) { return p[0]; }", "y[i] = 0;"),
+        // A float becomes a bfloat by a cast alone, a constant that a bfloat holds included.
+        ("", "bfloat b = 1.5f; y[i] = b;"),
+        ("", "bfloat b = bfloat(0); b = -2.0; y[i] = b;"),
+        ("", "bfloat b = 2 * x[i]; y[i] = b;"),
+        ("", "bfloat b{1.0f}; y[i] = b;"),
+        ("", "bfloat b[2] = {bfloat(1), 0.0f}; y[i] = b[1];"),
+        ("", "bfloat b = bfloat(x[i]); b = i > 1 ? b : 1.0f; y[i] = b;"),
+        ("struct S { float a; bfloat b; };", "S s = {1.0f, 1.0f}; y[i] = s.a;"),
+        ("bfloat f(bfloat b) { return b; }", "y[i] = f(0.5f);"),
+        ("bfloat f(float b) { return b > 1 ? 1.0f : 0.0f; }", "y[i] = f(x[i]);"),
+        ("constant constexpr float HALF = 0.5f;", "bfloat b = HALF; y[i] = b;"),
+        ("template <typename T> T f(T a) { T b = 1.0f; return a * b; }", "y[i] = f(bfloat(x[i]));"),
     ];
     let missed: Vec<_> = cases.iter().filter(|(header, body)| complaints(&check, header, body).is_empty()).collect();
     assert!(missed.is_empty(), "taken for valid: {missed:#?}");
@@ -118,6 +130,10 @@ fn what_metal_takes_is_taken() {
         (
             "#include <metal_stdlib>\nusing namespace metal;\ninline float sum(const device float* p, uint n) { float s = 0; for (uint k = 0; k < n; ++k) s += p[k]; return s; }",
             "y[i] = sum(x, 4);",
+        ),
+        (
+            "",
+            "bfloat b = bfloat(1.5f), c = 0, d = b * 2; b += 1; c = i > 1 ? b : bfloat(0.0f); constexpr int N = int(2.0 * 1.5f); float a[N] = {}; y[i] = b + c + d + a[N - 1];",
         ),
         ("inline float one(thread float* p) { return p[0]; }", "float a[2] = {1, 2}; y[i] = one(a);"),
     ];

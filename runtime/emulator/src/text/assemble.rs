@@ -33,6 +33,9 @@ pub(crate) fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>], arms: b
     let body = rewrite(&kernel.body, target, Context { ports: &ports, ..context }, &mut sites)?;
 
     let mut text = String::from("#include \"host.h\"\nusing namespace metal;\n");
+    if packs(kernel) {
+        text += "#include \"pack.h\"\n";
+    }
     if !header.is_empty() {
         let _ = writeln!(text, "{}{header}", line_directive(&kernel.header));
     }
@@ -138,6 +141,12 @@ pub(crate) fn cuda_parts(
         line_directive(&kernel.body)
     );
     Ok(CudaParts { text, instance: template_arguments(kernel, dtype_name), threads_meet: !sites.is_empty() })
+}
+
+/// Whether vectors are packed into integers or taken from there.
+pub(crate) fn packs(kernel: &KernelText) -> bool {
+    let names = ["pack_float_to_", "pack_half_to_", "_to_float(", "_to_half("];
+    [&kernel.header, &kernel.body].iter().any(|source| names.iter().any(|name| source.text.contains(name)))
 }
 
 /// The first use of what CUDA has no counterpart of.

@@ -22,7 +22,7 @@ mod threadgroup;
 mod whole;
 mod words;
 
-pub(crate) use assemble::{Unit, breaks_on_cuda, check_unit, cuda_parts, host_unit};
+pub(crate) use assemble::{Unit, breaks_on_cuda, check_unit, cuda_parts, host_unit, packs};
 pub(crate) use rewrite::{MACROS, Site};
 pub(crate) use rules::breaches;
 pub(crate) use signature::{Argument, arguments};

@@ -9,7 +9,7 @@ use super::functions::{Definition, definitions, repeated};
 use super::indices::{Remembered, pointers};
 use super::lexer::{Kind, Places, Token, lex};
 use super::privates::Brace;
-use super::words::{ADDRESS_SPACES, REFUSED, matrix_type, number};
+use super::words::{ADDRESS_SPACES, REFUSED, inexact, matrix_type, number};
 use crate::{Error, Location, Source};
 
 /// A call to a barrier, a simdgroup or quadgroup operation: threads must reach the same one together.
@@ -160,6 +160,7 @@ impl<'t> Writer<'_, 't> {
             }
             match token.kind {
                 Kind::Directive => self.directive(&token)?,
+                Kind::Number if self.target == Target::Check => self.out += &inexact(&number(token.text, false)),
                 Kind::Number => self.out += &number(token.text, self.target.is_double()),
                 Kind::Identifier => {
                     self.refuse(i)?;

@@ -64,12 +64,42 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ("texture3d", TEXTURE),
     ("texturecube", TEXTURE),
     ("texture_buffer", TEXTURE),
+    ("texture1d_array", TEXTURE),
+    ("texture2d_array", TEXTURE),
+    ("texture2d_ms", TEXTURE),
+    ("texture2d_ms_array", TEXTURE),
+    ("texturecube_array", TEXTURE),
+    ("depth2d", TEXTURE),
+    ("depth2d_array", TEXTURE),
+    ("depth2d_ms", TEXTURE),
+    ("depthcube", TEXTURE),
+    ("depthcube_array", TEXTURE),
     ("sampler", TEXTURE),
     ("imageblock", TEXTURE),
+    ("unpack_unorm565_to_float", BITS_565),
+    ("unpack_unorm565_to_half", BITS_565),
+    ("pack_float_to_unorm565", BITS_565),
+    ("pack_half_to_unorm565", BITS_565),
+    ("dfdx", FRAGMENT),
+    ("dfdy", FRAGMENT),
+    ("fwidth", FRAGMENT),
+    ("discard_fragment", FRAGMENT),
+    ("get_sample_position", FRAGMENT),
+    ("simd_is_helper_thread", FRAGMENT),
+    ("atomic_signal_fence", FENCE),
+    ("memory_order_acquire", ORDER),
+    ("memory_order_release", ORDER),
+    ("memory_order_acq_rel", ORDER),
+    ("memory_order_seq_cst", ORDER),
+    ("matmul2d", "use `tile` or `simdgroup_matrix`: tensors are not modelled"),
+    ("os_log", "write the value to an output: logging is not modelled"),
     ("simdgroup_event", "load with `simdgroup_load` or plain loads: asynchronous copies are not modelled"),
     ("simdgroup_async_copy", "load with `simdgroup_load` or plain loads: asynchronous copies are not modelled"),
-    ("atomic_thread_fence", "use a barrier with memory flags: fences are not modelled"),
+    ("atomic_thread_fence", FENCE),
     ("intersector", "leave ray tracing out: it is not modelled"),
+    ("intersection_query", "leave ray tracing out: it is not modelled"),
+    ("acceleration_structure", "leave ray tracing out: it is not modelled"),
+    ("intersection_function_table", "leave ray tracing out: it is not modelled"),
     ("visible_function_table", "call functions directly: function tables are not modelled"),
     ("goto", "use structured control flow: Metal has no `goto`"),
     ("new", "declare arrays: Metal has no heap"),
@@ -87,6 +117,10 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ("__asm__", "use Metal's functions: Metal has no inline assembly"),
 ];
 
+const BITS_565: &str = "take the bits apart with shifts: which of them are red is not modelled";
+const FRAGMENT: &str = "leave it out: only fragment functions have it, and a kernel is none";
+const FENCE: &str = "use a barrier with memory flags: fences are not modelled";
+const ORDER: &str = "use `memory_order_relaxed`: Metal's atomic operations have no other";
 const TEXTURE: &str = "pass a buffer: textures are not modelled";
 
 /// Words that only Metal has, but for `threadgroup`, which also makes objects.
@@ -134,5 +168,34 @@ pub(super) fn number(text: &str, double: bool) -> String {
             if floating { digits.to_owned() } else { format!("{digits}.0") }
         }
         _ => text.to_owned(),
+    }
+}
+
+/// A literal of a value next to the one given: clang warns of a `float` that becomes a `bfloat` unless it is a constant that a
+/// `bfloat` holds, and the static check only looks at types.
+pub(super) fn inexact(literal: &str) -> String {
+    match literal.strip_suffix('f').and_then(|digits| digits.parse::<f32>().ok()).filter(|value| value.is_finite()) {
+        Some(value) => format!("{:e}f", value.next_up()),
+        None => literal.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rewrite::{Context, Target, rewrite};
+    use super::*;
+    use crate::Source;
+
+    #[test]
+    fn each_word_that_is_not_modelled_is_refused_by_its_name() {
+        for (word, help) in REFUSED.iter().chain([&("float4x4", "use vectors, `simdgroup_matrix` or `tile`")]) {
+            let text = format!("y[0] = x[0];\n{word}{} a(x[0]);", if *word == "std" { "::sort" } else { "" });
+            for target in [Target::Host { arms: false, double: false }, Target::Check, Target::Cuda] {
+                let source = Source::new("k.metal", text.as_str());
+                let error = rewrite(&source, target, Context::default(), &mut Vec::new()).expect_err(word).to_string();
+                assert!(error.starts_with(&format!("k.metal:2: `{word}` ")), "{error}");
+                assert!(error.contains(&format!("help: {help}")), "{error}");
+            }
+        }
     }
 }
