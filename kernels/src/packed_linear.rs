@@ -3,7 +3,9 @@
 //! Codes never train, so the backward gives the gradients of the inputs and of the adapter alone. Where the product reads a
 //! decoded matrix, the matrix lives for that one product and is decoded again in the backward.
 
-use cotangent::{Backend, CodeMode, Constant, Dtype, Error, Graph, Infer, Packed, Result, Tensor, custom_vjp};
+use cotangent::{
+    Backend, CodeFormat, CodeMode, Constant, Dtype, Error, Frozen, Graph, Infer, Packed, Result, Stored, Tensor, VjpCase, custom_vjp,
+};
 
 const OPERATION: &str = "packed_linear";
 
@@ -14,6 +16,30 @@ struct Host {
     /// The adapter's multiplier; without an adapter nothing.
     scale: f32,
     wants_d_x: bool,
+}
+
+custom_vjp! {
+    /// The product with codes, and what an adapter adds to it.
+    static OF_CODES: Host = "packed_linear" {
+        forward: forward,
+        backward: backward,
+        outputs: 1,
+        cases: [
+            case(&[&[3, 64]], true)?,
+            case(&[&[5, 64], &[64, 2], &[2, 8]], true)?,
+            case(&[&[2, 64], &[64, 3], &[3, 8]], false)?.of_inputs(&[1, 2]),
+        ],
+    }
+}
+
+/// A case of codes of a matrix `[8, 64]`.
+fn case(shapes: &[&[i32]], wants_d_x: bool) -> Result<VjpCase<Host>> {
+    let values: Vec<f32> = (0..8 * 64).map(|i| (i as f32 * 0.7).sin()).collect();
+    let format = CodeFormat::new(CodeMode::Affine, Some(32), Some(4))?;
+    let parts = Tensor::<Stored>::from_slice(&values, &[8, 64])?.quantize(format)?;
+    let parts: Vec<_> = parts.into_iter().map(Frozen::new).collect();
+    let matrix = Packed::new(&parts[0], &parts[1], parts.get(2), format, Dtype::F32)?;
+    Ok(VjpCase::new(shapes, Host { matrix, scale: 0.7, wants_d_x }))
 }
 
 /// `x W^T`, plus `scale (x A) B` if there is an adapter: inputs `[.., I]`, codes of a matrix `W` `[O, I]`, `A` `[I, R]` and `B`
@@ -40,7 +66,7 @@ pub fn packed_linear<M: Graph>(
         None => Vec::new(),
     };
     let inputs: Vec<&Tensor<M>> = [&flat].into_iter().chain(&factors).collect();
-    custom_vjp(OPERATION, &inputs, &host, forward, backward)?.swap_remove(0).reshape(&shape)
+    custom_vjp(&OF_CODES, &inputs, &host)?.swap_remove(0).reshape(&shape)
 }
 
 /// The product, and `x A` where there is an adapter.

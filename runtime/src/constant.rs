@@ -220,6 +220,11 @@ impl Indices {
         Ok(Indices { array: crate::ffi::array_from_bytes(&bytes, dtype.of_host(), shape), range })
     }
 
+    /// The same indices, elsewhere in memory.
+    pub(crate) fn stored_as(&self, array: Array) -> Self {
+        Indices { array, range: self.range }
+    }
+
     /// The same indices in another shape.
     ///
     /// # Errors

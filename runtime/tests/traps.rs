@@ -6,8 +6,8 @@ use std::cell::RefCell;
 
 use common::{Pair, pair};
 use cotangent::{
-    Dtype, Error, Gradients, Infer, Parameters, Result, Session, Stored, Tensor, Train, Trainable, checkpoint,
-    custom_vjp, value_and_grad,
+    CustomVjp, Dtype, Error, Gradients, Infer, Parameters, Result, Session, Stored, Tensor, Train, Trainable, VjpCase,
+    checkpoint, custom_vjp, value_and_grad,
 };
 
 fn all(parameters: &Pair<Stored>) -> Trainable {
@@ -27,7 +27,9 @@ fn values(gradients: &Gradients, name: &str) -> Vec<f32> {
 /// `left * right`, with a backward that is tenfold on purpose: so that a test sees whose gradient it got.
 fn tenfold(parameters: &Pair<Train>, backward: cotangent::Backward<()>) -> Result<Tensor<Train>> {
     let forward = |inputs: &[Tensor<Infer>], (): &()| Ok(vec![inputs[0].multiply(&inputs[1])?]);
-    let mut outputs = custom_vjp("tenfold", &[&parameters.left, &parameters.right], &(), forward, backward)?;
+    // Declared without its test, which would find it.
+    let function = CustomVjp::declared("tenfold", forward, backward, 1, || Ok(Vec::new()));
+    let mut outputs = custom_vjp(&function, &[&parameters.left, &parameters.right], &())?;
     outputs.swap_remove(0).sum_all()
 }
 
@@ -85,16 +87,19 @@ fn a_gradient_of_another_dtype_is_refused() {
     assert!(error.to_string().contains("gradient 0 is bfloat16 [3], expected float32 [3]"), "{error}");
 }
 
+custom_vjp! {
+    static TWO: () = "two" {
+        forward: |inputs, ()| Ok(vec![inputs[0].multiply(2.0)?, inputs[0].multiply(3.0)?]),
+        backward: |_, cotangents, _, ()| Ok(vec![cotangents[0].multiply(2.0)?.add(&cotangents[1].multiply(3.0)?)?]),
+        outputs: 2,
+        cases: [VjpCase::new(&[&[5]], ())],
+    }
+}
+
 #[test]
 fn an_unused_output_has_a_zero_cotangent() {
     let found = gradients(|parameters, ()| {
-        let outputs = custom_vjp(
-            "two",
-            &[&parameters.left],
-            &(),
-            |inputs, ()| Ok(vec![inputs[0].multiply(2.0)?, inputs[0].multiply(3.0)?]),
-            |_, cotangents, _, ()| Ok(vec![cotangents[0].multiply(2.0)?.add(&cotangents[1].multiply(1000.0)?)?]),
-        )?;
+        let outputs = custom_vjp(&TWO, &[&parameters.left], &())?;
         outputs[0].sum_all()
     })
     .unwrap();

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, bail};
 use cotangent::kernel::check::OnCuda;
-use cotangent::kernel::signature::{Extent, Port, PortDtype, PortRole};
-use cotangent::kernel::{Declaration, Route, kernels};
+use cotangent::kernel::signature::{Extent, Port, PortDtype, PortRole, Sample};
+use cotangent::kernel::{Declaration, Route, functions, kernels};
 use cotangent::{Backend, Dtype};
 
 /// The sizes at which residuals are counted.
@@ -115,6 +115,23 @@ pub fn table(sizes: Option<&Sizes>) -> Result<String> {
          operations: no text of its own, so that it runs everywhere. cuda*: the Metal text, translated.\n\
          same bits: whether every run gives the same. expensive: `--keep-gib` keeps its outputs and residuals.\n"
     );
+    let exceptions: Vec<String> = all
+        .iter()
+        .flat_map(|kernel| {
+            exceptions(kernel).into_iter().map(|exception| format!("  {}: {exception}\n", kernel.signature.name))
+        })
+        .collect();
+    if !exceptions.is_empty() {
+        let _ = write!(text, "\nnot checked everywhere, as declared:\n{}", exceptions.concat());
+    }
+    let functions: Vec<&str> = functions().iter().map(|function| function.name).collect();
+    if !functions.is_empty() {
+        let _ = writeln!(
+            text,
+            "\nfunctions with a backward of their own, checked by differences: {}",
+            functions.join(", ")
+        );
+    }
     Ok(text)
 }
 
@@ -152,6 +169,25 @@ fn row(kernel: &'static Declaration, depth: usize, sizes: Option<&Sizes>) -> Res
         requirements(kernel),
         residuals(kernel, sizes),
     ])
+}
+
+/// What the generated check of a kernel leaves out because its declaration says so, with the reasons.
+fn exceptions(kernel: &'static Declaration) -> Vec<String> {
+    let drawn = |name: &str, low: f64, high: f64, reason: &str| format!("`{name}` is {low} to {high} only: {reason}");
+    let signature = kernel.signature;
+    let ports = signature.inputs.iter().filter_map(|port| match port.sample {
+        Sample::Domain(low, high, reason) => Some(drawn(port.name, low, high, reason)),
+        _ => None,
+    });
+    let scalars = signature
+        .scalars
+        .iter()
+        .filter_map(|scalar| scalar.domain.map(|(low, high, reason)| drawn(scalar.name, low, high, reason)));
+    let gradients = signature.outputs.iter().filter_map(|port| match port.sample {
+        Sample::Differs(reason) => Some(format!("`{}` is not the derivative: {reason}", port.name)),
+        _ => None,
+    });
+    ports.chain(scalars).chain(gradients).collect()
 }
 
 fn checks(kernel: &'static Declaration) -> String {
@@ -274,6 +310,9 @@ pub fn kernel(name: &str, sizes: Option<&Sizes>) -> Result<String> {
         line("case", sizes.join(", "));
     }
     line("checked by", checks(kernel));
+    for exception in exceptions(kernel) {
+        line("but", exception);
+    }
     Ok(text)
 }
 

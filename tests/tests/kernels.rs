@@ -62,6 +62,57 @@ fn uncounted(x: In![f32; N], y: Out![f32; N]) {
     metal! { y[thread_position_in_grid.x] = x[thread_position_in_grid.x]; }
 }
 
+/// A rounding that lets the cotangent through, of values that have a logarithm.
+#[differentiable(
+    backward = coarse_backward,
+    grid = (N, 1, 1),
+    threads = (64, 1, 1),
+    cases = [(N = 7)],
+)]
+pub fn coarse(
+    #[values(0.25..8.0, only = "it is a rate")] x: In![f32; N],
+    #[values(0.5..2.0, only = "it divides")] by: f32,
+    y: Out![f32; N],
+) {
+    metal! { uint i = thread_position_in_grid.x; y[i] = rint(log(x[i]) / by); }
+}
+
+#[differentiable(backward_of = coarse, grid = (N, 1, 1), threads = (64, 1, 1))]
+pub fn coarse_backward(
+    x: In![f32; N],
+    by: f32,
+    d_y: In![f32; N],
+    #[differs("a straight-through estimate")] d_x: Out![f32; N],
+) {
+    metal! { uint i = thread_position_in_grid.x; d_x[i] = d_y[i] / (x[i] * by); }
+}
+
+#[test]
+fn what_is_not_checked_everywhere_is_listed_with_its_reason() {
+    let text = kernel_table::table(None).unwrap();
+    let (_, listed) = text.split_once("not checked everywhere, as declared:\n").unwrap();
+    for line in [
+        "coarse: `x` is 0.25 to 8 only: it is a rate",
+        "coarse: `by` is 0.5 to 2 only: it divides",
+        "coarse_backward: `d_x` is not the derivative: a straight-through estimate",
+        "fused_l2norm: `epsilon` is 0 to 1 only: a sum of squares and less has no root",
+    ] {
+        assert!(listed.contains(&format!("  {line}\n")), "{listed}");
+    }
+    let details = kernel_table::kernel("coarse_backward", None).unwrap();
+    assert!(
+        details.contains("\nbut           `d_x` is not the derivative: a straight-through estimate\n"),
+        "{details}"
+    );
+}
+
+#[test]
+fn functions_with_a_backward_of_their_own_are_listed() {
+    let text = kernel_table::table(None).unwrap();
+    let line = "functions with a backward of their own, checked by differences: causal_attention, cross_entropy, packed_linear\n";
+    assert!(text.ends_with(line), "{text}");
+}
+
 #[test]
 fn a_row_says_what_the_declaration_does() {
     let text = kernel_table::table(None).unwrap();
@@ -142,8 +193,8 @@ fn every_kernel_of_the_registry_has_one_row() {
     shown.sort_unstable();
     names.sort_unstable();
     assert_eq!(shown, names);
-    // This test's registry has five more.
-    assert_eq!(names.len() + 5, cotangent_kernels::kernels().len());
+    // This test's registry has seven more.
+    assert_eq!(names.len() + 7, cotangent_kernels::kernels().len());
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod decode;
 mod segments;
 mod strips;
 
-use cotangent::{Backend, Dtype, Error, Graph, Indices, Result, Tensor, custom_vjp};
+use cotangent::{Backend, Dtype, Error, Graph, Indices, Result, Tensor, VjpCase, custom_vjp};
 
 pub use blocks::attend_in_blocks;
 pub use decode::{attend_one_query, decode_attention};
@@ -51,6 +51,35 @@ struct Host {
     /// Whether a query sees keys up to its own only, else all.
     causal: bool,
     segments: Option<Segments>,
+}
+
+custom_vjp! {
+    /// Attention in strips. Its backward computes the weights again where they were not kept.
+    static BY_STRIPS: Host = "causal_attention" {
+        forward: strips::forward,
+        backward: strips::backward,
+        outputs: 1,
+        cases: [
+            // More queries than fit in a strip, of two heads a key head; more keys than queries.
+            case([1, 4, 2], [5, 5], (2, true), false, None),
+            case([2, 2, 2], [3, 6], (8, true), true, None),
+            case([2, 2, 1], [7, 7], (3, true), true, Some(Segments::new(&[vec![3, 2], vec![4]], 7, 7)?)),
+            case([1, 4, 2], [5, 5], (2, false), false, None),
+        ],
+    }
+}
+
+/// A case of so many rows, heads and key heads, and queries and keys, in strips of so many queries that see the keys before
+/// them, or all.
+fn case(
+    [batch, heads, groups]: [i32; 3],
+    [queries, keys]: [i32; 2],
+    (rows, causal): (i32, bool),
+    keeps_weights: bool,
+    segments: Option<Segments>,
+) -> VjpCase<Host> {
+    let host = Host { scale: 0.5, rows, keeps_weights, causal, segments };
+    VjpCase::new(&[&[batch, heads, queries, 4], &[batch, groups, keys, 4], &[batch, groups, keys, 3]], host)
 }
 
 /// `softmax(scale * q k^T) v`, each query seeing the keys up to its own: queries `[B, H, T, D]`, keys `[B, G, S, D]`,
@@ -140,7 +169,7 @@ fn in_strips<M: Graph>(
     let trains = [queries, keys, values].iter().any(|input| input.needs_gradient());
     let keeps_weights = trains && seen_bytes <= strips.kept_bytes;
     let host = Host { scale, rows, keeps_weights, causal, segments: segments.cloned() };
-    let mut outputs = custom_vjp(OPERATION, &[queries, keys, values], &host, strips::forward, strips::backward)?;
+    let mut outputs = custom_vjp(&BY_STRIPS, &[queries, keys, values], &host)?;
     Ok(outputs.swap_remove(0))
 }
 

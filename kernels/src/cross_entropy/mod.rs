@@ -6,7 +6,7 @@ mod labels;
 mod softmax;
 
 use cotangent::host::leaf;
-use cotangent::{Constant, Dtype, Error, Graph, Infer, Packed, Result, Tensor, custom_vjp};
+use cotangent::{Constant, Dtype, Error, Graph, Infer, Packed, Result, Tensor, VjpCase, custom_vjp};
 
 use adapter::Adapter;
 use chunk::{Chunks, Head, Matrix};
@@ -38,6 +38,37 @@ impl Host {
         let first = if self.head.is_none() { 2 } else { 1 };
         self.wants.iter().skip(first).any(|wants| *wants)
     }
+}
+
+custom_vjp! {
+    /// The loss in chunks of rows. Its forward forms the gradients, which its backward multiplies by the cotangent.
+    static IN_CHUNKS: Host = "cross_entropy" {
+        forward: forward,
+        backward: backward,
+        outputs: 1,
+        cases: [
+            case(&[2, IGNORED, 0, 6, 2], 7, 2, &[true, true])?,
+            case(&[1, 3, 0], 4, 9, &[true, true])?,
+            case(&[1, IGNORED, 0], 4, 1, &[true, false])?.of_inputs(&[0]),
+            case(&[5, 3, IGNORED, 3], 6, 2, &[true, true, true, true])?,
+            case(&[0, 2], 3, 1, &[true, false, true, true])?.of_inputs(&[0, 2, 3]),
+        ],
+    }
+}
+
+/// A case of these labels over so many words, in chunks of `rows`; of four inputs the last two are an adapter's.
+fn case(labels: &[i32], words: i32, rows: usize, wants: &[bool]) -> Result<VjpCase<Host>> {
+    const WIDTH: i32 = 5;
+    let host = Host {
+        labels: Labels::from_slice(labels)?,
+        scale: 0.5,
+        chunk_bytes: rows * words as usize * Dtype::F32.size(),
+        head: None,
+        adapter_scale: (wants.len() > 2).then_some(0.25),
+        wants: wants.to_vec(),
+    };
+    let shapes: [&[i32]; 4] = [&[labels.len() as i32, WIDTH], &[words, WIDTH], &[WIDTH, 2], &[2, words]];
+    Ok(VjpCase::new(&shapes[..wants.len()], host))
 }
 
 /// `scale * sum(-log softmax(hidden weight^T)[label])` over the rows that count, a scalar of float32: hidden states
@@ -157,7 +188,7 @@ fn run<M: Graph>(
 ) -> Result<Tensor<M>> {
     let wants = inputs.iter().map(|input| input.needs_gradient()).collect();
     let host = Host { labels: labels.clone(), scale, chunk_bytes, head, adapter_scale, wants };
-    let mut outputs = custom_vjp(OPERATION, inputs, &host, forward, backward)?;
+    let mut outputs = custom_vjp(&IN_CHUNKS, inputs, &host)?;
     Ok(outputs.swap_remove(0))
 }
 

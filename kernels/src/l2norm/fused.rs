@@ -22,7 +22,12 @@ use crate::rows::ROWS;
         (N = 2, H = 1, D = 2500),
     ],
 )]
-pub fn fused_l2norm<T: Float, const D: usize>(x: In![T; N, H, D], scale: f32, epsilon: f32, y: Out![T; N, H, D]) {
+pub fn fused_l2norm<T: Float, const D: usize>(
+    x: In![T; N, H, D],
+    scale: f32,
+    #[values(0.0..1.0, only = "a sum of squares and less has no root")] epsilon: f32,
+    y: Out![T; N, H, D],
+) {
     metal! {
         constexpr int COUNT = rows_of_simdgroup<D>();
         constexpr int PARTS = parts_of_lane<D>();

@@ -26,7 +26,7 @@ use crate::rows::ROWS;
 pub fn fused_rms_norm<T: Float, const D: usize>(
     x: In![T; N, H, D],
     weight: In![f32; D],
-    epsilon: f32,
+    #[values(0.0..1.0, only = "a mean of squares and less has no root")] epsilon: f32,
     centre: f32,
     y: Out![T; N, H, D],
 ) {

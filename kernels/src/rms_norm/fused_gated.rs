@@ -30,7 +30,7 @@ pub fn fused_rms_norm_gated<T: Float, const D: usize>(
     x: In![T; N, H, D],
     gate: In![T; N, H, D],
     weight: In![f32; D],
-    epsilon: f32,
+    #[values(0.0..1.0, only = "a mean of squares and less has no root")] epsilon: f32,
     y: Out![T; N, H, D],
 ) {
     metal! {

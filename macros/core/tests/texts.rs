@@ -361,3 +361,34 @@ fn words_that_metal_leaves_out_are_named() {
         launch,
     );
 }
+
+#[test]
+fn exceptions_say_why_and_scalars_are_floats_between_numbers() {
+    let scalar = |attribute: &str| {
+        declared("", &format!("x: In![f32; N], {attribute} by: f32, y: Out![f32; N]"), "y[0] = by * x[0];")
+    };
+    let port = |attribute: &str| declared("", &format!("{attribute} x: In![f32; N], y: Out![f32; N]"), "y[0] = x[0];");
+    let gradient = |attribute: &str| {
+        let ports = format!("x: In![f32; N], d_y: In![f32; N], {attribute} d_x: Out![f32; N]");
+        let item = format!("pub fn k({ports}) {{ metal! {{ d_x[0] = d_y[0] * x[0]; }} }}");
+        plan("backward_of = f, grid = (N, 1, 1), threads = (64, 1, 1)", &item)
+    };
+    const EMPTY: &str = "an empty reason explains nothing";
+    refuses(&[("#[values(0.0..1.0, only = \"\")]", EMPTY), ("#[values(0.0..1.0, only = \" \")]", EMPTY)], port);
+    refuses(&[("#[values(0.0..1.0, only)]", "expected `=`"), ("#[values(0.0..1.0, where = \"a\")]", "expected")], port);
+    refuses(
+        &[
+            ("#[differs(\"\")]", EMPTY),
+            ("#[differs()]", "unexpected end of input"),
+            ("#[differs]", "expected attribute arguments"),
+        ],
+        gradient,
+    );
+    refuses(&[("#[values(0.0..1.0)]", "`by` is a scalar, which tests give values of their own")], scalar);
+    refuses(
+        &[("#[values(0.0..1.0, only = \"\")]", EMPTY), ("#[values(N..1.0, only = \"a\")]", "expected a number")],
+        scalar,
+    );
+    accepts(&["#[values(0.5..2.0, only = \"it divides\")]", ""], scalar);
+    accepts(&["#[differs(\"a straight-through estimate\")]", ""], gradient);
+}

@@ -1,6 +1,8 @@
 //! Every kernel of the program, so that tests and commands list none by hand.
 
+use super::check::Report;
 use super::declaration::Declaration;
+use crate::Result;
 
 #[doc(hidden)]
 pub use inventory::submit;
@@ -26,4 +28,26 @@ pub fn kernels() -> Vec<&'static Declaration> {
     );
     kernels.sort_by_key(|kernel| (kernel.signature.module, kernel.signature.name));
     kernels
+}
+
+/// A function with a backward of its own. Made by [`custom_vjp!`](macro@crate::custom_vjp).
+#[derive(Debug)]
+pub struct RegisteredFunction {
+    /// As messages call it.
+    pub name: &'static str,
+    /// Where it is declared.
+    pub file: &'static str,
+    /// From 1.
+    pub line: u32,
+    /// Holds its backward against finite differences.
+    pub check: fn() -> Result<Report>,
+}
+
+inventory::collect!(RegisteredFunction);
+
+/// All functions with a backward of their own that the program links, by their names: as [`kernels`], but there may be none.
+pub fn functions() -> Vec<&'static RegisteredFunction> {
+    let mut functions: Vec<_> = inventory::iter::<RegisteredFunction>.into_iter().collect();
+    functions.sort_by_key(|function| (function.name, function.file, function.line));
+    functions
 }

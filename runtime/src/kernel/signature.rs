@@ -296,6 +296,8 @@ pub struct Scalar {
     pub name: &'static str,
     /// Its type.
     pub kind: ScalarKind,
+    /// The ends between which the function has values, and why it has none elsewhere.
+    pub domain: Option<(f64, f64, &'static str)>,
 }
 
 /// The type of a scalar.

@@ -47,30 +47,150 @@ pub(crate) fn custom_vjp_arrays(
     Closure::new(forward).with_backward(name, &backward)?.call(name, inputs)
 }
 
-/// The forward of [`custom_vjp`].
+/// The forward of a [`CustomVjp`].
 pub type Forward<H> = fn(&[Tensor<Infer>], &H) -> Result<Vec<Tensor<Infer>>>;
 
-/// The backward of [`custom_vjp`]: (primals, cotangents, outputs, host data) to one gradient per primal.
+/// The backward of a [`CustomVjp`]: (primals, cotangents, outputs, host data) to one gradient per primal. Outputs that are
+/// kept for it have no cotangent that counts.
 pub type Backward<H> = fn(&[Tensor<Infer>], &[Tensor<Infer>], &[Tensor<Infer>], &H) -> Result<Vec<Tensor<Infer>>>;
 
-/// `forward(inputs, host)`, whose gradient is what `backward` says.
+/// A function that brings its own backward. [`custom_vjp!`](macro@crate::custom_vjp) declares it, with the test that holds
+/// the backward against finite differences.
+pub struct CustomVjp<H> {
+    pub(crate) name: &'static str,
+    forward: Forward<H>,
+    backward: Backward<H>,
+    outputs: usize,
+    pub(crate) cases: fn() -> Result<Vec<VjpCase<H>>>,
+}
+
+impl<H> Clone for CustomVjp<H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H> Copy for CustomVjp<H> {}
+
+impl<H> std::fmt::Debug for CustomVjp<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CustomVjp").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<H> CustomVjp<H> {
+    /// What [`custom_vjp!`](macro@crate::custom_vjp) makes: it adds the test.
+    #[doc(hidden)]
+    pub const fn declared(
+        name: &'static str,
+        forward: Forward<H>,
+        backward: Backward<H>,
+        outputs: usize,
+        cases: fn() -> Result<Vec<VjpCase<H>>>,
+    ) -> Self {
+        CustomVjp { name, forward, backward, outputs, cases }
+    }
+}
+
+/// Inputs at which the test of a [`CustomVjp`] holds its gradients against finite differences: float32, drawn between -1
+/// and 1.
+#[derive(Debug, Clone)]
+pub struct VjpCase<H> {
+    pub(crate) shapes: Vec<Vec<i32>>,
+    pub(crate) host: H,
+    pub(crate) compared: Vec<usize>,
+}
+
+impl<H> VjpCase<H> {
+    /// Inputs of these shapes, and what has no gradient.
+    pub fn new(shapes: &[&[i32]], host: H) -> Self {
+        let shapes: Vec<Vec<i32>> = shapes.iter().map(|shape| shape.to_vec()).collect();
+        VjpCase { compared: (0..shapes.len()).collect(), shapes, host }
+    }
+
+    /// Compares the gradients of these inputs alone, because `host` asks for no others.
+    #[must_use]
+    pub fn of_inputs(mut self, compared: &[usize]) -> Self {
+        compared.clone_into(&mut self.compared);
+        self
+    }
+}
+
+/// Declares a [`CustomVjp`] at the level of a module, with its test: `NAME::is_as_declared` holds the backward against
+/// finite differences in each case ([`assert_function`](crate::kernel::check::assert_function)).
 ///
-/// Both are `fn` items: nothing can be captured. `host` is what has no gradient: indices, masks, sizes. Kernels
-/// declared with `#[differentiable]` need none of this; it is for compositions of operations whose gradient is known
-/// in a better form than MLX would find. [`assert_vjp`](crate::kernel::check::assert_vjp) holds it against finite
-/// differences, in a test of one line.
+/// ```
+/// use cotangent::{Graph, Infer, Result, Tensor, VjpCase, custom_vjp};
+///
+/// custom_vjp! {
+///     /// `x y`, element by element.
+///     static PRODUCT: () = "product" {
+///         forward: |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?]),
+///         backward: |primals, cotangents, _, ()| {
+///             Ok(vec![cotangents[0].multiply(&primals[1])?, cotangents[0].multiply(&primals[0])?])
+///         },
+///         outputs: 1,
+///         cases: [VjpCase::new(&[&[3, 5], &[3, 5]], ())],
+///     }
+/// }
+///
+/// fn product<M: Graph>(x: &Tensor<M>, y: &Tensor<M>) -> Result<Tensor<M>> {
+///     Ok(custom_vjp(&PRODUCT, &[x, y], &())?.swap_remove(0))
+/// }
+/// ```
+///
+/// `outputs` says how many of forward's results a caller sees; what comes after them is kept for the backward.
+#[macro_export]
+macro_rules! custom_vjp {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis static $name:ident: $host:ty = $title:literal {
+            forward: $forward:expr,
+            backward: $backward:expr,
+            outputs: $outputs:expr,
+            cases: [$($case:expr),+ $(,)?] $(,)?
+        }
+    ) => {
+        $(#[$attribute])*
+        $visibility static $name: $crate::CustomVjp<$host> =
+            $crate::CustomVjp::declared($title, $forward, $backward, $outputs, || ::core::result::Result::Ok(::std::vec![$($case),+]));
+
+        $crate::__private::inventory::submit! {
+            $crate::kernel::registry::RegisteredFunction {
+                name: $title,
+                file: ::core::file!(),
+                line: ::core::line!(),
+                check: || $crate::kernel::check::check_function(&$name),
+            }
+        }
+
+        #[cfg(test)]
+        #[allow(non_snake_case, reason = "it bears the name of what it tests")]
+        mod $name {
+            #[::core::prelude::v1::test]
+            fn is_as_declared() {
+                $crate::kernel::check::assert_function(&super::$name);
+            }
+        }
+    };
+}
+
+/// `function(inputs, host)`, whose gradient is what its backward says.
+///
+/// Forward and backward are `fn` items: nothing can be captured. `host` is what has no gradient: indices, masks, sizes.
+/// Kernels declared with `#[differentiable]` need none of this; it is for compositions of operations whose gradient is
+/// known in a better form than MLX would find.
 ///
 /// # Errors
 /// What `forward` returns; at the backward pass [`Error::Gradient`] unless there is a gradient of the right shape and
 /// dtype for every primal; [`Error::MixedTraces`] if the inputs belong to different graphs; [`Error::Refused`] if a result
-/// or a gradient was computed in another graph.
+/// or a gradient was computed in another graph; [`Error::Other`] if there are fewer results than the declaration says.
 pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
-    name: &'static str,
+    function: &CustomVjp<H>,
     inputs: &[&Tensor<M>],
     host: &H,
-    forward: Forward<H>,
-    backward: Backward<H>,
 ) -> Result<Vec<Tensor<M>>> {
+    let CustomVjp { name, forward, backward, outputs: seen, .. } = *function;
     let origin = Origin::join(name, inputs.iter().map(|input| input.origin()))?;
     let arrays: Vec<Array> = inputs.iter().map(|input| input.array().clone()).collect();
     let (forward_host, backward_host) = (host.clone(), host.clone());
@@ -80,7 +200,7 @@ pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
         let trace = TraceId::fresh();
         unwrap(name, "result", trace, forward(&wrap(trace, inputs), &forward_host)?)
     };
-    let outputs = if origin.needs_gradient {
+    let mut outputs = if origin.needs_gradient {
         custom_vjp_arrays(name, &arrays, forward, move |primals, cotangents, outputs| {
             let _pause = Pause::new();
             let trace = TraceId::fresh();
@@ -90,6 +210,11 @@ pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
     } else {
         forward(&arrays)?
     };
+    if outputs.len() < seen {
+        let found = outputs.len();
+        return Err(Error::Other(format!("`{name}` returned {found} results, where its declaration says {seen}")));
+    }
+    outputs.truncate(seen);
     Ok(outputs.into_iter().map(|array| Tensor::from_parts(array, origin)).collect())
 }
 

@@ -14,7 +14,7 @@ mod tail;
 
 pub use audit::{Audit, AuditedParameter, GradientState, audit_stack};
 pub use checkpoint::checkpoint;
-pub use custom_vjp::{Backward, Forward, custom_vjp};
+pub use custom_vjp::{Backward, CustomVjp, Forward, VjpCase, custom_vjp};
 pub use gradient::{Trainable, evaluate, value_and_grad};
 pub use gradients::Gradients;
 pub use stack::{Keep, Stack, evaluate_stack, train_stack};

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use cotangent::{
-    Constant, Dtype, Infer, Result, Session, Tensor, Train, Trainable, checkpoint, custom_vjp, differentiable,
-    evaluate, value_and_grad,
+    Constant, CustomVjp, Dtype, Infer, Result, Session, Tensor, Train, Trainable, checkpoint, custom_vjp,
+    differentiable, evaluate, value_and_grad,
 };
 
 use crate::common::Pair;
@@ -93,7 +93,8 @@ fn functions_with_their_own_gradient_return_what_they_computed() {
         forward: cotangent::Forward<()>,
         backward: cotangent::Backward<()>,
     ) -> Result<Tensor<Train>> {
-        custom_vjp("own", &[&p.left], &(), forward, backward)?[0].sum_all()
+        let function = CustomVjp::declared("own", forward, backward, 1, || Ok(Vec::new()));
+        custom_vjp(&function, &[&p.left], &())?[0].sum_all()
     }
     let (found, _) = run(&example(), &(), |p, ()| {
         own(p, |x, ()| Ok(vec![x[0].square()?]), |p, c, _, ()| Ok(vec![c[0].multiply(&p[0])?.multiply(2.0)?]))

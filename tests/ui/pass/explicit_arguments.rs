@@ -1,23 +1,26 @@
 //! What a recomputed layer and a function with its own backward read, they are given.
 
 use cotangent::{Mode, Parameters, Result, Session, Stored, Tensor, Train, Trainable};
-use cotangent::{checkpoint, custom_vjp, value_and_grad};
+use cotangent::{VjpCase, checkpoint, custom_vjp, value_and_grad};
 
 #[derive(Parameters)]
 struct Scale<M: Mode> {
     weight: Tensor<M>,
 }
 
-fn layer(scale: &Scale<Train>, inputs: &[Tensor<Train>]) -> Result<Vec<Tensor<Train>>> {
-    custom_vjp(
-        "scale",
-        &[&inputs[0], &scale.weight],
-        &(),
-        |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?]),
-        |primals, cotangents, _, ()| {
+custom_vjp! {
+    static PRODUCT: () = "product" {
+        forward: |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?]),
+        backward: |primals, cotangents, _, ()| {
             Ok(vec![cotangents[0].multiply(&primals[1])?, cotangents[0].multiply(&primals[0])?])
         },
-    )
+        outputs: 1,
+        cases: [VjpCase::new(&[&[2], &[2]], ())],
+    }
+}
+
+fn layer(scale: &Scale<Train>, inputs: &[Tensor<Train>]) -> Result<Vec<Tensor<Train>>> {
+    custom_vjp(&PRODUCT, &[&inputs[0], &scale.weight], &())
 }
 
 fn loss(scale: &Scale<Train>, _: &()) -> Result<Tensor<Train>> {

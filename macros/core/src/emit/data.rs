@@ -56,7 +56,8 @@ pub fn signature(plan: &Plan, paths: &Paths) -> TokenStream {
             ScalarKind::U32 => quote!(U32),
             ScalarKind::Bool => quote!(Bool),
         };
-        quote!(#path { name: #name, kind: #kind_path::#kind })
+        let domain = super::option(scalar.domain.as_ref().map(|(low, high, reason)| quote!((#low, #high, #reason))));
+        quote!(#path { name: #name, kind: #kind_path::#kind, domain: #domain })
     });
     let requirements = kernel.requirements.iter().map(|requirement| {
         let path = paths.signature(quote!(Requirement));

@@ -166,6 +166,8 @@ pub struct Scalar {
     pub name: Ident,
     /// Its type.
     pub kind: ScalarKind,
+    /// The ends between which the function has values, and why it has none elsewhere.
+    pub domain: Option<(f64, f64, String)>,
 }
 
 /// The type of a scalar.

@@ -327,7 +327,7 @@ fn read_path(input: ParseStream<'_>) -> syn::Result<Path> {
     Ok(path)
 }
 
-fn read_reason(input: ParseStream<'_>) -> syn::Result<LitStr> {
+pub(super) fn read_reason(input: ParseStream<'_>) -> syn::Result<LitStr> {
     let reason: LitStr = input.parse()?;
     if reason.value().trim().is_empty() {
         return Err(syn::Error::new(reason.span(), "an empty reason explains nothing"));

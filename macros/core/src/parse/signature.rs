@@ -10,6 +10,7 @@ use syn::{
     TypeParamBound,
 };
 
+use super::options::{read_number, read_reason};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::kernel::{ConstantKind, ScalarKind};
 use crate::model::port::Dtype;
@@ -18,8 +19,8 @@ use crate::model::port::Dtype;
 pub enum Parameter {
     /// An array.
     Port(Box<PortSyntax>),
-    /// A plain value.
-    Scalar(Ident, ScalarKind),
+    /// A plain value, and between which values the function has any: `#[values(low..high, only = "reason")]`.
+    Scalar(Ident, ScalarKind, Option<(f64, f64, String)>),
     /// Neither; reported already.
     Unreadable(Ident),
 }
@@ -178,7 +179,7 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
                 saved = Some(span);
             }
             "differs" => {
-                let reason = diagnostics.keep(attribute.parse_args::<LitStr>());
+                let reason = diagnostics.keep(attribute.parse_args_with(read_reason));
                 differs = reason.map(|reason| (reason, span));
             }
             _ => {
@@ -223,19 +224,30 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
                         .help("pass a value that means none, or add a template constant `const HAS: bool`"),
                 );
             }
-            if let Some((.., span)) = values {
-                diagnostics.push(
-                    Diagnostic::new(span, format!("`{name}` is a scalar, which tests give a value of their own"))
-                        .help("remove the attribute, or make it a port: `In![f32;]`"),
-                );
-            }
+            let domain = match values {
+                Some((low, high, Some(only), _)) if kind == ScalarKind::F32 => {
+                    let ends = read_number(&low).and_then(|low| Ok((low, read_number(&high)?, only.value())));
+                    diagnostics.keep(ends)
+                }
+                Some((.., span)) => {
+                    diagnostics.push(
+                        Diagnostic::new(span, format!("`{name}` is a scalar, which tests give values of their own"))
+                            .help(
+                                "remove the attribute; of an `f32` outside whose range there are none, \
+                             write `#[values(low..high, only = \"reason\")]`",
+                            ),
+                    );
+                    None
+                }
+                None => None,
+            };
             if let Some(span) = nodiff.or(saved).or(differs.map(|(_, span)| span)) {
                 diagnostics.push(
                     Diagnostic::new(span, format!("`{name}` is a scalar, which has no gradient anyway"))
                         .help("remove the attribute"),
                 );
             }
-            Some(Parameter::Scalar(name, kind))
+            Some(Parameter::Scalar(name, kind, domain))
         }
         other => {
             diagnostics.push(unknown_type(other));
@@ -297,7 +309,7 @@ fn read_range(input: ParseStream<'_>) -> syn::Result<(Expr, Expr, Option<LitStr>
             ));
         }
         input.parse::<Token![=]>()?;
-        only = Some(input.parse::<LitStr>()?);
+        only = Some(read_reason(input)?);
     }
     if let Expr::Range(range) = &expression
         && let (Some(start), RangeLimits::HalfOpen(_), Some(end)) = (&range.start, &range.limits, &range.end)

@@ -31,7 +31,10 @@ impl fmt::Display for Plan {
             writeln!(formatter, "input {}", port_text(port))?;
         }
         for scalar in &kernel.scalars {
-            writeln!(formatter, "scalar {}: {}", scalar.name, scalar_name(scalar.kind))?;
+            let domain = scalar.domain.as_ref();
+            let domain = domain.map(|(low, high, reason)| format!(", {low:?}..{high:?} only ({reason})"));
+            let domain = domain.unwrap_or_default();
+            writeln!(formatter, "scalar {}: {}{domain}", scalar.name, scalar_name(scalar.kind))?;
         }
         for port in &kernel.outputs {
             writeln!(formatter, "output {}", port_text(port))?;

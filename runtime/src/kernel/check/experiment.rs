@@ -123,17 +123,20 @@ impl Experiment {
                         .ok_or_else(|| fail(format!("its range has no value at {setting}")))?;
                     if port.role == PortRole::Index {
                         let dtype = dtype_of(signature, port.dtype, Dtype::I32);
-                        PortValue::from(Indices::from_integers(&values, dtype, &shape)?)
+                        let indices = Indices::from_integers(&values, dtype, &shape)?;
+                        let array = lay_out(indices.array().clone(), layout)?;
+                        PortValue::from(indices.stored_as(array))
                     } else {
                         let values: Vec<bool> = values.iter().map(|value| *value == 1).collect();
-                        PortValue::from(Mask::from_slice(&values, &shape)?)
+                        let array = lay_out(Mask::from_slice(&values, &shape)?.array().clone(), layout)?;
+                        PortValue::from(Mask::from_array(array))
                     }
                 }
             });
         }
         let scalars = signature.scalars.iter().map(|scalar| {
             let drawn = draw.scalars.iter().find(|(name, _)| *name == scalar.name);
-            drawn.map_or_else(|| plain(scalar.kind), |(_, value)| *value)
+            drawn.map_or_else(|| plain(scalar), |(_, value)| *value)
         });
         let free = signature.constants.iter().filter(|constant| constant.bound.is_none());
         let constants =

@@ -47,7 +47,7 @@ pub use self::declared::assert_declared;
 pub use self::record::{Record, Recorded, compare, record};
 pub use self::report::{Comparison, Report, first_failure};
 pub use self::texts::LaunchText;
-pub use self::vjp::{assert_vjp, check_vjp};
+pub use self::vjp::{assert_function, check_function};
 
 /// Checks a kernel: where its source runs on the session's backend, there, and in any case in the emulator.
 ///
@@ -156,6 +156,11 @@ fn check_cases(backend: Backend, declaration: &'static Declaration) -> Result<Re
         }
         if let Sample::Domain(low, high, reason) = port.sample {
             report.notes.push(format!("`{}` is drawn between {low} and {high} only: {reason}", port.name));
+        }
+    }
+    for scalar in declaration.signature.scalars {
+        if let Some((low, high, reason)) = scalar.domain {
+            report.notes.push(format!("`{}` is {low} to {high} only: {reason}", scalar.name));
         }
     }
     let mut checker = Checker::new(declaration, &mut report);

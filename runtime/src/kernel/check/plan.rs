@@ -5,7 +5,7 @@ use super::draw::{Draw, Floats, Layout, Pattern};
 use super::experiment::shape_of;
 use super::fill::count;
 use crate::kernel::declaration::{Body, Declaration};
-use crate::kernel::signature::{Port, PortRole, Sample, ScalarKind, Signature};
+use crate::kernel::signature::{Port, PortRole, Sample, Scalar, ScalarKind, Signature};
 use crate::kernel::value::ScalarValue;
 
 /// Up to how many gradients, or optional inputs, every subset is taken of.
@@ -101,7 +101,7 @@ pub(super) fn subsets(names: &[&'static str]) -> Vec<Vec<&'static str>> {
 /// Each scalar at each of its values while the others are as always, and several at once, each at its own pace.
 fn scalars(signature: &Signature) -> Vec<Vec<(&'static str, ScalarValue)>> {
     let all: Vec<(&'static str, Vec<ScalarValue>)> =
-        signature.scalars.iter().map(|scalar| (scalar.name, values_of(scalar.kind))).collect();
+        signature.scalars.iter().map(|scalar| (scalar.name, values_of(scalar))).collect();
     let mut draws: Vec<Vec<_>> =
         all.iter().flat_map(|(name, values)| values.iter().map(|value| vec![(*name, *value)])).collect();
     if all.len() > 1 {
@@ -117,19 +117,30 @@ fn scalars(signature: &Signature) -> Vec<Vec<(&'static str, ScalarValue)>> {
 }
 
 /// What a scalar is in the plain call.
-pub(super) fn plain(kind: ScalarKind) -> ScalarValue {
-    match kind {
-        ScalarKind::F32 => ScalarValue::F32(0.5),
+pub(super) fn plain(scalar: &Scalar) -> ScalarValue {
+    match scalar.kind {
+        ScalarKind::F32 => match scalar.domain {
+            Some((low, high, _)) if !(low..=high).contains(&0.5) => ScalarValue::F32(((low + high) / 2.0) as f32),
+            _ => ScalarValue::F32(0.5),
+        },
         ScalarKind::I32 => ScalarValue::I32(1),
         ScalarKind::U32 => ScalarValue::U32(1),
         ScalarKind::Bool => ScalarValue::Bool(true),
     }
 }
 
-/// What it is in others: zero, one, a negative number, some other.
-fn values_of(kind: ScalarKind) -> Vec<ScalarValue> {
-    match kind {
-        ScalarKind::F32 => [0.0, 1.0, -1.5, 0.3].map(ScalarValue::F32).to_vec(),
+/// What it is in others: zero, one, a negative number, some other; of those that have a domain, what of these lies in it, its
+/// upper end, and what is near the lower one.
+fn values_of(scalar: &Scalar) -> Vec<ScalarValue> {
+    match scalar.kind {
+        ScalarKind::F32 => {
+            let always = [0.0, 1.0, -1.5, 0.3];
+            let Some((low, high, _)) = scalar.domain else { return always.map(ScalarValue::F32).to_vec() };
+            let (low, high) = (low as f32, high as f32);
+            let mut values = vec![low + (high - low) / 64.0, high];
+            values.extend(always.into_iter().filter(|value| low <= *value && *value < high));
+            values.into_iter().map(ScalarValue::F32).collect()
+        }
         ScalarKind::I32 => [0, -1, 3].map(ScalarValue::I32).to_vec(),
         ScalarKind::U32 => [0, 3].map(ScalarValue::U32).to_vec(),
         ScalarKind::Bool => [false].map(ScalarValue::Bool).to_vec(),
@@ -173,7 +184,6 @@ pub(super) fn domain(port: &Port) -> Option<(f32, f32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::signature::Scalar;
 
     #[test]
     fn few_names_have_all_their_subsets_and_many_the_outermost() {
@@ -188,12 +198,27 @@ mod tests {
     #[test]
     fn each_scalar_has_its_values_alone_and_beside_others() {
         let of = |scalars: &'static [Scalar]| super::scalars(&Signature { scalars, ..Signature::STAND_IN });
-        let one = of(&[Scalar { name: "scale", kind: ScalarKind::F32 }]);
+        const SCALE: Scalar = Scalar { name: "scale", kind: ScalarKind::F32, domain: None };
+        let one = of(&[SCALE]);
         assert_eq!(one.len(), 4);
         assert!(one.contains(&vec![("scale", ScalarValue::F32(0.0))]));
-        let two = of(&[Scalar { name: "scale", kind: ScalarKind::F32 }, Scalar { name: "on", kind: ScalarKind::Bool }]);
+        let two = of(&[SCALE, Scalar { name: "on", kind: ScalarKind::Bool, domain: None }]);
         assert_eq!(two.len(), 5 + 4);
         assert!(two[5..].iter().all(|draw| draw.len() == 2));
+    }
+
+    #[test]
+    fn a_scalar_keeps_to_its_domain() {
+        let of = |low, high| Scalar { name: "rate", kind: ScalarKind::F32, domain: Some((low, high, "a rate")) };
+        for (low, high, plain, others) in [
+            (0.0, 1.0, 0.5, &[1.0 / 64.0, 1.0, 0.0, 0.3][..]),
+            (2.0, 4.0, 3.0, &[2.03125, 4.0]),
+            (-4.0, 0.0, -2.0, &[-3.9375, 0.0, -1.5]),
+        ] {
+            assert_eq!(super::plain(&of(low, high)), ScalarValue::F32(plain));
+            let others: Vec<ScalarValue> = others.iter().copied().map(ScalarValue::F32).collect();
+            assert_eq!(values_of(&of(low, high)), others);
+        }
     }
 
     #[test]

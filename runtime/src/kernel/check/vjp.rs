@@ -7,7 +7,7 @@ use super::report::Report;
 use crate::backend::with_backend;
 use crate::tensor::{Origin, TraceId};
 use crate::transform::vjp_arrays;
-use crate::{Backend, Constant, Result, Session, Stored, Tensor, Train};
+use crate::{Backend, Constant, CustomVjp, Error, Result, Session, Stored, Tensor, Train, VjpCase, custom_vjp};
 
 /// Half the step of a difference: see the bound below.
 const STEP: f32 = 1e-2;
@@ -19,66 +19,67 @@ const BOUND: f64 = 5e-3;
 /// Directions that each input is moved along.
 const DIRECTIONS: usize = 3;
 
-/// Holds the gradient of `function`, to which [`custom_vjp`](crate::custom_vjp) gives a backward, against central finite
-/// differences, on the CPU in float32: along three random directions of each input, at inputs of the shapes of each case with
-/// values between -1 and 1. All outputs count, each element with a random weight.
+/// Holds the backward of a declared function against central finite differences, on the CPU in float32: along three random
+/// directions of each input whose gradient the case compares, at values between -1 and 1. All outputs that a caller sees
+/// count, each element with a random weight.
 ///
 /// # Errors
-/// What `function` returns.
-pub fn check_vjp(
-    name: &'static str,
-    cases: &[&[&[i32]]],
-    function: fn(&[Tensor<Train>]) -> Result<Vec<Tensor<Train>>>,
-) -> Result<Report> {
+/// What the function returns.
+pub fn check_function<H: Clone + Send + 'static>(function: &CustomVjp<H>) -> Result<Report> {
     Session::new()?;
-    let mut report = Report::new(name);
-    with_backend(Backend::Cpu, || cases.iter().try_for_each(|shapes| check_case(name, shapes, function, &mut report)))?;
+    let mut report = Report::new(function.name);
+    with_backend(Backend::Cpu, || {
+        (function.cases)()?
+            .iter()
+            .enumerate()
+            .try_for_each(|(number, case)| check_case(function, number, case, &mut report))
+    })?;
     Ok(report)
 }
 
-/// [`check_vjp`] as a test.
+/// [`check_function`] as the test that a declaration brings.
 ///
 /// # Panics
-/// If a gradient deviates, if nothing was compared, or if `function` fails.
-pub fn assert_vjp(
-    name: &'static str,
-    cases: &[&[&[i32]]],
-    function: fn(&[Tensor<Train>]) -> Result<Vec<Tensor<Train>>>,
-) {
-    match check_vjp(name, cases, function) {
+/// If a gradient deviates, if nothing was compared, or if the function fails.
+pub fn assert_function<H: Clone + Send + 'static>(function: &CustomVjp<H>) {
+    match check_function(function) {
         Ok(report) => assert!(report.passed(), "{report}"),
-        Err(error) => panic!("`{name}` was not checked: {error}"),
+        Err(error) => panic!("`{}` was not checked: {error}", function.name),
     }
 }
 
-fn check_case(
-    name: &'static str,
-    shapes: &[&[i32]],
-    function: fn(&[Tensor<Train>]) -> Result<Vec<Tensor<Train>>>,
+fn check_case<H: Clone + Send + 'static>(
+    function: &CustomVjp<H>,
+    number: usize,
+    case: &VjpCase<H>,
     report: &mut Report,
 ) -> Result<()> {
     let mut random = Random::INPUTS;
     let count = |shape: &[i32]| shape.iter().map(|extent| extent.unsigned_abs() as usize).product::<usize>();
     let mut drawn = |shape: &[i32]| (0..count(shape)).map(|_| random.between(-1.0, 1.0)).collect::<Vec<f32>>();
-    let inputs: Vec<Vec<f32>> = shapes.iter().map(|shape| drawn(shape)).collect();
+    let inputs: Vec<Vec<f32>> = case.shapes.iter().map(|shape| drawn(shape)).collect();
     let arrays = |inputs: &[Vec<f32>]| -> Result<Vec<Array>> {
-        let of = |(values, shape): (&Vec<f32>, &&[i32])| Ok(Constant::from_slice(values, shape)?.array().clone());
-        inputs.iter().zip(shapes).map(of).collect()
+        let of = |(values, shape): (&Vec<f32>, &Vec<i32>)| Ok(Constant::from_slice(values, shape)?.array().clone());
+        inputs.iter().zip(&case.shapes).map(of).collect()
+    };
+    let call = |primals: &[Array], origin: Origin| -> Result<Vec<Tensor<Train>>> {
+        let tensors: Vec<Tensor<Train>> =
+            primals.iter().map(|primal| Tensor::from_parts(primal.clone(), origin)).collect();
+        custom_vjp(function, &tensors.iter().collect::<Vec<_>>(), &case.host)
     };
     let run = |inputs: &[Vec<f32>], cotangents: &[Array]| {
-        let origin = Origin::of(TraceId::fresh(), true);
-        let traced = |primals: &[Array]| {
+        let (function, host) = (*function, case.host.clone());
+        let traced = move |primals: &[Array]| {
+            let origin = Origin::of(TraceId::fresh(), true);
             let tensors: Vec<Tensor<Train>> =
                 primals.iter().map(|primal| Tensor::from_parts(primal.clone(), origin)).collect();
-            Ok(function(&tensors)?.iter().map(|output| output.array().clone()).collect())
+            let outputs = custom_vjp(&function, &tensors.iter().collect::<Vec<_>>(), &host)?;
+            Ok(outputs.iter().map(|output| output.array().clone()).collect())
         };
-        vjp_arrays(name, traced, &arrays(inputs)?, cotangents)
+        vjp_arrays(function.name, traced, &arrays(inputs)?, cotangents)
     };
 
-    let probe = Origin::of(TraceId::fresh(), false);
-    let tensors: Vec<Tensor<Train>> =
-        arrays(&inputs)?.into_iter().map(|array| Tensor::from_parts(array, probe)).collect();
-    let outputs = function(&tensors)?;
+    let outputs = call(&arrays(&inputs)?, Origin::of(TraceId::fresh(), false))?;
     let weights: Vec<Vec<f32>> = outputs.iter().map(|output| drawn(output.shape())).collect();
     let cotangents = outputs
         .iter()
@@ -89,16 +90,24 @@ fn check_case(
     let (_, gradients) = run(&inputs, &cotangents)?;
     let gradients = gradients.into_iter().map(read).collect::<Result<Vec<_>>>()?;
     let weighted = |inputs: &[Vec<f32>]| -> Result<f64> {
-        let (outputs, _) = run(inputs, &cotangents)?;
         let mut sum = 0.0;
-        for (output, weights) in outputs.into_iter().zip(&weights) {
-            sum += read(output)?.iter().zip(weights).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum::<f64>();
+        for (output, weights) in call(&arrays(inputs)?, Origin::of(TraceId::fresh(), false))?.into_iter().zip(&weights)
+        {
+            let values = read(output.array().clone())?;
+            sum += values.iter().zip(weights).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum::<f64>();
         }
         Ok(sum)
     };
     let mut random = Random::DIRECTIONS;
-    for (place, gradient) in gradients.iter().enumerate() {
-        for number in 0..DIRECTIONS {
+    for &place in &case.compared {
+        let gradient = gradients.get(place).ok_or_else(|| {
+            Error::Other(format!(
+                "case {number} of `{}` compares input {place}, and there are {}",
+                function.name,
+                gradients.len()
+            ))
+        })?;
+        for direction_number in 0..DIRECTIONS {
             let direction: Vec<f32> = gradient.iter().map(|_| random.sign()).collect();
             let at = |step: f32| {
                 let mut moved = inputs.clone();
@@ -108,7 +117,10 @@ fn check_case(
             let measured = (at(STEP)? - at(-STEP)?) / (2.0 * f64::from(STEP));
             let claimed: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
             let length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-            let subject = format!("gradient of input {place} along direction {number} against a difference {shapes:?}");
+            let subject = format!(
+                "gradient of input {place} along direction {direction_number} against a difference {:?}",
+                case.shapes
+            );
             report.compare(subject, (measured - claimed).abs() / length.max(1e-3), BOUND);
         }
     }
@@ -122,40 +134,65 @@ fn read(array: Array) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Infer, custom_vjp};
+    use crate::{Backward, Infer};
 
     type Value = Tensor<Infer>;
 
-    fn product(
-        inputs: &[Tensor<Train>],
-        backward: fn(&[Value], &[Value], &[Value], &()) -> Result<Vec<Value>>,
-    ) -> Result<Vec<Tensor<Train>>> {
-        let forward = |inputs: &[Value], (): &()| Ok(vec![inputs[0].multiply(&inputs[1])?]);
-        custom_vjp("product", &[&inputs[0], &inputs[1]], &(), forward, backward)
+    /// `x y`, and `x` kept for a backward.
+    const fn product(backward: Backward<()>) -> CustomVjp<()> {
+        CustomVjp::declared(
+            "product",
+            |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?, inputs[0].multiply(3.0)?]),
+            backward,
+            1,
+            || Ok(vec![VjpCase::new(&[&[7], &[7]], ()), VjpCase::new(&[&[3, 5], &[3, 5]], ())]),
+        )
     }
 
-    const CASES: &[&[&[i32]]] = &[&[&[7], &[7]], &[&[3, 5], &[3, 5]]];
+    fn right(primals: &[Value], cotangents: &[Value], kept: &[Value], (): &()) -> Result<Vec<Value>> {
+        Ok(vec![cotangents[0].multiply(&primals[1])?, cotangents[0].multiply(&kept[1])?.multiply(1.0 / 3.0)?])
+    }
+
+    fn wrong(primals: &[Value], cotangents: &[Value], kept: &[Value], (): &()) -> Result<Vec<Value>> {
+        let mut gradients = right(primals, cotangents, kept, &())?;
+        gradients[0] = gradients[0].negative()?;
+        Ok(gradients)
+    }
 
     #[test]
-    fn a_right_backward_passes() {
-        assert_vjp("product", CASES, |inputs| {
-            product(inputs, |p, c, _, ()| Ok(vec![c[0].multiply(&p[1])?, c[0].multiply(&p[0])?]))
-        });
+    fn a_right_backward_passes_and_what_is_kept_does_not_count() {
+        assert_function(&product(right));
     }
 
     #[test]
     fn a_wrong_sign_is_found_in_the_input_that_has_it() {
-        let report = check_vjp("product", CASES, |inputs| {
-            product(inputs, |p, c, _, ()| Ok(vec![c[0].multiply(&p[1])?.negative()?, c[0].multiply(&p[0])?]))
-        });
-        let report = report.unwrap();
+        let report = check_function(&product(wrong)).unwrap();
         let failed = report.comparisons().iter().filter(|comparison| !comparison.passed());
         let failed: Vec<&str> = failed.map(|comparison| comparison.subject.as_str()).collect();
         assert!(failed.len() == 2 * DIRECTIONS && failed.iter().all(|subject| subject.contains("input 0")), "{report}");
     }
 
     #[test]
-    fn no_case_is_no_success() {
-        assert!(!check_vjp("product", &[], |_| Ok(Vec::new())).unwrap().passed());
+    fn what_compares_nothing_is_no_success() {
+        let nothing =
+            CustomVjp::declared("nothing", |x, ()| Ok(x.to_vec()), |_, c, _, ()| Ok(c.to_vec()), 1, || Ok(Vec::new()));
+        assert!(!check_function::<()>(&nothing).unwrap().passed());
+        let one = || Ok(vec![VjpCase::new(&[&[3]], ()).of_inputs(&[1])]);
+        let beyond = CustomVjp::declared("beyond", |x, ()| Ok(x.to_vec()), |_, c, _, ()| Ok(c.to_vec()), 1, one);
+        let error = check_function::<()>(&beyond).unwrap_err().to_string();
+        assert_eq!(error, "case 0 of `beyond` compares input 1, and there are 1");
+    }
+
+    #[test]
+    fn results_that_a_declaration_promises_must_come() {
+        let few = CustomVjp::declared(
+            "few",
+            |x, ()| Ok(x.to_vec()),
+            |_, c, _, ()| Ok(c.to_vec()),
+            2,
+            || Ok(vec![VjpCase::new(&[&[3]], ())]),
+        );
+        let error = check_function::<()>(&few).unwrap_err().to_string();
+        assert_eq!(error, "`few` returned 1 results, where its declaration says 2");
     }
 }

@@ -225,7 +225,7 @@ pub(super) mod tests {
         dimensions: &[Dimension { name: "B", bound: Binding { input: 0, axis: 0 } }],
         inputs: &[port("x", PortRole::Differentiable)],
         outputs: &[port("y", PortRole::Output), port("r", PortRole::Saved)],
-        scalars: &[Scalar { name: "scale", kind: ScalarKind::F32 }],
+        scalars: &[Scalar { name: "scale", kind: ScalarKind::F32, domain: None }],
         ..Signature::STAND_IN
     };
 

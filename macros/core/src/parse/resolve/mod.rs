@@ -34,7 +34,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
     let mut names: Vec<Ident> = Vec::new();
     for parameter in parameters {
         let name = match &parameter {
-            Parameter::Scalar(name, _) | Parameter::Unreadable(name) => name.clone(),
+            Parameter::Scalar(name, ..) | Parameter::Unreadable(name) => name.clone(),
             Parameter::Port(port) => port.name.clone(),
         };
         if names.contains(&name) {
@@ -43,9 +43,9 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         }
         names.push(name);
         match parameter {
-            Parameter::Scalar(name, kind) => {
+            Parameter::Scalar(name, kind, domain) => {
                 arguments.push(Argument::Scalar(scalars.len()));
-                scalars.push(Scalar { name, kind });
+                scalars.push(Scalar { name, kind, domain });
             }
             Parameter::Unreadable(name) => {
                 arguments.push(Argument::Unreadable(unreadable.len()));
