@@ -73,7 +73,8 @@ pub fn names() -> String {
 }
 
 fn sorted() -> Vec<&'static Declaration> {
-    // Called for its effect: the linker keeps the crate and its kernels.
+    // Called for their effect: the linker keeps these crates and their kernels.
+    cotangent_examples::kernels();
     let mut kernels = cotangent_kernels::kernels();
     kernels.sort_by_key(|kernel| (kernel.file, kernel.line));
     kernels

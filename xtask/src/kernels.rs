@@ -11,7 +11,7 @@ use std::path::Path;
 pub use expand::expand;
 
 /// The crates whose kernels are the project's; tests have kernels too, some of them wrong on purpose.
-const CRATES: [&str; 2] = ["kernels", "models"];
+const CRATES: [&str; 3] = ["kernels", "examples", "models"];
 
 /// The arguments of the program that lists kernels.
 pub fn list_arguments(kernel: Option<String>, names: bool, at: Option<String>, dtype: String) -> Vec<OsString> {

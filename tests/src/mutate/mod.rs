@@ -90,6 +90,8 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
 
 /// All kernels, in an order that every process has.
 fn kernels() -> Vec<&'static Declaration> {
+    // Called for its effect: the linker keeps the crate and its kernels.
+    cotangent_examples::kernels();
     let mut kernels = cotangent_kernels::kernels();
     kernels.sort_by_key(|kernel| (kernel.file, kernel.line));
     kernels

@@ -53,7 +53,7 @@ pub(super) enum Pattern {
 pub(super) enum Layout {
     #[default]
     Rows,
-    /// Columns instead of rows.
+    /// The first axis innermost: columns instead of rows.
     Transposed,
     /// A part of larger rows.
     Padded,

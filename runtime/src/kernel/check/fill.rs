@@ -113,7 +113,8 @@ pub(super) fn lay_out(array: Array, layout: Layout) -> Result<Array> {
     let mut order: Vec<usize> = (0..rank).rev().collect();
     let (mut step, mut offset) = (1, 0);
     match layout {
-        Layout::Transposed => order.swap(0, 1),
+        // All axes in the other order, so that none has the stride that it has in rows.
+        Layout::Transposed => order.reverse(),
         Layout::Padded => offset = 1,
         _ => step = 2,
     }
