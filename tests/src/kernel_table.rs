@@ -94,7 +94,7 @@ pub fn table(sizes: Option<&Sizes>) -> Result<String> {
     for forward in forwards {
         family(forward, 0, sizes, &mut rows, &mut shown)?;
     }
-    for kernel in all {
+    for &kernel in &all {
         if !shown.contains(&std::ptr::from_ref(kernel)) {
             family(kernel, 0, sizes, &mut rows, &mut shown)?;
         }
