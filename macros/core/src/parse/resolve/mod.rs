@@ -45,6 +45,8 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         match parameter {
             Parameter::Scalar(name, kind, domain) => {
                 arguments.push(Argument::Scalar(scalars.len()));
+                let domain =
+                    domain.filter(|(low, high, _)| low < high || ports::empty(name.span(), &name, diagnostics));
                 scalars.push(Scalar { name, kind, domain });
             }
             Parameter::Unreadable(name) => {
