@@ -5,7 +5,6 @@ template <class T> using remove_cv_t = typename remove_const<T>::type;
 template <class T> using remove_addrspace_t = T;
 template <class... T> struct _disjunction : false_type {};
 template <class T, class... Others> struct _disjunction<T, Others...> : bool_constant<T::value || _disjunction<Others...>::value> {};
-template <class T> constexpr T make_uniform(T value) { return value; }
 template <class T> T&& declval();
 template <class From, class To> struct is_convertible {
   static void take(To);

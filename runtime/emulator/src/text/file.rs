@@ -63,10 +63,6 @@ impl Writer<'_, '_> {
         {
             return Ok(Some(i + 1));
         }
-        if token.text == "uniform" && self.next_significant(i + 1, end).is_some_and(|n| self.tokens[n].is('<')) {
-            self.out += "metal::type_identity_t";
-            return Ok(Some(i + 1));
-        }
         self.own_collective(i, end)
     }
 
