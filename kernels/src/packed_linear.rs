@@ -4,7 +4,8 @@
 //! decoded matrix, the matrix lives for that one product and is decoded again in the backward.
 
 use cotangent::{
-    Backend, CodeFormat, CodeMode, Constant, Dtype, Error, Frozen, Graph, Infer, Packed, Result, Stored, Tensor, VjpCase, custom_vjp,
+    Backend, CodeFormat, CodeMode, Constant, Dtype, Error, Frozen, Graph, Infer, Packed, Result, Stored, Tensor,
+    VjpCase, custom_vjp,
 };
 
 const OPERATION: &str = "packed_linear";
