@@ -63,3 +63,27 @@ fn colors_first(plan: &Plan, stored: &HostTensor) -> HostTensor {
     }
     HostTensor { dtype: stored.dtype, shape: plan.shape.clone(), bytes }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_over_pixels_are_told_by_their_shape() {
+        let plan = Plan { shape: vec![2, 3, 1, 1, 2], dtype: cotangent::Dtype::F32, storage: Storage::PixelsLast };
+        let values: Vec<f32> = (0..12).map(|value| value as f32).collect();
+        // Pixels first, then colours, as MLX stores them.
+        let stored = HostTensor::from_f32(&[2, 1, 1, 2, 3], &values);
+        for layout in [Layout::HuggingFace, Layout::Mlx] {
+            assert!(
+                is_stored_shape(layout, &plan, &[2, 1, 1, 2, 3]) && is_stored_shape(layout, &plan, &[2, 3, 1, 1, 2])
+            );
+            assert!(!is_stored_shape(layout, &plan, &[2, 1, 3, 1, 2]));
+            let found = to_hugging_face(layout, &plan, stored.clone());
+            assert_eq!(found.shape, plan.shape);
+            assert_eq!(found.to_f32().unwrap(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0, 6.0, 9.0, 7.0, 10.0, 8.0, 11.0]);
+            let same = HostTensor::from_f32(&plan.shape, &values);
+            assert_eq!(to_hugging_face(layout, &plan, same.clone()).bytes, same.bytes);
+        }
+    }
+}

@@ -50,3 +50,64 @@ pub fn row_positions(config: &VisionConfig, tokens: &[u32], grids: &[Grid]) -> R
         None => Ok(RowPositions { tokens: positions, next }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAD: u32 = 252;
+
+    fn config() -> VisionConfig {
+        VisionConfig {
+            depth: 1,
+            hidden_size: 8,
+            intermediate_size: 8,
+            num_heads: 1,
+            patch_size: 4,
+            temporal_patch_size: 2,
+            spatial_merge_size: 2,
+            out_hidden_size: 8,
+            positions_per_side: 4,
+            rope_theta: 1e4,
+            deepstack: Vec::new(),
+            image_token: PAD,
+            video_token: 253,
+            start_token: 250,
+            end_token: 251,
+        }
+    }
+
+    fn grid(frames: usize, height: usize, width: usize) -> Grid {
+        Grid { frames, height, width }
+    }
+
+    #[test]
+    fn what_follows_a_picture_stands_behind_its_longer_side() {
+        // Two rows of three groups between two tokens of text.
+        let tokens = [7, PAD, PAD, PAD, PAD, PAD, PAD, 8];
+        let found = row_positions(&config(), &tokens, &[grid(1, 4, 6)]).unwrap();
+        let picture = [[1, 1, 1], [1, 1, 2], [1, 1, 3], [1, 2, 1], [1, 2, 2], [1, 2, 3]];
+        assert_eq!(found.tokens, [&[[0; 3]], &picture[..], &[[4; 3]]].concat());
+        assert_eq!(found.next, 5);
+    }
+
+    #[test]
+    fn each_frame_of_a_video_is_a_picture_of_its_own() {
+        // Two frames of one group each, with a time between them.
+        let found = row_positions(&config(), &[253, 9, 253, 9], &[grid(2, 2, 2)]).unwrap();
+        assert_eq!(found, RowPositions { tokens: (0..4).map(|place| [place; 3]).collect(), next: 4 });
+    }
+
+    #[test]
+    fn tokens_and_grids_are_as_many() {
+        for (tokens, grids, expected) in [
+            (&[PAD, 1][..], vec![], "more tokens"),
+            (&[1, 2], vec![grid(1, 2, 2)], "fewer tokens for pictures"),
+            (&[PAD, 1], vec![grid(1, 2, 4)], "fewer tokens in a row"),
+            (&[PAD], vec![grid(1, 2, 4)], "fewer tokens in a row"),
+        ] {
+            let message = row_positions(&config(), tokens, &grids).unwrap_err();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}

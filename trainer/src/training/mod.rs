@@ -101,13 +101,16 @@ impl TrainingOptions {
     }
 }
 
-/// Of all tokens and what is learned of them.
+/// Of all tokens, what is learned of them, and the names and sizes of pictures.
 fn checksum(data: &Dataset) -> Checksum {
     let mut checksum = Checksum::default();
     for example in &data.examples {
         checksum.add(example.tokens.len() as u64);
         for (token, is_target) in example.tokens.iter().zip(&example.is_target) {
             checksum.add(u64::from(*token) << 1 | u64::from(*is_target));
+        }
+        for picture in &example.pictures {
+            checksum.add_bytes(format!("{} {:?}", picture.source, picture.grid).as_bytes());
         }
     }
     checksum
