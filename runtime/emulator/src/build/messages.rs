@@ -116,13 +116,13 @@ fn sentence(message: &str) -> String {
             "`{function}` takes no such arguments\n  help: compare their number and types with its declaration"
         );
     }
-    if has(&["is ambiguous", "ambiguous overload"]) && !quoted.is_empty() {
-        let function = name(0).split('(').next().unwrap_or_default();
-        return format!("`{function}` fits arguments of several types here\n  help: cast the arguments to one type");
-    }
     if has(&["operands to ?:", "operands to `?:`", "conditional expression is ambiguous", "incompatible operand types"])
     {
         return format!("{MIXED_ARMS}\n  help: cast one of them");
+    }
+    if has(&["is ambiguous", "ambiguous overload"]) && !quoted.is_empty() {
+        let function = name(0).split('(').next().unwrap_or_default();
+        return format!("`{function}` fits arguments of several types here\n  help: cast the arguments to one type");
     }
     if has(&["no match for `operator"]) {
         let operator = name(0).trim_start_matches("operator");
