@@ -97,7 +97,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, file: &Path,
     let modules: Vec<String> =
         initial.keys().filter_map(|name| name.strip_suffix(".lora_a").map(str::to_owned)).collect();
     // Its own, because adapters change it.
-    let (mut model, ..) = Model::load_with_vision(subject.dir, Dtype::F32, &mut |_, _| {})?;
+    let (mut model, _) = super::load(subject.dir, &subject.reference)?;
     let options = LoraOptions {
         rank: description.rank,
         scale: description.scale,

@@ -30,13 +30,23 @@ struct Subject<'a> {
     reference: Reference,
 }
 
+/// The model of a checkpoint in float32: with its vision tower, if the reference has pictures.
+fn load(dir: &Path, reference: &Reference) -> Result<(Model<Stored>, TextConfig)> {
+    let (model, config, _) = if reference.has("plain.pixel_values") {
+        Model::load_with_vision(dir, Dtype::F32, &mut |_, _| {})?
+    } else {
+        Model::load(dir, Dtype::F32)?
+    };
+    Ok((model, config))
+}
+
 /// Runs every comparison the folder has references for.
 ///
 /// # Errors
 /// If a file is missing or wrong, or the model cannot be run; a deviation is no error but a row of the table.
 pub fn run(dir: &Path) -> Result<Table> {
-    let (mut model, config, _) = Model::load_with_vision(dir, Dtype::F32, &mut |_, _| {})?;
     let reference = Reference::open(&dir.join("reference.safetensors"))?;
+    let (mut model, config) = load(dir, &reference)?;
     let mut session = Session::new()?;
     let mut table = Table::default();
     decoded::compare(&mut session, &mut model, &reference, &mut table).context("decoded matrices")?;
