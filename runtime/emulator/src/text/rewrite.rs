@@ -355,6 +355,8 @@ impl<'t> Writer<'_, 't> {
         // A variable may be called `sampler`, or `std` (a standard deviation); only the use as a type or namespace counts.
         let next = self.next_significant(i + 1, self.tokens.len()).map(|n| &self.tokens[n]);
         let harmless = match *word {
+            // Files mention the type that the shim has; it logs nothing.
+            "os_log" => self.context.constants.is_some() || self.is_member(i),
             "std" => !(next.is_some_and(|n| n.is(':'))),
             "sampler" | "new" | "try" | "printf" => {
                 self.is_member(i) || (*word == "sampler" && !next.is_some_and(|n| n.kind == Kind::Identifier))
