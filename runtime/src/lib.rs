@@ -52,8 +52,8 @@ pub use process::{enter, ignores_hangup, leave};
 pub use session::Session;
 pub use tensor::{Element, Tensor};
 pub use transform::{
-    Audit, AuditedParameter, Backward, CustomVjp, Forward, GradientState, Gradients, Keep, Stack, Stages, Trainable,
-    VjpCase, audit_stack, checkpoint, custom_vjp, evaluate, evaluate_stack, train_stack, value_and_grad,
+    Audit, AuditedParameter, Backward, CustomVjp, Forward, GradientState, Gradients, Keep, Stack, StackStages,
+    Trainable, VjpCase, audit_stack, checkpoint, custom_vjp, evaluate, evaluate_stack, train_stack, value_and_grad,
 };
 
 /// What the macros expand to. Not an interface: it changes with them.

@@ -2,7 +2,7 @@
 
 use cotangent::random::Key;
 use cotangent::{
-    Dtype, Gradients, Keep, Mode, Parameters, Result, Session, Stack, Stages, Stored, Tensor, Train, Trainable,
+    Dtype, Gradients, Keep, Mode, Parameters, Result, Session, Stack, StackStages, Stored, Tensor, Train, Trainable,
     evaluate_stack, train_stack, value_and_grad,
 };
 
@@ -101,8 +101,8 @@ impl Stack for Model {
         Last { text: Table { table: self.text.table.clone() } }
     }
 
-    fn stages(&self) -> Stages<'_, Self> {
-        Stages::first("picture", self.embedding(), Self::embed)
+    fn stages(&self) -> StackStages<'_, Self> {
+        StackStages::first("picture", self.embedding(), Self::embed)
             .blocks("tower", &self.tower, scaled)
             .part("text", &self.text, joined)
             .blocks("layers", &self.layers, Self::forward)

@@ -1,6 +1,6 @@
 //! The model as the block driver sees it.
 
-use cotangent::{Dtype, Error, Indices, Mode, Parameters, Result, Stack, Stages, Stored, Tensor, Train};
+use cotangent::{Dtype, Error, Indices, Mode, Parameters, Result, Stack, StackStages, Stored, Tensor, Train};
 use cotangent_kernels::Labels;
 
 use crate::linear::Linear;
@@ -102,15 +102,15 @@ impl Stack for Model<Stored> {
         if is_adapter(name) { self.embed_tokens.weight.dtype() } else { stored }
     }
 
-    fn stages(&self) -> Stages<'_, Self> {
+    fn stages(&self) -> StackStages<'_, Self> {
         let Some(tower) = &self.visual else {
-            return Stages::first("embedding", self.embedding(), Self::embed).blocks(
+            return StackStages::first("embedding", self.embedding(), Self::embed).blocks(
                 Self::BLOCKS,
                 &self.layers,
                 Self::forward,
             );
         };
-        let mut stages = Stages::begin("visual.patch_embed", &tower.patch_embed, tower::embed_patches).part(
+        let mut stages = StackStages::begin("visual.patch_embed", &tower.patch_embed, tower::embed_patches).part(
             "visual.pos_embed",
             &tower.pos_embed,
             tower::add_positions,

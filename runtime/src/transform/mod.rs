@@ -18,7 +18,7 @@ pub use custom_vjp::{Backward, CustomVjp, Forward, VjpCase, custom_vjp};
 pub use gradient::{Trainable, evaluate, value_and_grad};
 pub use gradients::Gradients;
 pub use stack::{Keep, Stack, evaluate_stack, train_stack};
-pub use stages::Stages;
+pub use stages::StackStages;
 
 pub(crate) use custom_vjp::custom_vjp_arrays;
 pub(crate) use gradient::{TrainableLeaves, vjp_arrays};

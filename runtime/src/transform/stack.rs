@@ -25,7 +25,7 @@ use super::gradient::{Trainable, TrainableLeaves, scalar, vjp_arrays};
 use super::gradients::Gradients;
 use super::names;
 use super::part::{HeadPart, Pulled, missing_input};
-use super::stages::{Stage, Stages};
+use super::stages::{StackStages, Stage};
 use super::tail::Tail;
 
 /// A model that [`train_stack`] can walk: an embedding, blocks of one type, and a head that ends in the loss. A model of
@@ -58,11 +58,11 @@ pub trait Stack {
     fn head(&self) -> Self::Head;
 
     /// All that is computed before the head, first to last.
-    fn stages(&self) -> Stages<'_, Self>
+    fn stages(&self) -> StackStages<'_, Self>
     where
         Self: Sized,
     {
-        let first = Stages::first(EMBEDDING, self.embedding(), Self::embed);
+        let first = StackStages::first(EMBEDDING, self.embedding(), Self::embed);
         first.blocks(Self::BLOCKS, self.blocks(), Self::forward)
     }
 

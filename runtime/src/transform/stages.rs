@@ -19,7 +19,7 @@ use super::stack::Stack;
 ///
 /// Every stage is computed from its parameters, the state that the stage before it returns, and the batch. The first has
 /// no state before it.
-pub struct Stages<'a, S: Stack> {
+pub struct StackStages<'a, S: Stack> {
     stages: Vec<Unselected<'a, S>>,
 }
 
@@ -98,7 +98,7 @@ impl<S: Stack, P: Parameters<Mode = Stored>> Body<S> for Typed<'_, S, P> {
     }
 }
 
-impl<'a, S: Stack + 'a> Stages<'a, S> {
+impl<'a, S: Stack + 'a> StackStages<'a, S> {
     /// Begins with a stage whose leaves have full names; errors and audits call it `name`.
     pub fn first<P: Parameters<Mode = Stored> + 'a>(
         name: &str,
@@ -107,7 +107,7 @@ impl<'a, S: Stack + 'a> Stages<'a, S> {
     ) -> Self {
         let body = Box::new(Typed { tree: Tree::Owned(tree), function: Function::First(embed) });
         let first = Unselected { name: name.to_owned(), prefix: Path::root(), casts: false, body };
-        Stages { stages: vec![first] }
+        StackStages { stages: vec![first] }
     }
 
     /// Begins with a part of the model, whose leaves' names begin with `path`.
@@ -117,7 +117,7 @@ impl<'a, S: Stack + 'a> Stages<'a, S> {
         embed: fn(&P::In<Train>, &S::Batch) -> Result<S::State>,
     ) -> Self {
         let body = Box::new(Typed { tree: Tree::Borrowed(tree), function: Function::First(embed) });
-        Stages { stages: vec![Unselected { name: path.to_owned(), prefix: Path::new(path), casts: true, body }] }
+        StackStages { stages: vec![Unselected { name: path.to_owned(), prefix: Path::new(path), casts: true, body }] }
     }
 
     /// Adds a part of the model, whose leaves' names begin with `path`.
