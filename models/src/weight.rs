@@ -147,7 +147,7 @@ impl<M: Graph> Weight<M> {
         }
     }
 
-    /// The cross-entropy of `rows` `[N, inputs]` with this matrix as the head, as [`cotangent_kernels::cross_entropy`].
+    /// The cross-entropy of `rows` `[N, inputs]` with this matrix as the head, as [`cotangent_kernels::cross_entropy()`].
     ///
     /// # Errors
     /// If the shapes do not fit, or a label is not in the vocabulary.
