@@ -164,15 +164,6 @@ template <class T> T addsat(T, T); template <class T> T subsat(T, T);
 template <class T, int K> T distance_squared(vec<T, K>, vec<T, K>); template <class T, int K> vec<T, K> reflect(vec<T, K>, vec<T, K>);
 template <class T, int K> vec<T, K> refract(vec<T, K>, vec<T, K>, type_identity_t<T>); template <class T, int K> vec<T, K> faceforward(vec<T, K>, vec<T, K>, vec<T, K>);
 
-#define METAL_ALSO_IN(SPACE)                                                                                             \
-  namespace SPACE {                                                                                                      \
-  using metal::fma; using metal::sincos; using metal::ldexp; using metal::modf; using metal::clamp; using metal::mix;    \
-  using metal::smoothstep; using metal::min; using metal::max; using metal::abs; using metal::min3; using metal::max3;   \
-  using metal::median3; using metal::fmin3; using metal::fmax3; using metal::fmedian3; using metal::dot;                 \
-  using metal::length; using metal::distance; using metal::normalize;                                                    \
-  }
-METAL_ALSO_IN(fast) METAL_ALSO_IN(precise)
-
 #define METAL_PACKING(T, N, FORMAT) vec<T, N> unpack_##FORMAT##_to_##T(uint); uint pack_##T##_to_##FORMAT(vec<T, N>);
 #define METAL_PACKINGS(T)                                                                                                \
   METAL_PACKING(T, 4, unorm4x8) METAL_PACKING(T, 4, snorm4x8) METAL_PACKING(T, 2, unorm2x16) METAL_PACKING(T, 2, snorm2x16) \
@@ -254,6 +245,7 @@ template <class D, class A, class B, class C>
 void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>&, simdgroup_matrix<A, 8, 8>, simdgroup_matrix<B, 8, 8>, simdgroup_matrix<C, 8, 8>);
 template <class D, class A, class B> void simdgroup_multiply(simdgroup_matrix<D, 8, 8>&, simdgroup_matrix<A, 8, 8>, simdgroup_matrix<B, 8, 8>);
 } // namespace metal
+#include "namespaces.h"
 
 template <class T> struct Limits {
   static constexpr T max = T(0), min = T(0), finite_max = T(0), finite_min = T(0);

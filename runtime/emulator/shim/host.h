@@ -190,6 +190,7 @@ METAL_FUNCTION(ldexp, float, int)
 #pragma clang fp contract(off)
 #endif
 #include "math.h"
+#include "namespaces.h"
 #include "simd.h"
 #include "atomic.h"
 #include "matrix.h"

@@ -289,16 +289,6 @@ template <class T, int N> METAL_INLINE vec<T, N> insert_bits(vec<T, N> base, vec
 #undef METAL_OF_VECTORS3
 #undef METAL_WITH_OUTPUT
 
-// What `fast` and `precise` have beside the functions above.
-#define METAL_ALSO_IN(SPACE)                                                                                          \
-  namespace SPACE {                                                                                                   \
-  using metal::fma; using metal::sincos; using metal::ldexp; using metal::modf; using metal::clamp; using metal::mix; \
-  using metal::smoothstep; using metal::min; using metal::max; using metal::abs; using metal::min3; using metal::max3; \
-  using metal::median3; using metal::fmin3; using metal::fmax3; using metal::fmedian3; using metal::dot;              \
-  using metal::length; using metal::distance; using metal::normalize;                                                 \
-  }
-METAL_ALSO_IN(fast) METAL_ALSO_IN(precise)
-#undef METAL_ALSO_IN
 
 // A value that all threads of a threadgroup share.
 template <class T> using uniform = T;

@@ -32,7 +32,7 @@ pub enum Memory<'a> {
     Read(Cow<'a, [u8]>),
     /// Read and written.
     Update(Cow<'a, [u8]>),
-    /// So many bytes of garbage, which the function writes.
+    /// An output, by its size in bytes: garbage until the function writes it.
     Garbage(usize),
 }
 
@@ -43,7 +43,7 @@ impl<'a> Bound<'a> {
         Bound { index, name: name.to_owned(), dtype, memory: Memory::Read(bytes.into()) }
     }
 
-    /// Garbage of so many elements, which the function writes.
+    /// An output of this number of elements: garbage until the function writes it.
     pub fn written(index: u32, name: &str, dtype: Dtype, elements: usize) -> Bound<'a> {
         Bound { index, name: name.to_owned(), dtype, memory: Memory::Garbage(elements * dtype.size()) }
     }

@@ -66,10 +66,11 @@ impl CudaGrid {
 }
 
 /// What all CUDA kernels share, in order.
-const SHIM: [&str; 5] = [
+const SHIM: [&str; 6] = [
     include_str!("../shim/cuda_begin.h"),
     include_str!("../shim/types.h"),
     include_str!("../shim/math.h"),
+    include_str!("../shim/namespaces.h"),
     include_str!("../shim/cuda.h"),
     include_str!("../shim/mlx.h"),
 ];

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -255,31 +256,40 @@ impl Emulator {
 
     /// The compiled hooks, which are the same for all kernels.
     fn hooks(&self, checks: Checks) -> Result<PathBuf, Error> {
-        let flags = self.compiler.flags(Build::of_hooks(checks)).join(" ");
         let include = &self.cache.include;
-        let object = include.join(format!("hooks-{:032x}.o", content_key([flags.as_str(), &self.compiler.version])));
-        if !object.exists() {
-            let source = include.join("hooks.cpp");
-            Cache::make(&object, |draft| self.compiler.compile_hooks(&source, draft, include, checks))?
-                .map_err(|messages| Error::Compile { kernel: "the emulator's own part".into(), messages })?;
-        }
+        let object = include.join(format!("hooks-{:032x}.o", self.key_of(Build::of_hooks(checks))));
+        let source = include.join("hooks.cpp");
+        own_part(&object, |draft| self.compiler.compile_hooks(&source, draft, include, checks))?;
         Ok(object)
     }
 
     /// A header that stands for the shim, with what the compiler made of it beside it: reading the shim is most of the
     /// work of compiling a small kernel.
     fn precompiled(&self, build: Build) -> Result<PathBuf, Error> {
-        let flags = self.compiler.flags(build).join(" ");
         let include = &self.cache.include;
-        let header = include.join(format!("host-{:032x}.h", content_key([flags.as_str(), &self.compiler.version])));
-        let object = header.with_extension("h.gch");
-        if !object.exists() {
+        let header = include.join(format!("host-{:032x}.h", self.key_of(build)));
+        if !header.exists() {
             self.cache.write(&header, b"#include \"host.h\"\n")?;
-            Cache::make(&object, |draft| self.compiler.precompile(&header, draft, include, build))?
-                .map_err(|messages| Error::Compile { kernel: "the emulator's own part".into(), messages })?;
         }
+        let object = header.with_extension("h.gch");
+        own_part(&object, |draft| self.compiler.precompile(&header, draft, include, build))?;
         Ok(header)
     }
+
+    /// Tells what this compiler makes with these flags from what another one does, or other flags.
+    fn key_of(&self, build: Build) -> u128 {
+        let flags = self.compiler.flags(build).join(" ");
+        content_key([flags.as_str(), &self.compiler.version])
+    }
+}
+
+/// Has the compiler make a part of the emulator that all kernels share, unless it is there.
+fn own_part(object: &Path, make: impl FnOnce(&Path) -> io::Result<Result<(), String>>) -> Result<(), Error> {
+    if object.exists() {
+        return Ok(());
+    }
+    let failed = |messages| Error::Compile { kernel: "the emulator's own part".into(), messages };
+    Cache::make(object, make)?.map_err(failed)
 }
 
 /// Little-endian shapes, strides and numbers of dimensions of all inputs.

@@ -18,6 +18,7 @@ mod static_check;
 mod text;
 
 pub use bound::{Bound, BoundLaunch, BoundRun, Memory, Object};
+pub use build::SAME_BITS;
 pub use cuda::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
 pub use cuda_compiler::{CudaCompiler, CudaUnit};
 pub use dtype::Dtype;

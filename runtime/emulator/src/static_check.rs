@@ -56,6 +56,7 @@ impl StaticCheck {
         let folder = tempfile::tempdir().map_err(failed)?;
         let file = folder.path().join("kernel.cpp");
         std::fs::write(folder.path().join("check.h"), include_str!("../shim/check.h")).map_err(failed)?;
+        std::fs::write(folder.path().join("namespaces.h"), include_str!("../shim/namespaces.h")).map_err(failed)?;
         std::fs::write(folder.path().join("tile.metal"), TILE_METAL).map_err(failed)?;
         std::fs::write(&file, unit).map_err(failed)?;
         let output = Command::new(&self.clang)

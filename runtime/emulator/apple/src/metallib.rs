@@ -155,7 +155,7 @@ impl<'b> Reader<'b> {
         usize::try_from(value).map_err(|_| Damage::CutOff { what, at })
     }
 
-    /// A record: tags of four letters, each with a length of 16 bits and so many bytes, up to `ENDT`.
+    /// A record: tags of four letters, each followed by a length of 16 bits and that number of bytes, up to `ENDT`.
     fn function(&self, number: usize, record: Range<usize>, bitcode: usize) -> Result<Function, Damage> {
         let missing = |tag| Damage::Missing { tag, function: number };
         let (mut name, mut hash, mut offset, mut size) = (None, None, None, None);

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cotangent_emulator::{Emulator, Location, Object};
+use cotangent_emulator::{Emulator, Location, Object, SAME_BITS};
 use sha2::{Digest, Sha256};
 
 use crate::lower::{Lowered, Options, Refusal, Role, lower};
@@ -220,23 +220,8 @@ fn compiled_shim(llvm: &Llvm, include: &Path, folder: &Path) -> Result<PathBuf, 
     let source = folder.join(format!("air-{key}.cpp"));
     write(&source, AIR.as_bytes())?;
     let draft = folder.join(format!("air-{key}-{}.draft", std::process::id()));
-    let flags = [
-        "-std=c++17",
-        "-O1",
-        "-fPIC",
-        "-fno-exceptions",
-        "-fno-rtti",
-        "-fvisibility=hidden",
-        "-fno-builtin",
-        "-fno-math-errno",
-        "-ffp-contract=off",
-        "-fno-strict-aliasing",
-        "-fsigned-char",
-        "-w",
-        "-c",
-        "-I",
-    ];
-    let mut arguments: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
+    let flags = ["-std=c++17", "-O1", "-fPIC", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-w", "-c"];
+    let mut arguments: Vec<&OsStr> = flags.iter().chain(&SAME_BITS).chain(&["-I"]).map(OsStr::new).collect();
     arguments.extend([include.as_os_str(), source.as_os_str(), "-o".as_ref(), draft.as_os_str()]);
     llvm.run("clang++", &arguments, &[])?;
     fs::rename(&draft, &object).map_err(|e| Failure::File(object.clone(), e))?;

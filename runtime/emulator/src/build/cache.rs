@@ -13,6 +13,7 @@ const SHIM: &[(&str, &str)] = &[
     ("index.h", include_str!("../../shim/index.h")),
     ("math.h", include_str!("../../shim/math.h")),
     ("pack.h", include_str!("../../shim/pack.h")),
+    ("namespaces.h", include_str!("../../shim/namespaces.h")),
     ("simd.h", include_str!("../../shim/simd.h")),
     ("atomic.h", include_str!("../../shim/atomic.h")),
     ("matrix.h", include_str!("../../shim/matrix.h")),

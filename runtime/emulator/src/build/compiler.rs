@@ -7,6 +7,10 @@ use std::process::Command;
 
 use crate::{Checks, Error};
 
+/// Flags that give the same bits from every C++ compiler: no folding of calls, no fused multiply-add.
+pub const SAME_BITS: [&str; 5] =
+    ["-fno-builtin", "-fno-math-errno", "-ffp-contract=off", "-fno-strict-aliasing", "-fsigned-char"];
+
 /// How a kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Build {
@@ -77,12 +81,6 @@ impl Compiler {
             "-fno-rtti",
             "-fno-threadsafe-statics",
             "-fvisibility=hidden",
-            // The same bits from every compiler: no folding of calls, no fused multiply-add.
-            "-fno-builtin",
-            "-fno-math-errno",
-            "-ffp-contract=off",
-            "-fno-strict-aliasing",
-            "-fsigned-char",
             "-fno-delete-null-pointer-checks",
             "-ftrivial-auto-var-init=pattern",
             "-Werror=vla",
@@ -90,6 +88,7 @@ impl Compiler {
             // A lane's stack is 256 KiB; no GPU has as much private memory as this allows.
             "-Wframe-larger-than=32768",
         ];
+        flags.extend(SAME_BITS);
         flags.push(if self.is_clang { "-Werror=frame-larger-than" } else { "-Werror=frame-larger-than=32768" });
         flags.extend(match checks {
             Checks::Off => &["-O2", "-fwrapv"][..],

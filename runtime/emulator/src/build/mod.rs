@@ -6,6 +6,7 @@ mod image;
 mod messages;
 
 pub(crate) use cache::{Cache, cache_error, content_key};
+pub use compiler::SAME_BITS;
 pub(crate) use compiler::{Build, Compiler};
 pub(crate) use image::Image;
 pub(crate) use messages::{MIXED_ARMS, explain};

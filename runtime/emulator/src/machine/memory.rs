@@ -63,9 +63,9 @@ impl Drop for Block {
 pub(crate) enum Contents<'d> {
     /// An input: only read. How it lies there, if not row by row.
     Data(&'d [u8], Option<Placement>),
-    /// An output of so many bytes, every element this one.
+    /// An output: its size in bytes, and the value of every element.
     Filled(usize, Vec<u8>),
-    /// An output of so many bytes of garbage.
+    /// An output of garbage: its size in bytes.
     Garbage(usize),
 }
 

@@ -71,7 +71,7 @@ impl std::fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Lowers the module in `text`, whose places are told as lines of `file`.
+/// Lowers the module in `text`. Messages name its places as lines of `file`.
 ///
 /// # Errors
 /// If it uses what is not known, or a function constant has no value.

@@ -100,7 +100,7 @@ pub fn output(index: u32, dtype: Dtype, count: usize) -> Bound<'static> {
     Bound::written(index, &format!("out{index}"), dtype, count)
 }
 
-/// A launch of so many threads.
+/// A launch over a grid of threads.
 pub fn launch(grid: [usize; 3], threadgroup: [usize; 3], buffers: Vec<Bound<'static>>) -> BoundLaunch<'static> {
     let extents = |extents: [usize; 3]| extents.map(|n| n as u32);
     BoundLaunch { grid: extents(grid), threadgroup: extents(threadgroup), buffers, ..BoundLaunch::default() }

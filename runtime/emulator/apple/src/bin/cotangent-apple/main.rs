@@ -32,7 +32,7 @@ struct Arguments {
     /// List the kernels that are compared, with their families and functions
     #[arg(long)]
     list: bool,
-    /// Begin no comparison after so many minutes. One instance of each function comes first
+    /// Begin no comparison after this number of minutes. One instance of each function comes first
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<u64>,
     /// Run the launches of one kernel as compiled, and leave what they give in files: the work of a process of its own
