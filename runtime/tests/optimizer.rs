@@ -2,27 +2,10 @@
 
 mod common;
 
-use common::{Pair, copy, pair};
+use common::{Pair, copy, gradients_of, pair};
 use cotangent::optimizer::{AdamW, AdamWOptions, global_norm};
 use cotangent::random::Key;
 use cotangent::{Constant, Dtype, Gradients, Session, Stored, Tensor, Trainable, value_and_grad};
-
-/// The gradient of `sum(c * left)` is `c`: a way to any gradient.
-fn gradients_of(parameters: &Pair<Stored>, left: &[f32], right: &[f32]) -> Gradients {
-    let cotangents = pair(left, right);
-    let host = (
-        cotangent::Constant::from_stored(&cotangents.left).unwrap(),
-        cotangent::Constant::from_stored(&cotangents.right).unwrap(),
-    );
-    let trainable = Trainable::of(parameters, |_| true).unwrap();
-    let mut session = Session::new().unwrap();
-    value_and_grad(&mut session, parameters, &trainable, &host, |parameters, (left, right)| {
-        let left = parameters.left.cast(Dtype::F32)?.multiply(left)?.sum_all()?;
-        left.add(&parameters.right.cast(Dtype::F32)?.multiply(right)?.sum_all()?)
-    })
-    .unwrap()
-    .1
-}
 
 /// Loshchilov and Hutter's algorithm 2 in double precision.
 struct Definition {

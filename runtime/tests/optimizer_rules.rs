@@ -4,24 +4,9 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Pair, pair};
+use common::{Pair, gradients_of, pair};
 use cotangent::optimizer::{AdamW, AdamWOptions, New, Old, Optimizer, Rule, Sgd, SgdOptions};
-use cotangent::{Constant, Gradients, Infer, Result, Session, Stored, Tensor, Trainable, value_and_grad};
-
-/// The gradient of `sum(c * left)` is `c`: a way to any gradient.
-fn gradients_of(parameters: &Pair<Stored>, left: &[f32], right: &[f32]) -> Gradients {
-    let constant = |values: &[f32], like: &Tensor<Stored>| {
-        Constant::from_stored(&Tensor::from_slice(values, like.shape()).unwrap()).unwrap()
-    };
-    let host = (constant(left, &parameters.left), constant(right, &parameters.right));
-    let trainable = Trainable::of(parameters, |_| true).unwrap();
-    let mut session = Session::new().unwrap();
-    value_and_grad(&mut session, parameters, &trainable, &host, |parameters, (left, right)| {
-        parameters.left.multiply(left)?.sum_all()?.add(&parameters.right.multiply(right)?.sum_all()?)
-    })
-    .unwrap()
-    .1
-}
+use cotangent::{Infer, Result, Stored, Tensor};
 
 fn values(tensor: &Tensor<Stored>) -> Vec<f32> {
     tensor.to_vec().unwrap()

@@ -297,6 +297,11 @@ fn a_model_that_sees_trains_answers_and_is_evaluated() {
     assert_ne!(ask(&["rgb.png"], &["--max-pixels", "128"]), ask(&["rgb.png"], &[]), "it is seen smaller");
 }
 
+/// The losses that a run of training reports.
+fn losses_of(trained: &str) -> Vec<f64> {
+    trained.lines().filter_map(|line| line.split_once("Train loss ")?.1.split(',').next()?.parse().ok()).collect()
+}
+
 /// Only the tower trains, also in steps in which no row has a picture: these change nothing.
 #[test]
 fn a_tower_trains_alone() {
@@ -326,8 +331,7 @@ fn a_tower_trains_alone() {
             "vision",
         ],
     );
-    let losses: Vec<f64> =
-        trained.lines().filter_map(|line| line.split_once("Train loss ")?.1.split(',').next()?.parse().ok()).collect();
+    let losses = losses_of(&trained);
     assert!(losses.len() == 4 && losses[3] < losses[0], "{trained}");
 }
 
@@ -361,8 +365,7 @@ fn a_frozen_tower_with_features_for_the_first_layers_trains_the_text() {
             "4",
         ],
     );
-    let losses: Vec<f64> =
-        trained.lines().filter_map(|line| line.split_once("Train loss ")?.1.split(',').next()?.parse().ok()).collect();
+    let losses = losses_of(&trained);
     assert!(losses.len() == 5 && losses[4] < 0.9 * losses[0], "{trained}");
     let config = fs::read_to_string(dir.path().join("out/adapter_config.json")).unwrap();
     assert!(!config.contains("vision_tower") && config.contains("layers.2.mlp.down_proj"), "{config}");

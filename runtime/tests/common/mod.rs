@@ -4,7 +4,10 @@
 #![allow(dead_code)]
 
 use cotangent::random::Key;
-use cotangent::{Dtype, Mode, Parameters, Result, Stack, Stored, Tensor, Train};
+use cotangent::{
+    Constant, Dtype, Gradients, Mode, Parameters, Result, Session, Stack, Stored, Tensor, Train, Trainable,
+    value_and_grad,
+};
 
 #[derive(Parameters)]
 pub struct Pair<M: Mode> {
@@ -15,6 +18,22 @@ pub struct Pair<M: Mode> {
 pub fn pair(left: &[f32], right: &[f32]) -> Pair<Stored> {
     let tensor = |values: &[f32]| Tensor::from_slice(values, &[values.len() as i32]).unwrap();
     Pair { left: tensor(left), right: tensor(right) }
+}
+
+/// The gradient of `sum(c * left)` is `c`: a way to any gradient.
+pub fn gradients_of(parameters: &Pair<Stored>, left: &[f32], right: &[f32]) -> Gradients {
+    let constant = |values: &[f32], like: &Tensor<Stored>| {
+        Constant::from_stored(&Tensor::from_slice(values, like.shape()).unwrap()).unwrap()
+    };
+    let host = (constant(left, &parameters.left), constant(right, &parameters.right));
+    let trainable = Trainable::of(parameters, |_| true).unwrap();
+    let mut session = Session::new().unwrap();
+    value_and_grad(&mut session, parameters, &trainable, &host, |parameters, (left, right)| {
+        let left = parameters.left.cast(Dtype::F32)?.multiply(left)?.sum_all()?;
+        left.add(&parameters.right.cast(Dtype::F32)?.multiply(right)?.sum_all()?)
+    })
+    .unwrap()
+    .1
 }
 
 /// The same values in memory of their own.
