@@ -10,7 +10,7 @@ use cotangent::{
 
 const OPERATION: &str = "packed_linear";
 
-/// What the two directions know besides tensors.
+/// What forward and backward need in addition to tensors.
 #[derive(Clone)]
 struct Host {
     matrix: Packed,

@@ -47,7 +47,7 @@ impl Linear<Stored> {
         Linear { weight: Weight::Dense(Dense { weight }), adapter: None }
     }
 
-    /// The same parameters once more: nothing is copied.
+    /// A second handle on the same parameters: nothing is copied.
     pub fn share(&self) -> Self {
         let share = |adapter: &LowRank<Stored>| LowRank {
             lora_a: adapter.lora_a.clone(),

@@ -30,7 +30,7 @@ impl RmsNorm<Planned> {
 }
 
 impl RmsNorm<Stored> {
-    /// The same parameters once more: nothing is copied.
+    /// A second handle on the same parameters: nothing is copied.
     pub fn share(&self) -> Self {
         RmsNorm { weight: self.weight.clone(), epsilon: self.epsilon, zero_centred: self.zero_centred }
     }

@@ -69,8 +69,8 @@ custom_vjp! {
     }
 }
 
-/// A case of so many rows, heads and key heads, and queries and keys, in strips of so many queries that see the keys before
-/// them, or all.
+/// A case of these sizes: `batch` rows, `heads` heads of queries and `groups` of keys, in strips of `rows` queries. A query
+/// sees the keys before it if `causal`, else all.
 fn case(
     [batch, heads, groups]: [i32; 3],
     [queries, keys]: [i32; 2],

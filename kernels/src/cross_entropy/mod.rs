@@ -56,7 +56,7 @@ custom_vjp! {
     }
 }
 
-/// A case of these labels over so many words, in chunks of `rows`; of four inputs the last two are an adapter's.
+/// A case of these labels over a vocabulary of `words`, in chunks of `rows`; of four inputs the last two are an adapter's.
 fn case(labels: &[i32], words: i32, rows: usize, wants: &[bool]) -> Result<VjpCase<Host>> {
     const WIDTH: i32 = 5;
     let host = Host {

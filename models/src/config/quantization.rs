@@ -94,7 +94,7 @@ fn quant_method<'a>(fields: &Fields<'a>) -> Result<Option<&'a str>, ConfigError>
 }
 
 /// `mode`, `group_size` and `bits`. A missing mode means `affine`, also in an entry below a top level of another mode; what
-/// is missing or null besides is the default of the mode.
+/// is missing or null is the default of the mode.
 fn read_format(fields: &Fields<'_>) -> Result<CodeFormat, ConfigError> {
     let mode = match fields.string("mode")? {
         None => CodeMode::Affine,

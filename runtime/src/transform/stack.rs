@@ -112,11 +112,11 @@ pub enum Keep {
     /// The inputs of the blocks; a block is recomputed when its turn comes.
     #[default]
     BlockInputs,
-    /// As [`BlockInputs`](Keep::BlockInputs), but every intermediate result of the last so many blocks: as much less to
-    /// compute again as memory allows.
+    /// As [`BlockInputs`](Keep::BlockInputs), and all intermediate results of the last N blocks, which are then not
+    /// recomputed.
     LastBlocks(usize),
     /// As [`BlockInputs`](Keep::BlockInputs), but what kernels computed that are declared `expensive` as well, from the
-    /// first block on, as long as all of it takes no more than so many bytes.
+    /// first block on, as long as all of it takes no more than `bytes`.
     Expensive {
         /// Bytes of those outputs and residuals.
         bytes: usize,
@@ -133,7 +133,7 @@ pub(super) const HEAD: &str = "head";
 ///
 /// Both may still be under way on return, so that the next computation is put together meanwhile; code that reads them waits.
 /// The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and the intermediate results of two blocks;
-/// under [`Keep::LastBlocks`] all those of so many blocks as well, under [`Keep::Expensive`] so many bytes.
+/// [`Keep::LastBlocks`] also keeps all those of N blocks, and [`Keep::Expensive`] the number of bytes that it names.
 ///
 /// Gradients are added to those that are there, so that micro-batches accumulate: begin each step of the optimizer with
 /// [`Gradients::new`].
