@@ -1,6 +1,6 @@
 //! A checkpoint folder, loaded whole: weights, configuration, tokenizer and chat template that fit together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cotangent::random::Key;
@@ -168,7 +168,7 @@ impl BaseModel {
     /// If the checkpoint has none, or it is damaged.
     pub fn load_tower_for(&mut self, wanted: bool) -> Result<(), BaseModelError> {
         if wanted && self.model.visual.is_none() {
-            self.model.load_tower(&self.dir, &mut self.config, self.dtype)?;
+            self.findings.skipped = self.model.load_tower(&self.dir, &mut self.config, self.dtype)?;
         }
         Ok(())
     }
@@ -183,9 +183,9 @@ impl BaseModel {
     /// # Errors
     /// If a file is absent or damaged, or the adapter is one of another model.
     pub fn attach(&mut self, dir: &Path) -> Result<(), BaseModelError> {
-        let is_of_tower = Adapter::load(dir)?.tensors.keys().any(|name| name.starts_with("visual."));
-        self.load_tower_for(is_of_tower)?;
-        attach_adapter(&mut self.model, &self.config, dir)
+        let adapter = Adapter::load(dir)?;
+        self.load_tower_for(adapter.is_of_tower())?;
+        attach(&mut self.model, &self.config, &adapter)
     }
 }
 
@@ -214,34 +214,34 @@ pub fn compute_dtype(session: &Session) -> Dtype {
     }
 }
 
-/// Adds the adapter of folder `dir` to `model`, as it was saved.
+/// Adds the adapter of folder `dir` to the text model `model`, as it was saved.
 ///
 /// # Errors
-/// If a file is absent or damaged, or the adapter is one of another model.
+/// If a file is absent or damaged, or the adapter is one of another model or of a vision tower.
 pub fn attach_adapter(model: &mut Model<Stored>, config: &TextConfig, dir: &Path) -> Result<(), BaseModelError> {
     let adapter = Adapter::load(dir)?;
+    if model.visual.is_none() && adapter.is_of_tower() {
+        let reason =
+            "adapts the vision tower, and this command reads the text model only\nhelp: use `generate` or `evaluate`";
+        return Err(BaseModelError::AdapterDoesNotFit { file: adapter.file, reason: reason.to_owned() });
+    }
+    attach(model, config, &adapter)
+}
+
+fn attach(model: &mut Model<Stored>, config: &TextConfig, adapter: &Adapter) -> Result<(), BaseModelError> {
     adapter.check_fits(config)?;
-    let file = adapter.file.clone();
-    let fail = |error: cotangent::Error| BaseModelError::AdapterDoesNotFit { file, reason: error.to_string() };
-    let layers: BTreeSet<&str> =
-        adapter.tensors.keys().filter_map(|name| name.rsplit_once('.')).map(|(layer, _)| layer).collect();
     let options = LoraOptions {
         rank: adapter.config.rank as i32,
         scale: adapter.config.scale as f32,
-        targets: LoraTargets::Patterns(layers.into_iter().map(str::to_owned).collect()),
+        targets: LoraTargets::Patterns(adapter.layers()),
         last_layers: None,
     };
-    if model.visual.is_none() && adapter.tensors.keys().any(|name| name.starts_with("visual.")) {
-        return Err(fail(cotangent::Error::Other(
-            "adapts the vision tower, and this command reads the text model only\nhelp: use `generate` or `evaluate`"
-                .into(),
-        )));
-    }
-    let attach = |model: &mut Model<Stored>| {
+    let add = |model: &mut Model<Stored>| {
         model.add_adapters(&options, &Key::new(0)?)?;
         model.set_adapters(&device_tensors(&adapter.tensors)?)
     };
-    attach(model).map_err(fail)
+    add(model)
+        .map_err(|error| BaseModelError::AdapterDoesNotFit { file: adapter.file.clone(), reason: error.to_string() })
 }
 
 fn device_tensors(host: &BTreeMap<String, HostTensor>) -> cotangent::Result<BTreeMap<String, Tensor<Stored>>> {

@@ -275,11 +275,20 @@ fn a_model_that_sees_trains_answers_and_is_evaluated() {
     let losses: Vec<f64> =
         trained.lines().filter_map(|line| line.split_once("Val loss ")?.1.split(',').next()?.parse().ok()).collect();
     assert!(losses.len() == 2 && losses[1] < 0.7 * losses[0], "{trained}");
+    assert!(trained.contains("Left out of the checkpoint: 0 tensors of vision, 2 of"), "{trained}");
     let config = fs::read_to_string(dir.path().join("out/adapter_config.json")).unwrap();
     for adapted in ["vision_tower.blocks.1.attn.qkv", "language_model.model.layers.0.mlp.up_proj"] {
         assert!(config.contains(adapted), "{config}");
     }
     assert!(!config.contains("merger"), "{config}");
+
+    let audited = Command::new(env!("CARGO_BIN_EXE_cotangent"))
+        .args(["audit", "model", "--adapter-path", "out"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&audited.stderr);
+    assert!(message.contains("adapts the vision tower, and this command reads the text model only"), "{message}");
 
     let data = ["--data", "data/valid.jsonl", "--batch-size", "2"];
     let of = |more: &[&str]| cotangent(&dir, &[&["evaluate", "--model", "model"], &data[..], more].concat());

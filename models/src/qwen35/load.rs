@@ -76,10 +76,11 @@ impl Model<Stored> {
     }
 
     /// Adds the vision tower of the checkpoint in `dir` to a model of its text, whose configuration then describes it.
+    /// Returns what is still left out of the checkpoint.
     ///
     /// # Errors
     /// As [`load`](Self::load); or if the checkpoint has no tower.
-    pub fn load_tower(&mut self, dir: &Path, config: &mut TextConfig, dtype: Dtype) -> Result<(), LoadError> {
+    pub fn load_tower(&mut self, dir: &Path, config: &mut TextConfig, dtype: Dtype) -> Result<Skipped, LoadError> {
         let described = TextConfig::load_with_vision(dir)?;
         let tie_word_embeddings = config.tie_word_embeddings;
         let Some(vision) = &described.vision else {
@@ -98,7 +99,7 @@ impl Model<Stored> {
         let tower = VisionTower::planned(vision, dtype);
         self.visual = Some(Box::new(loaded(&tower, "visual", &mut |name, _| plan.read(name))?));
         *config = described;
-        Ok(())
+        Ok(plan.skipped())
     }
 
     fn load_config(

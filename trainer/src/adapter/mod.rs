@@ -74,7 +74,25 @@ pub struct AdapterFile {
     pub tensors: BTreeMap<String, HostTensor>,
 }
 
+fn is_of_tower(tensors: &BTreeMap<String, HostTensor>) -> bool {
+    tensors.keys().any(|name| name.starts_with("visual."))
+}
+
+fn layers(tensors: &BTreeMap<String, HostTensor>) -> Vec<String> {
+    tensors.keys().filter_map(|name| name.strip_suffix(".lora_a")).map(str::to_owned).collect()
+}
+
 impl Adapter {
+    /// Whether it adapts the vision tower.
+    pub fn is_of_tower(&self) -> bool {
+        is_of_tower(&self.tensors)
+    }
+
+    /// The adapted layers by full name, such as `layers.3.mlp.up_proj`.
+    pub fn layers(&self) -> Vec<String> {
+        layers(&self.tensors)
+    }
+
     /// Reads the adapter in folder `dir`.
     ///
     /// # Errors
@@ -139,12 +157,12 @@ impl AdapterFile {
 
     /// Whether it adapts the vision tower.
     pub fn is_of_tower(&self) -> bool {
-        self.tensors.keys().any(|name| name.starts_with("visual."))
+        is_of_tower(&self.tensors)
     }
 
     /// The adapted layers by full name, such as `layers.3.mlp.up_proj`.
     pub fn layers(&self) -> Vec<String> {
-        self.tensors.keys().filter_map(|name| name.strip_suffix(".lora_a")).map(str::to_owned).collect()
+        layers(&self.tensors)
     }
 }
 
