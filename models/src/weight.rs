@@ -181,15 +181,4 @@ impl Weight<Infer> {
             Weight::Quantized(codes) => cotangent_kernels::token_losses_packed(rows, &codes.packed()?, labels),
         }
     }
-
-    /// The matrix itself, `[outputs, inputs]`, as floats of the model's dtype.
-    ///
-    /// # Errors
-    /// If codes, scales and biases do not fit each other.
-    pub fn to_dense(&self) -> Result<Tensor<Infer>> {
-        match self {
-            Weight::Dense(dense) => Ok(dense.weight.clone()),
-            Weight::Quantized(codes) => Ok(codes.packed()?.decode(codes.dtype)?.to_tensor()),
-        }
-    }
 }

@@ -107,19 +107,6 @@ impl<M: Graph> Tensor<M> {
         Ok(Tensor::from_parts(crate::error::Context::during(array, operation)?, origin))
     }
 
-    /// The weight `[outputs, inputs]` whose codes, scales (`self`) and biases [`quantised_linear`](Self::quantised_linear)
-    /// takes, in the dtype of the scales. Codes have no gradient; scales and biases do.
-    ///
-    /// # Errors
-    /// Lengths or dtypes that do not fit; groups other than of 32, 64 or 128 inputs; bits that MLX does not know.
-    pub fn dequantised(&self, codes: &Indices, biases: &Tensor<M>, group_size: i32, bits: i32) -> Result<Tensor<M>> {
-        let operation = "dequantised";
-        super::require_dtype(operation, biases.dtype(), self.dtype())?;
-        let origin = crate::tensor::Origin::join(operation, [self.origin(), biases.origin()])?;
-        let array = mlx_rs::ops::dequantize(codes.array(), self.array(), biases.array(), group_size, bits);
-        Ok(Tensor::from_parts(crate::error::Context::during(array, operation)?, origin))
-    }
-
     /// `[.., k] x [k, m] -> [.., m]`, as one product of all rows.
     ///
     /// # Errors
