@@ -95,3 +95,31 @@ fn of_a_long_example_the_middle_is_left_out() {
     let (_, text) = show(dir.path(), "--full");
     assert!(!text.contains(" learned ...\n") && text.matches("one two").count() > 990, "{text}");
 }
+
+#[test]
+fn keys_of_the_configuration_that_nothing_reads_are_named_once() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/checkpoint");
+    let dir = folder(&[row("One?", "Two.")]);
+    for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        fs::copy(demo.join(file), dir.path().join(file)).unwrap();
+    }
+    let config: Json = serde_json::from_str(&fs::read_to_string(demo.join("config.json")).unwrap()).unwrap();
+    let show = |change: &dyn Fn(&mut Json)| {
+        let mut config = config.clone();
+        change(&mut config);
+        fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cotangent"));
+        let output = command.args("show --model . --data . -n 0".split(' ')).current_dir(&dir).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let warned = show(&|config| {
+        config["head_scale"] = json!(2);
+        config["text_config"]["attention_\u{1b}sinks"] = json!(4);
+    });
+    let expected = "warning: `./config.json`: nothing here reads `head_scale`, `text_config.attention_\\u{1b}sinks`: what the \
+                    model computes may depend on it\n";
+    assert_eq!(warned, (Some(0), expected.into()));
+    let (code, error) = show(&|config| config["text_config"]["rope_parameters"]["rope_thetta"] = json!(4));
+    assert!(error.contains("`text_config.rope_parameters.rope_thetta`: found a key that is not known"), "{error}");
+    assert_eq!(code, Some(1));
+}

@@ -36,6 +36,20 @@ pub enum ConfigError {
         /// What should.
         expected: String,
     },
+    /// A field is there that nothing reads, among fields of which each changes what a model computes.
+    #[error(
+        "`{file}`: `{field}`: found a key that is not known, expected only {known}\nhelp: correct its name, or use a newer \
+         version of this program",
+        file = quoted_path(file)
+    )]
+    UnknownKey {
+        /// The file that was read.
+        file: PathBuf,
+        /// The field, with the object it is in.
+        field: String,
+        /// Those that are read there.
+        known: String,
+    },
     /// The file describes a model that exists but that Cotangent cannot run.
     #[error(
         "`{file}`: `{field}`: {what} is not supported for now\nhelp: use a dense Qwen3.5 checkpoint in bf16 or f32, \

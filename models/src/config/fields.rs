@@ -1,24 +1,31 @@
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
+use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::{ConfigError, MAX_EXTENT};
+use crate::quoting::quoted;
 
-/// One JSON object of a `config.json`, read field by field; remembers where it is for the errors. `null` counts as
-/// absent.
+use super::{ConfigError, MAX_EXTENT, keys};
+
+/// One JSON object of a `config.json`, read field by field; remembers where it is for the errors, and what was asked for.
+/// `null` counts as absent.
 #[derive(Clone)]
 pub(crate) struct Fields<'a> {
     file: &'a Path,
     /// `""`, or the names of the enclosing objects with a dot after each.
     prefix: String,
     object: &'a Map<String, Value>,
+    /// The fields that were asked for, in this object and in all others of the file, with their places.
+    read: Rc<RefCell<BTreeSet<String>>>,
 }
 
 impl<'a> Fields<'a> {
     pub(crate) fn root(file: &'a Path, json: &'a Value) -> Result<Self, ConfigError> {
         match json {
-            Value::Object(object) => Ok(Self { file, prefix: String::new(), object }),
+            Value::Object(object) => Ok(Self { file, prefix: String::new(), object, read: Rc::default() }),
             other => Err(ConfigError::Field {
                 file: file.to_owned(),
                 field: "the whole file".into(),
@@ -29,7 +36,13 @@ impl<'a> Fields<'a> {
     }
 
     fn get(&self, field: &str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(self.place(field));
         self.object.get(field).filter(|value| !value.is_null())
+    }
+
+    /// A field, with the objects that it is in.
+    fn place(&self, field: &str) -> String {
+        format!("{}{field}", self.prefix)
     }
 
     /// All fields but those that are null.
@@ -45,7 +58,7 @@ impl<'a> Fields<'a> {
         match self.get(field) {
             None => Ok(None),
             Some(Value::Object(object)) => {
-                Ok(Some(Fields { file: self.file, prefix: format!("{}{field}.", self.prefix), object }))
+                Ok(Some(Fields { prefix: format!("{}.", self.place(field)), object, ..self.clone() }))
             }
             Some(other) => Err(self.wrong(field, describe(other), "an object")),
         }
@@ -115,10 +128,43 @@ impl<'a> Fields<'a> {
         Err(self.wrong(whole.0, whole.1, format_args!("a multiple of `{}`, which is {}", part.0, part.1)))
     }
 
+    /// The fields of this object that nothing has asked for so far and that may change a model.
+    fn unread(&self) -> impl Iterator<Item = &'a str> {
+        let read = self.read.borrow().clone();
+        let prefix = self.prefix.clone();
+        self.entries()
+            .map(|(field, _)| field)
+            .filter(move |field| !read.contains(&format!("{prefix}{field}")) && !keys::has_no_effect(field))
+    }
+
+    /// The places of [`unread`](Self::unread) fields.
+    pub(super) fn unread_places(&self) -> impl Iterator<Item = String> {
+        self.unread().map(|field| self.place(field))
+    }
+
+    /// Refuses an object with a field, its name beginning with `prefix`, that nothing has asked for: to be called when all
+    /// such fields are read.
+    pub(crate) fn refuse_unread(&self, prefix: &str) -> Result<(), ConfigError> {
+        let Some(field) = self.unread().find(|field| field.starts_with(prefix)) else { return Ok(()) };
+        let beginning = self.place(prefix);
+        let read = self.read.borrow();
+        let known = read.iter().filter(|place| place.starts_with(&beginning));
+        let known: Vec<String> = known
+            .filter_map(|place| place.strip_prefix(&self.prefix))
+            .filter(|known| !known.contains('.'))
+            .map(|known| format!("`{known}`"))
+            .collect();
+        Err(ConfigError::UnknownKey {
+            file: self.file.to_owned(),
+            field: self.place(&quoted(field)),
+            known: known.join(", "),
+        })
+    }
+
     pub(crate) fn wrong(&self, field: &str, found: impl Display, expected: impl Display) -> ConfigError {
         ConfigError::Field {
             file: self.file.to_owned(),
-            field: format!("{}{field}", self.prefix),
+            field: self.place(field),
             found: found.to_string(),
             expected: expected.to_string(),
         }
@@ -129,11 +175,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn unsupported(&self, field: &str, what: impl Into<String>) -> ConfigError {
-        ConfigError::Unsupported {
-            file: self.file.to_owned(),
-            field: format!("{}{field}", self.prefix),
-            what: what.into(),
-        }
+        ConfigError::Unsupported { file: self.file.to_owned(), field: self.place(field), what: what.into() }
     }
 }
 

@@ -53,10 +53,17 @@ pub(super) fn read(text: &Fields) -> Result<Vec<LayerKind>, ConfigError> {
 /// As many layers as `num_hidden_layers` says, each with full attention.
 pub(super) fn all_attend(text: &Fields) -> Result<Vec<LayerKind>, ConfigError> {
     let count = text.size("num_hidden_layers")?;
-    match count <= MAX_LAYERS {
-        true => Ok(vec![LayerKind::FullAttention; count]),
-        false => Err(text.wrong("num_hidden_layers", count, format_args!("at most {MAX_LAYERS}"))),
+    if count > MAX_LAYERS {
+        return Err(text.wrong("num_hidden_layers", count, format_args!("at most {MAX_LAYERS}")));
     }
+    if text.boolean("use_sliding_window")? == Some(true) {
+        return Err(text.unsupported("use_sliding_window", "`true`: attention in a window"));
+    }
+    let types = text.array("layer_types")?.unwrap_or_default();
+    if let Some((index, other)) = types.iter().enumerate().find(|(_, name)| name.as_str() != Some("full_attention")) {
+        return Err(text.wrong(&format!("layer_types[{index}]"), describe(other), "`full_attention`"));
+    }
+    Ok(vec![LayerKind::FullAttention; count])
 }
 
 fn by_interval(count: usize, interval: usize) -> Vec<LayerKind> {

@@ -5,6 +5,7 @@
 
 mod error;
 mod fields;
+mod keys;
 mod layers;
 mod quantization;
 mod rope;
@@ -101,10 +102,27 @@ impl TextConfig {
     /// # Errors
     /// If the configuration is inconsistent, or describes a model that is not supported.
     pub fn from_json(json: &Value, file: &Path) -> Result<Self, ConfigError> {
-        let top = Fields::root(file, json)?;
-        let text = select_text_config(&top)?;
-        Quantization::from_json(json, file)?;
-        refuse_unsupported(&top)?;
+        Self::read(&Fields::root(file, json)?)
+    }
+
+    /// The keys of `config.json` in the checkpoint folder `dir` that nothing here reads, and that are not known to change
+    /// nothing, with the objects that they are in (`text_config.attention_sinks`).
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn unknown_keys(dir: &Path) -> Result<Vec<String>, ConfigError> {
+        let file = dir.join("config.json");
+        let json = read_json(&file)?;
+        let top = Fields::root(&file, &json)?;
+        Self::read(&top)?;
+        let text = top.object("text_config")?;
+        Ok([Some(&top), text.as_ref()].into_iter().flatten().flat_map(Fields::unread_places).collect())
+    }
+
+    fn read(top: &Fields) -> Result<Self, ConfigError> {
+        let text = select_text_config(top)?;
+        Quantization::find(top)?;
+        refuse_unsupported(top)?;
         refuse_unsupported(&text)?;
 
         let is_qwen35 = top.string("model_type")?.is_some_and(|name| name.starts_with("qwen3_5"));
@@ -130,10 +148,17 @@ impl TextConfig {
             rms_norm_eps: text.positive_number("rms_norm_eps")?.unwrap_or(1e-6),
             rope: rope::read(&text, head_dim, if is_qwen35 { 0.25 } else { 1.0 })?,
             max_position_embeddings: text.optional_size("max_position_embeddings")?.unwrap_or(262_144),
-            tie_word_embeddings: tie_word_embeddings(&top, &text)?,
+            tie_word_embeddings: tie_word_embeddings(top, &text)?,
             vision: None,
         };
+        if is_qwen35 {
+            text.refuse_unread("linear_")?;
+        }
         config.check_sizes(&text)?;
+        // A tower that is described wrongly is no matter here, but one of a kind that is not known means that the model is.
+        if let Err(error @ ConfigError::UnknownKey { .. }) = vision::read(top, config.hidden_size) {
+            return Err(error);
+        }
         Ok(config)
     }
 

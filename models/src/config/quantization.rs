@@ -39,8 +39,12 @@ impl Quantization {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn from_json(json: &Value, file: &Path) -> Result<Option<Self>, ConfigError> {
-        let top = Fields::root(file, json)?;
-        for place in [Some(&top), top.object("text_config")?.as_ref()].into_iter().flatten() {
+        Self::find(&Fields::root(file, json)?)
+    }
+
+    /// Reads the quantization that the file `top` names.
+    pub(super) fn find(top: &Fields<'_>) -> Result<Option<Self>, ConfigError> {
+        for place in [Some(top), top.object("text_config")?.as_ref()].into_iter().flatten() {
             for field in FIELDS {
                 if let Some(method) = place.object(field)?.as_ref().map(quant_method).transpose()?.flatten() {
                     return Err(place.unsupported(field, format!("a base model quantized by `{method}`")));

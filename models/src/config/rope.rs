@@ -15,14 +15,15 @@ pub struct RopeConfig {
     pub mrope_section: [usize; 3],
 }
 
-/// `share` of the lanes rotate if nothing is said. Reads `rope_parameters`, or the older `rope_scaling` with `rope_theta` and `partial_rotary_factor` beside it.
+/// `share` of the lanes rotate if nothing is said. Reads `rope_parameters`, or the older `rope_scaling` with `rope_theta` and
+/// `partial_rotary_factor` beside it.
 pub(super) fn read(text: &Fields, head_dim: usize, share: f64) -> Result<RopeConfig, ConfigError> {
     let new = text.object("rope_parameters")?;
     let old = text.object("rope_scaling")?;
     let places: Vec<&Fields> = [new.as_ref(), old.as_ref(), Some(text)].into_iter().flatten().collect();
     let home = places[0];
 
-    for place in &places[..places.len() - 1] {
+    for place in &places {
         for field in ["rope_type", "type"] {
             match place.string(field)? {
                 None | Some("default") => {}
@@ -57,6 +58,9 @@ pub(super) fn read(text: &Fields, head_dim: usize, share: f64) -> Result<RopeCon
     // As even as possible: [11, 11, 10] at the published 32 frequencies.
     let share = |axis: usize| (rotary_dim / 2 + 2 - axis) / 3;
     let mrope_section = section.unwrap_or_else(|| [share(0), share(1), share(2)]);
+    for place in [new, old].iter().flatten() {
+        place.refuse_unread("")?;
+    }
     Ok(RopeConfig { theta, rotary_dim, mrope_section })
 }
 

@@ -227,6 +227,95 @@ fn what_exists_but_is_not_supported_is_refused_by_name() {
     }
 }
 
+/// The 27B model of Qwen3.8 with its tower, with what several programs leave in the file.
+fn multimodal() -> Value {
+    let sizes = json!({
+        "model_type": "qwen3_5_text", "hidden_size": 5120, "num_hidden_layers": 64, "intermediate_size": 17408,
+        "num_attention_heads": 24, "num_key_value_heads": 4, "linear_num_value_heads": 48, "tie_word_embeddings": false,
+        "output_gate_type": "swish", "partial_rotary_factor": 0.25, "mlp_only_layers": [], "mtp_num_hidden_layers": 1,
+        "mtp_use_dedicated_embeddings": false, "mamba_ssm_dtype": "float32", "initializer_range": 0.02,
+        "attention_dropout": 0.0, "use_cache": true, "bos_token_id": null, "pad_token_id": null, "dtype": "bfloat16"
+    });
+    json!({
+        "architectures": ["Qwen3_5ForConditionalGeneration"], "model_type": "qwen3_5", "text_config": with(sizes),
+        "image_token_id": 248056, "video_token_id": 248057, "vision_start_token_id": 248053,
+        "vision_end_token_id": 248054, "tie_word_embeddings": false, "transformers_version": "5.6.2",
+        "unsloth_fixed": true, "quantization": {"group_size": 64, "bits": 4, "mode": "affine"},
+        "quantization_config": {"group_size": 64, "bits": 4, "mode": "affine"},
+        "vision_config": {
+            "deepstack_visual_indexes": [], "depth": 27, "hidden_act": "gelu_pytorch_tanh", "hidden_size": 1152,
+            "in_channels": 3, "initializer_range": 0.02, "intermediate_size": 4304, "model_type": "qwen3_5",
+            "num_heads": 16, "num_position_embeddings": 2304, "out_hidden_size": 5120, "patch_size": 16,
+            "spatial_merge_size": 2, "temporal_patch_size": 2, "dtype": "bfloat16",
+            "rope_parameters": {"rope_theta": 10000.0, "rope_type": "axial"}
+        }
+    })
+}
+
+/// What [`TextConfig::unknown_keys`] finds in a file.
+fn unknown_keys(json: &Value) -> Result<Vec<String>, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("config.json"), json.to_string()).unwrap();
+    TextConfig::unknown_keys(dir.path())
+}
+
+#[test]
+fn keys_of_published_files_are_all_known() {
+    let mut qwen3_vl = multimodal();
+    qwen3_vl["model_type"] = json!("qwen3_vl");
+    qwen3_vl["vision_config"]["deepstack_visual_indexes"] = json!([5, 11, 17]);
+    qwen3_vl["text_config"] = json!({
+        "model_type": "qwen3_vl_text", "vocab_size": 151936, "hidden_size": 5120, "intermediate_size": 6144,
+        "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+        "rms_norm_eps": 1e-6, "hidden_act": "silu", "attention_bias": false, "attention_dropout": 0.0,
+        "max_position_embeddings": 262144, "rope_theta": 5000000, "use_cache": true, "bos_token_id": 151643,
+        "rope_scaling": {"mrope_interleaved": true, "mrope_section": [24, 20, 20], "rope_type": "default"}
+    });
+    let mut qwen3 = qwen3_vl["text_config"].clone();
+    qwen3["model_type"] = json!("qwen3");
+    qwen3["sliding_window"] = Value::Null;
+    qwen3["use_sliding_window"] = json!(false);
+    qwen3["max_window_layers"] = json!(28);
+    let older = with(json!({"num_experts": 0, "moe_intermediate_size": 16, "torch_dtype": "bfloat16"}));
+    for json in [published(), multimodal(), qwen3_vl, qwen3, older] {
+        assert_eq!(unknown_keys(&json).unwrap(), [""; 0], "{json}");
+    }
+}
+
+#[test]
+fn a_key_that_nothing_reads_is_listed_or_refused() {
+    let mut known = multimodal();
+    known["rope_theta_scale"] = json!(2.0);
+    known["text_config"]["attention_sinks"] = json!(4);
+    known["text_config"]["nothing"] = Value::Null;
+    assert_eq!(unknown_keys(&known).unwrap(), ["rope_theta_scale", "text_config.attention_sinks"]);
+    for (places, key, known) in [
+        (&["text_config", "rope_parameters"][..], "rope_thetta", "mrope_interleaved"),
+        (&["vision_config"], "num_position_embedding", "depth"),
+        (&["vision_config", "rope_parameters"], "theta", "rope_theta"),
+        (&["text_config"], "linear_gate", "linear_conv_kernel_dim"),
+    ] {
+        let mut json = multimodal();
+        places.iter().fold(&mut json, |object, place| &mut object[*place])[key] = json!(1);
+        let found =
+            format!("`model/config.json`: `{}.{key}`: found a key that is not known, expected only", places.join("."));
+        let message = read(&json).expect_err(&found).to_string();
+        assert!(message.starts_with(&found) && message.contains(&format!("`{known}`")), "{message}\n{found}");
+    }
+}
+
+#[test]
+fn windows_of_attention_are_refused() {
+    let qwen3 = |changes: Value| {
+        let mut json = with(changes);
+        json["model_type"] = json!("qwen3");
+        read(&json).unwrap_err().to_string()
+    };
+    assert!(qwen3(json!({"use_sliding_window": true})).contains("`use_sliding_window`: `true`: attention in a window"));
+    let mixed = qwen3(json!({"layer_types": ["full_attention", "sliding_attention"]}));
+    assert!(mixed.contains("`layer_types[1]`: found `\"sliding_attention\"`, expected `full_attention`"), "{mixed}");
+}
+
 #[test]
 fn the_two_places_of_tie_word_embeddings_must_agree() {
     let nested = |outer: Value, inner: Value| {

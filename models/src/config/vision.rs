@@ -100,6 +100,9 @@ pub(super) fn read(top: &Fields, text_width: usize) -> Result<Option<VisionConfi
         let expected = format!("{text_width}, the `hidden_size` of the text model");
         return Err(vision.wrong("out_hidden_size", config.out_hidden_size, expected));
     }
+    for fields in [Some(&vision), rope.as_ref()].into_iter().flatten() {
+        fields.refuse_unread("")?;
+    }
     Ok(Some(config))
 }
 

@@ -15,6 +15,7 @@ use cotangent_trainer::base_model::{attach_adapter, compute_dtype};
 use cotangent_trainer::data::Batch;
 use cotangent_trainer::training::BatchMaker;
 
+use super::checkpoint::warn_of_unknown_keys;
 use super::values::positive_count;
 
 /// Tokens of the pass that gradients are looked for in.
@@ -63,7 +64,9 @@ impl Audit {
         }
         let mut session = Session::new()?;
         let dtype = compute_dtype(&session);
-        let (mut model, config, _) = Model::load(&checkpoint_folder(&self.model)?, dtype)?;
+        let dir = checkpoint_folder(&self.model)?;
+        let (mut model, config, _) = Model::load(&dir, dtype)?;
+        warn_of_unknown_keys(&dir)?;
         let limit = config.max_position_embeddings;
         if self.tokens > limit {
             bail!("`--tokens {}`: the model was made for {limit}", self.tokens);

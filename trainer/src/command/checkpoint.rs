@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use cotangent::Session;
-use cotangent_models::quoting::quoted_path;
+use cotangent_models::config::TextConfig;
+use cotangent_models::quoting::{quoted, quoted_path};
 use cotangent_trainer::base_model::BaseModel;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The longest sequences where none are asked for, as in mlx-lm.
 const LONGEST_SEQUENCE: usize = 2048;
+
+/// The most unknown keys of a file that a warning names.
+const MOST_KEYS: usize = 12;
 
 /// Loads the checkpoint in `dir` under a progress bar, and says what a person should know of it.
 pub fn load_checkpoint(session: &Session, dir: &Path) -> Result<BaseModel> {
@@ -33,7 +37,26 @@ pub fn load_checkpoint(session: &Session, dir: &Path) -> Result<BaseModel> {
             quoted_path(&base.dir)
         );
     }
+    warn_of_unknown_keys(&base.dir)?;
     Ok(base)
+}
+
+/// Names the keys of `config.json` in the checkpoint folder `dir` that nothing here reads.
+pub fn warn_of_unknown_keys(dir: &Path) -> Result<()> {
+    let unknown = TextConfig::unknown_keys(dir)?;
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<String> = unknown.iter().take(MOST_KEYS).map(|key| format!("`{}`", quoted(key))).collect();
+    if unknown.len() > MOST_KEYS {
+        names.push(format!("and {} more", unknown.len() - MOST_KEYS));
+    }
+    eprintln!(
+        "warning: `{}`: nothing here reads {}: what the model computes may depend on it",
+        quoted_path(&dir.join("config.json")),
+        names.join(", ")
+    );
+    Ok(())
 }
 
 /// Does `work` under a sign that time passes.

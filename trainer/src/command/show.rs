@@ -11,6 +11,7 @@ use cotangent_trainer::base_model::load_format;
 use cotangent_trainer::data::{ChatFormat, DataOptions, Dataset, Order};
 use cotangent_trainer::show::{BatchOptions, ExampleOptions, Paint, write_example, write_format, write_summary};
 
+use super::checkpoint::warn_of_unknown_keys;
 use super::data_arguments::DataArguments;
 use super::values::{count, positive_count};
 
@@ -74,7 +75,8 @@ impl Color {
 impl Show {
     /// Shows. With `--strict-template` it fails if something is lost, after it has shown what.
     pub fn run(self) -> Result<u8> {
-        let (_, config, mut format) = load_format(&self.model)?;
+        let (dir, config, mut format) = load_format(&self.model)?;
+        warn_of_unknown_keys(&dir)?;
         let options = self.data_arguments.prepare_format(&mut format, &config)?;
         let paint = self.color.paint();
         let mut out = BufWriter::new(io::stdout().lock());
