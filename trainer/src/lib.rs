@@ -9,6 +9,7 @@ pub mod data;
 pub mod generation;
 pub mod interrupt;
 pub mod loss_curve;
+mod numbers;
 pub mod pictures;
 pub mod reporting;
 pub mod sampling;

@@ -112,7 +112,12 @@ fn mistakes_are_told_in_a_sentence_and_leave_nothing_behind() {
         (train("--resume"), 1, "error: `out/training_state.safetensors`: found no file, expected the state"),
         (train("--resume-adapter-file absent"), 1, "error: `absent`: No such file"),
         (generate("--prompt a --adapter-path empty"), 1, "error: `empty/adapter_config.json`: No such file"),
-        ("evaluate --model CHECKPOINT --data data".into(), 1, "error: `data`: found no file, expected a file with one"),
+        (
+            "evaluate --model CHECKPOINT --data data".into(),
+            1,
+            "error: `data`: found a folder, expected a file with one JSON object on each line\nhelp: give a file in it, \
+             such as `data/valid.jsonl`",
+        ),
         (generate("--prompt -"), 1, "error: standard input: found nothing, expected a prompt"),
         (generate("--messages absent.json"), 1, "error: `absent.json`: No such file"),
         (

@@ -184,7 +184,7 @@ fn what_is_wrong_with_a_picture_is_said_with_its_line() {
             "`messages[0].content[0].image`: found an address on the web, expected a file\n\
              help: fetch the picture, and write its path",
         ),
-        (two_marks, "`images`: found 1 pictures for 2 places in the messages, expected as many"),
+        (two_marks, "`images`: found 1 picture for 2 places in the messages, expected as many"),
         (
             row(json!([{"type": "image"}])),
             "`messages`: found a part for a picture that names none, and no `images` beside the messages",

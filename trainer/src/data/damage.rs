@@ -1,5 +1,7 @@
 //! What is wrong with a file or a line that is not the JSON it should be: the cause, not the symptom.
 
+use crate::numbers::counted;
+
 use super::json::{JsonError, JsonFault};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -56,8 +58,9 @@ pub(super) fn text_of(line: &[u8], number: usize) -> Result<&str, (Option<usize>
             false => (Some(rest + 1), "at its end"),
         };
         let reason = format!(
-            "found {place} {nuls} NUL bytes, as a crash leaves them where text was to be written\n\
-             help: remove them, and see whether rows are lost"
+            "found {place} {}, as a crash leaves them where text was to be written\n\
+             help: remove them, and see whether rows are lost",
+            counted(nuls, "NUL byte")
         );
         return Err((column, reason));
     }

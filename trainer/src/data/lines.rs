@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use cotangent_models::quoting::quoted_path;
+
 use super::error::LineFault;
 use super::json::JsonFault;
 use super::{DataError, Json, Row, damage};
@@ -123,11 +125,31 @@ impl Contents {
     }
 }
 
+/// The help for a folder in the place of a file: to give one in it, if there is one.
+fn file_to_give(folder: &Path) -> String {
+    let usual = ["valid.jsonl", "test.jsonl", "train.jsonl"].map(|name| folder.join(name));
+    let in_folder = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut others: Vec<PathBuf> =
+        in_folder.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
+    others.sort();
+    match usual.into_iter().chain(others).find(|path| path.is_file()) {
+        Some(file) => format!("\nhelp: give a file in it, such as `{}`", quoted_path(&file)),
+        None => String::new(),
+    }
+}
+
 impl Lines {
     fn open(path: &Path, max_bytes: usize) -> Result<Self, DataError> {
         let io_error = |error: io::Error| DataError::file(path, error.to_string());
-        if !fs::metadata(path).map_err(io_error)?.is_file() {
-            return Err(DataError::file(path, "found no file, expected a file with one JSON object on each line"));
+        let metadata = fs::metadata(path).map_err(io_error)?;
+        if !metadata.is_file() {
+            let found = match metadata.is_dir() {
+                true => {
+                    format!("found a folder, expected a file with one JSON object on each line{}", file_to_give(path))
+                }
+                false => "found a pipe or a device, expected a file with one JSON object on each line".to_owned(),
+            };
+            return Err(DataError::file(path, found));
         }
         let mut reader = BufReader::new(File::open(path).map_err(io_error)?);
         if let Some(reason) = damage::of_file(reader.fill_buf().map_err(io_error)?) {

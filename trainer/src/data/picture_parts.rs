@@ -3,6 +3,7 @@
 use super::json::{Json, Members, describe};
 use super::schema::{SchemaError, fail, member};
 use super::{Message, Role};
+use crate::numbers::counted;
 use crate::pictures::PictureSource;
 
 /// Stands in the text of a message for one of its pictures. Unicode reserves it for such a use, so no text has it.
@@ -102,7 +103,14 @@ pub(super) fn distribute(top: &Members, messages: &mut [Message]) -> Result<(), 
     }
     match places == count {
         true => Ok(()),
-        false => fail(key, format!("found {count} pictures for {places} places in the messages, expected as many")),
+        false => fail(
+            key,
+            format!(
+                "found {} for {} in the messages, expected as many",
+                counted(count, "picture"),
+                counted(places, "place")
+            ),
+        ),
     }
 }
 

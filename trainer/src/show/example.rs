@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use crate::data::{DataError, EncodedExample, Tokenizer};
+use crate::numbers::{counted, percent};
 
-use super::{Paint, Shade, counted, percent};
+use super::{Paint, Shade};
 
 /// Of a longer example the middle is left out, unless all is asked for.
 const MOST_TOKENS: usize = 600;
@@ -41,7 +42,7 @@ pub fn write_example(
     let counts = format!(
         "{}, {} learned ({})",
         counted(total, "token"),
-        super::grouped(count(0..total)),
+        crate::numbers::grouped(count(0..total)),
         percent(count(0..total), total)
     );
     let title = format!("--- {title} ---");
@@ -70,7 +71,7 @@ pub fn write_example(
         let note = format!(
             "\n--- cut here, at {}: {} of {} are lost, and {}",
             counted(kept, "token"),
-            super::grouped(count(kept..total)),
+            crate::numbers::grouped(count(kept..total)),
             counted(count(0..total), "learned token"),
             counted(ends, "end-of-turn mark")
         );

@@ -1,6 +1,6 @@
 //! Lengths as bars of text.
 
-use super::grouped;
+use crate::numbers::grouped;
 
 /// The longest bar, in characters.
 const WIDTH: usize = 40;

@@ -7,8 +7,9 @@ use cotangent_models::quoting::quoted_path;
 
 use crate::data::dropped::Part;
 use crate::data::{ChatFormat, Dataset, Order};
+use crate::numbers::{counted, grouped, percent};
 
-use super::{Paint, Shade, counted, grouped, histogram, percent};
+use super::{Paint, Shade, histogram};
 
 /// The most batches that are described one by one.
 const BATCHES: usize = 3;

@@ -4,6 +4,7 @@ use cotangent_models::checkpoint::CheckpointError;
 use cotangent_models::quoting::quoted_path;
 
 use crate::adapter::AdapterError;
+use crate::numbers::counted;
 
 /// Why a run stopped, or could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +20,9 @@ pub enum TrainingError {
     Adapter(#[from] AdapterError),
     /// The data set has fewer examples than a batch has rows.
     #[error(
-        "found {examples} conversations to train on, expected at least the {batch_size} of one batch\n\
-         help: lower `--batch-size`, or add conversations"
+        "found {found} to train on, expected at least the {batch_size} of one batch\n\
+         help: lower `--batch-size`, or add conversations",
+        found = counted(*examples, "conversation")
     )]
     TooFewExamples {
         /// Examples in the data set.

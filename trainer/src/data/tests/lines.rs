@@ -128,6 +128,17 @@ fn a_line_beyond_the_limit_is_refused_with_its_length() {
 fn what_is_not_a_file_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let error = |path: &Path| read_rows(path, 1000, &mut |_, _| Ok(())).unwrap_err().to_string();
-    assert!(error(dir.path()).ends_with("found no file, expected a file with one JSON object on each line"));
+    let of_folder = "found a folder, expected a file with one JSON object on each line";
+    assert!(error(dir.path()).ends_with(of_folder));
+    for name in ["b.jsonl", "a.jsonl", "train.jsonl"] {
+        std::fs::write(dir.path().join(name), "").unwrap();
+        let help = format!("{of_folder}\nhelp: give a file in it, such as `{}`", dir.path().join(name).display());
+        assert!(error(dir.path()).ends_with(&help), "{}", error(dir.path()));
+    }
+    let device = error(Path::new("/dev/null"));
+    assert!(
+        device.ends_with("found a pipe or a device, expected a file with one JSON object on each line"),
+        "{device}"
+    );
     assert!(error(&dir.path().join("absent.jsonl")).contains("No such file"));
 }
