@@ -5,6 +5,7 @@
 //! | [`mod@attention`], [`mod@mrope`], [`mod@rotary`], [`mod@attention_gate`] | attention, its rotary positions and its output gate |
 //! | [`causal_conv`], [`mod@gates`], [`mod@l2norm`], [`delta_rule`] | the gated delta net |
 //! | [`mod@rms_norm`], [`mod@layer_norm`], [`mod@swiglu`], [`mod@gelu`] | norms and feed-forward layers |
+//! | [`mod@grouped_linear`] | the layers of many experts, each for the rows that chose it |
 //! | [`mod@cross_entropy`], [`low_rank`] | the loss over a large vocabulary, and linear maps with an adapter |
 //! | [`verify`] | products whose rows have the same bits in any company, for speculative decoding |
 //!
@@ -19,6 +20,7 @@ pub mod cross_entropy;
 pub mod delta_rule;
 pub mod gates;
 pub mod gelu;
+pub mod grouped_linear;
 pub mod l2norm;
 pub mod layer_norm;
 pub mod low_rank;
@@ -45,6 +47,7 @@ pub use delta_rule::{
 };
 pub use gates::{GatesOutputs, gates};
 pub use gelu::{gelu, gelu_tanh};
+pub use grouped_linear::{grouped_linear, grouped_packed_linear};
 pub use l2norm::l2norm;
 pub use layer_norm::layer_norm;
 pub use low_rank::adapted_linear;

@@ -194,6 +194,11 @@ impl Indices {
         Ok(Indices { array: crate::ffi::array_from_slice(words, shape), range })
     }
 
+    /// Words of 32 bits that are on the device, whatever they are.
+    pub(crate) fn of_words(array: Array) -> Self {
+        Indices { array, range: (0, i64::from(u32::MAX)) }
+    }
+
     /// Integers of any width in row-major order: packed codes, routing tables, what another program stored.
     ///
     /// # Errors

@@ -118,8 +118,8 @@ impl fmt::Display for CodeFormat {
     }
 }
 
-/// A matrix of packed codes that never trains: `[rows, columns]`, or more axes before the columns. Cloning shares the
-/// memory.
+/// A matrix of packed codes that never trains, `[rows, columns]`, or several of one shape, `[matrices, rows, columns]`.
+/// Cloning shares the memory.
 #[derive(Clone)]
 pub struct Packed {
     words: Array,
@@ -131,7 +131,7 @@ pub struct Packed {
 
 impl Packed {
     /// The matrix that frozen leaves hold: words `[rows, columns * bits / 32]`, scales and biases `[rows, columns / group
-    /// size]`. It counts as a matrix of `dtype`.
+    /// size]`; of several matrices each has an axis in front. It counts as a matrix of `dtype`.
     ///
     /// # Errors
     /// [`Error::Shape`] or [`Error::Dtype`] unless the leaves fit each other and the format.
@@ -142,14 +142,39 @@ impl Packed {
         format: CodeFormat,
         dtype: Dtype,
     ) -> Result<Self> {
-        let operation = "Packed::new";
-        let packed = Packed {
+        Packed {
             words: words.array().clone(),
             scales: scales.array().clone(),
             biases: biases.map(|biases| biases.array().clone()),
             format,
             dtype,
-        };
+        }
+        .checked("Packed::new")
+    }
+
+    /// The same of values that are in a graph already.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_parts(
+        words: &Indices,
+        scales: &Constant,
+        biases: Option<&Constant>,
+        format: CodeFormat,
+        dtype: Dtype,
+    ) -> Result<Self> {
+        Packed {
+            words: words.array().clone(),
+            scales: scales.array().clone(),
+            biases: biases.map(|biases| biases.array().clone()),
+            format,
+            dtype,
+        }
+        .checked("Packed::of_parts")
+    }
+
+    fn checked(self, operation: &'static str) -> Result<Self> {
+        let (format, packed) = (self.format, self);
         let of_words = Dtype::from_mlx(packed.words.dtype());
         let of_scales = Dtype::from_mlx(packed.scales.dtype());
         if of_words != Dtype::U32 || of_scales.is_float() != format.has_biases() {
@@ -157,10 +182,9 @@ impl Packed {
             return Err(Error::Dtype { operation, found, expected });
         }
         let (words, scales) = (packed.words.shape(), packed.scales.shape());
-        let fits = words.len() == 2
-            && scales.len() == 2
-            && words[0] == scales[0]
-            && words[1] as usize == format.words(scales[1] as usize * format.group_size)
+        let fits = matches!(words.len(), 2 | 3)
+            && words.split_last().map(|(_, outer)| outer) == scales.split_last().map(|(_, outer)| outer)
+            && words[words.len() - 1] as usize == format.words(scales[scales.len() - 1] as usize * format.group_size)
             && packed.biases.as_ref().map(|biases| biases.shape()) == format.has_biases().then_some(scales);
         if !fits {
             let biases = packed.biases.as_ref().map(|biases| biases.shape());
@@ -183,9 +207,29 @@ impl Packed {
         self.dtype
     }
 
-    /// The number of rows.
+    /// The number of matrices, if they have an axis.
+    pub fn matrices(&self) -> Option<i32> {
+        let shape = self.scales.shape();
+        (shape.len() == 3).then(|| shape[0])
+    }
+
+    /// The number of rows of a matrix.
     pub fn rows(&self) -> i32 {
-        self.scales.shape()[0]
+        let shape = self.scales.shape();
+        shape[shape.len() - 2]
+    }
+
+    /// The words, and scales and biases as they are stored, for a kernel that decodes them itself.
+    ///
+    /// # Errors
+    /// [`Error::Dtype`] unless scales are floats and there are biases, as in the mode [`CodeMode::Affine`].
+    pub fn parts(&self) -> Result<(Indices, Constant, Constant)> {
+        let Some(biases) = &self.biases else {
+            let (found, expected) = (self.format.to_string(), "affine codes".to_owned());
+            return Err(Error::Dtype { operation: "Packed::parts", found, expected });
+        };
+        let [scales, biases] = [&self.scales, biases].map(|part| Constant::from_array(part.clone()));
+        Ok((Indices::of_words(self.words.clone()), scales, biases))
     }
 
     /// The number of columns.
@@ -203,12 +247,12 @@ impl Packed {
         })
     }
 
-    /// The rows that `indices` `[..shape]` name, `[..shape, columns]` once decoded.
+    /// The rows that `indices` `[..shape]` name, `[..shape, columns]` once decoded; of several matrices, the matrices.
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`] if there is no such row.
     pub fn take_rows(&self, indices: &Indices) -> Result<Self> {
-        indices.check("Packed::take_rows", self.rows())?;
+        indices.check("Packed::take_rows", self.matrices().unwrap_or_else(|| self.rows()))?;
         self.map(|part| part.take_axis(indices.array(), 0).during("Packed::take_rows"))
     }
 
@@ -218,8 +262,8 @@ impl Packed {
     /// [`Error::Shape`] if there are no such rows.
     pub fn slice(&self, start: i32, end: i32) -> Result<Self> {
         let operation = "Packed::slice";
-        if start < 0 || start > end || end > self.rows() {
-            let (found, expected) = (format!("{start} to {end}"), format!("rows of {}", self.rows()));
+        if self.matrices().is_some() || start < 0 || start > end || end > self.rows() {
+            let (found, expected) = (format!("{start} to {end} of {self:?}"), "rows of a matrix".to_owned());
             return Err(Error::Shape { operation, found, expected });
         }
         self.map(|part| ffi::slice(operation, part, &[start, 0], &[end, part.shape()[1]]))
@@ -270,6 +314,9 @@ impl Packed {
 
 impl fmt::Debug for Packed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(matrices) = self.matrices() {
+            write!(f, "{matrices} times ")?;
+        }
         write!(f, "Packed({} x {}, {})", self.rows(), self.columns(), self.format)
     }
 }
@@ -285,7 +332,7 @@ impl<M: Graph> Tensor<M> {
     pub fn multiply_codes(&self, matrix: &Packed, transposed: bool) -> Result<Tensor<M>> {
         let operation = "multiply_codes";
         let inner = if transposed { matrix.columns() } else { matrix.rows() };
-        if self.rank() != 2 || self.dimension(1) != inner {
+        if matrix.matrices().is_some() || self.rank() != 2 || self.dimension(1) != inner {
             let found = format!("{:?} and {matrix:?}", self.shape());
             return Err(Error::Shape { operation, found, expected: format!("[n, {inner}]") });
         }

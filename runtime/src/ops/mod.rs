@@ -6,6 +6,7 @@ mod arithmetic;
 mod attention;
 mod convolution;
 mod elementwise;
+mod groups;
 mod indexing;
 mod matrix;
 mod normalise;

@@ -1,0 +1,49 @@
+//! Experts whose matrices are packed codes.
+
+use cotangent::{
+    CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Infer, Packed, Result, Stored, Tensor, VjpCase, custom_vjp,
+};
+
+/// What forward and backward need in addition to rows.
+#[derive(Clone)]
+struct Host {
+    matrices: Packed,
+    counts: Indices,
+}
+
+custom_vjp! {
+    /// The product with matrices that are decoded for it, and for its backward once more.
+    static DECODED: Host = "grouped_packed_linear" {
+        forward: |inputs, host| {
+            let weight = decode(&inputs[0], host)?;
+            Ok(vec![super::grouped_linear(&inputs[0], &weight, &host.counts)?])
+        },
+        backward: |_, cotangents, _, host| {
+            let weight = decode(&cotangents[0], host)?;
+            Ok(vec![super::grouped_linear(&cotangents[0], &weight.swap_axes(1, 2)?, &host.counts)?])
+        },
+        outputs: 1,
+        cases: [case()?],
+    }
+}
+
+/// The matrices in the dtype of `rows`, decoded only after these are computed.
+fn decode(rows: &Tensor<Infer>, host: &Host) -> Result<Tensor<Infer>> {
+    Ok(host.matrices.after(&[rows])?.decode(rows.dtype())?.to_tensor())
+}
+
+/// Five rows of three experts, one of which has none.
+fn case() -> Result<VjpCase<Host>> {
+    let values: Vec<f32> = (0..3 * 8 * 64).map(|i| (i as f32 * 0.7).sin()).collect();
+    let format = CodeFormat::new(CodeMode::Affine, Some(32), Some(4))?;
+    let parts = Tensor::<Stored>::from_slice(&values, &[3, 8, 64])?.quantize(format)?;
+    let parts: Vec<_> = parts.into_iter().map(Frozen::new).collect();
+    let matrices = Packed::new(&parts[0], &parts[1], parts.get(2), format, Dtype::F32)?;
+    Ok(VjpCase::new(&[&[5, 64]], Host { matrices, counts: Indices::from_slice(&[3, 0, 2], &[3])? }))
+}
+
+/// [`grouped_packed_linear`](super::grouped_packed_linear) with the matrices decoded for one product.
+pub(super) fn decoded<M: Graph>(x: &Tensor<M>, matrices: &Packed, counts: &Indices) -> Result<Tensor<M>> {
+    let host = Host { matrices: matrices.clone(), counts: counts.clone() };
+    Ok(custom_vjp(&DECODED, &[x], &host)?.swap_remove(0))
+}

@@ -1,0 +1,46 @@
+//! Linear layers of many experts, each for the rows that chose it.
+//!
+//! Rows are sorted by expert, so that an expert's are one block, and counts say how many each has. The counts may be computed
+//! on the device: nothing here waits for them. Where they are more than there are rows, the last experts have none;
+//! rows that they do not reach give 0.
+
+mod codes;
+
+use cotangent::{Error, Graph, Indices, Packed, Result, Tensor};
+
+/// `y = x W_e^T` for the rows of each expert `e`: rows `[R, K]`, sorted by expert, and weights `[E, N, K]` of the same dtype give
+/// `[R, N]`. `counts` `[E]`, int32, says how many rows each expert has: [`Indices::occurrences`] of the experts' numbers.
+///
+/// Adapters `[E, rank, K]` and `[E, N, rank]` are such weights too. A weight that does not train costs no gradient.
+///
+/// # Errors
+/// Shapes or dtypes that do not fit; no row, no expert.
+pub fn grouped_linear<M: Graph>(x: &Tensor<M>, weight: &Tensor<M>, counts: &Indices) -> Result<Tensor<M>> {
+    check(x, weight.shape(), counts)?;
+    x.grouped_matmul(&weight.swap_axes(1, 2)?, counts)
+}
+
+/// [`grouped_linear`] with weights that are packed codes, `E` matrices `[N, K]`: codes never train, so that `x` alone has a
+/// gradient.
+///
+/// # Errors
+/// As [`grouped_linear`].
+pub fn grouped_packed_linear<M: Graph>(x: &Tensor<M>, matrices: &Packed, counts: &Indices) -> Result<Tensor<M>> {
+    let stack = matrices.matrices().map_or(Vec::new(), |count| vec![count, matrices.rows(), matrices.columns()]);
+    check(x, &stack, counts)?;
+    codes::decoded(x, matrices, counts)
+}
+
+/// Holds rows, a stack of matrices `[E, N, K]` and counts against each other.
+fn check<M: Graph>(x: &Tensor<M>, stack: &[i32], counts: &Indices) -> Result<()> {
+    let fits = matches!((x.shape(), stack, counts.shape()), ([rows, inputs], [experts, outputs, columns], [counted])
+        if inputs == columns && experts == counted && rows.min(outputs).min(inputs).min(experts) > &0);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        operation: "grouped_linear",
+        found: format!("{:?}, weights {stack:?}, counts {:?}", x.shape(), counts.shape()),
+        expected: "[R, K], [E, N, K] and [E], of which nothing is 0".into(),
+    })
+}

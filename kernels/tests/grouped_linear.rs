@@ -1,0 +1,123 @@
+//! The layers of many experts: each row is multiplied by the matrix of its expert, in both directions.
+
+#![allow(clippy::ptr_arg, reason = "trees of parameters are `Vec`s here, and drivers pass them by reference")]
+
+mod cases;
+
+use cases::{Operator, random};
+use cotangent::{CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Packed, Result, Session, Tensor};
+use cotangent_kernels::{grouped_linear, grouped_packed_linear};
+
+/// Rows of each expert; what is left belongs to none.
+#[derive(Clone)]
+struct Experts {
+    counts: Vec<i32>,
+    way: Way,
+}
+
+#[derive(Clone)]
+enum Way {
+    /// All experts at once.
+    Grouped,
+    /// One after the other, each with its slice of the rows.
+    OneByOne,
+    /// All at once, of codes.
+    Codes(Packed),
+    /// One by one, of the matrices that the codes stand for.
+    Decoded(Packed),
+}
+
+impl Operator for Experts {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let x = &inputs[0];
+        let counts = Indices::from_slice(&self.counts, &[self.counts.len() as i32])?;
+        Ok(vec![match &self.way {
+            Way::Grouped => grouped_linear(x, &inputs[1], &counts)?,
+            Way::OneByOne => self.one_by_one(x, &inputs[1])?,
+            Way::Codes(matrices) => grouped_packed_linear(x, matrices, &counts)?,
+            Way::Decoded(matrices) => self.one_by_one(x, &matrices.decode(x.dtype())?.to_tensor())?,
+        }])
+    }
+}
+
+impl Experts {
+    fn one_by_one<M: Graph>(&self, x: &Tensor<M>, weight: &Tensor<M>) -> Result<Tensor<M>> {
+        let (rows, mut parts, mut start) = (x.dimension(0), Vec::new(), 0);
+        for (expert, count) in self.counts.iter().enumerate() {
+            let (end, expert) = (rows.min(start + count), expert as i32);
+            if end > start {
+                let own = weight.slice(0, expert, expert + 1)?.squeeze(0)?;
+                parts.push(x.slice(0, start, end)?.linear(&own)?);
+            }
+            start = end;
+        }
+        if start < rows {
+            let none = weight.slice(0, 0, 1)?.squeeze(0)?;
+            parts.push(x.slice(0, start, rows)?.linear(&none)?.multiply(0.0)?);
+        }
+        Tensor::concatenate(&parts.iter().collect::<Vec<_>>(), 0)
+    }
+}
+
+#[test]
+fn every_row_is_multiplied_by_the_matrix_of_its_expert() {
+    for (counts, rows) in [
+        (vec![5], 5),
+        (vec![3, 0, 1, 9], 13),
+        (vec![0, 0, 7], 7),
+        (vec![1, 1, 1, 1], 4),
+        // Rows that the counts do not reach, and counts beyond the rows.
+        (vec![2, 3], 8),
+        (vec![4, 9, 2], 6),
+        (vec![0, 0], 3),
+    ] {
+        let experts = counts.len() as i32;
+        let inputs = [random(1, &[rows, 6], 1.0), random(2, &[experts, 5, 6], 1.0)];
+        let of = |way| Experts { counts: counts.clone(), way };
+        let cotangent = [random(3, &[rows, 5], 1.0)];
+        cases::assert_gradients(&of(Way::Grouped), &of(Way::OneByOne), &inputs, &cotangent, 2e-6);
+    }
+}
+
+#[test]
+fn experts_of_codes_are_those_of_the_matrices_they_stand_for() {
+    let affine = |group, bits| CodeFormat::new(CodeMode::Affine, Some(group), Some(bits)).unwrap();
+    let others =
+        [CodeMode::Mxfp4, CodeMode::Mxfp8, CodeMode::Nvfp4].map(|mode| CodeFormat::new(mode, None, None).unwrap());
+    for format in [affine(32, 4), affine(64, 8), affine(32, 3)].into_iter().chain(others) {
+        let mut parts = random(4, &[3, 8, 64], 1.0).quantize(format).unwrap().into_iter().map(Frozen::new);
+        let (words, scales, biases) = (parts.next().unwrap(), parts.next().unwrap(), parts.next());
+        let matrices = Packed::new(&words, &scales, biases.as_ref(), format, Dtype::F32).unwrap();
+        let of = |way| Experts { counts: vec![2, 0, 5], way };
+        let (inputs, cotangent) = ([random(1, &[7, 64], 1.0)], [random(3, &[7, 8], 1.0)]);
+        let (codes, decoded) = (of(Way::Codes(matrices.clone())), of(Way::Decoded(matrices)));
+        cases::assert_gradients(&codes, &decoded, &inputs, &cotangent, 3e-6);
+    }
+}
+
+#[test]
+fn occurrences_are_counted_and_out_of_range_numbers_are_refused() {
+    let mut session = Session::new().unwrap();
+    let experts = Indices::from_slice(&[3, 0, 3, 1, 3, 0], &[3, 2]).unwrap();
+    let counts = experts.occurrences(5).unwrap();
+    assert_eq!(counts.to_stored(&mut session).unwrap().to_vec::<i32>().unwrap(), [2, 1, 0, 3, 0]);
+    let message = experts.occurrences(3).unwrap_err().to_string();
+    assert!(message.contains("occurrences") && message.contains('3'), "{message}");
+}
+
+#[test]
+fn what_does_not_fit_is_one_error() {
+    let x = random(1, &[4, 6], 1.0);
+    let refused = |weight: &[i32], counts: &[i32]| {
+        let inputs = vec![x.clone(), random(2, weight, 1.0)];
+        let experts = Experts { counts: counts.to_vec(), way: Way::Grouped };
+        let mut session = Session::new().unwrap();
+        let nothing: Vec<Tensor<cotangent::Stored>> = Vec::new();
+        let call = |inputs: &Vec<Tensor<cotangent::Infer>>, _: &Vec<_>, experts: &Experts| experts.call(inputs);
+        session.infer(&inputs, &nothing, &experts, call).unwrap_err().to_string()
+    };
+    for (weight, counts) in [(&[2, 5, 7][..], &[2, 2][..]), (&[2, 5, 6], &[4]), (&[5, 6], &[4])] {
+        let message = refused(weight, counts);
+        assert!(message.contains("grouped_linear") && message.contains("[R, K], [E, N, K] and [E]"), "{message}");
+    }
+}
