@@ -1,7 +1,10 @@
 //! What must not compile, with the message that says why; and what must.
+//!
+//! Trybuild gets only the former: without a program to run it needs no machine code, and asks for all messages at once.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use cotangent_macros_core::catalogue::{Code, Source};
 
@@ -11,9 +14,28 @@ fn messages_are_as_recorded() {
     for stage in ["declaration", "route", "pairing", "body", "text", "cases", "graph", "parameters"] {
         cases.compile_fail(format!("ui/{stage}/*.rs"));
     }
-    cases.pass("ui/pass/*.rs");
-    // These hold themselves that a driver ends in their error.
-    cases.pass("ui/run/*.rs");
+}
+
+#[test]
+fn what_is_right_compiles_and_runs() {
+    let accepted = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_accepted")).args(arguments).output().unwrap();
+        let [text, errors] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success(), "{arguments:?}\n{text}{errors}");
+        text
+    };
+    let mut files = BTreeSet::new();
+    for stage in ["pass", "run"] {
+        for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("ui").join(stage)).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            files.extend(name.strip_suffix(".rs").map(|name| format!("{stage}/{name}")));
+        }
+    }
+    let names: BTreeSet<String> = accepted(&[]).lines().map(str::to_owned).collect();
+    assert_eq!(names, files, "src/bin/accepted.rs lists other programs than the folders hold");
+    for name in &names {
+        accepted(&[name]);
+    }
 }
 
 #[test]

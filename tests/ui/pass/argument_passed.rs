@@ -13,6 +13,6 @@ fn layer<M: Graph>(rows: &Indices, table: &Tensor<M>) -> Result<Tensor<M>> {
     embed(rows, table, 1.0)
 }
 
-fn main() {
+pub fn main() {
     let _ = layer::<cotangent::Train>;
 }

@@ -13,6 +13,6 @@ fn layer<M: Graph>(x: &Tensor<M>, learned: &Tensor<M>) -> Result<Tensor<M>> {
     shift(x, &learned.detach("the shift is a running mean, not a parameter"))
 }
 
-fn main() {
+pub fn main() {
     let _ = layer::<cotangent::Train>;
 }

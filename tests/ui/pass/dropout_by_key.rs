@@ -1,5 +1,7 @@
 use cotangent::random::Key;
-use cotangent::{Gradients, Keep, Mode, Parameters, Result, Session, Stack, Stored, Tensor, Train, Trainable, train_stack};
+use cotangent::{
+    Gradients, Keep, Mode, Parameters, Result, Session, Stack, Stored, Tensor, Train, Trainable, train_stack,
+};
 
 #[derive(Parameters)]
 struct Block<M: Mode> {
@@ -51,7 +53,7 @@ impl Stack for Model<Stored> {
     }
 }
 
-fn main() -> Result<()> {
+pub fn main() -> Result<()> {
     let tensor = || Tensor::from_slice(&[1.0_f32; 64], &[64]);
     let model: Model<Stored> = Model { start: tensor()?, layers: vec![Block { w: tensor()? }] };
     let trainable = Trainable::of(&model, |_| true)?;

@@ -28,7 +28,7 @@ fn loss(scale: &Scale<Train>, _: &()) -> Result<Tensor<Train>> {
     checkpoint(scale, &[&doubled], layer)?[0].sum_all()
 }
 
-fn main() -> Result<()> {
+pub fn main() -> Result<()> {
     let scale: Scale<Stored> = Scale { weight: Tensor::from_slice(&[3.0_f32, -1.0], &[2])? };
     let trainable = Trainable::of(&scale, |_| true)?;
     let (_, gradients) = value_and_grad(&mut Session::new()?, &scale, &trainable, &(), loss)?;

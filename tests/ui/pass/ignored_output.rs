@@ -1,12 +1,7 @@
 use cotangent::differentiable;
 
 #[differentiable(backward = scale_rows_backward, cases = [(B = 3, D = 4)])]
-pub fn scale_rows(
-    x: In![f32; B, D],
-    w: In![f32; B, 1],
-    y: Out![f32; B, D],
-    total: Out![f32; B],
-) {
+pub fn scale_rows(x: In![f32; B, D], w: In![f32; B, 1], y: Out![f32; B, D], total: Out![f32; B]) {
     Ok(Outputs { y: x.multiply(w)?, total: x.sum(&[1])? })
 }
 
@@ -21,4 +16,4 @@ pub fn scale_rows_backward(
     Ok(Outputs { d_x: Some(d_y.multiply(w)?), d_w: Some(d_y.multiply(x)?.sum_keep(&[1])?) })
 }
 
-fn main() {}
+pub fn main() {}

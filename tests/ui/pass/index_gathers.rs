@@ -4,6 +4,6 @@ fn weigh<M: Graph>(x: &Tensor<M>, weights: &Tensor<M>, chosen: &Indices) -> Resu
     x.multiply(&weights.take_rows(chosen)?)
 }
 
-fn main() {
+pub fn main() {
     let _ = weigh::<cotangent::Train>;
 }

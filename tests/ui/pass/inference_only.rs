@@ -21,6 +21,6 @@ fn generic<M: DecodeMode>(x: &Tensor<M>) -> Result<Tensor<M>> {
     decode(x)
 }
 
-fn main() {
+pub fn main() {
     let _ = (generate, generic::<Infer>);
 }

@@ -20,4 +20,4 @@ fn by_operations<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
     x.sum_keep(&[0])
 }
 
-fn main() {}
+pub fn main() {}

@@ -29,6 +29,6 @@ fn generate(layer: &Layer<Infer>, tokens: &Indices, seen: &mut Tensor<Infer>) ->
     layer.forward(tokens, Some(seen))?.argmax(-1)
 }
 
-fn main() {
+pub fn main() {
     let _ = (train, generate);
 }

@@ -42,4 +42,4 @@ pub fn forward<M: Graph>(x: &Tensor<M>, w: &Tensor<M>) -> Result<Tensor<M>> {
     scaled(x, Some(w), None)
 }
 
-fn main() {}
+pub fn main() {}

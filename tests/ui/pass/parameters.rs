@@ -70,7 +70,7 @@ fn heads() {
     let _ = Activation::Silu;
 }
 
-fn main() {
+pub fn main() {
     heads();
     let linear = |value: f32| Linear { weight: Tensor::from_slice(&[value], &[1]).unwrap(), bias: None, rank: 1 };
     let block: Block<Stored> = Block { mixer: Mixer::Attention(linear(1.0)), layers: vec![linear(2.0)] };

@@ -7,14 +7,9 @@ pub fn normalise(x: In![f32; B, D], y: Out![f32; B, D], #[saved] scale: Out![f32
 }
 
 #[differentiable(backward_of = normalise)]
-pub fn normalise_backward(
-    y: In![f32; B, D],
-    scale: In![f32; B, 1],
-    d_y: In![f32; B, D],
-    d_x: Out![f32; B, D],
-) {
+pub fn normalise_backward(y: In![f32; B, D], scale: In![f32; B, 1], d_y: In![f32; B, D], d_x: Out![f32; B, D]) {
     let along = d_y.multiply(y)?.sum_keep(&[1])?;
     Ok(Outputs { d_x: Some(d_y.subtract(&y.multiply(&along)?)?.multiply(scale)?) })
 }
 
-fn main() {}
+pub fn main() {}

@@ -15,7 +15,7 @@ fn loss(experts: &Experts<Train>, _: &()) -> Result<Tensor<Train>> {
     chosen.select(&positive, &chosen.multiply(0.1)?)?.multiply(&weight)?.sum_all()
 }
 
-fn main() -> Result<()> {
+pub fn main() -> Result<()> {
     let experts: Experts<Stored> = Experts {
         router: Tensor::from_slice(&[0.5_f32, 2.0, 1.0], &[3])?,
         values: Tensor::from_slice(&[1.0_f32, 2.0, 3.0, -4.0, 5.0, 6.0], &[3, 2])?,

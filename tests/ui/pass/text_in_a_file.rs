@@ -9,4 +9,4 @@ fn by_operations<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
     x.multiply(2.0)
 }
 
-fn main() {}
+pub fn main() {}

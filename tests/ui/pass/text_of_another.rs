@@ -26,4 +26,4 @@ pub fn scan_rows(
     }
 }
 
-fn main() {}
+pub fn main() {}

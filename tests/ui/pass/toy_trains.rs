@@ -32,7 +32,7 @@ fn loss(model: &Model<Train>, batch: &Batch) -> Result<Tensor<Train>> {
     scale_columns(&batch.x, &model.w)?.subtract(&batch.y)?.square()?.sum_all()
 }
 
-fn main() -> Result<()> {
+pub fn main() -> Result<()> {
     let mut session = Session::new()?;
     let batch = Batch {
         x: Constant::from_slice(&[1.0, 2.0, -1.0, 0.5], &[2, 2])?,

@@ -21,12 +21,13 @@ mod layers {
         }
 
         #[differentiable(inference_only = "it reads a cache", cases = [(N = 7)])]
-        pub(in crate::layers) fn far(x: In![f32; N], y: Out![f32; N], z: Out![f32; N]) {
+        pub(in super::super::layers) fn far(x: In![f32; N], y: Out![f32; N], z: Out![f32; N]) {
             Ok(Outputs { y: x.clone(), z: x.square()? })
         }
     }
 
-    pub fn both<M: attention::NearMode + attention::FarMode>(
+    #[expect(private_bounds, reason = "the bounds are as visible as their kernels")]
+    pub(super) fn both<M: attention::NearMode + attention::FarMode>(
         x: &cotangent::Tensor<M>,
     ) -> cotangent::Result<cotangent::Tensor<M>> {
         let attention::NearOutputs { y, .. } = attention::near(x)?;
@@ -48,6 +49,6 @@ fn inside_a_function<M: Graph>(x: &Tensor<M>) -> Result<Tensor<M>> {
     y.add(&z)
 }
 
-fn main() {
+pub fn main() {
     let _ = (split::<Infer>, layers::both::<Infer>, inside_a_function::<Infer>);
 }

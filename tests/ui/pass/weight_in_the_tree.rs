@@ -15,6 +15,6 @@ fn train(session: &mut Session, model: &Model<Stored>, trainable: &Trainable) ->
     Ok(())
 }
 
-fn main() {
+pub fn main() {
     let _ = train;
 }

@@ -28,4 +28,4 @@ fn by_operations<M: Graph>(x: &Tensor<M>, k: usize) -> Result<TimesOutputs<M>> {
     Ok(TimesOutputs { y: x.multiply(k as f32)?, z: x.square()? })
 }
 
-fn main() {}
+pub fn main() {}

@@ -16,7 +16,7 @@ fn train() -> Result<()> {
     value_and_grad(&mut Session::new()?, &model, &trainable, &(), loss).map(drop)
 }
 
-fn main() {
+pub fn main() {
     let error = train().unwrap_err().to_string();
     assert!(error.starts_with("`value_and_grad`: the loss depends on no parameter that trains (`w`)"), "{error}");
     assert!(error.ends_with("[C20]"), "{error}");

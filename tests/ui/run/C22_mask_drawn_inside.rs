@@ -1,7 +1,9 @@
 use std::cell::RefCell;
 
 use cotangent::random::Key;
-use cotangent::{Gradients, Keep, Mode, Parameters, Result, Session, Stack, Stored, Tensor, Train, Trainable, train_stack};
+use cotangent::{
+    Gradients, Keep, Mode, Parameters, Result, Session, Stack, Stored, Tensor, Train, Trainable, train_stack,
+};
 
 #[derive(Parameters)]
 struct Block<M: Mode> {
@@ -22,7 +24,6 @@ struct Ends<M: Mode> {
 thread_local! {
     static KEY: RefCell<Option<Key>> = const { RefCell::new(None) };
 }
-
 
 impl Stack for Model<Stored> {
     type Batch = ();
@@ -68,7 +69,7 @@ fn train() -> Result<()> {
     train_stack(&mut Session::new()?, &model, &trainable, &(), Keep::BlockInputs, &mut Gradients::new()).map(drop)
 }
 
-fn main() {
+pub fn main() {
     let error = train().unwrap_err().to_string();
     assert!(error.starts_with("`train_stack`: `layers.0` computed something else when it was run again"), "{error}");
     assert!(error.ends_with("[C22]"), "{error}");
