@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use cotangent::kernel::check::LaunchText;
-use cotangent_emulator::{CudaCompiler, CudaUnit, StaticCheck};
+use cotangent::kernel::check::{CudaCompiler, LaunchText};
+use cotangent_emulator::StaticCheck;
+use cotangent_metal::{CudaGrid, CudaText, CudaUnit, Dtype, KernelText, cuda_text};
 
 /// Every text with its kernel's name.
 fn texts() -> Vec<(&'static str, LaunchText)> {
@@ -71,6 +72,20 @@ fn every_text_compiles_for_an_h100() {
         .map(|(index, log)| format!("\n`{}` at {}\n{log}", distinct[*index].0, distinct[*index].1.place))
         .collect();
     assert!(told.is_empty(), "{} of {}{told}", refused.len(), units.len());
+}
+
+#[test]
+fn what_nvidias_compiler_refuses_is_said_in_its_words() {
+    let Some(compiler) = CudaCompiler::find() else {
+        eprintln!("SKIPPED: no NVRTC; `cargo xtask test` brings one, or name a libnvrtc.so in COTANGENT_NVRTC");
+        return;
+    };
+    let kernel = KernelText::new("one", "y[thread_position_in_grid.x] = 1;").output("y", Dtype::F32);
+    let text = cuda_text(&kernel, &[], CudaGrid { ragged: false }).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(&compiler.compile("entry", &kernel, &[], &text).unwrap()[..4], b"\x7fELF");
+    let broken = CudaText { source: text.source.replace("metal_kernel_body", "no_such_body"), ..text };
+    let log = compiler.compile("entry", &kernel, &[], &broken).expect_err("a source that cannot compile");
+    assert!(log.contains("no_such_body"), "{log}");
 }
 
 #[test]

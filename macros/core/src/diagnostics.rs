@@ -1,5 +1,7 @@
 //! Errors are collected while a declaration is read and reported together.
 
+use cotangent_metal::tokens::text::Text;
+use cotangent_metal::tokens::token::Place;
 use std::collections::HashSet;
 
 use proc_macro2::{Span, TokenStream};
@@ -28,10 +30,10 @@ impl Diagnostic {
         Self { code: Some(code), ..Self::new(span, message) }
     }
 
-    /// Adds lines of a file that the compiler does not show because it is not Rust.
-    pub fn excerpt(mut self, lines: impl Into<String>) -> Self {
-        self.excerpt = Some(lines.into());
-        self
+    /// A mistake at a place in a kernel's source; of a file that is not Rust it shows the line, as the compiler does not.
+    pub fn in_text(text: &Text, code: Option<Code>, place: Place, message: impl Into<String>) -> Self {
+        let (span, excerpt) = text.shown(place);
+        Self { code, excerpt, ..Self::new(span, message) }
     }
 
     /// Adds what to do; starts with a verb.

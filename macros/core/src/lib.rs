@@ -9,7 +9,6 @@ mod check;
 mod config;
 pub mod diagnostics;
 mod emit;
-mod metal;
 pub mod model;
 mod parameters;
 mod parse;
@@ -20,7 +19,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 pub use catalogue::catalogue;
-pub use metal::source::in_file;
+pub use cotangent_metal::tokens::text::in_file;
 
 use diagnostics::{Diagnostic, Diagnostics, compile_errors};
 use parse::declaration::Decl;

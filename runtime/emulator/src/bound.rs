@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::build::Image;
 use crate::emulator::{THREADS, unwritten};
 use crate::machine::{Contents, Geometry};
-use crate::text::Site;
 use crate::{Checks, Dtype, Emulator, Error, Finding, Launch, Location, Schedule, report};
+use cotangent_metal::translate::Site;
 
 /// Memory bound to a kernel function.
 #[derive(Clone, Debug)]
@@ -120,7 +120,7 @@ impl Emulator {
         name: &str,
     ) -> Result<BoundRun, Error> {
         if let Some(what) = misfit(launch) {
-            return Err(Error::Launch { kernel: name.to_owned(), what });
+            return Err(Error::misfit(name, what));
         }
         let bound: Vec<&Bound<'_>> = launch.buffers.iter().filter(|bound| taken.contains(&bound.index)).collect();
         let contents: Vec<(String, Dtype, Contents<'_>)> = bound

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::build::{Build, Cache, Compiler, Image, MIXED_ARMS, cache_error, content_key, explain};
+use crate::build::{Build, Cache, Compiler, Image, MIXED_ARMS, cache_error, explain};
 use crate::launch_check::check_launch;
 use crate::machine::{Arena, Contents, Dispatch, Entry, Geometry, Placement, StackPool};
-use crate::text::{Argument, Unit, arguments, first_use, host_unit};
 use crate::{Buffer, Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Port, Run, Source, report};
+use cotangent_metal::content_key;
+use cotangent_metal::limits::{MAX_BUFFERS, MAX_THREADS};
+use cotangent_metal::translate::{Argument, Unit, arguments, first_use, host_unit};
 
 /// Runs kernels. Compiled ones are kept, in this process and in a folder.
 pub struct Emulator {
@@ -21,9 +23,8 @@ pub struct Emulator {
     stacks: StackPool,
 }
 
-/// Metal's limits: threads of a threadgroup, buffers of a kernel.
-pub(crate) const THREADS: usize = 1024;
-const BUFFERS: usize = 31;
+/// Threads that Metal allows in a threadgroup.
+pub(crate) const THREADS: usize = MAX_THREADS as usize;
 
 impl Emulator {
     /// An emulator that keeps compiled kernels in `COTANGENT_EMULATOR_CACHE`, or else in the user's cache folder.
@@ -329,8 +330,8 @@ fn limit_findings(arguments: &[Argument<'_>], launch: &Launch<'_>) -> Vec<Findin
         findings.push(limit(message, "use smaller threadgroups; with this size nothing was run"));
     }
     let buffers = arguments.iter().filter(|a| a.is_buffer()).count();
-    if buffers > BUFFERS {
-        let message = format!("{buffers} buffers, shapes and strides included; Metal allows {BUFFERS}");
+    if buffers > MAX_BUFFERS {
+        let message = format!("{buffers} buffers, shapes and strides included; Metal allows {MAX_BUFFERS}");
         findings.push(limit(message, "pack small inputs into one, or split the kernel"));
     }
     findings

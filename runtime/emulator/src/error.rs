@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::Location;
-
 /// Why a kernel could not be run. Defects of a kernel that did run are [`Finding`](crate::Finding)s.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -27,25 +25,10 @@ pub enum Error {
         messages: String,
     },
 
-    /// The text asks for something that the emulator does not model, or that Metal does not have.
-    #[error("{at}: {what}\n  help: {help}")]
-    Unsupported {
-        /// Where.
-        at: Location,
-        /// What was found.
-        what: String,
-        /// What to do.
-        help: String,
-    },
-
-    /// The launch does not fit the kernel.
-    #[error("kernel `{kernel}`: {what}")]
-    Launch {
-        /// The kernel's name.
-        kernel: String,
-        /// What was found and what was expected.
-        what: String,
-    },
+    /// The text asks for something that the emulator does not model or that Metal does not have, or the launch does not fit
+    /// the kernel.
+    #[error(transparent)]
+    Source(#[from] cotangent_metal::Error),
 
     /// A file of the cache could not be written or loaded.
     #[error("{path}: {source}\n  help: make the folder writable, or give another one to `Emulator::with_cache`")]
@@ -55,4 +38,11 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// A launch that does not fit the kernel: what was found and what was expected.
+    pub(crate) fn misfit(kernel: &str, what: String) -> Self {
+        Self::Source(cotangent_metal::Error::Launch { kernel: kernel.to_owned(), what })
+    }
 }

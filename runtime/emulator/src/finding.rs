@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Location;
+
 /// The kinds of defects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FindingKind {
@@ -65,21 +67,6 @@ impl FindingKind {
             FindingKind::SumStays => "sum no longer changes",
             FindingKind::Limit => "beyond Metal's limits",
         }
-    }
-}
-
-/// A place in the kernel's text.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Location {
-    /// As given in [`Source::file`](crate::Source::file) or by `#line`.
-    pub file: String,
-    /// From 1.
-    pub line: u32,
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
     }
 }
 

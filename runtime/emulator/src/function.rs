@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::build::{Build, MIXED_ARMS};
-use crate::text::{Unit, function_unit};
 use crate::{BoundLaunch, BoundRun, Emulator, Error, Location, Source};
+use cotangent_metal::translate::{Unit, function_unit};
 
 /// A kernel function in the text of a `.metal` file.
 #[derive(Clone, Debug, Default)]
@@ -34,9 +34,9 @@ impl Emulator {
             let image = self.image_of(&function.name, sources, files.clone(), unit, build)?;
             self.run_bound(&image, &buffers, launch, &function.name)
         };
-        match compile(function_unit(function, &text, false)?) {
+        match compile(function_unit(&function.name, &function.constants, &text, false)?) {
             Err(Error::Compile { messages, .. }) if mixes_arms(&messages) => {
-                compile(function_unit(function, &text, true)?)
+                compile(function_unit(&function.name, &function.constants, &text, true)?)
             }
             run => run,
         }
@@ -55,7 +55,8 @@ impl Emulator {
         if let Some((_, file)) = marked_files(&expanded).find(|(_, file)| !inside(file)) {
             let at = Location { file: function.source.file.clone(), line: function.source.line.max(1) };
             let what = format!("`{file}` is included, which lies in none of the folders given");
-            return Err(Error::Unsupported { at, what, help: "name the folder that `#include` is relative to".into() });
+            let help = "name the folder that `#include` is relative to".into();
+            return Err(Error::Source(cotangent_metal::Error::Unsupported { at, what, help }));
         }
         // Marks of the preprocessor become directives, which the rewrites know.
         expanded = expanded

@@ -1,15 +1,17 @@
 //! Whether a launch fits its kernel, before anything is made of it.
 
-use crate::text::is_reserved;
+use cotangent_metal::left_out::NOT_MODELLED;
+use cotangent_metal::names::is_reserved;
+
 use crate::{Dtype, Error, KernelText, Launch};
 
 /// The most bytes of one buffer: its shadow takes twenty times as many.
 pub(crate) const BUFFER_BYTES: usize = 1 << 30;
 
 /// # Errors
-/// [`Error::Launch`] with what was found and what was expected.
+/// [`Error::Source`] with what was found and what was expected.
 pub(crate) fn check_launch(kernel: &KernelText, launch: &Launch<'_>) -> Result<(), Error> {
-    find_misfit(kernel, launch).map_or(Ok(()), |what| Err(Error::Launch { kernel: kernel.name.clone(), what }))
+    find_misfit(kernel, launch).map_or(Ok(()), |what| Err(Error::misfit(&kernel.name, what)))
 }
 
 fn find_misfit(kernel: &KernelText, launch: &Launch<'_>) -> Option<String> {
@@ -34,7 +36,7 @@ fn bad_name(kernel: &KernelText) -> Option<String> {
         if !starts || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Some(format!("`{name}` is no name: use letters, digits and `_`"));
         }
-        if is_reserved(name) {
+        if is_reserved(name) || NOT_MODELLED.iter().any(|(word, _)| word == name) {
             return Some(format!("`{name}` means something to Metal; use another name"));
         }
         names[..i].contains(name).then(|| format!("`{name}` is the name of two ports or template parameters"))

@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::process::Command;
 
-use crate::text::{arguments, breaches, check_unit};
-use crate::{Error, KernelText, Location, TILE_METAL};
+use cotangent_metal::headers::{NAMESPACES, TILE_METAL};
+use cotangent_metal::translate::{arguments, breaches, check_unit};
+
+use crate::{Error, KernelText, Location};
 
 /// What breaks a rule of Metal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +58,7 @@ impl StaticCheck {
         let folder = tempfile::tempdir().map_err(failed)?;
         let file = folder.path().join("kernel.cpp");
         std::fs::write(folder.path().join("check.h"), include_str!("../shim/check.h")).map_err(failed)?;
-        std::fs::write(folder.path().join("namespaces.h"), include_str!("../shim/namespaces.h")).map_err(failed)?;
+        std::fs::write(folder.path().join("namespaces.h"), NAMESPACES).map_err(failed)?;
         std::fs::write(folder.path().join("tile.metal"), TILE_METAL).map_err(failed)?;
         std::fs::write(&file, unit).map_err(failed)?;
         let output = Command::new(&self.clang)

@@ -177,7 +177,7 @@ fn rows_of_tiles() -> Vec<f64> {
 #[test]
 fn tiles_on_metal() {
     // In the emulator there is one address space, so one of the two sets of overloads.
-    let one_space = cotangent_emulator::TILE_METAL
+    let one_space = cotangent_metal::headers::TILE_METAL
         .replace("TILE_MEMORY(threadgroup)\n", "")
         .replace("TILE_RIGHT_MEMORY(threadgroup)\n", "")
         .replace("TILE_PAIRS(threadgroup)\n", "");

@@ -79,7 +79,7 @@
 //! `nondeterministic`), `strided` hands inputs over as they lie, `headers = [TEXT]` puts constants of text before it.
 //!
 //! **CUDA.** On an NVIDIA GPU the Metal text runs, translated by
-//! `cotangent_emulator::cuda_text`; where CUDA has no counterpart at a call's sizes (raw
+//! `cotangent_metal::cuda_text`; where CUDA has no counterpart at a call's sizes (raw
 //! `simdgroup_matrix`; threads that meet in a ragged threadgroup) the fallback runs. `cuda! { .. }` beside `metal! { .. }`
 //! is a text of one's own for it, in CUDA C++: ports are pointers (values where they have no dimensions), scalars,
 //! dimensions and template constants have their names, `headers` are not seen. CUDA starts whole blocks: such a text keeps

@@ -1,24 +1,25 @@
 //! C12, C13, C14: what a body does with its ports. C05 and C15 where it leaves one unread.
 
+use crate::parse::threadgroup::bytes_of;
+use cotangent_metal::limits::MAX_THREADGROUP_BYTES;
 use std::collections::BTreeSet;
 
 use proc_macro2::{Ident, TokenTree};
 
-use super::limits::MAX_THREADGROUP_BYTES;
 use super::names::{self, is_companion};
 use super::rust_body;
 
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::metal::left_out;
-use crate::metal::names::{ATTRIBUTES, is_reserved};
-use crate::metal::scan::{Access, AccessKind, Scan, Shared};
-use crate::metal::source::Text;
-use crate::metal::token::Place;
 use crate::model::body::{Body, Launch, RustBody};
 use crate::model::expression::Polynomial;
 use crate::model::kernel::{Kernel, Role};
 use crate::model::port::Port;
+use cotangent_metal::left_out;
+use cotangent_metal::names::{is_attribute, is_reserved};
+use cotangent_metal::tokens::scan::{Access, AccessKind, Scan, Shared};
+use cotangent_metal::tokens::text::Text;
+use cotangent_metal::tokens::token::Place;
 
 /// Checks the body against the ports.
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
@@ -85,7 +86,7 @@ const BODY: &str = "body";
 
 impl Subject<'_> {
     pub(super) fn mistake(&self, code: Code, place: Place, message: String) -> Diagnostic {
-        self.text.mistake(Some(code), place, message)
+        Diagnostic::in_text(self.text, Some(code), place, message)
     }
 }
 
@@ -162,7 +163,7 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
                 .help("leave the `'` out, or put the text into a file: `metal_file!(\"name.metal\")`"),
         );
     }
-    let literal = |shared: &Shared| shared.bytes.as_ref().and_then(Polynomial::as_constant);
+    let literal = |shared: &Shared| bytes_of(shared).as_ref().and_then(Polynomial::as_constant);
     let bytes = scan.threadgroup.iter().filter_map(literal).fold(0_i64, i64::saturating_add);
     if let (true, Some(Shared { name, .. })) = (bytes > MAX_THREADGROUP_BYTES, scan.threadgroup.last()) {
         diagnostics.push(
@@ -189,7 +190,7 @@ fn check_lengths(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnosti
         let is_dimension = kernel.dimensions.iter().any(|dimension| dimension.name == name);
         let is_argument = kernel.scalars.iter().any(|scalar| scalar.name == name)
             || kernel.inputs.iter().any(|port| port.name == name || is_companion(name, port))
-            || ATTRIBUTES.contains(&name);
+            || is_attribute(name);
         if !(length.is_local || is_dimension || is_argument) || !reported.insert(length.array.text.clone()) {
             continue;
         }

@@ -1,14 +1,15 @@
 //! C17: every kernel names the sizes at which machinery tests it, one of them ragged.
 
+use crate::parse::threadgroup::least_bytes;
 use proc_macro2::Span;
 
-use super::limits::{MAX_THREADGROUP_BYTES, MAX_THREADS};
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::body::Body;
 use crate::model::expression::Polynomial;
 use crate::model::kernel::{Case, ConstantKind, Kernel, Role};
 use crate::model::requirement::Requirement;
+use cotangent_metal::limits::{MAX_THREADGROUP_BYTES, MAX_THREADS};
 
 /// Checks the cases of forwards and stages; a backward is tested at those of its forward.
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
@@ -210,7 +211,7 @@ fn check_sizes(kernel: &Kernel, case: &Case, diagnostics: &mut Diagnostics) {
     }
     let Body::Launch(launch) = &kernel.body else { return };
     if launch.metal.is_whole {
-        let bytes = kernel.threadgroup_bytes(launch.scan(kernel, &launch.metal));
+        let bytes = least_bytes(kernel, &launch.scan(kernel, &launch.metal));
         // What is literal was reported where it stands.
         if let (None, Ok(bytes)) = (bytes.as_constant(), bytes.evaluate(&value_of))
             && bytes > MAX_THREADGROUP_BYTES

@@ -4,16 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::metal::source::Text;
 use crate::model::body::Body;
 use crate::model::kernel::Kernel;
-
-/// Bytes of threadgroup memory that Metal allows.
-pub const MAX_THREADGROUP_BYTES: i64 = 32 * 1024;
-/// Threads in one threadgroup.
-pub const MAX_THREADS: i64 = 1024;
-/// Buffers of one kernel.
-const MAX_BUFFERS: usize = 31;
+use cotangent_metal::limits::{MAX_BUFFERS, MAX_THREADS};
+use cotangent_metal::tokens::text::Text;
 
 /// Checks the extents of a launch and the number of its buffers.
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {

@@ -7,11 +7,13 @@ use proc_macro2::Span;
 use super::body::Subject;
 use crate::catalogue::Code;
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::metal::names::{ATTRIBUTES, has_component, is_constant, is_reserved, is_type, nearest, nearest_attribute};
-use crate::metal::scan::{AccessKind, Scan};
-use crate::metal::token::Name;
 use crate::model::kernel::{Dimension, Kernel};
 use crate::model::port::Port;
+use cotangent_metal::names::{
+    has_component, is_attribute, is_constant, is_reserved, is_type, nearest, nearest_attribute,
+};
+use cotangent_metal::tokens::scan::{AccessKind, Scan};
+use cotangent_metal::tokens::token::Name;
 
 /// What the declaration names has these names in the text.
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
@@ -142,7 +144,7 @@ fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics:
         let name = access.name.text.clone();
         let is_known = known.contains(&name)
             || access.kind == AccessKind::Call
-            || ATTRIBUTES.contains(&name.as_str())
+            || is_attribute(&name)
             || is_type(&name)
             || is_constant(&name)
             || name == "metal"

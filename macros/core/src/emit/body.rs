@@ -5,12 +5,12 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 
 use super::data;
 use super::function::{input_type, output_type, scalar_type};
-use crate::metal::source::{Origin, Text};
 use crate::model::body::{Body, Launch, RustBody};
 use crate::model::kernel::{ConstantKind, Kernel, Role, ScalarKind};
 use crate::model::port::{Port, PortRole};
 use crate::paths::Paths;
 use crate::plan::{Plan, Texts};
+use cotangent_metal::tokens::text::{Origin, Text};
 
 /// Tokens of a body.
 pub struct BodyTokens {

@@ -3,8 +3,8 @@
 use proc_macro2::{Ident, Span, TokenStream};
 
 use super::kernel::{Extents, Kernel};
-use crate::metal::scan::Scan;
-use crate::metal::source::Text;
+use cotangent_metal::tokens::scan::Scan;
+use cotangent_metal::tokens::text::Text;
 
 /// The body of a kernel.
 #[derive(Debug, Clone)]

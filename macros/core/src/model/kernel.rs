@@ -7,7 +7,6 @@ use super::body::Body;
 use super::expression::Polynomial;
 use super::port::{DtypeParameter, Port};
 use super::requirement::Requirement;
-use crate::metal::scan::Scan;
 
 /// A kernel whose names are all resolved.
 #[derive(Debug, Clone)]
@@ -211,18 +210,6 @@ impl Case {
 }
 
 impl Kernel {
-    /// The bytes of all threadgroup arrays of a text that are there in any case and whose sizes only constants and dtypes of the
-    /// kernel decide; a dtype stands for the bytes of one element.
-    pub fn threadgroup_bytes(&self, scan: Scan) -> Polynomial {
-        let is_known = |name: &String| {
-            self.constants.iter().any(|constant| constant.name == name)
-                || self.dtypes.iter().any(|parameter| parameter.name == name)
-        };
-        let arrays = scan.threadgroup.into_iter().filter(|shared| shared.is_outermost);
-        let known = arrays.filter_map(|shared| shared.bytes.filter(|bytes| bytes.symbols().iter().all(is_known)));
-        known.fold(Polynomial::constant(0), |sum, bytes| sum.add(&bytes).unwrap_or(sum))
-    }
-
     /// Inputs, then outputs.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
         self.inputs.iter().chain(&self.outputs)

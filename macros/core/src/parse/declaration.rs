@@ -8,8 +8,8 @@ use syn::{Expr, ItemFn, LitStr, Macro, ReturnType, Safety, Stmt};
 use super::options::{Attribute, Options};
 use super::signature::{ConstantSyntax, Parameter, read_generics, read_parameters};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::metal::source::Text;
 use crate::model::port::Dtype;
+use cotangent_metal::tokens::text::Text;
 
 /// A declaration as written.
 pub struct Decl {
@@ -261,7 +261,13 @@ fn read_text(invocation: &Macro, block: Span, diagnostics: &mut Diagnostics) -> 
         return Text::of_macro(tokens, tokens.clone().into_iter().next().map_or(block, |token| token.span()));
     }
     match invocation.parse_body::<LitStr>() {
-        Ok(path) => Text::of_file(path, diagnostics),
+        Ok(path) => {
+            let (text, faults) = Text::of_file(&path);
+            for fault in faults {
+                diagnostics.push(Diagnostic::in_text(&text, None, fault.place, fault.message).help(fault.help));
+            }
+            text
+        }
         Err(error) => {
             diagnostics.push(
                 Diagnostic::new(error.span(), "expected the path of a file in quotes")

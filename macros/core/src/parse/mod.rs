@@ -5,3 +5,4 @@ pub mod expression;
 pub mod options;
 pub mod resolve;
 pub mod signature;
+pub mod threadgroup;

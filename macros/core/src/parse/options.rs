@@ -9,8 +9,8 @@ use syn::spanned::Spanned;
 use syn::{Expr, Ident, Lit, LitStr, Path, Token, UnOp, bracketed, parenthesized};
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::metal::names::nearest;
 use crate::model::kernel::GpuBackend;
+use cotangent_metal::names::nearest;
 
 /// Which attribute is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,15 +2,16 @@
 
 mod description;
 
+use crate::parse::threadgroup::least_bytes;
 use proc_macro2::Ident;
 use quote::format_ident;
 use syn::ext::IdentExt as _;
 
-use crate::metal::source::Text;
 use crate::model::body::Body;
 use crate::model::expression::Polynomial;
 use crate::model::kernel::{Kernel, Role};
 use crate::model::port::PortRole;
+use cotangent_metal::tokens::text::Text;
 
 /// A kernel together with everything its expansion needs.
 pub struct Plan {
@@ -97,7 +98,7 @@ impl Plan {
                     metal: launch.metal.content.clone(),
                     cuda: launch.cuda.as_ref().map(|text| text.content.clone()),
                     dimensions,
-                    threadgroup_bytes: kernel.threadgroup_bytes(scan),
+                    threadgroup_bytes: least_bytes(&kernel, &scan),
                 })
             }
             Body::Rust(_) => None,

@@ -4,20 +4,22 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cotangent_metal::{content_key, headers};
+
 use crate::Error;
 
 /// The shim that every kernel includes.
 const SHIM: &[(&str, &str)] = &[
     ("host.h", include_str!("../../shim/host.h")),
-    ("types.h", include_str!("../../shim/types.h")),
+    ("types.h", headers::TYPES),
     ("index.h", include_str!("../../shim/index.h")),
-    ("math.h", include_str!("../../shim/math.h")),
-    ("pack.h", include_str!("../../shim/pack.h")),
-    ("namespaces.h", include_str!("../../shim/namespaces.h")),
+    ("math.h", headers::MATH),
+    ("pack.h", headers::PACK),
+    ("namespaces.h", headers::NAMESPACES),
     ("simd.h", include_str!("../../shim/simd.h")),
     ("atomic.h", include_str!("../../shim/atomic.h")),
     ("matrix.h", include_str!("../../shim/matrix.h")),
-    ("mlx.h", include_str!("../../shim/mlx.h")),
+    ("mlx.h", headers::MLX),
     ("hooks.cpp", include_str!("../../shim/hooks.cpp")),
     ("whole.h", include_str!("../../shim/whole.h")),
     ("metal/mlx/backend/metal/kernels/bf16_math.h", include_str!("../../shim/bf16_math.h")),
@@ -110,16 +112,4 @@ impl Cache {
 
 pub(crate) fn cache_error(path: &Path, source: io::Error) -> Error {
     Error::Cache { path: path.to_owned(), source }
-}
-
-/// FNV-1a over 128 bits, parts kept apart.
-pub(crate) fn content_key<'a>(parts: impl IntoIterator<Item = &'a str>) -> u128 {
-    const PRIME: u128 = 0x0000000001000000000000000000013b;
-    let mut key: u128 = 0x6c62272e07bb014262b821756295c58d;
-    for part in parts {
-        for byte in part.bytes().chain([0xff]) {
-            key = (key ^ u128::from(byte)).wrapping_mul(PRIME);
-        }
-    }
-    key
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::cache::cache_error;
 use crate::machine::Attributes;
-use crate::text::{MACROS, Site, private_array};
 use crate::{Error, Location, Source};
+use cotangent_metal::translate::{MACROS, Site, private_array};
 
 /// `metal_kernel_entry` of the assembled text.
 pub(crate) type Entry = unsafe extern "C" fn(*const *mut c_void, *const Attributes);

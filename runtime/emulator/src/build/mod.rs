@@ -5,7 +5,7 @@ mod compiler;
 mod image;
 mod messages;
 
-pub(crate) use cache::{Cache, cache_error, content_key};
+pub(crate) use cache::{Cache, cache_error};
 pub use compiler::SAME_BITS;
 pub(crate) use compiler::{Build, Compiler};
 pub(crate) use image::Image;

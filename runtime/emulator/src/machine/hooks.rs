@@ -15,7 +15,7 @@ use super::worker::Worker;
 use crate::{Checks, Dtype, FindingKind};
 
 /// Metal's limit on threadgroup memory, in bytes.
-const THREADGROUP_MEMORY: usize = 32 * 1024;
+const THREADGROUP_MEMORY: usize = cotangent_metal::limits::MAX_THREADGROUP_BYTES as usize;
 /// Turns of a loop that one atomic operation counts for.
 const TURNS_OF_AN_ATOMIC: u32 = 16;
 /// Atomic operations without waiting from which on a thread that does not end is said to wait for others.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::text::MACROS;
 use crate::{Action, FindingKind};
+use cotangent_metal::translate::MACROS;
 
 /// A place in the compiled kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -48,6 +48,7 @@ pub use self::record::{Record, Recorded, compare, record};
 pub use self::report::{Comparison, Report, first_failure};
 pub use self::texts::LaunchText;
 pub use self::vjp::{assert_function, check_function};
+pub use super::launch::nvrtc::CudaCompiler;
 
 /// Checks a kernel: where its source runs on the session's backend, there, and in any case in the emulator.
 ///

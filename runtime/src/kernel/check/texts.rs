@@ -1,6 +1,6 @@
 //! The texts of a kernel's launches as they are dispatched, for compilers that need no device.
 
-use cotangent_emulator::{CudaText, KernelText};
+use cotangent_metal::{CudaText, KernelText};
 
 use super::cases::with_small_inputs;
 use super::draw::Draw;

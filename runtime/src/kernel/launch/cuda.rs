@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cotangent_emulator::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
+use cotangent_metal::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
 use mlx_rs::Array;
 
 use super::cuda_modules;
@@ -143,7 +143,7 @@ pub(super) fn text(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> R
     let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
     cuda_text(&kernel, &shapes, grid).map_err(|error| {
         let message = match error {
-            cotangent_emulator::Error::Launch { what, .. } => what,
+            cotangent_metal::Error::Launch { what, .. } => what,
             other => other.to_string(),
         };
         Error::Untranslated { kernel: request.name(), backend: Backend::Cuda, message }

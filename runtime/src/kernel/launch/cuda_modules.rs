@@ -14,8 +14,9 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use cotangent_emulator::{CudaCompiler, CudaText, KernelText};
+use cotangent_metal::{CudaText, KernelText};
 
+use super::nvrtc::CudaCompiler;
 use crate::ffi;
 
 /// The version of MLX whose folder has this form.

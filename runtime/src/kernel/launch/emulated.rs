@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use cotangent_emulator::{Buffer, Checks, Dtype, Emulator, FindingKind, KernelText, Launch, Run, Schedule};
+use cotangent_emulator::{Buffer, Checks, Emulator, FindingKind, Launch, Run, Schedule};
+use cotangent_metal::{Dtype, KernelText};
 use mlx_rs::Array;
 
 use super::mutation;

@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use cotangent_emulator::TILE_METAL;
+use cotangent_metal::headers::TILE_METAL;
 use mlx_rs::Array;
 use mlx_rs::fast::{MetalKernel, MetalKernelApplyOptions, MetalKernelOptions, MetalKernelOutput, TemplateArg};
 

@@ -5,13 +5,15 @@ mod cuda_modules;
 mod cuda_source;
 mod emulated;
 mod metal;
+pub(super) mod nvrtc;
 mod text;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use cotangent_emulator::{CudaText, KernelText};
+use cotangent_metal::limits::{MAX_THREADGROUP_BYTES, MAX_THREADS};
+use cotangent_metal::{CudaText, KernelText};
 use mlx_rs::{Array, Dtype};
 
 use super::binding::Symbols;
@@ -23,12 +25,6 @@ use crate::{Backend, Error, Result};
 
 /// What an error begins with that the emulator's findings are behind.
 pub(super) const DEFECT: &str = "the emulator found a defect";
-
-/// Threads that Metal allows in one threadgroup.
-const MAX_THREADS: i64 = 1024;
-
-/// Bytes of threadgroup memory that Metal allows.
-const MAX_THREADGROUP_BYTES: i64 = 32 * 1024;
 
 /// A launch with everything it needs.
 pub(super) struct Request<'a> {

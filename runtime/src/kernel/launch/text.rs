@@ -1,6 +1,6 @@
-//! A launch as `cotangent-emulator` takes it: what the emulator runs and what is translated to CUDA.
+//! A launch as `cotangent-metal` has it: what the emulator runs and what is translated to CUDA.
 
-use cotangent_emulator::{Dtype, KernelText, Port, Source, TemplateValue};
+use cotangent_metal::{Dtype, KernelText, Port, Source, TemplateValue};
 use mlx_rs::Array;
 
 use super::super::mutation;
@@ -44,7 +44,7 @@ pub(super) fn unsigned((x, y, z): (i32, i32, i32)) -> [u32; 3] {
     [x, y, z].map(|extent| extent.unsigned_abs())
 }
 
-/// The emulator's name of a dtype.
+/// A dtype as `cotangent-metal` has it.
 pub(super) fn dtype(request: &Request<'_>, dtype: mlx_rs::Dtype) -> Result<Dtype> {
     Ok(match dtype {
         mlx_rs::Dtype::Bool => Dtype::Bool,

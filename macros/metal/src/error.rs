@@ -1,0 +1,27 @@
+//! Why a kernel cannot be translated.
+
+use crate::Location;
+
+/// Why a kernel cannot be translated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The text asks for something that the target does not have, or that Metal does not have.
+    #[error("{at}: {what}\n  help: {help}")]
+    Unsupported {
+        /// Where.
+        at: Location,
+        /// What was found.
+        what: String,
+        /// What to do.
+        help: String,
+    },
+
+    /// The launch does not fit the kernel.
+    #[error("kernel `{kernel}`: {what}")]
+    Launch {
+        /// The kernel's name.
+        kernel: String,
+        /// What was found and what was expected.
+        what: String,
+    },
+}

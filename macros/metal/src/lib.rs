@@ -1,0 +1,36 @@
+//! The Metal that kernels are written in, in one place: its words, types and limits; a kernel as MLX takes it; its source
+//! as tokens; its translation to C++ and CUDA.
+//!
+//! | | |
+//! |---|---|
+//! | [`names`], [`left_out`], [`limits`], [`Dtype`] | what Metal has, and what it has not |
+//! | [`KernelText`] | a kernel as MLX's `metal_kernel` takes it |
+//! | `tokens` (feature `tokens`) | the source in a declaration, or in the file that one names, as tokens, and what it does with names |
+//! | [`translate`] | C++ for the emulator and for clang's checks |
+//! | [`cuda_text`], [`CudaUnit`] | CUDA for MLX's `cuda_kernel`, and for NVIDIA's compiler alone |
+//! | [`headers`] | the Metal of `tile<T, 16, 16>`, and the C++ that stands for Metal's own functions |
+//!
+//! Nothing here is unsafe, runs a program, loads a library or opens a file, but for the file that a declaration names.
+
+mod content_key;
+mod cuda;
+mod cuda_unit;
+mod dtype;
+mod error;
+pub mod headers;
+mod kernel;
+pub mod left_out;
+pub mod limits;
+mod location;
+pub mod names;
+#[cfg(feature = "tokens")]
+pub mod tokens;
+pub mod translate;
+
+pub use content_key::content_key;
+pub use cuda::{CudaGrid, CudaText, GRID_INPUT, cuda_text};
+pub use cuda_unit::{CudaUnit, batches};
+pub use dtype::Dtype;
+pub use error::Error;
+pub use kernel::{KernelText, Port, Source, TemplateValue};
+pub use location::Location;

@@ -1,0 +1,18 @@
+//! A place in a kernel's source.
+
+use std::fmt;
+
+/// A place in a kernel's source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Location {
+    /// As given in [`Source::file`](crate::Source::file) or by `#line`.
+    pub file: String,
+    /// From 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}

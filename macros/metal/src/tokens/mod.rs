@@ -1,0 +1,11 @@
+//! Kernel source as tokens: reading it, printing it with its layout, and finding out what it does with names.
+
+mod expand;
+mod left_out;
+pub mod lexer;
+mod neighbours;
+mod operator;
+pub mod print;
+pub mod scan;
+pub mod text;
+pub mod token;

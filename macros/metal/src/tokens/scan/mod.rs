@@ -1,0 +1,270 @@
+//! What a kernel text does with names: which it declares, reads, stores to and accumulates into.
+//!
+//! This is no C++ compiler. It follows declarations, scopes, pointers and expressions well enough to be sure of what it
+//! reports; what it cannot follow may be a write, and is left to those who run the text.
+
+mod calls;
+mod conditions;
+mod declarations;
+mod effects;
+mod expressions;
+mod operand;
+mod primary;
+mod scopes;
+mod statements;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::expand::expand;
+use super::left_out;
+use super::token::{Name, Place, Token};
+use crate::names::{is_attribute, is_collective};
+use scopes::{Scopes, Sink};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Names that the text declares itself: variables, parameters, types, macros.
+    pub declared: BTreeSet<String>,
+    /// Of these, those that are known in the whole text: all but variables, which have a scope.
+    pub everywhere: BTreeSet<String>,
+    /// Macros and their parameters.
+    macros: BTreeSet<String>,
+    /// Variables of the outermost block, in order.
+    pub outermost: Vec<Name>,
+    /// Variables of inner blocks, in order.
+    pub inner: Vec<Name>,
+    /// Names in the place of a value, in the order of the text.
+    pub accesses: Vec<Access>,
+    /// Threadgroup arrays.
+    pub threadgroup: Vec<Shared>,
+    /// Names in the lengths of arrays, constants of the text left out.
+    pub lengths: Vec<Length>,
+    /// Attributes with the component that is read of them.
+    pub components: Vec<(Name, Name)>,
+    /// Places where the text says `double`.
+    pub doubles: Vec<Place>,
+    /// Variables named by a word that the language keeps for itself.
+    pub reserved: Vec<Name>,
+    /// Quotes that begin no character: numbers with separators, which Rust lexes as a lifetime.
+    pub quotes: Vec<Place>,
+    /// Words of C++ that Metal leaves out.
+    pub left_out: Vec<Name>,
+    /// `#include`s.
+    pub includes: Vec<Place>,
+    /// Operators at the end of a macro, which goes on with the next line.
+    pub unfinished: Vec<Place>,
+}
+
+/// An array in threadgroup memory.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Its name.
+    pub name: Name,
+    /// What one of its elements takes, where that is a type with a name.
+    pub element: Option<Element>,
+    /// Its lengths as Rust's expressions, with the values of the source's constants in place of their names.
+    pub lengths: Vec<String>,
+    /// Whether it is there in every case: outside all braces and branches.
+    pub is_outermost: bool,
+}
+
+/// What one element of an array takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Element {
+    /// So many bytes.
+    Bytes(i64),
+    /// As many as a value of this type, which the source does not define: a dtype of the declaration.
+    Type(String),
+}
+
+/// A name in the length of an array.
+#[derive(Debug, Clone)]
+pub struct Length {
+    /// The array.
+    pub array: Name,
+    /// The name.
+    pub name: String,
+    /// Whether it is a variable of the text.
+    pub is_local: bool,
+}
+
+/// One use of a name as a value.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The name: of an array also where the text uses a pointer into it.
+    pub name: Name,
+    /// What happens to it.
+    pub kind: AccessKind,
+    /// The pointer or reference that the text writes instead of the array.
+    pub through: Option<String>,
+    /// Whether anything is done with what was read. It is not in `(void)x`, behind `if (false)`, or where it only reaches
+    /// variables that nothing reads.
+    pub is_used: bool,
+    /// Whether it stands where nothing ever runs.
+    pub is_dead: bool,
+    /// What happens to this or to another array, where a pointer is one of several: `(c ? x : y)[i] = 1`.
+    pub one_of: Option<AccessKind>,
+}
+
+/// What happens to a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessKind {
+    /// Its value is used.
+    Read,
+    /// Something is stored to it, or to an element of it.
+    Store,
+    /// It, or an element of it, is changed in place: `+=`, `++`.
+    Accumulate,
+    /// A pointer is set to it, which is followed from there.
+    Alias,
+    /// The pointer itself is moved: `x += offset`.
+    Move,
+    /// Its address goes somewhere, so that it may be read or written there.
+    Address,
+    /// One of its elements is given to a function, which may take it by reference.
+    Given,
+    /// Its address goes to an atomic operation.
+    Atomic,
+    /// It is called.
+    Call,
+}
+
+impl Scan {
+    /// Scans a text. `arrays` are the names that stand for memory: what is found of them is what happens to that.
+    pub fn of(tokens: &[Token], arrays: Vec<String>) -> Self {
+        let expanded = expand(tokens);
+        let mut scanner = Scanner {
+            arrays: arrays.into_iter().collect(),
+            found: Scan {
+                declared: expanded.defined.clone(),
+                everywhere: expanded.defined.clone(),
+                macros: expanded.defined,
+                includes: expanded.includes,
+                unfinished: expanded.unfinished,
+                ..Scan::default()
+            },
+            scopes: Scopes::default(),
+            sinks: Vec::new(),
+            sink: Sink::Used,
+            is_dead: false,
+            has_conditions: expanded.has_conditions,
+            in_branch: 0,
+            depth: 0,
+            types: BTreeSet::new(),
+            pointers: BTreeSet::new(),
+            constants: BTreeMap::new(),
+        };
+        scanner.found.left_out = left_out::find(&expanded.tokens);
+        scanner.statements(&expanded.tokens);
+        scanner.finish()
+    }
+
+    /// The attributes that the text reads, each once.
+    pub fn attributes(&self) -> BTreeSet<&str> {
+        let names = self.accesses.iter().map(|access| access.name.text.as_str());
+        names.filter(|name| is_attribute(name)).collect()
+    }
+
+    /// The operations in which threads meet, each once.
+    pub fn collectives(&self) -> BTreeSet<&str> {
+        let called = self.accesses.iter().filter(|access| access.kind == AccessKind::Call);
+        called.map(|access| access.name.text.as_str()).filter(|name| is_collective(name)).collect()
+    }
+
+    /// Whether the text defines a macro of this name.
+    pub fn is_macro(&self, name: &str) -> bool {
+        self.macros.contains(name)
+    }
+
+    /// The uses of one name.
+    pub fn of_name<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Access> {
+        self.accesses.iter().filter(move |access| access.name.text == name)
+    }
+}
+
+impl AccessKind {
+    /// Whether it may write to memory.
+    pub fn may_write(self) -> bool {
+        self.writes() || self == Self::Address
+    }
+
+    /// Whether it writes to memory.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Store | Self::Accumulate | Self::Atomic)
+    }
+}
+
+/// Deeper than the expressions and statements of any text that is written by hand.
+const DEEPEST: usize = 256;
+
+/// The state of a scan.
+struct Scanner {
+    arrays: BTreeSet<String>,
+    found: Scan,
+    scopes: Scopes,
+    /// Where the value of each access goes.
+    sinks: Vec<Sink>,
+    /// Where values go that are read now.
+    sink: Sink,
+    /// Whether what is read now never runs.
+    is_dead: bool,
+    /// Whether `#if` decides about some of the text: then nothing is known to stand behind a `return`.
+    has_conditions: bool,
+    /// How many alternatives behind `#else` are open.
+    in_branch: usize,
+    /// How deep what is read now is nested.
+    depth: usize,
+    /// Types that the text declares.
+    types: BTreeSet<String>,
+    /// Of these, names of pointers: `using P = device float*`.
+    pointers: BTreeSet<String>,
+    /// Values of integer constants that the text defines, as text.
+    constants: BTreeMap<String, String>,
+}
+
+impl Scanner {
+    fn finish(mut self) -> Scan {
+        let live = self.scopes.live();
+        for (access, sink) in self.found.accesses.iter_mut().zip(&self.sinks) {
+            access.is_used = match sink {
+                Sink::Used => true,
+                Sink::Nothing => false,
+                Sink::Local(local) => live[*local],
+            };
+        }
+        self.found
+    }
+
+    /// A name that the whole text knows.
+    fn declare_everywhere(&mut self, name: &str) {
+        self.found.declared.insert(name.to_owned());
+        self.found.everywhere.insert(name.to_owned());
+    }
+
+    /// Where a value goes that is read here.
+    fn current_sink(&self) -> Sink {
+        if self.is_dead { Sink::Nothing } else { self.sink }
+    }
+
+    /// Runs `scan` one level deeper, unless that is deeper than texts go.
+    fn deeper<R>(&mut self, scan: impl FnOnce(&mut Self) -> R) -> Option<R> {
+        if self.depth >= DEEPEST {
+            return None;
+        }
+        self.depth += 1;
+        let result = scan(self);
+        self.depth -= 1;
+        Some(result)
+    }
+
+    /// Runs `scan` while values that are read go to `sink`.
+    fn with_sink<R>(&mut self, sink: Sink, scan: impl FnOnce(&mut Self) -> R) -> R {
+        let outer = std::mem::replace(&mut self.sink, sink);
+        let result = scan(self);
+        self.sink = outer;
+        result
+    }
+}
