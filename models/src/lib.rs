@@ -4,6 +4,7 @@
 pub mod checkpoint;
 /// The text part of a checkpoint's `config.json`.
 pub mod config;
+pub mod conversion;
 pub mod images;
 pub mod linear;
 pub mod norm;
@@ -11,5 +12,6 @@ pub mod quoting;
 pub mod qwen35;
 pub mod reading;
 pub mod rope;
+pub mod transfer;
 pub mod vision;
 pub mod weight;

@@ -43,6 +43,7 @@ import mlx.nn as nn
 import numpy as np
 import torch
 import transformers
+from converters import run_converter
 from mlx.utils import tree_flatten, tree_map_with_path, tree_unflatten
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -188,37 +189,6 @@ def lora_targets(name, config):
     if FIXTURES[name]["keep"] == "all":
         out += [("model.visual.blocks.0.attn.qkv", "linear"), ("model.visual.merger.linear_fc1", "linear")]
     return out
-
-
-# --------------------------------------------------------------------------------------------
-# Hugging Face checkpoint -> the converters of mlx-lm and mlx-vlm
-# --------------------------------------------------------------------------------------------
-
-
-class NoTokenizer:
-    def save_pretrained(self, *_args, **_kwargs):
-        pass
-
-
-def run_converter(tool, source, target, **options):
-    """The `convert` of the tool, with a model loaded by its own loader and no tokenizer."""
-    package = tool.replace("-", "_")
-    module = importlib.import_module(package + ".convert")
-    utils = importlib.import_module(package + ".utils")
-    if tool == "mlx-lm":
-
-        def load(path, **_):
-            model, config = utils.load_model(Path(path), lazy=True)
-            return model, NoTokenizer(), config
-
-        module.load = load
-    else:
-        module.get_model_path = lambda path, revision=None: Path(path)
-        module.fetch_from_hub = lambda path, **_: (
-            utils.load_model(Path(path), lazy=True, trust_remote_code=False), utils.load_config(Path(path)), NoTokenizer()
-        )
-    module.convert(str(source), str(target), quantize=True, **options)
-    (Path(target) / "README.md").unlink(missing_ok=True)
 
 
 # --------------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ use cotangent_models::checkpoint::{CheckpointError, HostTensor, checkpoint_folde
 use cotangent_models::config::TextConfig;
 use cotangent_models::quoting::quoted_path;
 use cotangent_models::qwen35::{Findings, LoadError, LoraOptions, LoraTargets, Model};
+use cotangent_models::transfer::from_host;
 
 use crate::adapter::{Adapter, AdapterConfig, AdapterError, AdapterFile};
 use crate::data::{ChatFormat, DataError, VisionFormat};
-use crate::transfer::from_host;
 
 /// A model and what belongs to it.
 pub struct BaseModel {

@@ -16,4 +16,3 @@ pub mod sampling;
 pub mod schedule;
 pub mod show;
 pub mod training;
-pub mod transfer;

@@ -23,6 +23,21 @@ impl HostTensor {
         Self { dtype: Dtype::F32, shape: shape.to_vec(), bytes }
     }
 
+    /// The same elements rounded to `dtype`, ties to even; `None` unless both dtypes are among F32, BF16 and F16.
+    pub fn cast(self, dtype: Dtype) -> Option<Self> {
+        if self.dtype == dtype {
+            return Some(self);
+        }
+        let values = self.to_f32()?.into_iter();
+        let bytes = match dtype {
+            Dtype::F32 => values.flat_map(f32::to_le_bytes).collect(),
+            Dtype::BF16 => values.flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect(),
+            Dtype::F16 => values.flat_map(|value| f16::from_f32(value).to_le_bytes()).collect(),
+            _ => return None,
+        };
+        Some(Self { dtype, shape: self.shape, bytes })
+    }
+
     /// The elements as f32, without loss; `None` unless the dtype is F32, BF16 or F16.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
         let pairs = || self.bytes.as_chunks::<2>().0.iter().copied();

@@ -49,6 +49,45 @@ pub(super) fn to_hugging_face(layout: Layout, plan: &Plan, stored: HostTensor) -
     }
 }
 
+/// The shape under which MLX's converters store a parameter.
+pub fn mlx_shape(plan: &Plan) -> Vec<usize> {
+    match plan.storage {
+        Storage::PixelsLast => pixels_last(&plan.shape),
+        _ => stored_shape(Layout::Mlx, plan),
+    }
+}
+
+/// Brings a tensor of Hugging Face's layout to that of MLX's converters. Norms become f32.
+pub fn to_mlx(plan: &Plan, tensor: HostTensor) -> HostTensor {
+    match plan.storage {
+        Storage::Plain => tensor,
+        Storage::ChannelsLast => HostTensor { shape: mlx_shape(plan), ..tensor },
+        Storage::PixelsLast => colors_last(plan, &tensor),
+        Storage::ZeroCentred => match tensor.to_f32() {
+            Some(values) => {
+                let shifted: Vec<f32> = values.iter().map(|value| value + 1.0).collect();
+                HostTensor::from_f32(&tensor.shape, &shifted)
+            }
+            None => tensor,
+        },
+    }
+}
+
+/// Moves the second axis of `[channels, 3, ..]` to the end.
+fn colors_last(plan: &Plan, tensor: &HostTensor) -> HostTensor {
+    let (colors, inner) = (plan.shape[1], plan.shape[2..].iter().product::<usize>());
+    let size = tensor.bytes.len() / plan.size().max(1);
+    let mut bytes = Vec::with_capacity(tensor.bytes.len());
+    for filter in tensor.bytes.chunks_exact(inner * colors * size) {
+        for pixel in 0..inner {
+            for color in filter.chunks_exact(inner * size) {
+                bytes.extend_from_slice(&color[pixel * size..(pixel + 1) * size]);
+            }
+        }
+    }
+    HostTensor { dtype: tensor.dtype, shape: pixels_last(&plan.shape), bytes }
+}
+
 /// Moves the last axis of `[channels, .., 3]` behind the first.
 fn colors_first(plan: &Plan, stored: &HostTensor) -> HostTensor {
     let (colors, inner) = (plan.shape[1], plan.shape[2..].iter().product::<usize>());
@@ -82,6 +121,7 @@ mod tests {
             let found = to_hugging_face(layout, &plan, stored.clone());
             assert_eq!(found.shape, plan.shape);
             assert_eq!(found.to_f32().unwrap(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0, 6.0, 9.0, 7.0, 10.0, 8.0, 11.0]);
+            assert_eq!(to_mlx(&plan, found), stored);
             let same = HostTensor::from_f32(&plan.shape, &values);
             assert_eq!(to_hugging_face(layout, &plan, same.clone()).bytes, same.bytes);
         }

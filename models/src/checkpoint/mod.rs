@@ -14,6 +14,7 @@ mod index;
 mod layout;
 mod names;
 mod plan;
+mod shards;
 mod write;
 
 #[cfg(test)]
@@ -30,11 +31,12 @@ pub use error::{CheckpointError, Mismatch};
 pub use file::SafetensorsFile;
 pub use folder::checkpoint_folder;
 pub use host_tensor::HostTensor;
-pub use layout::Layout;
-pub use names::{Role, classify};
+pub use layout::{Layout, mlx_shape, to_mlx};
+pub use names::{Role, classify, name_in_mlx};
 pub use plan::{LoadPlan, Skipped};
 pub use safetensors::Dtype;
-pub use write::{TEMPORARY_PREFIX, write_atomically, write_safetensors};
+pub use shards::ShardWriter;
+pub use write::{TEMPORARY_PREFIX, TensorPlan, write_atomically, write_folder_atomically, write_safetensors};
 
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";

@@ -31,6 +31,17 @@ pub fn classify(stored: &str) -> Role {
     }
 }
 
+/// What MLX's converters call the parameter of this canonical name, in a model whose text part `is_nested` in a larger one:
+/// in all but Qwen3.
+pub fn name_in_mlx(name: &str, is_nested: bool) -> String {
+    let outer = if is_nested { "language_model." } else { "" };
+    match name.strip_prefix("visual.") {
+        Some(rest) => format!("vision_tower.{rest}"),
+        None if name.starts_with("lm_head.") => format!("{outer}{name}"),
+        None => format!("{outer}model.{name}"),
+    }
+}
+
 /// Whether only a quantised checkpoint has a tensor of this name.
 pub(super) fn is_quantisation_detail(stored: &str) -> bool {
     const SUFFIXES: [&str; 10] = [
@@ -61,8 +72,8 @@ mod tests {
             ("lm_head.weight", &["", "language_model.", "model.", "model.language_model."]),
         ];
         for (canonical, prefixes) in table {
-            for prefix in prefixes {
-                let stored = format!("{prefix}{canonical}");
+            let in_mlx = [true, false].map(|is_nested| name_in_mlx(canonical, is_nested));
+            for stored in prefixes.iter().map(|prefix| format!("{prefix}{canonical}")).chain(in_mlx) {
                 assert_eq!(classify(&stored), Role::Parameter(canonical.to_owned()), "{stored}");
             }
         }

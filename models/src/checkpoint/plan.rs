@@ -120,6 +120,12 @@ impl<'a> LoadPlan<'a> {
         Ok(to_hugging_face(self.layout, plan, self.checkpoint.read(stored)?))
     }
 
+    /// The dtype in which the parameter called `name` is stored.
+    pub fn stored_dtype(&self, name: &str) -> Option<Dtype> {
+        let (_, stored) = self.sources.get(name)?;
+        self.checkpoint.get(stored).map(|info| info.dtype)
+    }
+
     /// The layout of the checkpoint, which `read` undoes.
     pub fn layout(&self) -> Layout {
         self.layout

@@ -1,9 +1,11 @@
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::{CheckpointError, HostTensor};
@@ -21,10 +23,7 @@ pub fn write_atomically(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), CheckpointError> {
     let attempt = || -> io::Result<()> {
-        let dir = match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
+        let dir = parent_of(path);
         // The permissions of an ordinary file, less what the umask takes away.
         let temporary = tempfile::Builder::new()
             .prefix(TEMPORARY_PREFIX)
@@ -52,26 +51,122 @@ pub fn write_safetensors(
     tensors: &BTreeMap<String, HostTensor>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), CheckpointError> {
-    let mut tensors: Vec<(&String, &HostTensor)> = tensors.iter().collect();
-    tensors.sort_by_key(|(name, tensor)| (std::cmp::Reverse(tensor.dtype), *name));
-    let mut entries = Vec::with_capacity(tensors.len());
-    let mut reached = 0;
-    for (name, tensor) in &tensors {
-        let data_offsets = (reached, reached + tensor.bytes.len());
-        reached = data_offsets.1;
-        entries.push(((*name).clone(), TensorInfo { dtype: tensor.dtype, shape: tensor.shape.clone(), data_offsets }));
+    let plan = |(name, tensor): (&String, &HostTensor)| TensorPlan {
+        name: name.clone(),
+        dtype: tensor.dtype,
+        shape: tensor.shape.clone(),
+    };
+    let header = WrittenHeader::of(path, tensors.iter().map(plan).collect(), metadata)?;
+    for (tensor, _) in &header.tensors {
+        let (found, expected) = (tensors[&tensor.name].bytes.len() as u64, tensor.bytes());
+        if found != expected {
+            let reason = format!("cannot be written: has {found} bytes, expected {expected}");
+            return Err(CheckpointError::tensor(path, &tensor.name, reason));
+        }
     }
-    let invalid = |error: &dyn std::fmt::Display| CheckpointError::damaged(path, format!("cannot be written: {error}"));
-    let metadata: Option<HashMap<_, _>> =
-        (!metadata.is_empty()).then(|| metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect());
-    let header = Metadata::new(metadata, entries).map_err(|error| invalid(&error))?;
-    let mut header = serde_json::to_vec(&header).map_err(|error| invalid(&error))?;
-    // Spaces, so that the data is aligned for readers that map the file.
-    header.resize(header.len().next_multiple_of(8), b' ');
-
     write_atomically(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
-        tensors.iter().try_for_each(|(_, tensor)| file.write_all(&tensor.bytes))
+        file.write_all(&header.bytes)?;
+        header.tensors.iter().try_for_each(|(tensor, _)| file.write_all(&tensors[&tensor.name].bytes))
     })
+}
+
+/// What a tensor of a file will be, before it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorPlan {
+    /// As stored.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Extents, outermost first.
+    pub shape: Vec<usize>,
+}
+
+impl TensorPlan {
+    /// The bytes of all elements.
+    pub fn bytes(&self) -> u64 {
+        (self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8) as u64
+    }
+}
+
+/// The beginning of a safetensors file, and where each of its tensors begins after that.
+pub(super) struct WrittenHeader {
+    pub(super) bytes: Vec<u8>,
+    pub(super) tensors: Vec<(TensorPlan, u64)>,
+}
+
+impl WrittenHeader {
+    pub(super) fn of(
+        path: &Path,
+        mut tensors: Vec<TensorPlan>,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Self, CheckpointError> {
+        tensors.sort_by(|one, next| (Reverse(one.dtype), &one.name).cmp(&(Reverse(next.dtype), &next.name)));
+        let (mut starts, mut reached) = (Vec::with_capacity(tensors.len()), 0);
+        for tensor in &tensors {
+            starts.push(reached);
+            reached += tensor.bytes();
+        }
+        let entry = |(TensorPlan { name, dtype, shape }, start): (&TensorPlan, &u64)| {
+            let length = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+            let data_offsets = (*start as usize, *start as usize + length);
+            (name.clone(), TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets })
+        };
+        let entries = tensors.iter().zip(&starts).map(entry).collect();
+        let invalid =
+            |error: &dyn std::fmt::Display| CheckpointError::damaged(path, format!("cannot be written: {error}"));
+        let metadata: Option<HashMap<_, _>> =
+            (!metadata.is_empty()).then(|| metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect());
+        let header = Metadata::new(metadata, entries).map_err(|error| invalid(&error))?;
+        let mut header = serde_json::to_vec(&header).map_err(|error| invalid(&error))?;
+        // Spaces, so that the data is aligned for readers that map the file.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], &header].concat();
+        Ok(WrittenHeader { bytes, tensors: tensors.into_iter().zip(starts).collect() })
+    }
+}
+
+/// Makes the folder at `path`, which must not be there or be empty, so that it is there only once it is complete: `fill` gets
+/// a folder beside it, which is then renamed. If `fill` fails, or returns nothing, nothing is left.
+///
+/// # Errors
+/// If there is something at `path`, the disk is full or not writable, or `fill` fails.
+pub fn write_folder_atomically<T, E: From<CheckpointError>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<Option<T>, E>,
+) -> Result<Option<T>, E> {
+    let io_error = |source| CheckpointError::io(path, source);
+    match fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => {}
+        Ok(false) => {
+            let reason = "is not empty, expected a folder to be made\nhelp: give another folder, or remove it";
+            return Err(CheckpointError::damaged(path, reason).into());
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_error(error).into()),
+    }
+    let parent = parent_of(path);
+    fs::create_dir_all(parent).map_err(io_error)?;
+    let temporary = tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .permissions(Permissions::from_mode(0o777))
+        .tempdir_in(parent)
+        .map_err(io_error)?;
+    let Some(filled) = fill(temporary.path())? else { return Ok(None) };
+    let finish = || -> io::Result<()> {
+        File::open(temporary.path())?.sync_all()?;
+        fs::rename(temporary.path(), path)?;
+        File::open(parent)?.sync_all()
+    };
+    finish().map_err(io_error)?;
+    // It has another name now.
+    let _ = temporary.keep();
+    Ok(Some(filled))
+}
+
+/// The folder that `path` is in.
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }

@@ -223,7 +223,8 @@ impl TextConfig {
     }
 }
 
-fn read_json(file: &Path) -> Result<Value, ConfigError> {
+/// Parses a configuration.
+pub(crate) fn read_json(file: &Path) -> Result<Value, ConfigError> {
     let text = reading::read_text(file, reading::CONFIGURATION_BYTES)
         .map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
     serde_json::from_str(&text).map_err(|source| ConfigError::Json { file: file.to_owned(), source })

@@ -7,6 +7,7 @@ use cotangent::{Dtype, Parameters, Plan, Planned, Stored, Tensor, parameters};
 use crate::checkpoint::{Checkpoint, CheckpointError, Checksum, HostTensor, LoadPlan, Role, Skipped, classify};
 use crate::config::{ConfigError, Quantization, TextConfig};
 
+use crate::transfer::from_host;
 use crate::vision::VisionTower;
 
 use super::model::Model;
@@ -109,11 +110,7 @@ impl Model<Stored> {
         observe: &mut dyn FnMut(usize, usize),
     ) -> Result<(Self, TextConfig, Findings), LoadError> {
         let checkpoint = Checkpoint::open(dir)?;
-        // Exports of the text alone keep the description of the tower now and then.
-        config.vision =
-            config.vision.filter(|_| checkpoint.names().any(|name| matches!(classify(name), Role::Vision(_))));
-        let own_head = config.tie_word_embeddings && checkpoint.has_head_of_its_own()?;
-        config.tie_word_embeddings &= !own_head;
+        let own_head = correct(&mut config, &checkpoint)?;
         let mut planned = Model::planned(&config, dtype);
         let quantization = Quantization::load(dir)?;
         checkpoint.plan_codes(&mut planned, quantization.as_ref())?;
@@ -151,6 +148,17 @@ impl Model<Stored> {
     }
 }
 
+/// Takes from a configuration what the checkpoint does not have, and returns whether it has a head of its own although the
+/// configuration ties it to the embedding.
+pub(crate) fn correct(config: &mut TextConfig, checkpoint: &Checkpoint) -> Result<bool, CheckpointError> {
+    // Exports of the text alone keep the description of the tower now and then.
+    let has_tower = || checkpoint.names().any(|name| matches!(classify(name), Role::Vision(_)));
+    config.vision = config.vision.take().filter(|_| has_tower());
+    let own_head = config.tie_word_embeddings && checkpoint.has_head_of_its_own()?;
+    config.tie_word_embeddings &= !own_head;
+    Ok(own_head)
+}
+
 /// The tree of plans `planned`, whose names begin with `prefix`, with the parameters that `source` gives.
 fn loaded<P: Parameters<Mode = Planned>>(
     planned: &P,
@@ -172,15 +180,6 @@ fn loaded<P: Parameters<Mode = Planned>>(
 /// A tensor of a file, on the device, in the dtype of its plan.
 fn held(path: &parameters::Path, host: &HostTensor, plan: &Plan) -> Result<Tensor<Stored>, LoadError> {
     let device = |source| LoadError::Device { name: path.to_string(), source };
-    // A load plan admits these only.
-    let stored = match host.dtype {
-        safetensors::Dtype::BF16 => Dtype::BF16,
-        safetensors::Dtype::F16 => Dtype::F16,
-        safetensors::Dtype::U32 => Dtype::U32,
-        safetensors::Dtype::U8 => Dtype::U8,
-        _ => Dtype::F32,
-    };
-    let shape: Vec<i32> = host.shape.iter().map(|extent| *extent as i32).collect();
-    let tensor = Tensor::from_bytes(&host.bytes, stored, &shape).map_err(device)?;
-    if stored == plan.dtype { Ok(tensor) } else { tensor.cast(plan.dtype).map_err(device) }
+    let tensor = from_host(host).map_err(device)?;
+    if tensor.dtype() == plan.dtype { Ok(tensor) } else { tensor.cast(plan.dtype).map_err(device) }
 }

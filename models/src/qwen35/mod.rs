@@ -15,6 +15,7 @@ pub use attention::Attention;
 pub use block::{Block, FullAttention, LinearAttention, Mixer};
 pub use cache::{Cache, GatedDeltaCache, KeyValueCache, LayerCache};
 pub use gated_delta_net::GatedDeltaNet;
+pub(crate) use load::correct;
 pub use load::{Findings, LoadError};
 pub use lora::{LoraOptions, LoraTargets};
 pub use mlp::Mlp;

@@ -51,6 +51,11 @@ const OPTIONS: &[(&[&str], Answer)] = &[
     (&["shuffle-dataset"], Always("the order is drawn for each epoch by `--seed`")),
     (&["group-by-length", "train-sampling-strategy"], Always("rows of like length share a batch")),
     (&["config", "yaml"], Absent("all options are given on the command line")),
+    // Conversion.
+    (&["hf-path"], Ours("--model DIR")),
+    (&["mlx-path"], Ours("--output DIR")),
+    (&["quantize"], Always("`cotangent convert` quantizes")),
+    (&["dequantize"], Absent("codes stay what they are")),
     // Adapters.
     (&["lora-r", "lora-rank", "r"], Ours("--rank N")),
     (&["lora-alpha"], Ours("--alpha X (or --scale X, which is alpha / rank)")),

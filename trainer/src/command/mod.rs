@@ -2,6 +2,7 @@
 
 mod audit;
 mod checkpoint;
+mod convert;
 mod data_arguments;
 mod demo;
 mod evaluate;
@@ -47,6 +48,10 @@ enum Command {
     ///
     /// Runs one forward and backward pass on a few tokens. Fails if something that should train does not.
     Audit(audit::Audit),
+    /// Quantize a checkpoint, in the layout of mlx-lm and mlx-vlm
+    ///
+    /// Works through one tensor at a time. The folder is there only once it is complete.
+    Convert(convert::Convert),
     /// Train on the small model and data that come with the project, and show answers before and after
     Demo(demo::Demo),
 }
@@ -80,6 +85,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Generate(generate) => generate.run(),
         Command::Show(show) => show.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Convert(convert) => convert.run(),
         Command::Demo(demo) => demo.run(),
     }
 }

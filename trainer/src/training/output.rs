@@ -6,11 +6,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use cotangent_models::checkpoint::{CheckpointError, HostTensor};
+use cotangent_models::transfer::to_host;
 use serde_json::Value as Json;
 
 use super::{Claim, TrainingError, TrainingState, state_file};
 use crate::adapter::{self, AdapterConfig};
-use crate::transfer::to_host;
 
 /// A folder that adapters and the state of a run are saved to. Every file is replaced as a whole, or stays as it was.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use cotangent::optimizer::{AdamW, AdamWOptions, Rule as _};
 use cotangent::{Stored, Tensor};
 use cotangent_models::checkpoint::{Checksum, Dtype as HostDtype, HostTensor, SafetensorsFile, write_safetensors};
 use cotangent_models::quoting::quoted;
+use cotangent_models::transfer::{from_host, to_host};
 
 use super::TrainingError;
 use crate::loss_curve::LossCurve;
-use crate::transfer::{from_host, to_host};
 
 /// The file's name in the output folder.
 pub const STATE_FILE: &str = "training_state.safetensors";

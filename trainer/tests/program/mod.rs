@@ -9,6 +9,7 @@ use cotangent_models::checkpoint::HostTensor;
 use cotangent_trainer::adapter::{AdapterConfig, write_tensors};
 use tempfile::TempDir;
 
+#[allow(dead_code, reason = "not every test that runs the program trains")]
 pub const TRAIN: &str = "train --model CHECKPOINT --data data --output out";
 
 pub fn demo(path: &str) -> PathBuf {

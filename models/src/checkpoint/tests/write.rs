@@ -87,3 +87,96 @@ proptest! {
         prop_assert_eq!(safetensors::SafeTensors::deserialize(&bytes).unwrap().len(), tensors.len());
     }
 }
+
+fn plans(names: &[(&str, Dtype, usize)]) -> Vec<TensorPlan> {
+    names
+        .iter()
+        .map(|(name, dtype, size)| TensorPlan { name: (*name).into(), dtype: *dtype, shape: vec![*size] })
+        .collect()
+}
+
+fn zeros(plan: &TensorPlan) -> HostTensor {
+    HostTensor {
+        dtype: plan.dtype,
+        shape: plan.shape.clone(),
+        bytes: vec![plan.name.as_bytes()[0]; plan.bytes() as usize],
+    }
+}
+
+#[test]
+fn shards_are_written_tensor_by_tensor_in_any_order() {
+    let tensors = plans(&[("a", Dtype::U8, 3), ("b", Dtype::U32, 2), ("c", Dtype::BF16, 40), ("d", Dtype::F32, 1)]);
+    // Of 95 bytes in all: the first two share a file at 12 bytes, and the largest has one of its own.
+    for (limit, expected) in [
+        (1000, vec!["model.safetensors"; 4]),
+        (12, {
+            let name = |number: usize| {
+                [
+                    "model-00001-of-00003.safetensors",
+                    "model-00002-of-00003.safetensors",
+                    "model-00003-of-00003.safetensors",
+                ][number]
+            };
+            vec![name(0), name(0), name(1), name(2)]
+        }),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = ShardWriter::create(dir.path(), tensors.clone(), limit).unwrap();
+        assert_eq!(writer.size().1, 95);
+        for plan in tensors.iter().rev() {
+            writer.write(&plan.name, &zeros(plan)).unwrap();
+        }
+        writer.finish(46).unwrap();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        for (plan, file) in tensors.iter().zip(expected) {
+            assert_eq!(checkpoint.get(&plan.name).unwrap().file, dir.path().join(file));
+            assert_eq!(checkpoint.read(&plan.name).unwrap(), zeros(plan));
+        }
+        assert!(checkpoint.written_by_mlx());
+    }
+}
+
+#[test]
+fn a_shard_takes_each_planned_tensor_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let tensors = plans(&[("a", Dtype::U8, 3), ("b", Dtype::U32, 2)]);
+    let mut writer = ShardWriter::create(dir.path(), tensors.clone(), 1000).unwrap();
+    let mut refused = |name: &str, plan: &TensorPlan| message(writer.write(name, &zeros(plan)), dir.path());
+    assert_eq!(refused("c", &tensors[0]), "`.`: tensor `c`: is not to be written");
+    assert_eq!(refused("b", &tensors[0]), "`model.safetensors`: tensor `b`: is U8 [3], planned was U32 [2]");
+    writer.write("a", &zeros(&tensors[0])).unwrap();
+    assert!(writer.write("a", &zeros(&tensors[0])).is_err());
+    let twice = plans(&[("a", Dtype::U8, 3), ("a", Dtype::U8, 3)]);
+    let other = tempfile::tempdir().unwrap();
+    assert!(ShardWriter::create(other.path(), twice, 1000).is_err());
+
+    let unfinished = tempfile::tempdir().unwrap();
+    let writer = ShardWriter::create(unfinished.path(), tensors, 1000).unwrap();
+    assert!(message(writer.finish(5), unfinished.path()).ends_with("tensor `a`: was not written"));
+    assert!(!unfinished.path().join("model.safetensors.index.json").exists());
+}
+
+#[test]
+fn a_folder_is_there_only_once_it_is_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/out");
+    let left = || fs::read_dir(dir.path().join("new")).map_or(0, Iterator::count);
+    let full = |dir: &Path| {
+        fs::write(dir.join("half"), "").unwrap();
+        Err::<Option<()>, _>(CheckpointError::io(&dir.join("half"), io::Error::from(io::ErrorKind::StorageFull)))
+    };
+    assert!(write_folder_atomically(&path, full).is_err());
+    assert_eq!(left(), 0);
+    let stopped = write_folder_atomically(&path, |_| Ok::<_, CheckpointError>(None::<()>));
+    assert!(matches!(stopped, Ok(None)));
+    assert_eq!(left(), 0);
+    let fill = |dir: &Path| {
+        assert!(!path.exists());
+        fs::write(dir.join("whole"), "").unwrap();
+        Ok::<_, CheckpointError>(Some(7))
+    };
+    assert_eq!(write_folder_atomically(&path, fill).unwrap(), Some(7));
+    assert!(path.join("whole").exists());
+    assert_eq!(left(), 1);
+    assert!(message(write_folder_atomically(&path, fill), dir.path()).starts_with("`new/out`: is not empty"));
+}

@@ -1,0 +1,205 @@
+//! Quantized checkpoints in the layout of mlx-lm and mlx-vlm, from checkpoints in floats.
+//!
+//! Names, layout, rounding, codes, scales and biases are those that their converters write (mlx-lm 0.32.2). The tower of a
+//! vision-language model stays in floats, as in mlx-vlm; mlx-lm passes over it.
+
+mod configuration;
+mod files;
+mod scheme;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cotangent::{CodeFormat, Dtype, Parameters as _, Plan, Planned, parameters};
+use serde_json::{Map, Value};
+
+pub use scheme::{Recipe, Scheme};
+
+use crate::checkpoint::{
+    Checkpoint, CheckpointError, Dtype as HostDtype, HostTensor, LoadPlan, ShardWriter, Skipped, TensorPlan, mlx_shape,
+    name_in_mlx, to_mlx, write_atomically, write_folder_atomically,
+};
+use crate::config::{Quantization, TextConfig, read_json};
+use crate::qwen35::{LoadError, Model, correct};
+use crate::transfer::{from_host, to_host};
+use crate::weight::Weight;
+
+use configuration::Changes;
+
+/// The most bytes of tensors in a file, as mlx-lm's converter takes.
+const SHARD_BYTES: u64 = 5 << 30;
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Converted {
+    /// Matrices of codes.
+    pub quantized: usize,
+    /// Matrices of the text model that stay in floats: their columns are no multiple of a group.
+    pub dense: usize,
+    /// Safetensors files.
+    pub files: usize,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+    /// What the original has, and a text model has no use for.
+    pub skipped: Skipped,
+}
+
+/// Writes the checkpoint in the folder `source` to the new folder `target`, its matrices quantized by `scheme`. One tensor
+/// at a time is in memory. `go_on` gets the number of parameters written and that of all, and says whether to go on: if not,
+/// `None` is returned and nothing left.
+///
+/// # Errors
+/// If the checkpoint cannot be loaded as a model, is quantized already, or `target` is there or cannot be written.
+pub fn convert(
+    source: &Path,
+    target: &Path,
+    scheme: &Scheme,
+    go_on: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<Option<Converted>, LoadError> {
+    let file = source.join("config.json");
+    let mut config = TextConfig::load_with_vision(source)?;
+    if Quantization::load(source)?.is_some() {
+        let reason = "says that the model is quantized already\nhelp: give the original checkpoint, in floats".into();
+        return Err(CheckpointError::Damaged { file, reason }.into());
+    }
+    let checkpoint = Checkpoint::open(source)?;
+    correct(&mut config, &checkpoint)?;
+    let mut model = Model::planned(&config, Dtype::F32);
+    let parameters = Plan::all(&model);
+    let load = LoadPlan::new(&checkpoint, parameters.clone())?;
+    let json = match read_json(&file)? {
+        Value::Object(json) => json,
+        _ => Map::new(),
+    };
+    let is_nested = json.get("model_type").and_then(Value::as_str) != Some("qwen3");
+    let matrices = Matrices::plan(&mut model, scheme, config.layers.len())?;
+    let dtypes = Dtypes { load: &load, model: dtype_of_model(&json) };
+    let tensors = Plan::all(&model).into_iter().map(|(name, plan)| TensorPlan {
+        dtype: dtypes.of(&name, &plan),
+        shape: mlx_shape(&plan),
+        name: name_in_mlx(&name, is_nested),
+    });
+    let tensors = tensors.collect();
+    let changes = Changes {
+        scheme,
+        codes: &matrices.codes.iter().map(|(name, format)| (name_of_module(name, is_nested), *format)).collect(),
+        has_vision: config.vision.is_some(),
+        is_tied: config.tie_word_embeddings,
+    };
+    let configuration = configuration::converted(json, &changes);
+
+    write_folder_atomically(target, |dir| {
+        let mut writer = ShardWriter::create(dir, tensors, SHARD_BYTES)?;
+        for (index, (name, plan)) in parameters.iter().enumerate() {
+            if !go_on(index, parameters.len()) {
+                return Ok(None);
+            }
+            // MLX adds 1 to the scale of a norm in the dtype in which it is stored.
+            let tensor = to_mlx(plan, load.read(name)?).cast(load.stored_dtype(name).unwrap_or(HostDtype::F32));
+            let tensor = tensor.and_then(|tensor| tensor.cast(dtypes.of(name, plan))).ok_or_else(|| {
+                let reason = "holds no floats".into();
+                CheckpointError::Tensor { file: source.to_owned(), tensor: name.clone(), reason }
+            })?;
+            match name.strip_suffix(".weight").and_then(|module| Some((module, matrices.codes.get(module)?))) {
+                Some((module, format)) => {
+                    for (part, tensor) in codes(name, &tensor, *format)? {
+                        writer.write(&name_in_mlx(&format!("{module}.{part}"), is_nested), &tensor)?;
+                    }
+                }
+                None => writer.write(&name_in_mlx(name, is_nested), &tensor)?,
+            }
+        }
+        let (files, bytes) = writer.size();
+        writer.finish(parameters.iter().map(|(_, plan)| plan.size()).sum())?;
+        write_atomically(&dir.join("config.json"), |file| write!(file, "{configuration:#}"))?;
+        files::copy(source, dir)?;
+        let (quantized, dense) = (matrices.codes.len(), matrices.dense);
+        Ok(Some(Converted { quantized, dense, files, bytes, skipped: load.skipped() }))
+    })
+}
+
+/// The matrices of a text model.
+struct Matrices {
+    /// Those that become codes, by the canonical name of the module.
+    codes: BTreeMap<String, CodeFormat>,
+    /// How many others there are.
+    dense: usize,
+}
+
+impl Matrices {
+    /// Plans as codes the matrices of `model` that `scheme` quantizes.
+    fn plan(model: &mut Model<Planned>, scheme: &Scheme, layers: usize) -> Result<Self, LoadError> {
+        let (mut matrices, mut failure) = (Matrices { codes: BTreeMap::new(), dense: 0 }, None);
+        model.nodes(&mut parameters::Path::root(), &mut |path, node| {
+            let name = path.as_str();
+            let Some(weight) = node.downcast_mut::<Weight<Planned>>() else { return };
+            let Weight::Dense(dense) = &*weight else { return };
+            if name.starts_with("visual.") {
+                return;
+            }
+            match scheme.format_of(name, dense.weight.plan().shape[1], layers) {
+                Ok(Some(format)) => {
+                    *weight = weight.quantized(format);
+                    matrices.codes.insert(name.to_owned(), format);
+                }
+                Ok(None) => matrices.dense += 1,
+                Err(source) => failure = Some(LoadError::Device { name: name.to_owned(), source }),
+            }
+        });
+        failure.map_or(Ok(matrices), Err)
+    }
+}
+
+/// In what the tensors of a converted checkpoint are stored.
+struct Dtypes<'a> {
+    load: &'a LoadPlan<'a>,
+    /// What the configuration says of the whole model.
+    model: Option<HostDtype>,
+}
+
+impl Dtypes<'_> {
+    /// That of the tensor `name`: codes and their scales in the formats of floats are what they are; `A_log` stays as it is
+    /// stored; all others are what the configuration says, else as they are stored, scales and biases as their matrix is.
+    fn of(&self, name: &str, plan: &Plan) -> HostDtype {
+        match plan.dtype {
+            Dtype::U32 => return HostDtype::U32,
+            Dtype::U8 => return HostDtype::U8,
+            _ => {}
+        }
+        let stored = || {
+            let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
+            self.load.stored_dtype(name).or_else(|| self.load.stored_dtype(&format!("{module}.weight")))
+        };
+        let of_model = self.model.filter(|_| !name.ends_with("A_log"));
+        of_model.or_else(stored).unwrap_or(HostDtype::F32)
+    }
+}
+
+/// `dtype` of a configuration, where MLX's converters look for it and where transformers writes it since.
+fn dtype_of_model(json: &Map<String, Value>) -> Option<HostDtype> {
+    let text = json.get("text_config").and_then(Value::as_object);
+    let places = [Some(json), text].into_iter().flatten();
+    let mut named = places.flat_map(|place| ["torch_dtype", "dtype"].map(|key| place.get(key).and_then(Value::as_str)));
+    match named.find_map(|name| name)? {
+        "float32" => Some(HostDtype::F32),
+        "bfloat16" => Some(HostDtype::BF16),
+        "float16" => Some(HostDtype::F16),
+        _ => None,
+    }
+}
+
+/// What MLX's converters call a module.
+fn name_of_module(module: &str, is_nested: bool) -> String {
+    let name = name_in_mlx(&format!("{module}.weight"), is_nested);
+    name.strip_suffix(".weight").unwrap_or(&name).to_owned()
+}
+
+/// The parts of a matrix in codes, by their names.
+fn codes(name: &str, matrix: &HostTensor, format: CodeFormat) -> Result<Vec<(&'static str, HostTensor)>, LoadError> {
+    let quantized = || {
+        let parts = from_host(matrix)?.quantize(format)?;
+        parts.iter().map(to_host).collect::<cotangent::Result<Vec<_>>>()
+    };
+    let parts = quantized().map_err(|source| LoadError::Device { name: name.to_owned(), source })?;
+    Ok(["weight", "scales", "biases"].into_iter().zip(parts).collect())
+}
