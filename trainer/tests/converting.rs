@@ -72,15 +72,6 @@ fn a_checkpoint_is_quantized_as_mlx_lm_does_it() {
     };
     assert_eq!(text(&found), text(&expected));
     assert!(found["vision_config"].is_object());
-    let index =
-        |dir: PathBuf| json_of(dir.join("model.safetensors.index.json"))["metadata"]["total_parameters"].clone();
-    let of_tower: usize = ours
-        .names()
-        .filter(|name| name.starts_with("vision_tower."))
-        .map(|name| ours.get(name).unwrap().shape.iter().product::<usize>())
-        .sum();
-    let of_text = index(dir.join("ours")).as_u64().unwrap() - of_tower as u64;
-    assert_eq!(Some(of_text), index(reference("converted")).as_u64());
     assert!(dir.join("ours/preprocessor_config.json").exists());
     let mode = fs::metadata(dir.join("ours")).unwrap().permissions().mode();
     assert_eq!(mode & 0o700, 0o700);
