@@ -1,6 +1,7 @@
 //! Peak memory where it must not grow with the obvious. MLX counts per process: these have one to themselves, and run
 //! one after the other.
 
+#[path = "operators/cases/mod.rs"]
 mod cases;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,12 +1,9 @@
 //! The gated delta rule in chunks: against float64, against the recurrence token by token, against finite differences.
 
-mod cases;
-
-use std::process::Command;
-
-use cases::delta_rule::{Packed, cotangents, with_gates_of_heads as draw};
-use cases::{
-    Case, Cases, Operator, TOLERANCE, assert_finite_differences, assert_gradients, assert_same_bits_again, outputs,
+use crate::cases::delta_rule::{Packed, cotangents, with_gates_of_heads as draw};
+use crate::cases::{
+    Case, Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients,
+    assert_same_bits_again, assert_same_in_the_emulator, outputs,
 };
 use cotangent::{Backend, Constant, Dtype, Graph, Result, Tensor};
 use cotangent_kernels::{GatedDeltaOutputs, gated_delta, gated_delta_step, gated_delta_steps, gates, l2norm};
@@ -185,7 +182,7 @@ fn a_row_may_be_cut_anywhere_and_go_on_from_its_state() {
         }
     }
     for (found, expected) in outputs(&InTwo(cut), &draw(sizes)).iter().zip(&whole) {
-        cases::assert_close("cut in two", found, expected, TOLERANCE);
+        assert_close("cut in two", found, expected, TOLERANCE);
     }
 }
 
@@ -285,11 +282,6 @@ fn packed_documents_do_not_see_each_other() {
 
 /// A process has one backend, so this is another process, where the tiles of a GPU compute what operations do here.
 #[test]
-fn all_of_this_holds_for_the_texts_in_the_emulator() {
-    if std::env::var_os("COTANGENT_BACKEND").is_some() {
-        return;
-    }
-    let output = Command::new(std::env::current_exe().unwrap()).env("COTANGENT_BACKEND", "emulated").output().unwrap();
-    let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
-    assert!(output.status.success() && text.contains("chunks_match_the_reference_where_it_is_hard ... ok"), "{text}");
+fn the_same_holds_in_the_emulator() {
+    assert_same_in_the_emulator(module_path!(), &[]);
 }

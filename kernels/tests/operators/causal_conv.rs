@@ -1,8 +1,9 @@
 //! The short convolution: the reference's values and gradients, and rows cut in two.
 
-mod cases;
-
-use cases::{Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, outputs, random};
+use crate::cases::{
+    Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_same_in_the_emulator, gradients,
+    outputs, random,
+};
 use cotangent::{Dtype, Graph, Mask, Result, Stored, Tensor};
 use cotangent_kernels::{ConvTokens, causal_conv_silu, causal_conv_window};
 
@@ -60,7 +61,7 @@ fn agrees_with_the_reference() {
             assert_close(&format!("{}.out.{name}", case.name), found, &case.output(name), TOLERANCE);
         }
         let cotangents = [case.cotangent("y"), case.cotangent("state")];
-        for (found, name) in cases::gradients(&Conv, &inputs, &cotangents).iter().zip(names) {
+        for (found, name) in gradients(&Conv, &inputs, &cotangents).iter().zip(names) {
             let expected = case.gradient(name);
             let found = shaped(found, expected.shape());
             assert_close(&format!("{}.grad.{name}", case.name), &found, &expected, TOLERANCE);
@@ -103,7 +104,7 @@ fn documents_packed_into_a_row_do_not_see_each_other() {
             let packed = ConvOf { mask: None, starts: Some(places(begin, 41)) };
             let inputs = [x.clone(), weight.clone(), window.clone()];
             let y = outputs(&packed, &inputs).remove(0);
-            let gradients = cases::gradients(&packed, &inputs, std::slice::from_ref(&cotangent));
+            let together = gradients(&packed, &inputs, std::slice::from_ref(&cotangent));
             for (index, bounds) in bounds.windows(2).enumerate() {
                 let steps = bounds[0]..bounds[1];
                 let mut inputs = vec![steps_of(&x, steps.clone()), weight.clone()];
@@ -111,12 +112,12 @@ fn documents_packed_into_a_row_do_not_see_each_other() {
                 let (alone, part) = (ConvOf::default(), steps_of(&cotangent, steps.clone()));
                 let expected = outputs(&alone, &inputs).remove(0);
                 assert_close("y", &steps_of(&y, steps.clone()), &expected, 1e-6);
-                let expected = cases::gradients(&alone, &inputs, &[part]);
-                assert_close("d_x", &steps_of(&gradients[0], steps), &expected[0], 1e-5);
+                let expected = gradients(&alone, &inputs, &[part]);
+                assert_close("d_x", &steps_of(&together[0], steps), &expected[0], 1e-5);
                 if let Some(expected) = expected.get(2) {
-                    assert_close("d_window", &gradients[2], expected, 1e-5);
+                    assert_close("d_window", &together[2], expected, 1e-5);
                 } else if index == 0 {
-                    assert!(gradients[2].to_vec::<f32>().unwrap().iter().all(|value| *value == 0.0));
+                    assert!(together[2].to_vec::<f32>().unwrap().iter().all(|value| *value == 0.0));
                 }
             }
         }
@@ -135,7 +136,7 @@ fn what_does_not_count_is_zero_and_has_no_gradient() {
     let zeroed = Tensor::from_slice(&values, &[1, 9, 5]).unwrap();
     let expected = outputs(&ConvOf::default(), &[zeroed, weight.clone()]);
     assert_close("y", &outputs(&masked, &[x.clone(), weight.clone()])[0], &expected[0], 1e-6);
-    let gradient = &cases::gradients(&masked, &[x, weight], &[random(4, &[1, 9, 5], 1.0)])[0];
+    let gradient = &gradients(&masked, &[x, weight], &[random(4, &[1, 9, 5], 1.0)])[0];
     for (step, values) in gradient.to_vec::<f32>().unwrap().chunks(5).enumerate() {
         assert_eq!(counting.contains(&step), values.iter().all(|value| *value != 0.0), "step {step}: {values:?}");
     }
@@ -165,5 +166,5 @@ fn bfloat16_is_computed_in_float32() {
 
 #[test]
 fn the_same_holds_in_the_emulator() {
-    cases::assert_same_in_the_emulator();
+    assert_same_in_the_emulator(module_path!(), &[]);
 }

@@ -1,10 +1,9 @@
 //! The loss over the vocabulary: the reference's values and gradients, in chunks of any size, and its memory.
 
-#![allow(clippy::ptr_arg, reason = "trees of parameters are `Vec`s here, and drivers pass them by reference")]
-
-mod cases;
-
-use cases::{Case, Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, gradients_of, outputs, random};
+use crate::cases::{
+    Case, Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_same_in_the_emulator, gradients,
+    gradients_of, outputs, random,
+};
 use cotangent::{CodeFormat, CodeMode, Dtype, Error, Frozen, Graph, Infer, Packed, Result, Session, Stored, Tensor};
 use cotangent_kernels::cross_entropy::{
     IGNORED, Labels, cross_entropy, cross_entropy_adapted_in_chunks, cross_entropy_in_chunks,
@@ -101,7 +100,7 @@ fn gradients_follow_the_cotangent() {
     let operator = CrossEntropy::new(&[3, 1, 0, 10, 3, IGNORED], 0.3);
     let with = |cotangent: f32| {
         let cotangent = Tensor::from_slice(&[cotangent], &[]).unwrap();
-        cases::gradients(&operator, &inputs, &[cotangent])
+        gradients(&operator, &inputs, &[cotangent])
     };
     for (once, scaled) in with(1.0).iter().zip(with(-2.5)) {
         let expected: Vec<f32> = once.to_vec::<f32>().unwrap().iter().map(|value| -2.5 * value).collect();
@@ -145,8 +144,8 @@ fn bfloat16_logits_are_not_rounded() {
     let narrow = [hidden, weight];
     assert_close("loss", &outputs(&operator, &narrow)[0], &outputs(&operator, &wide)[0], 1e-6);
     let one = [Tensor::from_slice(&[1.0_f32], &[]).unwrap()];
-    let found = cases::gradients(&operator, &narrow, &one);
-    for (found, expected) in found.iter().zip(cases::gradients(&operator, &wide, &one)) {
+    let found = gradients(&operator, &narrow, &one);
+    for (found, expected) in found.iter().zip(gradients(&operator, &wide, &one)) {
         assert_eq!(found.dtype(), Dtype::BF16);
         // Half a unit in the last of 8 places at the end, and a little where float32 sums differ; off the CPU, the gradient
         // of hidden states is of rounded slopes.
@@ -228,7 +227,7 @@ fn an_adapted_head_is_the_head_with_its_adapter_merged() {
     let merged = Adapted { labels: labels.clone(), rows: None };
     for rows in [1, 2, 100] {
         let adapted = Adapted { labels: labels.clone(), rows: Some(rows) };
-        cases::assert_gradients(&adapted, &merged, &inputs, &cotangent, 2e-6);
+        crate::cases::assert_gradients(&adapted, &merged, &inputs, &cotangent, 2e-6);
         // An adapter trains beside a frozen head.
         let (_, expected) = gradients_of(&merged, &inputs, &cotangent, |_| true);
         let (_, found) = gradients_of(&adapted, &inputs, &cotangent, |index| index >= 2);
@@ -242,7 +241,7 @@ fn an_adapted_head_is_the_head_with_its_adapter_merged() {
 fn an_adapted_head_where_nothing_counts_has_no_gradient() {
     let inputs = [random(1, &[2, 5], 1.0), random(2, &[7, 5], 1.0), random(3, &[5, 2], 1.0), random(4, &[2, 7], 1.0)];
     let adapted = Adapted { labels: Labels::from_slice(&[IGNORED; 2]).unwrap(), rows: Some(1) };
-    let gradients = cases::gradients(&adapted, &inputs, &[Tensor::from_slice(&[1.0_f32], &[]).unwrap()]);
+    let gradients = gradients(&adapted, &inputs, &[Tensor::from_slice(&[1.0_f32], &[]).unwrap()]);
     assert!(gradients.iter().all(|gradient| gradient.to_vec::<f32>().unwrap().iter().all(|value| *value == 0.0)));
 }
 
@@ -283,22 +282,13 @@ fn a_head_of_codes_is_the_head_it_stands_for() {
         // One row: the head is decoded in blocks, or not at all. A hundred: it is decoded once.
         let of = |rows| Coded { labels: labels.clone(), head: head.clone(), rows };
         for rows in [1, 100] {
-            cases::assert_gradients(&of(Some(rows)), &of(None), &inputs, &cotangent, 3e-6);
+            crate::cases::assert_gradients(&of(Some(rows)), &of(None), &inputs, &cotangent, 3e-6);
         }
     }
 }
 
 /// A process has one backend, so this is another process: there a chunk's softmax is a kernel.
 #[test]
-fn all_of_this_holds_in_the_emulator() {
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--skip", "all_of_this_holds_in_the_emulator"])
-        .env("COTANGENT_BACKEND", "emulated")
-        .output()
-        .unwrap();
-    let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
-    assert!(
-        output.status.success() && text.contains("agrees_with_the_reference_in_chunks_of_any_size ... ok"),
-        "{text}"
-    );
+fn the_same_holds_in_the_emulator() {
+    assert_same_in_the_emulator(module_path!(), &[]);
 }

@@ -1,8 +1,9 @@
 //! The gate of the feed-forward layers.
 
-mod cases;
-
-use cases::{Operator, TOLERANCE, assert_close, assert_finite_differences, outputs, random};
+use crate::cases::{
+    Operator, TOLERANCE, assert_close, assert_finite_differences, assert_same_in_the_emulator, gradients, outputs,
+    random,
+};
 use cotangent::{Graph, Result, Tensor};
 use cotangent_kernels::swiglu;
 
@@ -39,7 +40,7 @@ fn far_gates_are_shut_or_open() {
     let gate = Tensor::from_slice(&[-200.0_f32, 200.0], &[2]).unwrap();
     let up = Tensor::from_slice(&[3.0_f32, 3.0], &[2]).unwrap();
     let one = Tensor::from_slice(&[1.0_f32, 1.0], &[2]).unwrap();
-    let gradients = cases::gradients(&Swiglu, &[gate.clone(), up.clone()], &[one]);
+    let gradients = gradients(&Swiglu, &[gate.clone(), up.clone()], &[one]);
     assert_eq!(outputs(&Swiglu, &[gate, up])[0].to_vec::<f32>().unwrap(), [0.0, 600.0]);
     assert_eq!(gradients[0].to_vec::<f32>().unwrap(), [0.0, 3.0]);
     assert_eq!(gradients[1].to_vec::<f32>().unwrap(), [0.0, 200.0]);
@@ -47,5 +48,5 @@ fn far_gates_are_shut_or_open() {
 
 #[test]
 fn the_same_holds_in_the_emulator() {
-    cases::assert_same_in_the_emulator();
+    assert_same_in_the_emulator(module_path!(), &[]);
 }

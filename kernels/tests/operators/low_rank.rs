@@ -1,8 +1,9 @@
 //! A linear layer with a low-rank adapter.
 
-mod cases;
-
-use cases::{Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, outputs, random};
+use crate::cases::{
+    Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, gradients, gradients_of, outputs,
+    random,
+};
 use cotangent::{Dtype, Graph, Result, Stored, Tensor};
 use cotangent_kernels::adapted_linear;
 
@@ -50,8 +51,8 @@ fn is_the_merged_layer_with_its_gradients() {
 #[test]
 fn a_frozen_weight_gets_no_gradient_and_the_others_keep_theirs() {
     let (inputs, cotangent) = (inputs(&[4]), random(5, &[4, 5], 1.0));
-    let (_, all) = cases::gradients_of(&Adapted, &inputs, std::slice::from_ref(&cotangent), |_| true);
-    let (_, some) = cases::gradients_of(&Adapted, &inputs, &[cotangent], |index| index > 1);
+    let (_, all) = gradients_of(&Adapted, &inputs, std::slice::from_ref(&cotangent), |_| true);
+    let (_, some) = gradients_of(&Adapted, &inputs, &[cotangent], |index| index > 1);
     assert!(some[0].is_none() && some[1].is_none());
     for index in [2, 3] {
         assert_close("adapter", some[index].as_ref().unwrap(), all[index].as_ref().unwrap(), 0.0);
@@ -64,7 +65,7 @@ fn float32_adapters_follow_the_dtype_of_x() {
     for input in &mut inputs[..2] {
         *input = input.cast(Dtype::BF16).unwrap();
     }
-    let gradients = cases::gradients(&Adapted, &inputs, &[random(5, &[3, 5], 1.0).cast(Dtype::BF16).unwrap()]);
+    let gradients = gradients(&Adapted, &inputs, &[random(5, &[3, 5], 1.0).cast(Dtype::BF16).unwrap()]);
     assert_eq!(outputs(&Adapted, &inputs)[0].dtype(), Dtype::BF16);
     assert_eq!(
         gradients.iter().map(Tensor::dtype).collect::<Vec<_>>(),

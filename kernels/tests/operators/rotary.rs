@@ -1,8 +1,8 @@
 //! Rotation by tables of cosines and sines, whose gradients are wanted too.
 
-mod cases;
-
-use cases::{Operator, TOLERANCE, assert_close, assert_finite_differences, outputs, random};
+use crate::cases::{
+    Operator, TOLERANCE, assert_close, assert_finite_differences, assert_same_in_the_emulator, outputs, random,
+};
 use cotangent::{Graph, Indices, Result, Tensor};
 use cotangent_kernels::{AxisChoice, Frequencies, Pairing, RotaryLayout, TableLayout, rotary};
 
@@ -130,5 +130,5 @@ fn what_does_not_fit_is_refused() {
 
 #[test]
 fn the_same_holds_in_the_emulator() {
-    cases::assert_same_in_the_emulator();
+    assert_same_in_the_emulator(module_path!(), &[]);
 }

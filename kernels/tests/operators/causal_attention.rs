@@ -1,8 +1,9 @@
 //! Causal attention: the reference's values and gradients, the same in strips as whole, and its memory.
 
-mod cases;
-
-use cases::{Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, random};
+use crate::cases::{
+    Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, assert_same_in_the_emulator,
+    gradients, outputs, random,
+};
 use cotangent::Indices;
 use cotangent::ops::Visible;
 use cotangent::{Dtype, Graph, Mask, Result, Tensor};
@@ -128,8 +129,7 @@ fn packed_documents_do_not_see_each_other() {
 #[test]
 fn one_token_attends_to_itself() {
     let inputs = [random(1, &[1, 2, 1, 16], 1.0), random(2, &[1, 1, 1, 16], 1.0), random(3, &[1, 1, 1, 16], 1.0)];
-    let gradients =
-        cases::gradients(&OfBackend { scale: 0.25, documents: None }, &inputs, &[random(4, &[1, 2, 1, 16], 1.0)]);
+    let gradients = gradients(&OfBackend { scale: 0.25, documents: None }, &inputs, &[random(4, &[1, 2, 1, 16], 1.0)]);
     for gradient in &gradients[..2] {
         assert!(gradient.to_vec::<f32>().unwrap().iter().all(|slope| slope.abs() < 1e-6), "nothing to choose from");
     }
@@ -145,9 +145,9 @@ fn half_precision_stays_near_float32_on_this_backend() {
         let wide = inputs.clone().map(|input| input.cast(Dtype::F32).unwrap());
         let wide_cotangent = cotangent.clone().map(|cotangent| cotangent.cast(Dtype::F32).unwrap());
         let operator = OfBackend { scale: (width as f32).powf(-0.5), documents: None };
-        let expected = cases::gradients(&operator, &wide, &wide_cotangent);
-        assert_close("output", &cases::outputs(&operator, &inputs)[0], &cases::outputs(&operator, &wide)[0], 1e-2);
-        for (found, expected) in cases::gradients(&operator, &inputs, &cotangent).iter().zip(&expected) {
+        let expected = gradients(&operator, &wide, &wide_cotangent);
+        assert_close("output", &outputs(&operator, &inputs)[0], &outputs(&operator, &wide)[0], 1e-2);
+        for (found, expected) in gradients(&operator, &inputs, &cotangent).iter().zip(&expected) {
             assert_eq!(found.dtype(), dtype);
             assert_close("gradient", found, expected, 1e-2);
         }
@@ -220,8 +220,8 @@ fn decoding_a_row_of_padding_gives_zero_without_a_gradient() {
     let inputs = [random(1, &[1, 2, 1, 16], 1.0), random(2, &[1, 1, 5, 16], 1.0), random(3, &[1, 1, 5, 16], 1.0)];
     for sections in [1, 2] {
         let decode = Decode { scale: 0.2, pads: vec![5], sections: Some(sections) };
-        let output = cases::outputs(&decode, &inputs);
-        let gradients = cases::gradients(&decode, &inputs, &[random(4, &[1, 2, 1, 16], 1.0)]);
+        let output = outputs(&decode, &inputs);
+        let gradients = gradients(&decode, &inputs, &[random(4, &[1, 2, 1, 16], 1.0)]);
         for zero in output.iter().chain(&gradients) {
             assert!(zero.to_vec::<f32>().unwrap().iter().all(|value| *value == 0.0));
         }
@@ -230,7 +230,7 @@ fn decoding_a_row_of_padding_gives_zero_without_a_gradient() {
 
 /// A process has one backend, so this is another process.
 #[test]
-fn all_of_this_holds_in_the_emulator() {
+fn the_same_holds_in_the_emulator() {
     let tests = [
         "agrees_with_the_reference_on_this_backend",
         "packed_documents_do_not_see_each_other",
@@ -240,14 +240,7 @@ fn all_of_this_holds_in_the_emulator() {
         "decoding_sees_nothing_of_the_padding",
         "decoding_a_row_of_padding_gives_zero_without_a_gradient",
     ];
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .arg("--exact")
-        .args(tests)
-        .env("COTANGENT_BACKEND", "emulated")
-        .output()
-        .unwrap();
-    let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
-    assert!(output.status.success() && text.contains("7 passed"), "{text}");
+    assert_same_in_the_emulator(module_path!(), &tests);
 }
 
 /// The runtime's attention without an order, as a vision tower has it: all see all keys that count.
@@ -284,7 +277,7 @@ fn padding_on_the_right_needs_no_mask() {
     let case = Cases::operators();
     let case = case.case("sdpa.causal.ragged");
     let inputs = case.inputs(&["q", "k", "v"]);
-    let found = &cases::outputs(&Attention::new(16), &inputs)[0].to_vec::<f32>().unwrap();
+    let found = &outputs(&Attention::new(16), &inputs)[0].to_vec::<f32>().unwrap();
     let expected = case.output("o").to_vec::<f32>().unwrap();
     let (heads, steps, width) = (4, 17, 16);
     for (row, length) in case.integers("lengths").into_iter().enumerate() {
@@ -335,14 +328,14 @@ fn bfloat16_stays_near_float32() {
     let wide = inputs.clone().map(|input| input.cast(Dtype::F32).unwrap());
     let cotangent = [random(4, &[1, 4, 90, 64], 1.0).cast(Dtype::BF16).unwrap()];
     let wide_cotangent = cotangent.clone().map(|cotangent| cotangent.cast(Dtype::F32).unwrap());
-    let expected = cases::gradients(&Attention::new(64), &wide, &wide_cotangent);
+    let expected = gradients(&Attention::new(64), &wide, &wide_cotangent);
     for kept_bytes in [0, usize::MAX] {
         let attention =
             Attention { strips: Strips { kept_bytes, ..Strips::of(cotangent::Backend::Cpu) }, ..Attention::new(64) };
-        let output = &cases::outputs(&attention, &inputs)[0];
+        let output = &outputs(&attention, &inputs)[0];
         assert_eq!(output.dtype(), Dtype::BF16);
-        assert_close("output", output, &cases::outputs(&attention, &wide)[0], 1e-2);
-        for (found, expected) in cases::gradients(&attention, &inputs, &cotangent).iter().zip(&expected) {
+        assert_close("output", output, &outputs(&attention, &wide)[0], 1e-2);
+        for (found, expected) in gradients(&attention, &inputs, &cotangent).iter().zip(&expected) {
             assert_eq!(found.dtype(), Dtype::BF16);
             assert_close("gradient", found, expected, 1e-2);
         }
@@ -359,7 +352,7 @@ fn shapes_that_do_not_fit_are_refused() {
         ([2, 2, 4, 8], [1, 2, 4, 8], [1, 2, 4, 8]),
     ] {
         let inputs = [random(1, &queries, 1.0), random(2, &keys, 1.0), random(3, &values, 1.0)];
-        let result = std::panic::catch_unwind(|| cases::outputs(&Attention::new(8), &inputs));
+        let result = std::panic::catch_unwind(|| outputs(&Attention::new(8), &inputs));
         assert!(result.is_err(), "{queries:?} {keys:?} {values:?}");
     }
 }

@@ -1,8 +1,6 @@
 //! What a vision tower adds to the operators of text: attention without an order, two units, layer normalisation.
 
-mod cases;
-
-use cases::{Operator, assert_close, assert_finite_differences, assert_gradients, random};
+use crate::cases::{Operator, assert_close, assert_finite_differences, assert_gradients, outputs, random};
 use cotangent::ops::Visible;
 use cotangent::{Graph, Result, Tensor};
 use cotangent_kernels::{full_attention, gelu, gelu_tanh, layer_norm};
@@ -63,11 +61,11 @@ fn units_and_norm_have_their_published_values() {
     let exact = tensor(&[-0.045_500_264, -0.154_268_77, 0.0, 0.841_344_8, 2.995_950_3]);
     let approximate = tensor(&[-0.045_402_306, -0.154_286, 0.0, 0.841_192, 2.996_362_6]);
     let normed = [-1.384_437_1, -0.481_543_33, -0.180_578_75, 0.421_350_4, 1.625_208_7];
-    assert_close("gelu", &cases::outputs(&Unit::Exact, std::slice::from_ref(&x))[0], &exact, 3e-7);
-    assert_close("gelu_tanh", &cases::outputs(&Unit::Approximate, std::slice::from_ref(&x))[0], &approximate, 3e-7);
+    assert_close("gelu", &outputs(&Unit::Exact, std::slice::from_ref(&x))[0], &exact, 3e-7);
+    assert_close("gelu_tanh", &outputs(&Unit::Approximate, std::slice::from_ref(&x))[0], &approximate, 3e-7);
     let inputs = [x, tensor(&[2.0; 5]), tensor(&[0.25; 5])];
     let expected = tensor(&normed.map(|value| 2.0 * value + 0.25));
-    assert_close("layer_norm", &cases::outputs(&Unit::Norm, &inputs)[0], &expected, 1e-6);
+    assert_close("layer_norm", &outputs(&Unit::Norm, &inputs)[0], &expected, 1e-6);
 }
 
 #[test]

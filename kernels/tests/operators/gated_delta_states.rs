@@ -1,10 +1,6 @@
 //! States in between, against the recurrence.
 
-mod cases;
-
-use std::process::Command;
-
-use cases::{Operator, TOLERANCE, assert_close, assert_gradients, outputs, random};
+use crate::cases::{Operator, TOLERANCE, assert_close, assert_gradients, assert_same_in_the_emulator, outputs, random};
 use cotangent::{Graph, Indices, Result, Stored, Tensor};
 use cotangent_kernels::{accept_state, gated_delta_state, gated_delta_steps, gated_delta_with_states};
 
@@ -117,14 +113,6 @@ fn what_is_accepted_stays_and_a_row_that_accepts_nothing_is_as_it_was() {
 
 /// A process has one backend, so this is another process, where the texts run.
 #[test]
-fn all_of_this_holds_for_the_texts_in_the_emulator() {
-    if std::env::var_os("COTANGENT_BACKEND").is_some() {
-        return;
-    }
-    let output = Command::new(std::env::current_exe().unwrap()).env("COTANGENT_BACKEND", "emulated").output().unwrap();
-    let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
-    assert!(
-        output.status.success() && text.contains("states_after_each_token_are_those_of_shorter_rows ... ok"),
-        "{text}"
-    );
+fn the_same_holds_in_the_emulator() {
+    assert_same_in_the_emulator(module_path!(), &[]);
 }

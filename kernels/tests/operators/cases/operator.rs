@@ -94,17 +94,23 @@ pub fn assert_same_bits_again<O: Operator>(operator: &O, inputs: &[Tensor<Stored
     assert!(run() == run());
 }
 
-/// Runs the other tests of this file again, with the kernels' own texts in the emulator: a process has one backend, so
-/// this is another process. The test that calls it is named `the_same_holds_in_the_emulator`.
-pub fn assert_same_in_the_emulator() {
+/// Runs tests of a file again, with the kernels' own texts in the emulator: all of `module_path!()`, or those of these
+/// names. A process has one backend, so this is another process. The test that calls it is named
+/// `the_same_holds_in_the_emulator`.
+pub fn assert_same_in_the_emulator(module: &str, names: &[&str]) {
+    let (_, module) = module.split_once("::").expect("a file of this program");
+    let wanted = if names.is_empty() { &[""] } else { names };
     let output = std::process::Command::new(std::env::current_exe().expect("this program"))
         .args(["--skip", "the_same_holds_in_the_emulator"])
+        .args(wanted.iter().map(|name| format!("{module}::{name}")))
         .env("COTANGENT_BACKEND", "emulated")
         .output()
         .expect("this program starts");
     let text = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
-    assert!(output.status.success(), "{text}");
-    assert!(!text.contains("running 0 tests"), "{text}");
+    assert!(output.status.success() && !text.contains("running 0 tests"), "{text}");
+    for name in names {
+        assert!(text.contains(&format!("test {module}::{name} ... ok")), "{name}\n{text}");
+    }
 }
 
 /// Fails unless the gradient agrees with central differences along a random direction of each input, within

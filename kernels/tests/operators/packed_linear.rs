@@ -1,10 +1,6 @@
 //! A linear layer of packed codes: it is the layer of the matrix that they stand for, in both directions.
 
-#![allow(clippy::ptr_arg, reason = "trees of parameters are `Vec`s here, and drivers pass them by reference")]
-
-mod cases;
-
-use cases::{Operator, random};
+use crate::cases::{Operator, random};
 use cotangent::{CodeFormat, CodeMode, Dtype, Error, Frozen, Graph, Packed, Result, Tensor};
 use cotangent_kernels::{adapted_linear, packed_linear};
 
@@ -46,7 +42,7 @@ fn codes_of_every_format_are_the_matrix_they_stand_for() {
     for format in formats {
         let of = |is_packed| Layer { matrix: packed(format, 24, 128), is_packed };
         for inputs in [&inputs[..1], &inputs] {
-            cases::assert_gradients(&of(true), &of(false), inputs, &cotangent, 3e-6);
+            crate::cases::assert_gradients(&of(true), &of(false), inputs, &cotangent, 3e-6);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Rotary position embedding against float64, at positions up to 4000.
 
-mod cases;
-
-use cases::{Cases, Operator, assert_close, gradients, outputs};
+use crate::cases::{
+    Cases, Operator, assert_close, assert_finite_differences, assert_same_in_the_emulator, gradients, outputs, random,
+};
 use cotangent::{Graph, Indices, Result, Tensor};
 use cotangent_kernels::{AxisChoice, Frequencies, Pairing};
 
@@ -43,7 +43,7 @@ fn tokens_with_one_position_turn_as_those_with_three_equal_ones() {
     let positions = [5, 999, 70_000, 1, 2, 3];
     let once = MRope { frequencies: frequencies.clone(), positions: Indices::from_slice(&positions, &[2, 3]).unwrap() };
     let thrice = MRope { frequencies, positions: Indices::from_slice(&positions.repeat(3), &[3, 2, 3]).unwrap() };
-    let x = [cases::random(3, &[2, 3, 2, 11], 1.0)];
+    let x = [random(3, &[2, 3, 2, 11], 1.0)];
     assert_close("one position", &outputs(&once, &x)[0], &outputs(&thrice, &x)[0], 0.0);
     assert_close("its gradient", &gradients(&once, &x, &x)[0], &gradients(&thrice, &x, &x)[0], 0.0);
 }
@@ -56,7 +56,7 @@ fn even_and_odd_lanes_turn_as_the_halves_of_a_reordered_head() {
             frequencies: Frequencies::with_layout(1e4, 8, choice, pairing).unwrap(),
             positions: positions.clone(),
         };
-        let x = cases::random(3, &[1, 3, 2, 11], 1.0);
+        let x = random(3, &[1, 3, 2, 11], 1.0);
         let reorder = |tensor: &Tensor<cotangent::Stored>, lanes: [usize; 8]| {
             let values = tensor.to_vec::<f32>().unwrap();
             let heads =
@@ -66,7 +66,7 @@ fn even_and_odd_lanes_turn_as_the_halves_of_a_reordered_head() {
         let halves = outputs(&with(Pairing::HalfSplit), &[reorder(&x, [0, 2, 4, 6, 1, 3, 5, 7])]);
         let expected = reorder(&halves[0], [0, 4, 1, 5, 2, 6, 3, 7]);
         assert_close("even-odd", &outputs(&with(Pairing::EvenOdd), std::slice::from_ref(&x))[0], &expected, 1e-6);
-        cases::assert_finite_differences(&with(Pairing::EvenOdd), &[x], 2e-3);
+        assert_finite_differences(&with(Pairing::EvenOdd), &[x], 2e-3);
     }
 }
 
@@ -77,7 +77,7 @@ fn rotating_by_equal_positions_keeps_inner_products() {
         frequencies: frequencies.clone(),
         positions: Indices::from_slice(&[position; 3], &[3, 1, 1]).unwrap(),
     };
-    let heads = [cases::random(1, &[1, 1, 1, 12], 1.0), cases::random(2, &[1, 1, 1, 12], 1.0)];
+    let heads = [random(1, &[1, 1, 1, 12], 1.0), random(2, &[1, 1, 1, 12], 1.0)];
     let inner = |position: i32| {
         let rotated = outputs(&far(position), &heads);
         let [q, k] = [&rotated[0], &rotated[1]].map(|tensor| tensor.to_vec::<f32>().unwrap());
@@ -93,7 +93,7 @@ fn the_gradient_turns_back() {
     let frequencies = Frequencies::new(1e4, 6, [1, 1, 1]).unwrap();
     let positions = Indices::from_slice(&[5, 999, 70_000, 1, 2, 3, 9, 8, 7], &[3, 1, 3]).unwrap();
     let operator = MRope { frequencies, positions };
-    let x = [cases::random(3, &[1, 3, 2, 8], 1.0)];
+    let x = [random(3, &[1, 3, 2, 8], 1.0)];
     let rotated = outputs(&operator, &x);
     assert_close("the gradient at the output", &gradients(&operator, &x, &rotated)[0], &x[0], 2e-6);
 }
@@ -105,7 +105,7 @@ fn heads_narrower_than_the_rotated_lanes_are_refused() {
         positions: Indices::from_slice(&[0; 3], &[3, 1, 1]).unwrap(),
     };
     let mut session = cotangent::Session::new().unwrap();
-    let heads = vec![cases::random(1, &[1, 1, 1, 6], 1.0)];
+    let heads = vec![random(1, &[1, 1, 1, 6], 1.0)];
     let error = session
         .infer(&heads, &Vec::<Tensor<cotangent::Stored>>::new(), &operator, |x, _, operator| operator.call(x))
         .map(|_| ())
@@ -115,5 +115,5 @@ fn heads_narrower_than_the_rotated_lanes_are_refused() {
 
 #[test]
 fn the_same_holds_in_the_emulator() {
-    cases::assert_same_in_the_emulator();
+    assert_same_in_the_emulator(module_path!(), &[]);
 }

@@ -1,8 +1,6 @@
 //! The gates and the norm around the gated delta rule, against float64.
 
-mod cases;
-
-use cases::{Cases, Operator, TOLERANCE, assert_finite_differences, random};
+use crate::cases::{Cases, Operator, TOLERANCE, assert_finite_differences, assert_same_in_the_emulator, random};
 use cotangent::{Graph, Result, Tensor};
 use cotangent_kernels::{gates, l2norm};
 
@@ -45,5 +43,5 @@ fn a_scaled_l2norm_has_a_scaled_gradient() {
 
 #[test]
 fn the_same_holds_in_the_emulator() {
-    cases::assert_same_in_the_emulator();
+    assert_same_in_the_emulator(module_path!(), &[]);
 }

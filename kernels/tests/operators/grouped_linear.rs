@@ -1,10 +1,6 @@
 //! The layers of many experts: each row is multiplied by the matrix of its expert, in both directions.
 
-#![allow(clippy::ptr_arg, reason = "trees of parameters are `Vec`s here, and drivers pass them by reference")]
-
-mod cases;
-
-use cases::{Operator, random};
+use crate::cases::{Operator, random};
 use cotangent::{CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Packed, Result, Session, Tensor};
 use cotangent_kernels::{grouped_linear, grouped_packed_linear};
 
@@ -75,7 +71,7 @@ fn every_row_is_multiplied_by_the_matrix_of_its_expert() {
         let inputs = [random(1, &[rows, 6], 1.0), random(2, &[experts, 5, 6], 1.0)];
         let of = |way| Experts { counts: counts.clone(), way };
         let cotangent = [random(3, &[rows, 5], 1.0)];
-        cases::assert_gradients(&of(Way::Grouped), &of(Way::OneByOne), &inputs, &cotangent, 2e-6);
+        crate::cases::assert_gradients(&of(Way::Grouped), &of(Way::OneByOne), &inputs, &cotangent, 2e-6);
     }
 }
 
@@ -91,7 +87,7 @@ fn experts_of_codes_are_those_of_the_matrices_they_stand_for() {
         let of = |way| Experts { counts: vec![2, 0, 5], way };
         let (inputs, cotangent) = ([random(1, &[7, 64], 1.0)], [random(3, &[7, 8], 1.0)]);
         let (codes, decoded) = (of(Way::Codes(matrices.clone())), of(Way::Decoded(matrices)));
-        cases::assert_gradients(&codes, &decoded, &inputs, &cotangent, 3e-6);
+        crate::cases::assert_gradients(&codes, &decoded, &inputs, &cotangent, 3e-6);
     }
 }
 

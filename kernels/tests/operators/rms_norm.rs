@@ -1,8 +1,8 @@
 //! Root-mean-square normalisation: the reference's values and gradients, and its own law.
 
-mod cases;
-
-use cases::{Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, outputs, random};
+use crate::cases::{
+    Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_same_in_the_emulator, outputs, random,
+};
 use cotangent::{Dtype, Graph, Result, Stored, Tensor};
 use cotangent_kernels::{rms_norm, rms_norm_gated, rms_norm_zero_centred};
 
@@ -92,5 +92,5 @@ fn bfloat16_is_computed_in_float32() {
 
 #[test]
 fn the_same_holds_in_the_emulator() {
-    cases::assert_same_in_the_emulator();
+    assert_same_in_the_emulator(module_path!(), &[]);
 }

@@ -1,8 +1,8 @@
 //! The gate between attention and its output projection.
 
-mod cases;
-
-use cases::{Operator, TOLERANCE, assert_close, assert_finite_differences, outputs, random};
+use crate::cases::{
+    Operator, TOLERANCE, assert_close, assert_finite_differences, assert_same_in_the_emulator, outputs, random,
+};
 use cotangent::{Dtype, Graph, Result, Tensor};
 use cotangent_kernels::attention_gate;
 
@@ -53,5 +53,5 @@ fn the_result_has_the_dtype_of_the_operands() {
 
 #[test]
 fn the_same_holds_in_the_emulator() {
-    cases::assert_same_in_the_emulator();
+    assert_same_in_the_emulator(module_path!(), &[]);
 }

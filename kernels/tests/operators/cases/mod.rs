@@ -1,6 +1,6 @@
 //! The operator cases in `tests/reference`, and how results are compared with them.
 
-#![allow(dead_code, unused_imports, reason = "every test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each of the two programs uses a part of it")]
 #![allow(clippy::ptr_arg, reason = "trees of parameters are `Vec`s here, and drivers pass them by reference")]
 
 pub mod delta_rule;

@@ -1,8 +1,9 @@
 //! Linear layers for a few rows: dense, switched, quantised.
 
-mod cases;
-
-use cases::{Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, outputs, random};
+use crate::cases::{
+    Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, assert_same_in_the_emulator,
+    outputs, random,
+};
 use cotangent::{Dtype, Graph, Indices, Result, Stored, Tensor};
 use cotangent_kernels::{verify_linear, verify_quantised_linear, verify_switch_linear};
 
@@ -175,5 +176,5 @@ fn a_row_has_the_same_bits_in_any_company() {
 
 #[test]
 fn the_same_holds_in_the_emulator() {
-    cases::assert_same_in_the_emulator();
+    assert_same_in_the_emulator(module_path!(), &[]);
 }
