@@ -10,6 +10,10 @@ use crate::ffi;
 /// The environment variable that overrides the choice.
 const VARIABLE: &str = "COTANGENT_BACKEND";
 
+/// What is said where the emulator is asked for and not there.
+pub(crate) const NO_EMULATOR: &str = "this program was built without the feature `emulator` of `cotangent`, which runs the \
+                                      source of kernels on the CPU; build it with `--features cotangent/emulator`";
+
 /// Where kernels and operations run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
@@ -19,7 +23,7 @@ pub enum Backend {
     Cuda,
     /// Operations only: kernels run as their fallbacks.
     Cpu,
-    /// The CPU, with the kernels' own text run by the emulator: slow, for tests.
+    /// The CPU, with the kernels' own source run by the emulator: slow, for tests. Needs the feature `emulator`.
     Emulated,
 }
 
@@ -49,7 +53,8 @@ impl Backend {
         match self {
             Backend::Metal => ffi::metal_is_available(),
             Backend::Cuda => ffi::cuda_is_available(),
-            Backend::Cpu | Backend::Emulated => true,
+            Backend::Cpu => true,
+            Backend::Emulated => cfg!(feature = "emulator"),
         }
     }
 
@@ -66,6 +71,9 @@ impl Backend {
         };
         if is_available(backend) {
             return Ok(backend);
+        }
+        if backend == Backend::Emulated {
+            return Err(Error::Backend(format!("{VARIABLE} is `{wanted}`, but {NO_EMULATOR}")));
         }
         Err(Error::Backend(format!(
             "{VARIABLE} is `{wanted}`, but this machine or this build of MLX has no such device; unset it to let \
@@ -109,6 +117,9 @@ pub(crate) fn with_backend<R>(wanted: Backend, function: impl FnOnce() -> Result
         }
     }
     if !wanted.is_available() {
+        if wanted == Backend::Emulated {
+            return Err(Error::Backend(NO_EMULATOR.to_owned()));
+        }
         return Err(Error::Backend(format!(
             "the {wanted} backend was asked for, but this machine or this build of MLX has no such device; check on `emulated`"
         )));
@@ -156,6 +167,8 @@ mod tests {
         assert_eq!(Backend::choose(Some("emulated"), |_| true), Ok(Backend::Emulated));
         let absent = Backend::choose(Some("metal"), nothing).unwrap_err().to_string();
         assert!(absent.contains("no such device"), "{absent}");
+        let left_out = Backend::choose(Some("emulated"), |backend| backend == Backend::Cpu).unwrap_err().to_string();
+        assert_eq!(left_out, format!("COTANGENT_BACKEND is `emulated`, but {NO_EMULATOR}"));
         let unknown = Backend::choose(Some("Metal"), |_| true).unwrap_err().to_string();
         assert!(unknown.contains("expected `metal`, `cuda`, `cpu` or `emulated`"), "{unknown}");
     }

@@ -38,6 +38,8 @@ pub fn run(root: &Path) -> Result<ExitCode> {
     stage("formatting", &mut || succeeds(cargo(root).args(arguments)))?;
     let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     stage("clippy", &mut || succeeds(cargo(root).args(arguments)))?;
+    let arguments = ["clippy", "--package", "cotangent", "--no-default-features", "--", "-D", "warnings"];
+    stage("without the emulator", &mut || succeeds(cargo(root).args(arguments)))?;
     let arguments = ["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"];
     let all_ran =
         stage("tests", &mut || count(references.note_in(cargo(root).args(arguments).envs(nvrtc.clone())), &mut tests))?;

@@ -45,10 +45,49 @@ fn arrows_upwards(metadata: &Value) -> Vec<String> {
     wrong
 }
 
-fn metadata() -> Value {
+/// What `cargo` prints. The lock file names all it needs, so the network is not asked.
+fn cargo(arguments: &[&str]) -> String {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let output = cargo.current_dir(root()).args(["metadata", "--no-deps", "--format-version=1"]).output().unwrap();
-    serde_json::from_slice(&output.stdout).unwrap()
+    let output = cargo.current_dir(root()).env("CARGO_NET_OFFLINE", "true").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn metadata() -> Value {
+    serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version=1"])).unwrap()
+}
+
+/// What a package needs to run, by the names in its manifest.
+fn needs<'a>(metadata: &'a Value, name: &str) -> BTreeSet<&'a str> {
+    let package = metadata["packages"].as_array().unwrap().iter().find(|package| package["name"] == name).unwrap();
+    let dependencies = package["dependencies"].as_array().unwrap().iter();
+    let normal = dependencies.filter(|dependency| dependency["kind"].is_null());
+    normal.filter_map(|dependency| dependency["name"].as_str()).collect()
+}
+
+#[test]
+fn the_trainer_is_built_without_the_emulator() {
+    let tree = |features: &[&str]| {
+        let arguments = ["tree", "--edges=normal", "--package=cotangent-trainer", "--prefix=none", "--format={p}"];
+        let lines = cargo(&[&arguments, features].concat());
+        lines.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let metadata = metadata();
+    let others: BTreeSet<&str> = ORDER
+        .iter()
+        .filter(|name| **name != "cotangent-emulator")
+        .flat_map(|name| needs(&metadata, name))
+        .filter(|name| *name != "cotangent-emulator")
+        .collect();
+    let own = needs(&metadata, "cotangent-emulator");
+    let only_its_own: BTreeSet<&str> = own.difference(&others).copied().chain(["cotangent-emulator"]).collect();
+    assert!(only_its_own.contains("addr2line") && only_its_own.contains("corosensei"), "{only_its_own:?}");
+
+    let without = tree(&[]);
+    let found: Vec<_> = only_its_own.iter().filter(|name| without.contains(**name)).collect();
+    assert_eq!(found, [&""; 0], "what only the emulator needs");
+    let with = tree(&["--features=cotangent/emulator"]);
+    assert!(only_its_own.iter().all(|name| with.contains(*name)), "{with:?}");
 }
 
 #[test]

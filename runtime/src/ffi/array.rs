@@ -43,6 +43,7 @@ pub(crate) fn array_to_bytes(array: &Array) -> Result<Vec<u8>> {
 }
 
 /// An array as it lies in memory.
+#[cfg(feature = "emulator")]
 pub(crate) struct Strided {
     /// From the lowest element to the highest, with what lies between them.
     pub bytes: Vec<u8>,
@@ -53,6 +54,7 @@ pub(crate) struct Strided {
 }
 
 /// Evaluates, and copies the memory that the array's elements span, strides and all.
+#[cfg(feature = "emulator")]
 pub(crate) fn array_to_strided_bytes(array: &Array) -> Result<Strided> {
     let operation = "to_bytes";
     evaluate(operation, [array])?;

@@ -13,9 +13,11 @@ mod quantized;
 mod vector;
 
 pub(crate) use array::{
-    HostSlices, Strided, array_from_bytes, array_from_slice, array_of_vec, array_to_bytes, array_to_strided_bytes,
-    before_evaluation, depends, evaluate, evaluate_async, leaf, slice,
+    HostSlices, array_from_bytes, array_from_slice, array_of_vec, array_to_bytes, before_evaluation, depends, evaluate,
+    evaluate_async, leaf, slice,
 };
+#[cfg(feature = "emulator")]
+pub(crate) use array::{Strided, array_to_strided_bytes};
 pub(crate) use closure::{Closure, Custom, ScopedClosure};
 pub(crate) use cuda_kernel::{CudaKernel, CudaLaunch};
 pub(crate) use device::{cuda_is_available, device_architecture, device_name, metal_is_available, mlx_version};

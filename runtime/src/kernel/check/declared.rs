@@ -15,7 +15,8 @@ use crate::{Backend, Error, Result, Session};
 /// as well, at the same inputs, and is held against the emulator's results. A kernel made of operations runs on the CPU.
 ///
 /// # Panics
-/// If something deviates, if nothing was compared, or if the kernel cannot run: without a C++ compiler the emulator cannot.
+/// If something deviates, if nothing was compared, or if the kernel cannot run: the emulator needs a C++ compiler, and the
+/// feature `emulator` of this crate.
 pub fn assert_declared<K: Kernel>() {
     let declaration = K::declaration();
     match examine(declaration) {

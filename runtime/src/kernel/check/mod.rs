@@ -52,8 +52,8 @@ pub use super::launch::nvrtc::CudaCompiler;
 
 /// Checks a kernel: where its source runs on the session's backend, there, and in any case in the emulator.
 ///
-/// On the CPU backend sources do not run, so that the check is that of the emulator, which needs a C++ compiler. Without
-/// one, the fallback alone is checked and a note says what was not. On a GPU both are checked, one after the other.
+/// On the CPU backend sources do not run, so that the check is that of the emulator, which needs a C++ compiler and the
+/// feature `emulator`. Without them, the fallback alone is checked and a note says what was not. On a GPU both are checked, one after the other.
 ///
 /// Stages and inference-only kernels have no gradient: what they write must be numbers. A backward is checked with its
 /// forward, and its report says so. A case that breaks a requirement of the kernel checks the fallback alone; where the
@@ -90,7 +90,8 @@ pub fn check(session: &mut Session, declaration: &'static Declaration) -> Result
 /// The report of a backward is one comparison: how many of those of its forward failed.
 ///
 /// # Errors
-/// As [`check`]; [`Error::Backend`] if the machine does not have the backend, or has no C++ compiler for the emulator.
+/// As [`check`]; [`Error::Backend`] if the machine does not have the backend, or has no C++ compiler for the
+/// emulator, or the program was built without it.
 pub fn check_on(backend: Backend, declaration: &'static Declaration) -> Result<Report> {
     // Refuses inside a graph, and makes MLX ready.
     Session::new()?;
@@ -127,7 +128,10 @@ fn launches_nothing(declaration: &'static Declaration) -> bool {
 
 /// Whether sources can run in the emulator, else why not.
 fn emulator() -> std::result::Result<(), String> {
-    cotangent_emulator::Emulator::global().map(|_| ()).map_err(|error| error.to_string())
+    #[cfg(feature = "emulator")]
+    return super::launch::emulated::is_ready();
+    #[cfg(not(feature = "emulator"))]
+    Err(crate::backend::NO_EMULATOR.to_owned())
 }
 
 /// The report of a kernel, made once in a process: its backward asks for it as well.

@@ -4,6 +4,7 @@
 //! VJP, whose forward and backward MLX never differentiates, and in inference.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use cotangent_emulator::{Buffer, Checks, Emulator, FindingKind, Launch, Run, Schedule};
 use cotangent_metal::{Dtype, KernelText};
@@ -14,6 +15,7 @@ use super::text::{dtype, kernel_text, shape, unsigned};
 use super::{DEFECT, Request};
 use crate::dtype::is_in_double;
 use crate::error::Context as _;
+use crate::kernel::declaration::Declaration;
 use crate::{Error, Result, ffi};
 
 /// One array for each output.
@@ -51,8 +53,7 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
         ..Launch::default()
     };
     let kernel = kernel_text(request, &inputs)?;
-    let emulator: &Emulator =
-        mutation::emulator(request.declaration).map_err(|error| request.error(error.to_string()))?;
+    let emulator = emulator(request.declaration).map_err(|error| request.error(error.to_string()))?;
     let run = run_clean(request, emulator, &kernel, &launch)?;
     if !request.launch.nondeterministic && !in_double {
         // A GPU promises no order, so the result must not depend on one.
@@ -71,6 +72,29 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
         .zip(&run.outputs)
         .map(|(output, bytes)| ffi::array_from_bytes(bytes, output.dtype, &output.shape));
     Ok(arrays.collect())
+}
+
+/// The emulator that runs a launch. Compiled mutants are of no use later, so they stay out of the cache of all others.
+fn emulator(declaration: &'static Declaration) -> std::result::Result<&'static Emulator, cotangent_emulator::Error> {
+    static MUTANTS: OnceLock<Emulator> = OnceLock::new();
+    if !mutation::is_mutated(declaration) {
+        return Emulator::global();
+    }
+    match MUTANTS.get() {
+        Some(emulator) => Ok(emulator),
+        None => {
+            let folder = std::env::temp_dir().join("cotangent-mutants");
+            Emulator::with_cache(&folder).map(|new| MUTANTS.get_or_init(|| new))
+        }
+    }
+}
+
+/// Whether sources can run in the emulator.
+///
+/// # Errors
+/// Why not, in words.
+pub(in crate::kernel) fn is_ready() -> std::result::Result<(), String> {
+    Emulator::global().map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// The same values with every `float32` as `float64`: scalars, and what the host made, are still single.

@@ -3,7 +3,8 @@
 mod cuda;
 mod cuda_modules;
 mod cuda_source;
-mod emulated;
+#[cfg(feature = "emulator")]
+pub(super) mod emulated;
 mod metal;
 pub(super) mod nvrtc;
 mod text;
@@ -71,10 +72,13 @@ impl Request<'_> {
                 metal::run(self)
             }
             Backend::Cuda => cuda::run(self),
+            #[cfg(feature = "emulator")]
             Backend::Emulated => {
                 self.check_threadgroup_memory()?;
                 emulated::run(self)
             }
+            #[cfg(not(feature = "emulator"))]
+            Backend::Emulated => Err(Error::Backend(crate::backend::NO_EMULATOR.to_owned())),
             Backend::Cpu => Err(self.error("the cpu backend runs no kernel text".to_owned())),
         }
     }
@@ -112,6 +116,7 @@ impl Request<'_> {
 
     /// Whether the output is read at `index`: gradients that are not wanted and residuals that are not kept need
     /// not be written.
+    #[cfg(feature = "emulator")]
     fn is_needed(&self, index: usize) -> bool {
         let is_saved = self.declaration.signature.outputs[index].role == PortRole::Saved;
         self.wants.get(index).copied().unwrap_or(true) && (self.saves || !is_saved)

@@ -5,9 +5,6 @@ mod outcome;
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-use std::sync::OnceLock;
-
-use cotangent_emulator::Emulator;
 use mlx_rs::Array;
 
 use super::declaration::{Declaration, Launch};
@@ -106,21 +103,10 @@ fn of(declaration: &'static Declaration, choose: impl FnOnce(&Mutation) -> Optio
     })
 }
 
-/// The emulator that runs a launch. Compiled mutants are of no use later, so they stay out of the cache of all others.
-pub(super) fn emulator(
-    declaration: &'static Declaration,
-) -> std::result::Result<&'static Emulator, cotangent_emulator::Error> {
-    static MUTANTS: OnceLock<Emulator> = OnceLock::new();
-    if of(declaration, |_| Some(String::new())).is_none() {
-        return Emulator::global();
-    }
-    match MUTANTS.get() {
-        Some(emulator) => Ok(emulator),
-        None => {
-            let folder = std::env::temp_dir().join("cotangent-mutants");
-            Emulator::with_cache(&folder).map(|new| MUTANTS.get_or_init(|| new))
-        }
-    }
+/// Whether `declaration` has a mistake.
+#[cfg(feature = "emulator")]
+pub(super) fn is_mutated(declaration: &'static Declaration) -> bool {
+    of(declaration, |_| Some(String::new())).is_some()
 }
 
 /// The Metal text of a launch.
