@@ -29,5 +29,8 @@ fn mistakes_die_by_the_generated_checks() {
 #[test]
 fn a_kernel_that_is_not_there_is_one_clear_error() {
     let (passed, text) = mutate(&["no_such_kernel"]);
-    assert!(!passed && text.starts_with("error: no kernel of these names has a gradient of its own"), "{text}");
+    assert!(
+        !passed && text.starts_with("error: no kernel of these names and lines has a gradient of its own"),
+        "{text}"
+    );
 }

@@ -15,11 +15,15 @@ use cotangent_metal::content_key;
 use cotangent_metal::limits::{MAX_BUFFERS, MAX_THREADS};
 use cotangent_metal::translate::{Argument, Unit, arguments, first_use, host_unit};
 
+type Images = Mutex<HashMap<u128, Arc<Image>>>;
+
 /// Runs kernels. Compiled ones are kept, in this process and in a folder.
 pub struct Emulator {
     compiler: Compiler,
     cache: Cache,
-    images: Mutex<HashMap<u128, Arc<Image>>>,
+    images: Images,
+    /// The same by what was asked for, so that a text is read once.
+    asked: Images,
     stacks: StackPool,
 }
 
@@ -40,8 +44,7 @@ impl Emulator {
     /// # Errors
     /// As for [`Emulator::new`].
     pub fn with_cache(folder: &Path) -> Result<Self, Error> {
-        let compiler = Compiler::find()?;
-        Ok(Emulator { compiler, cache: Cache::open(folder)?, images: Mutex::default(), stacks: StackPool::default() })
+        Emulator::of(Compiler::find()?, folder)
     }
 
     /// An emulator as [`Emulator::with_cache`] that rounds a product and what is added to it once, as GPUs do: contraction
@@ -51,8 +54,12 @@ impl Emulator {
     /// # Errors
     /// As for [`Emulator::new`]; also if there is no clang, or this machine has no such instruction.
     pub fn contracting(folder: &Path) -> Result<Self, Error> {
-        let compiler = Compiler::find_contracting()?;
-        Ok(Emulator { compiler, cache: Cache::open(folder)?, images: Mutex::default(), stacks: StackPool::default() })
+        Emulator::of(Compiler::find_contracting()?, folder)
+    }
+
+    fn of(compiler: Compiler, folder: &Path) -> Result<Self, Error> {
+        let (images, asked) = Default::default();
+        Ok(Emulator { compiler, cache: Cache::open(folder)?, images, asked, stacks: StackPool::default() })
     }
 
     /// The emulator that a process shares.
@@ -187,18 +194,26 @@ impl Emulator {
 
     /// The compiled kernel. Two threads that ask for it at once may both compile it, to the same effect.
     fn image(&self, kernel: &KernelText, arguments: &[Argument<'_>], checks: Checks) -> Result<Arc<Image>, Error> {
-        let sources = [&kernel.body, &kernel.header];
+        let KernelText { name, header, body, inputs, outputs, template, init_value, atomic_outputs } = kernel;
+        let call = (header.line, body.line, inputs, outputs, template, init_value, atomic_outputs, arguments, checks);
+        let key = content_key([name, &header.text, &header.file, &body.text, &body.file, format!("{call:?}").as_str()]);
+        let asked = || self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(image) = asked().get(&key) {
+            return Ok(image.clone());
+        }
+        let sources = [body, header];
         let compile = |unit: Unit| {
             let build = Build { checks, casts: unit.casts, double: kernel.is_double(), whole: false };
             self.image_of(&kernel.name, sources, Vec::new(), unit, build)
         };
-        match compile(host_unit(kernel, arguments, false)?) {
+        let image = match compile(host_unit(kernel, arguments, false)?) {
             // Metal takes `half` and `float` there, C++ does not; few kernels need it.
             Err(Error::Compile { messages, .. }) if messages.contains(MIXED_ARMS) => {
                 compile(host_unit(kernel, arguments, true)?)
             }
             image => image,
-        }
+        }?;
+        Ok(asked().entry(key).or_insert(image).clone())
     }
 
     /// The compiled unit of a kernel whose text is `sources`, body and header; `files` are others that findings may name.

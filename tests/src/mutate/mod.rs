@@ -18,13 +18,15 @@ use self::source::Mistake;
 use self::subjects::{Mutant, Subject, subjects};
 
 /// How the program is called.
-pub const USAGE: &str = "usage: mutate [KERNEL ..] [--sample COUNT] [--seed NUMBER]";
+pub const USAGE: &str = "usage: mutate [KERNEL ..] [--at FILE:LINE ..] [--sample COUNT] [--seed NUMBER]";
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Arguments {
     /// Kernels, backwards or stages by name; all without.
     pub kernels: Vec<String>,
+    /// Lines, as survivors are printed with; all without.
+    pub lines: Vec<String>,
     /// How many mutants; all that there are without.
     pub sample: Option<usize>,
     /// Which sample.
@@ -37,12 +39,13 @@ impl Arguments {
     /// # Errors
     /// What is not understood.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut parsed = Arguments { kernels: Vec::new(), sample: None, seed: 1, trial: None };
+        let mut parsed = Arguments { kernels: Vec::new(), lines: Vec::new(), sample: None, seed: 1, trial: None };
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().with_context(|| format!("`{argument}` needs a value"));
             let number = |text: String| text.parse().with_context(|| format!("`{text}` is no whole number"));
             match argument.as_str() {
+                "--at" => parsed.lines.push(value()?),
                 "--sample" => parsed.sample = Some(number(value()?)? as usize),
                 "--seed" => parsed.seed = number(value()?)?,
                 "--trial" => parsed.trial = Some((number(value()?)? as usize, value()?)),
@@ -72,11 +75,16 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     };
     let mut all = Vec::new();
     for (number, subject) in subjects.iter().enumerate().filter(|(_, subject)| wanted(subject)) {
-        all.extend(subject.mutants()?.into_iter().map(|mutant| Trial { subject: number, mutant }));
+        let at = |mutant: &Mutant| {
+            let place = subject.describe(mutant);
+            arguments.lines.is_empty() || arguments.lines.iter().any(|line| place.starts_with(&format!("{line}:")))
+        };
+        let mutants = subject.mutants()?.into_iter().filter(at);
+        all.extend(mutants.map(|mutant| Trial { subject: number, mutant }));
     }
     if all.is_empty() {
         bail!(
-            "no kernel of these names has a gradient of its own\n  help: list the kernels with `cargo xtask kernels`"
+            "no kernel of these names and lines has a gradient of its own\n  help: list the kernels with `cargo xtask kernels`"
         );
     }
     let total = all.len();
@@ -147,8 +155,14 @@ mod tests {
     #[test]
     fn arguments_are_names_and_a_sample() {
         let parse = |text: &str| Arguments::parse(text.split_whitespace().map(str::to_owned));
-        let expected = Arguments { kernels: vec!["a".into(), "b".into()], sample: Some(60), seed: 7, trial: None };
-        assert_eq!(parse("a --sample 60 b --seed 7").unwrap(), expected);
+        let expected = Arguments {
+            kernels: vec!["a".into(), "b".into()],
+            lines: vec!["a.rs:7".into()],
+            sample: Some(60),
+            seed: 7,
+            trial: None,
+        };
+        assert_eq!(parse("a --at a.rs:7 --sample 60 b --seed 7").unwrap(), expected);
         for (text, message) in [
             ("--sample", "`--sample` needs a value"),
             ("--seed x", "`x` is no whole number"),

@@ -6,7 +6,7 @@ use super::experiment::shape_of;
 use crate::Result;
 use crate::kernel::declaration::{Body, Declaration};
 use crate::kernel::dispatch::runs_on;
-use crate::kernel::signature::Signature;
+use crate::kernel::signature::{Port, Signature};
 
 /// Names that the project's kernels give the length of a sequence.
 const LENGTHS: [&str; 2] = ["S", "T"];
@@ -113,7 +113,15 @@ fn has_nothing(declaration: &'static Declaration, case: &Setting) -> bool {
 
 /// Elements of all inputs and outputs.
 pub(super) fn elements(declaration: &'static Declaration, case: &Setting) -> u64 {
-    let ports = declaration.signature.inputs.iter().chain(declaration.signature.outputs);
+    elements_of(declaration.signature.inputs.iter().chain(declaration.signature.outputs), case)
+}
+
+/// Elements of all inputs, and of the outputs that a caller sees.
+pub(super) fn visible_elements(declaration: &'static Declaration, case: &Setting) -> u64 {
+    elements_of(declaration.signature.inputs.iter().chain(declaration.signature.visible_outputs()), case)
+}
+
+fn elements_of<'a>(ports: impl Iterator<Item = &'a Port>, case: &Setting) -> u64 {
     let of = |shape: Vec<i32>| shape.iter().map(|extent| extent.unsigned_abs() as u64).product::<u64>();
     ports.filter_map(|port| shape_of(port, case)).map(of).sum()
 }

@@ -103,19 +103,21 @@ impl<'a> Checker<'a> {
     /// Everything that the plan has at one size.
     pub(super) fn check(&mut self, planned: &Planned) -> Result<()> {
         let setting = &planned.setting;
-        for dtype in dtypes(self.declaration.signature) {
-            if dtype == Dtype::F32 {
-                let depth = match (planned.is_varied, planned.is_declared) {
-                    (true, _) => Depth::Plain,
-                    (false, true) => Depth::Other,
-                    (false, false) => Depth::Undeclared,
-                };
-                self.draw(setting, &[Draw::default()], depth)?;
-            } else if planned.is_declared {
-                self.in_half(setting, dtype)?;
+        let in_single = dtypes(self.declaration.signature).contains(&Dtype::F32);
+        if in_single {
+            let depth = match (planned.is_varied, planned.is_declared) {
+                (true, _) => Depth::Plain,
+                (false, true) => Depth::Other,
+                (false, false) => Depth::Undeclared,
+            };
+            for setting in std::iter::once(setting).chain(&planned.otherwise) {
+                if self.draw(setting, &[Draw::default()], depth)? {
+                    break;
+                }
             }
         }
-        if planned.is_varied && dtypes(self.declaration.signature).contains(&Dtype::F32) {
+        planned.halves.iter().try_for_each(|dtype| self.in_half(setting, *dtype))?;
+        if planned.is_varied && in_single {
             self.equal(setting)?;
             for draws in draws(self.declaration, setting) {
                 self.draw(setting, &draws, Depth::Varied)?;
@@ -221,10 +223,10 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// One call in float32: the first of several alternatives whose outputs are numbers.
-    fn draw(&mut self, setting: &Setting, alternatives: &[Draw], depth: Depth) -> Result<()> {
+    /// One call in float32: the first of several alternatives whose outputs are numbers. Whether there was one.
+    fn draw(&mut self, setting: &Setting, alternatives: &[Draw], depth: Depth) -> Result<bool> {
         let ways = self.ways(setting)?;
-        let Some(first) = ways.first().copied() else { return Ok(()) };
+        let Some(first) = ways.first().copied() else { return Ok(false) };
         let mut refusal = String::new();
         for draw in alternatives {
             let experiment = Experiment::new(self.declaration, setting, draw, Dtype::F32, Dtype::F32)?;
@@ -232,7 +234,7 @@ impl<'a> Checker<'a> {
                 Ok(()) => match self.judge(setting, draw, &experiment, &ways, first, depth) {
                     // It does not fit together there, and its author has not said so.
                     Err(error) if depth == Depth::Undeclared && !is_defect(&error) => refusal = first_line(&error),
-                    result => return result,
+                    result => return result.map(|()| true),
                 },
                 Err(reason) => refusal = reason,
             }
@@ -240,7 +242,7 @@ impl<'a> Checker<'a> {
         if let Some(draw) = alternatives.first() {
             self.report.notes.push(format!("not drawn: {}: {refusal}", place(setting, draw, Dtype::F32)));
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether a call can be judged: not where the function has no value, which its fallback knows, or else the kernel.

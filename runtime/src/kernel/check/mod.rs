@@ -8,8 +8,9 @@
 //! - The outputs of the forward of a training graph against those of inference.
 //! - At the declared cases; at one of them, a small one, everything else varies by a plan: scalars, wanted gradients,
 //!   optional inputs, values near and far from zero and exactly at kinks, indices that repeat, masks, the layouts of strided
-//!   inputs; and sizes that no case has: beyond a simdgroup and a threadgroup, at the bounds of requirements, other
-//!   constants.
+//!   inputs; and sizes that no case has: beyond a simdgroup along as many dimensions at once as there is room for,
+//!   beyond a threadgroup, at the bounds of requirements, other constants. The largest declared case in each half precision,
+//!   the others in one of them, in turn.
 //! - In the emulator each launch runs in two orders of its threads, on outputs full of garbage, and a defect is an error.
 
 mod cases;
@@ -35,12 +36,12 @@ use std::sync::{Mutex, PoisonError};
 use self::cases::cases;
 use self::checker::Checker;
 use self::experiment::dtypes;
-use self::sizes::planned;
+use self::sizes::{halves, planned};
 use super::declaration::{Declaration, Route};
 use super::dispatch::runs_on;
 use super::signature::Sample;
 use crate::backend::with_backend;
-use crate::{Backend, Error, Result, Session};
+use crate::{Backend, Dtype, Error, Result, Session};
 
 pub use self::coverage::{Check, OnCuda};
 pub use self::declared::assert_declared;
@@ -175,8 +176,11 @@ fn check_cases(backend: Backend, declaration: &'static Declaration) -> Result<Re
             planned.iter().try_for_each(|planned| checker.check(planned))?;
         }
         Route::Stage | Route::InferenceOnly { .. } => {
-            for case in &cases(declaration) {
-                dtypes(declaration.signature).into_iter().try_for_each(|dtype| checker.run(case, dtype))?;
+            let cases = cases(declaration);
+            let halves = halves(declaration, &cases.iter().collect::<Vec<_>>());
+            let single = dtypes(declaration.signature).contains(&Dtype::F32).then_some(Dtype::F32);
+            for (case, halves) in cases.iter().zip(halves) {
+                single.into_iter().chain(halves).try_for_each(|dtype| checker.run(case, dtype))?;
             }
         }
         Route::Backward { .. } => {}
