@@ -6,6 +6,7 @@
 //! | [`causal_conv`], [`mod@gates`], [`mod@l2norm`], [`delta_rule`] | the gated delta net |
 //! | [`mod@rms_norm`], [`mod@layer_norm`], [`mod@swiglu`], [`mod@gelu`] | norms and feed-forward layers |
 //! | [`mod@grouped_linear`] | the layers of many experts, each for the rows that chose it |
+//! | [`expert_rows`] | the rows of tokens for the experts that a router chose |
 //! | [`mod@cross_entropy`], [`low_rank`] | the loss over a large vocabulary, and linear maps with an adapter |
 //! | [`verify`] | products whose rows have the same bits in any company, for speculative decoding |
 //!
@@ -18,6 +19,7 @@ pub mod attention_gate;
 pub mod causal_conv;
 pub mod cross_entropy;
 pub mod delta_rule;
+pub mod expert_rows;
 pub mod gates;
 pub mod gelu;
 pub mod grouped_linear;
@@ -45,6 +47,7 @@ pub use delta_rule::{
     gated_delta_by_channel_of_tokens, gated_delta_by_channel_step, gated_delta_by_channel_steps, gated_delta_of_tokens,
     gated_delta_state, gated_delta_step, gated_delta_steps, gated_delta_with_states,
 };
+pub use expert_rows::{ExpertRows, gather_from_experts, spread_to_experts};
 pub use gates::{GatesOutputs, gates};
 pub use gelu::{gelu, gelu_tanh};
 pub use grouped_linear::{grouped_linear, grouped_packed_linear};

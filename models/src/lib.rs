@@ -5,6 +5,7 @@ pub mod checkpoint;
 /// The text part of a checkpoint's `config.json`.
 pub mod config;
 pub mod conversion;
+pub mod expert_linear;
 pub mod images;
 pub mod linear;
 pub mod norm;

@@ -3,11 +3,12 @@
 use cotangent::{
     CodeFormat, Dtype, Frozen, Graph, Held, Indices, Infer, Mode, Packed, Parameters, Planned, Result, Stored, Tensor,
 };
-use cotangent_kernels::Labels;
+use cotangent_kernels::{ExpertRows, Labels};
 
 use crate::linear::LowRank;
 
-/// A matrix `[outputs, inputs]`: numbers, or packed codes of few bits.
+/// A matrix `[outputs, inputs]`, or a stack of them for experts, with one more axis in front: numbers, or packed codes of few
+/// bits.
 #[derive(Parameters)]
 pub enum Weight<M: Mode> {
     /// Floats, which may train.
@@ -46,17 +47,23 @@ impl Weight<Planned> {
         Weight::Dense(Dense { weight: Tensor::planned(&[outputs, inputs], dtype) })
     }
 
-    /// The same matrix as codes of `format`.
+    /// Dense matrices of one size that the model holds in `dtype`.
+    pub fn planned_stack(matrices: usize, outputs: usize, inputs: usize, dtype: Dtype) -> Self {
+        Weight::Dense(Dense { weight: Tensor::planned(&[matrices, outputs, inputs], dtype) })
+    }
+
+    /// The same matrix or stack as codes of `format`.
     #[must_use]
     pub fn quantized(&self, format: CodeFormat) -> Self {
         let Weight::Dense(Dense { weight }) = self else { return self.clone() };
         let plan = weight.plan();
-        let (outputs, inputs) = (plan.shape[0], plan.shape[1]);
+        let [outer @ .., inputs] = plan.shape.as_slice() else { return self.clone() };
+        let shape = |columns: usize| [outer, &[columns]].concat();
         let per_group = || {
-            Frozen::new(Tensor::planned(&[outputs, inputs / format.group_size()], format.dtype_of_scales(plan.dtype)))
+            Frozen::new(Tensor::planned(&shape(inputs / format.group_size()), format.dtype_of_scales(plan.dtype)))
         };
         Weight::Quantized(Quantized {
-            weight: Frozen::new(Tensor::planned(&[outputs, format.words(inputs)], Dtype::U32)),
+            weight: Frozen::new(Tensor::planned(&shape(format.words(*inputs)), Dtype::U32)),
             scales: per_group(),
             biases: format.has_biases().then(per_group),
             format,
@@ -79,16 +86,27 @@ impl Weight<Stored> {
     /// The number of inputs.
     pub fn inputs(&self) -> i32 {
         match self {
-            Weight::Dense(dense) => dense.weight.dimension(1),
-            Weight::Quantized(codes) => codes.scales.tensor().dimension(1) * codes.format.group_size() as i32,
+            Weight::Dense(dense) => dense.weight.dimension(-1),
+            Weight::Quantized(codes) => codes.scales.tensor().dimension(-1) * codes.format.group_size() as i32,
         }
     }
 
     /// The number of outputs.
     pub fn outputs(&self) -> i32 {
+        self.by_row().dimension(-2)
+    }
+
+    /// The number of matrices, if it is a stack of them.
+    pub fn matrices(&self) -> Option<i32> {
+        let tensor = self.by_row();
+        (tensor.rank() == 3).then(|| tensor.dimension(0))
+    }
+
+    /// A tensor with the axes of the weight but the last.
+    fn by_row(&self) -> &Tensor<Stored> {
         match self {
-            Weight::Dense(dense) => dense.weight.dimension(0),
-            Weight::Quantized(codes) => codes.scales.tensor().dimension(0),
+            Weight::Dense(dense) => &dense.weight,
+            Weight::Quantized(codes) => codes.scales.tensor(),
         }
     }
 }
@@ -136,14 +154,31 @@ impl<M: Graph> Weight<M> {
         }
     }
 
-    /// The rows that `indices` name, `[..shape]` to `[..shape, inputs]`, in the dtype of the model.
+    /// `x W_e^T` of each row `[rows, inputs]` with the matrix of its expert, to `[rows, outputs]`, in the dtype of `x`.
+    ///
+    /// # Errors
+    /// If it is no stack, lengths do not fit, or there is no such expert.
+    pub fn product_of_experts(&self, x: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
+        match self {
+            Weight::Dense(dense) => cotangent_kernels::grouped_linear(x, &dense.weight, rows.counts()),
+            Weight::Quantized(codes) => {
+                cotangent_kernels::grouped_packed_linear(x, &codes.packed()?, rows.counts())
+            },
+        }
+    }
+
+    /// The rows that `indices` name, `[..shape]` to `[..shape, inputs]`, in the dtype of the model. The rows of a stack are
+    /// counted through.
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`](cotangent::Error::IndexOutOfRange) if there is no such row.
     pub fn take_rows(&self, indices: &Indices) -> Result<Tensor<M>> {
         match self {
-            Weight::Dense(dense) => dense.weight.take_rows(indices),
-            Weight::Quantized(codes) => Ok(codes.packed()?.take_rows(indices)?.decode(codes.dtype)?.to_tensor()),
+            Weight::Dense(Dense { weight }) if weight.rank() == 2 => weight.take_rows(indices),
+            Weight::Dense(Dense { weight }) => weight.reshape(&[-1, weight.dimension(-1)])?.take_rows(indices),
+            Weight::Quantized(codes) => {
+                Ok(codes.packed()?.flat()?.take_rows(indices)?.decode(codes.dtype)?.to_tensor())
+            }
         }
     }
 

@@ -230,6 +230,12 @@ impl Indices {
         Indices { array, range: self.range }
     }
 
+    /// The same indices divided by a positive number and rounded down, which `array` holds.
+    pub(crate) fn divided(&self, array: Array, divisor: i32) -> Self {
+        let divide = |bound: i64| bound.div_euclid(i64::from(divisor));
+        Indices { array, range: (divide(self.range.0), divide(self.range.1)) }
+    }
+
     /// The same indices in another shape.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! What expensive kernels computed in the forward pass, for blocks that are computed again in the backward pass.
+//! What is kept of a block that is computed again in the backward pass: its choices, which rounding must not change, and, if
+//! there is room, what expensive kernels computed.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -7,10 +8,13 @@ use mlx_rs::Array;
 
 use crate::error::{Error, Result};
 
-/// The calls of expensive kernels in one block, in order.
+/// Of one block.
 #[derive(Default)]
 pub(crate) struct Kept {
+    /// The calls of expensive kernels, in order.
     calls: VecDeque<Call>,
+    /// What was chosen, in order.
+    choices: VecDeque<Array>,
 }
 
 struct Call {
@@ -21,8 +25,16 @@ struct Call {
 
 /// Which of its two passes a block is in.
 enum Pass {
-    Forward { kept: Kept, room: usize },
-    Backward(Kept),
+    Forward { kept: Kept, room: Room },
+    Backward { kept: Kept, calls_are_kept: bool },
+}
+
+/// Bytes for the calls of expensive kernels.
+#[derive(Clone, Copy)]
+struct Room {
+    left: usize,
+    /// Whether any were there.
+    any: bool,
 }
 
 thread_local! {
@@ -31,47 +43,51 @@ thread_local! {
 }
 
 impl Kept {
-    /// Runs a block forward, and keeps what its expensive kernels compute while there is `room`, in bytes.
+    /// Runs a block forward, and keeps its choices, and what its expensive kernels compute while there is `room`, in bytes.
     pub(crate) fn forward<T>(room: &mut usize, run: impl FnOnce() -> Result<T>) -> Result<(T, Self)> {
-        if *room == 0 {
-            return Ok((run()?, Kept::default()));
-        }
-        let (result, pass) = during(Pass::Forward { kept: Kept::default(), room: *room }, run);
+        let pass = Pass::Forward { kept: Kept::default(), room: Room { left: *room, any: *room > 0 } };
+        let (result, pass) = during(pass, run);
         let result = result?;
         match pass {
-            Some(Pass::Forward { kept, room: left }) => {
+            Some(Pass::Forward { kept, room: Room { left, .. } }) => {
                 *room = left;
                 Ok((result, kept))
             }
-            _ => Err(Error::Other("a block was run inside another".into())),
+            _ => Err(nested()),
         }
     }
 
     /// Runs the same block again, with what was kept of it.
     pub(crate) fn backward<T>(self, run: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.calls.is_empty() {
+        if self.calls.is_empty() && self.choices.is_empty() {
             return run();
         }
-        let (result, pass) = during(Pass::Backward(self), run);
+        let calls_are_kept = !self.calls.is_empty();
+        let (result, pass) = during(Pass::Backward { kept: self, calls_are_kept }, run);
         let result = result?;
-        match pass {
-            Some(Pass::Backward(Kept { calls })) if calls.is_empty() => Ok(result),
-            Some(Pass::Backward(Kept { calls })) => {
-                let names: Vec<_> = calls.iter().map(|call| format!("`{}`", call.kernel)).collect();
-                Err(Error::Other(format!(
-                    "a block called {} in its forward pass, and not when it was computed again; what a block computes must \
-                     follow from its arguments alone",
-                    names.join(", ")
-                )))
-            }
-            _ => Err(Error::Other("a block was run inside another".into())),
+        let Some(Pass::Backward { kept: Kept { calls, choices }, .. }) = pass else { return Err(nested()) };
+        let mut left: Vec<String> = calls.iter().map(|call| format!("`{}`", call.kernel)).collect();
+        if !choices.is_empty() {
+            left.push("`top_k`".to_owned());
+        }
+        match left.is_empty() {
+            true => Ok(result),
+            false => Err(Error::Other(format!(
+                "a block called {} in its forward pass, and not when it was computed again; what a block computes must \
+                 follow from its arguments alone",
+                left.join(", ")
+            ))),
         }
     }
 
     /// What is in memory for the backward pass.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.calls.iter().filter_map(|call| call.outputs.as_ref()).flatten()
+        self.calls.iter().filter_map(|call| call.outputs.as_ref()).flatten().chain(&self.choices)
     }
+}
+
+fn nested() -> Error {
+    Error::Other("a block was run inside another".into())
 }
 
 fn during<T>(pass: Pass, run: impl FnOnce() -> Result<T>) -> (Result<T>, Option<Pass>) {
@@ -89,14 +105,39 @@ fn during<T>(pass: Pass, run: impl FnOnce() -> Result<T>) -> (Result<T>, Option<
 
 /// Whether a driver keeps what expensive kernels compute.
 pub(crate) fn is_kept() -> bool {
-    PASS.with_borrow(Option::is_some)
+    PASS.with_borrow(|pass| match pass {
+        None => false,
+        Some(Pass::Forward { room, .. }) => room.any,
+        Some(Pass::Backward { calls_are_kept, .. }) => *calls_are_kept,
+    })
+}
+
+/// A choice: the one that the block made in its forward pass, or what `choose` chooses now.
+///
+/// Of two numbers that are almost equal, either may be the larger when they are computed again. The block would then
+/// compute something else, and the gradient be that of another function.
+pub(crate) fn choice(choose: impl FnOnce() -> Result<Array>) -> Result<Array> {
+    let kept = PASS.with_borrow_mut(|pass| match pass {
+        Some(Pass::Backward { kept, .. }) => kept.choices.pop_front(),
+        _ => None,
+    });
+    if let Some(kept) = kept {
+        return Ok(kept);
+    }
+    let chosen = choose()?;
+    PASS.with_borrow_mut(|pass| {
+        if let Some(Pass::Forward { kept, .. }) = pass {
+            kept.choices.push_back(chosen.clone());
+        }
+    });
+    Ok(chosen)
 }
 
 /// Every output of a call of an expensive kernel: what was kept of it, or what `compute` computes.
 pub(crate) fn outputs(kernel: &'static str, compute: impl FnOnce() -> Result<Vec<Array>>) -> Result<Vec<Array>> {
     let kept = PASS.with_borrow_mut(|pass| match pass {
         // Another kernel's turn means that this one fell back on it, as it did in the forward pass.
-        Some(Pass::Backward(Kept { calls })) => calls.pop_front_if(|call| call.kernel == kernel),
+        Some(Pass::Backward { kept, .. }) => kept.calls.pop_front_if(|call| call.kernel == kernel),
         _ => None,
     });
     if let Some(Call { outputs: Some(outputs), .. }) = kept {
@@ -104,9 +145,9 @@ pub(crate) fn outputs(kernel: &'static str, compute: impl FnOnce() -> Result<Vec
     }
     let outputs = compute()?;
     PASS.with_borrow_mut(|pass| {
-        if let Some(Pass::Forward { kept, room }) = pass {
-            let left = room.checked_sub(outputs.iter().map(Array::nbytes).sum());
-            *room = left.unwrap_or(*room);
+        if let Some(Pass::Forward { kept, room: room @ Room { any: true, .. } }) = pass {
+            let left = room.left.checked_sub(outputs.iter().map(Array::nbytes).sum());
+            room.left = left.unwrap_or(room.left);
             kept.calls.push_back(Call { kernel, outputs: left.map(|_| outputs.clone()) });
         }
     });

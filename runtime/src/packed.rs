@@ -219,6 +219,14 @@ impl Packed {
         shape[shape.len() - 2]
     }
 
+    /// The rows of all matrices as those of one.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if MLX refuses.
+    pub fn flat(&self) -> Result<Self> {
+        self.map(|part| part.reshape(&[-1, part.dim(-1)]).during("Packed::flat"))
+    }
+
     /// The words, and scales and biases as they are stored, for a kernel that decodes them itself.
     ///
     /// # Errors

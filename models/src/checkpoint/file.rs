@@ -92,6 +92,25 @@ impl SafetensorsFile {
         Ok(HostTensor { dtype: entry.dtype, shape: entry.shape.clone(), bytes })
     }
 
+    /// Reads the first or the second half of the rows of every matrix of the tensor `name`, a stack of them with an even
+    /// number of rows.
+    ///
+    /// # Errors
+    /// If there is no such tensor, or the file cannot be read any more.
+    pub(super) fn read_half(&self, name: &str, second: bool) -> Result<HostTensor, CheckpointError> {
+        let entry = self.header.tensors.get(name);
+        let Some((entry, [matrices, rows, rest @ ..])) = entry.map(|entry| (entry, entry.shape.as_slice())) else {
+            return Err(CheckpointError::tensor(&self.path, name, "is not in the file, or no stack of matrices"));
+        };
+        let half = (entry.end - entry.begin) / (2 * *matrices as u64).max(1);
+        let mut bytes = Vec::new();
+        for number in 0..*matrices as u64 {
+            let begin = entry.begin + (2 * number + u64::from(second)) * half;
+            bytes.extend(self.read_bytes(name, begin, half)?);
+        }
+        Ok(HostTensor { dtype: entry.dtype, shape: [&[*matrices, rows / 2], rest].concat(), bytes })
+    }
+
     /// Whether tensor `name` and tensor `other_name` of file `other` have the same dtype, shape and bytes; piece by piece,
     /// so that neither is held whole. `false` if one is not there.
     ///

@@ -15,6 +15,7 @@ mod layout;
 mod names;
 mod plan;
 mod shards;
+mod source;
 mod write;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use names::{Role, classify, name_in_mlx};
 pub use plan::{LoadPlan, Skipped};
 pub use safetensors::Dtype;
 pub use shards::ShardWriter;
+pub(crate) use source::modules;
 pub use write::{TEMPORARY_PREFIX, TensorPlan, write_atomically, write_folder_atomically, write_safetensors};
 
 const SINGLE_FILE: &str = "model.safetensors";
@@ -165,6 +167,14 @@ impl Checkpoint {
     pub fn read(&self, name: &str) -> Result<HostTensor, CheckpointError> {
         match self.tensors.get(name) {
             Some(number) => self.files[*number].read(name),
+            None => Err(CheckpointError::tensor(&self.dir, name, "is not in the checkpoint")),
+        }
+    }
+
+    /// As [`SafetensorsFile::read_half`].
+    fn read_half(&self, name: &str, second: bool) -> Result<HostTensor, CheckpointError> {
+        match self.tensors.get(name) {
+            Some(number) => self.files[*number].read_half(name, second),
             None => Err(CheckpointError::tensor(&self.dir, name, "is not in the checkpoint")),
         }
     }

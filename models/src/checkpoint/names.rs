@@ -27,7 +27,7 @@ pub fn classify(stored: &str) -> Role {
         "mtp" => Role::MultiTokenPrediction,
         "visual" | "vision_tower" | "vision_model" => Role::Vision(format!("visual{}", &name[first.len()..])),
         _ if name.ends_with("rotary_emb.inv_freq") => Role::Buffer,
-        _ => Role::Parameter(name.to_owned()),
+        _ => Role::Parameter(name.replace(".mlp.switch_mlp.", ".mlp.experts.")),
     }
 }
 
@@ -35,6 +35,7 @@ pub fn classify(stored: &str) -> Role {
 /// in all but Qwen3.
 pub fn name_in_mlx(name: &str, is_nested: bool) -> String {
     let outer = if is_nested { "language_model." } else { "" };
+    let name = &name.replace("mlp.experts.", "mlp.switch_mlp.");
     match name.strip_prefix("visual.") {
         Some(rest) => format!("vision_tower.{rest}"),
         None if name.starts_with("lm_head.") => format!("{outer}{name}"),
@@ -69,6 +70,7 @@ mod tests {
             ("embed_tokens.weight", &["model.language_model.", "language_model.model.", "model.", ""][..]),
             ("norm.weight", &["model.language_model.", "language_model.model.", "model.", ""]),
             ("layers.10.linear_attn.A_log", &["model.language_model.", "language_model.model.", "model.", ""]),
+            ("layers.1.mlp.experts.up_proj.weight", &["language_model.model.", "model.", ""]),
             ("lm_head.weight", &["", "language_model.", "model.", "model.language_model."]),
         ];
         for (canonical, prefixes) in table {

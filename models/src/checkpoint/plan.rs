@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use cotangent::{Plan, Storage};
 use safetensors::Dtype;
 
-use super::layout::{is_stored_shape, stored_shape, to_hugging_face};
+use super::layout::{stored_shape, to_hugging_face};
 use super::names::{Role, classify, is_quantisation_detail};
+use super::source::Source;
 use super::{Checkpoint, CheckpointError, HostTensor, Layout, Mismatch};
 
 const EMBEDDING: &str = "embed_tokens.weight";
@@ -17,8 +18,8 @@ const PARTS: [&str; 3] = ["weight", "scales", "biases"];
 #[derive(Debug)]
 pub struct LoadPlan<'a> {
     checkpoint: &'a Checkpoint,
-    /// By name: what the model expects, and the tensor's name in the file.
-    sources: BTreeMap<String, (Plan, String)>,
+    /// By name: what the model expects, and which tensors it is made of.
+    sources: BTreeMap<String, (Plan, Source)>,
     layout: Layout,
     skipped: Skipped,
 }
@@ -43,10 +44,9 @@ impl<'a> LoadPlan<'a> {
     pub fn new(checkpoint: &'a Checkpoint, expected: Vec<(String, Plan)>) -> Result<Self, CheckpointError> {
         let mut expected: BTreeMap<String, Plan> = expected.into_iter().collect();
         let mut skipped = Skipped::default();
-        let mut found: BTreeMap<String, &str> = BTreeMap::new();
         let has_tower = expected.keys().any(|name| name.starts_with("visual."));
-        for stored in checkpoint.names() {
-            match classify(stored) {
+        let mut found = checkpoint.sources(|stored, role| {
+            match role {
                 Role::MultiTokenPrediction => skipped.multi_token_prediction += 1,
                 Role::Vision(_) if !has_tower => skipped.vision += 1,
                 Role::Buffer => skipped.redundant += 1,
@@ -54,13 +54,11 @@ impl<'a> LoadPlan<'a> {
                     if is_quantisation_detail(stored) && !is_expected(&expected, &name) {
                         return Err(quantised(checkpoint, stored));
                     }
-                    if let Some(other) = found.insert(name, stored) {
-                        let reason = format!("is the same parameter as `{other}`");
-                        return Err(CheckpointError::tensor(checkpoint.dir(), stored, reason));
-                    }
+                    return Ok(Some(name));
                 }
             }
-        }
+            Ok(None)
+        })?;
 
         if !expected.contains_key(HEAD) {
             // Some exports store the tied table twice, some under the head's name alone.
@@ -83,28 +81,33 @@ impl<'a> LoadPlan<'a> {
                 mismatch.missing.push((name.clone(), plan.shape.clone()));
             }
         }
-        for (name, stored) in &found {
-            let Some(info) = checkpoint.get(stored) else { continue };
+        for (name, source) in &found {
             let Some(expected) = expected.get(name) else {
-                mismatch.extra.push(((*stored).to_owned(), info.shape.to_vec()));
+                for stored in source.tensors() {
+                    let shape = checkpoint.get(stored).map(|info| info.shape.to_vec());
+                    mismatch.extra.push((stored.to_owned(), shape.unwrap_or_default()));
+                }
                 continue;
             };
-            let dtype = expected.dtype;
-            if !is_stored_shape(layout, expected, info.shape) {
-                let expected = stored_shape(layout, expected);
-                mismatch.misshapen.push(((*stored).to_owned(), info.shape.to_vec(), expected));
-            }
-            // Codes were compared when they were planned.
-            if dtype.is_float() && !matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
-                mismatch.not_float.push(((*stored).to_owned(), info.dtype.to_string()));
+            source.check_experts(checkpoint, name, expected)?;
+            for stored in source.tensors() {
+                let Some(info) = checkpoint.get(stored) else { continue };
+                if !source.may_be(layout, expected, info.shape) {
+                    let expected = source.stored_shape(layout, expected);
+                    mismatch.misshapen.push((stored.to_owned(), info.shape.to_vec(), expected));
+                }
+                // Codes were compared when they were planned.
+                if expected.dtype.is_float() && !matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+                    mismatch.not_float.push((stored.to_owned(), info.dtype.to_string()));
+                }
             }
         }
         if !mismatch.is_empty() {
             return Err(CheckpointError::Mismatch(Box::new(mismatch)));
         }
-        let source = |(name, stored): (String, &str)| Some((expected.remove_entry(&name)?, stored.to_owned()));
+        let source = |(name, source): (String, Source)| Some((expected.remove_entry(&name)?, source));
         let sources =
-            found.into_iter().filter_map(source).map(|((name, plan), stored)| (name, (plan, stored))).collect();
+            found.into_iter().filter_map(source).map(|((name, plan), source)| (name, (plan, source))).collect();
         Ok(Self { checkpoint, sources, layout, skipped })
     }
 
@@ -114,16 +117,16 @@ impl<'a> LoadPlan<'a> {
     /// # Errors
     /// If the plan has no such parameter, or the file cannot be read any more.
     pub fn read(&self, name: &str) -> Result<HostTensor, CheckpointError> {
-        let Some((plan, stored)) = self.sources.get(name) else {
+        let Some((plan, source)) = self.sources.get(name) else {
             return Err(CheckpointError::tensor(self.checkpoint.dir(), name, "is no parameter of the model"));
         };
-        Ok(to_hugging_face(self.layout, plan, self.checkpoint.read(stored)?))
+        Ok(to_hugging_face(self.layout, plan, source.read(self.checkpoint)?))
     }
 
     /// The dtype in which the parameter called `name` is stored.
     pub fn stored_dtype(&self, name: &str) -> Option<Dtype> {
-        let (_, stored) = self.sources.get(name)?;
-        self.checkpoint.get(stored).map(|info| info.dtype)
+        let (_, source) = self.sources.get(name)?;
+        self.checkpoint.get(source.first()).map(|info| info.dtype)
     }
 
     /// The layout of the checkpoint, which `read` undoes.
@@ -178,12 +181,12 @@ fn quantised(checkpoint: &Checkpoint, stored: &str) -> CheckpointError {
 fn find_layout(
     checkpoint: &Checkpoint,
     expected: &BTreeMap<String, Plan>,
-    found: &BTreeMap<String, &str>,
+    found: &BTreeMap<String, Source>,
 ) -> Result<Layout, CheckpointError> {
     let mut layout = None;
     let is_convolution = |plan: &Plan| plan.storage == Storage::ChannelsLast;
     for (name, plan) in expected.iter().filter(|(_, plan)| is_convolution(plan)) {
-        let Some(info) = found.get(name).and_then(|stored| checkpoint.get(stored)) else { continue };
+        let Some(info) = found.get(name).and_then(|source| checkpoint.get(source.first())) else { continue };
         let here = if info.shape == plan.shape {
             Layout::HuggingFace
         } else if info.shape == stored_shape(Layout::Mlx, plan) {
@@ -197,7 +200,7 @@ fn find_layout(
                  whether norms are stored as w or 1 + w cannot be recognised",
                 info.shape
             );
-            return Err(CheckpointError::tensor(info.file, found[name], reason));
+            return Err(CheckpointError::tensor(info.file, found[name].first(), reason));
         }
         layout = Some(here);
     }

@@ -4,6 +4,7 @@
 //! Defaults exist only where transformers and mlx-lm agree on them and published files rely on them.
 
 mod error;
+mod experts;
 mod fields;
 mod keys;
 mod layers;
@@ -18,6 +19,7 @@ use std::path::Path;
 use serde_json::Value;
 
 pub use error::ConfigError;
+pub use experts::{ExpertsConfig, FeedForwardConfig};
 pub use layers::LayerKind;
 pub use quantization::Quantization;
 pub use rope::RopeConfig;
@@ -30,7 +32,7 @@ pub(crate) use fields::Fields;
 /// The largest size any dimension or tensor extent may have: MLX shapes are `i32`.
 const MAX_EXTENT: usize = i32::MAX as usize;
 
-/// The dense Qwen3.5 text model, as `config.json` describes it.
+/// A Qwen3.5 text model, as `config.json` describes it.
 ///
 /// Every value has been checked against the others, so code that builds a model from it needs no checks of its own.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,8 +41,8 @@ pub struct TextConfig {
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width of the MLP between its projections.
-    pub intermediate_size: usize,
+    /// The feed-forward layer of each decoder layer.
+    pub feed_forward: FeedForwardConfig,
     /// Whether the norms scale by `1 + weight`, as in Qwen3.5; in Qwen3 by `weight`.
     pub zero_centred_norms: bool,
     /// Whether a sigmoid gates the output of full attention, as in Qwen3.5.
@@ -125,7 +127,8 @@ impl TextConfig {
         refuse_unsupported(top)?;
         refuse_unsupported(&text)?;
 
-        let is_qwen35 = top.string("model_type")?.is_some_and(|name| name.starts_with("qwen3_5"));
+        let model_type = top.string("model_type")?.unwrap_or_default();
+        let (is_qwen35, has_experts) = (model_type.starts_with("qwen3_5"), is_of_experts(model_type));
         let layers = if is_qwen35 { layers::read(&text)? } else { layers::all_attend(&text)? };
         // Sizes of layers that Qwen3 does not have.
         let linear = |field: &str| if is_qwen35 { text.size(field) } else { Ok(0) };
@@ -133,7 +136,7 @@ impl TextConfig {
         let config = Self {
             vocab_size: text.size("vocab_size")?,
             hidden_size: text.size("hidden_size")?,
-            intermediate_size: text.size("intermediate_size")?,
+            feed_forward: experts::read(&text, has_experts)?,
             zero_centred_norms: is_qwen35,
             gated_attention: is_qwen35,
             layers,
@@ -241,6 +244,10 @@ fn select_text_config<'a>(top: &Fields<'a>) -> Result<Fields<'a>, ConfigError> {
         Some(nested) => {
             if let Some(inner) = nested.string("model_type")? {
                 check_model_type(&nested, inner)?;
+                if is_of_experts(inner) != is_of_experts(model_type) {
+                    let expected = format!("the kind of model that the `model_type` beside `text_config`, `{model_type}`, is");
+                    return Err(nested.wrong("model_type", format_args!("`{inner}`"), expected));
+                }
             }
             Ok(nested)
         }
@@ -251,9 +258,15 @@ fn select_text_config<'a>(top: &Fields<'a>) -> Result<Fields<'a>, ConfigError> {
     }
 }
 
+/// Whether models of this type have experts, and are of a family that is supported with them.
+fn is_of_experts(model_type: &str) -> bool {
+    matches!(model_type, "qwen3_5_moe" | "qwen3_5_moe_text")
+}
+
 fn check_model_type(fields: &Fields, model_type: &str) -> Result<(), ConfigError> {
     let what = match model_type {
         "qwen3_5" | "qwen3_5_text" | "qwen3_vl" | "qwen3_vl_text" | "qwen3" => return Ok(()),
+        t if is_of_experts(t) => return Ok(()),
         t if t.contains("moe") => format!("`{t}`, a mixture-of-experts model,"),
         t if t.contains("vision") => format!("`{t}`, a vision tower without a text model,"),
         t => format!("`{t}`"),
@@ -262,9 +275,6 @@ fn check_model_type(fields: &Fields, model_type: &str) -> Result<(), ConfigError
 }
 
 fn refuse_unsupported(fields: &Fields) -> Result<(), ConfigError> {
-    if fields.optional_count("num_experts")?.unwrap_or(0) > 0 {
-        return Err(fields.unsupported("num_experts", "a mixture of experts"));
-    }
     for field in ["hidden_act", "output_gate_type"] {
         match fields.string(field)? {
             None | Some("silu" | "swish") => {}

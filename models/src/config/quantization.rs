@@ -6,7 +6,7 @@ use std::path::Path;
 use cotangent::{CodeFormat, CodeMode};
 use serde_json::Value;
 
-use crate::checkpoint::{Role, classify};
+use crate::checkpoint::{Role, classify, modules as modules_of};
 
 use super::fields::{Fields, describe};
 use super::{ConfigError, read_json};
@@ -76,7 +76,7 @@ impl Quantization {
                 },
                 other => return Err(fields.wrong(module, describe(other), "an object, true or false")),
             };
-            modules.insert(name, of_module);
+            modules.extend(modules_of(&name).into_iter().map(|module| (module, of_module)));
         }
         Ok(Quantization { format, modules })
     }

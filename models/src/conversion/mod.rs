@@ -137,7 +137,8 @@ impl Matrices {
             if name.starts_with("visual.") {
                 return;
             }
-            match scheme.format_of(name, dense.weight.plan().shape[1], layers) {
+            let columns = dense.weight.plan().shape.last().copied().unwrap_or_default();
+            match scheme.format_of(name, columns, layers) {
                 Ok(Some(format)) => {
                     *weight = weight.quantized(format);
                     matrices.codes.insert(name.to_owned(), format);

@@ -8,8 +8,8 @@ use crate::rope::Rotary;
 
 use super::attention::Attention;
 use super::cache::LayerCache;
+use super::feed_forward::FeedForward;
 use super::gated_delta_net::GatedDeltaNet;
-use super::mlp::Mlp;
 
 /// `h = x + mixer(norm(x))`, then `h + mlp(norm(h))`.
 #[derive(Parameters)]
@@ -22,7 +22,7 @@ pub struct Block<M: Mode> {
     /// Before the feed-forward layer.
     pub post_attention_layernorm: RmsNorm<M>,
     /// The feed-forward layer.
-    pub mlp: Mlp<M>,
+    pub mlp: FeedForward<M>,
 }
 
 /// The two kinds of layer; each brings the level that names its parameters in the file.
@@ -63,7 +63,7 @@ impl Block<Planned> {
                 }
             },
             post_attention_layernorm: norm(),
-            mlp: Mlp::planned(config, dtype),
+            mlp: FeedForward::planned(config, dtype),
         }
     }
 }

@@ -6,11 +6,13 @@ use cotangent::parameters::Path;
 use cotangent::random::Key;
 use cotangent::{Dtype, Error, Parameters, Result, Stack, Stored, Tensor, Trainable};
 
+use crate::expert_linear::{ExpertLinear, ExpertLowRank};
 use crate::linear::{Linear, LowRank};
 use crate::quoting::quoted;
 use crate::vision::{Merger, VisionBlock};
 
 use super::attention::Attention;
+use super::experts::{Experts, MixtureOfExperts};
 use super::gated_delta_net::GatedDeltaNet;
 use super::mlp::Mlp;
 use super::model::Model;
@@ -18,12 +20,14 @@ use super::model::Model;
 /// Which linear layers get an adapter: by role, or by patterns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LoraTargets {
-    /// Every linear layer of every decoder layer: attention, gated delta net with all `in_proj_*`, MLP; and of every block of
-    /// the vision tower, if that is loaded, but not of its mergers.
+    /// Every linear layer of every decoder layer: attention, gated delta net with all `in_proj_*`, MLP or shared expert; and
+    /// of every block of the vision tower, if that is loaded, but not of its mergers. Not the experts that a router chooses
+    /// from, nor the router and the gate of the shared expert.
     #[default]
     All,
-    /// Roles (`attention`, `linear_attention`, `mlp`, `vision`), names (`q_proj`), layer-relative names (`mlp.down_proj`), or
-    /// full names (`layers.3.self_attn.v_proj`); `*` stands for any characters.
+    /// Roles (`attention`, `linear_attention`, `mlp`, `experts`, `router`, `vision`), names (`q_proj`), layer-relative names
+    /// (`mlp.down_proj`), or full names (`layers.3.self_attn.v_proj`); `*` stands for any characters. A name such as `up_proj`
+    /// is that of the shared expert, and of other experts only with `experts` before it.
     Patterns(Vec<String>),
 }
 
@@ -59,9 +63,14 @@ fn matches(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
+/// The role of the experts that a router chooses from.
+const EXPERTS: &str = "experts";
+/// The role of what chooses them, and of what weighs the shared expert.
+const ROUTER: &str = "router";
+
 /// A linear layer of a decoder layer.
 struct Place<'a> {
-    /// What the layer that holds it does: `attention`, `linear_attention` or `mlp`.
+    /// What the layer that holds it does, such as `attention`.
     role: &'static str,
     /// `layers.3.self_attn.q_proj`.
     name: &'a str,
@@ -71,8 +80,25 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn is_selected_by(&self, pattern: &str) -> bool {
-        let short = self.relative.rsplit('.').next().unwrap_or(self.relative);
-        [self.role, short, self.relative, self.name].iter().any(|name| matches(pattern, name))
+        let mut names = vec![self.role, self.relative, self.name];
+        let short = match self.role {
+            // The name alone is that of a layer for all tokens: these are a hundred times as large.
+            EXPERTS => self.relative.strip_prefix("mlp."),
+            _ => self.relative.rsplit('.').next(),
+        };
+        names.extend(short);
+        names.iter().any(|name| matches(pattern, name)) || self.is_called_by_mlx(pattern)
+    }
+
+    /// Whether the pattern is the name that mlx-lm gives the layer.
+    fn is_called_by_mlx(&self, pattern: &str) -> bool {
+        let others = [self.relative, self.name].map(|name| name.replace("mlp.experts.", "mlp.switch_mlp."));
+        self.role == EXPERTS && others.iter().any(|name| matches(pattern, name))
+    }
+
+    /// Whether it is adapted where nothing is named.
+    fn is_default(&self) -> bool {
+        !matches!(self.role, EXPERTS | ROUTER)
     }
 }
 
@@ -94,18 +120,24 @@ impl Adding<'_> {
         let (mut role, mut failure) = ("", None);
         tree.nodes(&mut path, &mut |path, node| {
             role = role_of(node).unwrap_or(role);
-            let Some(linear) = node.downcast_mut::<Linear<Stored>>() else { return };
+            let adapted = if let Some(linear) = node.downcast_mut::<Linear<Stored>>() {
+                linear as &mut dyn Adaptable
+            } else if let Some(linear) = node.downcast_mut::<ExpertLinear<Stored>>() {
+                linear
+            } else {
+                return;
+            };
             let name = path.as_str();
             let relative = name.strip_prefix(&place).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name);
             let place = Place { role, name, relative };
-            let mut chosen = by_default && self.options.targets == LoraTargets::All;
+            let mut chosen = by_default && place.is_default() && self.options.targets == LoraTargets::All;
             for (used, pattern) in self.used.iter_mut().zip(patterns(&self.options.targets)) {
                 if place.is_selected_by(pattern) {
                     (chosen, *used) = (true, true);
                 }
             }
             if chosen && failure.is_none() {
-                failure = linear.adapt(place.name, self.options, &mut self.key).err();
+                failure = adapted.adapt(place.name, self.options, &mut self.key).err();
                 self.adapted.push(place.name.to_owned());
             }
         });
@@ -121,6 +153,10 @@ fn role_of(node: &dyn Any) -> Option<&'static str> {
         Some("linear_attention")
     } else if node.is::<Mlp<Stored>>() {
         Some("mlp")
+    } else if node.is::<MixtureOfExperts<Stored>>() {
+        Some(ROUTER)
+    } else if node.is::<Experts<Stored>>() {
+        Some(EXPERTS)
     } else if node.is::<VisionBlock<Stored>>() || node.is::<Merger<Stored>>() {
         Some("vision")
     } else {
@@ -168,8 +204,8 @@ impl Model<Stored> {
         let Adding { used, adapted, .. } = adding;
         match patterns(&options.targets).iter().zip(&used).find(|(_, used)| !**used) {
             Some((pattern, _)) => Err(Error::Other(format!(
-                "the adapter target `{}` matches no linear layer; use a role (attention, linear_attention, mlp, vision), a \
-                 name such as `q_proj` or `mlp.down_proj`, or a pattern with `*`",
+                "the adapter target `{}` matches no linear layer; use a role (attention, linear_attention, mlp, experts, router, \
+                 vision), a name such as `q_proj` or `mlp.down_proj`, or a pattern with `*`",
                 quoted(pattern)
             ))),
             None => Ok(adapted),
@@ -205,6 +241,18 @@ impl Model<Stored> {
         Ok(())
     }
 
+    /// Whether there are experts that a router chooses from, and none of them has an adapter.
+    pub fn leaves_experts_as_they_are(&mut self) -> bool {
+        let (mut any, mut adapted) = (false, false);
+        self.nodes(&mut Path::root(), &mut |_, node| {
+            if let Some(linear) = node.downcast_ref::<ExpertLinear<Stored>>() {
+                any = true;
+                adapted |= linear.adapter.is_some();
+            }
+        });
+        any && !adapted
+    }
+
     /// The adapters' tensors by full name.
     pub fn adapters(&self) -> std::collections::BTreeMap<String, Tensor<Stored>> {
         let mut adapters = std::collections::BTreeMap::new();
@@ -236,18 +284,43 @@ fn patterns(targets: &LoraTargets) -> &[String] {
     }
 }
 
-impl Linear<Stored> {
+/// What can get an adapter.
+trait Adaptable {
     /// Draws an adapter from `key`, which moves on.
+    fn adapt(&mut self, name: &str, options: &LoraOptions, key: &mut Key) -> Result<()>;
+}
+
+/// `A` of this shape, for so many inputs, drawn from `key`.
+fn drawn(inputs: i32, shape: &[i32], key: &mut Key) -> Result<Tensor<Stored>> {
+    let (draw, next) = key.split()?;
+    *key = next;
+    let bound = (inputs as f32).powf(-0.5);
+    draw.uniform(-bound, bound, shape)
+}
+
+fn refuse_second(name: &str, is_adapted: bool) -> Result<()> {
+    if is_adapted { Err(Error::Other(format!("`{name}` has an adapter already"))) } else { Ok(()) }
+}
+
+impl Adaptable for Linear<Stored> {
     fn adapt(&mut self, name: &str, options: &LoraOptions, key: &mut Key) -> Result<()> {
-        if self.adapter.is_some() {
-            return Err(Error::Other(format!("`{name}` has an adapter already")));
-        }
-        let (draw, next) = key.split()?;
-        *key = next;
-        let bound = (self.inputs() as f32).powf(-0.5);
+        refuse_second(name, self.adapter.is_some())?;
         self.adapter = Some(LowRank {
-            lora_a: draw.uniform(-bound, bound, &[self.inputs(), options.rank])?,
+            lora_a: drawn(self.inputs(), &[self.inputs(), options.rank], key)?,
             lora_b: Tensor::zeros(&[options.rank, self.outputs()], Dtype::F32)?,
+            scale: options.scale,
+        });
+        Ok(())
+    }
+}
+
+impl Adaptable for ExpertLinear<Stored> {
+    fn adapt(&mut self, name: &str, options: &LoraOptions, key: &mut Key) -> Result<()> {
+        refuse_second(name, self.adapter.is_some())?;
+        let (experts, inputs, outputs) = (self.experts(), self.weight.inputs(), self.weight.outputs());
+        self.adapter = Some(ExpertLowRank {
+            lora_a: drawn(inputs, &[experts, options.rank, inputs], key)?,
+            lora_b: Tensor::zeros(&[experts, outputs, options.rank], Dtype::F32)?,
             scale: options.scale,
         });
         Ok(())
@@ -277,6 +350,16 @@ mod tests {
             ("mlp.*_*_proj", "mlp", "layers.0.mlp.up_proj", false),
             ("*up*proj", "mlp", "layers.0.mlp.up_proj", true),
             ("*up_proj*proj", "mlp", "layers.0.mlp.up_proj", false),
+            ("up_proj", "mlp", "layers.0.mlp.shared_expert.up_proj", true),
+            ("up_proj", "experts", "layers.0.mlp.experts.up_proj", false),
+            ("experts", "experts", "layers.0.mlp.experts.up_proj", true),
+            ("experts.up_proj", "experts", "layers.0.mlp.experts.up_proj", true),
+            ("mlp.switch_mlp.up_proj", "experts", "layers.0.mlp.experts.up_proj", true),
+            ("layers.0.mlp.*", "experts", "layers.0.mlp.experts.up_proj", true),
+            ("mlp", "experts", "layers.0.mlp.experts.up_proj", false),
+            ("mlp.gate", "router", "layers.0.mlp.gate", true),
+            ("shared_expert_gate", "router", "layers.0.mlp.shared_expert_gate", true),
+            ("router", "router", "layers.0.mlp.shared_expert_gate", true),
         ] {
             let relative = name.splitn(3, '.').nth(2).unwrap();
             assert_eq!(Place { role, name, relative }.is_selected_by(pattern), expected, "{pattern} {name}");

@@ -2,7 +2,6 @@
 
 use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
 
-use crate::config::TextConfig;
 use crate::linear::Linear;
 
 /// `down(silu(gate x) * up x)`.
@@ -17,9 +16,8 @@ pub struct Mlp<M: Mode> {
 }
 
 impl Mlp<Planned> {
-    /// The layer that `config` describes, its matrices held in `dtype`.
-    pub fn planned(config: &TextConfig, dtype: Dtype) -> Self {
-        let (hidden, intermediate) = (config.hidden_size, config.intermediate_size);
+    /// A layer of these widths whose matrices are held in `dtype`.
+    pub fn planned(hidden: usize, intermediate: usize, dtype: Dtype) -> Self {
         Mlp {
             gate_proj: Linear::planned(intermediate, hidden, dtype),
             up_proj: Linear::planned(intermediate, hidden, dtype),

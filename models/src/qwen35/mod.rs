@@ -1,8 +1,10 @@
-//! The dense Qwen3.5 text model.
+//! The Qwen3.5 text model, dense or with experts.
 
 mod attention;
 mod block;
 mod cache;
+mod experts;
+mod feed_forward;
 mod gated_delta_net;
 mod load;
 mod lora;
@@ -14,6 +16,8 @@ mod train;
 pub use attention::Attention;
 pub use block::{Block, FullAttention, LinearAttention, Mixer};
 pub use cache::{Cache, GatedDeltaCache, KeyValueCache, LayerCache};
+pub use experts::{Experts, MixtureOfExperts};
+pub use feed_forward::FeedForward;
 pub use gated_delta_net::GatedDeltaNet;
 pub(crate) use load::correct;
 pub use load::{Findings, LoadError};

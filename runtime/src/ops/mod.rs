@@ -4,6 +4,7 @@
 
 mod arithmetic;
 mod attention;
+mod choose;
 mod convolution;
 mod elementwise;
 mod groups;

@@ -41,7 +41,8 @@ pub(super) fn compare(
         let Role::Parameter(module) = classify(name) else { continue };
         let weight = weights.iter().find(|(path, _)| *path == module).map(|(_, weight)| weight);
         let weight = weight.with_context(|| format!("`{module}` is not quantized"))?;
-        let ends = Indices::from_slice(&[0, weight.outputs() - 1], &[2])?;
+        let rows_of_all = weight.outputs() * weight.matrices().unwrap_or(1);
+        let ends = Indices::from_slice(&[0, rows_of_all - 1], &[2])?;
         let found = session.infer(weight, &nothing, &ends, rows)?;
         let tensor = format!("{PREFIX}{name}");
         table.compare(Kind::DecodedRows, &tensor, &found.to_vec()?, &reference.floats(&tensor)?.0, |_| true);

@@ -30,6 +30,27 @@ pub(super) fn at_real_tokens(case: &Case, width: usize) -> impl Fn(usize) -> boo
     move |index| case.real[index / width]
 }
 
+/// What the reference calls two parameters of experts together, the gates before the others.
+const GATE_UP: &str = ".experts.gate_up_proj";
+/// One that it calls otherwise.
+const DOWN: &str = ".experts.down_proj";
+
+/// The gradient of a parameter of the reference, by canonical name.
+fn gradient(gradients: &Gradients, parameter: &str) -> Result<Vec<f32>> {
+    let get = |name: &str| gradients.get(name).with_context(|| format!("`{name}` got no gradient"));
+    if parameter.ends_with(DOWN) {
+        return Ok(get(&format!("{parameter}.weight"))?.to_vec()?);
+    }
+    let Some(layer) = parameter.strip_suffix(GATE_UP) else { return Ok(get(parameter)?.to_vec()?) };
+    let [gates, others] =
+        ["gate_proj", "up_proj"].map(|projection| get(&format!("{layer}.experts.{projection}.weight")));
+    let (gates, others) = (gates?, others?);
+    let of_expert = gates.size() / gates.dimension(0).unsigned_abs() as usize;
+    let (gates, others): (Vec<f32>, Vec<f32>) = (gates.to_vec()?, others.to_vec()?);
+    let pairs = gates.chunks(of_expert).zip(others.chunks(of_expert));
+    Ok(pairs.flat_map(|(gates, others)| [gates, others].concat()).collect())
+}
+
 pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, table: &mut Table) -> Result<()> {
     let Subject { config, model, reference, .. } = subject;
     let case = reference.case(name, config)?;
@@ -78,13 +99,14 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, 
     for stored in reference.below(&prefix) {
         let (Role::Parameter(parameter) | Role::Vision(parameter)) = classify(stored) else { continue };
         let tensor = format!("{prefix}{stored}");
-        let found = gradients.get(&parameter).with_context(|| format!("`{parameter}` got no gradient"))?;
-        table.compare(Kind::ParameterGradients, &tensor, &found.to_vec()?, &reference.floats(&tensor)?.0, |_| true);
+        let found = gradient(&gradients, &parameter)?;
+        table.compare(Kind::ParameterGradients, &tensor, &found, &reference.floats(&tensor)?.0, |_| true);
     }
     if reference.below(&prefix).next().is_some() {
         // A parameter that the reference does not know would go unseen.
         let is_parameter = |stored: &&str| matches!(classify(stored), Role::Parameter(_) | Role::Vision(_));
-        let known = reference.below(&prefix).filter(is_parameter).count();
+        let known: usize =
+            reference.below(&prefix).filter(is_parameter).map(|name| if name.ends_with(GATE_UP) { 2 } else { 1 }).sum();
         table.add(
             Kind::ParameterGradients,
             &format!("{name}: parameters without a reference"),

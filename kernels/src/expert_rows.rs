@@ -1,0 +1,143 @@
+//! Rows of tokens on their way to the experts that a router chose for them, and back.
+//!
+//! Every token has a row for each of its experts, and the rows stand in the order of the experts, so that an expert's rows are
+//! neighbours. Rows only move and add up here. Both directions read, and none scatters: sums have one order in every run.
+
+use cotangent::{Error, Graph, Indices, Infer, Result, Tensor, VjpCase, custom_vjp};
+
+/// Which row is which token's, for one choice of experts. Cloning shares the memory.
+#[derive(Debug, Clone)]
+pub struct ExpertRows {
+    /// How many rows each expert has: `[experts]`.
+    counts: Indices,
+    /// The choice that each row is of, row-major in `[N, S]`: `[N S]`.
+    choices: Indices,
+    /// The token of each row: `[N S]`.
+    tokens: Indices,
+    /// The row of each choice: `[N S]`.
+    rows: Indices,
+    /// N.
+    count: i32,
+    /// S.
+    per_token: i32,
+}
+
+impl ExpertRows {
+    /// Sorts the choices `[N, S]`: the numbers of the S experts of each of N tokens, below `experts`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless there are two axes, [`Error::IndexOutOfRange`] if there is no such expert.
+    pub fn new(chosen: &Indices, experts: i32) -> Result<Self> {
+        let &[count, per_token] = chosen.shape() else {
+            let found = format!("{:?}", chosen.shape());
+            return Err(Error::Shape { operation: "ExpertRows::new", found, expected: "[tokens, experts of each]".into() });
+        };
+        let choices = chosen.sort_order()?;
+        Ok(ExpertRows {
+            counts: chosen.occurrences(experts)?,
+            tokens: choices.divide(per_token)?,
+            rows: choices.sort_order()?,
+            choices,
+            count,
+            per_token,
+        })
+    }
+
+    /// How many rows each expert has, those of the first expert first: `[experts]`.
+    pub fn counts(&self) -> &Indices {
+        &self.counts
+    }
+
+    /// What stands in the rows, by choice: `[N S, width]` to `[N, S, width]`.
+    fn by_choice(&self, rows: &Tensor<Infer>) -> Result<Tensor<Infer>> {
+        rows.take_rows(&self.rows)?.reshape(&[self.count, self.per_token, rows.dimension(1)])
+    }
+}
+
+custom_vjp! {
+    /// d_x is the sum of the gradients of a token's rows.
+    static SPREAD: ExpertRows = "spread_to_experts" {
+        forward: |inputs, rows| Ok(vec![inputs[0].take_rows(&rows.tokens)?]),
+        backward: |_, cotangents, _, rows| Ok(vec![rows.by_choice(&cotangents[0])?.sum(&[1])?]),
+        outputs: 1,
+        cases: [VjpCase::new(&[&[4, 3]], example()?)],
+    }
+}
+
+custom_vjp! {
+    /// With y = sum over s of w_s r_s: d_r = w_s d_y of the row's token and choice, d_w_s is the product of r_s and d_y.
+    static GATHER: ExpertRows = "gather_from_experts" {
+        forward: |inputs, rows| {
+            let weights = inputs[1].expand_dims(1)?;
+            Ok(vec![weights.matmul(&rows.by_choice(&inputs[0])?)?.squeeze(1)?])
+        },
+        backward: |primals, cotangents, _, rows| {
+            let (values, weights, d_y) = (&primals[0], &primals[1], &cotangents[0]);
+            let of_rows = weights.reshape(&[-1, 1])?.take_rows(&rows.choices)?;
+            let d_weights = rows.by_choice(values)?.matmul(&d_y.expand_dims(2)?)?.squeeze(2)?;
+            Ok(vec![d_y.take_rows(&rows.tokens)?.multiply(&of_rows)?, d_weights])
+        },
+        outputs: 1,
+        cases: [VjpCase::new(&[&[8, 3], &[4, 2]], example()?)],
+    }
+}
+
+/// Four tokens with two of three experts each, of which one has no row and one has half of all.
+fn example() -> Result<ExpertRows> {
+    ExpertRows::new(&Indices::from_slice(&[2, 0, 2, 0, 0, 2, 2, 0], &[4, 2])?, 3)
+}
+
+/// A row of `x` `[N, width]` for each choice: `[N S, width]`, in the order of the experts.
+///
+/// # Errors
+/// [`Error::Shape`] unless there are as many tokens as the choices are of.
+pub fn spread_to_experts<M: Graph>(x: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
+    expect("spread_to_experts", x, [rows.count, x.dimension(-1)])?;
+    Ok(custom_vjp(&SPREAD, &[x], rows)?.swap_remove(0))
+}
+
+/// The sum of each token's rows `[N S, width]`, each times its weight `[N, S]`: `[N, width]`, in the dtype of the rows.
+///
+/// # Errors
+/// [`Error::Shape`] unless rows and weights are those of the choices.
+pub fn gather_from_experts<M: Graph>(values: &Tensor<M>, weights: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
+    expect("gather_from_experts", values, [rows.count * rows.per_token, values.dimension(-1)])?;
+    expect("gather_from_experts", weights, [rows.count, rows.per_token])?;
+    Ok(custom_vjp(&GATHER, &[values, &weights.cast(values.dtype())?], rows)?.swap_remove(0))
+}
+
+fn expect<M: Graph>(operation: &'static str, tensor: &Tensor<M>, shape: [i32; 2]) -> Result<()> {
+    if tensor.shape() == shape {
+        return Ok(());
+    }
+    Err(Error::Shape { operation, found: format!("{:?}", tensor.shape()), expected: format!("{shape:?}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cotangent::{Constant, Session, Stored};
+
+    #[test]
+    fn rows_of_an_expert_are_neighbours_and_find_their_way_back() {
+        let mut session = Session::new().unwrap();
+        let x = Tensor::<Stored>::from_slice(&[1.0f32, 2.0, 3.0, 4.0], &[4, 1]).unwrap();
+        let spread = |x: &Tensor<Infer>, _: &Tensor<Infer>, rows: &ExpertRows| spread_to_experts(x, rows);
+        let rows = example().unwrap();
+        let found = session.infer(&x, &x, &rows, spread).unwrap();
+        // Expert 0 has one row of each token, and so has expert 2.
+        assert_eq!(found.to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(rows.counts().to_stored(&mut session).unwrap().to_vec::<i32>().unwrap(), [4, 0, 4]);
+
+        let both = |x: &Tensor<Infer>, _: &Tensor<Infer>, rows: &ExpertRows| {
+            let weights = Constant::from_slice(&[1.0, 10.0, 1.0, 10.0, 1.0, 10.0, 1.0, 10.0], &[4, 2])?.to_tensor();
+            // What an expert adds says whose row it was.
+            let own = Constant::from_slice(&[0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2], &[8, 1])?;
+            gather_from_experts(&spread_to_experts(x, rows)?.add(&own)?, &weights, rows)
+        };
+        let found: Vec<f32> = session.infer(&x, &x, &rows, both).unwrap().to_vec().unwrap();
+        for (found, expected) in found.iter().zip([12.2, 23.2, 35.1, 45.2]) {
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
+    }
+}

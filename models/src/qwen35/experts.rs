@@ -1,0 +1,85 @@
+//! A mixture of experts: a router chooses a few of many gated layers for each token, and one more is there for all.
+
+use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
+use cotangent_kernels::ExpertRows;
+
+use crate::config::ExpertsConfig;
+use crate::expert_linear::ExpertLinear;
+use crate::linear::Linear;
+
+use super::mlp::Mlp;
+
+/// `sum over the chosen of w_e expert_e(x) + sigmoid(gate x) shared(x)`, with `w` the softmax of the router's logits, brought
+/// to the sum 1 over the chosen.
+#[derive(Parameters)]
+pub struct MixtureOfExperts<M: Mode> {
+    /// The router, `[experts, hidden]`.
+    pub gate: Linear<M>,
+    /// How much of the shared expert a token gets, `[1, hidden]`.
+    pub shared_expert_gate: Linear<M>,
+    /// The experts to choose from.
+    pub experts: Experts<M>,
+    /// The expert for all tokens.
+    pub shared_expert: Mlp<M>,
+    /// How many experts a token gets.
+    #[config]
+    pub per_token: i32,
+}
+
+/// Gated layers of one size, side by side.
+#[derive(Parameters)]
+pub struct Experts<M: Mode> {
+    /// `[experts, intermediate, hidden]`.
+    pub gate_proj: ExpertLinear<M>,
+    /// `[experts, intermediate, hidden]`.
+    pub up_proj: ExpertLinear<M>,
+    /// `[experts, hidden, intermediate]`.
+    pub down_proj: ExpertLinear<M>,
+}
+
+impl MixtureOfExperts<Planned> {
+    /// The layer that `config` describes in a model of width `hidden`, its matrices held in `dtype`.
+    pub fn planned(hidden: usize, config: &ExpertsConfig, dtype: Dtype) -> Self {
+        let experts = |outputs, inputs| ExpertLinear::planned(config.count, outputs, inputs, dtype);
+        MixtureOfExperts {
+            gate: Linear::planned(config.count, hidden, dtype),
+            shared_expert_gate: Linear::planned(1, hidden, dtype),
+            experts: Experts {
+                gate_proj: experts(config.intermediate_size, hidden),
+                up_proj: experts(config.intermediate_size, hidden),
+                down_proj: experts(hidden, config.intermediate_size),
+            },
+            shared_expert: Mlp::planned(hidden, config.shared_intermediate_size, dtype),
+            per_token: config.per_token as i32,
+        }
+    }
+}
+
+impl<M: Graph> MixtureOfExperts<M> {
+    /// `[.., hidden]` to `[.., hidden]`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn forward(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
+        let tokens = x.reshape(&[-1, x.dimension(-1)])?;
+        // In float32: 16 bits would make equal what is not, and choose by the number.
+        let logits = self.gate.forward(&tokens)?.cast(Dtype::F32)?;
+        let chosen = logits.top_k(self.per_token)?;
+        // The softmax over all, brought to the sum 1 over the chosen, is the softmax over these.
+        let weights = logits.take_along_axis(&chosen, 1)?.softmax()?;
+        let rows = ExpertRows::new(&chosen, logits.dimension(1))?;
+        let routed = self.experts.forward(&cotangent_kernels::spread_to_experts(&tokens, &rows)?, &rows)?;
+        let routed = cotangent_kernels::gather_from_experts(&routed, &weights, &rows)?;
+        let share = self.shared_expert_gate.forward(&tokens)?.sigmoid()?;
+        let shared = self.shared_expert.forward(&tokens)?.multiply(&share)?;
+        routed.add(&shared)?.reshape(x.shape())
+    }
+}
+
+impl<M: Graph> Experts<M> {
+    /// Rows in the order of their experts, `[rows, hidden]` to `[rows, hidden]`.
+    fn forward(&self, x: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
+        let gated = cotangent_kernels::swiglu(&self.gate_proj.forward(x, rows)?, &self.up_proj.forward(x, rows)?)?;
+        self.down_proj.forward(&gated, rows)
+    }
+}
