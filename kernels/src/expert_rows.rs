@@ -30,7 +30,11 @@ impl ExpertRows {
     pub fn new(chosen: &Indices, experts: i32) -> Result<Self> {
         let &[count, per_token] = chosen.shape() else {
             let found = format!("{:?}", chosen.shape());
-            return Err(Error::Shape { operation: "ExpertRows::new", found, expected: "[tokens, experts of each]".into() });
+            return Err(Error::Shape {
+                operation: "ExpertRows::new",
+                found,
+                expected: "[tokens, experts of each]".into(),
+            });
         };
         let choices = chosen.sort_order()?;
         Ok(ExpertRows {

@@ -59,9 +59,8 @@ impl Weight<Planned> {
         let plan = weight.plan();
         let [outer @ .., inputs] = plan.shape.as_slice() else { return self.clone() };
         let shape = |columns: usize| [outer, &[columns]].concat();
-        let per_group = || {
-            Frozen::new(Tensor::planned(&shape(inputs / format.group_size()), format.dtype_of_scales(plan.dtype)))
-        };
+        let per_group =
+            || Frozen::new(Tensor::planned(&shape(inputs / format.group_size()), format.dtype_of_scales(plan.dtype)));
         Weight::Quantized(Quantized {
             weight: Frozen::new(Tensor::planned(&shape(format.words(*inputs)), Dtype::U32)),
             scales: per_group(),

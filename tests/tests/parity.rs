@@ -10,9 +10,14 @@ fn parity(backend: &str, fixture: &str) -> String {
 
 /// The same on a folder below `reference`, with so many kinds of comparisons.
 fn parity_of_kinds(backend: &str, folder: &str, kinds: usize) -> String {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/").to_owned() + folder;
+    parity_with(backend, folder, folder, kinds)
+}
+
+/// The same with the references of another folder.
+fn parity_with(backend: &str, folder: &str, references: &str, kinds: usize) -> String {
+    let folders = [folder, references].map(|folder| format!("{}/reference/{folder}", env!("CARGO_MANIFEST_DIR")));
     let output =
-        Command::new(env!("CARGO_BIN_EXE_parity")).arg(dir).env("COTANGENT_BACKEND", backend).output().unwrap();
+        Command::new(env!("CARGO_BIN_EXE_parity")).args(folders).env("COTANGENT_BACKEND", backend).output().unwrap();
     let (table, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{backend} {folder}\n{table}{errors}");
     assert_eq!(table.matches(" ok ").count(), kinds, "{backend} {folder}\n{table}");
@@ -53,6 +58,20 @@ fn a_vision_tower_on_the_cpu() {
 #[test]
 fn a_tower_with_features_for_the_first_layers_on_the_cpu() {
     parity("cpu", "qwen3-vl");
+}
+
+#[test]
+fn experts_in_every_layout_on_the_cpu() {
+    parity("cpu", "moe");
+    // The same weights in one tensor for each expert.
+    parity_with("cpu", "fixtures/moe-per-expert", "fixtures/moe", 10);
+}
+
+#[test]
+fn experts_of_codes_on_the_cpu() {
+    for checkpoint in ["q8-moe", "mxfp4-moe"] {
+        parity_of_kinds("cpu", &format!("quantized/{checkpoint}"), 11);
+    }
 }
 
 #[test]

@@ -77,9 +77,8 @@ impl Module<'_> {
     /// The format of the module's codes; `None` if it is dense.
     fn format(&self, plan: &Plan, quantization: Option<&Quantization>) -> Result<Option<CodeFormat>, CheckpointError> {
         let Some(words) = self.part("weight") else { return Ok(None) };
-        let fail = |stored: &Stored<'_>, reason: String| {
-            Err(CheckpointError::tensor(stored.info.file, stored.name, reason))
-        };
+        let fail =
+            |stored: &Stored<'_>, reason: String| Err(CheckpointError::tensor(stored.info.file, stored.name, reason));
         let Some(scales) = self.part("scales") else {
             if words.info.dtype == safetensors::Dtype::U32 {
                 let reason = format!(
@@ -106,9 +105,9 @@ impl Module<'_> {
             return fail(&scales, reason.into());
         };
         let [outer @ .., columns] = plan.shape.as_slice() else { return Ok(None) };
-        for source in ["weight", "scales", "biases"].iter().filter_map(|part| {
-            self.sources.get(&format!("{}.{part}", self.name))
-        }) {
+        for source in
+            ["weight", "scales", "biases"].iter().filter_map(|part| self.sources.get(&format!("{}.{part}", self.name)))
+        {
             source.check_experts(self.checkpoint, self.name, plan)?;
         }
         if !columns.is_multiple_of(format.group_size()) {
@@ -141,9 +140,7 @@ impl Module<'_> {
             return fail(&scales, reason);
         }
         match (self.part("biases"), format.has_biases()) {
-            (Some(biases), false) => {
-                fail(&biases, format!("is in the checkpoint, but {format} have no biases"))
-            }
+            (Some(biases), false) => fail(&biases, format!("is in the checkpoint, but {format} have no biases")),
             (None, true) => {
                 let reason = format!("has no `{}.biases` beside it, expected for {format}", self.name);
                 fail(&scales, reason)

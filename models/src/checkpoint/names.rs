@@ -27,7 +27,7 @@ pub fn classify(stored: &str) -> Role {
         "mtp" => Role::MultiTokenPrediction,
         "visual" | "vision_tower" | "vision_model" => Role::Vision(format!("visual{}", &name[first.len()..])),
         _ if name.ends_with("rotary_emb.inv_freq") => Role::Buffer,
-        _ => Role::Parameter(name.replace(".mlp.switch_mlp.", ".mlp.experts.")),
+        _ => Role::Parameter(name.replace("mlp.switch_mlp.", "mlp.experts.")),
     }
 }
 

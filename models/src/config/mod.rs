@@ -245,7 +245,8 @@ fn select_text_config<'a>(top: &Fields<'a>) -> Result<Fields<'a>, ConfigError> {
             if let Some(inner) = nested.string("model_type")? {
                 check_model_type(&nested, inner)?;
                 if is_of_experts(inner) != is_of_experts(model_type) {
-                    let expected = format!("the kind of model that the `model_type` beside `text_config`, `{model_type}`, is");
+                    let expected =
+                        format!("the kind of model that the `model_type` beside `text_config`, `{model_type}`, is");
                     return Err(nested.wrong("model_type", format_args!("`{inner}`"), expected));
                 }
             }

@@ -43,6 +43,52 @@ fn with(changes: Value) -> Value {
     json
 }
 
+/// The feed-forward layers of the published 35B-A3B model instead, with the members of `changes` put in.
+fn experts(changes: Value) -> Value {
+    let mut json = with(json!({
+        "model_type": "qwen3_5_moe_text", "intermediate_size": null, "num_experts": 256, "num_experts_per_tok": 8,
+        "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512
+    }));
+    json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    json
+}
+
+#[test]
+fn a_mixture_of_experts_is_read_and_contradictions_are_named() {
+    let expected = ExpertsConfig { count: 256, per_token: 8, intermediate_size: 512, shared_intermediate_size: 512 };
+    let usual = json!({"norm_topk_prob": true, "decoder_sparse_step": 1, "mlp_only_layers": [], "num_experts": 256});
+    for json in [
+        experts(json!({})),
+        experts(usual),
+        json!({"model_type": "qwen3_5_moe", "text_config": experts(json!({"tie_word_embeddings": null}))}),
+    ] {
+        assert_eq!(read(&json).unwrap().feed_forward, FeedForwardConfig::Experts(expected.clone()), "{json}");
+    }
+    for (json, expected) in [
+        (experts(json!({"num_experts": 0})), "`num_experts`: found 0, expected a positive integer"),
+        (
+            experts(json!({"num_experts_per_tok": null})),
+            "`num_experts_per_tok`: found nothing, expected a positive integer",
+        ),
+        (
+            experts(json!({"num_experts": 4})),
+            "`num_experts_per_tok`: found 8, expected at most 4, which is `num_experts`",
+        ),
+        (
+            with(json!({"num_experts": 8})),
+            "`num_experts`: found 8, expected none, as `model_type` is that of a dense model",
+        ),
+        (
+            json!({"model_type": "qwen3_5", "text_config": experts(json!({}))}),
+            "`text_config.model_type`: found `qwen3_5_moe_text`, expected the kind of model that the `model_type` beside \
+             `text_config`, `qwen3_5`, is",
+        ),
+    ] {
+        let error = read(&json).expect_err(expected).to_string();
+        assert_eq!(error, format!("`model/config.json`: {expected}"));
+    }
+}
+
 #[test]
 fn the_published_text_export_is_read() {
     let config = read(&published()).unwrap();
@@ -178,18 +224,17 @@ fn what_exists_but_is_not_supported_is_refused_by_name() {
     let mut contiguous = published();
     contiguous["rope_parameters"]["mrope_interleaved"] = json!(false);
     let table = [
-        (
-            with(json!({"model_type": "qwen3_5_moe_text"})),
-            "`model_type`: `qwen3_5_moe_text`, a mixture-of-experts model,",
-        ),
+        (with(json!({"model_type": "qwen3_moe"})), "`model_type`: `qwen3_moe`, a mixture-of-experts model,"),
         (with(json!({"model_type": "qwen3_5_vision"})), "`model_type`: `qwen3_5_vision`, a vision tower"),
         (with(json!({"model_type": "llama"})), "`model_type`: `llama`"),
         (json!({"model_type": "qwen3_5", "vision_config": {}}), "`vision_config`: a vision tower without a text model"),
         (
-            json!({"model_type": "qwen3_5", "text_config": with(json!({"model_type": "qwen3_5_moe_text"}))}),
-            "`text_config.model_type`: `qwen3_5_moe_text`",
+            json!({"model_type": "qwen3_vl", "text_config": with(json!({"model_type": "qwen3_vl_moe_text"}))}),
+            "`text_config.model_type`: `qwen3_vl_moe_text`",
         ),
-        (with(json!({"num_experts": 8})), "`num_experts`: a mixture of experts"),
+        (experts(json!({"norm_topk_prob": false})), "`norm_topk_prob`: `false`"),
+        (experts(json!({"decoder_sparse_step": 2})), "`decoder_sparse_step`: 2"),
+        (experts(json!({"mlp_only_layers": [0, 3]})), "`mlp_only_layers`: layer `0`, which has no experts,"),
         (with(json!({"quantization": {"bits": 1}})), "`quantization.bits`: a base model in codes of 1 bits"),
         (
             with(json!({"quantization": {"mode": "nvfp4", "group_size": 32}})),

@@ -1,4 +1,4 @@
-//! `cargo xtask parity DIR`: a table of deviations from the references in a folder; fails past a bound.
+//! `cargo xtask parity DIR [REFERENCES]`: a table of deviations from the references in a folder; fails past a bound.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,12 +7,19 @@ use cotangent::kernel::{self, Calls};
 use cotangent::leave;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(dir), None) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: parity DIR   (a folder with config.json, safetensors and reference.safetensors)");
-        return ExitCode::from(2);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (dir, references) = match arguments.as_slice() {
+        [dir] => (dir, dir),
+        [dir, references] => (dir, references),
+        _ => {
+            eprintln!(
+                "usage: parity DIR [REFERENCES]   (a folder with config.json and safetensors, and the one with \
+                 reference.safetensors, if that is another)"
+            );
+            return ExitCode::from(2);
+        }
     };
-    match cotangent_tests::parity::run(Path::new(&dir)) {
+    match cotangent_tests::parity::run(Path::new(dir), Path::new(references)) {
         Ok(table) => {
             print!("{table}");
             println!("kernels that ran: {}", counted(|calls| calls.kernel));

@@ -121,7 +121,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, file: &Path,
     table.compare(Kind::AdapterLogits, "lora.logits", &found.to_vec()?, &adapters.floats("logits")?.0, counts);
 
     let trainable = model.adapters_trainable()?;
-    let steps = steps_of(subject.dir)?;
+    let steps = steps_of(subject.references)?;
     let mut optimizer = AdamW::new(AdamWOptions {
         beta1: steps.beta1,
         beta2: steps.beta2,

@@ -1,7 +1,7 @@
 //! Compares a model with the results another implementation stored beside its checkpoint.
 //!
-//! A folder holds `config.json`, safetensors, `reference.safetensors`, and may hold `lora.safetensors` and
-//! `tolerances.json`; `tests/reference/README.md` says what is in them.
+//! A folder holds `config.json` and safetensors; the same folder, or another, holds `reference.safetensors`, and may hold
+//! `lora.safetensors` and `tolerances.json`; `tests/reference/README.md` says what is in them.
 
 mod adapters;
 mod decoded;
@@ -24,6 +24,7 @@ use reference::Reference;
 /// What all comparisons of one folder share.
 struct Subject<'a> {
     dir: &'a Path,
+    references: &'a Path,
     config: TextConfig,
     /// In float32: every stored weight is representable, so nothing is lost.
     model: Model<Stored>,
@@ -40,17 +41,17 @@ fn load(dir: &Path, reference: &Reference) -> Result<(Model<Stored>, TextConfig)
     Ok((model, config))
 }
 
-/// Runs every comparison the folder has references for.
+/// Runs every comparison of the checkpoint in `dir` that the folder `references` has references for.
 ///
 /// # Errors
 /// If a file is missing or wrong, or the model cannot be run; a deviation is no error but a row of the table.
-pub fn run(dir: &Path) -> Result<Table> {
-    let reference = Reference::open(&dir.join("reference.safetensors"))?;
+pub fn run(dir: &Path, references: &Path) -> Result<Table> {
+    let reference = Reference::open(&references.join("reference.safetensors"))?;
     let (mut model, config) = load(dir, &reference)?;
     let mut session = Session::new()?;
     let mut table = Table::default();
     decoded::compare(&mut session, &mut model, &reference, &mut table).context("decoded matrices")?;
-    let subject = Subject { dir, config, model, reference };
+    let subject = Subject { dir, references, config, model, reference };
     for case in ["plain", "padded"] {
         if subject.reference.has(&format!("{case}.input_ids")) {
             whole_model::compare(&mut session, &subject, case, &mut table).with_context(|| format!("case `{case}`"))?;
@@ -59,7 +60,7 @@ pub fn run(dir: &Path) -> Result<Table> {
     if subject.reference.has("generate.prompt") {
         generation::compare(&mut session, &subject, &mut table).context("generation")?;
     }
-    let adapters = dir.join("lora.safetensors");
+    let adapters = references.join("lora.safetensors");
     if adapters.exists() {
         adapters::compare(&mut session, &subject, &adapters, &mut table).context("adapters")?;
     }

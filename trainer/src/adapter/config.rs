@@ -135,7 +135,8 @@ impl AdapterConfig {
         if keys.iter().any(names) {
             return Ok(());
         }
-        if !keys.iter().any(|key| key == module) {
+        if !keys.iter().any(|key| matches!(classify(key), Role::Parameter(name) | Role::Vision(name) if name == module))
+        {
             return Err(format!("is of the module `{module}`, which `keys` of `{}` does not list", super::CONFIG_FILE));
         }
         self.covers_layer(layer, layers)

@@ -2,7 +2,8 @@
 //!
 //! mlx-lm's are `adapter_config.json` and `adapters.safetensors`. Tensors are named
 //! `language_model.model.layers.{i}.{module}.lora_a` of shape `[inputs, rank]` and `.lora_b` of shape `[rank, outputs]`; a
-//! linear layer then computes `x W^T + scale * (x A) B`. Here they carry the model's own names,
+//! linear layer then computes `x W^T + scale * (x A) B`. Those of experts are in `mlp.switch_mlp`, of shape
+//! `[experts, rank, inputs]` and `[experts, outputs, rank]`. Here they carry the model's own names,
 //! `layers.{i}.{module}.lora_a`. PEFT's are `adapter_config.json` with other fields and `adapter_model.safetensors` with
 //! both factors transposed.
 
@@ -117,13 +118,20 @@ impl Adapter {
             let Some(AdapterName { layer, module, factor }) = split_name(name) else { continue };
             let fail = |reason| Err(tensor_error(&self.file, name, reason));
             let weight = parameters.get(&format!("{}.weight", name.trim_end_matches(factor).trim_end_matches('.')));
-            let Some([outputs, inputs]) = weight.map(|plan| plan.shape.as_slice()) else {
-                return fail("belongs to no linear layer of the model\nhelp: take the model that was adapted".into());
+            let rank = tensors::rank(name, tensor);
+            let expected = match (weight.map(|plan| plan.shape.as_slice()), factor) {
+                (Some(&[_, inputs]), "lora_a") => vec![inputs, rank],
+                (Some(&[outputs, _]), _) => vec![rank, outputs],
+                (Some(&[experts, _, inputs]), "lora_a") => vec![experts, rank, inputs],
+                (Some(&[experts, outputs, _]), _) => vec![experts, outputs, rank],
+                _ => {
+                    let reason = "belongs to no linear layer of the model\nhelp: take the model that was adapted";
+                    return fail(reason.into());
+                }
             };
-            let (axis, size) = if factor == "lora_a" { (0, *inputs) } else { (1, *outputs) };
-            if tensor.shape[axis] != size {
+            if tensor.shape != expected {
                 return fail(format!(
-                    "has shape {:?}, expected {size} where the layer has {size}\nhelp: take the model that was adapted",
+                    "has shape {:?}, expected {expected:?} as the layer has it\nhelp: take the model that was adapted",
                     tensor.shape
                 ));
             }
@@ -173,9 +181,8 @@ fn check_agreement(
     tensors: &BTreeMap<String, HostTensor>,
 ) -> Result<(), AdapterError> {
     for (name, tensor) in tensors {
-        let Some(AdapterName { layer, module, factor }) = split_name(name) else { continue };
-        let rank = tensor.shape[if factor == "lora_a" { 1 } else { 0 }];
-        if rank != config.rank {
+        let Some(AdapterName { layer, module, .. }) = split_name(name) else { continue };
+        if tensors::rank(name, tensor) != config.rank {
             let expected = config.rank;
             let reason = format!("has shape {:?}, expected the rank {expected} of `{CONFIG_FILE}`", tensor.shape);
             return Err(tensor_error(file, name, reason));

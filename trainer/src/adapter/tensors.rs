@@ -45,8 +45,12 @@ pub fn load_tensors(file: &Path) -> Result<BTreeMap<String, HostTensor>, Adapter
             Err(reason) => return fail(reason),
         };
         let tensor = weights.read(stored)?;
-        if tensor.shape.len() != 2 || tensor.shape.contains(&0) {
-            return fail(format!("has shape {:?}, expected [inputs, rank] or [rank, outputs]", tensor.shape));
+        let (axes, expected) = match of_experts(&name) {
+            true => (3, "[experts, rank, inputs] or [experts, outputs, rank]"),
+            false => (2, "[inputs, rank] or [rank, outputs]"),
+        };
+        if tensor.shape.len() != axes || tensor.shape.contains(&0) {
+            return fail(format!("has shape {:?}, expected {expected}", tensor.shape));
         }
         if !matches!(tensor.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
             return fail(format!("has dtype {}, expected F32, BF16 or F16", tensor.dtype));
@@ -69,29 +73,31 @@ pub fn load_tensors(file: &Path) -> Result<BTreeMap<String, HostTensor>, Adapter
 /// # Errors
 /// If two differ: one number describes the adapter.
 pub(super) fn common_rank(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<usize, AdapterError> {
-    let mut ranks = tensors.iter().filter(|(name, _)| name.ends_with(".lora_a")).map(|(name, a)| (name, a.shape[1]));
-    let Some((first, rank)) = ranks.next() else {
+    let mut ranks = tensors.iter().filter(|(name, _)| name.ends_with(".lora_a")).map(|(name, a)| (name, rank(name, a)));
+    let Some((first, first_rank)) = ranks.next() else {
         return Err(tensor_error(file, "lora_a", "is missing".into()));
     };
-    match ranks.find(|(_, other)| *other != rank) {
+    match ranks.find(|(_, other)| *other != first_rank) {
         Some((name, other)) => {
-            let reason = format!("has rank {other}, but `{first}` has {rank}: one rank for all is supported only");
+            let reason =
+                format!("has rank {other}, but `{first}` has {first_rank}: one rank for all is supported only");
             Err(tensor_error(file, name, reason))
         }
-        None => Ok(rank),
+        None => Ok(first_rank),
     }
 }
 
 fn check_pairs(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<(), AdapterError> {
     for (name, tensor) in tensors {
-        let (other, rank_axes) = match name.strip_suffix("lora_a") {
-            Some(module) => (format!("{module}lora_b"), (1, 0)),
-            None => (format!("{}lora_a", name.trim_end_matches("lora_b")), (0, 1)),
+        let other = match name.strip_suffix("lora_a") {
+            Some(module) => format!("{module}lora_b"),
+            None => format!("{}lora_a", name.trim_end_matches("lora_b")),
         };
         let Some(other_tensor) = tensors.get(&other) else {
             return Err(tensor_error(file, name, format!("is there without `{other}`")));
         };
-        if tensor.shape[rank_axes.0] != other_tensor.shape[rank_axes.1] {
+        let experts = |tensor: &HostTensor| of_experts(name).then(|| tensor.shape[0]);
+        if rank(name, tensor) != rank(&other, other_tensor) || experts(tensor) != experts(other_tensor) {
             let reason =
                 format!("has shape {:?}, which does not go with {:?} of `{other}`", tensor.shape, other_tensor.shape);
             return Err(tensor_error(file, name, reason));
@@ -100,7 +106,22 @@ fn check_pairs(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()
     Ok(())
 }
 
-/// How the two factors are stored.
+/// Whether the tensor of this name has an axis of experts.
+fn of_experts(name: &str) -> bool {
+    name.contains(".mlp.experts.")
+}
+
+/// The inner dimension of the factor of this name: the second length of `lora_a`; of `lora_b` the first, and the last where
+/// each expert has its own.
+pub(super) fn rank(name: &str, tensor: &HostTensor) -> usize {
+    match (name.ends_with("lora_a"), of_experts(name)) {
+        (true, _) => tensor.shape[1],
+        (false, true) => tensor.shape[2],
+        (false, false) => tensor.shape[0],
+    }
+}
+
+/// How the two factors are stored, of all layers but those of experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FactorLayout {
     /// `lora_a` is `[inputs, rank]`, `lora_b` is `[rank, outputs]`.
@@ -167,7 +188,7 @@ pub(super) fn split_name(name: &str) -> Option<AdapterName<'_>> {
 pub(super) fn stored_name(name: &str) -> String {
     match name.strip_prefix(TOWER) {
         Some(rest) => format!("vision_tower.{rest}"),
-        None => format!("{STORED_PREFIX}{name}"),
+        None => format!("{STORED_PREFIX}{}", name.replace(".mlp.experts.", ".mlp.switch_mlp.")),
     }
 }
 

@@ -89,6 +89,39 @@ fn the_files_are_those_of_mlx_lm() {
 }
 
 #[test]
+fn adapters_of_experts_have_the_names_of_mlx_lm() {
+    let tensors: BTreeMap<String, HostTensor> = [
+        ("layers.0.mlp.experts.up_proj.lora_a", factor(&[3, 2, 4])),
+        ("layers.0.mlp.experts.up_proj.lora_b", factor(&[3, 5, 2])),
+    ]
+    .map(|(name, tensor)| (name.to_owned(), tensor))
+    .into();
+    let dir = tempfile::tempdir().unwrap();
+    let config = AdapterConfig::of_tensors(tensors.keys().map(String::as_str), 2, 20.0);
+    assert_eq!(config.keys.as_deref().unwrap(), ["language_model.model.layers.0.mlp.switch_mlp.up_proj"]);
+    config.write(&dir.path().join(CONFIG_FILE), &BTreeMap::new()).unwrap();
+    write_tensors(&dir.path().join(WEIGHTS_FILE), &tensors).unwrap();
+    let file = SafetensorsFile::open(&dir.path().join(WEIGHTS_FILE)).unwrap();
+    assert_eq!(file.names().next(), Some("language_model.model.layers.0.mlp.switch_mlp.up_proj.lora_a"));
+    let adapter = Adapter::load(dir.path()).unwrap();
+    assert_eq!(adapter.tensors, tensors);
+
+    let model = |experts: usize| {
+        let json = json!({
+            "model_type": "qwen3_5_moe_text", "vocab_size": 6, "hidden_size": 4, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "linear_num_key_heads": 1,
+            "linear_num_value_heads": 2, "linear_key_head_dim": 2, "linear_value_head_dim": 3,
+            "linear_conv_kernel_dim": 4, "rope_parameters": {"rope_theta": 1e4}, "num_experts": experts,
+            "num_experts_per_tok": 1, "moe_intermediate_size": 5, "shared_expert_intermediate_size": 7
+        });
+        TextConfig::from_json(&json, Path::new("config.json")).unwrap()
+    };
+    adapter.check_fits(&model(3)).unwrap();
+    let error = adapter.check_fits(&model(4)).unwrap_err().to_string();
+    assert!(error.contains("has shape [3, 2, 4], expected [4, 2, 4] as the layer has it"), "{error}");
+}
+
+#[test]
 fn other_prefixes_are_read_too() {
     for prefix in ["language_model.model.", "model.", ""] {
         let dir = tempfile::tempdir().unwrap();
@@ -201,7 +234,7 @@ fn an_adapter_of_another_model_is_refused() {
         (
             config(),
             moved("mlp.down_proj", "mlp.gate_proj"),
-            "tensor `layers.1.mlp.gate_proj.lora_a`: has shape [6, 2], expected 4",
+            "tensor `layers.1.mlp.gate_proj.lora_a`: has shape [6, 2], expected [4, 2]",
         ),
         (
             last_only,

@@ -13,6 +13,8 @@ fn the_reference_checkpoints_are_read() {
     for (name, dtype, skipped) in [
         ("dense-untied", Dtype::BF16, Skipped::default()),
         ("dense-tied", Dtype::F32, Skipped::default()),
+        ("moe", Dtype::BF16, Skipped::default()),
+        ("moe-per-expert", Dtype::BF16, Skipped::default()),
         ("qwen3-vl", Dtype::BF16, Skipped { vision: 57, ..Skipped::default() }),
     ] {
         let dir = fixture(name);
@@ -31,13 +33,12 @@ fn the_reference_checkpoints_are_read() {
     }
 }
 
+/// The second stores each expert by itself.
 #[test]
-fn the_reference_checkpoints_of_other_models_are_refused_by_name() {
-    for (name, expected) in [
-        ("moe", "`model_type`: `qwen3_5_moe_text`, a mixture-of-experts model, is not supported"),
-        ("moe-per-expert", "`model_type`: `qwen3_5_moe_text`, a mixture-of-experts model, is not supported"),
-    ] {
-        let error = TextConfig::load(&fixture(name)).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error}");
-    }
+fn two_layouts_of_the_same_experts_are_the_same_model() {
+    let fingerprints = ["moe", "moe-per-expert"].map(|name| {
+        let (_, _, findings) = Model::load(&fixture(name), cotangent::Dtype::F32).unwrap();
+        findings.fingerprint
+    });
+    assert_eq!(fingerprints[0], fingerprints[1]);
 }

@@ -1,5 +1,6 @@
 mod codes;
 mod damage;
+mod experts;
 mod fixtures;
 mod plan;
 mod shards;

@@ -72,7 +72,7 @@ impl Train {
             reporter = reporter.with_json(file, state.as_ref())?;
         }
         interrupt::install().context("cannot listen for signals")?;
-        self.say_what_is_trained(&reporter, &session, &base, &train, done, &options);
+        self.say_what_is_trained(&reporter, &session, &mut base, &train, done, &options);
 
         let mut curve = LossCurve::default();
         let vision = base.vision().cloned();
@@ -120,7 +120,7 @@ impl Train {
         &self,
         reporter: &Reporter,
         session: &Session,
-        base: &BaseModel,
+        base: &mut BaseModel,
         train: &Dataset,
         done: usize,
         options: &TrainingOptions,
@@ -134,6 +134,11 @@ impl Train {
             millions(trained),
             millions(trained + frozen)
         ));
+        if base.model.leaves_experts_as_they_are() {
+            reporter.print(
+                "The experts that the router chooses from stay as they are: no target reaches them (`--target experts` does)",
+            );
+        }
         let skipped = base.findings.skipped;
         if skipped.vision + skipped.multi_token_prediction > 0 {
             reporter.print(&format!(
