@@ -28,6 +28,9 @@ pub struct ExpertsConfig {
     pub shared_intermediate_size: usize,
 }
 
+/// How the names of fields begin that say something of experts.
+const PREFIXES: [&str; 8] = ["expert_", "moe_", "num_experts", "norm_topk", "routed_", "router_", "shared_expert", "topk_"];
+
 /// Reads the layer of a model whose `model_type` says whether it `has_experts`.
 pub(super) fn read(text: &Fields, has_experts: bool) -> Result<FeedForwardConfig, ConfigError> {
     if !has_experts {
@@ -57,6 +60,9 @@ pub(super) fn read(text: &Fields, has_experts: bool) -> Result<FeedForwardConfig
     if let Some(layer) = text.array("mlp_only_layers")?.and_then(<[_]>::first) {
         let what = format!("layer {}, which has no experts,", describe(layer));
         return Err(text.unsupported("mlp_only_layers", what));
+    }
+    for prefix in PREFIXES {
+        text.refuse_unread(prefix)?;
     }
     Ok(FeedForwardConfig::Experts(experts))
 }

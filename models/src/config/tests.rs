@@ -87,6 +87,10 @@ fn a_mixture_of_experts_is_read_and_contradictions_are_named() {
         let error = read(&json).expect_err(expected).to_string();
         assert_eq!(error, format!("`model/config.json`: {expected}"));
     }
+    for key in ["num_experts_per_token", "moe_layer_freq", "router_jitter_noise", "routed_scaling_factor"] {
+        let error = read(&experts(json!({key: 2}))).expect_err(key).to_string();
+        assert!(error.starts_with(&format!("`model/config.json`: `{key}`: found a key that is not known")), "{error}");
+    }
 }
 
 #[test]
