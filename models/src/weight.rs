@@ -160,9 +160,7 @@ impl<M: Graph> Weight<M> {
     pub fn product_of_experts(&self, x: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
         match self {
             Weight::Dense(dense) => cotangent_kernels::grouped_linear(x, &dense.weight, rows.counts()),
-            Weight::Quantized(codes) => {
-                cotangent_kernels::grouped_packed_linear(x, &codes.packed()?, rows.counts())
-            },
+            Weight::Quantized(codes) => cotangent_kernels::grouped_packed_linear(x, &codes.packed()?, rows.counts()),
         }
     }
 

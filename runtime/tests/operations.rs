@@ -37,12 +37,6 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("sigmoid", |x, _| x.sigmoid()),
     ("softplus", |x, _| x.softplus()),
     ("silu", |x, _| x.silu()),
-    ("linear_of_stack", |x, y| {
-        let stack = y.matmul(x)?.reshape(&[2, 1, 4])?;
-        let once = x.linear_of_stack(&stack, &Indices::from_slice(&[0, 1, 1], &[3])?)?;
-        // The first matrix has no row.
-        once.add(&x.linear_of_stack(&stack, &Indices::from_slice(&[1, 1, 1], &[3])?)?)
-    }),
     ("top_k", |x, _| x.take_along_axis(&x.top_k(2)?, 1)?.multiply(&Constant::from_slice(&[1.0, -2.0], &[2])?)),
     ("sum", |x, _| x.sum(&[0])),
     ("sum_keep", |x, _| x.divide(&x.square()?.sum_keep(&[1])?)),

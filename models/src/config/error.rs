@@ -52,7 +52,7 @@ pub enum ConfigError {
     },
     /// The file describes a model that exists but that Cotangent cannot run.
     #[error(
-        "`{file}`: `{field}`: {what} is not supported for now\nhelp: use a dense Qwen3.5 checkpoint in bf16 or f32, \
+        "`{file}`: `{field}`: {what} is not supported for now\nhelp: use a Qwen3.5 checkpoint in bf16 or f32, \
          or one that mlx-lm or mlx-vlm quantized",
         file = quoted_path(file)
     )]

@@ -10,7 +10,7 @@ use super::Scheme;
 /// What of a model's configuration a conversion changes.
 pub(super) struct Changes<'a> {
     pub(super) scheme: &'a Scheme,
-    /// By the module's name in the file.
+    /// Of the modules that are to be named, by their names in the file.
     pub(super) codes: &'a BTreeMap<String, CodeFormat>,
     pub(super) has_vision: bool,
     /// Whether the head is the embedding.
@@ -48,9 +48,7 @@ pub(super) fn converted(mut original: Map<String, Value>, changes: &Changes<'_>)
         text.insert("tie_word_embeddings".into(), changes.is_tied.into());
     }
     let Value::Object(mut quantization) = settings(changes.scheme.format()) else { return Value::Null };
-    if changes.scheme.is_mixed() {
-        quantization.extend(changes.codes.iter().map(|(module, format)| (module.clone(), settings(*format))));
-    }
+    quantization.extend(changes.codes.iter().map(|(module, format)| (module.clone(), settings(*format))));
     // Both names are read somewhere.
     for key in ["quantization", "quantization_config"] {
         config.insert(key.into(), Value::Object(quantization.clone()));

@@ -80,9 +80,10 @@ pub fn convert(
         name: name_in_mlx(&name, is_nested),
     });
     let tensors = tensors.collect();
+    let named = matrices.codes.iter().filter(|(name, _)| scheme.names(name));
     let changes = Changes {
         scheme,
-        codes: &matrices.codes.iter().map(|(name, format)| (name_of_module(name, is_nested), *format)).collect(),
+        codes: &named.map(|(name, format)| (name_of_module(name, is_nested), *format)).collect(),
         has_vision: config.vision.is_some(),
         is_tied: config.tie_word_embeddings,
     };

@@ -63,9 +63,9 @@ impl Scheme {
         self.format
     }
 
-    /// Whether modules differ from [`format`](Self::format).
-    pub(super) fn is_mixed(&self) -> bool {
-        self.recipe.is_some()
+    /// Whether the configuration names the format of a module, by its canonical name.
+    pub(super) fn names(&self, module: &str) -> bool {
+        self.recipe.is_some() || is_router(module)
     }
 
     /// The format of a module with that many columns, by its canonical name; `None` where it stays dense, because the
@@ -74,10 +74,18 @@ impl Scheme {
         if !columns.is_multiple_of(self.format.group_size()) {
             return Ok(None);
         }
-        let Some(recipe) = self.recipe else { return Ok(Some(self.format)) };
+        let Some(recipe) = self.recipe else {
+            // In wide codes whatever the mode, as mlx-lm has it: their errors would choose other experts.
+            return if is_router(module) { CodeFormat::new(CodeMode::Affine, Some(64), Some(8)) } else { Ok(self.format) }.map(Some);
+        };
         let bits = recipe.bits(module, layers);
         CodeFormat::new(self.format.mode(), Some(self.format.group_size()), Some(bits)).map(Some)
     }
+}
+
+/// Whether a module chooses experts or weighs the shared one.
+fn is_router(module: &str) -> bool {
+    module.ends_with(".mlp.gate") || module.ends_with(".mlp.shared_expert_gate")
 }
 
 #[cfg(test)]
@@ -100,6 +108,19 @@ mod tests {
         ] {
             assert_eq!(recipe.bits(module, 24), bits, "{module}");
         }
+    }
+
+    #[test]
+    fn routers_have_wide_codes_unless_a_recipe_says_otherwise() {
+        let scheme = |mode, recipe| Scheme::new(mode, None, None, recipe).unwrap();
+        let format = |scheme: Scheme, module| scheme.format_of(module, 128, 4).unwrap().unwrap().to_string();
+        for module in ["layers.0.mlp.gate", "layers.0.mlp.shared_expert_gate"] {
+            let wide = "codes of 8 bits in groups of 64 (affine)";
+            assert_eq!(format(scheme(CodeMode::Mxfp4, None), module), wide);
+            assert_eq!(format(scheme(CodeMode::Affine, None), module), wide);
+            assert_ne!(format(scheme(CodeMode::Affine, Some(Recipe::ALL[3])), module), wide);
+        }
+        assert!(format(scheme(CodeMode::Mxfp4, None), "layers.0.mlp.gate_proj").ends_with("(mxfp4)"));
     }
 
     #[test]

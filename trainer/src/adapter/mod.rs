@@ -119,11 +119,11 @@ impl Adapter {
             let fail = |reason| Err(tensor_error(&self.file, name, reason));
             let weight = parameters.get(&format!("{}.weight", name.trim_end_matches(factor).trim_end_matches('.')));
             let rank = tensors::rank(name, tensor);
-            let expected = match (weight.map(|plan| plan.shape.as_slice()), factor) {
-                (Some(&[_, inputs]), "lora_a") => vec![inputs, rank],
-                (Some(&[outputs, _]), _) => vec![rank, outputs],
-                (Some(&[experts, _, inputs]), "lora_a") => vec![experts, rank, inputs],
-                (Some(&[experts, outputs, _]), _) => vec![experts, outputs, rank],
+            let expected = match (weight.map(|plan| plan.shape.as_slice()), factor, tensor.shape.len()) {
+                (Some(&[_, inputs]), "lora_a", 2) => vec![inputs, rank],
+                (Some(&[outputs, _]), _, 2) => vec![rank, outputs],
+                (Some(&[experts, _, inputs]), "lora_a", 3) => vec![experts, rank, inputs],
+                (Some(&[experts, outputs, _]), _, 3) => vec![experts, outputs, rank],
                 _ => {
                     let reason = "belongs to no linear layer of the model\nhelp: take the model that was adapted";
                     return fail(reason.into());
