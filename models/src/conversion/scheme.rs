@@ -76,7 +76,12 @@ impl Scheme {
         }
         let Some(recipe) = self.recipe else {
             // In wide codes whatever the mode, as mlx-lm has it: their errors would choose other experts.
-            return if is_router(module) { CodeFormat::new(CodeMode::Affine, Some(64), Some(8)) } else { Ok(self.format) }.map(Some);
+            return if is_router(module) {
+                CodeFormat::new(CodeMode::Affine, Some(64), Some(8))
+            } else {
+                Ok(self.format)
+            }
+            .map(Some);
         };
         let bits = recipe.bits(module, layers);
         CodeFormat::new(self.format.mode(), Some(self.format.group_size()), Some(bits)).map(Some)
