@@ -1,7 +1,7 @@
 //! How the matrix of a linear layer or an embedding is held.
 
 use cotangent::{
-    CodeFormat, Dtype, Frozen, Graph, Held, Indices, Infer, Mode, Packed, Parameters, Planned, Result, Stored, Tensor,
+    CodeFormat, Dtype, Frozen, Graph, Held, Indices, Infer, Mode, Packed, Parameters, Planned, Result, Stored, Tensor, Train,
 };
 use cotangent_kernels::{ExpertRows, Labels};
 
@@ -198,6 +198,18 @@ impl<M: Graph> Weight<M> {
             (Weight::Quantized(codes), adapter) => {
                 cotangent_kernels::cross_entropy_packed(rows, &codes.packed()?, adapter, labels, scale)
             }
+        }
+    }
+}
+
+impl Weight<Train> {
+    /// The same matrix, of which no gradient is asked, for this `reason`.
+    #[must_use]
+    pub fn detached(&self, reason: &'static str) -> Self {
+        match self {
+            Weight::Dense(dense) => Weight::Dense(Dense { weight: dense.weight.detach(reason).to_tensor() }),
+            // Codes have no gradient.
+            Weight::Quantized(_) => self.clone(),
         }
     }
 }

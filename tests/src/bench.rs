@@ -117,6 +117,7 @@ fn random_batch(seed: u64, (rows, tokens): (usize, usize), config: &TextConfig) 
         rotary: Rotary::new(&config.rope, &Positions::text(rows, 0, tokens))?,
         labels: Labels::from_slice(&labels)?,
         scale: 1.0 / (rows * tokens) as f32,
+        ahead: None,
     })
 }
 

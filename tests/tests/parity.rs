@@ -60,6 +60,12 @@ fn a_tower_with_features_for_the_first_layers_on_the_cpu() {
     parity("cpu", "qwen3-vl");
 }
 
+/// The losses, and every gradient of both together, against formulas in float64.
+#[test]
+fn multi_token_prediction_on_the_cpu() {
+    parity_of_kinds("cpu", "fixtures/mtp", 2);
+}
+
 #[test]
 fn experts_in_every_layout_on_the_cpu() {
     parity("cpu", "moe");

@@ -11,7 +11,7 @@ use cotangent_models::quoting::quoted_path;
 use cotangent_models::qwen35::{Findings, LoadError, LoraOptions, LoraTargets, Model};
 use cotangent_models::transfer::from_host;
 
-use crate::adapter::{Adapter, AdapterConfig, AdapterError, AdapterFile};
+use crate::adapter::{Adapter, AdapterConfig, AdapterError, AdapterFile, Parts};
 use crate::data::{ChatFormat, DataError, VisionFormat};
 
 /// A model and what belongs to it.
@@ -120,14 +120,17 @@ impl BaseModel {
     /// options.
     pub fn identity(&self, adapters: &AdapterConfig) -> BTreeMap<String, String> {
         let names = self.model.adapters();
-        let mut targets: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for name in names.keys().filter_map(|name| name.strip_suffix(".lora_a")?.strip_prefix("layers.")) {
-            if let Some((layer, module)) = name.split_once('.') {
-                targets.entry(module).or_default().push(layer);
-            }
+        // By module, the blocks of a list together: `attn.qkv of visual.blocks 0 1`.
+        let mut targets: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+        for name in names.keys().filter_map(|name| name.strip_suffix(".lora_a")) {
+            let (list, index, module) = of_block(name).unwrap_or((name, "", ""));
+            targets.entry((list, module)).or_default().push(index);
         }
-        let targets: Vec<String> =
-            targets.iter().map(|(module, layers)| format!("{module} of layers {}", layers.join(" "))).collect();
+        let described = |((list, module), blocks): (&(&str, &str), &Vec<&str>)| match *module {
+            "" => (*list).to_owned(),
+            module => format!("{module} of {list} {}", blocks.join(" ")),
+        };
+        let targets: Vec<String> = targets.iter().map(described).collect();
         [
             ("--rank", adapters.rank.to_string()),
             ("--scale", adapters.scale.to_string()),
@@ -162,15 +165,14 @@ impl BaseModel {
         failed.map_or(Ok(found), Err)
     }
 
-    /// Loads the vision tower, if it is `wanted` and not there: for pictures, or for adapters of it.
+    /// Loads what is `wanted` and not there: the vision tower for pictures or for adapters of it, the head of multi-token
+    /// prediction to train it or for adapters of it.
     ///
     /// # Errors
     /// If the checkpoint has none, or it is damaged.
-    pub fn load_tower_for(&mut self, wanted: bool) -> Result<(), BaseModelError> {
-        if wanted && self.model.visual.is_none() {
-            self.findings.skipped = self.model.load_tower(&self.dir, &mut self.config, self.dtype)?;
-        }
-        Ok(())
+    pub fn load_parts(&mut self, wanted: Parts) -> Result<(), BaseModelError> {
+        let BaseModel { dir, model, config, dtype, findings, .. } = self;
+        Ok(load_parts(model, config, findings, *dtype, dir, wanted)?)
     }
 
     /// How the model reads pictures, if its tower is loaded.
@@ -184,9 +186,37 @@ impl BaseModel {
     /// If a file is absent or damaged, or the adapter is one of another model.
     pub fn attach(&mut self, dir: &Path) -> Result<(), BaseModelError> {
         let adapter = Adapter::load(dir)?;
-        self.load_tower_for(adapter.is_of_tower())?;
+        self.load_parts(adapter.parts())?;
         attach(&mut self.model, &self.config, &adapter)
     }
+}
+
+/// As [`BaseModel::load_parts`], for a model without a tokenizer.
+///
+/// # Errors
+/// As [`BaseModel::load_parts`].
+pub fn load_parts(
+    model: &mut Model<Stored>,
+    config: &mut TextConfig,
+    findings: &mut Findings,
+    dtype: Dtype,
+    dir: &Path,
+    wanted: Parts,
+) -> Result<(), LoadError> {
+    if wanted.tower && model.visual.is_none() {
+        model.load_tower(dir, config, dtype, findings)?;
+    }
+    if wanted.multi_token_head && model.mtp.is_none() {
+        model.load_multi_token_head(dir, config, dtype, findings)?;
+    }
+    Ok(())
+}
+
+/// `visual.blocks.0.attn.qkv` as `visual.blocks`, `0` and `attn.qkv`.
+fn of_block(name: &str) -> Option<(&str, &str, &str)> {
+    let index = name.split('.').find(|segment| segment.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let (list, module) = name.split_once(&format!(".{index}."))?;
+    Some((list, index, module))
 }
 
 /// Loads all of the checkpoint folder `dir` but its weights: the folder, or the newest snapshot in it; the sizes of the
@@ -214,21 +244,11 @@ pub fn compute_dtype(session: &Session) -> Dtype {
     }
 }
 
-/// Adds the adapter of folder `dir` to the text model `model`, as it was saved.
+/// Adds an adapter to a model of which all that it adapts is loaded.
 ///
 /// # Errors
-/// If a file is absent or damaged, or the adapter is one of another model or of a vision tower.
-pub fn attach_adapter(model: &mut Model<Stored>, config: &TextConfig, dir: &Path) -> Result<(), BaseModelError> {
-    let adapter = Adapter::load(dir)?;
-    if model.visual.is_none() && adapter.is_of_tower() {
-        let reason =
-            "adapts the vision tower, and this command reads the text model only\nhelp: use `generate` or `evaluate`";
-        return Err(BaseModelError::AdapterDoesNotFit { file: adapter.file, reason: reason.to_owned() });
-    }
-    attach(model, config, &adapter)
-}
-
-fn attach(model: &mut Model<Stored>, config: &TextConfig, adapter: &Adapter) -> Result<(), BaseModelError> {
+/// If it is one of another model.
+pub fn attach(model: &mut Model<Stored>, config: &TextConfig, adapter: &Adapter) -> Result<(), BaseModelError> {
     adapter.check_fits(config)?;
     let options = LoraOptions {
         rank: adapter.config.rank as i32,

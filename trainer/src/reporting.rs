@@ -10,7 +10,7 @@ use serde_json::json;
 
 use cotangent_models::checkpoint::{CheckpointError, write_atomically};
 
-use crate::training::{Event, Report, TrainingState};
+use crate::training::{Event, Losses, Report, TrainingState};
 
 const GIGABYTE: f64 = 1e9;
 
@@ -90,7 +90,7 @@ impl Reporter {
 fn bar_message(report: &Report) -> String {
     format!(
         "loss {:.3}  {:.0} tokens/s  peak {:.2} GB",
-        report.loss,
+        report.losses.loss,
         report.tokens_per_second,
         report.peak_memory as f64 / GIGABYTE
     )
@@ -102,18 +102,20 @@ fn log_line(event: &Event) -> Option<String> {
         Event::Step(_) => return None,
         Event::Trained(report) => format!(
             "Iter {}: Train loss {:.3}, Learning Rate {}, It/sec {:.3}, Tokens/sec {:.3}, Trained Tokens {}, Peak mem \
-             {:.3} GB",
+             {:.3} GB{}",
             report.iteration,
-            report.loss,
+            report.losses.loss,
             c_exponent(report.learning_rate),
             report.iterations_per_second,
             report.tokens_per_second,
             report.trained_tokens,
-            report.peak_memory as f64 / GIGABYTE
+            report.peak_memory as f64 / GIGABYTE,
+            mtp_text(&report.losses)
         ),
         // mlx-lm counts the validation before the first step as the first iteration's.
-        Event::Validated { iteration, loss, seconds } => {
-            format!("Iter {}: Val loss {loss:.3}, Val took {seconds:.3}s", (*iteration).max(1))
+        Event::Validated { iteration, losses, seconds } => {
+            let (loss, mtp) = (losses.loss, mtp_text(losses));
+            format!("Iter {}: Val loss {loss:.3}, Val took {seconds:.3}s{mtp}", (*iteration).max(1))
         }
         Event::Skipped { iteration, loss, gradient_norm } => format!(
             "Iter {iteration}: Skipped: the norm of the gradients is {gradient_norm} (loss {loss:.3}); no weight changed"
@@ -130,20 +132,26 @@ fn log_line(event: &Event) -> Option<String> {
     })
 }
 
+/// At the end of a line, after what programs parse.
+fn mtp_text(losses: &Losses) -> String {
+    losses.mtp_loss.map_or_else(String::new, |loss| format!(", MTP loss {loss:.3}"))
+}
+
 /// The event as a JSON object, with the keys of mlx-lm's callbacks.
 fn json_line(event: &Event) -> Option<serde_json::Value> {
     match event {
-        Event::Trained(report) => Some(json!({
+        Event::Trained(report) => Some(with_mtp(&report.losses, "train_mtp_loss", json!({
             "iteration": report.iteration,
-            "train_loss": report.loss,
+            "train_loss": report.losses.loss,
             "learning_rate": report.learning_rate,
             "iterations_per_second": report.iterations_per_second,
             "tokens_per_second": report.tokens_per_second,
             "trained_tokens": report.trained_tokens,
             "peak_memory": report.peak_memory as f64 / GIGABYTE,
-        })),
-        Event::Validated { iteration, loss, seconds } => {
-            Some(json!({ "iteration": (*iteration).max(1), "val_loss": loss, "val_time": seconds }))
+        }))),
+        Event::Validated { iteration, losses, seconds } => {
+            let line = json!({ "iteration": (*iteration).max(1), "val_loss": losses.loss, "val_time": seconds });
+            Some(with_mtp(losses, "val_mtp_loss", line))
         }
         Event::Skipped { iteration, loss, gradient_norm } => {
             // JSON has no infinities: such numbers become null.
@@ -151,6 +159,14 @@ fn json_line(event: &Event) -> Option<serde_json::Value> {
         }
         Event::Step(_) | Event::Saved(_) | Event::NotSaved { .. } => None,
     }
+}
+
+/// With the loss of multi-token prediction under `key`, if it is there.
+fn with_mtp(losses: &Losses, key: &str, mut line: serde_json::Value) -> serde_json::Value {
+    if let Some(loss) = losses.mtp_loss {
+        line[key] = json!(loss);
+    }
+    line
 }
 
 /// The lines of a log up to iteration `last`, whose validation is among them if it is `validated`, and those of no
@@ -191,7 +207,7 @@ mod tests {
     fn report() -> Report {
         Report {
             iteration: 10,
-            loss: 2.6624,
+            losses: Losses { loss: 2.6624, mtp_loss: None },
             learning_rate: 1e-5,
             iterations_per_second: 0.49,
             tokens_per_second: 161.374,
@@ -214,8 +230,12 @@ mod tests {
                  3290, Peak mem 9.707 GB",
             ),
             (
-                Event::Validated { iteration: 0, loss: 2.9361, seconds: 5.265 },
+                Event::Validated { iteration: 0, losses: Losses { loss: 2.9361, mtp_loss: None }, seconds: 5.265 },
                 "Iter 1: Val loss 2.936, Val took 5.265s",
+            ),
+            (
+                Event::Validated { iteration: 9, losses: Losses { loss: 2.9361, mtp_loss: Some(3.25) }, seconds: 5.265 },
+                "Iter 9: Val loss 2.936, Val took 5.265s, MTP loss 3.250",
             ),
             (
                 Event::Saved(saved),

@@ -10,8 +10,8 @@ use cotangent_models::checkpoint::{HostTensor, SafetensorsFile};
 use cotangent_models::config::TextConfig;
 use cotangent_models::qwen35::{Cache, Model, Step};
 use cotangent_models::rope::{Positions, Rotary};
-use cotangent_trainer::adapter::AdapterFile;
-use cotangent_trainer::base_model::attach_adapter;
+use cotangent_trainer::adapter::{Adapter, AdapterFile};
+use cotangent_trainer::base_model::attach;
 use serde_json::Value;
 
 /// Both sides compute in float32, in different orders.
@@ -90,7 +90,7 @@ fn adapters_of_other_programs_compute_what_they_compute_there() {
     ] {
         let (mut model, config) = base(manifest()["files"][name]["base"].as_str().unwrap());
         let before = scores(&model, &config, &tokens());
-        attach_adapter(&mut model, &config, &foreign(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        attach(&mut model, &config, &Adapter::load(&foreign(name)).unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let (found, expected) = (scores(&model, &config, &tokens()), expected_scores(name));
         let difference = largest_difference(&found, &expected);
         assert!(difference < TOLERANCE, "{name}: the scores differ by {difference}");

@@ -200,7 +200,7 @@ fn damaged_states_are_errors() {
     let message = load(dir.path(), &options).unwrap_err();
     assert!(message.contains("is damaged: its checksum is ") && message.contains("\nhelp: "), "{message}");
     fs::copy(dir.path().join("adapters.safetensors"), &file).unwrap();
-    assert!(load(dir.path(), &options).unwrap_err().contains("is no `cotangent training state 2`"));
+    assert!(load(dir.path(), &options).unwrap_err().contains("is no `cotangent training state 3`"));
 }
 
 #[test]

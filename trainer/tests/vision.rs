@@ -1,79 +1,20 @@
 //! Pictures: from data through training to an answer, on a tiny model that sees.
 
+mod workplace;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use cotangent_trainer::data::{ChatFormat, DataOptions, Dataset, Example};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-fn reference(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference").join(path)
-}
-
-const TEMPLATE: &str = "{%- for message in messages %}<|im_start|>{{ message.role }}\n\
-    {%- if message.content is string %}{{ message.content }}{%- else %}{%- for part in message.content %}\
-    {%- if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{%- else %}{{ part.text }}{%- endif %}\
-    {%- endfor %}{%- endif %}<|im_end|>\n{%- endfor %}\
-    {%- if add_generation_prompt %}<|im_start|>assistant\n{%- endif %}";
+use workplace::{cotangent, losses_of, row, with, workplace_with};
 
 const VISION_START: u32 = 250;
 const PAD: u32 = 252;
 
-/// A folder with the checkpoint `model`, a tokenizer of one token a character for it, and two pictures.
+/// With the checkpoint of Qwen3.5.
 fn workplace() -> TempDir {
-    workplace_with("vlm")
-}
-
-/// The same with the checkpoint of another fixture.
-fn workplace_with(fixture: &str) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let model = dir.path().join("model");
-    fs::create_dir(&model).unwrap();
-    for file in ["config.json", "model.safetensors", "preprocessor_config.json"] {
-        fs::copy(reference("fixtures").join(fixture).join(file), model.join(file)).unwrap();
-    }
-    let special = [
-        (247, "<|im_start|>"),
-        (248, "<|im_end|>"),
-        (250, "<|vision_start|>"),
-        (251, "<|vision_end|>"),
-        (252, "<|image_pad|>"),
-    ];
-    let mut vocabulary: serde_json::Map<String, Value> = ('\n'..='~')
-        .filter(|char| *char == '\n' || *char >= ' ')
-        .enumerate()
-        .map(|(id, char)| (char.to_string(), id.into()))
-        .collect();
-    vocabulary.extend(special.map(|(id, token)| (token.to_owned(), id.into())));
-    let added = special.map(|(id, token)| {
-        json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-               "special": true})
-    });
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": false},
-        "post_processor": null, "decoder": {"type": "Fuse"},
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "?"},
-    });
-    fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    fs::write(model.join("tokenizer_config.json"), json!({"eos_token": "<|im_end|>"}).to_string()).unwrap();
-    fs::write(model.join("chat_template.jinja"), TEMPLATE).unwrap();
-    for picture in ["rgb.png", "turned6.jpg"] {
-        fs::copy(reference("vision").join(picture), dir.path().join(picture)).unwrap();
-    }
-    fs::write(dir.path().join("text.png"), "no picture").unwrap();
-    dir
-}
-
-fn row(content: Value) -> Value {
-    json!({"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "a cat"}]})
-}
-
-fn with(mut row: Value, key: &str, value: Value) -> Value {
-    row[key] = value;
-    row
+    workplace_with("fixtures/vlm")
 }
 
 fn load(dir: &TempDir, rows: &[Value], max_seq_length: usize) -> Result<Vec<Example>, String> {
@@ -225,15 +166,6 @@ fn without_settings_of_its_processor_a_checkpoint_reads_no_pictures() {
     assert_eq!(load(&dir, &[row("What?".into())], 2048).unwrap().len(), 1);
 }
 
-fn cotangent(dir: &TempDir, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cotangent"));
-    command.args(arguments).current_dir(dir.path()).env("OPENBLAS_NUM_THREADS", "1").env("COTANGENT_BACKEND", "cpu");
-    let output = command.output().unwrap();
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{arguments:?}\n{}{}", text[0], text[1]);
-    text[0].clone()
-}
-
 /// Rows without a picture, with one, and with two of other sizes, in batches of two.
 #[test]
 fn a_model_that_sees_trains_answers_and_is_evaluated() {
@@ -282,13 +214,8 @@ fn a_model_that_sees_trains_answers_and_is_evaluated() {
     }
     assert!(!config.contains("merger"), "{config}");
 
-    let audited = Command::new(env!("CARGO_BIN_EXE_cotangent"))
-        .args(["audit", "model", "--adapter-path", "out"])
-        .current_dir(dir.path())
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&audited.stderr);
-    assert!(message.contains("adapts the vision tower, and this command reads the text model only"), "{message}");
+    let audited = cotangent(&dir, &["audit", "model", "--adapter-path", "out"]);
+    assert!(audited.contains("visual.blocks.1.attn.qkv.lora_a") && audited.contains("with 2 pictures"), "{audited}");
 
     let data = ["--data", "data/valid.jsonl", "--batch-size", "2"];
     let of = |more: &[&str]| cotangent(&dir, &[&["evaluate", "--model", "model"], &data[..], more].concat());
@@ -304,11 +231,6 @@ fn a_model_that_sees_trains_answers_and_is_evaluated() {
     assert_ne!(ask(&["rgb.png"], &[]), ask(&["turned6.jpg"], &[]), "the picture changes what is said");
     assert_eq!(ask(&["rgb.png"], &["--adapter-path", "out"]), "a cat\n");
     assert_ne!(ask(&["rgb.png"], &["--max-pixels", "128"]), ask(&["rgb.png"], &[]), "it is seen smaller");
-}
-
-/// The losses that a run of training reports.
-fn losses_of(trained: &str) -> Vec<f64> {
-    trained.lines().filter_map(|line| line.split_once("Train loss ")?.1.split(',').next()?.parse().ok()).collect()
 }
 
 /// Only the tower trains, also in steps in which no row has a picture: these change nothing.
@@ -347,7 +269,7 @@ fn a_tower_trains_alone() {
 /// Qwen3-VL, its tower frozen, adapters on the text, five steps.
 #[test]
 fn a_frozen_tower_with_features_for_the_first_layers_trains_the_text() {
-    let dir = workplace_with("qwen3-vl");
+    let dir = workplace_with("fixtures/qwen3-vl");
     let rows = ["rgb.png", "turned6.jpg"].map(|name| with(row("What?".into()), "images", json!([name])).to_string());
     fs::write(dir.path().join("train.jsonl"), rows.join("\n")).unwrap();
     let trained = cotangent(

@@ -46,7 +46,7 @@ impl Checkpoint {
     ) -> Result<(), CheckpointError> {
         let sources = self.sources(|_, role| {
             Ok(match role {
-                Role::Parameter(name) | Role::Vision(name) => Some(name),
+                Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name) => Some(name),
                 _ => None,
             })
         })?;

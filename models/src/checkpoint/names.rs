@@ -4,8 +4,8 @@ pub enum Role {
     /// A tensor of the text model, by canonical name: the Hugging Face name without the prefix that differs between
     /// exports (`layers.3.mlp.up_proj.weight`, `lm_head.weight`).
     Parameter(String),
-    /// A part of the multi-token prediction head.
-    MultiTokenPrediction,
+    /// A tensor of the head of multi-token prediction, by canonical name (`mtp.fc.weight`).
+    MultiTokenPrediction(String),
     /// A tensor of the vision tower, by canonical name (`visual.blocks.0.norm1.bias`).
     Vision(String),
     /// A table that old exports stored although it follows from the configuration.
@@ -24,7 +24,7 @@ pub fn classify(stored: &str) -> Role {
     let name = TEXT_PREFIXES.iter().find_map(|prefix| stored.strip_prefix(prefix)).unwrap_or(stored);
     let first = name.split('.').next().unwrap_or_default();
     match first {
-        "mtp" => Role::MultiTokenPrediction,
+        "mtp" => Role::MultiTokenPrediction(name.to_owned()),
         "visual" | "vision_tower" | "vision_model" => Role::Vision(format!("visual{}", &name[first.len()..])),
         _ if name.ends_with("rotary_emb.inv_freq") => Role::Buffer,
         _ => Role::Parameter(name.replace("mlp.switch_mlp.", "mlp.experts.")),
@@ -84,8 +84,8 @@ mod tests {
     #[test]
     fn what_is_no_part_of_the_text_model_is_distinguished() {
         for (stored, role) in [
-            ("mtp.fc.weight", Role::MultiTokenPrediction),
-            ("model.mtp.layers.0.mlp.up_proj.weight", Role::MultiTokenPrediction),
+            ("mtp.fc.weight", Role::MultiTokenPrediction("mtp.fc.weight".into())),
+            ("language_model.mtp.norm.weight", Role::MultiTokenPrediction("mtp.norm.weight".into())),
             ("model.visual.blocks.0.norm1.bias", Role::Vision("visual.blocks.0.norm1.bias".into())),
             ("visual.patch_embed.proj.weight", Role::Vision("visual.patch_embed.proj.weight".into())),
             ("vision_tower.merger.norm.weight", Role::Vision("visual.merger.norm.weight".into())),

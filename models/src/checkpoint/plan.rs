@@ -42,15 +42,25 @@ impl<'a> LoadPlan<'a> {
     /// With all missing, extra and misshapen tensors in one error; or if two tensors claim to be the same parameter,
     /// the checkpoint is quantised, or its layout cannot be recognised.
     pub fn new(checkpoint: &'a Checkpoint, expected: Vec<(String, Plan)>) -> Result<Self, CheckpointError> {
+        Self::in_layout(checkpoint, expected, None)
+    }
+
+    /// As [`new`](Self::new), with tensors in a layout that is known, or is to be found.
+    pub(super) fn in_layout(
+        checkpoint: &'a Checkpoint,
+        expected: Vec<(String, Plan)>,
+        layout: Option<Layout>,
+    ) -> Result<Self, CheckpointError> {
         let mut expected: BTreeMap<String, Plan> = expected.into_iter().collect();
         let mut skipped = Skipped::default();
-        let has_tower = expected.keys().any(|name| name.starts_with("visual."));
+        let expects = |prefix: &str| expected.keys().any(|name| name.starts_with(prefix));
+        let (has_tower, has_head) = (expects("visual."), expects("mtp."));
         let mut found = checkpoint.sources(|stored, role| {
             match role {
-                Role::MultiTokenPrediction => skipped.multi_token_prediction += 1,
+                Role::MultiTokenPrediction(_) if !has_head => skipped.multi_token_prediction += 1,
                 Role::Vision(_) if !has_tower => skipped.vision += 1,
                 Role::Buffer => skipped.redundant += 1,
-                Role::Vision(name) | Role::Parameter(name) => {
+                Role::Vision(name) | Role::MultiTokenPrediction(name) | Role::Parameter(name) => {
                     if is_quantisation_detail(stored) && !is_expected(&expected, &name) {
                         return Err(quantised(checkpoint, stored));
                     }
@@ -74,7 +84,7 @@ impl<'a> LoadPlan<'a> {
             }
         }
 
-        let layout = find_layout(checkpoint, &expected, &found)?;
+        let layout = layout.map_or_else(|| find_layout(checkpoint, &expected, &found), Ok)?;
         let mut mismatch = Mismatch { dir: checkpoint.dir().to_owned(), ..Mismatch::default() };
         for (name, plan) in &expected {
             if !found.contains_key(name) {

@@ -75,6 +75,9 @@ pub struct TextConfig {
     pub tie_word_embeddings: bool,
     /// The vision tower before it; `None` where there is none, or it is not asked for.
     pub vision: Option<VisionConfig>,
+    /// Whether the model has a head of multi-token prediction and it is asked for; a checkpoint's tensors say whether there is
+    /// one.
+    pub has_multi_token_head: bool,
 }
 
 impl TextConfig {
@@ -153,6 +156,7 @@ impl TextConfig {
             max_position_embeddings: text.optional_size("max_position_embeddings")?.unwrap_or(262_144),
             tie_word_embeddings: tie_word_embeddings(top, &text)?,
             vision: None,
+            has_multi_token_head: false,
         };
         if is_qwen35 {
             text.refuse_unread("linear_")?;

@@ -4,13 +4,16 @@ use std::path::Path;
 
 use cotangent::{Dtype, Parameters, Plan, Planned, Stored, Tensor, parameters};
 
-use crate::checkpoint::{Checkpoint, CheckpointError, Checksum, HostTensor, LoadPlan, Role, Skipped, classify};
+use crate::checkpoint::{
+    Checkpoint, CheckpointError, Checksum, HeadPlace, HostTensor, LoadPlan, Role, Skipped, classify,
+};
 use crate::config::{ConfigError, Quantization, TextConfig};
 
 use crate::transfer::from_host;
 use crate::vision::VisionTower;
 
 use super::model::Model;
+use super::multi_token::MultiTokenHead;
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,15 @@ pub struct Findings {
     pub own_head: bool,
     /// Of the configuration and of all parameters as stored: two checkpoints of one fingerprint are the same model.
     pub fingerprint: Checksum,
+}
+
+impl Findings {
+    /// Counts a parameter in, which it returns.
+    fn add(&mut self, name: &str, tensor: HostTensor) -> Result<HostTensor, CheckpointError> {
+        self.fingerprint.add_bytes(name.as_bytes());
+        self.fingerprint.add_bytes(&tensor.bytes);
+        Ok(tensor)
+    }
 }
 
 impl Model<Stored> {
@@ -76,15 +88,19 @@ impl Model<Stored> {
         Self::load_config(dir, TextConfig::load_with_vision(dir)?, dtype, observe)
     }
 
-    /// Adds the vision tower of the checkpoint in `dir` to a model of its text, whose configuration then describes it.
-    /// Returns what is still left out of the checkpoint.
+    /// Adds the vision tower of the checkpoint in `dir` to a model of its text, whose configuration and `findings` then
+    /// describe it.
     ///
     /// # Errors
     /// As [`load`](Self::load); or if the checkpoint has no tower.
-    pub fn load_tower(&mut self, dir: &Path, config: &mut TextConfig, dtype: Dtype) -> Result<Skipped, LoadError> {
-        let described = TextConfig::load_with_vision(dir)?;
-        let tie_word_embeddings = config.tie_word_embeddings;
-        let Some(vision) = &described.vision else {
+    pub fn load_tower(
+        &mut self,
+        dir: &Path,
+        config: &mut TextConfig,
+        dtype: Dtype,
+        findings: &mut Findings,
+    ) -> Result<(), LoadError> {
+        let Some(vision) = TextConfig::load_with_vision(dir)?.vision else {
             return Err(LoadError::Device {
                 name: "visual".into(),
                 source: cotangent::Error::Other(
@@ -92,15 +108,50 @@ impl Model<Stored> {
                 ),
             });
         };
-        let described = TextConfig { tie_word_embeddings, ..described.clone() };
+        let tower = VisionTower::planned(&vision, dtype);
+        let described = TextConfig { vision: Some(vision), has_multi_token_head: false, ..config.clone() };
         let checkpoint = Checkpoint::open(dir)?;
         let mut planned = Model::planned(&described, dtype);
         checkpoint.plan_codes(&mut planned, Quantization::load(dir)?.as_ref())?;
         let plan = LoadPlan::new(&checkpoint, Plan::all(&planned))?;
-        let tower = VisionTower::planned(vision, dtype);
-        self.visual = Some(Box::new(loaded(&tower, "visual", &mut |name, _| plan.read(name))?));
-        *config = described;
-        Ok(plan.skipped())
+        self.visual = Some(Box::new(loaded(&tower, "visual", &mut |name, _| findings.add(name, plan.read(name)?))?));
+        findings.skipped.vision = plan.skipped().vision;
+        config.vision = described.vision;
+        Ok(())
+    }
+
+    /// Adds the head of multi-token prediction of the checkpoint in `dir` to its model, whose configuration and `findings`
+    /// then describe it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); or if the checkpoint has no such head.
+    pub fn load_multi_token_head(
+        &mut self,
+        dir: &Path,
+        config: &mut TextConfig,
+        dtype: Dtype,
+        findings: &mut Findings,
+    ) -> Result<(), LoadError> {
+        let mut checkpoint = Checkpoint::open(dir)?;
+        let mut head = MultiTokenHead::planned(config, dtype);
+        let head = match checkpoint.find_multi_token_head()? {
+            HeadPlace::Inside => {
+                // Planned within the whole model, because all tensors of a checkpoint are held against each other.
+                let mut planned = Model { mtp: Some(Box::new(head)), ..Model::planned(config, dtype) };
+                checkpoint.plan_codes(&mut planned, Quantization::load(dir)?.as_ref())?;
+                let plan = LoadPlan::new(&checkpoint, Plan::all(&planned))?;
+                findings.skipped.multi_token_prediction = plan.skipped().multi_token_prediction;
+                planned.mtp.map(|head| loaded(&*head, "mtp", &mut |name, _| findings.add(name, plan.read(name)?)))
+            }
+            HeadPlace::Folder(folder) => {
+                folder.plan_codes(&mut head, Quantization::load(folder.dir())?.as_ref())?;
+                let (plan, prefix) = LoadPlan::of_head_folder(&folder, Plan::all(&head))?;
+                Some(loaded(&head, prefix, &mut |name, _| findings.add(name, plan.read(name)?)))
+            }
+        };
+        self.mtp = head.transpose()?.map(Box::new);
+        config.has_multi_token_head = true;
+        Ok(())
     }
 
     fn load_config(

@@ -16,18 +16,19 @@ use super::experts::{Experts, MixtureOfExperts};
 use super::gated_delta_net::GatedDeltaNet;
 use super::mlp::Mlp;
 use super::model::Model;
+use super::multi_token::MultiTokenHead;
 
 /// Which linear layers get an adapter: by role, or by patterns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LoraTargets {
-    /// Every linear layer of every decoder layer: attention, gated delta net with all `in_proj_*`, MLP or shared expert; and
-    /// of every block of the vision tower, if that is loaded, but not of its mergers. Not the experts that a router chooses
-    /// from, nor the router and the gate of the shared expert.
+    /// Every linear layer of every decoder layer: attention, gated delta net with all `in_proj_*`, MLP or shared expert; of
+    /// every block of the vision tower, if that is loaded, but not of its mergers; and of the head of multi-token prediction,
+    /// if that is loaded. Not the experts that a router chooses from, nor the router and the gate of the shared expert.
     #[default]
     All,
-    /// Roles (`attention`, `linear_attention`, `mlp`, `experts`, `router`, `vision`), names (`q_proj`), layer-relative names
-    /// (`mlp.down_proj`), or full names (`layers.3.self_attn.v_proj`); `*` stands for any characters. A name such as `up_proj`
-    /// is that of the shared expert, and of other experts only with `experts` before it.
+    /// Roles (`attention`, `linear_attention`, `mlp`, `experts`, `router`, `vision`, `mtp`), names (`q_proj`), layer-relative
+    /// names (`mlp.down_proj`), or full names (`layers.3.self_attn.v_proj`); `*` stands for any characters. A name such as
+    /// `up_proj` is that of the shared expert, and of other experts only with `experts` before it.
     Patterns(Vec<String>),
 }
 
@@ -70,7 +71,7 @@ const ROUTER: &str = "router";
 
 /// A linear layer of a decoder layer.
 struct Place<'a> {
-    /// What the layer that holds it does, such as `attention`.
+    /// What the layer that holds it does, such as `attention`, or of what it is a part, such as `vision`.
     role: &'static str,
     /// `layers.3.self_attn.q_proj`.
     name: &'a str,
@@ -119,7 +120,10 @@ impl Adding<'_> {
         let place = path.to_string();
         let (mut role, mut failure) = ("", None);
         tree.nodes(&mut path, &mut |path, node| {
-            role = role_of(node).unwrap_or(role);
+            if let Some(found) = role_of(node) {
+                let chosen_from = matches!(found, EXPERTS | ROUTER);
+                role = if place == MULTI_TOKEN && !chosen_from { MULTI_TOKEN } else { found };
+            }
             let adapted = if let Some(linear) = node.downcast_mut::<Linear<Stored>>() {
                 linear as &mut dyn Adaptable
             } else if let Some(linear) = node.downcast_mut::<ExpertLinear<Stored>>() {
@@ -159,6 +163,8 @@ fn role_of(node: &dyn Any) -> Option<&'static str> {
         Some(EXPERTS)
     } else if node.is::<VisionBlock<Stored>>() || node.is::<Merger<Stored>>() {
         Some("vision")
+    } else if node.is::<MultiTokenHead<Stored>>() {
+        Some(MULTI_TOKEN)
     } else {
         None
     }
@@ -201,11 +207,14 @@ impl Model<Stored> {
                 adding.walk(merger, path, false)?;
             }
         }
+        if let Some(head) = &mut self.mtp {
+            adding.walk(&mut **head, Path::new(MULTI_TOKEN), true)?;
+        }
         let Adding { used, adapted, .. } = adding;
         match patterns(&options.targets).iter().zip(&used).find(|(_, used)| !**used) {
             Some((pattern, _)) => Err(Error::Other(format!(
                 "the adapter target `{}` matches no linear layer; use a role (attention, linear_attention, mlp, experts, router, \
-                 vision), a name such as `q_proj` or `mlp.down_proj`, or a pattern with `*`",
+                 vision, mtp), a name such as `q_proj` or `mlp.down_proj`, or a pattern with `*`",
                 quoted(pattern)
             ))),
             None => Ok(adapted),
@@ -271,7 +280,18 @@ impl Model<Stored> {
     pub fn adapters_trainable(&self) -> Result<Trainable> {
         Trainable::of(self, is_adapter)
     }
+
+    /// The adapters of the head of multi-token prediction as the parameters that train.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if it has none.
+    pub fn head_adapters_trainable(&self) -> Result<Trainable> {
+        Trainable::of(self, |name| is_adapter(name) && name.starts_with("mtp."))
+    }
 }
+
+/// The name of the head of multi-token prediction in the tree, and its role.
+const MULTI_TOKEN: &str = "mtp";
 
 pub(super) fn is_adapter(name: &str) -> bool {
     name.ends_with(".lora_a") || name.ends_with(".lora_b")

@@ -10,6 +10,7 @@ mod load;
 mod lora;
 mod mlp;
 mod model;
+mod multi_token;
 mod tower;
 mod train;
 
@@ -24,4 +25,5 @@ pub use load::{Findings, LoadError};
 pub use lora::{LoraOptions, LoraTargets};
 pub use mlp::Mlp;
 pub use model::{Model, Step};
-pub use train::{Batch, Embedding, Head, State};
+pub use multi_token::MultiTokenHead;
+pub use train::{Ahead, AheadLoss, Batch, Embedding, Head, State};

@@ -13,6 +13,7 @@ use crate::weight::Weight;
 
 use super::block::Block;
 use super::cache::Cache;
+use super::multi_token::MultiTokenHead;
 
 /// Embedding, decoder layers, final norm, and a head unless it is tied to the embedding.
 #[derive(Parameters)]
@@ -27,6 +28,8 @@ pub struct Model<M: Mode> {
     pub norm: RmsNorm<M>,
     /// `[vocabulary, hidden]`; `None` if tied.
     pub lm_head: Option<Linear<M>>,
+    /// What predicts the token after the next; `None` where that is not asked for.
+    pub mtp: Option<Box<MultiTokenHead<M>>>,
 }
 
 /// A table of rows.
@@ -62,6 +65,7 @@ impl Model<Planned> {
             layers: config.layers.iter().map(|kind| Block::planned(config, *kind, dtype)).collect(),
             norm: RmsNorm::planned(hidden, config),
             lm_head: (!config.tie_word_embeddings).then(|| Linear::planned(vocabulary, hidden, dtype)),
+            mtp: config.has_multi_token_head.then(|| Box::new(MultiTokenHead::planned(config, dtype))),
         }
     }
 }

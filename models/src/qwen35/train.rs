@@ -3,7 +3,7 @@
 use cotangent::{Dtype, Error, Indices, Mode, Parameters, Result, Stack, StackStages, Stored, Tensor, Train};
 use cotangent_kernels::Labels;
 
-use crate::linear::Linear;
+use crate::linear::{Linear, LowRank};
 use crate::norm::RmsNorm;
 use crate::rope::Rotary;
 use crate::vision::Pictures;
@@ -11,7 +11,7 @@ use crate::vision::Pictures;
 use super::block::Block;
 use super::lora::is_adapter;
 use super::model::{Model, Table};
-use super::tower;
+use super::multi_token::MultiTokenHead;
 
 /// What a training step is computed from. Rows are padded on the right: attention is causal and the delta rule runs
 /// forward, so what stands after the last counted token changes nothing.
@@ -28,6 +28,35 @@ pub struct Batch {
     /// What the sum of the losses is multiplied by: one over the counted tokens of the whole step, so that
     /// micro-batches weigh by their tokens.
     pub scale: f32,
+    /// What the head of multi-token prediction learns; `None` if nothing.
+    pub ahead: Option<Ahead>,
+}
+
+/// What the head of multi-token prediction learns of a batch: at each place the token after the next.
+#[derive(Debug)]
+pub struct Ahead {
+    /// The positions of the token after each place.
+    pub rotary: Rotary,
+    /// The token after the next of each place, row after row, `B * T` in all; places that do not count are ignored.
+    pub labels: Labels,
+    /// What the sum of these losses is multiplied by, as [`Batch::scale`]: one over these counted places.
+    pub scale: f32,
+    /// What else is learned.
+    pub loss: AheadLoss,
+}
+
+/// How the loss of multi-token prediction enters that of the model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum AheadLoss {
+    /// It is added to the loss of the next token.
+    Beside {
+        /// Multiplied by this.
+        weight: f32,
+        /// Whether its gradient ends at what the head reads: hidden states, embedded tokens, and the model's own head.
+        detached: bool,
+    },
+    /// It is all that is learned.
+    Alone,
 }
 
 /// What flows between blocks.
@@ -37,6 +66,9 @@ pub struct State<M: Mode> {
     pub hidden: Tensor<M>,
     /// What the tower hands to the first text layers, `[tokens, hidden]` each, as far as they have not had it.
     pub features: Vec<Tensor<M>>,
+    /// Of a batch with [`Ahead`], `[B, T, hidden]` each: from the embedding on the embedded tokens, after the last layer also
+    /// the hidden states after the final norm, and after the head of multi-token prediction what it gives alone.
+    pub ahead: Vec<Tensor<M>>,
 }
 
 /// The parameters before the first layer.
@@ -103,31 +135,19 @@ impl Stack for Model<Stored> {
     }
 
     fn stages(&self) -> StackStages<'_, Self> {
-        let Some(tower) = &self.visual else {
-            return StackStages::first("embedding", self.embedding(), Self::embed).blocks(
-                Self::BLOCKS,
-                &self.layers,
-                Self::forward,
-            );
+        let stages = match &self.visual {
+            Some(tower) => self.tower_stages(tower),
+            None => StackStages::first("embedding", self.embedding(), Self::embed),
         };
-        let mut stages = StackStages::begin("visual.patch_embed", &tower.patch_embed, tower::embed_patches).part(
-            "visual.pos_embed",
-            &tower.pos_embed,
-            tower::add_positions,
-        );
-        for (index, block) in tower.blocks.iter().enumerate() {
-            stages = stages.part(&format!("visual.blocks.{index}"), block, tower::block);
-            if let Ok(place) = tower.deepstack.binary_search(&index) {
-                let path = format!("visual.deepstack_merger_list.{place}");
-                stages = stages.part(&path, &tower.deepstack_merger_list[place], tower::take_features);
-            }
+        let stages = stages.blocks(Self::BLOCKS, &self.layers, Self::forward);
+        match &self.mtp {
+            Some(mtp) => stages.part("norm", &self.norm, normalise).part("mtp", &**mtp, predict),
+            None => stages,
         }
-        stages = stages.part("visual.merger", &tower.merger, tower::merge);
-        stages.part("embed_tokens", &self.embed_tokens, tower::put).blocks(Self::BLOCKS, &self.layers, Self::forward)
     }
 
     fn embed(embedding: &Embedding<Train>, batch: &Batch) -> Result<State<Train>> {
-        Ok(State { hidden: embedding.embed_tokens.weight.take_rows(&batch.tokens)?, features: Vec::new() })
+        Ok(State::embedded(embedding.embed_tokens.weight.take_rows(&batch.tokens)?, Vec::new(), batch))
     }
 
     fn forward(block: &Block<Train>, state: &State<Train>, batch: &Batch) -> Result<State<Train>> {
@@ -136,19 +156,94 @@ impl Stack for Model<Stored> {
         if let Some(of_layer) = features.next() {
             hidden = pictures(batch)?.slots.add(&hidden, of_layer)?;
         }
-        Ok(State { hidden, features: features.cloned().collect() })
+        Ok(State { hidden, features: features.cloned().collect(), ahead: state.ahead.clone() })
     }
 
     fn loss(head: &Head<Train>, state: &State<Train>, batch: &Batch) -> Result<Tensor<Train>> {
-        let hidden = &state.hidden;
-        let (weight, adapter) = match &head.projection {
+        let next = || {
+            let rows = head.norm.forward(&state.hidden)?;
+            head.projection.cross_entropy(&rows, &batch.labels, batch.scale, false)
+        };
+        let Some(Ahead { labels, scale, loss, .. }) = &batch.ahead else { return next() };
+        let after_next = |detached| {
+            let rows = state.ahead.first().ok_or_else(without_multi_token_head)?;
+            head.projection.cross_entropy(rows, labels, *scale, detached)
+        };
+        match *loss {
+            AheadLoss::Alone => after_next(false),
+            AheadLoss::Beside { detached, .. } => {
+                let parts = [next()?.reshape(&[1])?, after_next(detached)?.reshape(&[1])?];
+                Tensor::concatenate(&parts.each_ref(), 0)
+            }
+        }
+    }
+
+    fn weights(batch: &Batch) -> Vec<f32> {
+        match batch.ahead.as_ref().map(|ahead| ahead.loss) {
+            Some(AheadLoss::Beside { weight, .. }) => vec![1.0, weight],
+            Some(AheadLoss::Alone) | None => vec![1.0],
+        }
+    }
+}
+
+impl State<Train> {
+    /// The text before the first layer.
+    pub(super) fn embedded(hidden: Tensor<Train>, features: Vec<Tensor<Train>>, batch: &Batch) -> Self {
+        let ahead = batch.ahead.iter().map(|_| hidden.clone()).collect();
+        State { hidden, features, ahead }
+    }
+}
+
+impl Projection<Train> {
+    /// The loss of rows `[.., hidden]` under this head, whose own gradient is left out where `detached` says so.
+    fn cross_entropy(
+        &self,
+        rows: &Tensor<Train>,
+        labels: &Labels,
+        scale: f32,
+        detached: bool,
+    ) -> Result<Tensor<Train>> {
+        let (weight, adapter) = match self {
             Projection::Tied(embedding) => (&embedding.embed_tokens.weight, None),
             Projection::Untied(head) => (&head.lm_head.weight, head.lm_head.adapter.as_ref()),
         };
-        let width = hidden.dimension(-1);
-        let rows = head.norm.forward(hidden)?.reshape(&[-1, width])?;
-        weight.cross_entropy(&rows, adapter, &batch.labels, batch.scale)
+        let rows = rows.reshape(&[-1, rows.dimension(-1)])?;
+        if !detached {
+            return weight.cross_entropy(&rows, adapter, labels, scale);
+        }
+        let adapter = adapter.map(|LowRank { lora_a, lora_b, scale }| LowRank {
+            lora_a: lora_a.detach(DETACHED).to_tensor(),
+            lora_b: lora_b.detach(DETACHED).to_tensor(),
+            scale: *scale,
+        });
+        weight.detached(DETACHED).cross_entropy(&rows, adapter.as_ref(), labels, scale)
     }
+}
+
+/// Why gradients of multi-token prediction end.
+const DETACHED: &str = "multi-token prediction trains its own head alone";
+
+/// Gives the head of multi-token prediction the hidden states as the model's own head has them.
+fn normalise(norm: &RmsNorm<Train>, state: &State<Train>, _: &Batch) -> Result<State<Train>> {
+    let mut ahead = state.ahead.clone();
+    if !ahead.is_empty() {
+        ahead.push(norm.forward(&state.hidden)?);
+    }
+    Ok(State { hidden: state.hidden.clone(), features: Vec::new(), ahead })
+}
+
+fn predict(mtp: &MultiTokenHead<Train>, state: &State<Train>, batch: &Batch) -> Result<State<Train>> {
+    let mut predicted = Vec::new();
+    if let ([embedded, hidden], Some(ahead)) = (state.ahead.as_slice(), &batch.ahead) {
+        let ends = matches!(ahead.loss, AheadLoss::Beside { detached: true, .. });
+        let read = |x: &Tensor<Train>| if ends { x.detach(DETACHED).to_tensor() } else { x.clone() };
+        predicted.push(mtp.forward(&read(hidden), &read(embedded), &ahead.rotary)?);
+    }
+    Ok(State { hidden: state.hidden.clone(), features: Vec::new(), ahead: predicted })
+}
+
+fn without_multi_token_head() -> Error {
+    Error::Other("found what multi-token prediction is to learn, and a model that was loaded without its head".into())
 }
 
 /// The pictures of a batch for a model with a vision tower.

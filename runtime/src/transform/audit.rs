@@ -105,7 +105,7 @@ where
     let mut gradients = Gradients::new();
     let (loss, cuts) =
         session.record_cuts(|session| train_stack_compared(session, model, &walked, batch, &mut gradients));
-    let loss = loss?.item::<f32>()?;
+    let loss = loss?.to_vec::<f32>()?.iter().zip(S::weights(batch)).map(|(part, weight)| part * weight).sum();
 
     let mut parameters = Vec::new();
     let mut frozen = 0;

@@ -211,7 +211,7 @@ pub fn value_and_grad<P: Parameters<Mode = Stored>, B>(
     let trace = TraceId::fresh();
     let function = |primals: &[Array]| {
         let value = loss(&with_primals(parameters, &root, &leaves, Origin::of(trace, true), primals)?, batch)?;
-        Ok(vec![scalar_loss(operation, value, trace, &|| names::list(leaves.names.iter().map(String::as_str)))?])
+        Ok(vec![trained_loss(operation, value, trace, 1, &|| names::list(leaves.names.iter().map(String::as_str)))?])
     };
     let found = vjp_arrays(operation, function, &leaves.primals, &[Array::from_f32(1.0)]);
     let result = found.and_then(|(value, gradients)| {
@@ -242,25 +242,27 @@ pub fn evaluate<P: Parameters<Mode = Stored>, B>(
     let (root, trace) = (Path::root(), TraceId::fresh());
     let leaves = TrainableLeaves::of(parameters, &root, &Trainable::default());
     let result = with_primals(parameters, &root, &leaves, Origin::of(trace, false), &[]).and_then(|parameters| {
-        let value = scalar(operation, loss(&parameters, batch)?, trace)?;
+        let value = loss_parts(operation, loss(&parameters, batch)?, trace, 1)?;
         ffi::evaluate(operation, [&value])?;
         Ok(Tensor::from_parts(value, Origin::HOST))
     });
     running.finish(result)
 }
 
-/// A loss as the array MLX differentiates with respect to the parameters that `names` lists.
+/// A loss of `parts` as the array MLX differentiates with respect to the parameters that `names` lists.
 ///
 /// # Errors
-/// As [`scalar`]; [`Error::Refused`] if none of them has a part in it.
-pub(crate) fn scalar_loss(
+/// As [`loss_parts`]; [`Error::Refused`] if none of them has a part in it.
+pub(crate) fn trained_loss(
     operation: &'static str,
     loss: Tensor<Train>,
     trace: TraceId,
+    parts: usize,
     names: &dyn Fn() -> String,
 ) -> Result<Array> {
     let reached = loss.origin().trains;
-    let loss = checked(operation, loss, trace, || format!("the loss, of which the gradient of {} is asked,", names()))?;
+    let name = || format!("the loss, of which the gradient of {} is asked,", names());
+    let loss = checked(operation, loss, trace, parts, name)?;
     if reached {
         return Ok(loss);
     }
@@ -275,25 +277,36 @@ pub(crate) fn scalar_loss(
     })
 }
 
-/// A loss of which no gradient is asked.
+/// A loss of `parts` of which no gradient is asked: a scalar of one part, a vector of several.
 ///
 /// # Errors
-/// [`Error::Shape`] unless it is a scalar of float32, [`Error::Refused`] if another graph computed it.
-pub(crate) fn scalar(operation: &'static str, loss: Tensor<Train>, trace: TraceId) -> Result<Array> {
-    checked(operation, loss, trace, || "the loss".to_owned())
+/// [`Error::Shape`] unless it is float32 and of that shape, [`Error::Refused`] if another graph computed it.
+pub(crate) fn loss_parts(
+    operation: &'static str,
+    loss: Tensor<Train>,
+    trace: TraceId,
+    parts: usize,
+) -> Result<Array> {
+    checked(operation, loss, trace, parts, || "the loss".to_owned())
 }
 
 fn checked(
     operation: &'static str,
     loss: Tensor<Train>,
     trace: TraceId,
+    parts: usize,
     name: impl FnOnce() -> String,
 ) -> Result<Array> {
-    if !loss.shape().is_empty() || loss.dtype() != Dtype::F32 {
+    let shape = if parts == 1 { Vec::new() } else { vec![parts as i32] };
+    if loss.shape() != shape || loss.dtype() != Dtype::F32 {
+        let expected = match parts {
+            1 => "a scalar of float32: sum it, and cast it".into(),
+            parts => format!("a vector of float32 of {parts} parts, as many as have a weight"),
+        };
         return Err(Error::Shape {
             operation,
             found: format!("a loss of {} {:?}", loss.dtype(), loss.shape()),
-            expected: "a scalar of float32: sum it, and cast it".into(),
+            expected,
         });
     }
     loss.leave(trace, operation, name)

@@ -21,7 +21,7 @@ use crate::session::Session;
 use crate::tensor::{Origin, Tensor, TraceId};
 
 use super::carried::Carried;
-use super::gradient::{Trainable, TrainableLeaves, scalar, vjp_arrays};
+use super::gradient::{Trainable, TrainableLeaves, loss_parts, vjp_arrays};
 use super::gradients::Gradients;
 use super::names;
 use super::part::{HeadPart, Pulled, missing_input};
@@ -93,7 +93,7 @@ pub trait Stack {
         batch: &Self::Batch,
     ) -> Result<Self::State>;
 
-    /// The loss, a scalar of float32.
+    /// The loss, a scalar of float32; where [`weights`](Self::weights) names several parts of it, a vector of them.
     ///
     /// # Errors
     /// Those of the operations in it.
@@ -102,6 +102,12 @@ pub trait Stack {
         hidden: &Self::State,
         batch: &Self::Batch,
     ) -> Result<Tensor<Train>>;
+
+    /// What each part of the loss weighs in its gradient. Drivers return the parts as they are, without their weights.
+    fn weights(batch: &Self::Batch) -> Vec<f32> {
+        let _ = batch;
+        vec![1.0]
+    }
 }
 
 /// What the forward pass keeps for the backward pass.
@@ -129,7 +135,7 @@ pub(super) const OPERATION: &str = "train_stack";
 const EMBEDDING: &str = "embedding";
 pub(super) const HEAD: &str = "head";
 
-/// The loss of one batch; adds the gradients of the `trainable` parameters to `gradients`.
+/// The loss of one batch, or its parts; adds the gradients of the `trainable` parameters to `gradients`.
 ///
 /// Both may still be under way on return, so that the next computation is put together meanwhile; code that reads them waits.
 /// The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and the intermediate results of two blocks;
@@ -143,8 +149,8 @@ pub(super) const HEAD: &str = "head";
 /// each shape, in every hundredth, and in every step of a build with debug assertions; such a step waits for its end.
 ///
 /// # Errors
-/// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is a scalar of float32;
-/// [`Error::Mlx`](crate::Error::Mlx); [`Error::Refused`](crate::Error::Refused) for what would train wrong: a loss that no
+/// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is of float32 and as many parts as
+/// weigh; [`Error::Mlx`](crate::Error::Mlx); [`Error::Refused`](crate::Error::Refused) for what would train wrong: a loss that no
 /// trainable parameter reaches, a result that another graph computed or that is another when it is computed again, a
 /// selection of nothing or of names that no part has, two parameters of one name, one under two names, gradients of other
 /// weights. After an error in the middle of a step `gradients` can only be dropped.
@@ -288,7 +294,7 @@ fn whole_graph<S: Stack>(
 ) -> Result<Tensor<Stored>> {
     let primals = parts.primals();
     let function = |primals: &[Array]| Ok(vec![parts.loss(primals, None, &[])?]);
-    let (values, found) = vjp_arrays(OPERATION, function, &primals, &[Array::from_f32(1.0)])?;
+    let (values, found) = vjp_arrays(OPERATION, function, &primals, &[parts.cotangent()])?;
     parts.accumulate(found, gradients)?;
     let repetitions = running::take_repetitions();
     let compared = repetitions.iter().map(Repetition::array);
@@ -332,11 +338,11 @@ impl Backward<'_> {
     }
 }
 
-/// The loss of one batch, evaluated, with no gradient, in the memory of two blocks.
+/// The loss of one batch, or its parts, evaluated, with no gradient, in the memory of two blocks.
 ///
 /// # Errors
-/// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is a scalar of float32;
-/// [`Error::Mlx`](crate::Error::Mlx); [`Error::Refused`](crate::Error::Refused) if another graph computed a result.
+/// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is of float32 and as many parts as
+/// weigh; [`Error::Mlx`](crate::Error::Mlx); [`Error::Refused`](crate::Error::Refused) if another graph computed a result.
 pub fn evaluate_stack<S: Stack>(session: &mut Session, stack: &S, batch: &S::Batch) -> Result<Tensor<Stored>> {
     let operation = "evaluate_stack";
     let running = session.run(operation)?;
@@ -359,7 +365,7 @@ fn evaluate<S: Stack>(operation: &'static str, stack: &S, batch: &S::Batch) -> R
     let trace = TraceId::fresh();
     let state = state.as_ref().ok_or_else(missing_input)?.enter(trace)?;
     let head = HeadPart::new(&head, &nothing).tree(trace, false, &[])?;
-    let loss = scalar(operation, S::loss(&head, &state, batch)?, trace)?;
+    let loss = loss_parts(operation, S::loss(&head, &state, batch)?, trace, S::weights(batch).len())?;
     ffi::evaluate(operation, [&loss])?;
     Ok(Tensor::from_parts(loss, Origin::HOST))
 }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::tensor::TraceId;
 
 use super::carried::Carried;
-use super::gradient::{TrainableLeaves, scalar_loss};
+use super::gradient::{TrainableLeaves, trained_loss};
 use super::gradients::Gradients;
 use super::names;
 use super::part::{HeadPart, Pulled, missing_input, pull};
@@ -27,7 +27,15 @@ impl<S: Stack> Tail<'_, S> {
         stages.chain(&self.head.leaves.primals).cloned().collect()
     }
 
-    /// The loss from the state before the first stage, if there is one; `before` says which parameters train in the stages
+    /// What the gradient of the loss is pulled back from: the weights of its parts.
+    pub(super) fn cotangent(&self) -> Array {
+        match S::weights(self.batch).as_slice() {
+            [weight] => Array::from_f32(*weight),
+            weights => Array::from_slice(weights, &[weights.len() as i32]),
+        }
+    }
+
+    /// The loss, or its parts, from the state before the first stage, if there is one; `before` says which parameters train in the stages
     /// that it comes from.
     pub(super) fn loss(
         &self,
@@ -53,7 +61,8 @@ impl<S: Stack> Tail<'_, S> {
         let loss = S::loss(&self.head.tree(trace, true, rest)?, &input, self.batch)?;
         let own = || self.stages.iter().map(|stage| &stage.leaves).chain([&self.head.leaves]);
         let trained = || before.iter().copied().chain(own()).flat_map(|leaves| &leaves.names);
-        scalar_loss(OPERATION, loss, trace, &|| names::list(trained().map(String::as_str)))
+        let parts = S::weights(self.batch).len();
+        trained_loss(OPERATION, loss, trace, parts, &|| names::list(trained().map(String::as_str)))
     }
 
     /// The loss, and its gradients with respect to the state before the first stage and to the leaves.
@@ -62,7 +71,7 @@ impl<S: Stack> Tail<'_, S> {
         (state, needs): (&Carried<S::State>, bool),
         before: &[&TrainableLeaves],
     ) -> Result<Pulled> {
-        pull(self.primals(), Some((state, needs)), &[Array::from_f32(1.0)], &|primals, input| {
+        pull(self.primals(), Some((state, needs)), &[self.cotangent()], &|primals, input| {
             Ok(vec![self.loss(primals, input, before)?])
         })
     }

@@ -6,6 +6,7 @@
 mod adapters;
 mod decoded;
 mod generation;
+mod multi_token;
 mod reference;
 mod table;
 mod whole_model;
@@ -33,7 +34,8 @@ struct Subject<'a> {
 
 /// The model of a checkpoint in float32: with its vision tower, if the reference has pictures.
 fn load(dir: &Path, reference: &Reference) -> Result<(Model<Stored>, TextConfig)> {
-    let (model, config, _) = if reference.has("plain.pixel_values") {
+    let has_pictures = ["plain", multi_token::CASE].iter().any(|case| reference.has(&format!("{case}.pixel_values")));
+    let (model, config, _) = if has_pictures {
         Model::load_with_vision(dir, Dtype::F32, &mut |_, _| {})?
     } else {
         Model::load(dir, Dtype::F32)?
@@ -56,6 +58,9 @@ pub fn run(dir: &Path, references: &Path) -> Result<Table> {
         if subject.reference.has(&format!("{case}.input_ids")) {
             whole_model::compare(&mut session, &subject, case, &mut table).with_context(|| format!("case `{case}`"))?;
         }
+    }
+    if subject.reference.has(&format!("{}.input_ids", multi_token::CASE)) {
+        multi_token::compare(&mut session, &subject, &mut table).context("multi-token prediction")?;
     }
     if subject.reference.has("generate.prompt") {
         generation::compare(&mut session, &subject, &mut table).context("generation")?;

@@ -155,6 +155,7 @@ impl Reference {
             pictures,
             labels: Labels::from_slice(&shifted)?,
             scale: 1.0 / counted.max(1) as f32,
+            ahead: None,
         };
         let slot_tokens = config.vision.as_ref().map(slot_tokens);
         let is_slot =

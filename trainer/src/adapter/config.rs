@@ -131,7 +131,12 @@ impl AdapterConfig {
     pub(super) fn covers(&self, layer: Option<usize>, module: &str, layers: Option<usize>) -> Result<(), String> {
         let Some(keys) = &self.keys else { return self.covers_layer(layer, layers) };
         let whole = layer.map_or(module.to_owned(), |layer| format!("layers.{layer}.{module}"));
-        let names = |key: &String| matches!(classify(key), Role::Parameter(name) | Role::Vision(name) if name == whole);
+        let names = |key: &String| {
+            let (Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name)) = classify(key) else {
+                return false;
+            };
+            name == whole
+        };
         if keys.iter().any(names) {
             return Ok(());
         }

@@ -75,8 +75,18 @@ pub struct AdapterFile {
     pub tensors: BTreeMap<String, HostTensor>,
 }
 
-fn is_of_tower(tensors: &BTreeMap<String, HostTensor>) -> bool {
-    tensors.keys().any(|name| name.starts_with("visual."))
+/// What of a model is loaded only where it is needed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The vision tower.
+    pub tower: bool,
+    /// The head of multi-token prediction.
+    pub multi_token_head: bool,
+}
+
+fn parts(tensors: &BTreeMap<String, HostTensor>) -> Parts {
+    let any = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
+    Parts { tower: any("visual."), multi_token_head: any("mtp.") }
 }
 
 fn layers(tensors: &BTreeMap<String, HostTensor>) -> Vec<String> {
@@ -84,9 +94,9 @@ fn layers(tensors: &BTreeMap<String, HostTensor>) -> Vec<String> {
 }
 
 impl Adapter {
-    /// Whether it adapts the vision tower.
-    pub fn is_of_tower(&self) -> bool {
-        is_of_tower(&self.tensors)
+    /// What it adapts beside the text model.
+    pub fn parts(&self) -> Parts {
+        parts(&self.tensors)
     }
 
     /// The adapted layers by full name, such as `layers.3.mlp.up_proj`.
@@ -163,9 +173,9 @@ impl AdapterFile {
         Ok(Self { file: path.to_owned(), rank, config, tensors })
     }
 
-    /// Whether it adapts the vision tower.
-    pub fn is_of_tower(&self) -> bool {
-        is_of_tower(&self.tensors)
+    /// What it adapts beside the text model.
+    pub fn parts(&self) -> Parts {
+        parts(&self.tensors)
     }
 
     /// The adapted layers by full name, such as `layers.3.mlp.up_proj`.

@@ -15,6 +15,9 @@ const STORED_PREFIX: &str = "language_model.model.";
 /// How the model's names of the vision tower begin.
 const TOWER: &str = "visual.";
 
+/// How those of the head of multi-token prediction begin.
+const MULTI_TOKEN: &str = "mtp.";
+
 /// Writes the tensors of an adapter, by the model's names, to the safetensors `file`, atomically.
 ///
 /// # Errors
@@ -142,8 +145,9 @@ fn canonical_name(stored: &str) -> Result<(String, FactorLayout), String> {
         _ => (stored.to_owned(), FactorLayout::Mlx),
     };
     match classify(&name) {
-        Role::Parameter(name) | Role::Vision(name) if split_name(&name).is_some() => Ok((name, layout)),
-        Role::MultiTokenPrediction => Err("adapts the head of multi-token prediction, which is not supported".into()),
+        Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name) if split_name(&name).is_some() => {
+            Ok((name, layout))
+        }
         _ => Err(format!(
             "expected a name like `{STORED_PREFIX}layers.0.mlp.up_proj.lora_a` or \
              `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`"
@@ -163,7 +167,7 @@ fn transposed(matrix: &HostTensor) -> HostTensor {
 /// The parts of the name of an adapter's tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AdapterName<'a> {
-    /// The layer of the text model; `None` in the vision tower.
+    /// The layer of the text model; `None` in the vision tower and in the head of multi-token prediction.
     pub(super) layer: Option<usize>,
     /// The module within the layer, or within the whole model.
     pub(super) module: &'a str,
@@ -171,7 +175,7 @@ pub(super) struct AdapterName<'a> {
     pub(super) factor: &'a str,
 }
 
-/// The parts of `layers.{i}.{module}.lora_a` or `.lora_b`, or of `visual.{..}.lora_a` or `.lora_b`.
+/// The parts of `layers.{i}.{module}.lora_a` or `.lora_b`; or of a name that begins with `visual.` or `mtp.`.
 pub(super) fn split_name(name: &str) -> Option<AdapterName<'_>> {
     let (path, factor) = name.rsplit_once('.')?;
     let (layer, module) = match path.strip_prefix("layers.") {
@@ -179,7 +183,7 @@ pub(super) fn split_name(name: &str) -> Option<AdapterName<'_>> {
             let (layer, module) = rest.split_once('.')?;
             (Some(layer.parse().ok().filter(|number: &usize| number.to_string() == layer)?), module)
         }
-        None => (None, path.starts_with(TOWER).then_some(path)?),
+        None => (None, [TOWER, MULTI_TOKEN].iter().any(|part| path.starts_with(part)).then_some(path)?),
     };
     (!module.is_empty() && matches!(factor, "lora_a" | "lora_b")).then_some(AdapterName { layer, module, factor })
 }
@@ -188,7 +192,10 @@ pub(super) fn split_name(name: &str) -> Option<AdapterName<'_>> {
 pub(super) fn stored_name(name: &str) -> String {
     match name.strip_prefix(TOWER) {
         Some(rest) => format!("vision_tower.{rest}"),
-        None => format!("{STORED_PREFIX}{}", name.replace(".mlp.experts.", ".mlp.switch_mlp.")),
+        None => {
+            let prefix = if name.starts_with(MULTI_TOKEN) { "language_model." } else { STORED_PREFIX };
+            format!("{prefix}{}", name.replace(".mlp.experts.", ".mlp.switch_mlp."))
+        }
     }
 }
 

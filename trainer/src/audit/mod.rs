@@ -1,9 +1,12 @@
-//! An audit as people and programs read it.
+//! An audit as people and programs read it, and what it is made of.
+
+mod batch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use cotangent::{Audit, AuditedParameter, Cut, CutKind, GradientState};
+pub use batch::spread_batch;
 use serde_json::{Value, json};
 
 /// Columns of the text.
@@ -26,6 +29,8 @@ pub struct AuditReport {
     pub rows: usize,
     /// Tokens of a row.
     pub tokens: usize,
+    /// Pictures in the batch.
+    pub pictures: usize,
     /// What was found.
     pub audit: Audit,
 }
@@ -34,10 +39,11 @@ impl AuditReport {
     /// A table of parameters, the cuts, and the verdict, in lines of 80 columns as far as names allow. `all` gives every
     /// parameter its own line.
     pub fn to_text(&self, all: bool) -> String {
-        let AuditReport { model, view, backend, dtype, rows, tokens, audit } = self;
+        let AuditReport { model, view, backend, dtype, rows, tokens, pictures, audit } = self;
+        let pictures = if *pictures > 0 { format!(" with {pictures} pictures") } else { String::new() };
         let mut text = format!("Audit of `{model}`: {view}\n");
         let _ =
-            writeln!(text, "One step of {rows} x {tokens} tokens on {backend} in {dtype}, loss {:.4}\n", audit.loss);
+            writeln!(text, "One step of {rows} x {tokens} tokens{pictures} on {backend} in {dtype}, loss {:.4}\n", audit.loss);
         text += &table(&audit.parameters, all);
         text += &cuts(&audit.cuts);
         text += &self.verdict();
@@ -106,6 +112,7 @@ impl AuditReport {
             "dtype": self.dtype,
             "rows": self.rows,
             "tokens": self.tokens,
+            "pictures": self.pictures,
             "loss": audit.loss,
             "passed": audit.passed(),
             "failed": audit.failures().count(),

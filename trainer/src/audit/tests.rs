@@ -39,6 +39,7 @@ fn report() -> AuditReport {
         dtype: "float32".to_owned(),
         rows: 2,
         tokens: 32,
+        pictures: 0,
         audit: Audit { loss: 4.25, parameters, frozen: 0, cuts },
     }
 }

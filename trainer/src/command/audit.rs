@@ -10,10 +10,9 @@ use cotangent::{Session, Stored, Trainable, audit_stack};
 use cotangent_models::checkpoint::checkpoint_folder;
 use cotangent_models::config::TextConfig;
 use cotangent_models::qwen35::{LoraOptions, Model};
-use cotangent_trainer::audit::AuditReport;
-use cotangent_trainer::base_model::{attach_adapter, compute_dtype};
-use cotangent_trainer::data::Batch;
-use cotangent_trainer::training::BatchMaker;
+use cotangent_trainer::adapter::Adapter;
+use cotangent_trainer::audit::{AuditReport, spread_batch};
+use cotangent_trainer::base_model::{attach, compute_dtype, load_parts};
 
 use super::checkpoint::warn_of_unknown_keys;
 use super::values::positive_count;
@@ -65,15 +64,18 @@ impl Audit {
         let mut session = Session::new()?;
         let dtype = compute_dtype(&session);
         let dir = checkpoint_folder(&self.model)?;
-        let (mut model, config, _) = Model::load(&dir, dtype)?;
+        let adapter = self.adapter_path.as_deref().map(Adapter::load).transpose()?;
+        let (mut model, mut config, mut findings) = Model::load_with_vision(&dir, dtype, &mut |_, _| {})?;
         warn_of_unknown_keys(&dir)?;
+        if let Some(adapter) = &adapter {
+            load_parts(&mut model, &mut config, &mut findings, dtype, &dir, adapter.parts())?;
+        }
         let limit = config.max_position_embeddings;
         if self.tokens > limit {
             bail!("`--tokens {}`: the model was made for {limit}", self.tokens);
         }
-        let (trainable, view) = self.select(&mut model, &config)?;
-        let batch = spread_batch(self.batch_size, self.tokens, config.vocab_size);
-        let batch = BatchMaker::new(config.rope.clone(), None).make(&batch, 1.0 / batch.targets as f64)?;
+        let (trainable, view) = self.select(&mut model, &config, adapter.as_ref())?;
+        let batch = spread_batch(&config, self.batch_size, self.tokens)?;
         let report = AuditReport {
             model: self.model.display().to_string(),
             view,
@@ -81,6 +83,7 @@ impl Audit {
             dtype: dtype.to_string(),
             rows: self.batch_size,
             tokens: self.tokens,
+            pictures: config.vision.as_ref().map_or(0, |_| self.batch_size),
             audit: audit_stack(&mut session, &model, &trainable, &batch)?,
         };
         let text = if self.json { format!("{:#}\n", report.to_json()) } else { report.to_text(self.all) };
@@ -89,9 +92,14 @@ impl Audit {
     }
 
     /// What should train: the adapters where some are asked for, else every parameter.
-    fn select(&self, model: &mut Model<Stored>, config: &TextConfig) -> Result<(Trainable, &'static str)> {
-        if let Some(dir) = &self.adapter_path {
-            attach_adapter(model, config, dir)?;
+    fn select(
+        &self,
+        model: &mut Model<Stored>,
+        config: &TextConfig,
+        adapter: Option<&Adapter>,
+    ) -> Result<(Trainable, &'static str)> {
+        if let Some(adapter) = adapter {
+            attach(model, config, adapter)?;
             return Ok((model.adapters_trainable()?, "its adapters should train"));
         }
         if self.lora {
@@ -110,21 +118,5 @@ impl Audit {
         }
         let everything = Trainable::of(model, |_| true).context("the checkpoint")?;
         Ok((everything, "every parameter should train"))
-    }
-}
-
-/// Tokens from all over the vocabulary, the same every time.
-fn spread_batch(rows: usize, width: usize, vocabulary: usize) -> Batch {
-    // The golden ratio's multiples are spread evenly over whatever they are taken modulo.
-    let token = |index: usize| ((index + 1) as f64 * 0.618_033_988_749_894_9).fract() * vocabulary as f64;
-    let tokens: Vec<i32> = (0..rows * width).map(|index| token(index) as i32).collect();
-    Batch {
-        rows,
-        width,
-        labels: tokens.clone(),
-        input_ids: tokens,
-        lengths: vec![width; rows],
-        targets: rows * (width - 1),
-        pictures: vec![Vec::new(); rows],
     }
 }

@@ -144,6 +144,7 @@ impl Demo {
             schedule: Schedule { peak: LEARNING_RATE, minimum: 0.0, warmup, steps, decay: Decay::Cosine },
             weight_decay: 0.01,
             max_gradient_norm: Some(1.0),
+            mtp: None,
             seed: self.seed,
             keep: Keep::BlockInputs,
             steps_per_report: 10,

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use cotangent::Session;
+use cotangent_trainer::adapter::Parts;
 use cotangent_trainer::data::Dataset;
-use cotangent_trainer::training::{BatchMaker, validate};
+use cotangent_trainer::training::{BatchMaker, Losses, validate};
 
 use super::checkpoint::{check_finite, load_checkpoint, under_a_spinner};
 use super::data_arguments::DataArguments;
@@ -49,11 +50,11 @@ impl Evaluate {
         for warning in data.warnings() {
             super::warn(&warning);
         }
-        base.load_tower_for(data.pictures() > 0)?;
+        base.load_parts(Parts { tower: data.pictures() > 0, ..Parts::default() })?;
         let mut maker = BatchMaker::new(base.config.rope.clone(), base.vision().cloned());
         let batches = self.test_batches.limit();
-        let loss = validate(&mut session, &base.model, &mut maker, &data, self.batch_size, batches, &|| false)?;
-        if let Some(loss) = loss {
+        let losses = validate(&mut session, &base.model, &mut maker, &data, self.batch_size, batches, &|| false)?;
+        if let Some(Losses { loss, .. }) = losses {
             writeln!(io::stdout(), "Test loss {loss:.3}, Test ppl {:.3}.", loss.exp())?;
             check_finite(&base, loss)?;
         }

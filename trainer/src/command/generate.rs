@@ -8,6 +8,7 @@ use clap::Args;
 use cotangent::Session;
 use cotangent_models::quoting::{WithoutControls, quoted};
 use cotangent_models::reading;
+use cotangent_trainer::adapter::Parts;
 use cotangent_trainer::data::{Conversation, Json, Message, PICTURE, Role};
 use cotangent_trainer::generation::{Generation, Request, generate};
 use cotangent_trainer::pictures::PictureSource;
@@ -85,7 +86,7 @@ impl Generate {
         self.template.apply(&mut base.format)?;
         self.limits.apply(&mut base.format)?;
         let example = base.format.encode_prompt(&conversation, self.enable_thinking)?;
-        base.load_tower_for(!example.pictures.is_empty())?;
+        base.load_parts(Parts { tower: !example.pictures.is_empty(), ..Parts::default() })?;
         let pictures = base.vision().filter(|_| !example.pictures.is_empty());
         let pictures = pictures.map(|vision| vision.of_prompt(&example)).transpose()?;
         let prompt = example.tokens;

@@ -33,6 +33,24 @@ pub struct Batch {
     pub pictures: Vec<Vec<Placed>>,
 }
 
+/// How many predictions losses count: of a batch, or of all batches of a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Of the next token.
+    pub next: usize,
+    /// Of the token after that: in each row one less than of the next, if the row begins with targets.
+    pub after_next: usize,
+}
+
+impl std::iter::Sum for Targets {
+    fn sum<I: Iterator<Item = Self>>(batches: I) -> Self {
+        batches.fold(Targets::default(), |sum, batch| Targets {
+            next: sum.next + batch.next,
+            after_next: sum.after_next + batch.after_next,
+        })
+    }
+}
+
 /// In which order an epoch visits the examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -65,6 +83,22 @@ impl Batch {
     /// Tokens without padding.
     pub fn tokens(&self) -> usize {
         self.lengths.iter().sum()
+    }
+
+    /// The labels of the tokens so many places on, row after row: what is to be predicted there. The last places predict
+    /// nothing.
+    pub fn labels_after(&self, places: usize) -> Vec<i32> {
+        let padded = |row: &[i32]| {
+            let after = row.iter().skip(places).copied().chain(std::iter::repeat(IGNORED_LABEL));
+            after.take(row.len()).collect::<Vec<_>>()
+        };
+        self.labels.chunks(self.width).flat_map(padded).collect()
+    }
+
+    /// How many predictions the losses count.
+    pub fn counted(&self) -> Targets {
+        let after_next = self.labels_after(2).into_iter().filter(|label| *label != IGNORED_LABEL).count();
+        Targets { next: self.targets, after_next }
     }
 }
 

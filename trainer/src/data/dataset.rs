@@ -173,6 +173,11 @@ impl Dataset {
         self.examples.iter().map(Example::targets).sum()
     }
 
+    /// As [`targets`](Self::targets), of the token after the next.
+    pub fn targets_after_next(&self) -> usize {
+        self.examples.iter().map(|example| example.is_target.iter().skip(2).filter(|target| **target).count()).sum()
+    }
+
     /// What a person should know about what was left out, cut or skipped, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let total = self.examples.len() + self.skipped;

@@ -35,7 +35,7 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, IGNORED_LABEL, Order};
+pub use batch::{Batch, IGNORED_LABEL, Order, Targets};
 pub use chat::{Conversation, Message, Role, ToolCall};
 pub use dataset::{Dataset, Example};
 pub use error::{DataError, LineFault};

@@ -1,18 +1,18 @@
-use super::Saved;
+use super::{Losses, Saved};
 
 /// What a run tells its observer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// An iteration is done. Its loss is its own; speeds are means since the last [`Trained`](Event::Trained).
+    /// An iteration is done. Its losses are its own; speeds are means since the last [`Trained`](Event::Trained).
     Step(Report),
-    /// Some iterations are done; loss and speeds are means over them.
+    /// Some iterations are done; losses and speeds are means over them.
     Trained(Report),
     /// The validation loss was measured.
     Validated {
         /// Iterations done before.
         iteration: usize,
-        /// Mean over the counted tokens.
-        loss: f64,
+        /// Means over the counted tokens.
+        losses: Losses,
         /// How long it took.
         seconds: f64,
     },
@@ -41,8 +41,8 @@ pub enum Event {
 pub struct Report {
     /// Iterations done.
     pub iteration: usize,
-    /// Mean over the counted tokens.
-    pub loss: f64,
+    /// Means over the counted tokens.
+    pub losses: Losses,
     /// Of the last iteration.
     pub learning_rate: f64,
     /// Iterations a second, without validating and saving.

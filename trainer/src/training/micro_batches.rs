@@ -4,12 +4,12 @@ use cotangent::Indices;
 use cotangent_kernels::Labels;
 use cotangent_models::config::RopeConfig;
 use cotangent_models::images::Grid;
-use cotangent_models::qwen35;
+use cotangent_models::qwen35::{self, Ahead, AheadLoss};
 use cotangent_models::rope::{Positions, Rotary};
 use cotangent_models::vision::{Pictures, row_positions};
 use std::collections::BTreeMap;
 
-use crate::data::{Batch, Dataset, Example, IGNORED_LABEL, Order, Placed, VisionFormat};
+use crate::data::{Batch, Dataset, Example, Order, Placed, Targets, VisionFormat};
 use crate::generation::PromptPictures;
 
 /// The micro-batches of epoch after epoch, numbered from 0.
@@ -55,44 +55,69 @@ pub struct BatchMaker {
     rope: RopeConfig,
     /// Of a model with a vision tower.
     vision: Option<VisionFormat>,
-    tables: BTreeMap<(usize, usize), Rotary>,
+    /// What the head of multi-token prediction learns.
+    ahead: Option<AheadLoss>,
+    tables: BTreeMap<[usize; 3], Rotary>,
 }
 
 impl BatchMaker {
     /// For a model with these positions, and with a vision tower if its `vision` is given.
     pub fn new(rope: RopeConfig, vision: Option<VisionFormat>) -> Self {
-        BatchMaker { rope, vision, tables: BTreeMap::new() }
+        BatchMaker { rope, vision, ahead: None, tables: BTreeMap::new() }
     }
 
-    /// Rows that begin at 0.
-    fn of_text(&mut self, rows: usize, width: usize) -> cotangent::Result<Rotary> {
-        if let Some(table) = self.tables.get(&(rows, width)) {
+    /// With what the head of multi-token prediction learns, if it learns.
+    #[must_use]
+    pub fn ahead(mut self, ahead: Option<AheadLoss>) -> Self {
+        self.ahead = ahead;
+        self
+    }
+
+    /// What the parts of the loss count, of these predictions.
+    pub fn counted(&self, Targets { next, after_next }: Targets) -> [usize; 2] {
+        if self.ahead == Some(AheadLoss::Alone) { [after_next, 0] } else { [next, after_next] }
+    }
+
+    /// Rows that begin at `start`.
+    fn of_text(&mut self, rows: usize, start: usize, width: usize) -> cotangent::Result<Rotary> {
+        if let Some(table) = self.tables.get(&[rows, start, width]) {
             return Ok(table.clone());
         }
-        let table = Rotary::new(&self.rope, &Positions::text(rows, 0, width))?;
-        self.tables.insert((rows, width), table.clone());
+        let table = Rotary::new(&self.rope, &Positions::text(rows, start, width))?;
+        self.tables.insert([rows, start, width], table.clone());
         Ok(table)
     }
 
-    /// The batch for the model, whose summed loss is multiplied by `scale`.
+    /// The batch for the model, whose summed losses are divided by what they count in the whole step.
     ///
     /// # Errors
     /// If MLX refuses its sizes, or a picture can no longer be read.
-    pub fn make(&mut self, batch: &Batch, scale: f64) -> cotangent::Result<qwen35::Batch> {
+    pub fn make(&mut self, batch: &Batch, of_step: Targets) -> cotangent::Result<qwen35::Batch> {
         let (rows, width) = (batch.rows, batch.width);
-        let (rotary, pictures) = match &self.vision {
+        let (rotary, next, pictures) = match &self.vision {
             Some(vision) => {
-                let (positions, pictures) = with_pictures(vision, batch)?;
-                (Rotary::new(&self.rope, &positions)?, Some(pictures))
+                let ([positions, next], pictures) = with_pictures(vision, batch)?;
+                (Rotary::new(&self.rope, &positions)?, Rotary::new(&self.rope, &next)?, Some(pictures))
             }
-            None => (self.of_text(rows, width)?, None),
+            None => (self.of_text(rows, 0, width)?, self.of_text(rows, 1, width)?, None),
+        };
+        let one_over = |count: usize| if count == 0 { 0.0 } else { (1.0 / count as f64) as f32 };
+        let ahead = match self.ahead {
+            Some(loss) => Some(Ahead {
+                rotary: next,
+                labels: Labels::from_slice(&batch.labels_after(2))?,
+                scale: one_over(of_step.after_next),
+                loss,
+            }),
+            None => None,
         };
         Ok(qwen35::Batch {
             tokens: Indices::from_slice(&batch.input_ids, &[rows as i32, width as i32])?,
             rotary,
             pictures,
-            labels: Labels::from_slice(&next_tokens(batch))?,
-            scale: scale as f32,
+            labels: Labels::from_slice(&batch.labels_after(1))?,
+            scale: one_over(of_step.next),
+            ahead,
         })
     }
 }
@@ -111,8 +136,8 @@ impl VisionFormat {
     }
 }
 
-/// The positions and the pictures of a batch.
-fn with_pictures(vision: &VisionFormat, batch: &Batch) -> cotangent::Result<(Positions, Pictures)> {
+/// The positions of the tokens of a batch and of those after them, and its pictures.
+fn with_pictures(vision: &VisionFormat, batch: &Batch) -> cotangent::Result<([Positions; 2], Pictures)> {
     let fail = cotangent::Error::Other;
     let VisionFormat { config, settings } = vision;
     let (mut positions, mut patches) = (Vec::new(), Vec::new());
@@ -133,13 +158,9 @@ fn with_pictures(vision: &VisionFormat, batch: &Batch) -> cotangent::Result<(Pos
     }
     let rows: Vec<&[[i32; 3]]> = positions.iter().map(Vec::as_slice).collect();
     let pictures = Pictures::new(config, &is_slot, [batch.rows, batch.width], &patches)?;
-    Ok((Positions::of_rows(&rows, batch.width), pictures))
-}
-
-/// At each place the label of the place after it: what the model is to predict there. The last place predicts nothing.
-fn next_tokens(batch: &Batch) -> Vec<i32> {
-    let rows = batch.labels.chunks(batch.width);
-    rows.flat_map(|row| row[1..].iter().copied().chain([IGNORED_LABEL])).collect()
+    let next: Vec<&[[i32; 3]]> = rows.iter().map(|row| row.get(1..).unwrap_or_default()).collect();
+    let positions = [rows, next].map(|rows| Positions::of_rows(&rows, batch.width));
+    Ok((positions, pictures))
 }
 
 #[cfg(test)]
@@ -180,6 +201,8 @@ mod tests {
             targets: 3,
             pictures: vec![Vec::new(); 2],
         };
-        assert_eq!(next_tokens(&batch), [2, 3, -100, 5, -100, -100]);
+        assert_eq!(batch.labels_after(1), [2, 3, -100, 5, -100, -100]);
+        assert_eq!(batch.labels_after(2), [3, -100, -100, -100, -100, -100]);
+        assert_eq!(batch.counted(), Targets { next: 3, after_next: 1 });
     }
 }

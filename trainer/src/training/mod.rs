@@ -16,7 +16,7 @@ use cotangent::optimizer::{AdamW, AdamWOptions};
 use cotangent::{Keep, Session, Stored, Trainable};
 use cotangent_models::checkpoint::Checksum;
 use cotangent_models::config::RopeConfig;
-use cotangent_models::qwen35::Model;
+use cotangent_models::qwen35::{AheadLoss, Model};
 
 use crate::data::{Batch, Dataset, VisionFormat};
 use crate::interrupt;
@@ -31,7 +31,7 @@ pub use output::{Output, Saved};
 pub use state::{STATE_FILE, TrainingState, state_file};
 use window::{Step, Window};
 
-pub use step::{Accumulated, accumulate, first_loss, validate};
+pub use step::{Accumulated, Losses, accumulate, first_loss, validate};
 
 /// Steps in a row with gradients that are not finite after which a run gives up: one may be bad luck, these are not.
 const MOST_SKIPPED: usize = 20;
@@ -49,6 +49,8 @@ pub struct TrainingOptions {
     pub weight_decay: f32,
     /// Gradients are scaled down to this global norm.
     pub max_gradient_norm: Option<f32>,
+    /// What the head of multi-token prediction learns; `None` if nothing.
+    pub mtp: Option<AheadLoss>,
     /// Decides the order of the examples.
     pub seed: u64,
     /// What the forward pass keeps.
@@ -91,6 +93,7 @@ impl TrainingOptions {
             ("--weight-decay", self.weight_decay.to_string()),
             ("--max-grad-norm", self.max_gradient_norm.map_or("off".into(), |norm| norm.to_string())),
             ("--seed", self.seed.to_string()),
+            ("--mtp", mtp_text(self.mtp)),
             ("the checksum of the training data", checksum(data).to_string()),
         ]);
         // A constant rate does not depend on where the run ends, so such a run may be prolonged.
@@ -98,6 +101,17 @@ impl TrainingOptions {
             identity.insert("--iters", steps.to_string());
         }
         identity.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// As the command's options say it.
+fn mtp_text(mtp: Option<AheadLoss>) -> String {
+    match mtp {
+        None => "off".into(),
+        Some(AheadLoss::Alone) => "only".into(),
+        Some(AheadLoss::Beside { weight, detached }) => {
+            format!("loss {weight}{}", if detached { " --mtp-detach" } else { "" })
+        }
     }
 }
 
@@ -132,7 +146,8 @@ pub enum Outcome {
 pub struct Trainer<'a> {
     /// Where it computes.
     pub session: &'a mut Session,
-    /// The model, adapters included; they are trained, all else is frozen.
+    /// The model, adapters included; they are trained, all else is frozen. Where multi-token prediction is trained alone,
+    /// only those of its head are trained.
     pub model: &'a mut Model<Stored>,
     /// The positions of the model.
     pub rope: &'a RopeConfig,
@@ -166,7 +181,10 @@ impl Trainer<'_> {
     ) -> Result<Outcome, TrainingError> {
         let options = self.options;
         options.check(self.train)?;
-        let trainable = self.model.adapters_trainable()?;
+        let trainable = match options.mtp {
+            Some(AheadLoss::Alone) => self.model.head_adapters_trainable()?,
+            _ => self.model.adapters_trainable()?,
+        };
         let mut optimizer = AdamW::new(options.optimizer());
         let mut window = Window::default();
         let (mut done, mut validated) = (0, false);
@@ -175,11 +193,11 @@ impl Trainer<'_> {
             optimizer = state.resume_optimizer(options.optimizer())?;
             (done, validated) = (state.iteration, state.validated);
             window.trained_tokens = state.trained_tokens;
-            (window.loss_sum, window.targets) = state.unreported;
+            window.sums = state.unreported;
             *self.curve = state.curve.clone();
         }
         let mut micro_batches = MicroBatches::new(self.train, options.batch_size, options.seed);
-        let mut maker = BatchMaker::new(self.rope.clone(), self.vision.cloned());
+        let mut maker = BatchMaker::new(self.rope.clone(), self.vision.cloned()).ahead(options.mtp);
         let last = options.schedule.steps;
         let mut skipped_in_a_row = 0;
 
@@ -204,16 +222,17 @@ impl Trainer<'_> {
                 skipped_in_a_row = 0;
             } else {
                 skipped_in_a_row += 1;
-                observe(&Event::Skipped { iteration, loss: step.loss, gradient_norm: step.gradient_norm });
+                let (loss, gradient_norm) = (step.losses.loss, step.gradient_norm);
+                observe(&Event::Skipped { iteration, loss, gradient_norm });
                 if skipped_in_a_row == MOST_SKIPPED {
-                    return Err(TrainingError::NotFinite { steps: MOST_SKIPPED, iteration, loss: step.loss });
+                    return Err(TrainingError::NotFinite { steps: MOST_SKIPPED, iteration, loss });
                 }
             }
-            self.curve.add_training(iteration, step.loss);
-            observe(&Event::Step(window.report(iteration, step.loss, learning_rate)?));
+            self.curve.add_training(iteration, step.losses.loss);
+            observe(&Event::Step(window.report(iteration, step.losses, learning_rate)?));
             if iteration % options.steps_per_report == 0 || iteration == last {
-                if let Some(loss) = window.mean_loss() {
-                    observe(&Event::Trained(window.report(iteration, loss, learning_rate)?));
+                if let Some(losses) = window.mean_losses(step.losses.mtp_loss.is_some()) {
+                    observe(&Event::Trained(window.report(iteration, losses, learning_rate)?));
                 }
                 window.restart();
             }
@@ -247,8 +266,8 @@ impl Trainer<'_> {
         let accumulated = accumulate(self.session, self.model, trainable, maker, batches, keep)?;
         let update = optimizer.update(self.model, &accumulated.gradients, learning_rate as f32)?;
         Ok(Step {
-            loss: accumulated.loss,
-            targets: accumulated.targets,
+            losses: accumulated.losses,
+            targets: maker.counted(accumulated.targets),
             tokens: accumulated.tokens,
             applied: update.applied()?,
             gradient_norm: update.gradient_norm()?,
@@ -266,10 +285,10 @@ impl Trainer<'_> {
         let Some(valid) = self.valid else { return Ok(true) };
         let TrainingOptions { batch_size, validation_batches, .. } = *self.options;
         let started = Instant::now();
-        let loss = validate(self.session, self.model, maker, valid, batch_size, validation_batches, interrupted)?;
-        let Some(loss) = loss else { return Ok(false) };
-        self.curve.add_validation(iteration, loss);
-        observe(&Event::Validated { iteration, loss, seconds: started.elapsed().as_secs_f64() });
+        let losses = validate(self.session, self.model, maker, valid, batch_size, validation_batches, interrupted)?;
+        let Some(losses) = losses else { return Ok(false) };
+        self.curve.add_validation(iteration, losses.loss);
+        observe(&Event::Validated { iteration, losses, seconds: started.elapsed().as_secs_f64() });
         Ok(true)
     }
 
@@ -289,7 +308,7 @@ impl Trainer<'_> {
             adapters: self.model.adapters(),
             optimizer: optimizer.state()?,
             validated,
-            unreported: (window.loss_sum, window.targets),
+            unreported: window.sums,
             curve: self.curve.clone(),
         };
         observe(&Event::Saved(output.save(&state)?));

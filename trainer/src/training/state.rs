@@ -15,14 +15,15 @@ use crate::loss_curve::LossCurve;
 /// The file's name in the output folder.
 pub const STATE_FILE: &str = "training_state.safetensors";
 
-const FORMAT: &str = "cotangent training state 2";
+const FORMAT: &str = "cotangent training state 3";
 const FORMAT_KEY: &str = "format";
 const CHECKSUM_KEY: &str = "checksum";
 const ITERATION_KEY: &str = "iteration";
 const TRAINED_TOKENS_KEY: &str = "trained_tokens";
 const VALIDATED_KEY: &str = "validated";
-const UNREPORTED_LOSS_KEY: &str = "unreported_loss";
-const UNREPORTED_TARGETS_KEY: &str = "unreported_targets";
+/// The sum of each loss, and over how many predictions.
+const UNREPORTED_KEYS: [[&str; 2]; 2] =
+    [["unreported_loss", "unreported_targets"], ["unreported_mtp_loss", "unreported_mtp_targets"]];
 const CURVES: [&str; 2] = ["curve.training", "curve.validation"];
 const OPTION_PREFIX: &str = "option.";
 const ADAPTER_PREFIX: &str = "adapter.";
@@ -45,8 +46,8 @@ pub struct TrainingState {
     pub optimizer: BTreeMap<String, Tensor<Stored>>,
     /// Whether the validation that was due after the last iteration was made; a signal may have cut it short.
     pub validated: bool,
-    /// The summed loss since the last report, and over how many predictions.
-    pub unreported: (f64, usize),
+    /// The summed losses since the last report, and over how many predictions: of the next token, of the token after it.
+    pub unreported: [(f64, usize); 2],
     /// The losses so far.
     pub curve: LossCurve,
 }
@@ -74,9 +75,11 @@ impl TrainingState {
         metadata.insert(ITERATION_KEY.into(), self.iteration.to_string());
         metadata.insert(TRAINED_TOKENS_KEY.into(), self.trained_tokens.to_string());
         metadata.insert(VALIDATED_KEY.into(), self.validated.to_string());
-        // The bits, because decimal digits would have to be exact.
-        metadata.insert(UNREPORTED_LOSS_KEY.into(), self.unreported.0.to_bits().to_string());
-        metadata.insert(UNREPORTED_TARGETS_KEY.into(), self.unreported.1.to_string());
+        for ([loss_key, targets_key], (sum, targets)) in UNREPORTED_KEYS.into_iter().zip(self.unreported) {
+            // The bits, because decimal digits would have to be exact.
+            metadata.insert(loss_key.into(), sum.to_bits().to_string());
+            metadata.insert(targets_key.into(), targets.to_string());
+        }
         let checksum =
             tensors.iter().fold(of_metadata(&metadata), |sum, (name, tensor)| with_tensor(sum, name, tensor));
         metadata.insert(CHECKSUM_KEY.into(), checksum.to_string());
@@ -150,13 +153,15 @@ impl TrainingState {
             group.insert(short.to_owned(), tensor);
         }
         let [training, validation] = curves;
+        let unreported = |[loss, targets]: [&str; 2]| Ok::<_, TrainingError>((f64::from_bits(number(loss)?), count(targets)?));
+        let [of_next, of_mtp] = UNREPORTED_KEYS;
         Ok(TrainingState {
             iteration: count(ITERATION_KEY)?,
             trained_tokens: count(TRAINED_TOKENS_KEY)?,
             adapters,
             optimizer,
             validated: metadata.get(VALIDATED_KEY).is_some_and(|validated| validated == "true"),
-            unreported: (f64::from_bits(number(UNREPORTED_LOSS_KEY)?), count(UNREPORTED_TARGETS_KEY)?),
+            unreported: [unreported(of_next)?, unreported(of_mtp)?],
             curve: LossCurve::from_points(training, validation),
         })
     }

@@ -1,23 +1,44 @@
 //! Gradients of one optimizer step, and validation loss.
 
-use cotangent::{Gradients, Keep, Session, Stored, Trainable, evaluate_stack, train_stack};
+use cotangent::{Gradients, Keep, Session, Stored, Tensor, Trainable, evaluate_stack, train_stack};
 use cotangent_models::qwen35::Model;
 
 use super::TrainingOptions;
 use super::micro_batches::{BatchMaker, MicroBatches};
-use crate::data::{Batch, Dataset, Order};
+use crate::data::{Batch, Dataset, Order, Targets};
+
+/// Losses, each a mean over the predictions that it counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Losses {
+    /// Of what is trained: of the next token, or, where multi-token prediction is trained alone, of the token after that.
+    pub loss: f64,
+    /// Of the token after the next, without its weight, where that is trained beside the next.
+    pub mtp_loss: Option<f64>,
+}
 
 /// The gradients of some micro-batches together.
 #[derive(Debug)]
 pub struct Accumulated {
-    /// Mean loss of the counted tokens of all micro-batches.
-    pub loss: f64,
-    /// Its gradients.
+    /// Over all micro-batches.
+    pub losses: Losses,
+    /// The gradients of the losses with their weights.
     pub gradients: Gradients,
-    /// Predictions that the loss counts.
-    pub targets: usize,
+    /// Predictions that the losses count.
+    pub targets: Targets,
     /// Tokens without padding.
     pub tokens: usize,
+}
+
+impl Losses {
+    /// Adds the loss of a batch, or its parts, that count as much as `share` says.
+    fn add(&mut self, parts: &Tensor<Stored>, share: impl Fn(usize) -> f64) -> cotangent::Result<()> {
+        let parts = parts.to_vec::<f32>()?;
+        self.loss += f64::from(parts[0]) * share(0);
+        if let Some(part) = parts.get(1) {
+            *self.mtp_loss.get_or_insert(0.0) += f64::from(*part) * share(1);
+        }
+        Ok(())
+    }
 }
 
 /// Sums the gradients of `batches`, in which every counted token weighs the same: as if they were one batch.
@@ -32,18 +53,18 @@ pub fn accumulate(
     batches: &[Batch],
     keep: Keep,
 ) -> cotangent::Result<Accumulated> {
-    let targets: usize = batches.iter().map(|batch| batch.targets).sum();
+    let targets: Targets = batches.iter().map(Batch::counted).sum();
     let tokens = batches.iter().map(Batch::tokens).sum();
-    let mut accumulated = Accumulated { loss: 0.0, gradients: Gradients::new(), targets, tokens };
+    let mut accumulated = Accumulated { losses: Losses::default(), gradients: Gradients::new(), targets, tokens };
     for batch in batches {
-        let batch = maker.make(batch, 1.0 / targets as f64)?;
+        let batch = maker.make(batch, targets)?;
         let loss = train_stack(session, model, trainable, &batch, keep, &mut accumulated.gradients)?;
-        accumulated.loss += f64::from(loss.item::<f32>()?);
+        accumulated.losses.add(&loss, |_| 1.0)?;
     }
     Ok(accumulated)
 }
 
-/// The mean loss of the counted tokens of `dataset`, or of `batches` of its batches, spread evenly from the shortest
+/// The mean losses of the counted tokens of `dataset`, or of `batches` of its batches, spread evenly from the shortest
 /// rows to the longest and the same every time. `None` if `interrupted` says so meanwhile.
 ///
 /// # Errors
@@ -56,19 +77,22 @@ pub fn validate(
     batch_size: usize,
     batches: Option<usize>,
     interrupted: &dyn Fn() -> bool,
-) -> cotangent::Result<Option<f64>> {
+) -> cotangent::Result<Option<Losses>> {
     let plan = dataset.plan_epoch(batch_size, Order::ByLength);
-    let (mut sum, mut targets) = (0.0, 0);
+    let (mut losses, mut counted) = (Losses::default(), [0; 2]);
     for index in spread(plan.len(), batches.unwrap_or(plan.len())) {
         if interrupted() {
             return Ok(None);
         }
         let batch = dataset.batch(&plan[index]);
-        let mean = evaluate_stack(session, model, &maker.make(&batch, 1.0 / batch.targets as f64)?)?;
-        sum += f64::from(mean.item::<f32>()?) * batch.targets as f64;
-        targets += batch.targets;
+        let targets = maker.counted(batch.counted());
+        let parts = evaluate_stack(session, model, &maker.make(&batch, batch.counted())?)?;
+        losses.add(&parts, |part| targets[part] as f64)?;
+        counted = [counted[0] + targets[0], counted[1] + targets[1]];
     }
-    Ok(Some(sum / targets as f64))
+    losses.loss /= counted[0] as f64;
+    losses.mtp_loss = losses.mtp_loss.map(|sum| sum / counted[1].max(1) as f64);
+    Ok(Some(losses))
 }
 
 /// The loss of the first micro-batch before anything is trained. What is not finite here was not before.
@@ -83,8 +107,9 @@ pub fn first_loss(
     options: &TrainingOptions,
 ) -> cotangent::Result<f64> {
     let batch = MicroBatches::new(data, options.batch_size, options.seed).get(0);
-    let batch = maker.make(&batch, 1.0 / batch.targets as f64)?;
-    Ok(f64::from(evaluate_stack(session, model, &batch)?.item::<f32>()?))
+    let mut losses = Losses::default();
+    losses.add(&evaluate_stack(session, model, &maker.make(&batch, batch.counted())?)?, |_| 1.0)?;
+    Ok(losses.loss)
 }
 
 /// At most `wanted` of `0..total`, at equal distances, in the middle of what each stands for.

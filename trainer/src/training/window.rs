@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::Report;
+use super::{Losses, Report};
 
 /// What one iteration did.
 pub(super) struct Step {
-    pub(super) loss: f64,
-    pub(super) targets: usize,
+    pub(super) losses: Losses,
+    /// What each part of the loss counts.
+    pub(super) targets: [usize; 2],
     pub(super) tokens: usize,
     pub(super) applied: bool,
     pub(super) gradient_norm: f32,
@@ -19,8 +20,8 @@ pub(super) struct Window {
     pub(super) iterations: usize,
     pub(super) elapsed: Duration,
     pub(super) tokens: usize,
-    pub(super) loss_sum: f64,
-    pub(super) targets: usize,
+    /// Sums of the losses, and over how many predictions.
+    pub(super) sums: [(f64, usize); 2],
     /// Since the run began.
     pub(super) trained_tokens: usize,
 }
@@ -31,22 +32,27 @@ impl Window {
         self.elapsed += elapsed;
         self.tokens += step.tokens;
         if step.applied {
-            self.loss_sum += step.loss * step.targets as f64;
-            self.targets += step.targets;
-            self.trained_tokens += step.targets;
+            let losses = [step.losses.loss, step.losses.mtp_loss.unwrap_or_default()];
+            for ((sum, targets), (loss, counted)) in self.sums.iter_mut().zip(losses.into_iter().zip(step.targets)) {
+                *sum += loss * counted as f64;
+                *targets += counted;
+            }
+            self.trained_tokens += step.targets[0];
         }
     }
 
-    /// Of the tokens that the loss counted; `None` if all steps were skipped.
-    pub(super) fn mean_loss(&self) -> Option<f64> {
-        (self.targets > 0).then(|| self.loss_sum / self.targets as f64)
+    /// Of the tokens that the losses counted, that of multi-token prediction if it is `beside` the other; `None` if all steps
+    /// were skipped.
+    pub(super) fn mean_losses(&self, beside: bool) -> Option<Losses> {
+        let [mean, of_mtp] = self.sums.map(|(sum, targets)| (targets > 0).then(|| sum / targets as f64));
+        mean.map(|loss| Losses { loss, mtp_loss: of_mtp.filter(|_| beside) })
     }
 
-    pub(super) fn report(&self, iteration: usize, loss: f64, learning_rate: f64) -> cotangent::Result<Report> {
+    pub(super) fn report(&self, iteration: usize, losses: Losses, learning_rate: f64) -> cotangent::Result<Report> {
         let seconds = self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
         Ok(Report {
             iteration,
-            loss,
+            losses,
             learning_rate,
             iterations_per_second: self.iterations as f64 / seconds,
             tokens_per_second: self.tokens as f64 / seconds,

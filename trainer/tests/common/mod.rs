@@ -59,6 +59,7 @@ pub fn options(steps: usize) -> TrainingOptions {
         schedule: Schedule { peak: 3e-3, minimum: 0.0, warmup: 2, steps, decay: Decay::Cosine },
         weight_decay: 0.01,
         max_gradient_norm: Some(1.0),
+        mtp: None,
         seed: 3,
         keep: Keep::BlockInputs,
         steps_per_report: 2,

@@ -6,9 +6,10 @@ mod options;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cotangent::Session;
-use cotangent_trainer::adapter::AdapterFile;
+use cotangent_trainer::adapter::{AdapterFile, Parts};
+use cotangent_models::qwen35::AheadLoss;
 use cotangent_trainer::base_model::BaseModel;
 use cotangent_trainer::data::Dataset;
 use cotangent_trainer::interrupt;
@@ -33,6 +34,7 @@ impl Train {
             check_writable(file.parent().unwrap_or(Path::new(".")))?;
         }
         let files = DataFiles::find(&self.data)?;
+        let ahead = self.ahead()?;
         let start = self.resume_adapter_file.as_deref().map(AdapterFile::load).transpose()?;
         let mut session = Session::new()?;
         let mut base = load_checkpoint(&session, &self.model)?;
@@ -41,13 +43,18 @@ impl Train {
         let options = self.options(&train)?;
         options.check(&train)?;
         let has_pictures = train.pictures() + valid.as_ref().map_or(0, Dataset::pictures) > 0;
-        base.load_tower_for(has_pictures || start.as_ref().is_some_and(AdapterFile::is_of_tower))?;
+        let of_start = start.as_ref().map(AdapterFile::parts).unwrap_or_default();
+        base.load_parts(Parts {
+            tower: has_pictures || of_start.tower,
+            multi_token_head: ahead.is_some() || of_start.multi_token_head,
+        })?;
 
-        let lora = self.lora(base.config.layers.len(), start.as_ref())?;
+        let lora = self.lora(base.config.layers.len(), start.as_ref(), ahead)?;
         let config = base.add_adapters(&lora, self.seed)?;
         if let Some(start) = &start {
             base.set_adapters(start)?;
         }
+        check_ahead(ahead, &base, &train)?;
         let mut identity = options.identity(&train);
         identity.extend(base.identity(&config));
         identity.extend(self.data_arguments.identity());
@@ -62,7 +69,7 @@ impl Train {
             return Ok(0);
         }
         if state.is_none() {
-            let mut maker = BatchMaker::new(base.config.rope.clone(), base.vision().cloned());
+            let mut maker = BatchMaker::new(base.config.rope.clone(), base.vision().cloned()).ahead(ahead);
             let loss = first_loss(&mut session, &base.model, &mut maker, &train, &options)?;
             check_finite(&base, loss)?;
         }
@@ -127,12 +134,14 @@ impl Train {
     ) {
         let millions = |count: usize| count as f64 / 1e6;
         let is_adapter = |name: &str| name.ends_with(".lora_a") || name.ends_with(".lora_b");
-        let (trained, frozen) = (base.model.count(is_adapter), base.size());
+        let trains = |name: &str| is_adapter(name) && (options.mtp != Some(AheadLoss::Alone) || name.starts_with("mtp."));
+        let (adapters, trained) = (base.model.count(is_adapter), base.model.count(trains));
+        let all = adapters + base.size();
         reporter.print(&format!(
             "Trainable parameters: {:.3}% ({:.3}M/{:.3}M)",
-            100.0 * trained as f64 / (trained + frozen) as f64,
+            100.0 * trained as f64 / all as f64,
             millions(trained),
-            millions(trained + frozen)
+            millions(all)
         ));
         if base.model.leaves_experts_as_they_are() {
             reporter.print(
@@ -157,4 +166,16 @@ impl Train {
             reporter.print(&format!("Resuming after iteration {done}"));
         }
     }
+}
+
+/// Holds that the head of multi-token prediction has something to learn, and to learn it with.
+fn check_ahead(ahead: Option<AheadLoss>, base: &BaseModel, train: &Dataset) -> Result<()> {
+    if ahead.is_some() && train.targets_after_next() == 0 {
+        bail!("`--mtp`: no answer of the training data has a token after its next\nhelp: leave it out");
+    }
+    let detached = matches!(ahead, Some(AheadLoss::Beside { detached: true, .. }));
+    if detached && base.model.count(|name| name.starts_with("mtp.") && name.ends_with(".lora_a")) == 0 {
+        bail!("`--mtp-detach`: nothing of the head is adapted, so its loss would train nothing\nhelp: add `--target mtp`");
+    }
+    Ok(())
 }

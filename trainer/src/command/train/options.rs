@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use cotangent::Keep;
-use cotangent_models::qwen35::{LoraOptions, LoraTargets};
+use cotangent_models::qwen35::{AheadLoss, LoraOptions, LoraTargets};
 use cotangent_trainer::adapter::{AdapterFile, CONFIG_FILE};
 use cotangent_trainer::data::Dataset;
 use cotangent_trainer::schedule::{Decay, Schedule};
@@ -70,6 +70,13 @@ pub struct Train {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimizer")]
     pub(super) seed: u64,
 
+    /// Multi-token prediction: off; loss WEIGHT, an auxiliary loss [default weight: 0.1]; or only, which trains its head alone
+    #[arg(long, value_names = ["off|loss|only", "WEIGHT"], num_args = 1..=2, help_heading = "Multi-token prediction")]
+    pub(super) mtp: Vec<String>,
+    /// With --mtp loss, let its gradient end at its head, so that the rest trains as without it
+    #[arg(long, help_heading = "Multi-token prediction")]
+    pub(super) mtp_detach: bool,
+
     /// Inner dimension of the adapters [default: 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096), help_heading = "Adapters")]
     pub(super) rank: Option<i32>,
@@ -79,7 +86,7 @@ pub struct Train {
     /// Multiplier as PEFT gives it: the scale times the rank
     #[arg(long, value_name = "X", value_parser = positive_number, help_heading = "Adapters")]
     pub(super) alpha: Option<f64>,
-    /// What to adapt: attention, linear_attention, mlp, vision, q_proj, mlp.down_proj, in_proj_*, ..; [default: every linear layer]
+    /// What to adapt: attention, linear_attention, mlp, vision, mtp, q_proj, mlp.down_proj, in_proj_*, ..; [default: every linear layer]
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Adapters")]
     pub(super) target: Vec<String>,
     /// Adapt only the last so many layers; -1 for all
@@ -174,6 +181,7 @@ impl Train {
             },
             weight_decay: self.weight_decay as f32,
             max_gradient_norm: (self.max_grad_norm > 0.0).then_some(self.max_grad_norm as f32),
+            mtp: self.ahead()?,
             seed: self.seed,
             keep: match self.keep {
                 KeepOption::All => Keep::All,
@@ -190,8 +198,37 @@ impl Train {
         })
     }
 
+    /// What the head of multi-token prediction learns.
+    pub(super) fn ahead(&self) -> Result<Option<AheadLoss>> {
+        let words: Vec<&str> = self.mtp.iter().map(String::as_str).collect();
+        let weight = match words[..] {
+            [] | ["off"] => None,
+            ["only"] => return if self.mtp_detach { self.no_detach() } else { Ok(Some(AheadLoss::Alone)) },
+            ["loss"] => Some(0.1),
+            ["loss", weight] => match positive_number(weight) {
+                Ok(weight) => Some(weight as f32),
+                Err(expected) => bail!("`--mtp loss {weight}`: {expected}"),
+            },
+            _ => bail!("`--mtp {}`: expected `off`, `loss`, `loss WEIGHT` or `only`", self.mtp.join(" ")),
+        };
+        match weight {
+            Some(weight) => Ok(Some(AheadLoss::Beside { weight, detached: self.mtp_detach })),
+            None if self.mtp_detach => self.no_detach(),
+            None => Ok(None),
+        }
+    }
+
+    fn no_detach<T>(&self) -> Result<T> {
+        bail!("`--mtp-detach` is about the gradient of `--mtp loss`; give that too, or leave it out")
+    }
+
     /// How adapters are made: as the options say, or as the adapter is that the run begins with.
-    pub(super) fn lora(&self, layers: usize, start: Option<&AdapterFile>) -> Result<LoraOptions> {
+    pub(super) fn lora(
+        &self,
+        layers: usize,
+        start: Option<&AdapterFile>,
+        ahead: Option<AheadLoss>,
+    ) -> Result<LoraOptions> {
         let rank = match (self.rank, start) {
             (Some(rank), Some(start)) if rank as usize != start.rank => bail!(
                 "`--rank {rank}`: the adapter in `{}` has rank {}\nhelp: leave out `--rank`",
@@ -205,11 +242,19 @@ impl Train {
         if let Some(last) = self.num_layers.limit().filter(|last| *last > layers) {
             bail!("`--num-layers {last}`: the model has {layers} layers; give less, or -1 for all");
         }
-        let targets = match (self.target.as_slice(), start) {
-            ([], Some(start)) if self.num_layers == Count::All => LoraTargets::Patterns(start.layers()),
-            ([], _) => LoraTargets::All,
-            (names, _) => LoraTargets::Patterns(names.to_vec()),
-        };
+        let alone = ahead == Some(AheadLoss::Alone);
+        if let Some(other) = self.target.iter().find(|name| alone && !is_of_head(name)) {
+            bail!("`--target {other}`: `--mtp only` adapts its head alone; leave it out, or name `mtp` or parts of `mtp.*`");
+        }
+        // An adapter that the run begins with stays as it is while the head is trained alone.
+        let of_start = start.filter(|_| alone || self.target.is_empty() && self.num_layers == Count::All);
+        let mut patterns = of_start.map(AdapterFile::layers).unwrap_or_default();
+        patterns.extend(self.target.iter().cloned());
+        let names_head = patterns.iter().any(|name| is_of_head(name));
+        if alone && !names_head || of_start.is_some() && ahead.is_some() && !names_head {
+            patterns.push("mtp".into());
+        }
+        let targets = if patterns.is_empty() { LoraTargets::All } else { LoraTargets::Patterns(patterns) };
         let scale = self.lora_scale(rank, start)? as f32;
         Ok(LoraOptions { rank, scale, targets, last_layers: self.num_layers.limit() })
     }
@@ -256,6 +301,8 @@ impl Train {
             ("warmup", json!(warmup)),
             ("weight_decay", json!(self.weight_decay)),
             ("max_grad_norm", json!(self.max_grad_norm)),
+            ("mtp", json!(self.mtp.join(" "))),
+            ("mtp_detach", json!(self.mtp_detach)),
             ("seed", json!(self.seed)),
             ("steps_per_report", json!(self.steps_per_report)),
             ("steps_per_eval", json!(self.steps_per_eval)),
@@ -265,4 +312,9 @@ impl Train {
         ];
         arguments.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
+}
+
+/// Whether a target is the head of multi-token prediction or a part of it.
+fn is_of_head(target: &str) -> bool {
+    target == "mtp" || target.starts_with("mtp.")
 }

@@ -1,0 +1,85 @@
+//! Where checkpoints keep their head of multi-token prediction: among their tensors, in a file beside them, or in a folder of
+//! its own.
+
+use std::fs;
+use std::path::PathBuf;
+
+use cotangent::Plan;
+
+use super::names::{Role, classify};
+use super::{Checkpoint, CheckpointError, Layout, LoadPlan, SafetensorsFile, is_present};
+
+/// The file with the head alone, under its names in the model; no index lists it.
+const FILE: &str = "mtp.safetensors";
+
+/// Where the head is.
+#[derive(Debug)]
+pub enum HeadPlace {
+    /// Among the tensors of the checkpoint, in whose layout it is.
+    Inside,
+    /// In a folder of its own, as mlx-vlm writes it.
+    Folder(Checkpoint),
+}
+
+impl Checkpoint {
+    /// Finds the head of multi-token prediction. The tensors of `mtp.safetensors`, if it is there, are the checkpoint's from
+    /// then on.
+    ///
+    /// # Errors
+    /// If there is none, or its file is damaged.
+    pub fn find_multi_token_head(&mut self) -> Result<HeadPlace, CheckpointError> {
+        if self.names().any(is_of_head) {
+            return Ok(HeadPlace::Inside);
+        }
+        let beside = self.dir.join(FILE);
+        if is_present(&beside) {
+            let file = SafetensorsFile::open(&beside)?;
+            if let Some(stray) = file.names().find(|name| !is_of_head(name)) {
+                let reason = "is no tensor of multi-token prediction, whose names begin with `mtp.`".to_owned();
+                return Err(CheckpointError::tensor(&beside, stray, reason));
+            }
+            self.tensors.extend(file.names().map(|name| (name.to_owned(), self.files.len())));
+            self.files.push(file);
+            return Ok(HeadPlace::Inside);
+        }
+        let folder = self.head_folder();
+        if let Some(folder) = folder.as_ref().filter(|folder| folder.is_dir()) {
+            return Checkpoint::open(folder).map(HeadPlace::Folder);
+        }
+        let folder = folder.map_or_else(String::new, |folder| format!(", no folder `{}`", folder.display()));
+        let reason = format!(
+            "has no head of multi-token prediction: no tensors `mtp.*`, no `{FILE}`{folder}\n\
+             help: leave out `--mtp`, or take the original checkpoint; most conversions leave the head out"
+        );
+        Err(CheckpointError::damaged(&self.dir, reason))
+    }
+
+    /// `NAME-mtp` beside the folder `NAME`.
+    fn head_folder(&self) -> Option<PathBuf> {
+        let dir = fs::canonicalize(&self.dir).ok()?;
+        let name = dir.file_name()?.to_str()?;
+        Some(dir.with_file_name(format!("{name}-mtp")))
+    }
+}
+
+impl<'a> LoadPlan<'a> {
+    /// Finds a tensor for each parameter of a head in the `folder` of its own, and what the names there begin with.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_head_folder(
+        folder: &'a Checkpoint,
+        expected: Vec<(String, Plan)>,
+    ) -> Result<(Self, &'static str), CheckpointError> {
+        // With their full names the tensors are copies from a Hugging Face checkpoint, else mlx-vlm has converted them.
+        let (prefix, layout) =
+            if folder.names().any(is_of_head) { ("mtp", Layout::HuggingFace) } else { ("", Layout::Mlx) };
+        let name = |name: String| if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        let expected = expected.into_iter().map(|(own, plan)| (name(own), plan)).collect();
+        Ok((Self::in_layout(folder, expected, Some(layout))?, prefix))
+    }
+}
+
+fn is_of_head(stored: &str) -> bool {
+    matches!(classify(stored), Role::MultiTokenPrediction(_))
+}
