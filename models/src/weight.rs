@@ -1,7 +1,8 @@
 //! How the matrix of a linear layer or an embedding is held.
 
 use cotangent::{
-    CodeFormat, Dtype, Frozen, Graph, Held, Indices, Infer, Mode, Packed, Parameters, Planned, Result, Stored, Tensor, Train,
+    CodeFormat, Dtype, Frozen, Graph, Held, Indices, Infer, Mode, Packed, Parameters, Planned, Result, Stored, Tensor,
+    Train,
 };
 use cotangent_kernels::{ExpertRows, Labels};
 

@@ -60,7 +60,9 @@ fn a_head_is_the_same_among_the_tensors_in_a_file_beside_them_and_in_a_folder_of
     let model = dir.path().join("model");
     write(&model, "model.safetensors", of_model);
     let message = head(&model).unwrap_err();
-    assert!(message.contains("has no head of multi-token prediction: no tensors `mtp.*`, no `mtp.safetensors`, no folder"));
+    assert!(
+        message.contains("has no head of multi-token prediction: no tensors `mtp.*`, no `mtp.safetensors`, no folder")
+    );
 
     let folder = dir.path().join("model-mtp");
     write(&folder, "model.safetensors", of_head.clone());
@@ -77,7 +79,9 @@ fn a_head_is_the_same_among_the_tensors_in_a_file_beside_them_and_in_a_folder_of
     assert_eq!(head(&model).unwrap(), expected, "a file beside the model comes first");
     let stray = BTreeMap::from([("fc.weight".to_owned(), HostTensor::from_f32(&[1], &[0.0]))]);
     write(&model, "mtp.safetensors", stray);
-    assert!(head(&model).unwrap_err().contains("is no tensor of multi-token prediction, whose names begin with `mtp.`"));
+    assert!(
+        head(&model).unwrap_err().contains("is no tensor of multi-token prediction, whose names begin with `mtp.`")
+    );
 }
 
 fn with_ahead(config: &TextConfig, loss: Option<AheadLoss>) -> Batch {
@@ -103,7 +107,8 @@ fn pulled(
     let mut gradients = Gradients::new();
     let batch = with_ahead(config, loss);
     let losses =
-        train_stack(&mut Session::new().unwrap(), model, &trainable, &batch, Keep::BlockInputs, &mut gradients).unwrap();
+        train_stack(&mut Session::new().unwrap(), model, &trainable, &batch, Keep::BlockInputs, &mut gradients)
+            .unwrap();
     let gradients = gradients.iter().map(|(name, gradient)| (name.to_owned(), gradient.to_vec().unwrap())).collect();
     (losses.to_vec().unwrap(), gradients)
 }
@@ -129,7 +134,8 @@ fn a_detached_loss_leaves_the_trunk_as_it_would_be_without_it() {
     }
 
     // Alone it is the same loss, with its whole gradient and no other.
-    let (alone, of_head) = pulled(&model, &config, Some(AheadLoss::Alone), |name| name.starts_with("mtp.") && name.ends_with("lora_b"));
+    let (alone, of_head) =
+        pulled(&model, &config, Some(AheadLoss::Alone), |name| name.starts_with("mtp.") && name.ends_with("lora_b"));
     assert_eq!(alone, apart[1..]);
     for (name, gradient) in &of_head {
         let half: Vec<f32> = gradient.iter().map(|value| value * 0.5).collect();

@@ -140,15 +140,19 @@ fn mtp_text(losses: &Losses) -> String {
 /// The event as a JSON object, with the keys of mlx-lm's callbacks.
 fn json_line(event: &Event) -> Option<serde_json::Value> {
     match event {
-        Event::Trained(report) => Some(with_mtp(&report.losses, "train_mtp_loss", json!({
-            "iteration": report.iteration,
-            "train_loss": report.losses.loss,
-            "learning_rate": report.learning_rate,
-            "iterations_per_second": report.iterations_per_second,
-            "tokens_per_second": report.tokens_per_second,
-            "trained_tokens": report.trained_tokens,
-            "peak_memory": report.peak_memory as f64 / GIGABYTE,
-        }))),
+        Event::Trained(report) => Some(with_mtp(
+            &report.losses,
+            "train_mtp_loss",
+            json!({
+                "iteration": report.iteration,
+                "train_loss": report.losses.loss,
+                "learning_rate": report.learning_rate,
+                "iterations_per_second": report.iterations_per_second,
+                "tokens_per_second": report.tokens_per_second,
+                "trained_tokens": report.trained_tokens,
+                "peak_memory": report.peak_memory as f64 / GIGABYTE,
+            }),
+        )),
         Event::Validated { iteration, losses, seconds } => {
             let line = json!({ "iteration": (*iteration).max(1), "val_loss": losses.loss, "val_time": seconds });
             Some(with_mtp(losses, "val_mtp_loss", line))
@@ -234,7 +238,11 @@ mod tests {
                 "Iter 1: Val loss 2.936, Val took 5.265s",
             ),
             (
-                Event::Validated { iteration: 9, losses: Losses { loss: 2.9361, mtp_loss: Some(3.25) }, seconds: 5.265 },
+                Event::Validated {
+                    iteration: 9,
+                    losses: Losses { loss: 2.9361, mtp_loss: Some(3.25) },
+                    seconds: 5.265,
+                },
                 "Iter 9: Val loss 2.936, Val took 5.265s, MTP loss 3.250",
             ),
             (

@@ -90,7 +90,8 @@ fn adapters_of_other_programs_compute_what_they_compute_there() {
     ] {
         let (mut model, config) = base(manifest()["files"][name]["base"].as_str().unwrap());
         let before = scores(&model, &config, &tokens());
-        attach(&mut model, &config, &Adapter::load(&foreign(name)).unwrap()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        attach(&mut model, &config, &Adapter::load(&foreign(name)).unwrap())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let (found, expected) = (scores(&model, &config, &tokens()), expected_scores(name));
         let difference = largest_difference(&found, &expected);
         assert!(difference < TOLERANCE, "{name}: the scores differ by {difference}");

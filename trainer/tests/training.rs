@@ -73,8 +73,9 @@ fn the_validation_loss_is_the_mean_over_tokens_whatever_the_batches() {
     let (model, config) = adapted_model();
     let data = counting(&[40, 12, 7, 90, 33]);
     let mut maker = BatchMaker::new(config.rope, None);
-    let mut loss =
-        |batch_size| validate(&mut session, &model, &mut maker, &data, batch_size, None, &|| false).unwrap().unwrap().loss;
+    let mut loss = |batch_size| {
+        validate(&mut session, &model, &mut maker, &data, batch_size, None, &|| false).unwrap().unwrap().loss
+    };
     let (one, two, five) = (loss(1), loss(2), loss(5));
     assert!((one - two).abs() < 1e-5 && (one - five).abs() < 1e-5, "{one} {two} {five}");
     assert_eq!(validate(&mut session, &model, &mut maker, &data, 2, None, &|| true).unwrap(), None);

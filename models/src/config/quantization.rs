@@ -63,7 +63,8 @@ impl Quantization {
         let format = read_format(fields)?;
         let mut modules = BTreeMap::new();
         for (module, value) in fields.entries() {
-            let (Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name)) = classify(module) else {
+            let (Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name)) = classify(module)
+            else {
                 continue;
             };
             if TOP_LEVEL.contains(&module) {

@@ -281,12 +281,7 @@ pub(crate) fn trained_loss(
 ///
 /// # Errors
 /// [`Error::Shape`] unless it is float32 and of that shape, [`Error::Refused`] if another graph computed it.
-pub(crate) fn loss_parts(
-    operation: &'static str,
-    loss: Tensor<Train>,
-    trace: TraceId,
-    parts: usize,
-) -> Result<Array> {
+pub(crate) fn loss_parts(operation: &'static str, loss: Tensor<Train>, trace: TraceId, parts: usize) -> Result<Array> {
     checked(operation, loss, trace, parts, || "the loss".to_owned())
 }
 

@@ -145,7 +145,9 @@ fn canonical_name(stored: &str) -> Result<(String, FactorLayout), String> {
         _ => (stored.to_owned(), FactorLayout::Mlx),
     };
     match classify(&name) {
-        Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name) if split_name(&name).is_some() => {
+        Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name)
+            if split_name(&name).is_some() =>
+        {
             Ok((name, layout))
         }
         _ => Err(format!(

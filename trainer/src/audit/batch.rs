@@ -66,7 +66,8 @@ fn picture(vision: &VisionConfig, width: usize) -> Patches {
     let groups = if width > 4 { 2 } else { 1 };
     let side = groups * vision.spatial_merge_size;
     let grid = Grid { frames: 1, height: side, width: side };
-    let values = spread().take(grid.patches() * vision.patch_length()).map(|share| (2.0 * share - 1.0) as f32).collect();
+    let values =
+        spread().take(grid.patches() * vision.patch_length()).map(|share| (2.0 * share - 1.0) as f32).collect();
     Patches { values, grid }
 }
 

@@ -5,8 +5,8 @@ mod batch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use cotangent::{Audit, AuditedParameter, Cut, CutKind, GradientState};
 pub use batch::spread_batch;
+use cotangent::{Audit, AuditedParameter, Cut, CutKind, GradientState};
 use serde_json::{Value, json};
 
 /// Columns of the text.
@@ -42,8 +42,11 @@ impl AuditReport {
         let AuditReport { model, view, backend, dtype, rows, tokens, pictures, audit } = self;
         let pictures = if *pictures > 0 { format!(" with {pictures} pictures") } else { String::new() };
         let mut text = format!("Audit of `{model}`: {view}\n");
-        let _ =
-            writeln!(text, "One step of {rows} x {tokens} tokens{pictures} on {backend} in {dtype}, loss {:.4}\n", audit.loss);
+        let _ = writeln!(
+            text,
+            "One step of {rows} x {tokens} tokens{pictures} on {backend} in {dtype}, loss {:.4}\n",
+            audit.loss
+        );
         text += &table(&audit.parameters, all);
         text += &cuts(&audit.cuts);
         text += &self.verdict();

@@ -153,7 +153,8 @@ impl TrainingState {
             group.insert(short.to_owned(), tensor);
         }
         let [training, validation] = curves;
-        let unreported = |[loss, targets]: [&str; 2]| Ok::<_, TrainingError>((f64::from_bits(number(loss)?), count(targets)?));
+        let unreported =
+            |[loss, targets]: [&str; 2]| Ok::<_, TrainingError>((f64::from_bits(number(loss)?), count(targets)?));
         let [of_next, of_mtp] = UNREPORTED_KEYS;
         Ok(TrainingState {
             iteration: count(ITERATION_KEY)?,

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use cotangent::Session;
-use cotangent_trainer::adapter::{AdapterFile, Parts};
 use cotangent_models::qwen35::AheadLoss;
+use cotangent_trainer::adapter::{AdapterFile, Parts};
 use cotangent_trainer::base_model::BaseModel;
 use cotangent_trainer::data::Dataset;
 use cotangent_trainer::interrupt;
@@ -134,7 +134,8 @@ impl Train {
     ) {
         let millions = |count: usize| count as f64 / 1e6;
         let is_adapter = |name: &str| name.ends_with(".lora_a") || name.ends_with(".lora_b");
-        let trains = |name: &str| is_adapter(name) && (options.mtp != Some(AheadLoss::Alone) || name.starts_with("mtp."));
+        let trains =
+            |name: &str| is_adapter(name) && (options.mtp != Some(AheadLoss::Alone) || name.starts_with("mtp."));
         let (adapters, trained) = (base.model.count(is_adapter), base.model.count(trains));
         let all = adapters + base.size();
         reporter.print(&format!(
@@ -175,7 +176,9 @@ fn check_ahead(ahead: Option<AheadLoss>, base: &BaseModel, train: &Dataset) -> R
     }
     let detached = matches!(ahead, Some(AheadLoss::Beside { detached: true, .. }));
     if detached && base.model.count(|name| name.starts_with("mtp.") && name.ends_with(".lora_a")) == 0 {
-        bail!("`--mtp-detach`: nothing of the head is adapted, so its loss would train nothing\nhelp: add `--target mtp`");
+        bail!(
+            "`--mtp-detach`: nothing of the head is adapted, so its loss would train nothing\nhelp: add `--target mtp`"
+        );
     }
     Ok(())
 }

@@ -244,7 +244,9 @@ impl Train {
         }
         let alone = ahead == Some(AheadLoss::Alone);
         if let Some(other) = self.target.iter().find(|name| alone && !is_of_head(name)) {
-            bail!("`--target {other}`: `--mtp only` adapts its head alone; leave it out, or name `mtp` or parts of `mtp.*`");
+            bail!(
+                "`--target {other}`: `--mtp only` adapts its head alone; leave it out, or name `mtp` or parts of `mtp.*`"
+            );
         }
         // An adapter that the run begins with stays as it is while the head is trained alone.
         let of_start = start.filter(|_| alone || self.target.is_empty() && self.num_layers == Count::All);
