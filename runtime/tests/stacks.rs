@@ -77,7 +77,7 @@ fn scaled(block: &Scale<Train>, state: &State<Train>, (): &()) -> Result<State<T
 
 fn joined(text: &Table<Train>, state: &State<Train>, (): &()) -> Result<State<Train>> {
     let hidden = text.table.add(&state.hidden)?;
-    Ok(State { hidden, features: state.features[1..].to_vec() })
+    Ok(State { hidden, features: [&state.features[..1], &state.features[2..]].concat() })
 }
 
 impl Stack for Model {
@@ -109,7 +109,9 @@ impl Stack for Model {
     }
 
     fn embed(first: &First<Train>, (): &()) -> Result<State<Train>> {
-        Ok(State { hidden: first.picture.table.square()?, features: Vec::new() })
+        let hidden = first.picture.table.square()?;
+        // One tensor twice: both of its cotangents count.
+        Ok(State { features: vec![hidden.clone()], hidden })
     }
 
     fn forward(block: &Up<Train>, state: &State<Train>, (): &()) -> Result<State<Train>> {

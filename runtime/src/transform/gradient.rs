@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mlx_rs::Array;
 
 use crate::dtype::Dtype;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::ffi::{self, ScopedClosure};
 use crate::flat::{Casts, Place};
 use crate::identity::Identity;
@@ -82,7 +82,17 @@ pub(crate) fn vjp_arrays<'a>(
     primals: &[Array],
     cotangents: &[Array],
 ) -> Result<(Vec<Array>, Vec<Array>)> {
-    ScopedClosure::new(function).vjp(operation, primals, cotangents)
+    let distinct = move |primals: &[Array]| distinct(operation, function(primals)?);
+    ScopedClosure::new(distinct).vjp(operation, primals, cotangents)
+}
+
+/// The same outputs, no two of them one array: MLX would drop the cotangent of the second, without a word.
+fn distinct(operation: &'static str, mut outputs: Vec<Array>) -> Result<Vec<Array>> {
+    for output in outputs.iter_mut().skip(1) {
+        // Shares the memory of what is contiguous.
+        *output = output.contiguous().during(operation)?;
+    }
+    Ok(outputs)
 }
 
 /// The trainable leaves of a tree, in visiting order.
