@@ -4,9 +4,18 @@
 //! on the device: nothing here waits for them. Where they are more than there are rows, the last experts have none;
 //! rows that they do not reach give 0.
 
-mod codes;
+mod blocks;
+mod coded_product;
+mod decoded;
+mod product;
+mod shares;
+mod weight_gradient;
 
-use cotangent::{Error, Graph, Indices, Packed, Result, Tensor};
+use cotangent::{Backend, CodeMode, Error, Graph, Indices, Packed, Result, Tensor};
+
+pub use blocks::Blocks;
+pub use coded_product::{grouped_coded_product, grouped_coded_product_backward};
+pub use product::{grouped_product, grouped_product_backward};
 
 /// `y = x W_e^T` for the rows of each expert `e`: rows `[R, K]`, sorted by expert, and weights `[E, N, K]` of the same dtype give
 /// `[R, N]`. `counts` `[E]`, int32, says how many rows each expert has: [`Indices::occurrences`] of the experts' numbers.
@@ -17,18 +26,29 @@ use cotangent::{Error, Graph, Indices, Packed, Result, Tensor};
 /// Shapes or dtypes that do not fit; no row, no expert.
 pub fn grouped_linear<M: Graph>(x: &Tensor<M>, weight: &Tensor<M>, counts: &Indices) -> Result<Tensor<M>> {
     check(x, weight.shape(), counts)?;
-    x.grouped_matmul(&weight.swap_axes(1, 2)?, counts)
+    let Blocks { rows, columns, depth } = Blocks::of(cotangent::backend()?, x.dtype(), weight.dimension(1));
+    grouped_product(x, weight, counts, rows, columns, depth)
 }
 
 /// [`grouped_linear`] with weights that are packed codes, `E` matrices `[N, K]`: codes never train, so that `x` alone has a
 /// gradient.
+///
+/// GPUs decode affine codes of 4 and 8 bits as they multiply. All others are decoded for one product.
 ///
 /// # Errors
 /// As [`grouped_linear`].
 pub fn grouped_packed_linear<M: Graph>(x: &Tensor<M>, matrices: &Packed, counts: &Indices) -> Result<Tensor<M>> {
     let stack = matrices.matrices().map_or(Vec::new(), |count| vec![count, matrices.rows(), matrices.columns()]);
     check(x, &stack, counts)?;
-    codes::decoded(x, matrices, counts)
+    let (backend, format) = (cotangent::backend()?, matrices.format());
+    if backend == Backend::Cpu || format.mode() != CodeMode::Affine || ![4, 8].contains(&format.bits()) {
+        return decoded::grouped_decoded_linear(x, matrices, counts);
+    }
+    let (codes, scales, biases) = matrices.parts()?;
+    let (scales, biases) = (scales.cast(x.dtype())?, biases.cast(x.dtype())?);
+    let Blocks { rows, columns, depth } = Blocks::of(backend, x.dtype(), matrices.rows()).for_codes();
+    let (group, bits) = (format.group_size(), format.bits());
+    grouped_coded_product(x, &codes, &scales, &biases, counts, group, bits, rows, columns, depth)
 }
 
 /// Holds rows, a stack of matrices `[E, N, K]` and counts against each other.

@@ -2,6 +2,7 @@
 
 use crate::cases::{Operator, random};
 use cotangent::{CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Packed, Result, Session, Tensor};
+use cotangent_kernels::grouped_linear::grouped_product;
 use cotangent_kernels::{grouped_linear, grouped_packed_linear};
 
 /// Rows of each expert; what is left belongs to none.
@@ -15,6 +16,8 @@ struct Experts {
 enum Way {
     /// All experts at once.
     Grouped,
+    /// The same in blocks of these rows, columns and depth.
+    Blocks([usize; 3]),
     /// One after the other, each with its slice of the rows.
     OneByOne,
     /// All at once, of codes.
@@ -27,10 +30,11 @@ impl Operator for Experts {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let x = &inputs[0];
         let counts = Indices::from_slice(&self.counts, &[self.counts.len() as i32])?;
-        Ok(vec![match &self.way {
+        Ok(vec![match self.way.clone() {
             Way::Grouped => grouped_linear(x, &inputs[1], &counts)?,
+            Way::Blocks([rows, columns, depth]) => grouped_product(x, &inputs[1], &counts, rows, columns, depth)?,
             Way::OneByOne => self.one_by_one(x, &inputs[1])?,
-            Way::Codes(matrices) => grouped_packed_linear(x, matrices, &counts)?,
+            Way::Codes(matrices) => grouped_packed_linear(x, &matrices, &counts)?,
             Way::Decoded(matrices) => self.one_by_one(x, &matrices.decode(x.dtype())?.to_tensor())?,
         }])
     }
@@ -76,6 +80,17 @@ fn every_row_is_multiplied_by_the_matrix_of_its_expert() {
 }
 
 #[test]
+fn blocks_of_any_size_give_the_same() {
+    let inputs = [random(1, &[70, 20], 1.0), random(2, &[3, 70, 20], 1.0)];
+    let of = |way| Experts { counts: vec![40, 1, 20], way };
+    for blocks in [[32, 32, 16], [64, 32, 32], [32, 64, 16], [64, 64, 16]] {
+        let (found, expected) =
+            (cases::outputs(&of(Way::Blocks(blocks)), &inputs), cases::outputs(&of(Way::OneByOne), &inputs));
+        cases::assert_close(&format!("{blocks:?}"), &found[0], &expected[0], 2e-6);
+    }
+}
+
+#[test]
 fn experts_of_codes_are_those_of_the_matrices_they_stand_for() {
     let affine = |group, bits| CodeFormat::new(CodeMode::Affine, Some(group), Some(bits)).unwrap();
     let others =
@@ -116,4 +131,9 @@ fn what_does_not_fit_is_one_error() {
         let message = refused(weight, counts);
         assert!(message.contains("grouped_linear") && message.contains("[R, K], [E, N, K] and [E]"), "{message}");
     }
+}
+
+#[test]
+fn the_same_holds_in_the_emulator() {
+    cases::assert_same_in_the_emulator();
 }

@@ -1,6 +1,6 @@
 //! A kernel whose floats are doubles: the same source, compiled with `float` as `double`.
 
-use cotangent_emulator::{Buffer, Dtype, Emulator, Error, KernelText, Launch, TemplateValue};
+use cotangent_emulator::{Buffer, Checks, Dtype, Emulator, Error, KernelText, Launch, TemplateValue};
 
 /// What `body` makes of `x`, an element a thread, in one threadgroup.
 fn run(header: &str, body: &str, x: &[f64]) -> Result<Vec<f64>, Error> {
@@ -68,6 +68,27 @@ fn every_place_of_a_float_holds_a_double() {
                 "{what}: {found}, expected {expected}"
             );
         }
+    }
+}
+
+#[test]
+fn a_tile_that_is_loaded_is_no_finding_where_nothing_is_watched() {
+    let body = "tile<float, 16, 16> loaded, product(0.0f); tile_load(loaded, x, 16); \
+                tile_multiply_accumulate(product, loaded, loaded); tile_store(product, y, 16);";
+    let kernel = KernelText::new("square", body).input("x", Dtype::F64).output("y", Dtype::F64);
+    let identity = (0..256).map(|i| f64::from(u8::from(i % 17 == 0)) / 3.0);
+    for checks in [Checks::On, Checks::Off] {
+        let launch = Launch {
+            grid: [32, 1, 1],
+            threadgroup: [32, 1, 1],
+            inputs: vec![Buffer::of(Dtype::F64, [256], identity.clone())],
+            output_shapes: vec![vec![256]],
+            checks,
+            ..Launch::default()
+        };
+        let run = Emulator::global().unwrap().run(&kernel, &launch).unwrap();
+        assert!(run.is_clean(), "{checks:?}: {}", run.findings[0]);
+        assert!((Dtype::F64.decode(&run.outputs[0])[17] - 1.0 / 9.0).abs() < 1e-15);
     }
 }
 

@@ -137,7 +137,8 @@ pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, 
             ),
             "begin at a multiple, read element by element, or use a `packed_` vector; the access was not carried out",
         ),
-        8 => {
+        // Without checks nothing has watched the writes.
+        8 if checked => {
             // SAFETY: as above; no reference to the context is kept.
             let private = unsafe { (*lane).shared.private_at(found as usize) };
             // SAFETY: a string literal of the image.

@@ -1,4 +1,4 @@
-//! Experts whose matrices are packed codes.
+//! Experts whose matrices are packed codes that are decoded for one product.
 
 use cotangent::{
     CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Infer, Packed, Result, Stored, Tensor, VjpCase, custom_vjp,
@@ -43,7 +43,11 @@ fn case() -> Result<VjpCase<Host>> {
 }
 
 /// [`grouped_packed_linear`](super::grouped_packed_linear) with the matrices decoded for one product.
-pub(super) fn decoded<M: Graph>(x: &Tensor<M>, matrices: &Packed, counts: &Indices) -> Result<Tensor<M>> {
+pub(super) fn grouped_decoded_linear<M: Graph>(
+    x: &Tensor<M>,
+    matrices: &Packed,
+    counts: &Indices,
+) -> Result<Tensor<M>> {
     let host = Host { matrices: matrices.clone(), counts: counts.clone() };
     Ok(custom_vjp(&DECODED, &[x], &host)?.swap_remove(0))
 }
