@@ -4,6 +4,7 @@ pub mod attention_times;
 pub mod bench;
 pub mod check;
 pub mod endurance;
+pub mod expert_times;
 pub mod kernel_table;
 pub mod kernel_times;
 pub mod loss_times;
