@@ -28,9 +28,9 @@ impl Blocks {
         Blocks { rows: widest, columns: if columns == 96 { 128 } else { columns }, depth }
     }
 
-    /// The same for matrices that are decoded 32 columns at a time.
+    /// The same for matrices that are decoded 32 columns at a time, in no more memory.
     pub(super) fn for_codes(self) -> Self {
-        Blocks { depth: 32, ..self }
+        if self.depth < 32 { Blocks { rows: self.rows / 2, depth: 32, ..self } } else { self }
     }
 }
 
@@ -203,3 +203,31 @@ inline Copying ask_part(threadgroup T* to, Dense<T> weight, int k, int start, in
 }
 template <bool TRANSPOSED, int COLUMNS, int DEPTH, typename T> inline void put_part(threadgroup T* to, Copying, uint index) {}
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_blocks_of_either_product_fit_into_threadgroup_memory() {
+        for (backend, bytes) in [(Backend::Cuda, 48 << 10), (Backend::Metal, 32 << 10), (Backend::Emulated, 32 << 10)] {
+            for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
+                for width in [1, 8, 33, 64, 70, 512, 2048] {
+                    let dense = Blocks::of(backend, dtype, width);
+                    for Blocks { rows, columns, depth } in [dense, dense.for_codes()] {
+                        let padding = 16 / dtype.size();
+                        let as_stored = (rows + columns) * (depth + padding);
+                        let transposed = rows * (depth + padding) + depth * (columns + padding);
+                        let gradient = depth * (rows + columns + 2 * padding);
+                        let largest = as_stored.max(transposed).max(gradient);
+                        assert!(
+                            2 * largest * dtype.size() <= bytes,
+                            "{backend} {dtype} {width}: {rows} {columns} {depth}"
+                        );
+                        assert!(rows % 32 == 0 && columns % 32 == 0 && depth % 16 == 0);
+                    }
+                }
+            }
+        }
+    }
+}

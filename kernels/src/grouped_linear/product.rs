@@ -52,7 +52,7 @@ pub fn grouped_product_backward<T: Float, const ROWS: usize, const COLUMNS: usiz
     let backend = cotangent::backend()?;
     let Blocks { rows, columns, depth } = Blocks::of(backend, x.dtype(), K);
     let d_x = if wants_d_x { Some(input_gradient(stages, d_y, weight, counts, rows, columns, depth)?) } else { None };
-    let Blocks { rows, .. } = Blocks::of(backend, x.dtype(), N);
+    let Blocks { columns: rows, .. } = Blocks::of(backend, x.dtype(), N);
     let d_weight =
         if wants_d_weight { Some(expert_gradients(stages, x, d_y, counts, rows, columns, depth)?) } else { None };
     Ok(Outputs { d_x, d_weight })

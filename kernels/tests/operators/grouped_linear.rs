@@ -91,6 +91,17 @@ fn blocks_of_any_size_give_the_same() {
 }
 
 #[test]
+fn adapters_are_grouped_products_too() {
+    let of = |way| Experts { counts: vec![3, 0, 4], way };
+    for (inputs, outputs) in [(70, 2), (2, 70)] {
+        let both = [random(1, &[7, inputs], 1.0), random(2, &[3, outputs, inputs], 1.0)];
+        let cotangent = [random(3, &[7, outputs], 1.0)];
+        cases::assert_gradients(&of(Way::Grouped), &of(Way::OneByOne), &both, &cotangent, 2e-6);
+        cases::assert_same_bits_again(&of(Way::Grouped), &both, &cotangent);
+    }
+}
+
+#[test]
 fn experts_of_codes_are_those_of_the_matrices_they_stand_for() {
     let affine = |group, bits| CodeFormat::new(CodeMode::Affine, Some(group), Some(bits)).unwrap();
     let others =
