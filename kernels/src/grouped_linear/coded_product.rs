@@ -137,7 +137,7 @@ pub fn grouped_coded_product_backward<
 
 /// d_x, as the product with the matrices transposed.
 #[stage(
-    requires = [R <= 67108864],
+    requires = [R <= 67108864, R * N >= 8, E * N * G >= 8],
     grid = (128 * ceil_div(GROUP * G, COLUMNS) * (ceil_div(R, ROWS) + E), 1, 1),
     threads = (128, 1, 1),
     headers = [SHARES, BLOCKS, CODES, PRODUCT],

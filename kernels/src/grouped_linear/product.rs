@@ -8,6 +8,8 @@ use super::weight_gradient::expert_gradients;
 
 /// [`grouped_linear`](super::grouped_linear) on a GPU. `ROWS`, `COLUMNS` and `DEPTH` are the [`Blocks`] of the forward pass;
 /// the backward pass chooses its own.
+///
+/// It takes no inputs of fewer than eight elements, which lie in another address space on Metal.
 #[differentiable(
     backward = grouped_product_backward,
     fallback = grouped_product_by_operations,
@@ -60,7 +62,7 @@ pub fn grouped_product_backward<T: Float, const ROWS: usize, const COLUMNS: usiz
 
 /// d_x, as the product with the matrices transposed.
 #[stage(
-    requires = [R <= 67108864],
+    requires = [R <= 67108864, R * N >= 8, E * N * K >= 8],
     grid = (128 * ceil_div(K, COLUMNS) * (ceil_div(R, ROWS) + E), 1, 1),
     threads = (128, 1, 1),
     headers = [SHARES, BLOCKS, DENSE, PRODUCT],

@@ -8,7 +8,7 @@ use super::shares::SHARES;
 /// The sum of `cotangent^T x` over the rows of each expert, in their order: a threadgroup has a block of one expert's gradient,
 /// so that nothing is added by two of them.
 #[stage(
-    requires = [R <= 67108864],
+    requires = [R <= 67108864, R * N >= 8, R * K >= 8],
     grid = (128 * ceil_div(K, COLUMNS) * ceil_div(N, ROWS) * E, 1, 1),
     threads = (128, 1, 1),
     headers = [SHARES, BLOCKS],
