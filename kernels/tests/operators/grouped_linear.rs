@@ -1,6 +1,6 @@
 //! The layers of many experts: each row is multiplied by the matrix of its expert, in both directions.
 
-use crate::cases::{Operator, random};
+use crate::cases::{self, Operator, random};
 use cotangent::{CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Packed, Result, Session, Tensor};
 use cotangent_kernels::grouped_linear::grouped_product;
 use cotangent_kernels::{grouped_linear, grouped_packed_linear};
@@ -146,5 +146,5 @@ fn what_does_not_fit_is_one_error() {
 
 #[test]
 fn the_same_holds_in_the_emulator() {
-    cases::assert_same_in_the_emulator();
+    cases::assert_same_in_the_emulator(module_path!(), &[]);
 }
