@@ -15,6 +15,7 @@ use proc_macro::TokenStream;
 /// - `fallback_on = [metal, cuda]`: backends on which the fallback is measured to be faster, and so runs,
 /// - `expensive`: its outputs are worth their memory to a backward pass that would have to compute them again,
 /// - `requires = [D % 16 == 0, D <= 256]`: at which sizes the kernel runs; at others its fallback does,
+/// - `dims = [CHUNKS = ceil_div(T, C), ..]`: names for expressions that shapes, extents, requirements and the body repeat,
 /// - `cases = [(B = 1, D = 7), ..]`: sizes at which the kernel is tested,
 /// - `untested = "reason"`: the crate gets no test of the kernel, which it would otherwise find under `kernel_NAME`,
 /// - `stages = [launch, ..]`: launches that a Rust body makes,
@@ -27,7 +28,7 @@ pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Declares a launch that only the Rust bodies of kernels may call, those that list it in `stages = [..]`.
 ///
-/// It is written like a kernel of one launch and takes the options of a launch, `cases`, `untested` and `crate`. It has no gradient of
+/// It is written like a kernel of one launch and takes the options of a launch, `dims`, `cases`, `untested` and `crate`. It has no gradient of
 /// its own: that of the kernel which calls it is declared there.
 #[proc_macro_attribute]
 pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {

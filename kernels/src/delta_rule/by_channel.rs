@@ -25,6 +25,15 @@ use super::stages::{ScanCotangentsOutputs, ScanStatesOutputs, scan_cotangents, s
     fallback = in_operations,
     expensive,
     stages = [decay_channels, channel_scores, solve_chunks_by_channel, scan_states, chunk_outputs_by_channel],
+    dims = [
+        C = max(16, min(CHUNK, 64)),
+        TILES = C / 16,
+        PACKED = TILES * (TILES + 1) / 2 * 256,
+        CHUNKS = ceil_div(T, C),
+        LENGTH = CHUNKS * C,
+        KEY_DIM = ceil_div(Dk, 16) * 16,
+        VALUE_DIM = ceil_div(Dv, 16) * 16,
+    ],
     cases = [
         (B = 2, T = 1, Hk = 1, Hv = 1, Dk = 4, Dv = 5, CHUNK = 32),
         (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 16, Dv = 5, CHUNK = 8),
@@ -41,10 +50,10 @@ pub fn gated_delta_by_channel<F: Float, G: Float, const CHUNK: usize>(
     initial_state: In![f32; B, Hv, Dv, Dk],
     y: Out![F; B, T, Hv, Dv],
     final_state: Out![f32; B, Hv, Dv, Dk],
-    #[saved] inverse: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), (max(16, min(CHUNK, 64)) / 16) * (max(16, min(CHUNK, 64)) / 16 + 1) / 2 * 256],
-    #[saved] solved_keys: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dk, 16) * 16],
-    #[saved] errors: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dv, 16) * 16],
-    #[saved] chunk_states: Out![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), ceil_div(Dv, 16) * 16, ceil_div(Dk, 16) * 16],
+    #[saved] inverse: Out![f32; B, Hv, CHUNKS, PACKED],
+    #[saved] solved_keys: Out![f32; B, Hv, LENGTH, KEY_DIM],
+    #[saved] errors: Out![f32; B, Hv, LENGTH, VALUE_DIM],
+    #[saved] chunk_states: Out![f32; B, Hv, CHUNKS, VALUE_DIM, KEY_DIM],
 ) {
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
@@ -89,25 +98,32 @@ pub fn gated_delta_by_channel<F: Float, G: Float, const CHUNK: usize>(
 
 /// The gradient of [`gated_delta_by_channel`](fn@gated_delta_by_channel), from what each chunk solved and the state it began
 /// with. Decays and scores are computed again.
-#[differentiable(backward_of = gated_delta_by_channel, stages = [
-    decay_channels,
-    channel_scores,
-    local_cotangents_by_channel,
-    scan_cotangents,
-    score_cotangents_by_channel,
-    cotangents_across_blocks,
-    gradients_by_channel,
-    gradients_by_channel_of_groups,
-])]
+#[differentiable(
+    backward_of = gated_delta_by_channel,
+    stages = [
+        decay_channels, channel_scores, local_cotangents_by_channel, scan_cotangents,
+        score_cotangents_by_channel, cotangents_across_blocks, gradients_by_channel,
+        gradients_by_channel_of_groups,
+    ],
+    dims = [
+        C = max(16, min(CHUNK, 64)),
+        TILES = C / 16,
+        PACKED = TILES * (TILES + 1) / 2 * 256,
+        CHUNKS = ceil_div(T, C),
+        LENGTH = CHUNKS * C,
+        KEY_DIM = ceil_div(Dk, 16) * 16,
+        VALUE_DIM = ceil_div(Dv, 16) * 16,
+    ],
+)]
 pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
     log_decay: In![f32; B, T, Hv, Dk],
     beta: In![G; B, T, Hv],
-    inverse: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), (max(16, min(CHUNK, 64)) / 16) * (max(16, min(CHUNK, 64)) / 16 + 1) / 2 * 256],
-    solved_keys: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dk, 16) * 16],
-    errors: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))) * max(16, min(CHUNK, 64)), ceil_div(Dv, 16) * 16],
-    chunk_states: In![f32; B, Hv, ceil_div(T, max(16, min(CHUNK, 64))), ceil_div(Dv, 16) * 16, ceil_div(Dk, 16) * 16],
+    inverse: In![f32; B, Hv, CHUNKS, PACKED],
+    solved_keys: In![f32; B, Hv, LENGTH, KEY_DIM],
+    errors: In![f32; B, Hv, LENGTH, VALUE_DIM],
+    chunk_states: In![f32; B, Hv, CHUNKS, VALUE_DIM, KEY_DIM],
     d_y: In![F; B, T, Hv, Dv],
     d_final_state: In![f32; B, Hv, Dv, Dk],
     d_queries: Out![F; B, T, Hk, Dk],

@@ -51,7 +51,7 @@ fn one_cause_is_one_error() {
             "pub fn k(x: In![f32; N, M], y: Out![f32; N, M]) TEXT",
             "at this case port `x` of `k` has more than 2^31 - 1 elements",
         ),
-        ("dims = [P = N]", "pub fn k(x: In![f32; N], y: Out![f32; P]) TEXT", "unknown option `dims`"),
+        ("extents = [P = N]", "pub fn k(x: In![f32; N], y: Out![f32; P]) TEXT", "unknown option `extents`"),
         (
             "inference_only = \"t\", grid = (Q, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]",
             pointwise,
@@ -198,6 +198,53 @@ fn every_width_of_integers_is_a_dtype() {
     let item = "pub fn k<T: BF16, U: U16>(x: In![f32; N], y: Out![T; N]) { metal! { y[0] = T(U(x[0])); } }";
     let options = "inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]";
     assert_eq!(plan(options, item), Vec::<String>::new());
+}
+
+#[test]
+fn each_size_is_made_of_what_stands_before_it() {
+    let plan = |dims: &str, text: &str| {
+        let options = format!(
+            "inference_only = \"t\", dims = [{dims}], grid = (HALVES, 1, 1), threads = (64, 1, 1), requires = [HALVES > 1],
+             cases = [(N = 7, C = 16)]"
+        );
+        let ports = "pub fn k<const C: usize>(x: In![f32; N], w: In![f32; C], y: Out![f32; HALVES])";
+        plan(&options, &format!("{ports} {{ metal! {{ {text} }} }}"))
+    };
+    const TEXT: &str = "y[0] = x[0] + w[0] + HALVES;";
+    for (dims, text, expected) in [
+        ("HALVES = N / 2", TEXT, ""),
+        ("HALVES = N / 2, ROWS = HALVES * C", "y[ROWS] = x[0] + w[0];", ""),
+        ("HALVES = N / 2, ROOM = C / 2", "threadgroup float s[ROOM]; s[0] = x[0]; y[0] = w[0] + s[0];", ""),
+        (
+            "HALVES = N / 2",
+            "threadgroup float s[HALVES]; s[0] = x[0]; y[0] = w[0] + s[0];",
+            "the array `s` of `k` is as long as `HALVES`",
+        ),
+        (
+            "HALVES = N / 2, ROOM = C * 1024",
+            "threadgroup float s[ROOM]; s[0] = x[0]; y[0] = w[0] + s[0];",
+            "at this case `k` uses 65536 bytes",
+        ),
+        (
+            "HALVES = N / 2",
+            "int HALVES = 2; y[HALVES] = x[0] + w[0];",
+            "the local `HALVES` has the name of the size `HALVES`",
+        ),
+        ("HALVES = HALVES + 1", TEXT, "`HALVES` is made of itself"),
+        ("HALVES = ROWS, ROWS = N / 2", TEXT, "`HALVES` is made of `ROWS`, which stands behind it"),
+        ("HALVES = N / 2, HALVES = N", TEXT, "the name `HALVES` is used twice"),
+        ("HALVES = N / 2, C = N", TEXT, "the name `C` is used twice"),
+        ("HALVES = Q / 2", TEXT, "`HALVES` is made of `Q`, which is no constant"),
+        ("HALVES = N / 2, INFINITY = N", TEXT, "`INFINITY` is a word of Metal"),
+        ("HALVES = N / 2, rows = N", TEXT, "`rows` is no name of a size"),
+        ("HALVES = N / 2, ROWS", TEXT, "expected `=`"),
+    ] {
+        let found = plan(dims, text);
+        match expected {
+            "" => assert!(found.is_empty(), "{dims}: {found:?}"),
+            _ => assert!(found.len() == 1 && found[0].starts_with(expected), "{dims}: {found:?}"),
+        }
+    }
 }
 
 #[test]

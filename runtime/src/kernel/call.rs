@@ -6,7 +6,7 @@ use mlx_rs::Array;
 
 use super::binding::Symbols;
 use super::declaration::Declaration;
-use super::signature::{PortRole, Sample};
+use super::signature::{Expression, PortRole, Sample};
 use super::value::{Content, PortValue, ScalarValue};
 use crate::cut::{self, CutKind};
 use crate::error::Context as _;
@@ -108,6 +108,15 @@ impl<M: Graph> Call<'_, M> {
     /// [`Error::Kernel`] if the signature has none of that name.
     pub fn dimension(&self, name: &str) -> Result<i32> {
         self.constant_i32(name)
+    }
+
+    /// The value of a size of `dims`.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] if it has none, or one beyond 32 bits.
+    pub fn size(&self, value: &Expression) -> Result<i32> {
+        let value = value.evaluate(&|name| self.symbols.value(name)).and_then(|value| i32::try_from(value).ok());
+        value.ok_or_else(|| self.mismatch("a size of `dims` has no value here"))
     }
 
     /// The value of a template constant.

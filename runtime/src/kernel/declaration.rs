@@ -154,6 +154,8 @@ pub struct Launch {
     pub headers: &'static [&'static str],
     /// Dimensions that the text uses by name.
     pub dimensions: &'static [&'static str],
+    /// Definitions, in C++, of the sizes of `dims` that the text uses by name.
+    pub sizes: &'static [&'static str],
     /// Threads of the whole grid.
     pub grid: [Expression; 3],
     /// Threads of one threadgroup.

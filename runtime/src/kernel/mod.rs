@@ -64,6 +64,11 @@
 //! stands alone in an input's shape is bound by it; any other must be a template constant `const N: usize`, which becomes
 //! an argument of the generated function. Extents are compared in a normal form: `B * H` is `H * B`.
 //!
+//! **Sizes.** `dims = [CHUNKS = ceil_div(T, C), ROWS = CHUNKS * 4]` names expressions that a declaration repeats, each made of
+//! dimensions, constants and the sizes before it. Shapes, `grid`, `threads`, `requires` and later sizes may use the name, and
+//! both kinds of bodies: in Metal it is a `constexpr int` if only constants decide it (then arrays may be as long), else a
+//! `const int`; in Rust an `i32`.
+//!
 //! **Dtypes** are `f32`, `bf16`, `f16`, `bool`, integers from `i8` and `u8` to `i64` and `u64`, or a parameter: `T: Float`,
 //! `T: Int`, `T: F32 + BF16`. A parameter of one type alone, `T: U8`, needs no input that settles it.
 //!

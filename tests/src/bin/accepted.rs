@@ -31,6 +31,8 @@ mod initialised_sum;
 mod launch;
 #[path = "../../ui/pass/model_in_both_modes.rs"]
 mod model_in_both_modes;
+#[path = "../../ui/pass/named_sizes.rs"]
+mod named_sizes;
 #[path = "../../ui/pass/optional.rs"]
 mod optional;
 #[path = "../../ui/pass/pair_of_rust_bodies.rs"]
@@ -72,6 +74,7 @@ const PROGRAMS: &[(&str, fn() -> ExitCode)] = &[
     ("pass/initialised_sum", || initialised_sum::main().report()),
     ("pass/launch", || launch::main().report()),
     ("pass/model_in_both_modes", || model_in_both_modes::main().report()),
+    ("pass/named_sizes", || named_sizes::main().report()),
     ("pass/optional", || optional::main().report()),
     ("pass/pair_of_rust_bodies", || pair_of_rust_bodies::main().report()),
     ("pass/parameters", || parameters::main().report()),

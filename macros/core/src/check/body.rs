@@ -163,7 +163,7 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
                 .help("leave the `'` out, or put the text into a file: `metal_file!(\"name.metal\")`"),
         );
     }
-    let literal = |shared: &Shared| bytes_of(shared).as_ref().and_then(Polynomial::as_constant);
+    let literal = |shared: &Shared| bytes_of(&kernel.sizes, shared).as_ref().and_then(Polynomial::as_constant);
     let bytes = scan.threadgroup.iter().filter_map(literal).fold(0_i64, i64::saturating_add);
     if let (true, Some(Shared { name, .. })) = (bytes > MAX_THREADGROUP_BYTES, scan.threadgroup.last()) {
         diagnostics.push(
@@ -187,7 +187,7 @@ fn check_lengths(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnosti
     let mut reported = BTreeSet::new();
     for length in &scan.lengths {
         let name = length.name.as_str();
-        let is_dimension = kernel.dimensions.iter().any(|dimension| dimension.name == name);
+        let is_dimension = kernel.is_known_at_launch(name);
         let is_argument = kernel.scalars.iter().any(|scalar| scalar.name == name)
             || kernel.inputs.iter().any(|port| port.name == name || is_companion(name, port))
             || is_attribute(name);

@@ -34,7 +34,8 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         diagnostics.push(Diagnostic::coded(Code::C12, span, taken(kernel, name)).help("rename it"));
     }
     let dtypes = kernel.dtypes.iter().map(|dtype| &dtype.name);
-    for name in dtypes.chain(kernel.constants.iter().map(|constant| &constant.name)) {
+    let sizes = kernel.sizes.iter().map(|size| &size.name);
+    for name in dtypes.chain(kernel.constants.iter().map(|constant| &constant.name)).chain(sizes) {
         if is_reserved(&name.to_string()) {
             diagnostics
                 .push(Diagnostic::coded(Code::C12, name.span(), taken(kernel, &name.to_string())).help("rename it"));
@@ -84,6 +85,7 @@ fn check_locals(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostic
             {
                 format!("the dimension `{name}`")
             }
+            None if kernel.sizes.iter().any(|size| size.name == name) => format!("the size `{name}`"),
             None => continue,
         };
         report(local, what, "rename one of the two: Metal refuses a second one in the outermost block");
@@ -136,6 +138,7 @@ fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics:
     let mut known: BTreeSet<String> = scan.everywhere.clone();
     known.extend(arguments.iter().cloned());
     known.extend(kernel.dimensions.iter().map(|dimension| dimension.name.clone()));
+    known.extend(kernel.sizes.iter().map(|size| size.name.to_string()));
     known.extend(kernel.constants.iter().map(|constant| constant.name.to_string()));
     known.extend(kernel.dtypes.iter().map(|dtype| dtype.name.to_string()));
     known.extend(kernel.generated_constants());

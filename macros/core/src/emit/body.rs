@@ -37,7 +37,7 @@ fn launch(launch: &Launch, texts: &Texts, paths: &Paths) -> BodyTokens {
     let metal = content(&launch.metal);
     let cuda = option(launch.cuda.as_ref().map(content));
     let dimensions = &texts.dimensions;
-    let headers = &launch.headers;
+    let (sizes, headers) = (&texts.sizes, &launch.headers);
     let extents = |given: &Option<(crate::model::kernel::Extents, proc_macro2::Span)>| {
         let extents = given.iter().flat_map(|(extents, _)| extents).map(|extent| data::expression(extent, paths));
         quote!([#(#extents),*])
@@ -56,6 +56,7 @@ fn launch(launch: &Launch, texts: &Texts, paths: &Paths) -> BodyTokens {
             cuda: #cuda,
             headers: &[#(#headers),*],
             dimensions: &[#(#dimensions),*],
+            sizes: &[#(#sizes),*],
             grid: #grid,
             threads: #threads,
             threadgroup_bytes: #threadgroup_bytes,
@@ -123,6 +124,11 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
         let text = &dimension.name;
         parameters.push(quote!(#name: i32));
         arguments.push(quote!(call.dimension(#text)?));
+    }
+    for size in &kernel.sizes {
+        let (name, value) = (&size.name, data::expression(&size.value, paths));
+        parameters.push(quote!(#name: i32));
+        arguments.push(quote!(call.size(&#value)?));
     }
     for constant in &kernel.constants {
         let name = &constant.name;

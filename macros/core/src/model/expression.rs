@@ -238,6 +238,35 @@ impl Polynomial {
         Ok(sum)
     }
 
+    /// The expression in C++, in brackets. Where a name in a division may stand for less than zero, which C++ rounds the other
+    /// way, the result is set right.
+    pub fn in_cpp(&self, may_be_negative: &dyn Fn(&str) -> bool) -> String {
+        let terms = self.terms().map(|(coefficient, atoms)| {
+            let atoms = atoms.into_iter().map(|atom| atom.in_cpp(may_be_negative));
+            std::iter::once(coefficient.to_string()).filter(|_| coefficient != 1).chain(atoms).collect::<Vec<_>>()
+        });
+        let terms = terms.map(|factors| if factors.is_empty() { "1".to_owned() } else { factors.join(" * ") });
+        let terms: Vec<String> = terms.collect();
+        match terms.as_slice() {
+            [] => "0".to_owned(),
+            // Names, numbers and operations, which have brackets of their own.
+            [one] if self.as_atom().is_some() || self.as_constant().is_some_and(|value| value >= 0) => one.clone(),
+            several => format!("({})", several.join(" + ")),
+        }
+    }
+
+    fn is_never_negative(&self, may_be_negative: &dyn Fn(&str) -> bool) -> bool {
+        self.terms().all(|(coefficient, atoms)| {
+            let is_fine = |atom: &Atom| match atom {
+                Atom::Symbol(name) => !may_be_negative(name),
+                Atom::Operation(_, left, right) => {
+                    left.is_never_negative(may_be_negative) && right.is_never_negative(may_be_negative)
+                }
+            };
+            coefficient >= 0 && atoms.into_iter().all(is_fine)
+        })
+    }
+
     /// The terms, for printing as data: coefficient and atoms with repetition.
     pub fn terms(&self) -> impl Iterator<Item = (i64, Vec<&Atom>)> {
         self.terms.iter().map(|(product, coefficient)| {
@@ -279,6 +308,28 @@ impl fmt::Display for Polynomial {
     }
 }
 
+impl Atom {
+    fn in_cpp(&self, may_be_negative: &dyn Fn(&str) -> bool) -> String {
+        let Self::Operation(operation, left, right) = self else { return self.to_string() };
+        let (l, r) = (left.in_cpp(may_be_negative), right.in_cpp(may_be_negative));
+        let is_plain = left.is_never_negative(may_be_negative) && right.is_never_negative(may_be_negative);
+        // Rounded towards zero by C++, towards a remainder of at least zero by `Polynomial::evaluate`.
+        let remainder = if is_plain {
+            format!("({l} % {r})")
+        } else {
+            format!("({l} % {r} < 0 ? {l} % {r} + ({r} < 0 ? -{r} : {r}) : {l} % {r})")
+        };
+        let quotient = if is_plain { format!("({l} / {r})") } else { format!("(({l} - {remainder}) / {r})") };
+        match operation {
+            Operation::Quotient => quotient,
+            Operation::Remainder => remainder,
+            Operation::CeilingQuotient => format!("({quotient} + ({l} % {r} != 0))"),
+            Operation::Minimum => format!("({l} < {r} ? {l} : {r})"),
+            Operation::Maximum => format!("({l} < {r} ? {r} : {l})"),
+        }
+    }
+}
+
 impl fmt::Display for Atom {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -316,7 +367,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Polynomial {
-        crate::parse::expression::read(&syn::parse_str(text).unwrap()).unwrap()
+        crate::parse::expression::read(&Default::default(), &syn::parse_str(text).unwrap()).unwrap()
     }
 
     #[test]
@@ -347,6 +398,21 @@ mod tests {
         for text in ["B * H + 1", "(R / 2)", "ceil_div(S, 64) * 64", "((B + 1) / 2) - 3", "min(B, H) % 5", "-B", "0"] {
             let expression = parse(text);
             assert_eq!(parse(&expression.to_string()), expression, "{text} printed as {expression}");
+        }
+    }
+
+    #[test]
+    fn cpp_divides_as_the_expression_does() {
+        for (text, expected) in [
+            ("C / 16 * 256", "(256 * (C / 16))"),
+            ("ceil_div(T, C)", "((T / C) + (T % C != 0))"),
+            ("max(16, C)", "(16 < C ? C : 16)"),
+            ("I % 3", "(I % 3 < 0 ? I % 3 + (3 < 0 ? -3 : 3) : I % 3)"),
+            ("I / 2", "((I - (I % 2 < 0 ? I % 2 + (2 < 0 ? -2 : 2) : I % 2)) / 2)"),
+            ("T - 1", "(-1 + T)"),
+            ("S - S", "0"),
+        ] {
+            assert_eq!(parse(text).in_cpp(&|name| name == "I"), expected, "{text}");
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Kernel {
     pub constants: Vec<TemplateConstant>,
     /// Run-time dimensions, in order of their first appearance.
     pub dimensions: Vec<Dimension>,
+    /// Names that the declaration gives to expressions (`dims`), in order.
+    pub sizes: Vec<Size>,
     /// Arrays read, in order.
     pub inputs: Vec<Port>,
     /// Arrays written, in order.
@@ -149,6 +151,15 @@ pub struct Dimension {
     pub bound: Binding,
 }
 
+/// A name for an expression over dimensions and constants. Shapes, extents and requirements hold the expression itself.
+#[derive(Debug, Clone)]
+pub struct Size {
+    /// Its name, upper case.
+    pub name: Ident,
+    /// What it stands for.
+    pub value: Polynomial,
+}
+
 /// The place of a symbol that stands alone in a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding {
@@ -244,6 +255,13 @@ impl Kernel {
     pub fn has_symbol(&self, name: &str) -> bool {
         self.dimensions.iter().any(|dimension| dimension.name == name)
             || self.constants.iter().any(|constant| constant.name == name)
+    }
+
+    /// Whether `name` is a dimension, or a size that is made of one: only a launch gives it a value.
+    pub fn is_known_at_launch(&self, name: &str) -> bool {
+        let is_dimension = |name: &str| self.dimensions.iter().any(|dimension| dimension.name == name);
+        let size = self.sizes.iter().find(|size| size.name == name);
+        is_dimension(name) || size.is_some_and(|size| size.value.symbols().iter().any(|symbol| is_dimension(symbol)))
     }
 
     /// Template bools that the expansion adds to the author's own: which gradients are wanted, whether residuals are

@@ -5,27 +5,29 @@ use syn::{BinOp, Expr, Lit, UnOp};
 
 use crate::diagnostics::Diagnostic;
 use crate::model::expression::{Operation, Polynomial};
+use crate::model::kernel::Size;
 use crate::model::requirement::{Relation, Requirement};
 
-/// Brings `expression` into normal form; `constants` are names that may stand in it beside upper-case ones.
-///
-/// # Errors
-/// As [`read`].
-pub fn read_with(constants: &[String], expression: &Expr) -> Result<Polynomial, Diagnostic> {
-    Reader { constants }.read(expression)
+/// What names stand for in the expressions of one declaration.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Template constants, which need not be upper-case.
+    pub constants: Vec<String>,
+    /// Names of `dims`, with their values.
+    pub sizes: Vec<Size>,
 }
 
-/// Brings `expression` into normal form.
+/// Brings `expression` into normal form, with values in the place of the names of `dims`.
 ///
 /// # Errors
 /// Anything but integers, upper-case names, `+ - * / %`, brackets and `ceil_div`, `min`, `max`; divisions by zero and
 /// values beyond 64 bits.
-pub fn read(expression: &Expr) -> Result<Polynomial, Diagnostic> {
-    read_with(&[], expression)
+pub fn read(names: &Names, expression: &Expr) -> Result<Polynomial, Diagnostic> {
+    Reader { names }.read(expression)
 }
 
 struct Reader<'a> {
-    constants: &'a [String],
+    names: &'a Names,
 }
 
 impl Reader<'_> {
@@ -43,7 +45,11 @@ impl Reader<'_> {
             Expr::Path(path) => {
                 let name = path.path.get_ident().ok_or_else(|| unknown(expression))?;
                 let text = name.to_string();
-                if !text.starts_with(|first: char| first.is_ascii_uppercase()) && !self.constants.contains(&text) {
+                if let Some(size) = self.names.sizes.iter().find(|size| size.name == text) {
+                    return Ok(size.value.clone());
+                }
+                if !text.starts_with(|first: char| first.is_ascii_uppercase()) && !self.names.constants.contains(&text)
+                {
                     return Err(Diagnostic::new(name.span(), format!("`{text}` is not a dimension"))
                         .help("begin dimensions and template constants with an upper-case letter"));
                 }
@@ -84,15 +90,15 @@ impl Reader<'_> {
 /// Brings both sides of the comparison `expression` into normal form.
 ///
 /// # Errors
-/// Anything but one of `==`, `!=`, `<`, `<=`, `>`, `>=` between what [`read_with`] accepts.
-pub fn read_requirement(constants: &[String], expression: &Expr) -> Result<Requirement, Diagnostic> {
+/// Anything but one of `==`, `!=`, `<`, `<=`, `>`, `>=` between what [`read`] accepts.
+pub fn read_requirement(names: &Names, expression: &Expr) -> Result<Requirement, Diagnostic> {
     let unknown = || {
         Diagnostic::new(expression.span(), "this compares nothing")
             .help("write a comparison such as `D % 16 == 0`, with one of `==`, `!=`, `<`, `<=`, `>`, `>=`")
     };
     match expression {
-        Expr::Paren(inner) => read_requirement(constants, &inner.expr),
-        Expr::Group(inner) => read_requirement(constants, &inner.expr),
+        Expr::Paren(inner) => read_requirement(names, &inner.expr),
+        Expr::Group(inner) => read_requirement(names, &inner.expr),
         Expr::Binary(binary) => {
             let relation = match binary.op {
                 BinOp::Eq(_) => Relation::Equal,
@@ -111,7 +117,7 @@ pub fn read_requirement(constants: &[String], expression: &Expr) -> Result<Requi
                 }
                 _ => return Err(unknown()),
             };
-            let (left, right) = (read_with(constants, &binary.left)?, read_with(constants, &binary.right)?);
+            let (left, right) = (read(names, &binary.left)?, read(names, &binary.right)?);
             Ok(Requirement { left, relation, right, span: expression.span() })
         }
         _ => Err(unknown()),

@@ -33,6 +33,7 @@ impl Attribute {
         const LAUNCH: &[&str] = &[
             "grid",
             "threads",
+            "dims",
             "cases",
             "requires",
             "headers",
@@ -54,6 +55,7 @@ impl Attribute {
             "stages",
             "grid",
             "threads",
+            "dims",
             "cases",
             "requires",
             "headers",
@@ -85,6 +87,7 @@ const DECISIVE: &[&str] = &[
     "ignores",
     "stages",
     "cases",
+    "dims",
     "grid",
     "threads",
     "atomic",
@@ -138,6 +141,8 @@ pub struct Options {
     pub grid: Option<(Vec<Expr>, Span)>,
     /// `threads = (x, y, z)`
     pub threads: Option<(Vec<Expr>, Span)>,
+    /// `dims = [CHUNKS = ceil_div(T, C), ..]`
+    pub dims: Vec<(Ident, Expr)>,
     /// `cases = [(B = 1, ..), ..]`
     pub cases: Option<(Vec<CaseSyntax>, Span)>,
     /// `requires = [D % 16 == 0, ..]`
@@ -269,6 +274,7 @@ impl Options {
                     "grid" => self.grid = Some((read_extents(input)?, span)),
                     "threads" => self.threads = Some((read_extents(input)?, span)),
                     "init" => self.init = Some(read_number(&input.parse()?)? as f32),
+                    "dims" => self.dims = read_dims(input)?,
                     "cases" => self.cases = Some((read_cases(input)?, span)),
                     _ => return Err(syn::Error::new(span, format!("unknown option `{name}`"))),
                 }
@@ -299,6 +305,7 @@ fn form(name: &str) -> &'static str {
         "headers" => "write `headers = [PATH_OF_A_CONSTANT, ..]`",
         "grid" => "write `grid = (x, y, z)`: the threads of the whole launch",
         "threads" => "write `threads = (x, y, z)`: the threads of one threadgroup",
+        "dims" => "write `dims = [CHUNKS = ceil_div(T, C), ..]`: names for expressions that the declaration repeats",
         "init" => "write `init = 0.0`",
         "cases" => "write `cases = [(B = 1, S = 7), ..]`",
         _ => "write its name alone",
@@ -359,6 +366,18 @@ fn read_backends(input: ParseStream<'_>) -> syn::Result<Vec<GpuBackend>> {
         backends.push(backend);
     }
     Ok(backends)
+}
+
+/// Names with their expressions; what stands in these is resolved with the dimensions.
+fn read_dims(input: ParseStream<'_>) -> syn::Result<Vec<(Ident, Expr)>> {
+    let content;
+    bracketed!(content in input);
+    let one = |input: ParseStream<'_>| {
+        let name = input.parse::<Ident>()?;
+        input.parse::<Token![=]>()?;
+        Ok((name, input.parse::<Expr>()?))
+    };
+    Ok(content.parse_terminated(one, Token![,])?.into_iter().collect())
 }
 
 /// Comparisons; what stands in them is resolved with the dimensions.

@@ -2,20 +2,21 @@
 
 use cotangent_metal::tokens::scan::{Element, Scan, Shared};
 
-use super::expression;
+use super::expression::{self, Names};
 use crate::model::expression::Polynomial;
-use crate::model::kernel::Kernel;
+use crate::model::kernel::{Kernel, Size};
 
 /// The bytes of an array, where its lengths are literal or named by the declaration; a dtype stands for the bytes of one
 /// element.
-pub fn bytes_of(array: &Shared) -> Option<Polynomial> {
+pub fn bytes_of(sizes: &[Size], array: &Shared) -> Option<Polynomial> {
     let element = match array.element.as_ref()? {
         Element::Bytes(bytes) => Polynomial::constant(*bytes),
         Element::Type(name) => Polynomial::symbol(name),
     };
+    let names = Names { constants: Vec::new(), sizes: sizes.to_vec() };
     array.lengths.iter().try_fold(element, |bytes, length| {
         let length: syn::Expr = syn::parse_str(length).ok()?;
-        bytes.multiply(&expression::read(&length).ok()?)
+        bytes.multiply(&expression::read(&names, &length).ok()?)
     })
 }
 
@@ -26,7 +27,8 @@ pub fn least_bytes(kernel: &Kernel, scan: &Scan) -> Polynomial {
         kernel.constants.iter().any(|constant| constant.name == name)
             || kernel.dtypes.iter().any(|parameter| parameter.name == name)
     };
-    let arrays = scan.threadgroup.iter().filter(|array| array.is_outermost).filter_map(bytes_of);
+    let arrays =
+        scan.threadgroup.iter().filter(|array| array.is_outermost).filter_map(|array| bytes_of(&kernel.sizes, array));
     let known = arrays.filter(|bytes| bytes.symbols().iter().all(is_known));
     known.fold(Polynomial::constant(0), |sum, bytes| sum.add(&bytes).unwrap_or(sum))
 }
@@ -48,7 +50,7 @@ mod tests {
             ("threadgroup T b[4];", Some("4 * T")),
         ] {
             let scan = Scan::of(&lex(text).0, Vec::new());
-            let bytes = bytes_of(&scan.threadgroup[0]).map(|bytes| bytes.to_string());
+            let bytes = bytes_of(&[], &scan.threadgroup[0]).map(|bytes| bytes.to_string());
             assert_eq!(bytes.as_deref(), expected, "{text}");
         }
     }

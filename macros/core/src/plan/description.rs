@@ -70,7 +70,7 @@ impl Plan {
         let scan = launch.scan(kernel, &launch.metal);
         writeln!(formatter, "reads: {}", list(scan.attributes().into_iter().map(str::to_owned)))?;
         writeln!(formatter, "meets in: {}", list(scan.collectives().into_iter().map(str::to_owned)))?;
-        let shared = scan.threadgroup.iter().map(|shared| match bytes_of(shared) {
+        let shared = scan.threadgroup.iter().map(|shared| match bytes_of(&kernel.sizes, shared) {
             Some(bytes) => format!("{} of {bytes} bytes", shared.name.text),
             None => shared.name.text.clone(),
         });

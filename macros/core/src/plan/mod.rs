@@ -9,7 +9,7 @@ use syn::ext::IdentExt as _;
 
 use crate::model::body::Body;
 use crate::model::expression::Polynomial;
-use crate::model::kernel::{Kernel, Role};
+use crate::model::kernel::{ConstantKind, Kernel, Role, Size};
 use crate::model::port::PortRole;
 use cotangent_metal::tokens::text::Text;
 
@@ -53,6 +53,8 @@ pub struct Texts {
     pub cuda: Option<String>,
     /// Names of dimensions that the texts use, in order.
     pub dimensions: Vec<String>,
+    /// Definitions of the sizes that the texts use, in order, in C++.
+    pub sizes: Vec<String>,
     /// Bytes of threadgroup memory that the Metal text takes at least; a dtype stands for the bytes of one element.
     pub threadgroup_bytes: Polynomial,
 }
@@ -88,16 +90,22 @@ impl Plan {
                 // What the text itself defines would be there twice.
                 let is_defined =
                     |name: &str| scan.outermost.iter().any(|local| local.text == name) || scan.is_macro(name);
+                let used = |size: &&Size| names.iter().any(|name| size.name == name);
+                let sizes: Vec<&Size> = kernel.sizes.iter().filter(used).collect();
+                let is_in_a_size = |name: &String| sizes.iter().any(|size| size.value.symbols().contains(name));
+                let is_named = |name: &String| names.contains(&name.as_str()) && !is_defined(name);
                 let dimensions = kernel
                     .dimensions
                     .iter()
-                    .filter(|dimension| names.contains(&dimension.name.as_str()) && !is_defined(&dimension.name))
+                    .filter(|dimension| is_named(&dimension.name) || is_in_a_size(&dimension.name))
                     .map(|dimension| dimension.name.clone())
                     .collect();
+                let sizes = sizes.into_iter().map(|size| definition(&kernel, size)).collect();
                 Some(Texts {
                     metal: launch.metal.content.clone(),
                     cuda: launch.cuda.as_ref().map(|text| text.content.clone()),
                     dimensions,
+                    sizes,
                     threadgroup_bytes: least_bytes(&kernel, &scan),
                 })
             }
@@ -121,6 +129,16 @@ impl Plan {
     pub fn is_visible(role: PortRole) -> bool {
         role == PortRole::Output
     }
+}
+
+/// `constexpr int NAME = ..;`, or `const` where only a launch gives the value.
+fn definition(kernel: &Kernel, size: &Size) -> String {
+    let constness = if kernel.is_known_at_launch(&size.name.to_string()) { "const" } else { "constexpr" };
+    let may_be_negative = |name: &str| {
+        let is_signed = |kind| kind == ConstantKind::I32;
+        kernel.constants.iter().any(|constant| constant.name == name && is_signed(constant.kind))
+    };
+    format!("{constness} int {} = {};", size.name, size.value.in_cpp(&may_be_negative))
 }
 
 /// `gated_delta` becomes `GatedDelta`.

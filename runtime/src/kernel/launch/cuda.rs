@@ -234,6 +234,7 @@ pub(super) mod tests {
         cuda: None,
         headers: &[],
         dimensions: &["B"],
+        sizes: &["constexpr int TWICE = (2 * D);"],
         grid: [Expression::Product(&[B.value, D.value]), ONE, ONE],
         threads: [Expression::Constant(32), ONE, ONE],
         threadgroup_bytes: Expression::Constant(0),

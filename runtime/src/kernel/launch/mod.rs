@@ -135,7 +135,7 @@ impl Request<'_> {
         self.inputs.iter().map(|array| (*array).clone())
     }
 
-    /// One line that defines the dimensions the text uses by name.
+    /// One line that defines the dimensions and sizes that the text uses by name.
     fn dimension_definitions(&self) -> String {
         let mut line = String::new();
         // What the text declares itself is its own.
@@ -146,6 +146,10 @@ impl Request<'_> {
                 let input = self.declaration.signature.inputs[dimension.bound.input].name;
                 line.push_str(&format!("const int {name} = {input}_shape[{}]; ", dimension.bound.axis));
             }
+        }
+        for definition in self.launch.sizes {
+            line.push_str(definition);
+            line.push(' ');
         }
         line
     }

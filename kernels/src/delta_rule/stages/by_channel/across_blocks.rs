@@ -11,6 +11,7 @@ use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
 /// - `writer_cotangents`: of `e K`, likewise;
 /// - `passing`: what each block gives to the gates of all its tokens, since it passes from before it to behind it.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
     headers = [PAIRS, FLOATS, LOWER_TILES],
@@ -30,8 +31,8 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
     chunk_states: In![f32; B, Hv, L / C, Dv, Dk],
     y_cotangent: In![F; B, L, Hv, Dv],
     solved_cotangent: In![f32; B, Hv, L, Dv],
-    query_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
-    key_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    query_scores_cotangent: In![f32; B, Hv, L / C, PACKED],
+    key_scores_cotangent: In![f32; B, Hv, L / C, PACKED],
     exit_cotangents: In![f32; B, Hv, L / C, Dv, Dk],
     query_cotangents: Out![f32; B, Hv, L, Dk],
     reader_cotangents: Out![f32; B, Hv, L, Dk],
@@ -39,8 +40,6 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
     passing: Out![f32; B, Hv, L / 16, Dk],
 ) {
     metal! {
-        constexpr int TILES = C / 16;
-        constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
         const int chunk = threadgroup_position_in_grid.x;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;

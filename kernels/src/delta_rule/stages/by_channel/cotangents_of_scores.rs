@@ -10,6 +10,7 @@ use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
 /// - `query_scores_cotangent`, `key_scores_cotangent`: the tiles of `(dY_i.u_j) beta_j` and of `-(z_i.u_j) beta_j` on and below
 ///   the diagonal.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
     headers = [PAIRS, FLOATS, LOWER_TILES],
@@ -21,20 +22,18 @@ use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
 )]
 pub(crate) fn score_cotangents_by_channel<F: Float, G: Float, const C: usize, const Dv: usize>(
     #[values(0.0..1.0)] beta: In![G; B, L, Hv],
-    key_scores: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
-    inverse: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    key_scores: In![f32; B, Hv, L / C, PACKED],
+    inverse: In![f32; B, Hv, L / C, PACKED],
     errors: In![f32; B, Hv, L, Dv],
     y_cotangent: In![F; B, L, Hv, Dv],
     written_cotangent: In![f32; B, Hv, L, Dv],
     solved_cotangent: Out![f32; B, Hv, L, Dv],
-    query_scores_cotangent: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
-    key_scores_cotangent: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    query_scores_cotangent: Out![f32; B, Hv, L / C, PACKED],
+    key_scores_cotangent: Out![f32; B, Hv, L / C, PACKED],
     value_gradient: Out![F; B, L, Hv, Dv],
     beta_gradient: Out![G; B, L, Hv],
 ) {
     metal! {
-        constexpr int TILES = C / 16;
-        constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
         const int chunk = threadgroup_position_in_grid.x;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;

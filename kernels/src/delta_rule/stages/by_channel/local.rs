@@ -6,6 +6,7 @@ use crate::delta_rule::stages::{LOWER_TILES, PAIRS};
 
 /// `P^T dY`, a part of `dD`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
     headers = [PAIRS, LOWER_TILES],
@@ -15,13 +16,11 @@ use crate::delta_rule::stages::{LOWER_TILES, PAIRS};
     ],
 )]
 pub(crate) fn local_cotangents_by_channel<F: Float, const C: usize, const Dv: usize>(
-    query_scores: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    query_scores: In![f32; B, Hv, L / C, PACKED],
     y_cotangent: In![F; B, L, Hv, Dv],
     written_cotangent_here: Out![f32; B, Hv, L, Dv],
 ) {
     metal! {
-        constexpr int TILES = C / 16;
-        constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
         const int chunk = threadgroup_position_in_grid.x;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;

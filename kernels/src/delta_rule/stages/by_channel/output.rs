@@ -6,6 +6,7 @@ use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
 
 /// `Y = (G Q) S^T + P B u`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
     headers = [PAIRS, FLOATS, LOWER_TILES],
@@ -16,15 +17,13 @@ use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
 )]
 pub(crate) fn chunk_outputs_by_channel<F: Float, G: Float, const C: usize, const Dk: usize, const Dv: usize>(
     reading_queries: In![F; B, L, Hv, Dk],
-    query_scores: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    query_scores: In![f32; B, Hv, L / C, PACKED],
     #[values(0.0..1.0)] beta: In![G; B, L, Hv],
     errors: In![f32; B, Hv, L, Dv],
     chunk_states: In![f32; B, Hv, L / C, Dv, Dk],
     y: Out![F; B, L, Hv, Dv],
 ) {
     metal! {
-        constexpr int TILES = C / 16;
-        constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
         constexpr int WIDTH = Dk / 16;
         const int chunk = threadgroup_position_in_grid.x;
         const int head = threadgroup_position_in_grid.y;

@@ -8,6 +8,7 @@ use crate::delta_rule::stages::{LOWER_TILES, PAIRS};
 ///
 /// - `query_scores`, `key_scores`: the tiles of `P` and of `X` on and below the diagonal.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
     headers = [PAIRS, LOWER_TILES],
@@ -25,12 +26,10 @@ pub(crate) fn channel_scores<F: Float, const C: usize, const Dk: usize>(
     block_readers: In![F; B, Hv, L, Dk],
     block_writers: In![F; B, Hv, L, Dk],
     #[values(0.0..1.0)] block_decays: In![f32; B, Hv, L / 16, Dk],
-    query_scores: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
-    key_scores: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    query_scores: Out![f32; B, Hv, L / C, PACKED],
+    key_scores: Out![f32; B, Hv, L / C, PACKED],
 ) {
     metal! {
-        constexpr int TILES = C / 16;
-        constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
         const int chunk = threadgroup_position_in_grid.x;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;

@@ -11,6 +11,7 @@ use crate::delta_rule::stages::{INVERSE, LOWER_TILES, PAIRS};
 /// - `solved_keys`: `-M G K`;
 /// - `solved_values`: `M V`.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
     headers = [PAIRS, LOWER_TILES, INVERSE],
@@ -24,14 +25,12 @@ pub(crate) fn solve_chunks_by_channel<F: Float, G: Float, const C: usize, const 
     reading_keys: In![F; B, L, Hv, Dk],
     values: In![F; B, L, Hv, Dv],
     #[values(0.0..1.0)] beta: In![G; B, L, Hv],
-    #[values(-0.2..0.2)] key_scores: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
-    inverse: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    #[values(-0.2..0.2)] key_scores: In![f32; B, Hv, L / C, PACKED],
+    inverse: Out![f32; B, Hv, L / C, PACKED],
     solved_keys: Out![f32; B, Hv, L, Dk],
     solved_values: Out![f32; B, Hv, L, Dv],
 ) {
     metal! {
-        constexpr int TILES = C / 16;
-        constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
         const int chunk = threadgroup_position_in_grid.x;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;

@@ -1,7 +1,5 @@
 // The gradients of a block; see `within_blocks.rs`.
 constexpr int PARTS = (Dk + 127) / 128;
-constexpr int TILES = C / 16;
-constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
 const int block = threadgroup_position_in_grid.x / PARTS;
 const int channel = threadgroup_position_in_grid.x % PARTS * 128 + thread_index_in_threadgroup;
 const int head = threadgroup_position_in_grid.y;

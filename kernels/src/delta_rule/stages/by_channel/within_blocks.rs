@@ -12,6 +12,7 @@ template <typename T> inline void round_to(device T* place, float value) { *plac
 /// The gradients of queries, keys and log gates, where each value head has a key head of its own. One thread computes one
 /// channel of sixteen tokens of a value head.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (ceil_div(Dk, 128) * 128 * (L / 16), Hv, B),
     threads = (128, 1, 1),
     headers = [LOWER_TILES, ROUNDED],
@@ -25,8 +26,8 @@ pub(crate) fn gradients_by_channel<F: Float, const C: usize, const Dk: usize>(
     queries: In![F; B, L, Hk, Dk],
     keys: In![F; B, L, Hk, Dk],
     #[values(-2.0..0.0)] log_decay: In![f32; B, L, Hv, Dk],
-    query_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
-    key_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    query_scores_cotangent: In![f32; B, Hv, L / C, PACKED],
+    key_scores_cotangent: In![f32; B, Hv, L / C, PACKED],
     query_cotangents: In![f32; B, Hv, L, Dk],
     reader_cotangents: In![f32; B, Hv, L, Dk],
     writer_cotangents: In![f32; B, Hv, L, Dk],
@@ -41,6 +42,7 @@ pub(crate) fn gradients_by_channel<F: Float, const C: usize, const Dk: usize>(
 /// As [`gradients_by_channel`], of value heads that share key heads: the gradients of queries and keys are those of one value
 /// head, and their sum is the caller's.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (ceil_div(Dk, 128) * 128 * (L / 16), Hv, B),
     threads = (128, 1, 1),
     headers = [LOWER_TILES, ROUNDED],
@@ -53,8 +55,8 @@ pub(crate) fn gradients_by_channel_of_groups<F: Float, const C: usize, const Dk:
     queries: In![F; B, L, Hk, Dk],
     keys: In![F; B, L, Hk, Dk],
     #[values(-2.0..0.0)] log_decay: In![f32; B, L, Hv, Dk],
-    query_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
-    key_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    query_scores_cotangent: In![f32; B, Hv, L / C, PACKED],
+    key_scores_cotangent: In![f32; B, Hv, L / C, PACKED],
     query_cotangents: In![f32; B, Hv, L, Dk],
     reader_cotangents: In![f32; B, Hv, L, Dk],
     writer_cotangents: In![f32; B, Hv, L, Dk],

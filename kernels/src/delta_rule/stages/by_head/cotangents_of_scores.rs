@@ -10,6 +10,7 @@ use crate::delta_rule::stages::{DECAY, FLOATS, LOWER_TILES, PAIRS};
 /// - `query_scores_cotangent`, `key_scores_cotangent`: the tiles of `R` and of `-N` on and below the diagonal;
 /// - `log_decay_gradient`: what comes through the decays between tokens of the chunk.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
     headers = [PAIRS, FLOATS, LOWER_TILES, DECAY],
@@ -24,20 +25,18 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
     keys: In![F; B, L, Hk, Dk],
     #[values(0.0..1.0)] beta: In![G; B, L, Hv],
     #[values(-2.0..0.0)] gates: In![f32; B, Hv, L, 2],
-    inverse: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    inverse: In![f32; B, Hv, L / C, PACKED],
     errors: In![f32; B, Hv, L, Dv],
     y_cotangent: In![F; B, L, Hv, Dv],
     written_cotangent: In![f32; B, Hv, L, Dv],
     solved_cotangent: Out![f32; B, Hv, L, Dv],
-    query_scores_cotangent: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
-    key_scores_cotangent: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    query_scores_cotangent: Out![f32; B, Hv, L / C, PACKED],
+    key_scores_cotangent: Out![f32; B, Hv, L / C, PACKED],
     value_gradient: Out![F; B, L, Hv, Dv],
     log_decay_gradient: Out![f32; B, L, Hv],
     beta_gradient: Out![G; B, L, Hv],
 ) {
     metal! {
-        constexpr int TILES = C / 16;
-        constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
         const int chunk = threadgroup_position_in_grid.x;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;

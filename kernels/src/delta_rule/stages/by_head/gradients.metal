@@ -1,6 +1,4 @@
 // The gradients of a chunk; see `gradients.rs`.
-constexpr int TILES = C / 16;
-constexpr int PACKED = TILES * (TILES + 1) / 2 * 256;
 const int chunk = threadgroup_position_in_grid.x;
 const int head = threadgroup_position_in_grid.y;
 const int batch = threadgroup_position_in_grid.z;

@@ -7,6 +7,7 @@ use crate::delta_rule::stages::{DECAY, FLOATS, LOWER_TILES, PAIRS};
 /// The gradients of queries, keys and log gates, where each value head has a key head of its own. One threadgroup computes
 /// one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
     headers = [PAIRS, FLOATS, LOWER_TILES, DECAY],
@@ -25,8 +26,8 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
     chunk_states: In![f32; B, Hv, L / C, Dv, Dk],
     y_cotangent: In![F; B, L, Hv, Dv],
     solved_cotangent: In![f32; B, Hv, L, Dv],
-    query_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
-    key_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    query_scores_cotangent: In![f32; B, Hv, L / C, PACKED],
+    key_scores_cotangent: In![f32; B, Hv, L / C, PACKED],
     exit_cotangents: In![f32; B, Hv, L / C, Dv, Dk],
     log_decay_gradient_of_scores: In![f32; B, L, Hv],
     query_gradient: Out![F; B, L, Hv, Dk],
@@ -39,6 +40,7 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
 /// As [`chunk_gradients`], of value heads that share key heads: the gradients of queries and keys are those of one value
 /// head, and their sum is the caller's.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
     headers = [PAIRS, FLOATS, LOWER_TILES, DECAY],
@@ -56,8 +58,8 @@ pub(crate) fn chunk_gradients_of_groups<F: Float, G: Float, const C: usize, cons
     chunk_states: In![f32; B, Hv, L / C, Dv, Dk],
     y_cotangent: In![F; B, L, Hv, Dv],
     solved_cotangent: In![f32; B, Hv, L, Dv],
-    query_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
-    key_scores_cotangent: In![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    query_scores_cotangent: In![f32; B, Hv, L / C, PACKED],
+    key_scores_cotangent: In![f32; B, Hv, L / C, PACKED],
     exit_cotangents: In![f32; B, Hv, L / C, Dv, Dk],
     log_decay_gradient_of_scores: In![f32; B, L, Hv],
     query_gradient: Out![f32; B, L, Hv, Dk],

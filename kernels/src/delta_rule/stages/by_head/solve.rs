@@ -11,6 +11,7 @@ use crate::delta_rule::stages::{DECAY, INVERSE, LOWER_TILES, PAIRS};
 /// - `solved_keys`: `-M G K`;
 /// - `solved_values`: `M V`.
 #[stage(
+    dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
     headers = [PAIRS, LOWER_TILES, DECAY, INVERSE],
@@ -26,12 +27,11 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
     #[values(-2.0..0.0)] log_decay: In![f32; B, L, Hv],
     #[values(0.0..1.0)] beta: In![G; B, L, Hv],
     gates: Out![f32; B, Hv, L, 2],
-    inverse: Out![f32; B, Hv, L / C, (C / 16) * (C / 16 + 1) / 2 * 256],
+    inverse: Out![f32; B, Hv, L / C, PACKED],
     solved_keys: Out![f32; B, Hv, L, Dk],
     solved_values: Out![f32; B, Hv, L, Dv],
 ) {
     metal! {
-        constexpr int TILES = C / 16;
         const int chunk = threadgroup_position_in_grid.x;
         const int head = threadgroup_position_in_grid.y;
         const int batch = threadgroup_position_in_grid.z;
@@ -47,8 +47,8 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
         threadgroup float gate[C];
         threadgroup float strength[C];
         threadgroup Gates since[C];
-        threadgroup float factor[TILES * (TILES + 1) / 2 * 256];
-        threadgroup float inverted[TILES * (TILES + 1) / 2 * 256];
+        threadgroup float factor[PACKED];
+        threadgroup float inverted[PACKED];
 
         if (thread_index < C) {
             gate[thread_index] = log_decay[(token + thread_index) * Hv + head];
@@ -95,8 +95,8 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
 
         invert_chunk<TILES>(factor, inverted, thread_index, own);
 
-        const ulong stored = ((ulong(batch) * Hv + head) * (L / C) + chunk) * (TILES * (TILES + 1) / 2 * 256);
-        for (int i = thread_index; i < TILES * (TILES + 1) / 2 * 256; i += 2 * C) { inverse[stored + i] = inverted[i]; }
+        const ulong stored = ((ulong(batch) * Hv + head) * (L / C) + chunk) * PACKED;
+        for (int i = thread_index; i < PACKED; i += 2 * C) { inverse[stored + i] = inverted[i]; }
 
         tile<float, 16, 16> rows[TILES];
         #pragma unroll

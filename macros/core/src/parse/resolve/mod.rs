@@ -19,7 +19,7 @@ use crate::model::kernel::{Argument, Case, Kernel, Role, Route, Scalar, Template
 use crate::model::port::{DtypeParameter, Sample};
 use names::{check_names, used_twice};
 use ports::{check_dtypes_bound, find_binding, resolve_dtype, resolve_port};
-use sizes::{check_symbols, resolve_dimensions, resolve_extents, resolve_requirements};
+use sizes::{check_sizes, check_symbols, resolve_dimensions, resolve_extents, resolve_requirements, resolve_sizes};
 
 /// Resolves `declaration`. What could not be resolved is reported and left out, so that the rest can still be checked.
 pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
@@ -27,7 +27,8 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         declaration;
     let dtypes: Vec<DtypeParameter> = dtypes.into_iter().map(|(name, class)| DtypeParameter { name, class }).collect();
     let is_backward = options.backward_of.is_some();
-    let names_of_constants: Vec<String> = constants.iter().map(|constant| constant.name.to_string()).collect();
+    let names_of_constants = constants.iter().map(|constant| constant.name.to_string()).collect();
+    let known = resolve_sizes(&options.dims, names_of_constants, diagnostics);
 
     let (mut inputs, mut outputs, mut scalars, mut arguments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut unreadable: Vec<Ident> = Vec::new();
@@ -55,7 +56,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             }
             Parameter::Port(port) => {
                 let has_dtype = resolve_dtype(&port.dtype, &dtypes).is_some();
-                let port = resolve_port(*port, &dtypes, &names_of_constants, is_backward, diagnostics);
+                let port = resolve_port(*port, &dtypes, &known, is_backward, diagnostics);
                 match (port.role.is_output(), has_dtype) {
                     (true, _) => outputs.push(port),
                     (false, true) => {
@@ -125,6 +126,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         dtypes,
         constants,
         dimensions: Vec::new(),
+        sizes: known.sizes.clone(),
         inputs,
         outputs,
         scalars,
@@ -142,6 +144,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         cases_span: options.cases.as_ref().map(|(_, span)| *span),
         is_partial: is_partial || options.is_partial,
     };
+    check_sizes(&kernel, diagnostics);
     kernel.dimensions = resolve_dimensions(&kernel, diagnostics);
     if !kernel.is_partial && diagnostics.is_empty() {
         check_dtypes_bound(&kernel, diagnostics);
@@ -157,7 +160,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         kernel.cases = cases.iter().map(|case| Case { values: case.values.clone(), span: case.span }).collect();
     }
 
-    kernel.requirements = resolve_requirements(&kernel, &options.requires, diagnostics);
+    kernel.requirements = resolve_requirements(&kernel, &known, &options.requires, diagnostics);
     kernel.body = match body {
         BodySyntax::Metal { metal, cuda } => {
             if let Some(span) = options.span_of("stages") {
@@ -169,7 +172,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             let one = || [(); 3].map(|()| Polynomial::constant(1));
             let mut extents = |option: &str, given: &Option<(Vec<Expr>, Span)>| match given {
                 Some((extents, span)) => {
-                    let resolved = resolve_extents(&kernel, extents, diagnostics);
+                    let resolved = resolve_extents(&kernel, &known, extents, diagnostics);
                     Some((resolved.unwrap_or_else(one), *span))
                 }
                 // Written, but unreadable: reported already.

@@ -29,8 +29,14 @@ pub(super) fn check_names(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     for name in lower().filter(|name| seen.contains(name)) {
         diagnostics.push(used_twice(name));
     }
+    for size in &kernel.sizes {
+        if seen.contains(&&size.name) || lower().any(|name| *name == size.name) {
+            diagnostics.push(used_twice(&size.name));
+        }
+    }
     for name in kernel.generated_constants() {
-        if let Some(taken) = seen.iter().find(|taken| **taken == &name) {
+        let sizes = kernel.sizes.iter().map(|size| &size.name);
+        if let Some(taken) = seen.iter().copied().chain(sizes).find(|taken| **taken == name) {
             diagnostics.push(
                 Diagnostic::new(taken.span(), format!("`{name}` has a meaning in kernel `{}` already", kernel.name))
                     .help("rename the constant"),

@@ -7,7 +7,7 @@ use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::expression::Polynomial;
 use crate::model::kernel::{Binding, Kernel};
 use crate::model::port::{Dtype, DtypeParameter, Port, PortDtype, PortRole, Sample};
-use crate::parse::expression;
+use crate::parse::expression::{self, Names};
 use crate::parse::options::read_number;
 use crate::parse::signature::PortSyntax;
 
@@ -23,7 +23,7 @@ pub(super) fn resolve_dtype(written: &Ident, dtypes: &[DtypeParameter]) -> Optio
 pub(super) fn resolve_port(
     port: PortSyntax,
     dtypes: &[DtypeParameter],
-    constants: &[String],
+    names: &Names,
     is_backward: bool,
     diagnostics: &mut Diagnostics,
 ) -> Port {
@@ -39,7 +39,7 @@ pub(super) fn resolve_port(
     let shape: Vec<_> = shape
         .iter()
         .filter_map(|extent| {
-            let value = diagnostics.keep(expression::read_with(constants, extent))?;
+            let value = diagnostics.keep(expression::read(names, extent))?;
             if let Some(length) = value.as_constant().filter(|length| *length < 0) {
                 diagnostics.push(
                     Diagnostic::new(extent.span(), format!("an axis of `{name}` has the length {length}"))
@@ -123,7 +123,8 @@ pub(super) fn resolve_port(
             None
         }
         Some((low, high, None, span)) => {
-            let ends = expression::read(&low).and_then(|low| expression::read(&high).map(|high| (low, high)));
+            let ends =
+                expression::read(names, &low).and_then(|low| expression::read(names, &high).map(|high| (low, high)));
             let is_range = |low: &Polynomial, high: &Polynomial| match (low.as_constant(), high.as_constant()) {
                 (Some(low), Some(high)) => low < high,
                 _ => true,

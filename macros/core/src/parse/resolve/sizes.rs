@@ -1,16 +1,17 @@
 //! Dimensions and constants: where they get their values, and where they are used.
 
-use proc_macro2::Span;
+use proc_macro2::{Ident, Span};
 use syn::Expr;
 use syn::spanned::Spanned;
 
+use super::names::used_twice;
 use super::ports::find_binding;
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::expression::Polynomial;
-use crate::model::kernel::{ConstantKind, Dimension, Extents, Kernel};
+use crate::model::kernel::{ConstantKind, Dimension, Extents, Kernel, Size};
 use crate::model::port::Port;
 use crate::model::requirement::Requirement;
-use crate::parse::expression;
+use crate::parse::expression::{self, Names};
 
 pub(super) fn resolve_dimensions(kernel: &Kernel, diagnostics: &mut Diagnostics) -> Vec<Dimension> {
     let mut dimensions: Vec<Dimension> = Vec::new();
@@ -63,14 +64,76 @@ pub(super) fn resolve_dimensions(kernel: &Kernel, diagnostics: &mut Diagnostics)
     dimensions
 }
 
-pub(super) fn constant_names(kernel: &Kernel) -> Vec<String> {
-    kernel.constants.iter().map(|constant| constant.name.to_string()).collect()
+/// The names of `dims` with their values, each made of those written before it.
+pub(super) fn resolve_sizes(written: &[(Ident, Expr)], constants: Vec<String>, diagnostics: &mut Diagnostics) -> Names {
+    let mut names = Names { constants, sizes: Vec::new() };
+    for (place, (name, expression)) in written.iter().enumerate() {
+        let text = name.to_string();
+        if names.constants.contains(&text) || names.sizes.iter().any(|size| size.name == text) {
+            diagnostics.push(used_twice(name));
+            continue;
+        }
+        if !text.starts_with(|first: char| first.is_ascii_uppercase()) {
+            diagnostics.push(
+                Diagnostic::new(name.span(), format!("`{text}` is no name of a size"))
+                    .help("begin the names of `dims` with an upper-case letter"),
+            );
+            continue;
+        }
+        let Some(value) = diagnostics.keep(expression::read(&names, expression)) else { continue };
+        // What stands further down has no value yet: so nothing is made of itself, by whatever way.
+        let symbols = value.symbols();
+        let later = written[place..].iter().find(|(later, _)| symbols.iter().any(|symbol| later == symbol));
+        if let Some((later, _)) = later {
+            let message = if later == name {
+                format!("`{name}` is made of itself")
+            } else {
+                format!("`{name}` is made of `{later}`, which stands behind it")
+            };
+            diagnostics.push(
+                Diagnostic::new(expression.span(), message)
+                    .help("make each size of dimensions, constants and the sizes before it"),
+            );
+            continue;
+        }
+        names.sizes.push(Size { name: name.clone(), value });
+    }
+    names
 }
 
-pub(super) fn resolve_extents(kernel: &Kernel, extents: &[Expr], diagnostics: &mut Diagnostics) -> Option<Extents> {
+/// Sizes are made of constants and of dimensions that an input binds.
+pub(super) fn check_sizes(kernel: &Kernel, diagnostics: &mut Diagnostics) {
+    // What could not be read may bind them.
+    if kernel.is_partial || !diagnostics.is_empty() {
+        return;
+    }
+    for size in &kernel.sizes {
+        let is_constant = |symbol: &String| kernel.constants.iter().any(|constant| constant.name == symbol);
+        let is_known = |symbol: &String| is_constant(symbol) || find_binding(&kernel.inputs, symbol).is_some();
+        if let Some(unknown) = size.value.symbols().into_iter().find(|symbol| !is_known(symbol)) {
+            diagnostics.push(
+                Diagnostic::new(
+                    size.name.span(),
+                    format!(
+                        "`{}` is made of `{unknown}`, which is no constant and stands alone in no input's shape",
+                        size.name
+                    ),
+                )
+                .help(format!("declare it as `const {unknown}: usize`, or use it alone in an input's shape")),
+            );
+        }
+    }
+}
+
+pub(super) fn resolve_extents(
+    kernel: &Kernel,
+    names: &Names,
+    extents: &[Expr],
+    diagnostics: &mut Diagnostics,
+) -> Option<Extents> {
     let mut resolved: Vec<Polynomial> = Vec::new();
     for extent in extents {
-        let value = diagnostics.keep(expression::read_with(&constant_names(kernel), extent))?;
+        let value = diagnostics.keep(expression::read(names, extent))?;
         check_symbols(kernel, &value.symbols(), extent.span(), diagnostics);
         resolved.push(value);
     }
@@ -79,13 +142,13 @@ pub(super) fn resolve_extents(kernel: &Kernel, extents: &[Expr], diagnostics: &m
 
 pub(super) fn resolve_requirements(
     kernel: &Kernel,
+    names: &Names,
     written: &[Expr],
     diagnostics: &mut Diagnostics,
 ) -> Vec<Requirement> {
     let mut requirements: Vec<Requirement> = Vec::new();
     for requirement in written {
-        let Some(requirement) = diagnostics.keep(expression::read_requirement(&constant_names(kernel), requirement))
-        else {
+        let Some(requirement) = diagnostics.keep(expression::read_requirement(names, requirement)) else {
             continue;
         };
         let symbols = requirement.symbols();
