@@ -118,6 +118,7 @@ fn random_batch(seed: u64, (rows, tokens): (usize, usize), config: &TextConfig) 
         labels: Labels::from_slice(&labels)?,
         scale: 1.0 / (rows * tokens) as f32,
         ahead: None,
+        balance: None,
     })
 }
 

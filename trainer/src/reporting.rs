@@ -10,7 +10,7 @@ use serde_json::json;
 
 use cotangent_models::checkpoint::{CheckpointError, write_atomically};
 
-use crate::training::{Event, Losses, Report, TrainingState};
+use crate::training::{Event, Losses, Report, RoutingReport, TrainingState};
 
 const GIGABYTE: f64 = 1e9;
 
@@ -102,7 +102,7 @@ fn log_line(event: &Event) -> Option<String> {
         Event::Step(_) => return None,
         Event::Trained(report) => format!(
             "Iter {}: Train loss {:.3}, Learning Rate {}, It/sec {:.3}, Tokens/sec {:.3}, Trained Tokens {}, Peak mem \
-             {:.3} GB{}",
+             {:.3} GB{}{}",
             report.iteration,
             report.losses.loss,
             c_exponent(report.learning_rate),
@@ -110,7 +110,8 @@ fn log_line(event: &Event) -> Option<String> {
             report.tokens_per_second,
             report.trained_tokens,
             report.peak_memory as f64 / GIGABYTE,
-            mtp_text(&report.losses)
+            mtp_text(&report.losses),
+            routing_text(report.routing)
         ),
         // mlx-lm counts the validation before the first step as the first iteration's.
         Event::Validated { iteration, losses, seconds } => {
@@ -137,21 +138,32 @@ fn mtp_text(losses: &Losses) -> String {
     losses.mtp_loss.map_or_else(String::new, |loss| format!(", MTP loss {loss:.3}"))
 }
 
+/// As [`mtp_text`], of the routers.
+fn routing_text(routing: Option<RoutingReport>) -> String {
+    routing.map_or_else(String::new, |RoutingReport { loss, busiest, idlest }| {
+        let (busiest, idlest) = (100.0 * busiest, 100.0 * idlest);
+        format!(", Router loss {loss:.3} (the busiest expert has {busiest:.1}% of the tokens, the idlest {idlest:.1}%)")
+    })
+}
+
 /// The event as a JSON object, with the keys of mlx-lm's callbacks.
 fn json_line(event: &Event) -> Option<serde_json::Value> {
     match event {
-        Event::Trained(report) => Some(with_mtp(
-            &report.losses,
-            "train_mtp_loss",
-            json!({
-                "iteration": report.iteration,
-                "train_loss": report.losses.loss,
-                "learning_rate": report.learning_rate,
-                "iterations_per_second": report.iterations_per_second,
-                "tokens_per_second": report.tokens_per_second,
-                "trained_tokens": report.trained_tokens,
-                "peak_memory": report.peak_memory as f64 / GIGABYTE,
-            }),
+        Event::Trained(report) => Some(with_routing(
+            report.routing,
+            with_mtp(
+                &report.losses,
+                "train_mtp_loss",
+                json!({
+                    "iteration": report.iteration,
+                    "train_loss": report.losses.loss,
+                    "learning_rate": report.learning_rate,
+                    "iterations_per_second": report.iterations_per_second,
+                    "tokens_per_second": report.tokens_per_second,
+                    "trained_tokens": report.trained_tokens,
+                    "peak_memory": report.peak_memory as f64 / GIGABYTE,
+                }),
+            ),
         )),
         Event::Validated { iteration, losses, seconds } => {
             let line = json!({ "iteration": (*iteration).max(1), "val_loss": losses.loss, "val_time": seconds });
@@ -169,6 +181,16 @@ fn json_line(event: &Event) -> Option<serde_json::Value> {
 fn with_mtp(losses: &Losses, key: &str, mut line: serde_json::Value) -> serde_json::Value {
     if let Some(loss) = losses.mtp_loss {
         line[key] = json!(loss);
+    }
+    line
+}
+
+/// With what the routers did, if that is known.
+fn with_routing(routing: Option<RoutingReport>, mut line: serde_json::Value) -> serde_json::Value {
+    if let Some(RoutingReport { loss, busiest, idlest }) = routing {
+        line["train_router_loss"] = json!(loss);
+        line["busiest_expert"] = json!(busiest);
+        line["idlest_expert"] = json!(idlest);
     }
     line
 }
@@ -212,6 +234,7 @@ mod tests {
         Report {
             iteration: 10,
             losses: Losses { loss: 2.6624, mtp_loss: None },
+            routing: None,
             learning_rate: 1e-5,
             iterations_per_second: 0.49,
             tokens_per_second: 161.374,
@@ -290,5 +313,14 @@ mod tests {
         let line = json_line(&Event::Trained(report())).unwrap();
         assert_eq!(line["peak_memory"], 9.707);
         assert_eq!(line["train_loss"], 2.6624);
+        let routing = Some(RoutingReport { loss: 2.25, busiest: 0.5, idlest: 0.125 });
+        let event = Event::Trained(Report { routing, ..report() });
+        let line = json_line(&event).unwrap();
+        assert_eq!((&line["train_router_loss"], &line["idlest_expert"]), (&json!(2.25), &json!(0.125)));
+        let text = log_line(&event).unwrap();
+        assert!(
+            text.ends_with(", Router loss 2.250 (the busiest expert has 50.0% of the tokens, the idlest 12.5%)"),
+            "{text}"
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use cotangent_models::checkpoint::{HostTensor, SafetensorsFile, write_safetensors};
 use serde_json::{Value, json};
 
-use program::{cotangent, demo, workplace};
+use program::{TRAIN, cotangent, demo, workplace};
 
 const EXPERTS: usize = 4;
 const INNER: usize = 32;
@@ -90,9 +90,14 @@ fn experts_train_go_on_are_measured_and_answer() {
     write_experts(&dir.join("moe"));
     let train = "train --model moe --data data --batch-size 2 --max-seq-length 64 --learning-rate 5e-3 --rank 4 \
                  --steps-per-eval 100";
-    let all = "--target attention,linear_attention,mlp,experts,router";
-    let printed = run(dir, &format!("{train} {all} --iters 4 --output whole"));
-    assert!(!printed.contains(FROZEN), "{printed}");
+    let all = "--target attention,linear_attention,mlp,experts,router --router-aux-loss 0.01 --steps-per-report 1";
+    let printed = run(dir, &format!("{train} {all} --iters 4 --output whole --log-json log.jsonl"));
+    assert!(!printed.contains(FROZEN) && printed.contains(", Router loss 2."), "{printed}");
+    let log = fs::read_to_string(dir.join("log.jsonl")).unwrap();
+    let line: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    let number = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key} in {line}"));
+    let (busiest, idlest) = (number("busiest_expert"), number("idlest_expert"));
+    assert!(busiest >= 0.5 && idlest <= 0.5 && busiest <= 1.0 && idlest >= 0.0, "{line}");
     let (before, after) = (test_loss(dir, ""), test_loss(dir, "--adapter-path whole"));
     assert!(after < before - 0.1, "{before} {after}");
 
@@ -110,6 +115,15 @@ fn experts_train_go_on_are_measured_and_answer() {
     let answer = run(dir, "generate --model moe --adapter-path whole --prompt One? --max-tokens 4");
     assert!(!answer.trim().is_empty(), "{answer}");
     run(dir, "audit moe --batch-size 1");
+}
+
+#[test]
+fn the_loss_of_routers_is_refused_where_there_are_none() {
+    let workplace = workplace();
+    let output = cotangent(workplace.path(), &format!("{TRAIN} --router-aux-loss 0.01")).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("`--router-aux-loss 0.01`: the model has no experts"), "{error}");
 }
 
 #[test]

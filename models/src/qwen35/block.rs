@@ -1,6 +1,6 @@
 //! A decoder layer.
 
-use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
+use cotangent::{Dtype, Graph, Indices, Mode, Parameters, Planned, Result, Tensor};
 
 use crate::config::{LayerKind, TextConfig};
 use crate::norm::RmsNorm;
@@ -8,6 +8,7 @@ use crate::rope::Rotary;
 
 use super::attention::Attention;
 use super::cache::LayerCache;
+use super::experts::Routing;
 use super::feed_forward::FeedForward;
 use super::gated_delta_net::GatedDeltaNet;
 
@@ -74,6 +75,34 @@ impl<M: Graph> Block<M> {
     /// # Errors
     /// If the shapes do not fit, or the cache is that of the other kind of layer.
     pub fn forward(&self, x: &Tensor<M>, rotary: &Rotary, cache: Option<&mut LayerCache<M>>) -> Result<Tensor<M>> {
+        let hidden = self.mixed(x, rotary, cache)?;
+        hidden.add(&self.mlp.forward(&self.post_attention_layernorm.forward(&hidden)?)?)
+    }
+
+    /// As [`forward`](Self::forward), with what the router did with the tokens that `counted` names, if there is one.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and if there is no such token.
+    pub fn forward_counted(
+        &self,
+        x: &Tensor<M>,
+        rotary: &Rotary,
+        counted: &Indices,
+    ) -> Result<(Tensor<M>, Option<Routing<M>>)> {
+        let hidden = self.mixed(x, rotary, None)?;
+        let normed = self.post_attention_layernorm.forward(&hidden)?;
+        let (after, routing) = match &self.mlp {
+            FeedForward::Dense(layer) => (layer.forward(&normed)?, None),
+            FeedForward::Experts(layer) => {
+                let (after, routing) = layer.forward_counted(&normed, counted)?;
+                (after, Some(routing))
+            }
+        };
+        Ok((hidden.add(&after)?, routing))
+    }
+
+    /// The hidden state before the feed-forward layer.
+    fn mixed(&self, x: &Tensor<M>, rotary: &Rotary, cache: Option<&mut LayerCache<M>>) -> Result<Tensor<M>> {
         let normed = self.input_layernorm.forward(x)?;
         let mixed = match (&self.mixer, cache) {
             (Mixer::Full(layer), None) => layer.self_attn.forward(&normed, rotary, None)?,
@@ -86,7 +115,6 @@ impl<M: Graph> Block<M> {
             }
             _ => return Err(cotangent::Error::Other("the cache was made for another model".into())),
         };
-        let hidden = x.add(&mixed)?;
-        hidden.add(&self.mlp.forward(&self.post_attention_layernorm.forward(&hidden)?)?)
+        x.add(&mixed)
     }
 }

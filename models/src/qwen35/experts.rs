@@ -1,6 +1,6 @@
 //! A mixture of experts: a router chooses a few of many gated layers for each token, and one more is there for all.
 
-use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
+use cotangent::{Dtype, Graph, Indices, Mode, Parameters, Planned, Result, Tensor};
 use cotangent_kernels::ExpertRows;
 
 use crate::config::ExpertsConfig;
@@ -37,6 +37,35 @@ pub struct Experts<M: Mode> {
     pub down_proj: ExpertLinear<M>,
 }
 
+/// What routers did, summed over tokens and layers: what the load-balancing loss is made of.
+#[derive(Parameters)]
+pub struct Routing<M: Mode> {
+    /// How often each expert was chosen, `[experts]`, float32; without a gradient.
+    pub chosen: Tensor<M>,
+    /// The sum of the probabilities of each expert, among all experts, `[experts]`, float32.
+    pub probabilities: Tensor<M>,
+}
+
+impl<M: Mode> Clone for Routing<M> {
+    /// Shares the memory.
+    fn clone(&self) -> Self {
+        Routing { chosen: self.chosen.clone(), probabilities: self.probabilities.clone() }
+    }
+}
+
+impl<M: Graph> Routing<M> {
+    /// That of both.
+    ///
+    /// # Errors
+    /// If they are of other numbers of experts.
+    pub fn add(&self, other: &Self) -> Result<Self> {
+        Ok(Routing {
+            chosen: self.chosen.add(&other.chosen)?,
+            probabilities: self.probabilities.add(&other.probabilities)?,
+        })
+    }
+}
+
 impl MixtureOfExperts<Planned> {
     /// The layer that `config` describes in a model of width `hidden`, its matrices held in `dtype`.
     pub fn planned(hidden: usize, config: &ExpertsConfig, dtype: Dtype) -> Self {
@@ -61,6 +90,25 @@ impl<M: Graph> MixtureOfExperts<M> {
     /// # Errors
     /// If the shapes do not fit.
     pub fn forward(&self, x: &Tensor<M>) -> Result<Tensor<M>> {
+        Ok(self.routed(x)?.0)
+    }
+
+    /// As [`forward`](Self::forward), with what the router did with the tokens that `counted` names.
+    ///
+    /// # Errors
+    /// If the shapes do not fit, or there is no such token.
+    pub fn forward_counted(&self, x: &Tensor<M>, counted: &Indices) -> Result<(Tensor<M>, Routing<M>)> {
+        let (y, logits, chosen) = self.routed(x)?;
+        let how_often = chosen.take_rows(counted)?.occurrences(logits.dimension(1))?;
+        let routing = Routing {
+            chosen: how_often.to_constant("how often an expert is chosen is a staircase")?.to_tensor(),
+            probabilities: logits.take_rows(counted)?.softmax()?.sum(&[0])?,
+        };
+        Ok((y, routing))
+    }
+
+    /// The output, and the router's logits `[tokens, experts]` and choices `[tokens, experts of each]`.
+    fn routed(&self, x: &Tensor<M>) -> Result<(Tensor<M>, Tensor<M>, Indices)> {
         let tokens = x.reshape(&[-1, x.dimension(-1)])?;
         // In float32: 16 bits would make equal what is not, and choose by the number.
         let logits = self.gate.forward(&tokens)?.cast(Dtype::F32)?;
@@ -72,7 +120,7 @@ impl<M: Graph> MixtureOfExperts<M> {
         let routed = cotangent_kernels::gather_from_experts(&routed, &weights, &rows)?;
         let share = self.shared_expert_gate.forward(&tokens)?.sigmoid()?;
         let shared = self.shared_expert.forward(&tokens)?.multiply(&share)?;
-        routed.add(&shared)?.reshape(x.shape())
+        Ok((routed.add(&shared)?.reshape(x.shape())?, logits, chosen))
     }
 }
 

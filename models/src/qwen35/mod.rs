@@ -1,6 +1,7 @@
 //! The Qwen3.5 text model, dense or with experts.
 
 mod attention;
+mod balance;
 mod block;
 mod cache;
 mod experts;
@@ -15,9 +16,10 @@ mod tower;
 mod train;
 
 pub use attention::Attention;
+pub use balance::Balance;
 pub use block::{Block, FullAttention, LinearAttention, Mixer};
 pub use cache::{Cache, GatedDeltaCache, KeyValueCache, LayerCache};
-pub use experts::{Experts, MixtureOfExperts};
+pub use experts::{Experts, MixtureOfExperts, Routing};
 pub use feed_forward::FeedForward;
 pub use gated_delta_net::GatedDeltaNet;
 pub(crate) use load::correct;

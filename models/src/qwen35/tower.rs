@@ -27,28 +27,38 @@ impl Model<Stored> {
 }
 
 fn embed_patches(embedding: &PatchEmbedding<Train>, batch: &Batch) -> Result<State<Train>> {
-    Ok(State { hidden: embedding.forward(&pictures(batch)?.input)?, features: Vec::new(), ahead: Vec::new() })
+    Ok(State {
+        hidden: embedding.forward(&pictures(batch)?.input)?,
+        features: Vec::new(),
+        ahead: Vec::new(),
+        routing: None,
+    })
 }
 
 fn add_positions(table: &PositionTable<Train>, state: &State<Train>, batch: &Batch) -> Result<State<Train>> {
     let positions = table.forward(&pictures(batch)?.input)?.cast(state.hidden.dtype())?;
-    Ok(State { hidden: state.hidden.add(&positions)?, features: Vec::new(), ahead: Vec::new() })
+    Ok(State { hidden: state.hidden.add(&positions)?, features: Vec::new(), ahead: Vec::new(), routing: None })
 }
 
 fn block(block: &VisionBlock<Train>, state: &State<Train>, batch: &Batch) -> Result<State<Train>> {
     let hidden = block.forward(&state.hidden, &pictures(batch)?.input)?;
-    Ok(State { hidden, features: state.features.clone(), ahead: Vec::new() })
+    Ok(State { hidden, features: state.features.clone(), ahead: Vec::new(), routing: None })
 }
 
 /// Takes features for a text layer, and leaves the patches as they are.
 fn take_features(merger: &Merger<Train>, state: &State<Train>, _: &Batch) -> Result<State<Train>> {
     let mut features = state.features.clone();
     features.push(merger.forward(&state.hidden)?);
-    Ok(State { hidden: state.hidden.clone(), features, ahead: Vec::new() })
+    Ok(State { hidden: state.hidden.clone(), features, ahead: Vec::new(), routing: None })
 }
 
 fn merge(merger: &Merger<Train>, state: &State<Train>, _: &Batch) -> Result<State<Train>> {
-    Ok(State { hidden: merger.forward(&state.hidden)?, features: state.features.clone(), ahead: Vec::new() })
+    Ok(State {
+        hidden: merger.forward(&state.hidden)?,
+        features: state.features.clone(),
+        ahead: Vec::new(),
+        routing: None,
+    })
 }
 
 /// Begins the text, with the merged patches in their places.

@@ -8,7 +8,9 @@ use crate::norm::RmsNorm;
 use crate::rope::Rotary;
 use crate::vision::Pictures;
 
+use super::balance::Balance;
 use super::block::Block;
+use super::experts::Routing;
 use super::lora::is_adapter;
 use super::model::{Model, Table};
 use super::multi_token::MultiTokenHead;
@@ -30,6 +32,9 @@ pub struct Batch {
     pub scale: f32,
     /// What the head of multi-token prediction learns; `None` if nothing.
     pub ahead: Option<Ahead>,
+    /// What the load-balancing loss of the routers is computed from; `None` if they train without it, as they do where the head
+    /// of multi-token prediction trains alone.
+    pub balance: Option<Balance>,
 }
 
 /// What the head of multi-token prediction learns of a batch: at each place the token after the next.
@@ -69,6 +74,8 @@ pub struct State<M: Mode> {
     /// Of a batch with [`Ahead`], `[B, T, hidden]` each: from the embedding on the embedded tokens, after the last layer also
     /// the hidden states after the final norm, and after the head of multi-token prediction what it gives alone.
     pub ahead: Vec<Tensor<M>>,
+    /// What the routers did so far, of a batch with [`Balance`].
+    pub routing: Option<Routing<M>>,
 }
 
 /// The parameters before the first layer.
@@ -151,12 +158,19 @@ impl Stack for Model<Stored> {
     }
 
     fn forward(block: &Block<Train>, state: &State<Train>, batch: &Batch) -> Result<State<Train>> {
-        let mut hidden = block.forward(&state.hidden, &batch.rotary, None)?;
+        let (mut hidden, routing) = match &batch.balance {
+            Some(balance) => block.forward_counted(&state.hidden, &batch.rotary, &balance.counted)?,
+            None => (block.forward(&state.hidden, &batch.rotary, None)?, None),
+        };
+        let routing = match (&state.routing, routing) {
+            (Some(before), Some(here)) => Some(before.add(&here)?),
+            (_, here) => here,
+        };
         let mut features = state.features.iter();
         if let Some(of_layer) = features.next() {
             hidden = pictures(batch)?.slots.add(&hidden, of_layer)?;
         }
-        Ok(State { hidden, features: features.cloned().collect(), ahead: state.ahead.clone() })
+        Ok(State { hidden, features: features.cloned().collect(), ahead: state.ahead.clone(), routing })
     }
 
     fn loss(head: &Head<Train>, state: &State<Train>, batch: &Batch) -> Result<Tensor<Train>> {
@@ -164,33 +178,49 @@ impl Stack for Model<Stored> {
             let rows = head.norm.forward(&state.hidden)?;
             head.projection.cross_entropy(&rows, &batch.labels, batch.scale, false)
         };
-        let Some(Ahead { labels, scale, loss, .. }) = &batch.ahead else { return next() };
+        let Some(Ahead { labels, scale, loss, .. }) = &batch.ahead else {
+            return parts(&[next()?], state, batch);
+        };
         let after_next = |detached| {
             let rows = state.ahead.first().ok_or_else(without_multi_token_head)?;
             head.projection.cross_entropy(rows, labels, *scale, detached)
         };
         match *loss {
             AheadLoss::Alone => after_next(false),
-            AheadLoss::Beside { detached, .. } => {
-                let parts = [next()?.reshape(&[1])?, after_next(detached)?.reshape(&[1])?];
-                Tensor::concatenate(&parts.each_ref(), 0)
-            }
+            AheadLoss::Beside { detached, .. } => parts(&[next()?, after_next(detached)?], state, batch),
         }
     }
 
     fn weights(batch: &Batch) -> Vec<f32> {
-        match batch.ahead.as_ref().map(|ahead| ahead.loss) {
+        let mut weights = match batch.ahead.as_ref().map(|ahead| ahead.loss) {
             Some(AheadLoss::Beside { weight, .. }) => vec![1.0, weight],
-            Some(AheadLoss::Alone) | None => vec![1.0],
-        }
+            None => vec![1.0],
+            Some(AheadLoss::Alone) => return vec![1.0],
+        };
+        weights.extend(batch.balance.iter().flat_map(Balance::weights));
+        weights
     }
+}
+
+/// These losses, and after them what a batch with [`Balance`] asks for: a scalar, or a vector of several parts.
+fn parts(losses: &[Tensor<Train>], state: &State<Train>, batch: &Batch) -> Result<Tensor<Train>> {
+    if let (None, [loss]) = (&batch.balance, losses) {
+        return Ok(loss.clone());
+    }
+    let mut all = losses.iter().map(|loss| loss.reshape(&[1])).collect::<Result<Vec<_>>>()?;
+    match (&batch.balance, &state.routing) {
+        (Some(balance), Some(routing)) => all.push(balance.parts(routing)?),
+        (Some(_), None) => return Err(Error::Other("no layer has a router".into())),
+        (None, _) => {}
+    }
+    Tensor::concatenate(&all.iter().collect::<Vec<_>>(), 0)
 }
 
 impl State<Train> {
     /// The text before the first layer.
     pub(super) fn embedded(hidden: Tensor<Train>, features: Vec<Tensor<Train>>, batch: &Batch) -> Self {
         let ahead = batch.ahead.iter().map(|_| hidden.clone()).collect();
-        State { hidden, features, ahead }
+        State { hidden, features, ahead, routing: None }
     }
 }
 
@@ -229,7 +259,7 @@ fn normalise(norm: &RmsNorm<Train>, state: &State<Train>, _: &Batch) -> Result<S
     if !ahead.is_empty() {
         ahead.push(norm.forward(&state.hidden)?);
     }
-    Ok(State { hidden: state.hidden.clone(), features: Vec::new(), ahead })
+    Ok(State { hidden: state.hidden.clone(), features: Vec::new(), ahead, routing: state.routing.clone() })
 }
 
 fn predict(mtp: &MultiTokenHead<Train>, state: &State<Train>, batch: &Batch) -> Result<State<Train>> {
@@ -239,7 +269,7 @@ fn predict(mtp: &MultiTokenHead<Train>, state: &State<Train>, batch: &Batch) -> 
         let read = |x: &Tensor<Train>| if ends { x.detach(DETACHED).to_tensor() } else { x.clone() };
         predicted.push(mtp.forward(&read(hidden), &read(embedded), &ahead.rotary)?);
     }
-    Ok(State { hidden: state.hidden.clone(), features: Vec::new(), ahead: predicted })
+    Ok(State { hidden: state.hidden.clone(), features: Vec::new(), ahead: predicted, routing: state.routing.clone() })
 }
 
 fn without_multi_token_head() -> Error {

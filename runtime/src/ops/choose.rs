@@ -70,6 +70,16 @@ impl Indices {
         Ok(self.stored_as(taken.during(operation)?))
     }
 
+    /// The rows that `rows` `[n]` names: `[rows, ..]` to `[n, ..]`.
+    ///
+    /// # Errors
+    /// [`Error::IndexOutOfRange`](crate::Error::IndexOutOfRange) if there is no such row.
+    pub fn take_rows(&self, rows: &Indices) -> Result<Indices> {
+        let operation = "Indices::take_rows";
+        rows.check(operation, self.shape().first().copied().unwrap_or(1))?;
+        Ok(self.stored_as(self.array().take_axis(rows.array(), 0).during(operation)?))
+    }
+
     /// Each element divided by `divisor`, rounded down.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod decoded;
 mod generation;
 mod multi_token;
 mod reference;
+mod router;
 mod table;
 mod whole_model;
 
@@ -64,6 +65,10 @@ pub fn run(dir: &Path, references: &Path) -> Result<Table> {
     }
     if subject.reference.has("generate.prompt") {
         generation::compare(&mut session, &subject, &mut table).context("generation")?;
+    }
+    let of_routers = references.join("router.safetensors");
+    if of_routers.exists() {
+        router::compare(&mut session, &subject, &of_routers, &mut table).context("load-balancing loss")?;
     }
     let adapters = references.join("lora.safetensors");
     if adapters.exists() {

@@ -156,6 +156,7 @@ impl Reference {
             labels: Labels::from_slice(&shifted)?,
             scale: 1.0 / counted.max(1) as f32,
             ahead: None,
+            balance: None,
         };
         let slot_tokens = config.vision.as_ref().map(slot_tokens);
         let is_slot =

@@ -31,6 +31,10 @@ pub enum Kind {
     StepAdapters,
     /// Two rows of every quantized matrix.
     DecodedRows,
+    /// The load-balancing loss, and how often each expert was chosen.
+    RouterLoss,
+    /// Gradients of that loss, alone and beside the loss of the tokens.
+    RouterGradients,
 }
 
 impl Kind {
@@ -48,6 +52,8 @@ impl Kind {
             Kind::StepLosses => "losses of 5 steps",
             Kind::StepAdapters => "adapters after 5 steps",
             Kind::DecodedRows => "decoded rows",
+            Kind::RouterLoss => "router loss",
+            Kind::RouterGradients => "router gradients",
         }
     }
 
@@ -56,8 +62,8 @@ impl Kind {
         match self {
             Kind::Logits | Kind::TokenLoss | Kind::AdapterLogits => 5e-5,
             Kind::HiddenStates => 3e-5,
-            Kind::MeanLoss => 1e-5,
-            Kind::ParameterGradients | Kind::StepAdapters => 2e-4,
+            Kind::MeanLoss | Kind::RouterLoss => 1e-5,
+            Kind::ParameterGradients | Kind::StepAdapters | Kind::RouterGradients => 2e-4,
             Kind::GreedyTokens => 0.0,
             Kind::AdapterGradients => 1e-4,
             Kind::StepLosses | Kind::VisionFeatures => 5e-6,

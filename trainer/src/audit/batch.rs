@@ -49,7 +49,15 @@ pub fn spread_batch(config: &TextConfig, rows: usize, width: usize) -> Result<Ba
     };
     let (labels, scale) = labels(&tokens, &is_slot, width, 1)?;
     let tokens: Vec<i32> = tokens.into_iter().map(u32::cast_signed).collect();
-    Ok(Batch { tokens: Indices::from_slice(&tokens, &shape)?, rotary: rotary?, pictures, labels, scale, ahead })
+    Ok(Batch {
+        tokens: Indices::from_slice(&tokens, &shape)?,
+        rotary: rotary?,
+        pictures,
+        labels,
+        scale,
+        ahead,
+        balance: None,
+    })
 }
 
 /// Numbers from 0 to 1: the multiples of the golden ratio are spread evenly over whatever they are taken modulo.

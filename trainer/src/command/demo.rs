@@ -145,6 +145,7 @@ impl Demo {
             weight_decay: 0.01,
             max_gradient_norm: Some(1.0),
             mtp: None,
+            router_aux_loss: 0.0,
             seed: self.seed,
             keep: Keep::BlockInputs,
             steps_per_report: 10,

@@ -36,6 +36,17 @@ pub enum Event {
     },
 }
 
+/// What the routers of a mixture of experts did: means over tokens and layers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RoutingReport {
+    /// The load-balancing loss, without its coefficient.
+    pub loss: f64,
+    /// The share of the tokens for which the expert was chosen that was chosen most often.
+    pub busiest: f64,
+    /// That of the expert that was chosen least often.
+    pub idlest: f64,
+}
+
 /// Where training stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Report {
@@ -43,6 +54,8 @@ pub struct Report {
     pub iteration: usize,
     /// Means over the counted tokens.
     pub losses: Losses,
+    /// What the routers did, where their load-balancing loss is trained.
+    pub routing: Option<RoutingReport>,
     /// Of the last iteration.
     pub learning_rate: f64,
     /// Iterations a second, without validating and saving.

@@ -1,10 +1,10 @@
 //! Which examples a micro-batch holds: a function of its number alone, so that a run can go on anywhere.
 
-use cotangent::Indices;
+use cotangent::{Indices, Stored};
 use cotangent_kernels::Labels;
 use cotangent_models::config::RopeConfig;
 use cotangent_models::images::Grid;
-use cotangent_models::qwen35::{self, Ahead, AheadLoss};
+use cotangent_models::qwen35::{self, Ahead, AheadLoss, Balance, Model};
 use cotangent_models::rope::{Positions, Rotary};
 use cotangent_models::vision::{Pictures, row_positions};
 use std::collections::BTreeMap;
@@ -57,13 +57,15 @@ pub struct BatchMaker {
     vision: Option<VisionFormat>,
     /// What the head of multi-token prediction learns.
     ahead: Option<AheadLoss>,
+    /// The coefficient of the load-balancing loss of routers; 0 for none.
+    router_aux_loss: f32,
     tables: BTreeMap<[usize; 3], Rotary>,
 }
 
 impl BatchMaker {
     /// For a model with these positions, and with a vision tower if its `vision` is given.
     pub fn new(rope: RopeConfig, vision: Option<VisionFormat>) -> Self {
-        BatchMaker { rope, vision, ahead: None, tables: BTreeMap::new() }
+        BatchMaker { rope, vision, ahead: None, router_aux_loss: 0.0, tables: BTreeMap::new() }
     }
 
     /// With what the head of multi-token prediction learns, if it learns.
@@ -71,6 +73,26 @@ impl BatchMaker {
     pub fn ahead(mut self, ahead: Option<AheadLoss>) -> Self {
         self.ahead = ahead;
         self
+    }
+
+    /// With the load-balancing loss of the model's routers, multiplied by this.
+    #[must_use]
+    pub fn balanced(mut self, coefficient: f32) -> Self {
+        self.router_aux_loss = coefficient;
+        self
+    }
+
+    /// The load-balancing loss of a batch that has so large a share in the tokens of its step.
+    ///
+    /// # Errors
+    /// If the model has no experts.
+    pub fn balance(&self, model: &Model<Stored>, batch: &Batch, share: f64) -> cotangent::Result<Option<Balance>> {
+        if self.router_aux_loss == 0.0 {
+            return Ok(None);
+        }
+        let is_token: Vec<bool> =
+            batch.lengths.iter().flat_map(|length| (0..batch.width).map(move |place| place < *length)).collect();
+        Balance::new(model, &is_token, (f64::from(self.router_aux_loss) * share) as f32).map(Some)
     }
 
     /// What the parts of the loss count, of these predictions.
@@ -118,6 +140,7 @@ impl BatchMaker {
             labels: Labels::from_slice(&batch.labels_after(1))?,
             scale: one_over(of_step.next),
             ahead,
+            balance: None,
         })
     }
 }

@@ -25,13 +25,13 @@ use crate::schedule::{Decay, Schedule};
 
 pub use claim::{Claim, Earlier, check_writable};
 pub use error::TrainingError;
-pub use event::{Event, Report};
+pub use event::{Event, Report, RoutingReport};
 pub use micro_batches::{BatchMaker, MicroBatches};
 pub use output::{Output, Saved};
 pub use state::{STATE_FILE, TrainingState, state_file};
 use window::{Step, Window};
 
-pub use step::{Accumulated, Losses, accumulate, first_loss, validate};
+pub use step::{Accumulated, Losses, Routing, accumulate, first_loss, validate};
 
 /// Steps in a row with gradients that are not finite after which a run gives up: one may be bad luck, these are not.
 const MOST_SKIPPED: usize = 20;
@@ -51,6 +51,8 @@ pub struct TrainingOptions {
     pub max_gradient_norm: Option<f32>,
     /// What the head of multi-token prediction learns; `None` if nothing.
     pub mtp: Option<AheadLoss>,
+    /// The coefficient of the load-balancing loss of routers; 0 for none.
+    pub router_aux_loss: f32,
     /// Decides the order of the examples.
     pub seed: u64,
     /// What the forward pass keeps.
@@ -94,6 +96,7 @@ impl TrainingOptions {
             ("--max-grad-norm", self.max_gradient_norm.map_or("off".into(), |norm| norm.to_string())),
             ("--seed", self.seed.to_string()),
             ("--mtp", mtp_text(self.mtp)),
+            ("--router-aux-loss", self.router_aux_loss.to_string()),
             ("the checksum of the training data", checksum(data).to_string()),
         ]);
         // A constant rate does not depend on where the run ends, so such a run may be prolonged.
@@ -197,7 +200,9 @@ impl Trainer<'_> {
             *self.curve = state.curve.clone();
         }
         let mut micro_batches = MicroBatches::new(self.train, options.batch_size, options.seed);
-        let mut maker = BatchMaker::new(self.rope.clone(), self.vision.cloned()).ahead(options.mtp);
+        let mut maker = BatchMaker::new(self.rope.clone(), self.vision.cloned())
+            .ahead(options.mtp)
+            .balanced(options.router_aux_loss);
         let last = options.schedule.steps;
         let mut skipped_in_a_row = 0;
 
@@ -269,6 +274,7 @@ impl Trainer<'_> {
             losses: accumulated.losses,
             targets: maker.counted(accumulated.targets),
             tokens: accumulated.tokens,
+            routing: accumulated.routing,
             applied: update.applied()?,
             gradient_norm: update.gradient_norm()?,
         })

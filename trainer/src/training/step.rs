@@ -1,7 +1,7 @@
 //! Gradients of one optimizer step, and validation loss.
 
 use cotangent::{Gradients, Keep, Session, Stored, Tensor, Trainable, evaluate_stack, train_stack};
-use cotangent_models::qwen35::Model;
+use cotangent_models::qwen35::{self, Ahead, AheadLoss, Model};
 
 use super::TrainingOptions;
 use super::micro_batches::{BatchMaker, MicroBatches};
@@ -27,17 +27,45 @@ pub struct Accumulated {
     pub targets: Targets,
     /// Tokens without padding.
     pub tokens: usize,
+    /// What the routers did, where their load-balancing loss is trained.
+    pub routing: Option<Routing>,
+}
+
+/// The load-balancing loss of routers, without its coefficient, and the share of the tokens that each expert was chosen for:
+/// means over tokens and layers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Routing {
+    /// As many as the experts of a token where all experts are alike.
+    pub loss: f64,
+    /// By expert.
+    pub shares: Vec<f64>,
+}
+
+impl Routing {
+    /// Adds what the routers did with so large a share of the tokens.
+    pub(super) fn add(&mut self, loss: f64, shares: impl Iterator<Item = f64>, share: f64) {
+        self.loss += loss * share;
+        for (index, of_expert) in shares.enumerate() {
+            if index == self.shares.len() {
+                self.shares.push(0.0);
+            }
+            self.shares[index] += of_expert * share;
+        }
+    }
 }
 
 impl Losses {
     /// Adds the loss of a batch, or its parts, that count as much as `share` says.
     fn add(&mut self, parts: &Tensor<Stored>, share: impl Fn(usize) -> f64) -> cotangent::Result<()> {
-        let parts = parts.to_vec::<f32>()?;
+        self.add_values(&parts.to_vec::<f32>()?, share);
+        Ok(())
+    }
+
+    fn add_values(&mut self, parts: &[f32], share: impl Fn(usize) -> f64) {
         self.loss += f64::from(parts[0]) * share(0);
         if let Some(part) = parts.get(1) {
             *self.mtp_loss.get_or_insert(0.0) += f64::from(*part) * share(1);
         }
-        Ok(())
     }
 }
 
@@ -55,11 +83,22 @@ pub fn accumulate(
 ) -> cotangent::Result<Accumulated> {
     let targets: Targets = batches.iter().map(Batch::counted).sum();
     let tokens = batches.iter().map(Batch::tokens).sum();
-    let mut accumulated = Accumulated { losses: Losses::default(), gradients: Gradients::new(), targets, tokens };
+    let gradients = Gradients::new();
+    let mut accumulated = Accumulated { losses: Losses::default(), gradients, targets, tokens, routing: None };
     for batch in batches {
-        let batch = maker.make(batch, targets)?;
+        let share = batch.tokens() as f64 / tokens as f64;
+        let balance = maker.balance(model, batch, share)?;
+        let batch = qwen35::Batch { balance, ..maker.make(batch, targets)? };
         let loss = train_stack(session, model, trainable, &batch, keep, &mut accumulated.gradients)?;
-        accumulated.losses.add(&loss, |_| 1.0)?;
+        let parts = loss.to_vec::<f32>()?;
+        // After the losses of tokens: that of the routers, and the shares of the experts.
+        let of_tokens = if matches!(batch.ahead, Some(Ahead { loss: AheadLoss::Beside { .. }, .. })) { 2 } else { 1 };
+        let (losses, of_routers) = parts.split_at(of_tokens.min(parts.len()));
+        accumulated.losses.add_values(losses, |_| 1.0);
+        if let Some((loss, shares)) = of_routers.split_first() {
+            let routing = accumulated.routing.get_or_insert_default();
+            routing.add(f64::from(*loss), shares.iter().copied().map(f64::from), share);
+        }
     }
     Ok(accumulated)
 }

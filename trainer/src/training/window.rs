@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Losses, Report};
+use super::{Losses, Report, Routing, RoutingReport};
 
 /// What one iteration did.
 pub(super) struct Step {
@@ -10,6 +10,7 @@ pub(super) struct Step {
     /// What each part of the loss counts.
     pub(super) targets: [usize; 2],
     pub(super) tokens: usize,
+    pub(super) routing: Option<Routing>,
     pub(super) applied: bool,
     pub(super) gradient_norm: f32,
 }
@@ -22,6 +23,8 @@ pub(super) struct Window {
     pub(super) tokens: usize,
     /// Sums of the losses, and over how many predictions.
     pub(super) sums: [(f64, usize); 2],
+    /// Of the routers, each step times its tokens, and over how many: since the last report or since the run went on.
+    routing: (Routing, usize),
     /// Since the run began.
     pub(super) trained_tokens: usize,
 }
@@ -31,6 +34,11 @@ impl Window {
         self.iterations += 1;
         self.elapsed += elapsed;
         self.tokens += step.tokens;
+        if let Some(Routing { loss, shares }) = &step.routing {
+            let (sums, tokens) = &mut self.routing;
+            sums.add(*loss, shares.iter().copied(), step.tokens as f64);
+            *tokens += step.tokens;
+        }
         if step.applied {
             let losses = [step.losses.loss, step.losses.mtp_loss.unwrap_or_default()];
             for ((sum, targets), (loss, counted)) in self.sums.iter_mut().zip(losses.into_iter().zip(step.targets)) {
@@ -53,12 +61,21 @@ impl Window {
         Ok(Report {
             iteration,
             losses,
+            routing: self.mean_routing(),
             learning_rate,
             iterations_per_second: self.iterations as f64 / seconds,
             tokens_per_second: self.tokens as f64 / seconds,
             trained_tokens: self.trained_tokens,
             peak_memory: cotangent::memory::peak()?,
         })
+    }
+
+    fn mean_routing(&self) -> Option<RoutingReport> {
+        let (Routing { loss, shares }, tokens) = &self.routing;
+        let mean = |sum: f64| sum / *tokens as f64;
+        let busiest = shares.iter().copied().reduce(f64::max)?;
+        let idlest = shares.iter().copied().reduce(f64::min)?;
+        Some(RoutingReport { loss: mean(*loss), busiest: mean(busiest), idlest: mean(idlest) })
     }
 
     pub(super) fn restart(&mut self) {

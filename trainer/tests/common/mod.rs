@@ -60,6 +60,7 @@ pub fn options(steps: usize) -> TrainingOptions {
         weight_decay: 0.01,
         max_gradient_norm: Some(1.0),
         mtp: None,
+        router_aux_loss: 0.0,
         seed: 3,
         keep: Keep::BlockInputs,
         steps_per_report: 2,

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use cotangent::Session;
+use cotangent_models::config::FeedForwardConfig;
 use cotangent_models::qwen35::AheadLoss;
 use cotangent_trainer::adapter::{AdapterFile, Parts};
 use cotangent_trainer::base_model::BaseModel;
@@ -55,6 +56,7 @@ impl Train {
             base.set_adapters(start)?;
         }
         check_ahead(ahead, &base, &train)?;
+        self.check_router_loss(ahead, &base)?;
         let mut identity = options.identity(&train);
         identity.extend(base.identity(&config));
         identity.extend(self.data_arguments.identity());
@@ -121,6 +123,20 @@ impl Train {
             (false, true) => Earlier::Replace,
             (false, false) => Earlier::Refuse,
         }
+    }
+
+    fn check_router_loss(&self, ahead: Option<AheadLoss>, base: &BaseModel) -> Result<()> {
+        if self.router_aux_loss == 0.0 {
+            return Ok(());
+        }
+        let given = format!("`--router-aux-loss {}`", self.router_aux_loss);
+        if matches!(base.config.feed_forward, FeedForwardConfig::Dense { .. }) {
+            bail!("{given}: the model has no experts, and so no routers\nhelp: leave it out");
+        }
+        if ahead == Some(AheadLoss::Alone) {
+            bail!("{given}: `--mtp only` trains nothing that the routers read\nhelp: leave out one of the two");
+        }
+        Ok(())
     }
 
     fn say_what_is_trained(

@@ -77,6 +77,10 @@ pub struct Train {
     #[arg(long, help_heading = "Multi-token prediction")]
     pub(super) mtp_detach: bool,
 
+    /// Train on the load-balancing loss of a mixture of experts too, multiplied by X; 0 for none
+    #[arg(long, value_name = "X", value_parser = number_from_zero, default_value = "0", help_heading = "Mixtures of experts")]
+    pub(super) router_aux_loss: f64,
+
     /// Inner dimension of the adapters [default: 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096), help_heading = "Adapters")]
     pub(super) rank: Option<i32>,
@@ -182,6 +186,7 @@ impl Train {
             weight_decay: self.weight_decay as f32,
             max_gradient_norm: (self.max_grad_norm > 0.0).then_some(self.max_grad_norm as f32),
             mtp: self.ahead()?,
+            router_aux_loss: self.router_aux_loss as f32,
             seed: self.seed,
             keep: match self.keep {
                 KeepOption::All => Keep::All,
@@ -298,6 +303,7 @@ impl Train {
             ("chat_template_args", json!(self.data_arguments.template.text())),
             ("one_example_per_turn", json!(self.data_arguments.one_example_per_turn)),
             ("learning_rate", json!(peak)),
+            ("router_aux_loss", json!(self.router_aux_loss)),
             ("min_learning_rate", json!(minimum)),
             ("schedule", json!(format!("{decay:?}").to_lowercase())),
             ("warmup", json!(warmup)),
