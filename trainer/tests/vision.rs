@@ -133,8 +133,8 @@ fn what_is_wrong_with_a_picture_is_said_with_its_line() {
         (row("<|image_pad|>".into()), "found more marks for pictures in the text than pictures"),
         (
             row(json!([{"type": "video", "video": "a.mp4"}])),
-            "`messages[0].content[0].type`: found a video, which is not supported for now\n\
-             help: write some of its frames as pictures",
+            "`messages[0].content[0].video`: found the file of a video, expected a list of its frames\n\
+             help: write some of its frames as pictures, two a second, and list them with `\"fps\": 2`",
         ),
     ] {
         let message = load(&dir, &[image("rgb.png"), bad], 2048).unwrap_err();

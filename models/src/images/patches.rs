@@ -43,29 +43,42 @@ impl ImageSettings {
         Ok(self.grid_of(frames.div_ceil(self.frames), sides))
     }
 
-    /// The patches of a video. Where the last patch lacks frames, the last frame is repeated.
+    /// The patches of a video of `count` frames, which `frame` gives by number, from 0 on and once each. Where the last patch
+    /// lacks frames, the last frame is repeated. Only the frames of one patch are held at a time.
     ///
     /// # Errors
-    /// As [`video_grid`](Self::video_grid), or if the frames differ in size.
-    pub fn video_patches(&self, frames: &[Picture]) -> Result<Patches, SizeError> {
-        let first = frames.first().map_or([0, 0], |frame| [frame.height, frame.width]);
-        if first == [0, 0] {
-            return Err(SizeError::Frames { found: 0, least: self.frames });
+    /// As [`video_grid`](Self::video_grid), if the frames differ in size, or what `frame` returns.
+    pub fn video_patches<E: From<SizeError>>(
+        &self,
+        count: usize,
+        mut frame: impl FnMut(usize) -> Result<Picture, E>,
+    ) -> Result<Patches, E> {
+        if count < self.frames {
+            return Err(SizeError::Frames { found: count, least: self.frames }.into());
         }
-        let unequal = frames.iter().enumerate().find(|(_, frame)| [frame.height, frame.width] != first);
-        if let Some((index, frame)) = unequal {
-            return Err(SizeError::UnequalFrames { index, found: [frame.height, frame.width], first });
-        }
-        let factor = self.patch * self.merge;
-        let sides = size::of_video(frames.len(), first, factor, self.frames, self.limits)?;
+        let mut of_video = None;
         let mut values = Vec::new();
-        for group in frames.chunks(self.frames) {
-            let resized: Vec<Picture> = group.iter().map(|frame| resize::resize(frame, sides)).collect();
-            let last = resized.len() - 1;
-            let whole: Vec<&Picture> = (0..self.frames).map(|index| &resized[index.min(last)]).collect();
+        for start in (0..count).step_by(self.frames) {
+            let mut group = Vec::with_capacity(self.frames);
+            for index in start..(start + self.frames).min(count) {
+                let frame = frame(index)?;
+                let found = [frame.height, frame.width];
+                let (first, sides) = match of_video {
+                    Some(known) => known,
+                    None => (found, size::of_video(count, found, self.patch * self.merge, self.frames, self.limits)?),
+                };
+                if found != first {
+                    return Err(SizeError::UnequalFrames { index, found, first }.into());
+                }
+                of_video = Some((first, sides));
+                group.push(resize::resize(&frame, sides));
+            }
+            let last = group.len() - 1;
+            let whole: Vec<&Picture> = (0..self.frames).map(|index| &group[index.min(last)]).collect();
             self.push_patches(&whole, &mut values);
         }
-        Ok(Patches { values, grid: self.grid_of(frames.len().div_ceil(self.frames), sides) })
+        let sides = of_video.map_or([0, 0], |(_, sides)| sides);
+        Ok(Patches { values, grid: self.grid_of(count.div_ceil(self.frames), sides) })
     }
 
     /// Numbers of a patch.

@@ -11,7 +11,7 @@ use cotangent_models::reading;
 use cotangent_trainer::adapter::Parts;
 use cotangent_trainer::data::{Conversation, Json, Message, PICTURE, Role};
 use cotangent_trainer::generation::{Generation, Request, generate};
-use cotangent_trainer::pictures::PictureSource;
+use cotangent_trainer::pictures::{PictureSource, VisualSource};
 use cotangent_trainer::sampling::SamplingOptions;
 
 use super::checkpoint::load_checkpoint;
@@ -133,7 +133,7 @@ impl Generate {
                 let prompt = if prompt == "-" { read_standard_input()? } else { prompt.clone() };
                 let places = PICTURE.to_string().repeat(self.image.len());
                 let pictures = self.image.iter().map(|image| match PictureSource::parse(image) {
-                    Ok(source) => Ok(Some(source)),
+                    Ok(source) => Ok(Some(VisualSource::Picture(source))),
                     Err(reason) => bail!("`--image {}`: {reason}", quoted(image)),
                 });
                 let pictures = pictures.collect::<Result<_>>()?;

@@ -14,7 +14,7 @@ pub const IGNORED_LABEL: i32 = -100;
 const BATCHES_PER_BUCKET: usize = 32;
 
 /// Rows of the same width. Padding stands on the right, where no token before it can see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Number of rows.
     pub rows: usize,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::json::{Json, Members};
 use super::picture_parts;
-use crate::pictures::PictureSource;
+use crate::pictures::VisualSource;
 
 /// One training example: messages, and the tools the assistant may call.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,10 +20,11 @@ pub struct Conversation {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What is said. Text parts are joined; a call without words is empty. [`PICTURE`](super::PICTURE) stands for a picture.
+    /// What is said. Text parts are joined; a call without words is empty. [`PICTURE`](super::PICTURE) stands for a picture or
+    /// a video.
     pub content: String,
-    /// The pictures in it, in order; `None` where a column of the row holds it, until that is read.
-    pub pictures: Vec<Option<PictureSource>>,
+    /// The pictures and videos in it, in order; `None` where a column of the row holds it, until that is read.
+    pub pictures: Vec<Option<VisualSource>>,
     /// What the assistant thought first.
     pub reasoning: Option<String>,
     /// The tools the assistant calls.
@@ -63,8 +64,8 @@ pub struct ToolCall {
 }
 
 impl Conversation {
-    /// The pictures of all messages, in order.
-    pub fn pictures(&self) -> impl Iterator<Item = &PictureSource> {
+    /// The pictures and videos of all messages, in order.
+    pub fn pictures(&self) -> impl Iterator<Item = &VisualSource> {
         self.messages.iter().flat_map(|message| &message.pictures).flatten()
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{ChatFormat, Columns, Content, DataError, DataOptions, EncodedExample, Placed, Report, lines};
 
 /// One conversation in tokens.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Example {
     /// The token ids.
     pub tokens: Vec<u32>,

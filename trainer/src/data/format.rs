@@ -178,7 +178,10 @@ impl ChatFormat {
         let placed = match (&self.vision, sources.peek()) {
             (Err(_), None) => return Ok(()),
             (Err(reason), Some(_)) => Err(format!("found a picture, and {reason}")),
-            (Ok(vision), _) => vision.place(sources, encoded),
+            (Ok(vision), _) => vision.place(sources, encoded, &mut |text| {
+                let tokens = self.tokenizer.encode_with_offsets(text).map_err(|error| error.to_string())?;
+                Ok(tokens.into_iter().map(|(token, _)| token).collect())
+            }),
         };
         placed.map_err(DataError::Picture)
     }

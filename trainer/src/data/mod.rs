@@ -1,7 +1,7 @@
 //! From a JSON-lines file of conversations to padded batches with labels.
 //!
 //! `lines` reads a file line by line, `json` a line, `row` what form it has, `schema` its messages (`chat`); `damage`
-//! says what is wrong with what is not JSON; `picture_parts` finds pictures in it. The checkpoint's own `template` renders a conversation; `spans` finds in the
+//! says what is wrong with what is not JSON; `picture_parts` and `video_parts` find pictures and videos in it. The checkpoint's own `template` renders a conversation; `spans` finds in the
 //! rendered text what the assistant said, `dropped` what the template left out; `tokenizer` turns text into tokens;
 //! `vision` makes room for pictures between them; `format` does these for one conversation; `dataset` for a file, with a `report`; `batch` groups and pads. Templates
 //! and tokenizers are programs of others: they run in a `sandbox`.
@@ -29,6 +29,7 @@ pub mod template;
 mod template_files;
 pub mod tokenizer;
 mod tokenizer_files;
+mod video_parts;
 mod vision;
 mod windows;
 

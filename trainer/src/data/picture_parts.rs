@@ -1,12 +1,13 @@
-//! Pictures in conversations: as parts of a message, as marks in its text, and as a column beside the messages.
+//! Pictures and videos in conversations: as parts of a message, and pictures as marks in its text and as a column beside the
+//! messages.
 
 use super::json::{Json, Members, describe};
 use super::schema::{SchemaError, fail, member};
 use super::{Message, Role};
 use crate::numbers::counted;
-use crate::pictures::PictureSource;
+use crate::pictures::{PictureSource, VisualSource};
 
-/// Stands in the text of a message for one of its pictures. Unicode reserves it for such a use, so no text has it.
+/// Stands in the text of a message for one of its pictures or videos. Unicode reserves it for such a use, so no text has it.
 pub const PICTURE: char = '\u{10FFFE}';
 
 /// How data mark the place of a picture in plain text.
@@ -38,7 +39,7 @@ pub(super) fn picture_of_part(part: &Members, path: &str) -> Result<Option<Pictu
 }
 
 /// A picture as a path, an address, or an object that holds one of these or the bytes.
-fn source(value: &Json, path: &str) -> Result<PictureSource, SchemaError> {
+pub(super) fn source(value: &Json, path: &str) -> Result<PictureSource, SchemaError> {
     match value {
         Json::String(text) => PictureSource::parse(text).or_else(|reason| fail(path, reason)),
         Json::Object(members) => {
@@ -68,6 +69,13 @@ fn encoded(value: &Json, path: &str) -> Result<PictureSource, SchemaError> {
 /// Gives the pictures of the row's column to the messages: to parts that name none, else to marks in the text, else to the
 /// beginning of the first text of the user.
 pub(super) fn distribute(top: &Members, messages: &mut [Message]) -> Result<(), SchemaError> {
+    if let Some(key) = ["videos", "video"].into_iter().find(|key| member(top, key).is_some()) {
+        return fail(
+            key,
+            "found a column of videos, which is not read\n\
+             help: write parts `{\"type\": \"video\", \"video\": [frames], \"fps\": ..}` into the messages",
+        );
+    }
     let Some((key, column)) = COLUMNS.iter().find_map(|key| Some((*key, member(top, key)?))) else {
         return match messages.iter().flat_map(|message| &message.pictures).any(Option::is_none) {
             true => fail("messages", "found a part for a picture that names none, and no `images` beside the messages"),
@@ -99,7 +107,7 @@ pub(super) fn distribute(top: &Members, messages: &mut [Message]) -> Result<(), 
     let mut places = 0;
     for place in messages.iter_mut().flat_map(|message| &mut message.pictures).filter(|place| place.is_none()) {
         places += 1;
-        *place = sources.next();
+        *place = sources.next().map(VisualSource::Picture);
     }
     match places == count {
         true => Ok(()),
@@ -122,30 +130,21 @@ pub(super) fn check_text(text: &str, path: &str) -> Result<(), SchemaError> {
     }
 }
 
-/// The text and the pictures of a message as a template reads them: a text, or a list of parts.
+/// The text, the pictures and the videos of a message as a template reads them: a text, or a list of parts.
 pub(super) fn content(message: &Message) -> Json {
     if message.pictures.is_empty() {
         return Json::from(message.content.as_str());
     }
     let mut parts = Vec::new();
+    let mut shown = message.pictures.iter();
     for (index, text) in message.content.split(PICTURE).enumerate() {
         if index > 0 {
-            parts.push(Json::object([("type", Json::from("image"))]));
+            let is_video = matches!(shown.next(), Some(Some(VisualSource::Video(_))));
+            parts.push(Json::object([("type", Json::from(if is_video { "video" } else { "image" }))]));
         }
         if !text.is_empty() {
             parts.push(Json::object([("type", Json::from("text")), ("text", Json::from(text))]));
         }
     }
     Json::Array(parts)
-}
-
-/// Refuses a video.
-pub(super) fn refuse_video(part: &Members, path: &str) -> Result<(), SchemaError> {
-    match member(part, "type").and_then(Json::as_str) {
-        Some("video" | "video_url") => fail(
-            format!("{path}.type"),
-            "found a video, which is not supported for now\nhelp: write some of its frames as pictures",
-        ),
-        _ => Ok(()),
-    }
 }

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use super::json::{Json, Members, describe};
 use super::picture_parts::{self, PICTURE};
+use super::video_parts;
 use super::{Message, Role, ToolCall};
-use crate::pictures::PictureSource;
+use crate::pictures::VisualSource;
 
 /// Where a row departs from the forms that are read, and how.
 #[derive(Debug, thiserror::Error)]
@@ -239,11 +240,11 @@ pub(super) fn encoded<'a>(value: Option<&'a Json>, path: &str) -> Result<Cow<'a,
     }
 }
 
-/// The text of a message, and the pictures in it.
+/// The text of a message, and the pictures and videos in it.
 #[derive(Default)]
 struct Said {
     text: String,
-    pictures: Vec<Option<PictureSource>>,
+    pictures: Vec<Option<VisualSource>>,
 }
 
 fn content_text(content: Option<&Json>, path: &str, left_out: &mut LeftOut) -> Result<Said, SchemaError> {
@@ -262,16 +263,21 @@ fn content_text(content: Option<&Json>, path: &str, left_out: &mut LeftOut) -> R
         if picture_parts::is_picture(part) {
             let keys = ["type", "image", "image_url", "url", "path", "base64", "text"];
             left_out.note_unknown(part, "messages[].content[].", &keys);
-            said.pictures.push(picture_parts::picture_of_part(part, &path)?);
+            said.pictures.push(picture_parts::picture_of_part(part, &path)?.map(VisualSource::Picture));
             said.text.push(PICTURE);
             continue;
         }
-        picture_parts::refuse_video(part, &path)?;
+        if video_parts::is_video(part) {
+            left_out.note_unknown(part, "messages[].content[].", &video_parts::KEYS);
+            said.pictures.push(Some(VisualSource::Video(video_parts::video_of_part(part, &path)?)));
+            said.text.push(PICTURE);
+            continue;
+        }
         match member(part, "type").map(|kind| kind.as_str().unwrap_or_default()) {
             None | Some("text" | "input_text" | "output_text") => {}
             Some(_) => {
                 let found = describe(member(part, "type"));
-                return fail(format!("{path}.type"), format!("found {found}, expected `text` or `image`"));
+                return fail(format!("{path}.type"), format!("found {found}, expected `text`, `image` or `video`"));
             }
         }
         left_out.note_unknown(part, "messages[].content[].", &["type", "text"]);

@@ -11,12 +11,14 @@ mod orientation;
 mod png;
 mod signature;
 mod source;
+mod visual;
 mod webp;
 
 use cotangent_models::images::Picture;
 
 pub use error::PictureError;
 pub use source::PictureSource;
+pub use visual::{VideoSource, VisualSource};
 
 use orientation::Orientation;
 use signature::Format;

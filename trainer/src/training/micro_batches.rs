@@ -162,7 +162,7 @@ impl VisionFormat {
 /// The positions of the tokens of a batch and of those after them, and its pictures.
 fn with_pictures(vision: &VisionFormat, batch: &Batch) -> cotangent::Result<([Positions; 2], Pictures)> {
     let fail = cotangent::Error::Other;
-    let VisionFormat { config, settings } = vision;
+    let config = &vision.config;
     let (mut positions, mut patches) = (Vec::new(), Vec::new());
     let mut is_slot = vec![false; batch.rows * batch.width];
     let rows = batch.input_ids.chunks(batch.width).zip(&batch.lengths).zip(&batch.pictures);
@@ -171,8 +171,10 @@ fn with_pictures(vision: &VisionFormat, batch: &Batch) -> cotangent::Result<([Po
         let grids: Vec<Grid> = pictures.iter().map(|picture| picture.grid).collect();
         positions.push(row_positions(config, &ids, &grids).map_err(fail)?.tokens);
         for Placed { source, grid, tokens } in pictures {
-            is_slot[row * batch.width..][tokens.clone()].fill(true);
-            let made = settings.patches(&source.load().map_err(fail)?).map_err(|error| fail(error.to_string()))?;
+            for place in tokens.clone() {
+                is_slot[row * batch.width + place] = [config.image_token, config.video_token].contains(&ids[place]);
+            }
+            let made = vision.patches(source).map_err(fail)?;
             if made.grid != *grid {
                 return Err(fail(format!("{source}: has another size than when the data were read")));
             }

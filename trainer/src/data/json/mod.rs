@@ -62,6 +62,16 @@ impl Json {
         self.as_object()?.get(key)
     }
 
+    /// The number, if it is one.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Json::Number(Number::Integer(integer)) => Some(*integer as f64),
+            Json::Number(Number::Float(float)) => Some(*float),
+            Json::Number(Number::Digits(digits)) => digits.parse().ok(),
+            _ => None,
+        }
+    }
+
     /// The text, if this is one.
     pub fn as_str(&self) -> Option<&str> {
         match self {
