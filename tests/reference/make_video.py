@@ -81,10 +81,10 @@ def main():
         return_tensors="pt",
     )
     config = Qwen3_5Config.from_pretrained(args.checkpoint)
+    # A model is made in the dtype of its file, in which `A_log` would be rounded.
+    config.dtype = config.text_config.dtype = torch.float64
     weights = {k: v for k, v in load_file(args.checkpoint / "model.safetensors").items() if not k.startswith("mtp.")}
     model = fixtures.build(Qwen3_5ForConditionalGeneration, config, torch.float64, weights)
-    seen = []
-    model.model.visual.merger.register_forward_hook(lambda module, args, output: seen.append(output.detach()))
     positions, _ = model.model.get_rope_index(
         made["input_ids"], mm_token_type_ids=made["mm_token_type_ids"], image_grid_thw=made["image_grid_thw"],
         video_grid_thw=made["video_grid_thw"], attention_mask=made["attention_mask"],
@@ -92,11 +92,14 @@ def main():
     inputs = {k: v.double() if v.is_floating_point() else v for k, v in made.items() if isinstance(v, torch.Tensor)}
     with fixtures.precision(torch.float64), torch.no_grad():
         logits = model(**inputs, position_ids=positions, use_cache=False).logits
+        seen = []
+        model.model.visual.merger.register_forward_hook(lambda module, args, output: seen.append(output))
+        model.model.visual(inputs["pixel_values_videos"], grid_thw=made["video_grid_thw"])
     store = {
         "frames": torch.from_numpy(frames), "picture": torch.from_numpy(picture),
         "input_ids": made["input_ids"].int(), "position_ids": positions.int(), "video_grid_thw": made["video_grid_thw"].int(),
         "pixel_values": made["pixel_values"].float(), "pixel_values_videos": made["pixel_values_videos"].float(),
-        "merged": next(s for s in seen if len(s) * 4 == len(made["pixel_values_videos"])).float(), "logits": logits.float(),
+        "merged": seen[0].float(), "logits": logits.float(),
     }
     save_file({k: v.contiguous() for k, v in store.items()}, args.output / "reference.safetensors", metadata={"fps": str(FPS)})
     print(text.decode(made["input_ids"][0]), made["video_grid_thw"].tolist(), made["image_grid_thw"].tolist())

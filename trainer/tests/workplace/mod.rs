@@ -64,6 +64,7 @@ pub fn row(content: Value) -> Value {
     json!({"messages": [{"role": "user", "content": content}, {"role": "assistant", "content": "a cat"}]})
 }
 
+#[allow(dead_code, reason = "not every test has columns")]
 pub fn with(mut row: Value, key: &str, value: Value) -> Value {
     row[key] = value;
     row
