@@ -78,7 +78,7 @@ fn what_departs_from_the_schema_is_named_by_its_place() {
         ),
         (
             message(json!({"role": "user", "content": [{"type": "audio", "url": "a"}]})),
-            "`messages[0].content[0].type`: found `\"audio\"`, expected `text` or `image`",
+            "`messages[0].content[0].type`: found `\"audio\"`, expected `text`, `image` or `video`",
         ),
         (
             message(json!({"role": "user", "content": "", "thinking": "a"})),
