@@ -7,9 +7,9 @@ mod cases;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cases::{Operator, TOLERANCE, assert_close, gradients_of, outputs, random};
-use cotangent::{Graph, Result, Stored, Tensor, memory};
+use cotangent::{CodeFormat, CodeMode, Dtype, Frozen, Graph, Packed, Result, Stored, Tensor, memory};
 use cotangent_kernels::attention::{Strips, causal_attention_in_strips};
-use cotangent_kernels::cross_entropy::{Labels, cross_entropy_in_chunks};
+use cotangent_kernels::cross_entropy::{Labels, cross_entropy_in_chunks, cross_entropy_packed_in_chunks};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -60,6 +60,38 @@ fn the_loss_does_not_grow_with_the_rows() {
         assert!(whole <= 2 * quarter, "{trains:?}: {} KiB for 250 rows, {} KiB for 1000", quarter >> 10, whole >> 10);
         assert!(whole <= logits / 3, "{trains:?}: {} MiB, of {} MiB of logits", whole >> 20, logits >> 20);
     }
+}
+
+/// hidden, and the adapter's two factors.
+#[derive(Clone)]
+struct PackedHead {
+    head: Packed,
+    labels: Labels,
+}
+
+impl Operator for PackedHead {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let adapter = Some(([&inputs[1], &inputs[2]], 2.0));
+        let loss = cross_entropy_packed_in_chunks(&inputs[0], &self.head, adapter, &self.labels, 1e-3, 128 << 10)?;
+        Ok(vec![loss])
+    }
+}
+
+#[test]
+fn the_loss_over_packed_codes_holds_neither_logits_nor_the_decoded_head() {
+    let _alone = alone();
+    let (vocabulary, width, rows) = (8_192, 256, 256);
+    let one = [Tensor::from_slice(&[1.0_f32], &[]).unwrap()];
+    let format = CodeFormat::new(CodeMode::Affine, Some(64), Some(4)).unwrap();
+    let parts = random(2, &[vocabulary, width], 1.0).quantize(format).unwrap();
+    let parts: Vec<Frozen<Stored>> = parts.into_iter().map(Frozen::new).collect();
+    let head = Packed::new(&parts[0], &parts[1], parts.get(2), format, Dtype::F32).unwrap();
+    let labels: Vec<i32> = (0..rows).map(|row| row * 31 % vocabulary).collect();
+    let operator = PackedHead { head, labels: Labels::from_slice(&labels).unwrap() };
+    let inputs = [random(1, &[rows, width], 1.0), random(3, &[width, 2], 0.1), random(4, &[2, vocabulary], 0.1)];
+    let (peak, _) = peak_of(|| gradients_of(&operator, &inputs, &one, |_| true));
+    let (logits, decoded) = ((4 * rows * vocabulary) as usize, (4 * vocabulary * width) as usize);
+    assert!(peak <= logits.min(decoded) / 2, "{} KiB, of {} KiB of each", peak >> 10, decoded >> 10);
 }
 
 /// queries, keys, values.

@@ -169,6 +169,11 @@ FIXTURES = {
         build=lambda d: few(d, tied=True), tool="mlx-lm", keep="text", entries=ENTRIES,
         convert=lambda d: dict(q_bits=5, q_group_size=64, quant_predicate=lambda path, _: ENTRIES.get(path, True)),
     ),
+    # Not stored: for `cargo xtask parity` by hand.
+    "q3-groups": dict(build=lambda d: few(d, tied=True), tool="mlx-lm", keep="text", convert=lambda d: dict(q_bits=3, q_group_size=32)),
+    "q5-groups": dict(build=lambda d: few(d), tool="mlx-lm", keep="text", convert=lambda d: dict(q_bits=5, q_group_size=128)),
+    "q6-head": dict(build=lambda d: few(d), tool="mlx-lm", keep="text", convert=lambda d: dict(q_bits=6, q_group_size=32)),
+    "mxfp8-head": dict(build=lambda d: few(d), tool="mlx-lm", keep="text", convert=lambda d: dict(q_mode="mxfp8")),
 }
 
 
@@ -186,6 +191,8 @@ def lora_targets(name, config):
         out += [(at(full, f"mlp.experts.{m}_proj"), f"expert_{m}") for m in ("gate", "up", "down")]
     else:
         out += [(at(0, "mlp.gate_proj"), "linear"), (at(full, "mlp.down_proj"), "linear")]
+    if name.endswith("-head"):
+        out += [("lm_head", "linear")]
     if FIXTURES[name]["keep"] == "all":
         out += [("model.visual.blocks.0.attn.qkv", "linear"), ("model.visual.merger.linear_fc1", "linear")]
     return out
@@ -348,7 +355,7 @@ def mlx_path(hf):
     for prefix in ("model.language_model.", "model."):
         if hf.startswith(prefix):
             return "language_model.model." + hf.removeprefix(prefix)
-    return hf
+    return "language_model.lm_head" if hf == "lm_head" else hf
 
 
 def mlx_logits(model, case):

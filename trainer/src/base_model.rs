@@ -96,6 +96,7 @@ impl BaseModel {
         let scale = options.scale.to_string().parse().unwrap_or(f64::from(options.scale));
         let mut config = AdapterConfig::of_tensors(adapters.keys().map(String::as_str), rank, scale);
         config.num_layers = options.last_layers;
+        config.base_norms = Some(self.findings.norms.to_string());
         Ok(config)
     }
 
@@ -180,14 +181,15 @@ impl BaseModel {
         self.model.visual.as_ref().and_then(|_| self.format.vision().ok())
     }
 
-    /// Adds the adapter of folder `dir`, as it was saved.
+    /// Adds the adapter of folder `dir`, as it was saved, and returns its configuration.
     ///
     /// # Errors
     /// If a file is absent or damaged, or the adapter is one of another model.
-    pub fn attach(&mut self, dir: &Path) -> Result<(), BaseModelError> {
+    pub fn attach(&mut self, dir: &Path) -> Result<AdapterConfig, BaseModelError> {
         let adapter = Adapter::load(dir)?;
         self.load_parts(adapter.parts())?;
-        attach(&mut self.model, &self.config, &adapter)
+        attach(&mut self.model, &self.config, &adapter)?;
+        Ok(adapter.config)
     }
 }
 

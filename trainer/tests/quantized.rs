@@ -66,9 +66,14 @@ fn a_base_of_8_bits_trains_is_measured_and_answers() {
         let loss = text.split("Test loss ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default();
         loss.parse::<f64>().unwrap_or_else(|_| panic!("no loss in {text}"))
     };
-    // A rank, batch and length that people use on such a base.
-    run("train --model q8 --data data --output whole --rank 16 --batch-size 2 --grad-accumulation-steps 4 \
-         --max-seq-length 2048 --learning-rate 5e-3 --iters 4");
+    // A rank, batch and length that people use on such a base; in one run, and in one that was stopped and went on.
+    let train = "train --model q8 --data data --rank 16 --batch-size 2 --grad-accumulation-steps 4 --max-seq-length 2048 \
+                 --learning-rate 5e-3";
+    run(&format!("{train} --output whole --iters 4"));
+    run(&format!("{train} --output parts --iters 3"));
+    run(&format!("{train} --output parts --iters 4 --resume"));
+    let adapters = |folder: &str| fs::read(dir.join(folder).join("adapters.safetensors")).unwrap();
+    assert!(adapters("whole") == adapters("parts"), "the run that went on has another adapter");
     let (before, after) = (test_loss(""), test_loss("--adapter-path whole"));
     assert!(after < before - 0.1, "{before} {after}");
 
@@ -80,6 +85,38 @@ fn a_base_of_8_bits_trains_is_measured_and_answers() {
     let answer = run("generate --model q8 --adapter-path whole --prompt One? --max-tokens 4");
     assert!(!answer.trim().is_empty(), "{answer}");
     run("audit q8 --batch-size 1");
+}
+
+/// Scales that a quantizer folds into norms are not marked anywhere: the adapter knows its own.
+#[test]
+fn an_adapter_on_a_base_with_other_norms_is_doubted() {
+    let workplace = workplace();
+    let dir = workplace.path();
+    let run = |arguments: &str| {
+        let output = cotangent(dir, arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments}\n{text}");
+        text
+    };
+    run("train --model CHECKPOINT --data data --output out --iters 1 --batch-size 2 --num-layers 1 --rank 2");
+    // A conversion adds 1 to the norms, and rounds them.
+    run("convert --model CHECKPOINT --output converted");
+    let doubted = |model: &str| {
+        let text = run(&format!("audit {model} --adapter-path out --tokens 4 --batch-size 1"));
+        text.contains("the adapter was trained on a model with other norms: where a quantizer folds scales")
+    };
+    assert!(!doubted("CHECKPOINT") && !doubted("converted"));
+
+    fs::create_dir(dir.join("folded")).unwrap();
+    fs::copy(demo("checkpoint/config.json"), dir.join("folded/config.json")).unwrap();
+    let stored = SafetensorsFile::open(&demo("checkpoint/model.safetensors")).unwrap();
+    let mut tensors: BTreeMap<String, HostTensor> =
+        stored.names().map(|name| (name.to_owned(), stored.read(name).unwrap())).collect();
+    let (_, norm) = tensors.iter_mut().find(|(name, _)| name.ends_with("layers.0.input_layernorm.weight")).unwrap();
+    let values: Vec<f32> = norm.to_f32().unwrap().iter().map(|value| value * 1.5 + 0.5).collect();
+    *norm = HostTensor::from_f32(&norm.shape.clone(), &values).cast(norm.dtype).unwrap();
+    write_safetensors(&dir.join("folded/model.safetensors"), &tensors, &BTreeMap::new()).unwrap();
+    assert!(doubted("folded"));
 }
 
 #[test]

@@ -76,9 +76,16 @@ impl Module<'_> {
 
     /// The format of the module's codes; `None` if it is dense.
     fn format(&self, plan: &Plan, quantization: Option<&Quantization>) -> Result<Option<CodeFormat>, CheckpointError> {
-        let Some(words) = self.part("weight") else { return Ok(None) };
         let fail =
             |stored: &Stored<'_>, reason: String| Err(CheckpointError::tensor(stored.info.file, stored.name, reason));
+        let Some(words) = self.part("weight") else {
+            return match self.part("scales") {
+                Some(scales) => {
+                    fail(&scales, format!("is there without `{}.weight`\nhelp: fetch the checkpoint again", self.name))
+                }
+                None => Ok(None),
+            };
+        };
         let Some(scales) = self.part("scales") else {
             if words.info.dtype == safetensors::Dtype::U32 {
                 let reason = format!(

@@ -74,7 +74,11 @@ impl Quantization {
                 Value::Bool(true) => Some(format),
                 Value::Bool(false) => None,
                 Value::Object(_) => match fields.object(module)? {
-                    Some(entry) => Some(read_format(&entry)?),
+                    Some(entry) => {
+                        let format = read_format(&entry)?;
+                        entry.refuse_unread("")?;
+                        Some(format)
+                    }
                     None => continue,
                 },
                 other => return Err(fields.wrong(module, describe(other), "an object, true or false")),
@@ -92,8 +96,16 @@ impl Quantization {
 
 /// The program or scheme of a quantization that is not MLX's.
 fn quant_method<'a>(fields: &Fields<'a>) -> Result<Option<&'a str>, ConfigError> {
-    // bitsandbytes of old files, and fp8 of some.
-    let flags = [("load_in_4bit", "bitsandbytes"), ("load_in_8bit", "bitsandbytes"), ("weight_block_size", "fp8")];
+    // Files without a method, by what only one of them writes.
+    let flags = [
+        ("load_in_4bit", "bitsandbytes"),
+        ("load_in_8bit", "bitsandbytes"),
+        ("weight_block_size", "fp8"),
+        ("quant_algo", "modelopt"),
+        ("config_groups", "compressed-tensors"),
+        ("desc_act", "gptq"),
+        ("zero_point", "awq"),
+    ];
     Ok(match fields.string("quant_method")? {
         Some(method) => Some(method),
         None => flags.iter().find(|(flag, _)| fields.has(flag)).map(|(_, method)| *method),
@@ -113,6 +125,7 @@ fn read_format(fields: &Fields<'_>) -> Result<CodeFormat, ConfigError> {
     let (group_size, bits) = (fields.optional_size("group_size")?, fields.optional_size("bits")?);
     CodeFormat::new(mode, group_size, bits).map_err(|_| {
         let (field, what) = match (CodeFormat::new(mode, None, bits), bits, group_size) {
+            (Err(_), Some(1), _) => ("bits", "codes of 1 bit".to_owned()),
             (Err(_), Some(bits), _) => ("bits", format!("codes of {bits} bits")),
             (_, _, group_size) => ("group_size", format!("groups of {}", group_size.unwrap_or(0))),
         };

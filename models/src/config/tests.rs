@@ -239,7 +239,7 @@ fn what_exists_but_is_not_supported_is_refused_by_name() {
         (experts(json!({"norm_topk_prob": false})), "`norm_topk_prob`: `false`"),
         (experts(json!({"decoder_sparse_step": 2})), "`decoder_sparse_step`: 2"),
         (experts(json!({"mlp_only_layers": [0, 3]})), "`mlp_only_layers`: layer `0`, which has no experts,"),
-        (with(json!({"quantization": {"bits": 1}})), "`quantization.bits`: a base model in codes of 1 bits"),
+        (with(json!({"quantization": {"bits": 1}})), "`quantization.bits`: a base model in codes of 1 bit of"),
         (
             with(json!({"quantization": {"mode": "nvfp4", "group_size": 32}})),
             "`quantization.group_size`: a base model in groups of 32 of the mode `nvfp4`",
@@ -249,6 +249,10 @@ fn what_exists_but_is_not_supported_is_refused_by_name() {
             "`quantization.model.layers.0.mlp.up_proj.bits`: a base model in codes of 7 bits of the mode `affine`",
         ),
         (with(json!({"quantization": {"mode": "int9"}})), "`quantization.mode`: the quantization mode `int9`"),
+        (
+            with(json!({"quantization_config": {"quant_algo": "NVFP4", "producer": {"name": "modelopt"}}})),
+            "`quantization_config`: a base model quantized by `modelopt`",
+        ),
         (
             with(json!({"quantization_config": {"quant_method": "awq", "bits": 4}})),
             "`quantization_config`: a base model quantized by `awq`",
@@ -343,8 +347,10 @@ fn a_key_that_nothing_reads_is_listed_or_refused() {
         (&["vision_config"], "num_position_embedding", "depth"),
         (&["vision_config", "rope_parameters"], "theta", "rope_theta"),
         (&["text_config"], "linear_gate", "linear_conv_kernel_dim"),
+        (&["quantization", "model.layers.0.mlp.up_proj"], "bit", "bits"),
     ] {
         let mut json = multimodal();
+        json["quantization"]["model.layers.0.mlp.up_proj"] = json!({"group_size": 32});
         places.iter().fold(&mut json, |object, place| &mut object[*place])[key] = json!(1);
         let found =
             format!("`model/config.json`: `{}.{key}`: found a key that is not known, expected only", places.join("."));

@@ -5,7 +5,7 @@ use std::path::Path;
 use cotangent::{Dtype, Parameters, Plan, Planned, Stored, Tensor, parameters};
 
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Checksum, HeadPlace, HostTensor, LoadPlan, Role, Skipped, classify,
+    Checkpoint, CheckpointError, Checksum, HeadPlace, HostTensor, LoadPlan, Role, Skipped, classify, to_mlx,
 };
 use crate::config::{ConfigError, Quantization, TextConfig};
 
@@ -43,6 +43,9 @@ pub struct Findings {
     pub own_head: bool,
     /// Of the configuration and of all parameters as stored: two checkpoints of one fingerprint are the same model.
     pub fingerprint: Checksum,
+    /// Of the norms of the text model, as MLX's converters round them: a checkpoint and its conversions have the same, unless
+    /// the quantizer folded scales into the norms, as AWQ does.
+    pub norms: Checksum,
 }
 
 impl Findings {
@@ -174,15 +177,22 @@ impl Model<Stored> {
             fingerprint.add_bytes(format!("{quantization:?}").as_bytes());
         }
         let mut read = 0;
-        let model = loaded(&planned, "", &mut |name, _| {
+        let mut norms = Checksum::default();
+        let model = loaded(&planned, "", &mut |name, planned| {
             let tensor = plan.read(name)?;
+            let is_of_text = !["visual.", "mtp."].iter().any(|part| name.starts_with(part));
+            if is_of_text && name.ends_with("norm.weight") {
+                let rounded = to_mlx(planned, tensor.clone()).cast(safetensors::Dtype::BF16);
+                norms.add_bytes(name.as_bytes());
+                norms.add_bytes(rounded.as_ref().map_or(&[], |rounded| &rounded.bytes));
+            }
             fingerprint.add_bytes(name.as_bytes());
             fingerprint.add_bytes(&tensor.bytes);
             read += 1;
             observe(read, count);
             Ok(tensor)
         })?;
-        Ok((model, config, Findings { skipped: plan.skipped(), own_head, fingerprint }))
+        Ok((model, config, Findings { skipped: plan.skipped(), own_head, fingerprint, norms }))
     }
 
     /// The model of `config` whose parameters `source` gives by name, in the shapes of their plans. They are read one at a

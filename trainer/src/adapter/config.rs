@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use cotangent_models::checkpoint::{Role, classify, write_atomically};
+use cotangent_models::checkpoint::{Checksum, Role, classify, write_atomically};
 use cotangent_models::quoting::quoted;
 use cotangent_models::reading;
 use serde::Serialize;
@@ -12,6 +12,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::tensors::{AdapterName, split_name, stored_name};
 use super::{AdapterError, peft};
+
+/// The field that no other program has.
+const BASE_NORMS: &str = "base_norms";
 
 /// What `adapter_config.json` says of an adapter.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +30,8 @@ pub struct AdapterConfig {
     pub keys: Option<Vec<String>>,
     /// The number of last layers for which names relative to a layer hold; `None` for all.
     pub num_layers: Option<usize>,
+    /// The checksum of the norms of the model that it was trained on, where that is known.
+    pub base_norms: Option<String>,
 }
 
 impl AdapterConfig {
@@ -40,7 +45,7 @@ impl AdapterConfig {
                 keys.push(key);
             }
         }
-        Self { rank, scale, dropout: 0.0, keys: Some(keys), num_layers: None }
+        Self { rank, scale, dropout: 0.0, keys: Some(keys), num_layers: None, base_norms: None }
     }
 
     /// Reads the configuration `file`, PEFT's too.
@@ -124,7 +129,17 @@ impl AdapterConfig {
                 }
             },
         };
-        Ok(Self { rank, scale, dropout, keys, num_layers })
+        let base_norms = json.get(BASE_NORMS).and_then(Json::as_str).map(str::to_owned);
+        Ok(Self { rank, scale, dropout, keys, num_layers, base_norms })
+    }
+
+    /// What a person should know before the adapter goes onto a model whose norms have this checksum; `None` if they are
+    /// those that it was trained with, or nobody knows.
+    pub fn doubt(&self, norms: Checksum) -> Option<&'static str> {
+        self.base_norms.as_ref().filter(|trained| **trained != norms.to_string()).map(|_| {
+            "the adapter was trained on a model with other norms: where a quantizer folds scales into them, as AWQ does, an \
+             adapter is right on its own base only"
+        })
     }
 
     /// Whether `keys` and `num_layers` cover the module of a layer, in a model of `layers` layers if that is known.
@@ -170,6 +185,9 @@ impl AdapterConfig {
         }
         json.insert("fine_tune_type".into(), "lora".into());
         json.insert("lora_parameters".into(), parameters);
+        if let Some(norms) = &self.base_norms {
+            json.insert(BASE_NORMS.into(), norms.clone().into());
+        }
         json.insert("num_layers".into(), self.num_layers.map_or(json!(-1), |layers| layers.into()));
         let mut json = Json::Object(json);
         json.sort_all_objects();

@@ -71,7 +71,7 @@ pub(super) fn read_config(json: &Json) -> Result<AdapterConfig, String> {
     };
     let stabilised = json["use_rslora"] == json!(true);
     let divisor = if stabilised { (rank as f64).sqrt() } else { rank as f64 };
-    Ok(AdapterConfig { rank, scale: alpha / divisor, dropout: 0.0, keys: None, num_layers: None })
+    Ok(AdapterConfig { rank, scale: alpha / divisor, dropout: 0.0, keys: None, num_layers: None, base_norms: None })
 }
 
 fn is_empty(value: &Json) -> bool {

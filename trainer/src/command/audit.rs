@@ -14,7 +14,7 @@ use cotangent_trainer::adapter::Adapter;
 use cotangent_trainer::audit::{AuditReport, spread_batch};
 use cotangent_trainer::base_model::{attach, compute_dtype, load_parts};
 
-use super::checkpoint::warn_of_unknown_keys;
+use super::checkpoint::{warn_of_other_norms, warn_of_unknown_keys};
 use super::values::positive_count;
 
 /// Tokens of the pass that gradients are looked for in.
@@ -69,6 +69,7 @@ impl Audit {
         warn_of_unknown_keys(&dir)?;
         if let Some(adapter) = &adapter {
             load_parts(&mut model, &mut config, &mut findings, dtype, &dir, adapter.parts())?;
+            warn_of_other_norms(&adapter.config, &findings, &adapter.file);
         }
         let limit = config.max_position_embeddings;
         if self.tokens > limit {

@@ -7,6 +7,8 @@ use anyhow::{Result, bail};
 use cotangent::Session;
 use cotangent_models::config::TextConfig;
 use cotangent_models::quoting::{quoted, quoted_path};
+use cotangent_models::qwen35::Findings;
+use cotangent_trainer::adapter::AdapterConfig;
 use cotangent_trainer::base_model::BaseModel;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -39,6 +41,20 @@ pub fn load_checkpoint(session: &Session, dir: &Path) -> Result<BaseModel> {
     }
     warn_of_unknown_keys(&base.dir)?;
     Ok(base)
+}
+
+/// Adds the adapter in the folder `dir`, and says what a person should know of it.
+pub fn attach(base: &mut BaseModel, dir: &Path) -> Result<()> {
+    let config = base.attach(dir)?;
+    warn_of_other_norms(&config, &base.findings, dir);
+    Ok(())
+}
+
+/// Says if the adapter at `path` was trained on a model with other norms.
+pub fn warn_of_other_norms(config: &AdapterConfig, findings: &Findings, path: &Path) {
+    if let Some(doubt) = config.doubt(findings.norms) {
+        eprintln!("warning: `{}`: {doubt}", quoted_path(path));
+    }
 }
 
 /// Names the keys of `config.json` in the checkpoint folder `dir` that nothing here reads.

@@ -10,7 +10,7 @@ use cotangent_trainer::adapter::Parts;
 use cotangent_trainer::data::Dataset;
 use cotangent_trainer::training::{BatchMaker, Losses, validate};
 
-use super::checkpoint::{check_finite, load_checkpoint, under_a_spinner};
+use super::checkpoint::{attach, check_finite, load_checkpoint, under_a_spinner};
 use super::data_arguments::DataArguments;
 use super::values::{Count, count_or_all, positive_count};
 
@@ -42,7 +42,7 @@ impl Evaluate {
         let mut session = Session::new()?;
         let mut base = load_checkpoint(&session, &self.model)?;
         if let Some(dir) = &self.adapter_path {
-            base.attach(dir)?;
+            attach(&mut base, dir)?;
         }
         let options = self.data_arguments.prepare(&mut base)?;
         let message = format!("Encoding `{}`", self.data.display());

@@ -14,7 +14,7 @@ use cotangent_trainer::generation::{Generation, Request, generate};
 use cotangent_trainer::pictures::{PictureSource, VisualSource};
 use cotangent_trainer::sampling::SamplingOptions;
 
-use super::checkpoint::load_checkpoint;
+use super::checkpoint::{attach, load_checkpoint};
 use super::data_arguments::{PictureArguments, TemplateArguments};
 use super::values::{count, number_from_zero, positive_count, probability};
 
@@ -81,7 +81,7 @@ impl Generate {
         let mut session = Session::new()?;
         let mut base = load_checkpoint(&session, &self.model)?;
         if let Some(dir) = &self.adapter_path {
-            base.attach(dir)?;
+            attach(&mut base, dir)?;
         }
         self.template.apply(&mut base.format)?;
         self.limits.apply(&mut base.format)?;

@@ -89,6 +89,7 @@ fn codes_that_do_not_fit_the_configuration_are_one_sentence() {
         ),
         (64, &[("weight", "F32", 64), SCALES, BIASES], affine(), "holds F32 [3, 64] with scales"),
         (64, &[WORDS], affine(), "proj.weight`: holds packed codes, but `proj.scales` is missing"),
+        (64, &[SCALES, BIASES], affine(), "proj.scales`: is there without `proj.weight`"),
         (64, &[WORDS, SCALES], affine(), "proj.scales`: has no `proj.biases` beside it, expected for codes of 4 bits"),
         (64, &[WORDS, ("scales", "U8", 1), BIASES], affine(), "proj.scales`: is U8, expected floats"),
         (

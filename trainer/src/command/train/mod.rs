@@ -21,7 +21,7 @@ use cotangent_trainer::training::{
     state_file,
 };
 
-use super::checkpoint::{check_finite, load_checkpoint};
+use super::checkpoint::{check_finite, load_checkpoint, warn_of_other_norms};
 
 pub use data_files::DataFiles;
 pub use options::Train;
@@ -54,6 +54,9 @@ impl Train {
         let config = base.add_adapters(&lora, self.seed)?;
         if let Some(start) = &start {
             base.set_adapters(start)?;
+            if let Some(config) = &start.config {
+                warn_of_other_norms(config, &base.findings, &start.file);
+            }
         }
         check_ahead(ahead, &base, &train)?;
         self.check_router_loss(ahead, &base)?;
