@@ -31,14 +31,14 @@ pub fn classify(stored: &str) -> Role {
     }
 }
 
-/// What MLX's converters call the parameter of this canonical name, in a model whose text part `is_nested` in a larger one:
+/// What MLX's converters call the parameter or module of this canonical name, in a model whose text part `is_nested` in a larger one:
 /// in all but Qwen3.
 pub fn name_in_mlx(name: &str, is_nested: bool) -> String {
     let outer = if is_nested { "language_model." } else { "" };
     let name = &name.replace("mlp.experts.", "mlp.switch_mlp.");
     match name.strip_prefix("visual.") {
         Some(rest) => format!("vision_tower.{rest}"),
-        None if name.starts_with("lm_head.") => format!("{outer}{name}"),
+        None if matches!(name.split('.').next(), Some("lm_head" | "mtp")) => format!("{outer}{name}"),
         None => format!("{outer}model.{name}"),
     }
 }

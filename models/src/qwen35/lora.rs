@@ -18,6 +18,9 @@ use super::mlp::Mlp;
 use super::model::Model;
 use super::multi_token::MultiTokenHead;
 
+/// The linear layer above all layers, which only its own name selects.
+const HEAD: &str = "lm_head";
+
 /// Which linear layers get an adapter: by role, or by patterns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LoraTargets {
@@ -27,7 +30,8 @@ pub enum LoraTargets {
     #[default]
     All,
     /// Roles (`attention`, `linear_attention`, `mlp`, `experts`, `router`, `vision`, `mtp`), names (`q_proj`), layer-relative
-    /// names (`mlp.down_proj`), or full names (`layers.3.self_attn.v_proj`); `*` stands for any characters. A name such as
+    /// names (`mlp.down_proj`), or full names (`layers.3.self_attn.v_proj`); `*` stands for any characters. `lm_head` is the head, if
+    /// it is not tied. A name such as
     /// `up_proj` is that of the shared expert, and of other experts only with `experts` before it.
     Patterns(Vec<String>),
 }
@@ -210,6 +214,16 @@ impl Model<Stored> {
         if let Some(head) = &mut self.mtp {
             adding.walk(&mut **head, Path::new(MULTI_TOKEN), true)?;
         }
+        let names_head = patterns(&options.targets).iter().any(|pattern| pattern == HEAD);
+        match &mut self.lm_head {
+            Some(head) if names_head => adding.walk(head, Path::new(HEAD), false)?,
+            None if names_head => {
+                return Err(Error::Other(format!(
+                    "the adapter target `{HEAD}` is the embedding in this model, which takes no adapter"
+                )));
+            }
+            _ => {}
+        }
         let Adding { used, adapted, .. } = adding;
         match patterns(&options.targets).iter().zip(&used).find(|(_, used)| !**used) {
             Some((pattern, _)) => Err(Error::Other(format!(
@@ -349,6 +363,11 @@ impl Adaptable for ExpertLinear<Stored> {
 
 #[cfg(test)]
 mod tests {
+    use cotangent::Plan;
+
+    use crate::checkpoint::HostTensor;
+    use crate::config::TextConfig;
+
     use super::*;
 
     #[test]
@@ -384,6 +403,27 @@ mod tests {
             let relative = name.splitn(3, '.').nth(2).unwrap();
             assert_eq!(Place { role, name, relative }.is_selected_by(pattern), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn the_head_is_adapted_by_its_name_alone() {
+        let adapted = |tied: bool, target: &str| {
+            let mut json: serde_json::Value = serde_json::from_str(include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../tests/reference/fixtures/dense-tied/config.json"
+            )))
+            .unwrap();
+            json["tie_word_embeddings"] = tied.into();
+            let config = TextConfig::from_json(&json, std::path::Path::new("config.json")).unwrap();
+            let mut zeros = |_: &str, plan: &Plan| Ok(HostTensor::from_f32(&plan.shape, &vec![0.0; plan.size()]));
+            let mut model = Model::from_source(&config, Dtype::F32, &mut zeros).unwrap();
+            let targets = LoraTargets::Patterns(vec![target.into()]);
+            let options = LoraOptions { targets, ..LoraOptions::default() };
+            model.add_adapters(&options, &Key::new(0).unwrap()).map_err(|error| error.to_string())
+        };
+        assert_eq!(adapted(false, "lm_head").unwrap(), ["lm_head"]);
+        assert!(!adapted(false, "*").unwrap().contains(&"lm_head".to_owned()));
+        assert!(adapted(true, "lm_head").unwrap_err().contains("`lm_head` is the embedding in this model"));
     }
 
     #[test]

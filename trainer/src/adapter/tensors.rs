@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cotangent_models::checkpoint::{
-    CheckpointError, Dtype, HostTensor, Role, SafetensorsFile, classify, write_safetensors,
+    CheckpointError, Dtype, HostTensor, Role, SafetensorsFile, classify, name_in_mlx, write_safetensors,
 };
 
 use super::AdapterError;
-
-/// The prefix that mlx-lm gives the text model of Qwen3.5.
-const STORED_PREFIX: &str = "language_model.model.";
 
 /// How the model's names of the vision tower begin.
 const TOWER: &str = "visual.";
 
 /// How those of the head of multi-token prediction begin.
 const MULTI_TOKEN: &str = "mtp.";
+
+/// The head, which is in no layer.
+const HEAD: &str = "lm_head";
 
 /// Writes the tensors of an adapter, by the model's names, to the safetensors `file`, atomically.
 ///
@@ -150,10 +150,9 @@ fn canonical_name(stored: &str) -> Result<(String, FactorLayout), String> {
         {
             Ok((name, layout))
         }
-        _ => Err(format!(
-            "expected a name like `{STORED_PREFIX}layers.0.mlp.up_proj.lora_a` or \
-             `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`"
-        )),
+        _ => Err("expected a name like `language_model.model.layers.0.mlp.up_proj.lora_a` or \
+                  `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`"
+            .into()),
     }
 }
 
@@ -169,7 +168,7 @@ fn transposed(matrix: &HostTensor) -> HostTensor {
 /// The parts of the name of an adapter's tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AdapterName<'a> {
-    /// The layer of the text model; `None` in the vision tower and in the head of multi-token prediction.
+    /// The layer of the text model; `None` in the vision tower, in the head and in that of multi-token prediction.
     pub(super) layer: Option<usize>,
     /// The module within the layer, or within the whole model.
     pub(super) module: &'a str,
@@ -177,7 +176,7 @@ pub(super) struct AdapterName<'a> {
     pub(super) factor: &'a str,
 }
 
-/// The parts of `layers.{i}.{module}.lora_a` or `.lora_b`; or of a name that begins with `visual.` or `mtp.`.
+/// The parts of `layers.{i}.{module}.lora_a` or `.lora_b`; or of the head, or a name that begins with `visual.` or `mtp.`.
 pub(super) fn split_name(name: &str) -> Option<AdapterName<'_>> {
     let (path, factor) = name.rsplit_once('.')?;
     let (layer, module) = match path.strip_prefix("layers.") {
@@ -185,20 +184,17 @@ pub(super) fn split_name(name: &str) -> Option<AdapterName<'_>> {
             let (layer, module) = rest.split_once('.')?;
             (Some(layer.parse().ok().filter(|number: &usize| number.to_string() == layer)?), module)
         }
-        None => (None, [TOWER, MULTI_TOKEN].iter().any(|part| path.starts_with(part)).then_some(path)?),
+        None => {
+            let is_adapted = path == HEAD || [TOWER, MULTI_TOKEN].iter().any(|part| path.starts_with(part));
+            (None, is_adapted.then_some(path)?)
+        }
     };
     (!module.is_empty() && matches!(factor, "lora_a" | "lora_b")).then_some(AdapterName { layer, module, factor })
 }
 
 /// A module or tensor of the model, as mlx-lm and mlx-vlm call it.
 pub(super) fn stored_name(name: &str) -> String {
-    match name.strip_prefix(TOWER) {
-        Some(rest) => format!("vision_tower.{rest}"),
-        None => {
-            let prefix = if name.starts_with(MULTI_TOKEN) { "language_model." } else { STORED_PREFIX };
-            format!("{prefix}{}", name.replace(".mlp.experts.", ".mlp.switch_mlp."))
-        }
-    }
+    name_in_mlx(name, true)
 }
 
 pub(super) fn tensor_error(file: &Path, tensor: &str, reason: String) -> AdapterError {

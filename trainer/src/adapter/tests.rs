@@ -246,3 +246,24 @@ fn an_adapter_of_another_model_is_refused() {
         assert!(message.contains(expected), "{message}\n{expected}");
     }
 }
+
+#[test]
+fn the_head_and_the_tower_have_names_of_their_own() {
+    let pair =
+        |module: &str| [(format!("{module}.lora_a"), factor(&[4, 2])), (format!("{module}.lora_b"), factor(&[2, 6]))];
+    let tensors: BTreeMap<String, HostTensor> =
+        [pair("lm_head"), pair("visual.blocks.0.attn.qkv"), pair("layers.0.mlp.up_proj")]
+            .into_iter()
+            .flatten()
+            .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let config = AdapterConfig::of_tensors(tensors.keys().map(String::as_str), 2, 20.0);
+    let keys =
+        ["language_model.model.layers.0.mlp.up_proj", "language_model.lm_head", "vision_tower.blocks.0.attn.qkv"];
+    assert_eq!(config.keys.as_deref().unwrap(), keys);
+    config.write(&dir.path().join(CONFIG_FILE), &BTreeMap::new()).unwrap();
+    write_tensors(&dir.path().join(WEIGHTS_FILE), &tensors).unwrap();
+    assert_eq!(Adapter::load(dir.path()).unwrap().tensors, tensors);
+    let file = SafetensorsFile::open(&dir.path().join(WEIGHTS_FILE)).unwrap();
+    assert!(file.get("language_model.lm_head.lora_a").is_some());
+}
