@@ -261,6 +261,37 @@ fn every_kind_of_cut_is_listed() {
     );
 }
 
+/// A step of a quantizer, whose gradient passes straight through; a rate is never drawn beyond its range.
+#[differentiable(backward = rounded_backward, untested = "an audit lists it", cases = [(N = 3), (N = 130)])]
+fn rounded(x: In![f32; N], #[values(0.0..1.0, only = "a rate")] rate: In![f32; N], y: Out![f32; N]) {
+    Ok(Outputs { y: x.floor()?.multiply(rate)? })
+}
+
+#[differentiable(backward_of = rounded)]
+fn rounded_backward(
+    x: In![f32; N],
+    rate: In![f32; N],
+    d_y: In![f32; N],
+    #[differs("it passes straight through")] d_x: Out![f32; N],
+    d_rate: Out![f32; N],
+) {
+    Ok(Outputs { d_x: Some(d_y.multiply(rate)?), d_rate: Some(d_y.multiply(&x.floor()?)?) })
+}
+
+#[test]
+fn what_checks_take_on_trust_is_listed_with_its_reason() {
+    let found = cuts(|x, ()| rounded(x, &x.multiply(0.5)?)?.sum_all());
+    let found: Vec<_> = found.iter().map(|cut| (cut.kind, cut.reason.as_str(), cut.needed_gradient)).collect();
+    assert_eq!(
+        found,
+        [
+            (CutKind::Untested, "`rounded` declares `untested = \"an audit lists it\"`", true),
+            (CutKind::DifferingGradient, "`d_x` is not the derivative: it passes straight through", true),
+            (CutKind::Domain, "`rate` is checked between 0 and 1 only: a rate", true),
+        ]
+    );
+}
+
 #[test]
 fn recomputation_cuts_nothing_anew() {
     let found = cuts(|x, ()| {
