@@ -46,6 +46,26 @@ template <class V, class T> METAL_INLINE constexpr Unwrapped remember(T tree) {
   else return Unwrapped{};
 }
 
+// `known` of a variable that is set later than it is declared.
+template <class V, class T> METAL_INLINE constexpr remove_cvref_t<V> set(Unwrapped& known, T tree) {
+  known = remember<V>(tree);
+  return remove_cvref_t<V>(value_of(tree));
+}
+
+// What a function of integers returned last, on this thread of the host: its caller asks at once.
+inline METAL_UNWATCHED Unwrapped& returned_here() {
+  static thread_local Unwrapped last;
+  return last;
+}
+inline __attribute__((noinline)) METAL_UNWATCHED void note_returned(Unwrapped value) { returned_here() = value; }
+inline __attribute__((noinline)) METAL_UNWATCHED Unwrapped last_returned() { return returned_here(); }
+METAL_INLINE void forget_returned() { note_returned(Unwrapped{}); }
+template <class V, class T> METAL_INLINE constexpr auto returned(T tree) {
+  if (!__builtin_is_constant_evaluated()) note_returned(remember<V>(tree));
+  return value_of(tree);
+}
+template <class T> METAL_INLINE auto from_call(T value) { return tracked(value, last_returned()); }
+
 template <class T> METAL_INLINE constexpr auto index(T of) {
   if constexpr (is_tracked_v<T>) {
 #ifdef METAL_INDICES_CHECKED

@@ -48,7 +48,10 @@ fn signed_overflow() {
 /// What becomes an index must not wrap around: it may be inside by chance. Each line is run by a thread of its own.
 #[test]
 fn wrapped_indices() {
-    let header = "inline float first(device const float* p) { return *p; }\n#define AT(p, n, i) p[(n) * (n) + (i)]\n";
+    let header = "inline float first(device const float* p) { return *p; }\n#define AT(p, n, i) p[(n) * (n) + (i)]\n\
+                  inline uint square(uint n) { return n * n; }\n\
+                  inline uint at(uint n, uint i) { uint row = n * n; if (n > 1) return row + i; return i; }\n\
+                  template <typename T> inline int scaled(T n) { return square(n) * 1; }\n";
     let lines = [
         "y[i] = x[n * n + i];",
         "uint row = n * n; y[i] = x[row + i];",
@@ -68,6 +71,16 @@ fn wrapped_indices() {
         "threadgroup float s[64]; s[n * n + i] = x[i]; y[i] = s[i];",
         "y[i] = AT(x, n, i);",
         "for (uint k = n * n; k < 1; ++k) y[i] = x[k + i];",
+        "uint k; k = n * n; y[i] = x[k + i];",
+        "uint k = 0, l; if (n > 1) k = n * n + i; y[i] = x[k]; l = 1; y[i] += float(l) * 0;",
+        "uint k = n; k *= n; y[i] = x[k + i];",
+        "uint k = 1; if (n < 2) { k = 2; } else k = n * n; k += i * 1; y[i] = x[k];",
+        "y[i] = x[square(n) + i];",
+        "y[i] = x[at(n, i)];",
+        "uint k = at(n, i); y[i] = x[k];",
+        "uint k; k = at(n, i); y[i] = x[k];",
+        "y[i] = first(x + at(n, i));",
+        "y[i] = x[scaled(n) + int(i)];",
     ];
     let own = |(thread, line): (usize, &&str)| format!("\nif (i == {thread}) {{ {line} }}");
     let body: String = lines.iter().enumerate().map(own).collect();
@@ -103,10 +116,14 @@ fn arithmetic_that_wraps_is_defined() {
              for (uint k = i * 2654435761u, t = 0; t < 3; ++k, ++t) sum += x[k % 64];
              sum += x[(i - left) * 1 + left] + x[i * 1000000 + i - i * 1000000] + x[i * 70000 + i + 1 + uint(by) - i * 70000];
              uint row = (i + 65536) * 65537; sum += row; row = i; sum += x[row];
+             uint later; later = h * 2246822519u; later ^= later >> 15; later *= h; sum += x[later & 63] + x[hashed(h) % 64];
+             later = i * 65536 * 65536; later += i; later = i; sum += x[later] + x[offset(i, 8) / 8];
+             uint mixed = hashed(i); mixed = mixed * 5 + 1; sum += x[mixed >> 26];
              ulong wide = (ulong(i) + 1) << 32 | i; sum += x[uint(wide * 1)];
              constexpr uint N = 2; float a[N * N * 16]; for (uint k = 0; k < N * N * 16; ++k) a[k] = x[k];
              y[i] = a[i] + sum * 0;",
         )
+        .header("inline uint hashed(uint h) { h *= 2654435761u; return h * 40503u; } inline uint offset(uint i, uint n) { return i * n; }")
         .gives((0..64).map(f64::from)),
         right(
             "a hash",

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use super::calls::meeting_places;
+use super::indices::returning;
+use super::lexer::lex;
 use super::rewrite::{Context, Site, Target, find_word, rewrite};
 use super::signature::Argument;
 use super::subscripts::casts_pointers;
@@ -30,7 +32,9 @@ pub fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>], arms: bool) ->
     });
     let ports: Vec<&str> = pointers.collect();
     let meeting = meeting_places(&kernel.header.text);
-    let context = Context { meeting: &meeting, ..Context::default() };
+    let returning: Vec<String> =
+        returning(&lex(&kernel.header.text)).into_iter().map(|function| function.name).collect();
+    let context = Context { meeting: &meeting, returning: &returning, ..Context::default() };
     let header = rewrite(&kernel.header, target, Context { is_header: true, ..context }, &mut sites)?;
     let body = rewrite(&kernel.body, target, Context { ports: &ports, ..context }, &mut sites)?;
 

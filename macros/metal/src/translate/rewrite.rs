@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::file::repeated_structs;
 use super::functions::{Definition, definitions, repeated};
-use super::indices::{Remembered, pointers};
+use super::indices::{Remembered, Returning, pointers, returning};
 use super::lexer::{Kind, Places, Token, lex};
 use super::privates::Brace;
 use super::words::{ADDRESS_SPACES, inexact, number, refused};
@@ -56,6 +56,8 @@ pub(crate) struct Context<'c> {
     pub ports: &'c [&'c str],
     /// Functions of the header in which threads meet.
     pub meeting: &'c [String],
+    /// Functions of the header that may return what wrapped around.
+    pub returning: &'c [String],
     /// Values of function constants, where the text is a whole file, of which some functions are kernels.
     pub constants: Option<&'c [(u32, i64)]>,
 }
@@ -92,6 +94,7 @@ pub(crate) fn rewrite(
         after: Vec::new(),
         pointers,
         remembered: Vec::new(),
+        returning: returning(tokens),
         beginnings: Vec::new(),
         first_arguments: Vec::new(),
     };
@@ -130,6 +133,8 @@ pub(super) struct Writer<'a, 't> {
     pub(super) pointers: Vec<String>,
     /// Variables of which is known what they would be if nothing wrapped around.
     pub(super) remembered: Vec<Remembered>,
+    /// Functions of the text that may return what wrapped around.
+    pub(super) returning: Vec<Returning>,
     /// Values that variables of loops begin with and that are looked at as indices are.
     pub(super) beginnings: Vec<Range<usize>>,
     /// Where first arguments end in front of which something was put.
@@ -169,6 +174,14 @@ impl<'t> Writer<'_, 't> {
                     self.refuse(i)?;
                     self.note_valueless(i, range.end);
                     self.remember(i, range.end)?;
+                    if let Some(next) = self.assignment(i, range.end)? {
+                        i = next;
+                        continue;
+                    }
+                    if let Some(next) = self.returned(i, range.end)? {
+                        i = next;
+                        continue;
+                    }
                     if token.text == "threadgroup" {
                         i = self.threadgroup(i, range.end)?;
                         continue;

@@ -13,6 +13,8 @@ pub(super) enum Tree {
     Leaf(Range<usize>),
     /// The name of a variable.
     Name(usize),
+    /// A call of a function that may return what wrapped around.
+    Call(Range<usize>),
     Group(Box<Tree>),
     Cast(Range<usize>, Box<Tree>),
     /// `+`, `-`, `*`.
@@ -118,7 +120,13 @@ impl Writer<'_, '_> {
             }
             Kind::Identifier => {
                 let next = self.postfix_end(at + 1, end);
-                let tree = if next == at + 1 { Tree::Name(at) } else { Tree::Leaf(at..next) };
+                let open = self.next_significant(at + 1, end).filter(|&n| self.tokens[n].is('('));
+                let is_call = open.and_then(|open| self.closing(open, end)).is_some_and(|close| close + 1 == next);
+                let tree = match next {
+                    next if next == at + 1 => Tree::Name(at),
+                    next if is_call && self.returns_sums(token.text) => Tree::Call(at..next),
+                    next => Tree::Leaf(at..next),
+                };
                 Some((tree, self.over_space(next, end)))
             }
             _ => None,
