@@ -52,7 +52,7 @@ fn scales_say_which_matrices_are_codes_and_the_configuration_how() {
         // An entry without a mode means affine, whatever the top level says.
         proj(json!({"bits": 4})),
         proj(json!({"group_size": null, "bits": 4})),
-        json!({"group_size": 64, "bits": 4, "language_model.model.proj": true, "mtp.fc": {"bits": 99}}),
+        json!({"group_size": 64, "bits": 4, "language_model.model.proj": true, "mtp.fc": {"bits": 8}}),
     ] {
         let plans = planned(64, &stored, quantization.clone()).unwrap();
         let shapes: Vec<(&str, &[usize])> = plans.iter().map(|(name, plan)| (name.as_str(), &plan.shape[..])).collect();
