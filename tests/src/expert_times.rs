@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use anyhow::Context;
 use cotangent::random::Key;
 use cotangent::{
     Backend, CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Infer, Packed, Result, Session, Stored, Tensor,
@@ -121,6 +122,26 @@ fn deviation(found: &Tensor<Stored>, expected: &Tensor<Stored>) -> Result<f64> {
     Ok(f64::from(worst) / f64::from(largest))
 }
 
+/// How far one way is from another: the product, and its gradient by each input that trains.
+fn deviations(
+    session: &mut Session,
+    inputs: &Inputs<Stored>,
+    found: &Host,
+    expected: &Host,
+    trains: &[usize],
+) -> anyhow::Result<Vec<String>> {
+    let mut results = |host: &Host| -> anyhow::Result<Inputs<Stored>> {
+        let mut results = forward(session, inputs, (host, 1)).with_context(|| host.0.name())?;
+        for &input in trains {
+            let gradients = backward(session, inputs, (host, 1), &[input]);
+            results.extend(gradients.with_context(|| format!("{}, the gradient of input {input}", host.0.name()))?);
+        }
+        Ok(results)
+    };
+    let (found, expected) = (results(found)?, results(expected)?);
+    found.iter().zip(&expected).map(|(found, expected)| Ok(format!("{:.1e}", deviation(found, expected)?))).collect()
+}
+
 /// Rows of each expert, of `tokens` that each choose `chosen`: scores are those of a router whose experts differ in bias, and
 /// come from a linear congruential generator.
 fn counts(tokens: i32, experts: i32, chosen: usize) -> Vec<i32> {
@@ -186,16 +207,10 @@ pub fn run() -> Result<()> {
             ("4 bits from decoded", &alone, Way::Codes(four.clone()), Way::DecodedGathered(four.clone()), &[0]),
         ] {
             let (found, expected) = (host(found), host(expected));
-            let mut deviations = vec![deviation(
-                &forward(&mut session, inputs, (&found, 1))?[0],
-                &forward(&mut session, inputs, (&expected, 1))?[0],
-            )?];
-            let of = |session: &mut Session, host: &Host| backward(session, inputs, (host, 1), trains);
-            for (found, expected) in of(&mut session, &found)?.iter().zip(of(&mut session, &expected)?) {
-                deviations.push(deviation(found, &expected)?);
+            match deviations(&mut session, inputs, &found, &expected, trains) {
+                Ok(deviations) => println!("- {name}: {}", deviations.join(", ")),
+                Err(error) => eprintln!("- {name}: {error:#}"),
             }
-            let deviations: Vec<String> = deviations.iter().map(|deviation| format!("{deviation:.1e}")).collect();
-            println!("- {name}: {}", deviations.join(", "));
         }
         println!(
             "\n| {inputs} to {outputs} | forward | TFLOP/s | forward and backward | dx, without forward and measurement | TFLOP/s | peak |"
