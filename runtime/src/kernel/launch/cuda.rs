@@ -322,7 +322,7 @@ pub(super) mod tests {
     fn a_text_names_dimensions_and_saves_only_what_is_asked() {
         let text = call(&TRANSLATED, (2, 64), Dtype::BF16, false, text);
         let text = text.unwrap();
-        let lines = "const int B = x_shape[0]; \n#line 7 \"scaled.rs\"\nuint i =";
+        let lines = "const int B = x_shape[0]; constexpr int TWICE = (2 * D); \n#line 7 \"scaled.rs\"\nuint i =";
         assert!(text.header.contains(lines), "the author's own lines: {}", text.header);
         assert_eq!(
             text.source,
@@ -337,7 +337,7 @@ pub(super) mod tests {
         call(&NATIVE, (2, 64), Dtype::F16, true, |request, inputs, grid| {
             let text = text(request, inputs, grid).unwrap();
             let expected = "using T = __half;\nconstexpr int D = 64;\nconstexpr bool SAVES_r = true;\nconst auto scale = \
-                            *scale_pointer_;\nconst int B = x_shape[0]; \nint i = ";
+                            *scale_pointer_;\nconst int B = x_shape[0]; constexpr int TWICE = (2 * D); \nint i = ";
             assert!(text.source.starts_with(expected), "{}", text.source);
             let names: Vec<_> =
                 request.input_names().iter().zip(inputs).map(|(name, array)| native_input(name, array)).collect();
