@@ -30,7 +30,7 @@ pub struct ExpertsConfig {
 
 /// How the names of fields begin that say something of experts.
 const PREFIXES: [&str; 8] =
-    ["expert_", "moe_", "num_experts", "norm_topk", "routed_", "router_", "shared_expert", "topk_"];
+    ["expert_", "moe_", "num_expert", "norm_topk", "routed_", "router_", "shared_expert", "topk_"];
 
 /// Reads the layer of a model whose `model_type` says whether it `has_experts`.
 pub(super) fn read(text: &Fields, has_experts: bool) -> Result<FeedForwardConfig, ConfigError> {
