@@ -23,6 +23,7 @@ pub mod left_out;
 pub mod limits;
 mod location;
 pub mod names;
+mod nearest;
 #[cfg(feature = "tokens")]
 pub mod tokens;
 pub mod translate;

@@ -1,5 +1,7 @@
 //! Names that Metal itself gives a meaning.
 
+pub use crate::nearest::nearest;
+
 /// The attributes that MLX declares for a kernel whose text mentions them, with their types (Metal Shading Language Specification,
 /// "Attributes for Kernel Function Input Arguments").
 pub const ATTRIBUTES: [(&str, &str); 20] = [
@@ -474,56 +476,5 @@ pub fn nearest_attribute(name: &str) -> Option<&'static str> {
     nearest(name, ATTRIBUTES.iter().map(|(known, _)| *known), 3)
 }
 
-/// The candidate nearest to `name`, at most `limit` edits away.
-pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>, limit: usize) -> Option<&'a str> {
-    candidates
-        .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, left) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = index + 1;
-        for (column, right) in right.iter().enumerate() {
-            let above = row[column + 1];
-            let replaced = diagonal + usize::from(left != *right);
-            row[column + 1] = replaced.min(above + 1).min(row[column] + 1);
-            diagonal = above;
-        }
-    }
-    row[right.len()]
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn types_know_their_sizes() {
-        for (name, size) in [
-            ("float", Some(4)),
-            ("half4", Some(8)),
-            ("float3", Some(16)),
-            ("packed_float3", Some(12)),
-            ("float5", None),
-            ("x", None),
-            ("", None),
-        ] {
-            assert_eq!(size_of(name), size, "{name}");
-        }
-        assert!(is_type("float4x4") && is_type("simdgroup_float8x8") && !is_type("float4x5"));
-    }
-
-    #[test]
-    fn misspelled_attributes_are_recognised() {
-        assert_eq!(nearest_attribute("thread_postion_in_grid"), Some("thread_position_in_grid"));
-        assert_eq!(nearest_attribute("threads_per_treadgroup"), Some("threads_per_threadgroup"));
-        assert_eq!(nearest_attribute("position"), None);
-    }
-}
+mod tests;
