@@ -71,7 +71,8 @@ impl Stack for Layers {
         embedding.weight.multiply(1.5)
     }
 
-    /// The product of state and weight, twice or three times: whichever of two equal numbers is the larger.
+    /// The product of state and weight, times two or three: the choice falls on the larger of two numbers that rounding alone
+    /// tells apart.
     fn forward(block: &Leaf<Train>, state: &Tensor<Train>, choice: &Choice) -> Result<Tensor<Train>> {
         let product = state.multiply(&block.weight)?;
         let tilted = product.add(rounding())?;

@@ -12,7 +12,7 @@ struct Host {
 }
 
 custom_vjp! {
-    /// The product with matrices that are decoded for it, and for its backward once more.
+    /// The product with matrices that are decoded for it, and decoded again for its backward pass.
     static DECODED: Host = "grouped_packed_linear" {
         forward: |inputs, host| {
             let weight = decode(&inputs[0], host)?;

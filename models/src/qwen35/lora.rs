@@ -324,7 +324,7 @@ trait Adaptable {
     fn adapt(&mut self, name: &str, options: &LoraOptions, key: &mut Key) -> Result<()>;
 }
 
-/// `A` of this shape, for so many inputs, drawn from `key`.
+/// `A` of this shape for a layer with this number of inputs, drawn from `key`.
 fn drawn(inputs: i32, shape: &[i32], key: &mut Key) -> Result<Tensor<Stored>> {
     let (draw, next) = key.split()?;
     *key = next;

@@ -74,7 +74,7 @@ pub struct Shared {
 /// What one element of an array takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Element {
-    /// So many bytes.
+    /// This number of bytes.
     Bytes(i64),
     /// As many as a value of this type, which the source does not define: a dtype of the declaration.
     Type(String),
