@@ -40,7 +40,8 @@ pub use attention::{causal_attention, decode_attention, full_attention};
 pub use attention_gate::attention_gate;
 pub use causal_conv::{ConvTokens, causal_conv_silu, causal_conv_window};
 pub use cross_entropy::{
-    IGNORED, Labels, cross_entropy, cross_entropy_adapted, cross_entropy_packed, token_losses, token_losses_packed,
+    IGNORED, Labels, cross_entropy, cross_entropy_adapted, cross_entropy_packed, labels_after, token_losses,
+    token_losses_packed,
 };
 pub use delta_rule::{
     DeltaTokens, GatedDeltaOutputs, accept_state, chunk_length, gated_delta, gated_delta_by_channel,

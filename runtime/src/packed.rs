@@ -142,14 +142,9 @@ impl Packed {
         format: CodeFormat,
         dtype: Dtype,
     ) -> Result<Self> {
-        Packed {
-            words: words.array().clone(),
-            scales: scales.array().clone(),
-            biases: biases.map(|biases| biases.array().clone()),
-            format,
-            dtype,
-        }
-        .checked("Packed::new")
+        let biases = biases.map(|biases| biases.array().clone());
+        let (words, scales) = (words.array().clone(), scales.array().clone());
+        Packed { words, scales, biases, format, dtype }.checked("Packed::new")
     }
 
     /// The same of values that are in a graph already.
@@ -163,14 +158,9 @@ impl Packed {
         format: CodeFormat,
         dtype: Dtype,
     ) -> Result<Self> {
-        Packed {
-            words: words.array().clone(),
-            scales: scales.array().clone(),
-            biases: biases.map(|biases| biases.array().clone()),
-            format,
-            dtype,
-        }
-        .checked("Packed::of_parts")
+        let biases = biases.map(|biases| biases.array().clone());
+        let (words, scales) = (words.array().clone(), scales.array().clone());
+        Packed { words, scales, biases, format, dtype }.checked("Packed::of_parts")
     }
 
     fn checked(self, operation: &'static str) -> Result<Self> {

@@ -9,6 +9,8 @@ use cotangent::{
 use cotangent_kernels::attention::{Segments, Strips, causal_attention_in_strips};
 use cotangent_kernels::causal_attention;
 
+use crate::deviation::deviation;
+
 /// Measured runs, after one that is not counted.
 const RUNS: usize = 7;
 
@@ -66,18 +68,6 @@ fn backward(session: &mut Session, inputs: &Inputs<Stored>, way: Way) -> Result<
     let trainable = Trainable::of(inputs, |_| true)?;
     let (_, gradients) = value_and_grad(session, inputs, &trainable, &way, loss)?;
     Ok((0..3).filter_map(|index: usize| gradients.get(&index.to_string()).cloned()).collect())
-}
-
-/// The largest deviation over the largest magnitude.
-fn deviation(found: &Tensor<Stored>, expected: &Tensor<Stored>) -> Result<f64> {
-    let values = |x: &Tensor<Stored>| x.cast(Dtype::F32)?.to_vec::<f32>();
-    let (found, expected) = (values(found)?, values(expected)?);
-    let largest = expected.iter().fold(1e-30_f32, |largest, value| largest.max(value.abs()));
-    let worst = found.iter().zip(&expected).fold(0.0_f32, |worst, (found, expected)| {
-        let difference = (found - expected).abs();
-        if difference.is_nan() || difference > worst { difference } else { worst }
-    });
-    Ok(f64::from(worst) / f64::from(largest))
 }
 
 /// The median in milliseconds.

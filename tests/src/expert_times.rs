@@ -11,6 +11,8 @@ use cotangent::{
 use cotangent_kernels::grouped_linear::{Blocks, grouped_product};
 use cotangent_kernels::{grouped_linear, grouped_packed_linear};
 
+use crate::deviation::deviation;
+
 /// Measured runs, after one that is not counted.
 const RUNS: usize = 7;
 
@@ -108,18 +110,6 @@ fn median(mut run: impl FnMut() -> Result<Inputs<Stored>>) -> Result<f64> {
     }
     times.sort_by(f64::total_cmp);
     Ok(times[RUNS / 2])
-}
-
-/// The largest deviation over the largest magnitude.
-fn deviation(found: &Tensor<Stored>, expected: &Tensor<Stored>) -> Result<f64> {
-    let values = |x: &Tensor<Stored>| x.cast(Dtype::F32)?.to_vec::<f32>();
-    let (found, expected) = (values(found)?, values(expected)?);
-    let largest = expected.iter().fold(1e-30_f32, |largest, value| largest.max(value.abs()));
-    let worst = found.iter().zip(&expected).fold(0.0_f32, |worst, (found, expected)| {
-        let difference = (found - expected).abs();
-        if difference.is_nan() || difference > worst { difference } else { worst }
-    });
-    Ok(f64::from(worst) / f64::from(largest))
 }
 
 /// How far one way is from another: the product, and its gradient by each input that trains.

@@ -5,6 +5,16 @@ use cotangent::{Error, Indices, Result};
 /// The label of a row that does not count.
 pub const IGNORED: i32 = -100;
 
+/// The labels that lie `places` further on in their rows of `width` labels: what each place predicts. The last places of a row
+/// get [`IGNORED`].
+pub fn labels_after(labels: &[i32], width: usize, places: usize) -> Vec<i32> {
+    let of_row = |row: &[i32]| {
+        let after = row.iter().skip(places).copied().chain(std::iter::repeat(IGNORED));
+        after.take(row.len()).collect::<Vec<_>>()
+    };
+    labels.chunks(width).flat_map(of_row).collect()
+}
+
 /// What each row of hidden states is to predict: known on the host, before the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
@@ -20,7 +30,7 @@ pub(super) struct Counted {
 }
 
 impl Labels {
-    /// One label a row, or [`IGNORED`]. The label of a row is the token it is to predict: shift them before.
+    /// One label a row, or [`IGNORED`]. The label of a row is the token it is to predict: [`labels_after`] shifts them.
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`] for another negative label.
@@ -108,6 +118,13 @@ mod tests {
         assert_eq!(labels.counted(), [Counted { row: 1, label: 7 }, Counted { row: 3, label: 0 }]);
         let mut session = cotangent::Session::new().unwrap();
         assert_eq!(labels.places().unwrap().to_stored(&mut session).unwrap().to_vec::<i32>().unwrap(), [2, 0, 2, 1]);
+    }
+
+    #[test]
+    fn labels_after_some_places_are_those_of_the_same_row() {
+        assert_eq!(labels_after(&[1, 2, 3, IGNORED, 5, 6], 3, 1), [2, 3, IGNORED, 5, 6, IGNORED]);
+        assert_eq!(labels_after(&[1, 2, 3, IGNORED, 5, 6], 3, 2), [3, IGNORED, IGNORED, 6, IGNORED, IGNORED]);
+        assert_eq!(labels_after(&[1, 2], 1, 2), [IGNORED, IGNORED], "rows shorter than that have none");
     }
 
     #[test]

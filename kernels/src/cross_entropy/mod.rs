@@ -10,7 +10,7 @@ use cotangent::{Constant, Dtype, Error, Graph, Infer, Packed, Result, Tensor, Vj
 
 use adapter::Adapter;
 use chunk::{Chunks, Head, Matrix};
-pub use labels::{IGNORED, Labels};
+pub use labels::{IGNORED, Labels, labels_after};
 pub use softmax::{LabelLossesOutputs, label_losses};
 
 const OPERATION: &str = "cross_entropy";

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use cotangent::{Dtype, Gradients, Keep, Session, Trainable, train_stack};
-use cotangent_kernels::{IGNORED, Labels};
+use cotangent_kernels::{Labels, labels_after};
 use cotangent_models::checkpoint::{Role, classify};
 use cotangent_models::qwen35::{Ahead, AheadLoss, Model};
 use cotangent_models::rope::{Positions, Rotary};
@@ -22,13 +22,11 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut 
     let weight: f32 = reference.metadata("weight").context("the metadata entry `weight` is missing")?.parse()?;
     let mut batch = reference.case(CASE, config)?.batch;
     let (labels, shape) = reference.integers(&format!("{CASE}.labels"))?;
-    let shifted = |row: &[i32]| row[2..].iter().copied().chain([IGNORED; 2]).collect::<Vec<_>>();
-    let labels: Vec<i32> = labels.chunks(shape[1]).flat_map(shifted).collect();
-    let counted = labels.iter().filter(|label| **label != IGNORED).count();
+    let labels = Labels::from_slice(&labels_after(&labels, shape[1], 2))?;
     batch.ahead = Some(Ahead {
         rotary: Rotary::new(&config.rope, &positions_after(reference)?)?,
-        labels: Labels::from_slice(&labels)?,
-        scale: 1.0 / counted as f32,
+        scale: 1.0 / labels.count() as f32,
+        labels,
         loss: AheadLoss::Beside { weight, detached: false },
     });
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use cotangent::Indices;
-use cotangent_kernels::{IGNORED, Labels};
+use cotangent_kernels::{Labels, labels_after};
 use cotangent_models::checkpoint::{Dtype, SafetensorsFile};
 use cotangent_models::config::{TextConfig, VisionConfig};
 use cotangent_models::images::{Grid, Patches};
@@ -135,12 +135,7 @@ impl Reference {
         let (labels, _) = self.integers(&format!("{case}.labels"))?;
         let [rows, tokens] = shape[..] else { bail!("`{case}.input_ids` has the shape {shape:?}, expected two axes") };
         // Stored labels are those of their own place; the model predicts the next.
-        let mut shifted = Vec::with_capacity(labels.len());
-        for row in labels.chunks(tokens) {
-            shifted.extend_from_slice(&row[1..]);
-            shifted.push(IGNORED);
-        }
-        let counted = shifted.iter().filter(|label| **label != IGNORED).count();
+        let labels = Labels::from_slice(&labels_after(&labels, tokens, 1))?;
         let positions = match &config.vision {
             Some(vision) => self.positions(case, vision, (&ids, &mask), tokens)?,
             None => Positions::text(rows, 0, tokens),
@@ -153,8 +148,8 @@ impl Reference {
             tokens: Indices::from_slice(&ids, &[rows as i32, tokens as i32])?,
             rotary: Rotary::new(&config.rope, &positions)?,
             pictures,
-            labels: Labels::from_slice(&shifted)?,
-            scale: 1.0 / counted.max(1) as f32,
+            scale: 1.0 / labels.count().max(1) as f32,
+            labels,
             ahead: None,
             balance: None,
         };

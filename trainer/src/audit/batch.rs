@@ -3,7 +3,7 @@
 use std::f64::consts::GOLDEN_RATIO;
 
 use cotangent::{Error, Indices, Result};
-use cotangent_kernels::{IGNORED, Labels};
+use cotangent_kernels::{IGNORED, Labels, labels_after};
 use cotangent_models::config::{TextConfig, VisionConfig};
 use cotangent_models::images::{Grid, Patches};
 use cotangent_models::qwen35::{Ahead, AheadLoss, Batch};
@@ -39,16 +39,19 @@ pub fn spread_batch(config: &TextConfig, rows: usize, width: usize) -> Result<Ba
         }
     };
     let [rotary, next] = positions.map(|positions| Rotary::new(&config.rope, &positions));
+    let tokens: Vec<i32> = tokens.into_iter().map(u32::cast_signed).collect();
+    // What a picture takes is never learned.
+    let labels: Vec<i32> =
+        tokens.iter().zip(is_slot).map(|(token, is_slot)| if is_slot { IGNORED } else { *token }).collect();
     let ahead = match config.has_multi_token_head {
         true => {
-            let (labels, scale) = labels(&tokens, &is_slot, width, 2)?;
+            let (labels, scale) = shifted(&labels, width, 2)?;
             let loss = AheadLoss::Beside { weight: 1.0, detached: false };
             Some(Ahead { rotary: next?, labels, scale, loss })
         }
         false => None,
     };
-    let (labels, scale) = labels(&tokens, &is_slot, width, 1)?;
-    let tokens: Vec<i32> = tokens.into_iter().map(u32::cast_signed).collect();
+    let (labels, scale) = shifted(&labels, width, 1)?;
     Ok(Batch {
         tokens: Indices::from_slice(&tokens, &shape)?,
         rotary: rotary?,
@@ -79,14 +82,9 @@ fn picture(vision: &VisionConfig, width: usize) -> Patches {
     Patches { values, grid }
 }
 
-/// The tokens so many places on, but for those of pictures, and one over how many there are.
-fn labels(tokens: &[u32], is_slot: &[bool], width: usize, places: usize) -> Result<(Labels, f32)> {
-    let mut labels = Vec::with_capacity(tokens.len());
-    for (row, is_slot) in tokens.chunks(width).zip(is_slot.chunks(width)) {
-        let counted = row.iter().zip(is_slot).skip(places);
-        labels.extend(counted.map(|(token, is_slot)| if *is_slot { IGNORED } else { token.cast_signed() }));
-        labels.resize(labels.len().next_multiple_of(width), IGNORED);
-    }
-    let counted = labels.iter().filter(|label| **label != IGNORED).count();
-    Ok((Labels::from_slice(&labels)?, 1.0 / counted.max(1) as f32))
+/// `labels` of what lies `places` further on, and one divided by how many of them count.
+fn shifted(labels: &[i32], width: usize, places: usize) -> Result<(Labels, f32)> {
+    let labels = Labels::from_slice(&labels_after(labels, width, places))?;
+    let scale = 1.0 / labels.count().max(1) as f32;
+    Ok((labels, scale))
 }

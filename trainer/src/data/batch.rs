@@ -1,5 +1,6 @@
 //! Examples in right-padded batches.
 
+use cotangent_kernels::labels_after;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
@@ -7,7 +8,7 @@ use rand::seq::SliceRandom;
 use super::{Dataset, Example, Placed};
 
 /// The label of a token that is not to be learned.
-pub const IGNORED_LABEL: i32 = -100;
+pub use cotangent_kernels::IGNORED as IGNORED_LABEL;
 
 /// Batches are shuffled among this many neighbours before they are sorted by length: enough for rows of a batch to be
 /// alike, few enough that an epoch does not always meet the same rows together.
@@ -85,14 +86,10 @@ impl Batch {
         self.lengths.iter().sum()
     }
 
-    /// The labels of the tokens so many places on, row after row: what is to be predicted there. The last places predict
-    /// nothing.
+    /// The labels of the tokens that lie `places` further on, row after row: what each token predicts. The last ones of a
+    /// row predict nothing.
     pub fn labels_after(&self, places: usize) -> Vec<i32> {
-        let padded = |row: &[i32]| {
-            let after = row.iter().skip(places).copied().chain(std::iter::repeat(IGNORED_LABEL));
-            after.take(row.len()).collect::<Vec<_>>()
-        };
-        self.labels.chunks(self.width).flat_map(padded).collect()
+        labels_after(&self.labels, self.width, places)
     }
 
     /// How many predictions the losses count.
