@@ -90,6 +90,14 @@ impl Key {
         stored("Key::uniform", drawn)
     }
 
+    /// Words of 32 random bits: codes of any width.
+    ///
+    /// # Errors
+    /// [`Error::Mlx`] if the shape is refused.
+    pub fn words(&self, shape: &[i32]) -> Result<Tensor<Stored>> {
+        stored("Key::words", ffi::random_words("Key::words", shape, &self.array)?)
+    }
+
     /// Normally distributed with mean 0 and standard deviation 1, float32.
     ///
     /// # Errors

@@ -96,10 +96,7 @@ impl TextConfig {
     /// As [`load`](Self::load), and if the tower is inconsistent or not supported.
     pub fn load_with_vision(dir: &Path) -> Result<Self, ConfigError> {
         let file = dir.join("config.json");
-        let json = read_json(&file)?;
-        let mut config = Self::from_json(&json, &file)?;
-        config.vision = vision::read(&Fields::root(&file, &json)?, config.hidden_size)?;
-        Ok(config)
+        Self::from_json_with_vision(&read_json(&file)?, &file)
     }
 
     /// Reads a parsed `config.json`; `file` is only named in errors.
@@ -108,6 +105,17 @@ impl TextConfig {
     /// If the configuration is inconsistent, or describes a model that is not supported.
     pub fn from_json(json: &Value, file: &Path) -> Result<Self, ConfigError> {
         Self::read(&Fields::root(file, json)?)
+    }
+
+    /// As [`from_json`](Self::from_json), with the vision tower if the file describes one.
+    ///
+    /// # Errors
+    /// As [`load_with_vision`](Self::load_with_vision).
+    pub fn from_json_with_vision(json: &Value, file: &Path) -> Result<Self, ConfigError> {
+        let top = Fields::root(file, json)?;
+        let mut config = Self::read(&top)?;
+        config.vision = vision::read(&top, config.hidden_size)?;
+        Ok(config)
     }
 
     /// The keys of `config.json` in the checkpoint folder `dir` that nothing here reads, and that are not known to change

@@ -10,6 +10,7 @@ mod device;
 mod failure;
 mod process;
 mod quantized;
+mod random;
 mod vector;
 
 pub(crate) use array::{
@@ -24,3 +25,4 @@ pub(crate) use device::{cuda_is_available, device_architecture, device_name, met
 pub(crate) use failure::{initialise, is_initialised};
 pub(crate) use process::{end_process, ignores_hangup};
 pub(crate) use quantized::{Codes, dequantize, quantize, quantized_matmul};
+pub(crate) use random::random_words;

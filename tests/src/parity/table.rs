@@ -120,6 +120,11 @@ impl Table {
         self.rows.get(&kind).map_or(&[], Vec::as_slice)
     }
 
+    /// All comparisons.
+    pub fn all(&self) -> impl Iterator<Item = &Comparison> {
+        self.rows.values().flatten()
+    }
+
     /// Whether every deviation is within its bound; NaN is not.
     pub fn passed(&self) -> bool {
         !self.rows.is_empty()
