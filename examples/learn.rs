@@ -1,7 +1,6 @@
 //! Trains a gated layer of one weight and one gate an input, with the kernel of this crate in the middle.
 //!
-//! `cargo run -p cotangent-examples --example learn`. A kernel that is declared in a file such as this one brings a test like
-//! any other; `cargo test -p cotangent-examples --example learn` runs it.
+//! `cargo run -p cotangent-examples --example learn` prints the loss.
 
 use cotangent::optimizer::{AdamW, AdamWOptions};
 use cotangent::{Constant, Mode, Parameters, Result, Session, Stored, Tensor, Train, Trainable, value_and_grad};
@@ -43,4 +42,9 @@ fn main() -> Result<()> {
         optimizer.update(&mut layer, &gradients, 0.05)?;
     }
     Ok(())
+}
+
+#[test]
+fn it_learns() {
+    main().unwrap();
 }

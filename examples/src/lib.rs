@@ -1,7 +1,31 @@
-//! A crate of kernels, as small as one can be: one gate with its gradient.
+//! A crate of kernels, as small as one can be: one gate with its gradient. Beside it stand three programs.
 //!
-//! `cargo test -p cotangent-examples` runs the test that the declaration brings, `cargo xtask mutate softsign_gate` makes
-//! mistakes in the gradient that this test must find, and `cargo run -p cotangent-examples --example learn` trains with it.
+//! `cargo test -p cotangent-examples` runs the test that the declaration brings, and `cargo xtask mutate softsign_gate` makes
+//! mistakes in the gradient that this test must find.
+//!
+//! # A kernel with its gradient
+//!
+//! `cargo run -p cotangent-examples --example silu_gate`
+//!
+//! ```no_run
+#![doc = include_str!("../silu_gate.rs")]
+//! ```
+//!
+//! # A toy that learns with a kernel of its own
+//!
+//! `cargo run -p cotangent-examples --example learn`
+//!
+//! ```no_run
+#![doc = include_str!("../learn.rs")]
+//! ```
+//!
+//! # LoRA through the library
+//!
+//! `cargo run -p cotangent-examples --example lora`
+//!
+//! ```no_run
+#![doc = include_str!("../lora.rs")]
+//! ```
 
 use cotangent::kernel::Declaration;
 use cotangent::{Graph, Result, Tensor, differentiable};

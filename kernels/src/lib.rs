@@ -1,5 +1,21 @@
 //! The kernels of Qwen3.5 and of models like it, each with its gradient.
 //!
+//! Each function works in every mode of a graph. On a GPU it launches Metal source, or CUDA translated from it; on a CPU it is made
+//! of operations.
+//!
+//! ```
+//! use cotangent::{Graph, Result, Tensor};
+//! use cotangent_kernels::{rms_norm, swiglu};
+//!
+//! /// A norm, and a gate of two halves of its result: `x` is `[.., 2 n]`, `weight` `[2 n]`, the result `[.., n]`.
+//! fn gated<M: Graph>(x: &Tensor<M>, weight: &Tensor<M>) -> Result<Tensor<M>> {
+//!     let normed = rms_norm(x, weight, 1e-6)?;
+//!     let axis = normed.shape().len() as i32 - 1;
+//!     let width = normed.shape()[axis as usize];
+//!     swiglu(&normed.slice(axis, 0, width / 2)?, &normed.slice(axis, width / 2, width)?)
+//! }
+//! ```
+//!
 //! | modules | what they are for |
 //! |---|---|
 //! | [`mod@attention`], [`mod@mrope`], [`mod@rotary`], [`mod@attention_gate`] | attention, its rotary positions and its output gate |

@@ -1,9 +1,8 @@
 //! Rows of a few columns or many, read by simdgroups.
 //!
-//! A GPU reads as fast as its memory only while many loads are under way that wait for nothing. So a text knows the width
-//! `D` of its rows: a lane has of them `parts_of_lane` columns, 32 apart, of `rows_of_simdgroup` rows, reads all before it
-//! uses the first, and keeps them until the end. Of narrow rows a simdgroup has several; rows that its registers do not
-//! hold it reads twice, so many columns at a time.
+//! A GPU reads at the speed of its memory only while many independent loads are under way. So the width `D` of a row is a
+//! compile-time constant. Each lane loads `parts_of_lane` columns, 32 apart, of `rows_of_simdgroup` rows before it uses any of them.
+//! Narrow rows share a simdgroup. Rows too wide for the registers are read twice, a part of their columns at a time.
 
 /// What a simdgroup has of rows of `D` columns, and how it reads them. The grid of such a launch is
 /// `256 * ceil_div(rows, 8 * max(1, 512 / max(D, 128)))` threads, 256 in a threadgroup.

@@ -2,25 +2,7 @@
 
 use proc_macro::TokenStream;
 
-/// Declares a kernel together with its gradient; the documentation of `cotangent::kernel` describes the whole language.
-///
-/// The attribute stands on a `fn` whose parameters are ports, `In![f32; B, D]` and `Out![f32; B, D]`, and scalars, and whose
-/// body is one launch, `metal! { .. }` or `metal_file!("name.metal")`, or Rust that ends in `Ok(Outputs { .. })`. Options:
-///
-/// - `backward = kernel`: the paired gradient, which names this kernel with `backward_of = ..`,
-/// - `fallback = function`: the same function made of differentiable operations; its gradient is the kernel's where the
-///   pair cannot run, or where there is no pair,
-/// - `inference_only = "reason"`: no gradient; no training graph can reach the kernel,
-/// - `backward_of = kernel`, and `ignores(y)` for outputs whose cotangent it leaves out,
-/// - `fallback_on = [metal, cuda]`: backends on which the fallback is measured to be faster, and so runs,
-/// - `expensive`: its outputs are worth their memory to a backward pass that would have to compute them again,
-/// - `requires = [D % 16 == 0, D <= 256]`: at which sizes the kernel runs; at others its fallback does,
-/// - `dims = [CHUNKS = ceil_div(T, C), ..]`: names for expressions that shapes, extents, requirements and the body repeat,
-/// - `cases = [(B = 1, D = 7), ..]`: sizes at which the kernel is tested,
-/// - `untested = "reason"`: the crate gets no test of the kernel, which it would otherwise find under `kernel_NAME`,
-/// - `stages = [launch, ..]`: launches that a Rust body makes,
-/// - `grid`, `threads`, `init`, `atomic`, `nondeterministic`, `strided`, `headers`: how a launch runs,
-/// - `crate = path`: where the runtime is, if not at `::cotangent`.
+/// Documented, option by option, where the runtime exports it: `cotangent::differentiable`.
 #[proc_macro_attribute]
 pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::differentiable_as_one(options.into(), item.into()).into()
@@ -28,8 +10,8 @@ pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Declares a launch that only the Rust bodies of kernels may call, those that list it in `stages = [..]`.
 ///
-/// It is written like a kernel of one launch and takes the options of a launch, `dims`, `cases`, `untested` and `crate`. It has no gradient of
-/// its own: that of the kernel which calls it is declared there.
+/// It is written like a kernel of one launch and takes the options of a launch, `dims`, `cases`, `requires`, `untested` and `crate`. It
+/// has no gradient of its own: the kernel that calls it declares one.
 #[proc_macro_attribute]
 pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::stage_as_one(options.into(), item.into()).into()

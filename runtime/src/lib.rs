@@ -1,13 +1,79 @@
 //! Tensors, kernels and gradients on MLX that cannot be silently wrong.
 //!
-//! A [`Tensor`] lives in a [`Mode`]: evaluated and readable ([`Stored`]), recording for a gradient ([`Train`]), or
-//! computing without one ([`Infer`]). Only a [`Session`]'s drivers turn one into another:
-//! [`Session::infer`], [`value_and_grad`], and [`train_stack`], which walks a model block by block.
+//! On MLX a custom kernel has no gradient, a captured array gets the gradient zero, and a value that is read in the middle of a
+//! graph becomes a constant. In this crate each of these is a compile error, or an error that names the operation.
 //!
-//! Errors of operations surface in three places: shapes, dtypes and index ranges where the operation is called,
-//! gradients of kernels where the backward pass meets MLX, and MLX's own where a driver evaluates.
+//! # A model that trains
 //!
-//! A program calls [`enter`] first in `main`, and returns what [`leave`] gives: what the libraries below need at both ends.
+//! A model is a struct that is generic over its *mode*: [`Stored`] weights can be loaded, read and saved, [`Train`] records for a
+//! gradient, [`Infer`] computes without one. Only the drivers of a [`Session`] turn one mode into another. So a loss takes the model as an
+//! argument, and cannot read a value:
+//!
+//! ```
+//! use cotangent::optimizer::{AdamW, AdamWOptions};
+//! use cotangent::{
+//!     Constant, Mode, Parameters, Result, Session, Stored, Tensor, Train, Trainable, value_and_grad,
+//! };
+//!
+//! #[derive(Parameters)]
+//! struct Line<M: Mode> {
+//!     slope: Tensor<M>,
+//!     height: Tensor<M>,
+//! }
+//!
+//! struct Points {
+//!     x: Constant,
+//!     y: Constant,
+//! }
+//!
+//! fn loss(line: &Line<Train>, points: &Points) -> Result<Tensor<Train>> {
+//!     let y = line.slope.multiply(&points.x)?.add(&line.height)?;
+//!     y.subtract(&points.y)?.square()?.sum_all()
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let points = Points {
+//!     x: Constant::from_slice(&[0.0_f32, 1.0, 2.0], &[3])?,
+//!     y: Constant::from_slice(&[1.0_f32, 3.0, 5.0], &[3])?,
+//! };
+//! let mut line: Line<Stored> = Line {
+//!     slope: Tensor::from_slice(&[0.0_f32], &[1])?,
+//!     height: Tensor::from_slice(&[0.0_f32], &[1])?,
+//! };
+//! let mut session = Session::new()?;
+//! let trainable = Trainable::of(&line, |_| true)?;
+//! let mut optimizer = AdamW::new(AdamWOptions { weight_decay: 0.0, ..AdamWOptions::default() });
+//! for _ in 0..200 {
+//!     let (_, gradients) = value_and_grad(&mut session, &line, &trainable, &points, loss)?;
+//!     optimizer.update(&mut line, &gradients, 0.1)?;
+//! }
+//! assert!((line.slope.item::<f32>()? - 2.0).abs() < 0.1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to look
+//!
+//! | | |
+//! |---|---|
+//! | [`#[differentiable]`](macro@differentiable), [`kernel`] | Metal kernels that cannot be called without their gradient |
+//! | [`Tensor`], [`Constant`], [`Indices`], [`Mask`], [`ops`] | values of a graph, and operations on them |
+//! | [`Parameters`](macro@Parameters), [`parameters`] | models as trees of named tensors |
+//! | [`value_and_grad`], [`train_stack`], [`evaluate`], [`Session::infer`] | drivers: one loss, a model block by block, without gradients |
+//! | [`checkpoint`], [`custom_vjp()`] | functions that are computed again, and functions with a gradient of their own |
+//! | [`optimizer`] | AdamW, SGD, and rules of your own |
+//! | [`audit_stack`], [`Audit`] | what gradient each parameter of a model gets, and each place that cuts one |
+//! | [`errors`] | one page for each error code |
+//!
+//! # Where errors appear
+//!
+//! The compiler finds what types and the text of a kernel show. Shapes, dtypes and index ranges are checked where an operation is
+//! called, the gradients of kernels where the backward pass meets MLX. Errors of MLX itself appear where a driver evaluates.
+//!
+//! # Programs
+//!
+//! A program calls [`enter`] first in `main`, and returns what [`leave`] gives: what the libraries below need at both ends. The
+//! feature `emulator`, on by default, brings the emulator that generated tests run on; a program that only trains leaves it out.
 
 mod backend;
 mod constant;
@@ -40,7 +106,10 @@ mod transform;
 
 pub use backend::{Backend, backend};
 pub use constant::{Constant, Indices, Mask};
-pub use cotangent_macros::{Config, Parameters, differentiable, stage};
+#[doc = include_str!("differentiable.md")]
+#[doc(inline)]
+pub use cotangent_macros::differentiable;
+pub use cotangent_macros::{Config, Parameters, stage};
 pub use cut::{Cut, CutKind};
 pub use dtype::Dtype;
 pub use error::{Error, Result};

@@ -11,11 +11,11 @@ use crate::{Backend, backend, ffi};
 /// the variable when it is loaded.
 const BLAS_TIMEOUT: (&str, &str) = ("OPENBLAS_THREAD_TIMEOUT", "14");
 
-/// What `main` does first: on Linux, the program begins once more in the same process, with the environment that OpenBLAS
-/// needs, unless the user has set it. Without it programs are right and, on a CPU, slower.
+/// Prepares the process; `main` calls it first.
 ///
-/// OpenBLAS keeps its threads awake for some twenty milliseconds after a product, so that they always are while a model
-/// trains: on two virtual cores that took a fifth of the speed of all other operations.
+/// On Linux it executes the program again in the same process, with `OPENBLAS_THREAD_TIMEOUT` set, unless the user has set that. Results
+/// are the same without it, but training on a CPU is slower: OpenBLAS would keep its threads awake for 20 ms after each product, which on
+/// two virtual cores took a fifth of the speed of all other operations.
 pub fn enter() {
     if cfg!(target_os = "linux")
         && let Some(mut again) = again(std::env::var_os(BLAS_TIMEOUT.0).as_deref())
@@ -37,9 +37,10 @@ fn again(value: Option<&OsStr>) -> Option<Command> {
     Some(command)
 }
 
-/// What `main` returns for an exit `code`; on an NVIDIA GPU the process ends here, with what was printed written out.
+/// Ends a program with the exit `code`: `main` returns the result. On an NVIDIA GPU the process ends inside this call, after
+/// standard output is written out.
 ///
-/// There MLX destroys its graphs and modules after `main`, often when the driver has gone: of 250 finished
+/// On such a GPU MLX destroys its graphs and modules after `main`, often when the driver has gone: of 250 finished
 /// processes on an H100 that shared it by the dozen, 34 then aborted, some with corrupted memory.
 pub fn leave(code: u8) -> ExitCode {
     if ffi::is_initialised() && backend() == Ok(Backend::Cuda) {
@@ -51,7 +52,7 @@ pub fn leave(code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Whether the process ignores SIGHUP, as programs under `nohup` do. To be asked before the signal is handled.
+/// Returns whether the process ignores SIGHUP, as programs under `nohup` do. Call it before you handle the signal.
 pub fn ignores_hangup() -> bool {
     ffi::ignores_hangup()
 }

@@ -1,10 +1,20 @@
-//! The cotangent command: fine-tunes Qwen3.5.
+//! The library under the `cotangent` command, which fine-tunes models of the Qwen3.5 family.
+//!
+//! A run takes four steps: [`base_model::BaseModel`] loads a checkpoint with its tokenizer and chat template, and gets adapters;
+//! [`data::Dataset`] reads conversations and marks what the assistant says; [`training::Trainer`] makes the steps; [`adapter`] writes
+//! folders that mlx-lm reads. `examples/lora.rs` of the project does all four in sixty lines.
+//!
+//! | modules | what they are for |
+//! |---|---|
+//! | [`base_model`], [`adapter`] | checkpoints and adapters as folders, those of other programs included |
+//! | [`data`], [`pictures`], [`show`] | conversations and pictures as batches with labels, and what of them is learned |
+//! | [`training`], [`schedule`], [`reporting`], [`loss_curve`], [`interrupt`] | the loop, what it reports, and how it ends |
+//! | [`generation`], [`sampling`] | answers of a model, token by token |
+//! | [`audit`] | the gradient of every parameter, and every place that cuts one |
 
-/// Adapter folders in the format of mlx-lm.
 pub mod adapter;
 pub mod audit;
 pub mod base_model;
-/// From a JSON-lines file of conversations to padded batches with labels.
 pub mod data;
 pub mod generation;
 pub mod interrupt;

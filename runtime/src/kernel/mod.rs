@@ -2,15 +2,17 @@
 //!
 //! A kernel is declared with [`#[differentiable]`](macro@crate::differentiable). The macro checks the declaration and
 //! generates data: a marker type that implements [`Kernel`] with a constant [`Signature`](signature::Signature), and a
-//! function that calls [`call()`]. This module holds everything that data is interpreted with:
+//! function that calls [`call()`]. This module interprets that data:
 //!
 //! - [`signature`]: what a declaration says, as constants,
 //! - [`pairing`]: the proof, at compile time, that a backward belongs to its forward,
-//! - [`registry`]: every kernel of the program, each of which tells [what checks it](check::Check),
+//! - [`registry`]: every kernel of the program, with [what checks it](check::Check),
 //! - [`mod@check`]: gradients of all of them against finite differences and against their fallbacks,
 //! - [`mutation`]: mistakes that those checks must notice.
 //!
 //! # Declaring a kernel
+//!
+//! [`#[differentiable]`](macro@crate::differentiable) has a page with an example for each option. This is the language of a declaration.
 //!
 //! ```
 //! use cotangent::{Graph, Result, Tensor, differentiable};
@@ -47,68 +49,80 @@
 //! # }
 //! ```
 //!
-//! **Ports** are `In![dtype; extents]` and `Out![dtype; extents]`; `Out![f32;]` is a scalar array. A float input is
-//! differentiable and arrives as `&Tensor<M>`; `#[nodiff]` makes it a `&Constant`. Inputs of integers are `&Indices`,
-//! `bool` inputs `&Mask`. `#[saved]` marks an output that is kept for the backward and never seen by the caller.
-//! `#[values(low..high)]` says what generated tests fill an input with most of the time; they also draw values near and far
-//! from zero, unless `#[values(low..high, only = "reason")]` says that the function has none there. `#[differs("reason")]` on
-//! a gradient says that it is meant not to be the derivative (a straight-through estimate). Both are listed by
-//! [`Audit`](crate::Audit). Parameters of type `f32`, `i32`, `u32` and `bool`
-//! are scalars.
+//! ## Ports
 //!
-//! **Optional inputs**: a call may leave out `mask: Option<In![bool; B, S]>`. The function takes `Option<&Mask>`, a Rust body
-//! and the fallback see an `Option`; a text asks the template bool `HAS_mask` before it reads `mask`. A backward declares
-//! the primal, and its gradient, optional as well. Such a port binds no dimension: without it nothing would say the size.
+//! `In![dtype; extents]` is an input, `Out![dtype; extents]` an output; `Out![f32;]` is an array without dimensions. A float input
+//! is differentiable and arrives as `&Tensor<M>`; `#[nodiff]` makes it a `&Constant`. Integer inputs are `&Indices`, `bool` inputs `&Mask`.
+//! Parameters of type `f32`, `i32`, `u32` and `bool` are scalars.
 //!
-//! **Extents** are integers, upper-case names, `+ - * / %`, `ceil_div(a, b)`, `min(a, b)` and `max(a, b)`. A name that
-//! stands alone in an input's shape is bound by it; any other must be a template constant `const N: usize`, which becomes
-//! an argument of the generated function. Extents are compared in a normal form: `B * H` is `H * B`.
+//! - `#[saved]` marks an output that is kept for the backward and never seen by the caller.
+//! - `#[values(low..high)]` says what generated tests fill an input with most of the time. They also draw values near zero and far
+//!   from it, unless `#[values(low..high, only = "reason")]` says that the function has none there.
+//! - `#[differs("reason")]` on a gradient says that it is meant not to be the derivative, as in a straight-through estimate.
 //!
-//! **Sizes.** `dims = [CHUNKS = ceil_div(T, C), ROWS = CHUNKS * 4]` names expressions that a declaration repeats, each made of
-//! dimensions, constants and the sizes before it. Shapes, `grid`, `threads`, `requires` and later sizes may use the name, and
-//! both kinds of bodies: in Metal it is a `constexpr int` if only constants decide it (then arrays may be as long), else a
-//! `const int`; in Rust an `i32`.
+//! [`Audit`](crate::Audit) lists the reasons.
 //!
-//! **Dtypes** are `f32`, `bf16`, `f16`, `bool`, integers from `i8` and `u8` to `i64` and `u64`, or a parameter: `T: Float`,
-//! `T: Int`, `T: F32 + BF16`. A parameter of one type alone, `T: U8`, needs no input that settles it.
+//! ## Optional inputs
 //!
-//! **Bodies.** `metal! { .. }` is one launch, with `grid = (x, y, z)` and `threads = (x, y, z)` in the attribute. Ports,
-//! dimensions, constants and scalars have their names in it; a backward has a template bool `WANTS_d_x` for each gradient,
-//! a forward `SAVES_r` for each residual. A Rust body sees tensors of mode [`Infer`](crate::Infer), dimensions as `i32`,
-//! and `wants_d_x`; it ends in `Ok(Outputs { .. })`, with an `Option` for each output of a backward. It composes
-//! operations and the launches it lists: `stages = [a]` gives it the name `stages`, and `a(stages, x, ..)?` launches the
-//! kernel that [`#[stage]`](macro@crate::stage) declares. Nothing differentiates through either kind of body: there is no
-//! second order, and gradients come back as [`Stored`](crate::Stored), with which nothing is computed.
+//! A call may leave out `mask: Option<In![bool; B, S]>`. The function takes an `Option<&Mask>`, and so do a Rust body and the fallback; Metal
+//! source asks the template bool `HAS_mask` before it reads `mask`. A backward declares the primal, and its gradient, optional as
+//! well. Such a port binds no dimension, because without it nothing would give the size.
 //!
-//! **Options of a launch**: `init = 0.0` fills outputs beforehand, `atomic` makes them atomics (floats also need
-//! `nondeterministic`), `strided` hands inputs over as they lie, `headers = [TEXT]` puts constants of text before it.
+//! ## Extents
 //!
-//! **CUDA.** On an NVIDIA GPU the Metal text runs, translated by
-//! `cotangent_metal::cuda_text`; where CUDA has no counterpart at a call's sizes (raw
-//! `simdgroup_matrix`; threads that meet in a ragged threadgroup) the fallback runs. `cuda! { .. }` beside `metal! { .. }`
-//! is a text of one's own for it, in CUDA C++: ports are pointers (values where they have no dimensions), scalars,
-//! dimensions and template constants have their names, `headers` are not seen. CUDA starts whole blocks: such a text keeps
-//! threads beyond the grid from writing. Translated texts are compiled on all cores while the graph is built, into the
-//! folder where MLX looks for what it compiled before; `COTANGENT_CUDA_AHEAD=0` leaves that to MLX, one text at a time.
+//! Extents are made of integers, upper-case names, `+ - * / %`, `ceil_div(a, b)`, `min(a, b)` and `max(a, b)`. An input's shape binds a
+//! name that stands in it alone; any other name is a template constant, `const N: usize`, which becomes an argument of the generated
+//! function. Extents are compared in a normal form: `B * H` is `H * B`.
 //!
-//! **Requirements.** `requires = [D % 16 == 0, D <= 256]` says at which sizes the kernel runs: comparisons of extents. At
-//! others its fallback runs; a stage, or a kernel without a fallback, is then an error that names the size.
-//! `fallback_on = [cuda]` lets the fallback run on a backend where it is measured to be faster than the kernel.
+//! `dims = [CHUNKS = ceil_div(T, C), ROWS = CHUNKS * 4]` names expressions, each made of dimensions, constants and the names before
+//! it. In Metal such a name is a `constexpr int` if only constants decide it (an array may then have that length), else a
+//! `const int`; in Rust it is an `i32`.
 //!
-//! **Recomputation.** A driver that walks blocks computes them again in the backward pass. `expensive` says that this
-//! kernel's outputs, residuals included, are worth their memory: [`Keep::Expensive`](crate::Keep::Expensive) keeps them.
+//! ## Dtypes
 //!
-//! **Routes.** On a GPU (and in the emulator) the kernel runs with its paired backward, or with the gradient of its
-//! fallback; on the CPU the fallback runs as it is. A pair of Rust bodies without stages runs everywhere.
-//! `inference_only = "reason"` instead of a route gives a function that no training graph can reach.
+//! A dtype is `f32`, `bf16`, `f16`, `bool`, an integer from `i8` and `u8` to `i64` and `u64`, or a parameter: `T: Float`, `T: Int`,
+//! `T: F32 + BF16`. A parameter of one dtype, `T: U8`, needs no input that settles it.
 //!
-//! **Tests.** A declaration puts a test into its crate, `kernel_NAME::is_as_declared`, which does what
-//! [`check::assert_declared`] does. `untested = "reason"` takes it out.
+//! ## Bodies
 //!
-//! **Texts in files.** What does not lex as Rust tokens cannot stand inside `metal! { .. }`: lines that `\` continues,
-//! `1'000`, hexadecimal floats, raw strings, brackets that do not match inside `#if`. A text that needs them, or is simply
-//! better off alone, stands in a file: `metal_file!("rotate.metal")` instead of `metal! { .. }`, with the path as seen from
-//! the Rust file (`cuda_file!("rotate.cu")` for CUDA). It meets the same checks; messages name file, line and column.
+//! `metal! { .. }` is one launch. Ports, dimensions, constants and scalars have their names in it. A backward has a template bool
+//! `WANTS_d_x` for each gradient, a forward `SAVES_r` for each residual.
+//!
+//! A Rust body sees tensors of mode [`Infer`](crate::Infer), dimensions as `i32`, and `wants_d_x`. It ends in `Ok(Outputs { .. })`, with an
+//! `Option` for each output of a backward. It composes operations and the launches that it lists: `stages = [a]` gives it the name
+//! `stages`, and `a(stages, x, ..)?` launches the kernel that [`#[stage]`](macro@crate::stage) declares.
+//!
+//! Nothing differentiates through either kind of body: there is no second order, and gradients come back as
+//! [`Stored`](crate::Stored), with which nothing is computed.
+//!
+//! ## Source in files
+//!
+//! What is not made of Rust tokens cannot stand inside `metal! { .. }`: lines that `\` continues, `1'000`, hexadecimal floats, raw
+//! strings, brackets that do not match inside `#if`. Such source stands in a file, `metal_file!("rotate.metal")` instead of
+//! `metal! { .. }`, with the path as seen from the Rust file (`cuda_file!("rotate.cu")` for CUDA). The same checks apply; messages name
+//! file, line and column.
+//!
+//! ## CUDA
+//!
+//! On an NVIDIA GPU the Metal source runs, translated by `cotangent_metal::cuda_text`. Where CUDA has no counterpart at the sizes of a
+//! call (raw `simdgroup_matrix`; threads that meet in a ragged threadgroup) the fallback runs.
+//!
+//! `cuda! { .. }` beside `metal! { .. }` is CUDA C++ of its own for such a GPU. Ports are pointers there, or values where they have no
+//! dimensions; scalars, dimensions and template constants have their names; `headers` are not seen. CUDA starts whole blocks, so such
+//! source has to keep threads beyond the grid from writing.
+//!
+//! Translated sources are compiled on all cores while the graph is built, into the folder where MLX looks for what it compiled
+//! before. `COTANGENT_CUDA_AHEAD=0` leaves that to MLX, one source at a time.
+//!
+//! ## Where a kernel runs
+//!
+//! On a GPU, and in the emulator, the kernel runs with its paired backward, or with the gradient of its fallback. On the CPU the
+//! fallback runs as it is. A pair of Rust bodies without stages runs everywhere. The options `requires`, `fallback_on` and
+//! `inference_only` change that; [`#[differentiable]`](macro@crate::differentiable) describes them with all others.
+//!
+//! ## Tests
+//!
+//! A declaration puts a test into its crate, `kernel_NAME::is_as_declared`, which does what [`check::assert_declared`] does.
 
 mod binding;
 mod call;
