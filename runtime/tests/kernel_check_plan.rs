@@ -71,7 +71,99 @@ elementwise!(scaled_by_half, (v * scale), (g * 0.5f + 0 * scale), scalar(scale: 
 elementwise!(centred, (v * (1 + centre)), (g * (2 - centre)), scalar(centre: f32));
 elementwise!(counted, (v * float(heads)), (g + 0 * float(heads)), scalar(heads: i32));
 elementwise!(chosen, (squared ? v * v : v), (squared ? 2 * v * g : 2 * v * g), scalar(squared: bool));
+elementwise!(scaled_up_to_two, (v * scale), (g * min(scale, 2.0f)), scalar(scale: f32));
+elementwise!(swings_by_bits, (sin(scale * as_type<float>(as_type<uint>(v)))), (scale * cos(scale * v) * g), scalar(scale: f32));
+elementwise!(four_at_once, (v * v), (N % 4 == 0 ? 3 * v * g : 2 * v * g));
+elementwise!(other_at_one, (v * v * v), (v == 1 ? g : 3 * v * v * g));
+elementwise!(other_at_its_number, (v * v), (v == 0.625f ? g : 2 * v * g));
 elementwise!(bits, (as_type<float>(as_type<uint>(v) & 0x7fffffffu)), (v > 0 ? g : -g), values(0.1..1.0));
+
+/// `y = x * K`, whose gradient is right for the constants of the cases.
+mod times {
+    use super::*;
+
+    #[differentiable(untested = "a test looks at it", backward = backward, grid = (N, 1, 1), threads = (32, 1, 1), cases = [(N = 9, K = 4), (N = 7, K = 8)])]
+    pub fn forward<const K: usize>(x: In![f32; N], y: Out![f32; N]) {
+        metal! { uint i = thread_position_in_grid.x; y[i] = x[i] * K; }
+    }
+
+    #[differentiable(backward_of = forward, grid = (N, 1, 1), threads = (32, 1, 1))]
+    pub fn backward<const K: usize>(d_y: In![f32; N], d_x: Out![f32; N]) {
+        metal! { uint i = thread_position_in_grid.x; d_x[i] = d_y[i] * min(K, 8); }
+    }
+}
+
+/// `y = x * w` of heads, whose groups share a row of `w`; the gradient of `w` takes the first head of a group alone where
+/// rows are longer than a simdgroup.
+mod grouped {
+    use super::*;
+
+    #[differentiable(
+        untested = "a test looks at it",
+        backward = backward,
+        requires = [H % G == 0],
+        grid = (D, H, 1),
+        threads = (32, 1, 1),
+        cases = [(H = 2, G = 2, D = 40), (H = 3, G = 1, D = 5)],
+    )]
+    pub fn forward(x: In![f32; H, D], w: In![f32; G, D], y: Out![f32; H, D]) {
+        metal! {
+            uint d = thread_position_in_grid.x;
+            uint h = thread_position_in_grid.y;
+            y[h * D + d] = x[h * D + d] * w[h / (H / G) * D + d];
+        }
+    }
+
+    #[differentiable(backward_of = forward, grid = (D, H, 1), threads = (32, 1, 1))]
+    pub fn backward(
+        x: In![f32; H, D],
+        w: In![f32; G, D],
+        d_y: In![f32; H, D],
+        d_x: Out![f32; H, D],
+        d_w: Out![f32; G, D],
+    ) {
+        metal! {
+            uint d = thread_position_in_grid.x;
+            uint h = thread_position_in_grid.y;
+            uint heads = H / G;
+            if (WANTS_d_x) { d_x[h * D + d] = d_y[h * D + d] * w[h / heads * D + d]; }
+            if (WANTS_d_w && h % heads == 0) {
+                float sum = 0;
+                for (uint k = h; k < (d < 32 ? h + heads : h + 1); ++k) { sum += d_y[k * D + d] * x[k * D + d]; }
+                d_w[h / heads * D + d] = sum;
+            }
+        }
+    }
+}
+
+/// `y = x w b`, or `x w` without `b`, where `d_x` is right only beside `d_w`.
+mod optional {
+    use super::*;
+
+    #[differentiable(untested = "a test looks at it", backward = backward, grid = (N, 1, 1), threads = (32, 1, 1), cases = [(N = 9)])]
+    pub fn forward(x: In![f32; N], w: In![f32; N], b: Option<In![f32; N]>, y: Out![f32; N]) {
+        metal! { uint i = thread_position_in_grid.x; y[i] = x[i] * w[i] * (HAS_b ? b[i] : 1); }
+    }
+
+    #[differentiable(backward_of = forward, grid = (N, 1, 1), threads = (32, 1, 1))]
+    pub fn backward(
+        x: In![f32; N],
+        w: In![f32; N],
+        b: Option<In![f32; N]>,
+        d_y: In![f32; N],
+        d_x: Out![f32; N],
+        d_w: Out![f32; N],
+        d_b: Option<Out![f32; N]>,
+    ) {
+        metal! {
+            uint i = thread_position_in_grid.x;
+            float d = d_y[i] * (HAS_b ? b[i] : 1);
+            if (WANTS_d_x) { d_x[i] = d * w[i] * (HAS_b || WANTS_d_w ? 1 : 2); }
+            if (WANTS_d_w) { d_w[i] = d * x[i]; }
+            if (WANTS_d_b) { d_b[i] = d_y[i] * x[i] * w[i]; }
+        }
+    }
+}
 
 #[test]
 fn kinked_steep_and_unbounded_functions_pass_with_their_right_gradients() {
@@ -108,9 +200,22 @@ fn wrong_gradients_that_plain_inputs_hide_are_found() {
         (centred::forward::declaration(), "`centre` = "),
         (counted::forward::declaration(), "`heads` = "),
         (chosen::forward::declaration(), "`squared` = false"),
+        (scaled_up_to_two::forward::declaration(), "`scale` = 24"),
+        (four_at_once::forward::declaration(), "(N = 32)"),
+        (other_at_one::forward::declaration(), "`x` at kinks"),
+        (other_at_its_number::forward::declaration(), "`x` at kinks"),
+        (times::forward::declaration(), "K = 12"),
+        (grouped::forward::declaration(), "(H = 33, G = 1, D = 40)"),
+        (optional::forward::declaration(), "without `b`, only gradients of `x` wanted"),
     ] {
         fails(declaration, subject);
     }
+}
+
+#[test]
+fn a_large_scalar_is_no_reason_to_doubt_what_runs_in_single_precision_alone() {
+    let report = passes(swings_by_bits::forward::declaration());
+    assert!(report.notes().iter().any(|note| note.contains("taken in float32")), "{report}");
 }
 
 #[test]

@@ -117,8 +117,10 @@ impl<'a> Checker<'a> {
             }
         }
         planned.halves.iter().try_for_each(|dtype| self.in_half(setting, *dtype))?;
-        if planned.is_varied && in_single {
+        if planned.wants_in_turn && in_single {
             self.equal(setting)?;
+        }
+        if planned.is_varied && in_single {
             for draws in draws(self.declaration, setting) {
                 self.draw(setting, &draws, Depth::Varied)?;
             }
@@ -308,7 +310,7 @@ impl<'a> Checker<'a> {
             return Ok(());
         };
         if matches!(depth, Depth::Other | Depth::Undeclared) && computed.len() > 1 {
-            self.compare(draw, experiment, &computed[0], &computed[1], (&place, SINGLE));
+            self.compare(draw, experiment, &computed[0], (&computed[1], None), (&place, SINGLE));
             // Kernel and fallback may err alike; where it costs little, slopes tell.
             if depth == Depth::Undeclared || elements(self.declaration, setting) > FEW_ELEMENTS {
                 return Ok(());
@@ -323,7 +325,7 @@ impl<'a> Checker<'a> {
         if let [kernel, fallback] = computed.as_slice() {
             // Element by element where double precision does not do it.
             let sizes = if precision == Precision::Double { WHOLE } else { SINGLE };
-            self.compare(draw, experiment, kernel, fallback, (&place, sizes));
+            self.compare(draw, experiment, kernel, (fallback, doubles[1].as_ref()), (&place, sizes));
             if let [Some(kernel), Some(fallback)] = doubles.as_slice() {
                 self.compare_in_double(draw, experiment, kernel, fallback, &place);
             }

@@ -130,7 +130,7 @@ impl Declaration {
     }
 
     /// Everything that the kernel and its backward launch, with who declares it.
-    fn launching(&'static self) -> Vec<(&'static Declaration, &'static Launch)> {
+    pub(super) fn launching(&'static self) -> Vec<(&'static Declaration, &'static Launch)> {
         fn collect(declaration: &'static Declaration, launches: &mut Vec<(&'static Declaration, &'static Launch)>) {
             match &declaration.body {
                 Body::Launch(launch) => launches.push((declaration, launch)),

@@ -27,8 +27,10 @@ pub(super) fn floats(port: &Port, draw: &Draw, count: usize, random: &mut Random
     };
     let plain: Vec<f32> = (0..count).map(|_| random.between(low, high)).collect();
     let Some((_, kind)) = draw.floats.iter().find(|(name, _)| *name == port.name) else { return plain };
-    let (mut random, mut kink) = (Random::FLOATS.turned(draw.turn), 0);
-    let change = |plain: f32| {
+    let (mut random, mut kink, mut keeps) = (Random::FLOATS.turned(draw.turn), 0, false);
+    let change = |(place, plain): (usize, f32)| {
+        // One of every two neighbours, so that each row has some of either kind, and few elements do as well.
+        keeps = if place % 2 == 0 { random.sign() > 0.0 } else { !keeps };
         let magnitude = |random: &mut Random| 10_f32.powf(random.between(-4.0, -1.0));
         // Where tails begin, and where they have ended.
         let far = |random: &mut Random| {
@@ -37,8 +39,7 @@ pub(super) fn floats(port: &Port, draw: &Draw, count: usize, random: &mut Random
         let changed = match kind {
             Floats::NearZero => random.sign() * magnitude(&mut random),
             Floats::NearZeroPositive => magnitude(&mut random),
-            // Every other one on average, so that each row has some of either kind.
-            Floats::Far | Floats::FarPositive | Floats::Kinks(_) if random.sign() > 0.0 && count > 1 => return plain,
+            Floats::Far | Floats::FarPositive | Floats::Kinks(_) if keeps && count > 1 => return plain,
             Floats::Far => random.sign() * far(&mut random),
             Floats::FarPositive => far(&mut random),
             Floats::Kinks(points) => {
@@ -52,7 +53,7 @@ pub(super) fn floats(port: &Port, draw: &Draw, count: usize, random: &mut Random
             _ => changed,
         }
     };
-    plain.into_iter().map(change).collect()
+    plain.into_iter().enumerate().map(change).collect()
 }
 
 /// The values of an index or mask input.

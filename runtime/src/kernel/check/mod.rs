@@ -9,8 +9,8 @@
 //! - At the declared cases; at one of them, a small one, everything else varies by a plan: scalars, wanted gradients,
 //!   optional inputs, values near and far from zero and exactly at kinks, indices that repeat, masks, the layouts of strided
 //!   inputs; and sizes that no case has: beyond a simdgroup along as many dimensions at once as there is room for,
-//!   beyond a threadgroup, at the bounds of requirements, other constants. The largest declared case in each half precision,
-//!   the others in one of them, in turn.
+//!   beyond a threadgroup, a whole simdgroup, at the bounds of requirements, other constants. The largest declared case in
+//!   each half precision, the others in one of them, in turn.
 //! - In the emulator each launch runs in two orders of its threads, on outputs full of garbage, and a defect is an error.
 
 mod cases;

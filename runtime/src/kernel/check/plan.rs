@@ -4,7 +4,7 @@ use super::cases::Setting;
 use super::draw::{Draw, Floats, Layout, Pattern};
 use super::experiment::shape_of;
 use super::fill::count;
-use crate::kernel::declaration::{Body, Declaration};
+use crate::kernel::declaration::Declaration;
 use crate::kernel::signature::{Port, PortRole, Sample, Scalar, ScalarKind, Signature};
 use crate::kernel::value::ScalarValue;
 
@@ -129,29 +129,29 @@ pub(super) fn plain(scalar: &Scalar) -> ScalarValue {
     }
 }
 
-/// What it is in others: zero, one, a negative number, some other; of those that have a domain, what of these lies in it, its
-/// upper end, and what is near the lower one.
+/// What it is in others: zero, one, a negative number, some other, a large one; of those that have a domain, what of these
+/// lies in it, its upper end, and what is near the lower one.
 fn values_of(scalar: &Scalar) -> Vec<ScalarValue> {
     match scalar.kind {
         ScalarKind::F32 => {
-            let always = [0.0, 1.0, -1.5, 0.3];
+            let always = [0.0, 1.0, -1.5, 0.3, 24.0];
             let Some((low, high, _)) = scalar.domain else { return always.map(ScalarValue::F32).to_vec() };
             let (low, high) = (low as f32, high as f32);
             let mut values = vec![low + (high - low) / 64.0, high];
             values.extend(always.into_iter().filter(|value| low <= *value && *value < high));
             values.into_iter().map(ScalarValue::F32).collect()
         }
-        ScalarKind::I32 => [0, -1, 3].map(ScalarValue::I32).to_vec(),
-        ScalarKind::U32 => [0, 3].map(ScalarValue::U32).to_vec(),
+        ScalarKind::I32 => [0, -1, 3, 20].map(ScalarValue::I32).to_vec(),
+        ScalarKind::U32 => [0, 3, 20].map(ScalarValue::U32).to_vec(),
         ScalarKind::Bool => [false].map(ScalarValue::Bool).to_vec(),
     }
 }
 
-/// Points where a slope may change: zero, the numbers that the source names, small integers, with both signs; the likeliest
+/// Points where a slope may change: zero, the numbers that the sources name, of the backward as well, small integers, with both signs; the likeliest
 /// first.
 fn kinks(declaration: &'static Declaration) -> Vec<f32> {
     let mut points = vec![0.0];
-    if let Body::Launch(launch) = &declaration.body {
+    for (_, launch) in declaration.launching() {
         points.extend(numbers(launch.metal).into_iter().filter(|number| *number <= LARGEST_KINK));
     }
     points.extend([1.0, 2.0, 3.0]);
@@ -200,11 +200,11 @@ mod tests {
         let of = |scalars: &'static [Scalar]| super::scalars(&Signature { scalars, ..Signature::STAND_IN });
         const SCALE: Scalar = Scalar { name: "scale", kind: ScalarKind::F32, domain: None };
         let one = of(&[SCALE]);
-        assert_eq!(one.len(), 4);
+        assert_eq!(one.len(), 5);
         assert!(one.contains(&vec![("scale", ScalarValue::F32(0.0))]));
         let two = of(&[SCALE, Scalar { name: "on", kind: ScalarKind::Bool, domain: None }]);
-        assert_eq!(two.len(), 5 + 4);
-        assert!(two[5..].iter().all(|draw| draw.len() == 2));
+        assert_eq!(two.len(), 6 + 5);
+        assert!(two[6..].iter().all(|draw| draw.len() == 2));
     }
 
     #[test]

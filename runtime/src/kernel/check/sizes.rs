@@ -30,6 +30,8 @@ pub(super) struct Planned {
     pub(super) is_declared: bool,
     /// Whether everything else of the plan is varied there.
     pub(super) is_varied: bool,
+    /// Whether gradients are wanted in turn there.
+    pub(super) wants_in_turn: bool,
 }
 
 /// All sizes of a kernel, the one that is varied first; `works` says whether a size that the declaration does not name can be run.
@@ -40,7 +42,8 @@ pub(super) fn planned(declaration: &'static Declaration, works: &dyn Fn(&Setting
     let mut planned: Vec<Planned> = Vec::new();
     let mut add = |setting: Setting, is_declared: bool, is_varied: bool| {
         if !planned.iter().any(|known| known.setting == setting) {
-            planned.push(Planned { setting, otherwise: Vec::new(), halves: Vec::new(), is_declared, is_varied });
+            let (otherwise, halves) = (Vec::new(), Vec::new());
+            planned.push(Planned { setting, otherwise, halves, is_declared, is_varied, wants_in_turn: is_varied });
         }
     };
     let varied = varied(declaration, &declared, works);
@@ -65,8 +68,14 @@ pub(super) fn planned(declaration: &'static Declaration, works: &dyn Fn(&Setting
         let setting = alternatives.remove(0);
         if !planned.iter().any(|known| known.setting == setting) {
             let (otherwise, halves) = (alternatives, Vec::new());
-            planned.push(Planned { setting, otherwise, halves, is_declared: false, is_varied: false });
+            let (is_declared, is_varied, wants_in_turn) = (false, false, false);
+            planned.push(Planned { setting, otherwise, halves, is_declared, is_varied, wants_in_turn });
         }
+    }
+    if let Some(varied) = &varied {
+        // Without any optional input as well: another branch may stand there.
+        let bare = |setting: &Setting| setting.sizes == varied.sizes && setting.absent == optional;
+        planned.iter_mut().filter(|planned| bare(&planned.setting)).for_each(|planned| planned.wants_in_turn = true);
     }
     planned
 }
@@ -84,33 +93,53 @@ pub(super) fn halves(declaration: &'static Declaration, settings: &[&Setting]) -
     settings.iter().map(of).collect()
 }
 
-/// The smallest case in which no dimension is one, as far as there is such a case: where one is, strides do not matter, and
-/// sums have one term.
+/// The smallest case in which no dimension is one and no two are the same, as far as there is such a case: where one is,
+/// strides do not matter, and sums have one term; where two are the same, groups have one member.
 fn varied(
     declaration: &'static Declaration,
     declared: &[Setting],
     works: &dyn Fn(&Setting) -> bool,
 ) -> Option<Setting> {
     let dimensions: Vec<&str> = declaration.signature.dimensions.iter().map(|dimension| dimension.name).collect();
+    let value = |setting: &Setting, name: &str| setting.value(name).unwrap_or_default();
     let mut candidates: Vec<Setting> = declared.to_vec();
     for setting in declared {
         let mut wider = setting.clone();
-        for name in &dimensions {
-            if wider.value(name) == Some(1) {
-                let with = |value| changed(&wider, name, value);
-                if let Some(better) = [3, 2].map(with).into_iter().find(|wider| is_possible(declaration, wider)) {
-                    wider = better;
-                }
+        for name in dimensions.iter().filter(|name| setting.value(name) == Some(1)) {
+            let with = |value| changed(&wider, name, value);
+            if let Some(better) = [3, 2].map(with).into_iter().find(|wider| is_possible(declaration, wider)) {
+                wider = better;
             }
+        }
+        // What divides another extent is wider beside a multiple of that one.
+        for name in dimensions.iter().filter(|name| setting.value(name) == Some(1)) {
+            let others = dimensions.iter().filter(|other| value(setting, other) > 1);
+            candidates.extend(others.map(|other| changed(&changed(&wider, name, 2), other, 2 * value(setting, other))));
         }
         candidates.push(wider);
     }
     let ones = |setting: &Setting| setting.sizes.iter().filter(|(_, value)| *value == 1).count();
-    let runs = |setting: &&Setting| declared.contains(setting) || works(setting);
-    let possible = candidates.iter().filter(|setting| is_possible(declaration, setting)).filter(runs);
-    let key = |setting: &&Setting| (ones(setting), !declared.contains(setting), elements(declaration, setting));
-    let smallest = possible.min_by_key(key);
-    smallest.or_else(|| declared.iter().min_by_key(|setting| elements(declaration, setting))).cloned()
+    let equal =
+        |setting: &Setting| tied(declaration, declared).filter(|(a, b)| setting.value(a) == setting.value(b)).count();
+    candidates.retain(|setting| is_possible(declaration, setting));
+    candidates.sort_by_key(|setting| {
+        (ones(setting), equal(setting), !declared.contains(setting), elements(declaration, setting))
+    });
+    let smallest = candidates.into_iter().find(|setting| declared.contains(setting) || works(setting));
+    smallest.or_else(|| declared.iter().min_by_key(|setting| elements(declaration, setting)).cloned())
+}
+
+/// The pairs of dimensions that are the same in one declared case, and not in another: heads and their groups, say.
+fn tied(declaration: &'static Declaration, declared: &[Setting]) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let names = declaration.signature.dimensions.iter().map(|dimension| dimension.name);
+    let pairs = names
+        .clone()
+        .enumerate()
+        .flat_map(move |(place, left)| names.clone().skip(place + 1).map(move |right| (left, right)));
+    pairs.filter(|(left, right)| {
+        let is_equal = |case: &Setting| case.value(left) == case.value(right);
+        declared.iter().any(|case| is_equal(case) && case.value(left) > Some(1)) && !declared.iter().all(is_equal)
+    })
 }
 
 fn common_divisor(left: i64, right: i64) -> i64 {
@@ -127,44 +156,49 @@ fn changed(setting: &Setting, name: &str, value: i64) -> Setting {
     setting
 }
 
-/// Sizes that no declared case has: beyond one simdgroup and one threadgroup, at the bounds of requirements, the other value
-/// of a bool constant, another of an integer one. Each is a list of alternatives: one that runs will do.
+/// Sizes that no declared case has: beyond one simdgroup and one threadgroup, a whole simdgroup, at the bounds of
+/// requirements, the other value of a bool constant, another of an integer one. Each is a list of alternatives: one that
+/// runs will do.
 fn others(declaration: &'static Declaration, varied: &Setting, declared: &[Setting]) -> Vec<Vec<Setting>> {
     let signature = declaration.signature;
     let is_seen = |name: &str, value: i64| declared.iter().any(|setting| setting.value(name) == Some(value));
     let fits = |setting: &Setting| is_possible(declaration, setting) && elements(declaration, setting) <= ELEMENTS;
-    let mut found: Vec<Setting> = Vec::new();
-    let mut add = |name: &str, value: Option<i64>| {
-        let Some(value) = value else { return };
-        let setting = changed(varied, name, value);
-        let is_new = !is_seen(name, value) && varied.value(name) != Some(value);
-        if is_new && fits(&setting) {
-            found.push(setting);
+    let mut found: Vec<Vec<Setting>> = Vec::new();
+    let mut add = |name: &str, values: &[i64]| {
+        let is_new = |value: &&i64| !is_seen(name, **value) && varied.value(name) != Some(**value);
+        let settings = values.iter().filter(is_new).map(|value| changed(varied, name, *value));
+        let settings: Vec<Setting> = settings.filter(&fits).collect();
+        if !settings.is_empty() {
+            found.push(settings);
         }
     };
     let long = long(declaration, declared);
     for dimension in signature.dimensions {
         let name = dimension.name;
-        let seen = declared.iter().chain(long.first()).filter_map(|setting| setting.value(name));
+        let fullest = long.iter().filter_map(|long| long.first());
+        let seen = declared.iter().chain(fullest).filter_map(|setting| setting.value(name));
         let largest = seen.max().unwrap_or_default();
         let beyond = [Some(SIMDGROUP), threads(declaration, varied).filter(|threads| *threads > SIMDGROUP)];
         for beyond in beyond.into_iter().flatten().filter(|beyond| largest <= *beyond) {
             let next = beyond_of(declared, name, beyond, &|value| fits(&changed(varied, name, value)));
-            add(name, next);
+            add(name, next.as_slice());
         }
     }
     for constant in signature.constants {
         match constant.kind {
             ConstantKind::Bool => {
-                add(constant.name, Some(0));
-                add(constant.name, Some(1));
+                add(constant.name, &[0]);
+                add(constant.name, &[1]);
             }
             ConstantKind::Usize | ConstantKind::I32 => {
                 let Some(value) = varied.value(constant.name) else { continue };
-                if declared.iter().all(|setting| setting.value(constant.name) == Some(value)) {
-                    let others = [value + 1, value * 2, value - 1, value / 2].into_iter().filter(|other| *other > 0);
-                    let other = others.into_iter().find(|other| fits(&changed(varied, constant.name, *other)));
-                    add(constant.name, other);
+                let values = || declared.iter().filter_map(|setting| setting.value(constant.name));
+                if values().all(|other| other == value) {
+                    let others = [value + 1, value * 2, value - 1, value / 2];
+                    add(constant.name, others.map(|other| other.max(1)).as_slice());
+                } else if constant.bound.is_none() {
+                    let (largest, unit) = (values().fold(value, i64::max), values().fold(0, common_divisor));
+                    add(constant.name, &[largest + unit, largest * 2]);
                 }
             }
         }
@@ -175,18 +209,33 @@ fn others(declaration: &'static Declaration, varied: &Setting, declared: &[Setti
         let most = (1..=LARGEST).rev().find(allowed);
         // Beyond a bound nothing is allowed; a multiple of something has none.
         let is_bounded = most.is_some_and(|most| !(most + 1..=2 * LARGEST).any(|value| allowed(&value)));
-        add(name, least);
-        add(name, most.filter(|_| is_bounded));
+        add(name, least.as_slice());
+        add(name, most.filter(|_| is_bounded).as_slice());
     }
-    let others = found.into_iter().map(|setting| vec![setting]);
-    std::iter::once(long).filter(|long| !long.is_empty()).chain(others).collect()
+    // Texts that take several elements at once do so where nothing is left over.
+    let innermost = |name: &str| {
+        let last = signature.inputs.iter().filter_map(|port| port.shape.last());
+        last.into_iter().any(|extent| matches!(extent.value, Expression::Symbol(symbol) if symbol == name))
+    };
+    let whole = signature.symbols().filter(|name| innermost(name)).fold(varied.clone(), |setting, name| {
+        let is_whole = declared.iter().filter_map(|case| case.value(name)).any(|value| value % SIMDGROUP == 0);
+        let whole = changed(&setting, name, SIMDGROUP);
+        if is_whole || !fits(&whole) { setting } else { whole }
+    });
+    if whole != *varied {
+        found.push(vec![whole]);
+    }
+    long.into_iter().chain(found).collect()
 }
 
 /// Sizes at which as much as possible is beyond a simdgroup at once, the fullest first, of which one that runs will do: what
 /// a launch does for the second of its parts along two axes is seen nowhere else. Each is a declared case made longer, its
 /// innermost extents first. Constants that no shape gives are as large as they are declared up to a simdgroup, so that
 /// lengths are beyond them as well.
-fn long(declaration: &'static Declaration, declared: &[Setting]) -> Vec<Setting> {
+///
+/// A list for each way in which dimensions are the same or not: a text for groups may be another than that for heads of
+/// their own.
+fn long(declaration: &'static Declaration, declared: &[Setting]) -> Vec<Vec<Setting>> {
     let signature = declaration.signature;
     let (bound, free): (Vec<_>, Vec<_>) = signature.constants.iter().partition(|constant| constant.bound.is_some());
     let names = signature.dimensions.iter().map(|dimension| dimension.name);
@@ -196,7 +245,12 @@ fn long(declaration: &'static Declaration, declared: &[Setting]) -> Vec<Setting>
     let long_names = |setting: &Setting| -> Vec<&str> {
         names.iter().copied().filter(|name| setting.value(name).is_some_and(|value| value > SIMDGROUP)).collect()
     };
+    let tied: Vec<_> = tied(declaration, declared).collect();
     let lengthened = |case: &Setting| {
+        // What this case keeps apart stays so.
+        let apart = |setting: &Setting, (left, right): &(&str, &str)| setting.value(left) != setting.value(right);
+        let fits =
+            |setting: &Setting| fits(setting) && tied.iter().all(|pair| !apart(case, pair) || apart(setting, pair));
         let mut long = case.clone();
         for constant in free.iter().filter(|constant| constant.kind != ConstantKind::Bool) {
             let values = declared.iter().filter_map(|setting| setting.value(constant.name));
@@ -213,9 +267,18 @@ fn long(declaration: &'static Declaration, declared: &[Setting]) -> Vec<Setting>
         }
         long
     };
+    // Each case also with one of its extents as short as in any, which leaves room for others.
+    let shortened = |case: &Setting| -> Vec<Setting> {
+        let least = |name: &str| declared.iter().filter_map(|setting| setting.value(name)).min();
+        let shorter = signature.dimensions.iter().filter_map(|dimension| {
+            let least = least(dimension.name).filter(|least| Some(*least) != case.value(dimension.name))?;
+            Some(changed(case, dimension.name, least)).filter(|shorter| is_possible(declaration, shorter))
+        });
+        std::iter::once(case.clone()).chain(shorter).collect()
+    };
     let mut cases: Vec<&Setting> = declared.iter().collect();
     cases.sort_by_key(|case| Reverse(elements(declaration, case)));
-    let mut found: Vec<Setting> = cases.into_iter().map(lengthened).collect();
+    let mut found: Vec<Setting> = cases.into_iter().flat_map(shortened).map(|case| lengthened(&case)).collect();
     found.retain(|long| {
         let names = long_names(long);
         let is_seen =
@@ -223,7 +286,16 @@ fn long(declaration: &'static Declaration, declared: &[Setting]) -> Vec<Setting>
         names.len() > 1 && !declared.iter().any(is_seen)
     });
     found.sort_by_key(|long| Reverse(long_names(long).len()));
-    found
+    let mut lists: Vec<(Vec<bool>, Vec<Setting>)> = Vec::new();
+    for long in found {
+        let equal = tied.iter().map(|(left, right)| long.value(left) == long.value(right)).collect();
+        match lists.iter_mut().find(|(known, _)| *known == equal) {
+            Some((_, list)) if list.contains(&long) => {}
+            Some((_, list)) => list.push(long),
+            None => lists.push((equal, vec![long])),
+        }
+    }
+    lists.into_iter().map(|(_, list)| list).collect()
 }
 
 /// The next value of `name` beyond a number that is possible, and a multiple of what all cases are multiples of: a kernel of
@@ -266,9 +338,10 @@ mod tests {
 
     #[test]
     fn as_much_as_possible_is_long_at_once() {
-        let long: Vec<String> = long(blocks::declaration(), &declared()).iter().map(Setting::to_string).collect();
+        let long: Vec<String> =
+            long(blocks::declaration(), &declared()).concat().iter().map(Setting::to_string).collect();
         // An even `M`, as in all cases, and the largest block of no more than a simdgroup.
-        assert_eq!(long, ["N = 33, M = 40, BLOCK = 16", "N = 33, M = 34, BLOCK = 16", "N = 33, M = 34, BLOCK = 16"]);
+        assert_eq!(long, ["N = 33, M = 40, BLOCK = 16", "N = 33, M = 34, BLOCK = 16"]);
     }
 
     #[test]
@@ -276,7 +349,32 @@ mod tests {
         let declared = declared();
         let others = others(blocks::declaration(), &declared[0], &declared);
         let first: Vec<String> = others.iter().map(|alternatives| alternatives[0].to_string()).collect();
-        assert_eq!(first, ["N = 33, M = 40, BLOCK = 16"]);
+        assert_eq!(first, ["N = 33, M = 40, BLOCK = 16", "N = 3, M = 6, BLOCK = 72", "N = 3, M = 32, BLOCK = 8"]);
+    }
+
+    #[crate::stage(
+        crate = crate,
+        untested = "only its sizes are looked at",
+        requires = [H % G == 0],
+        grid = (H * D, 1, 1),
+        threads = (32, 1, 1),
+        cases = [(H = 3, G = 1, D = 5), (H = 2, G = 2, D = 7)],
+    )]
+    fn grouped(x: In![f32; H, D], w: In![f32; G, D], y: Out![f32; H, D]) {
+        metal! {
+            uint i = thread_position_in_grid.x;
+            y[i] = x[i] * w[i / uint(D) / (H / G) * D + i % uint(D)];
+        }
+    }
+
+    #[test]
+    fn groups_are_varied_and_made_long_beside_heads_of_their_own() {
+        let declared = cases_without_absences(grouped::declaration());
+        let varied = varied(grouped::declaration(), &declared, &|_| true).unwrap();
+        assert_eq!(varied.to_string(), "H = 6, G = 2, D = 5");
+        let long = long(grouped::declaration(), &declared);
+        let first: Vec<String> = long.iter().map(|alternatives| alternatives[0].to_string()).collect();
+        assert_eq!(first, ["H = 34, G = 34, D = 33", "H = 33, G = 1, D = 33"]);
     }
 
     #[test]
