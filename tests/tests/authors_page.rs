@@ -1,7 +1,7 @@
-//! The page for authors of other crates, followed word for word in a new folder of the checkout.
+//! The page for authors of other crates, followed word for word in an empty folder outside the checkout.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 const PAGE: &str = include_str!("../../docs/kernels.md");
@@ -19,43 +19,28 @@ fn blocks(fence: &str) -> Vec<String> {
     found
 }
 
-/// The folder that the page makes. It is gone when this is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(checkout: &Path) -> Self {
-        let folder = Folder(checkout.join("my-kernels"));
-        folder.remove();
-        folder
-    }
-
-    fn remove(&self) {
-        if self.0.exists() {
-            fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-
-    fn write(&self, file: &str, text: &str) {
-        let path = self.0.join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
+fn write(folder: &Path, file: &str, text: &str) {
+    let path = folder.join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        self.remove();
-    }
+fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
 /// Runs lines of the page, and returns whether they succeeded and what they printed.
 fn run(folder: &Path, lines: &str) -> (bool, String) {
-    let mut target = Path::new(env!("CARGO_TARGET_TMPDIR")).to_owned();
-    target.pop();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(target.join("debug")).chain(std::env::split_paths(&path));
     let output = Command::new("bash")
         .args(["-eu", "-c", lines])
         .current_dir(folder)
         .env("CARGO", env!("CARGO"))
+        // Where the page installs `cargo cotangent`, which is built below.
+        .env("PATH", std::env::join_paths(path).unwrap())
+        .env("COTANGENT", checkout())
         // What the checkout has compiled need not be compiled again, and the network is not asked.
         .env("CARGO_TARGET_DIR", target)
         .env("CARGO_NET_OFFLINE", "true")
@@ -70,36 +55,44 @@ fn run(folder: &Path, lines: &str) -> (bool, String) {
 
 #[test]
 fn it_leads_to_a_kernel_whose_wrong_gradient_fails_by_itself() {
-    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let (commands, sources) = (blocks("sh"), blocks("rust"));
-    let [setup, test, ..] = commands.as_slice() else { panic!("{commands:?}") };
+    let [install, setup, test, ..] = commands.as_slice() else { panic!("{commands:?}") };
     let [source] = sources.as_slice() else { panic!("{sources:?}") };
-    let folder = Folder::new(checkout);
-
-    let (succeeded, text) = run(checkout, setup);
+    assert_eq!(install, "COTANGENT=$PWD\ncargo install --path cargo-cotangent\n");
+    let (succeeded, text) = run(checkout(), "cargo build --quiet --package cargo-cotangent");
     assert!(succeeded, "{text}");
-    folder.write("src/lib.rs", source);
-    // The checkout's profiles, so that other people's crates are as it compiled them.
-    let mut profiles =
-        "[profile.dev]\ndebug = \"line-tables-only\"\n\n[profile.dev.package.\"*\"]\nopt-level = 1\ndebug = false\n"
-            .to_owned();
-    for ours in ["cotangent", "cotangent-macros", "cotangent-macros-core"] {
-        profiles += &format!("\n[profile.dev.package.{ours}]\nopt-level = 0\n");
-    }
-    folder.write(".cargo/config.toml", &profiles);
+    let empty = tempfile::tempdir().unwrap();
+    assert!(!empty.path().starts_with(checkout()), "Cargo would find the checkout's configuration");
 
-    let (succeeded, text) = run(&folder.0, test);
+    let (succeeded, text) = run(empty.path(), setup);
+    assert!(succeeded, "{text}");
+    let folder = empty.path().join("my-kernels");
+    write(&folder, "src/lib.rs", source);
+    // The checkout's profiles, so that other people's crates are as it compiled them.
+    let mut configuration = fs::read_to_string(folder.join(".cargo/config.toml")).unwrap()
+        + "\n[profile.dev]\ndebug = \"line-tables-only\"\n\n[profile.dev.package.\"*\"]\nopt-level = 1\ndebug = false\n";
+    for ours in ["cotangent", "cotangent-commands", "cotangent-macros", "cotangent-macros-core"] {
+        configuration += &format!("\n[profile.dev.package.{ours}]\nopt-level = 0\n");
+    }
+    write(&folder, ".cargo/config.toml", &configuration);
+
+    let (succeeded, text) = run(&folder, test);
     assert!(succeeded, "{text}");
     let [said] = &blocks("text")[..] else { panic!("the page says once what is printed") };
     assert!(text.contains(said.trim_end()), "{text}");
 
+    // What it says of other commands, of a lone crate with its own kernels.
+    let (succeeded, text) = run(&folder, "cargo cotangent setup && cargo cotangent expand square");
+    assert!(succeeded && text.contains("// Rust, of src/lib.rs:13\n") && text.contains("pub fn square"), "{text}");
+    let (succeeded, text) = run(&folder, "cargo cotangent kernels --names && cargo cotangent kernels square --at N=1");
+    assert!(succeeded && text.starts_with("square\nsquare_backward\n"), "{text}");
+    assert!(text.contains("\ngradient      the kernel `square_backward`"), "{text}");
+
     // The mistake that the page proposes, and a loop over kernels that the linker has dropped.
-    folder.write("src/lib.rs", &source.replace("= 2.0f *", "= -2.0f *"));
-    folder.write(
-        "tests/loops.rs",
-        "#[test]\nfn every_kernel() {\n    assert!(!cotangent::kernel::kernels().is_empty());\n}\n",
-    );
-    let (succeeded, text) = run(&folder.0, "cargo test --no-fail-fast");
+    write(&folder, "src/lib.rs", &source.replace("= 2.0f *", "= -2.0f *"));
+    let every = "#[test]\nfn every_kernel() {\n    assert!(!cotangent::kernel::kernels().is_empty());\n}\n";
+    write(&folder, "tests/loops.rs", every);
+    let (succeeded, text) = run(&folder, "cargo test --no-fail-fast");
     assert!(!succeeded && text.contains("test kernel_square::is_as_declared ... FAILED"), "{text}");
     assert!(text.contains("gradient of `x`, kernel against fallback (N = 7)"), "{text}");
     assert!(text.contains("test every_kernel ... FAILED") && text.contains("this program links no kernel"), "{text}");

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use cotangent::kernel::signature::PortRole;
 use cotangent::{Graph, Result, Tensor, differentiable, stage};
-use cotangent_tests::kernel_table::{self, Sizes};
+use cotangent_commands::{Sizes, of};
+use cotangent_tests as _;
 
 /// A pair made of operations, with residuals of two dtypes.
 #[differentiable(backward = windows_backward, fallback = windows_by_operations, cases = [(B = 3, S = 9, K = 4)])]
@@ -89,7 +90,7 @@ pub fn coarse_backward(
 
 #[test]
 fn what_is_not_checked_everywhere_is_listed_with_its_reason() {
-    let text = kernel_table::table(None).unwrap();
+    let text = cotangent_commands::table(&of(&[]), None).unwrap();
     let (_, listed) = text.split_once("not checked everywhere, as declared:\n").unwrap();
     for line in [
         "coarse: `x` is 0.25 to 8 only: it is a rate",
@@ -99,7 +100,7 @@ fn what_is_not_checked_everywhere_is_listed_with_its_reason() {
     ] {
         assert!(listed.contains(&format!("  {line}\n")), "{listed}");
     }
-    let details = kernel_table::kernel("coarse_backward", None).unwrap();
+    let details = cotangent_commands::kernel(&of(&[]), "coarse_backward", None).unwrap();
     assert!(
         details.contains("\nbut           `d_x` is not the derivative: a straight-through estimate\n"),
         "{details}"
@@ -108,7 +109,7 @@ fn what_is_not_checked_everywhere_is_listed_with_its_reason() {
 
 #[test]
 fn functions_with_a_backward_of_their_own_are_listed() {
-    let text = kernel_table::table(None).unwrap();
+    let text = cotangent_commands::table(&of(&[]), None).unwrap();
     let line = "functions with a backward of their own, checked by differences: causal_attention, cross_entropy, \
                 gather_from_experts, grouped_packed_linear, packed_linear, spread_to_experts\n";
     assert!(text.ends_with(line), "{text}");
@@ -116,7 +117,7 @@ fn functions_with_a_backward_of_their_own_are_listed() {
 
 #[test]
 fn a_row_says_what_the_declaration_does() {
-    let text = kernel_table::table(None).unwrap();
+    let text = cotangent_commands::table(&of(&[]), None).unwrap();
     let row = |name: &str| {
         let row = text.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
         row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
@@ -154,7 +155,7 @@ fn a_row_says_what_the_declaration_does() {
 #[test]
 fn residuals_are_counted_at_given_sizes() {
     let residuals = |at: &str, dtype: &str| {
-        let text = kernel_table::kernel("windows", Some(&Sizes::parse(at, dtype).unwrap())).unwrap();
+        let text = cotangent_commands::kernel(&of(&[]), "windows", Some(&Sizes::parse(at, dtype).unwrap())).unwrap();
         text.lines().find_map(|line| line.strip_prefix("residuals")).unwrap().trim().to_owned()
     };
     // 3 (9 - 4 + 1) float32, and 3 9 of the dtype parameter.
@@ -166,9 +167,9 @@ fn residuals_are_counted_at_given_sizes() {
 
 #[test]
 fn cuda_texts_are_those_of_the_stages() {
-    let text = kernel_table::cuda("twice").unwrap();
+    let text = cotangent_commands::cuda(&of(&[]), "twice").unwrap();
     assert!(text.starts_with("// doubled\n") && text.contains("namespace kernel_doubled "), "{text}");
-    assert!(kernel_table::cuda("windows").unwrap().contains("made of operations"));
+    assert!(cotangent_commands::cuda(&of(&[]), "windows").unwrap().contains("made of operations"));
 }
 
 /// Exit code, standard output, standard error.

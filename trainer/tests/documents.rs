@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Commands of which nothing can be checked here, and why.
-const NOT_CHECKED: [(&str, &str); 11] = [
+const NOT_CHECKED: [(&str, &str); 12] = [
     ("git checkout ", "takes back a change that the reader made"),
     ("cargo insta ", "a program of others, for looking at snapshots"),
     ("cargo fmt", "a program of Rust's"),
     ("cargo doc ", "a program of Rust's"),
+    ("COTANGENT=", "names the checkout for the commands after it"),
     ("cargo add", "changes a crate of the reader's"),
     ("python -m venv ", "a program of Python's"),
     ("cd ", "means something with the commands around it"),
@@ -106,11 +107,16 @@ fn fault(command: &str, beside: &Path) -> Option<String> {
     }
     match words.as_slice() {
         ["cargo", "xtask", subcommand, rest @ ..] => {
-            if !subcommand.starts_with('-') && !xtask_commands().contains(*subcommand) {
+            if !subcommand.starts_with('-') && !commands_of("xtask").contains(*subcommand) {
                 return absent(subcommand);
             }
             rest.iter().find(|word| word.contains('/') && !is_there(word)).and_then(|file| absent(file))
         }
+        ["cargo", "cotangent", subcommand, ..] => {
+            let known = commands_of("cargo-cotangent").contains(*subcommand) || subcommand.starts_with('-');
+            (!known).then(|| absent(subcommand))?
+        }
+        ["cargo", "install", ..] => option("--path").filter(|folder| !is_there(folder)).and_then(absent),
         ["cargo", "build" | "test" | "bench" | "run", ..] => {
             let package = option("-p").or(option("--package"));
             let folder = match package.map(package_folder) {
@@ -147,9 +153,9 @@ fn file_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
-/// The names of the variants of the enum `Command` in xtask's `main.rs`, as the command line has them.
-fn xtask_commands() -> BTreeSet<String> {
-    let source = fs::read_to_string(top("xtask/src/main.rs")).unwrap();
+/// The names of the variants of the enum `Command` in the `main.rs` of `package`, as the command line has them.
+fn commands_of(package: &str) -> BTreeSet<String> {
+    let source = fs::read_to_string(top(package).join("src/main.rs")).unwrap();
     let (_, body) = source.split_once("enum Command {").unwrap();
     let (body, _) = body.split_once("\n}").unwrap();
     let variant = |line: &str| {
@@ -192,9 +198,14 @@ fn commands_name_what_is_there() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
-    for wrong in
-        ["cargo xtask fly", "cargo bench -p cotangent-kernels --bench absent", "python make/absent.py", "rm -r x"]
-    {
+    for wrong in [
+        "cargo xtask fly",
+        "cargo cotangent fly",
+        "cargo install --path absent",
+        "cargo bench -p cotangent-kernels --bench absent",
+        "python make/absent.py",
+        "rm -r x",
+    ] {
         assert!(fault(wrong, &top("demo")).is_some(), "`{wrong}` passes");
     }
 }

@@ -2,20 +2,22 @@
 //!
 //! Must build before MLX is set up, so it depends on nothing that links MLX and runs everything else as a program.
 
-mod explain;
-mod kernels;
-mod program;
+mod error_pages;
 mod project_program;
-mod setup;
 mod test;
 mod workspace;
 
+use cargo_cotangent::{arguments, expand, explain, program, setup};
 use clap::{Parser, Subcommand};
 use project_program::{ProjectProgram, demo_arguments};
-use setup::Build;
 use std::ffi::OsString;
-use std::io::{ErrorKind, Write, stdout};
 use std::process::ExitCode;
+
+/// What a person types.
+const CALLER: &str = "cargo xtask";
+
+/// The crates whose kernels are the project's; tests have kernels too, some of them wrong on purpose.
+const CRATES: [&str; 3] = ["kernels", "examples", "models"];
 
 /// Set-up and the commands of the project.
 #[derive(Parser)]
@@ -32,17 +34,7 @@ enum Command {
     /// On Linux: downloads MLX (10 MB) and OpenBLAS (8 MB), compiles MLX's C interface, and tells Cargo where they are.
     /// Everything goes into `.mlx`; plain `cargo build`, `cargo test` and editors work afterwards. On macOS, where Cargo
     /// builds MLX itself: checks for the tools this takes. Does nothing when all is in place.
-    Setup {
-        /// Linux: set up MLX's CUDA build (87 MB), which needs an NVIDIA driver and CUDA 13's libraries
-        #[arg(long)]
-        cuda: bool,
-        /// Linux: go back to MLX's CPU build. Without either, the build is the last one, at first the CPU's
-        #[arg(long, conflicts_with = "cuda")]
-        cpu: bool,
-        /// Do it again, even if all is in place
-        #[arg(long)]
-        force: bool,
-    },
+    Setup(arguments::Setup),
     /// Run all checks: formatting, clippy, tests, documentation
     ///
     /// Sets MLX up first if need be. All checks run even if one fails. The last line counts the tests.
@@ -73,34 +65,13 @@ enum Command {
     ///
     /// Runs on the backend that COTANGENT_BACKEND names. All comparisons are printed; a deviation past its bound is a
     /// failure.
-    Check {
-        /// The name of the kernel's function; all kernels without one
-        kernel: Option<OsString>,
-        /// Hold a GPU's results against the emulator's, which are computed here
-        #[arg(long, conflicts_with_all = ["against", "record"])]
-        device: bool,
-        /// Hold results against those that another machine recorded
-        #[arg(long, value_name = "FILE", conflicts_with = "record")]
-        against: Option<OsString>,
-        /// Write results into a file, for another machine, instead of checking them
-        #[arg(long, value_name = "FILE")]
-        record: Option<OsString>,
-    },
+    Check(arguments::Check),
     /// Make mistakes in the kernels' gradients, and count those that their generated checks miss
     ///
     /// A mistake is a sign, a term, an index, a port, a forgotten scalar, a dropped barrier …, in the source of a backward or
     /// a stage, in a Rust body, or in what a forward saves. Each runs in a process of its own, with the checks that `cargo
     /// test` makes and no others. What survives is held against the original on inputs that no check uses.
-    Mutate {
-        /// Names of kernels, backwards or stages; all without
-        kernels: Vec<OsString>,
-        /// How many mistakes to make, one of every kind in every source first; all without
-        #[arg(long, value_name = "COUNT")]
-        sample: Option<OsString>,
-        /// Which of them
-        #[arg(long, value_name = "NUMBER", default_value = "1")]
-        seed: OsString,
-    },
+    Mutate(arguments::Mutate),
     /// Run MLX's kernels as Apple's compiler made them, beside their sources in the emulator
     ///
     /// Needs LLVM 19, but neither MLX nor a Mac. Downloads MLX's package for macOS (45 MB) once, into `target/apple`.
@@ -112,20 +83,7 @@ enum Command {
     /// List the kernels: gradients, where they run, determinism, test cases, what checks them, requirements, residuals
     ///
     /// Backwards and stages stand beneath their forwards. With the name of a kernel: everything about that one.
-    Kernels {
-        /// The name of a kernel's function
-        #[arg(conflicts_with = "names")]
-        kernel: Option<String>,
-        /// Print the names alone, one a line
-        #[arg(long)]
-        names: bool,
-        /// Count the bytes of residuals at these sizes
-        #[arg(long, value_name = "B=4,T=2048", conflicts_with = "names")]
-        at: Option<String>,
-        /// What dtype parameters stand for then: f32, bf16 or f16
-        #[arg(long, value_name = "DTYPE", default_value = "f32")]
-        dtype: String,
-    },
+    Kernels(arguments::Kernels),
     /// Show what a kernel's attribute generates: Rust, and the texts for Metal and CUDA
     ///
     /// Reads the sources, so it works before MLX is set up and while other code does not compile.
@@ -144,17 +102,14 @@ enum Command {
         #[arg(long, conflicts_with = "code")]
         write: bool,
     },
-    /// Write xtask/mlx/bindings.rs again, for another version of mlx-sys
+    /// Write cargo-cotangent/mlx/bindings.rs again, for another version of mlx-sys
     #[cfg(feature = "bindgen")]
     Bindings,
 }
 
 fn main() -> ExitCode {
     run(Arguments::parse().command).unwrap_or_else(|error| {
-        eprintln!("error: {error}");
-        for cause in error.chain().skip(1) {
-            eprintln!("  because: {cause}");
-        }
+        program::report(&error);
         ExitCode::FAILURE
     })
 }
@@ -162,9 +117,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let root = workspace::root()?;
     match command {
-        Command::Setup { cuda, cpu, force } => {
-            let build = if cuda { Some(Build::Cuda) } else { cpu.then_some(Build::Cpu) };
-            setup::set_up(&root, build, force).map(|()| ExitCode::SUCCESS)
+        Command::Setup(arguments) => {
+            setup::set_up(&root, arguments.build(), arguments.force).map(|()| ExitCode::SUCCESS)
         }
         Command::Test => test::run(&root),
         Command::Demo { arguments } => ProjectProgram::DEMO.run(&root, &demo_arguments(&root, arguments)),
@@ -174,40 +128,22 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             arguments.extend(random_lengths.into_iter().flat_map(|steps| ["--random-lengths".into(), steps]));
             ProjectProgram::BENCH.run(&root, &arguments)
         }
-        Command::Check { kernel, device, against, record } => {
-            let mut arguments: Vec<OsString> = kernel.into_iter().collect();
-            arguments.extend(device.then(|| "--device".into()));
-            arguments.extend(against.into_iter().flat_map(|file| ["--against".into(), file]));
-            arguments.extend(record.into_iter().flat_map(|file| ["--record".into(), file]));
-            ProjectProgram::CHECK.run(&root, &arguments)
-        }
-        Command::Mutate { kernels, sample, seed } => {
-            let mut arguments = kernels;
-            arguments.extend(sample.into_iter().flat_map(|count| ["--sample".into(), count]));
-            arguments.extend(["--seed".into(), seed]);
-            ProjectProgram::MUTATE.run(&root, &arguments)
-        }
+        Command::Check(arguments) => ProjectProgram::CHECK.run(&root, &arguments.passed_on()),
+        Command::Mutate(arguments) => ProjectProgram::MUTATE.run(&root, &arguments.passed_on()),
         Command::Apple { arguments } => {
             let cache: [OsString; 2] = ["--cache".into(), root.join("target/apple").into()];
             ProjectProgram::APPLE.run(&root, &[&cache, arguments.as_slice()].concat())
         }
-        Command::Kernels { kernel, names, at, dtype } => {
-            ProjectProgram::KERNELS.run(&root, &kernels::list_arguments(kernel, names, at, dtype))
-        }
+        Command::Kernels(arguments) => ProjectProgram::KERNELS.run(&root, &arguments.passed_on()),
         Command::Expand { kernel, cuda: true } => ProjectProgram::KERNELS.run(&root, &["--cuda".into(), kernel.into()]),
-        Command::Expand { kernel, cuda: false } => print(&kernels::expand(&root, &kernel)?),
-        Command::Explain { write: true, .. } => explain::write_pages(&root).map(|()| ExitCode::SUCCESS),
-        Command::Explain { code, write: false } => print(&explain::text(code.as_deref())?),
+        Command::Expand { kernel, cuda: false } => {
+            let folders = CRATES.map(|folder| root.join(folder).join("src"));
+            program::print(&expand::expand(&root, &folders, &kernel, CALLER)?)
+        }
+        Command::Explain { write: true, .. } => error_pages::write(&root).map(|()| ExitCode::SUCCESS),
+        Command::Explain { code, write: false } => program::print(&explain::text(code.as_deref(), CALLER)?),
         #[cfg(feature = "bindgen")]
         Command::Bindings => setup::bindings::write(&root).map(|()| ExitCode::SUCCESS),
-    }
-}
-
-/// Writes to standard output. A reader that stops, such as `head`, has seen enough.
-fn print(text: &str) -> anyhow::Result<ExitCode> {
-    match stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Programs of this workspace: built and started by Cargo, once MLX is set up where they link it.
 
-use crate::{setup, workspace};
+use crate::CALLER;
 use anyhow::{Context, Result};
+use cargo_cotangent::{cargo, linked, setup};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -46,15 +47,16 @@ impl ProjectProgram {
         if self.mlx {
             setup::ensure(root)?;
         }
-        let mut command = workspace::cargo();
+        let mut command = cargo::cargo();
         if self.small {
-            workspace::with_one_blas_thread(&mut command);
+            cargo::with_one_blas_thread(&mut command);
         }
         let status = command
             .args(["run", "--profile", self.profile, "--manifest-path"])
             .arg(root.join("Cargo.toml"))
             .args(["--package", self.package, "--bin", self.binary, "--"])
             .args(arguments)
+            .env(linked::CALLER, CALLER)
             .status()
             .context("cannot start `cargo`")?;
         let code = status.code().and_then(|code| u8::try_from(code).ok());

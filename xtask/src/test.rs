@@ -3,8 +3,9 @@
 mod snapshots;
 mod tally;
 
-use crate::{setup, workspace};
 use anyhow::{Context, Result};
+use cargo_cotangent::cargo::with_one_blas_thread;
+use cargo_cotangent::setup;
 use snapshots::References;
 use std::io::{BufRead, BufReader, IsTerminal, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
@@ -82,14 +83,14 @@ fn nvrtc(root: &Path) -> Option<(&'static str, PathBuf)> {
 
 /// Cargo at the root of the checkout, set so that tests compare with what is committed and never rewrite it.
 fn cargo(root: &Path) -> Command {
-    let mut command = workspace::cargo();
+    let mut command = cargo_cotangent::cargo::cargo();
     command.current_dir(root).env("INSTA_UPDATE", "no").env_remove("INSTA_FORCE_PASS").env_remove("TRYBUILD");
     if std::env::var_os("CARGO_TARGET_DIR").is_some_and(|folder| !Path::new(&folder).starts_with(root)) {
         // The compile-fail tests build a project in the target directory, which sees this checkout's configuration of
         // MLX only from below it.
         command.env_remove("CARGO_TARGET_DIR");
     }
-    workspace::with_one_blas_thread(&mut command);
+    with_one_blas_thread(&mut command);
     if stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }

@@ -7,12 +7,13 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate depends only on those before it. Programs and tests at the end may depend on all.
-const ORDER: [&str; 8] = [
+const ORDER: [&str; 9] = [
     "cotangent-metal",
     "cotangent-macros-core",
     "cotangent-macros",
     "cotangent-emulator",
     "cotangent",
+    "cotangent-commands",
     "cotangent-kernels",
     "cotangent-models",
     "cotangent-trainer",

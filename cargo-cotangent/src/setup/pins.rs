@@ -43,6 +43,7 @@ impl Architecture {
 /// What MLX computes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Build {
+    /// The CPU alone.
     Cpu,
     /// CUDA 13 and the CPU.
     Cuda,
@@ -153,7 +154,7 @@ pub fn nvrtc(architecture: Architecture) -> Wheel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::locked_version;
+    use crate::cargo::locked_version;
 
     #[test]
     fn the_pinned_mlx_sys_is_the_locked_one() {

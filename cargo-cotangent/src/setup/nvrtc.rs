@@ -37,7 +37,10 @@ pub fn library(root: &Path) -> Result<PathBuf> {
     // Unpacked, it is of no more use: another checkout brings its own.
     linux::remove_if_there(&wheel)?;
     if !library.is_file() {
-        bail!("`{}` is not in the package\n  help: correct its place in xtask/src/setup/nvrtc.rs", library.display());
+        bail!(
+            "`{}` is not in the package\n  help: correct its place in cargo-cotangent/src/setup/nvrtc.rs",
+            library.display()
+        );
     }
     Ok(library)
 }

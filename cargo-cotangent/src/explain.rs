@@ -1,36 +1,25 @@
-//! `cargo xtask explain C03`: what a code in an error message means.
+//! `cargo cotangent explain C03`: what a code in an error message means.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use cotangent_macros_core::catalogue::{self, Entry, Source, catalogue};
-use std::path::Path;
 
 /// Columns of a line of text.
 const WIDTH: usize = 100;
 
-/// The explanation of `code`, or the list of all codes.
-pub fn text(code: Option<&str>) -> Result<String> {
+/// The explanation of `code`, or the list of all codes. `caller` is what a person typed: `cargo cotangent`.
+///
+/// # Errors
+/// If there is no such code.
+pub fn text(code: Option<&str>, caller: &str) -> Result<String> {
     let Some(code) = code else {
         let lines = catalogue().iter().map(|entry| format!("{}  {}\n", entry.code, entry.title));
         return Ok(lines.collect());
     };
     let Some(entry) = catalogue::find(code) else {
-        bail!("no failure has the code `{code}`\n  help: list the codes with `cargo xtask explain`");
+        bail!("no failure has the code `{code}`\n  help: list the codes with `{caller} explain`");
     };
     Ok(describe(entry))
 }
-
-/// Writes `docs/errors`, a page for each code, which the documentation of `cotangent::errors` shows as well.
-pub fn write_pages(root: &Path) -> Result<()> {
-    let folder = root.join(PAGES);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-    for entry in catalogue() {
-        let path = folder.join(format!("{}.md", entry.code));
-        std::fs::write(&path, entry.page()).with_context(|| format!("cannot write `{}`", path.display()))?;
-    }
-    Ok(())
-}
-
-const PAGES: &str = "docs/errors";
 
 fn describe(entry: &Entry) -> String {
     let mut text = format!("{}: {}\n\n{}\n", entry.code, entry.title, wrap(entry.explanation, ""));
@@ -74,13 +63,15 @@ fn wrap(text: &str, start: &str) -> String {
 mod tests {
     use super::*;
 
+    const CALLER: &str = "cargo cotangent";
+
     #[test]
     fn every_code_in_the_list_is_explained() {
-        let list = text(None).unwrap();
+        let list = text(None, CALLER).unwrap();
         assert_eq!(list.lines().count(), catalogue().len());
         for line in list.lines() {
             let code = line.split_whitespace().next().unwrap();
-            let explanation = text(Some(code)).unwrap();
+            let explanation = text(Some(code), CALLER).unwrap();
             assert!(explanation.starts_with(&format!("{code}: ")), "{explanation}");
             assert!(explanation.contains("\nWhat to do: "), "{explanation}");
             let (prose, programs) = explanation.split_once("\nWrong:\n").unwrap();
@@ -90,25 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_the_page_that_the_catalogue_makes() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let module = std::fs::read_to_string(root.join("runtime/src/errors.rs")).unwrap();
-        for entry in catalogue() {
-            let page = std::fs::read_to_string(root.join(PAGES).join(format!("{}.md", entry.code))).unwrap_or_default();
-            assert!(page == entry.page(), "`cargo xtask explain --write` writes the page of {}", entry.code);
-            let listed = module.contains(&format!("{},", entry.code));
-            assert!(listed, "`{}` is missing in the list of runtime/src/errors.rs", entry.code);
-        }
-        assert_eq!(std::fs::read_dir(root.join(PAGES)).unwrap().count(), catalogue().len());
-    }
-
-    #[test]
     fn codes_are_read_in_either_case() {
-        assert_eq!(text(Some("c03")).unwrap(), text(Some("C03")).unwrap());
+        assert_eq!(text(Some("c03"), CALLER).unwrap(), text(Some("C03"), CALLER).unwrap());
     }
 
     #[test]
     fn an_unknown_code_is_refused() {
-        assert!(text(Some("C99")).unwrap_err().to_string().starts_with("no failure has the code `C99`"));
+        let error = text(Some("C99"), CALLER).unwrap_err().to_string();
+        assert_eq!(error, "no failure has the code `C99`\n  help: list the codes with `cargo cotangent explain`");
     }
 }

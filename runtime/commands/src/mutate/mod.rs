@@ -1,4 +1,4 @@
-//! `cargo xtask mutate`: mistakes in the kernels' gradients, and which of them their generated checks miss.
+//! `cargo cotangent mutate`: mistakes in the kernels' gradients, and which of them their generated checks miss.
 
 mod pool;
 mod source;
@@ -61,8 +61,8 @@ impl Arguments {
 ///
 /// # Errors
 /// No such kernel; a kernel that does not run as it is.
-pub fn run(arguments: &Arguments) -> Result<bool> {
-    let subjects = subjects(&kernels());
+pub fn run(kernels: &[&'static Declaration], arguments: &Arguments) -> Result<bool> {
+    let subjects = subjects(kernels);
     if let Some((subject, mutant)) = &arguments.trial {
         let subject = subjects.get(*subject).context("no such subject")?;
         let (verdict, told) = trial::run(subject, &decode(subject, mutant)?)?;
@@ -84,7 +84,8 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     }
     if all.is_empty() {
         bail!(
-            "no kernel of these names and lines has a gradient of its own\n  help: list the kernels with `cargo xtask kernels`"
+            "no kernel of these names and lines has a gradient of its own\n  help: list the kernels with `{} kernels`",
+            crate::caller()
         );
     }
     let total = all.len();
@@ -94,15 +95,6 @@ pub fn run(arguments: &Arguments) -> Result<bool> {
     let (text, passed) = table::table(&subjects, &chosen, &verdicts);
     print!("{text}");
     Ok(passed)
-}
-
-/// All kernels, in an order that every process has.
-fn kernels() -> Vec<&'static Declaration> {
-    // Called for its effect: the linker keeps the crate and its kernels.
-    cotangent_examples::kernels();
-    let mut kernels = cotangent_kernels::kernels();
-    kernels.sort_by_key(|kernel| (kernel.file, kernel.line));
-    kernels
 }
 
 /// The mutant as an argument of the process that tries it.
@@ -151,6 +143,32 @@ fn shuffle(all: &mut [Trial], seed: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cotangent::{Graph, Tensor, differentiable};
+
+    /// A kernel whose gradient can be wrong in several ways.
+    #[differentiable(
+        backward = scaled_backward,
+        fallback = by_operations,
+        grid = (N, 1, 1),
+        threads = (64, 1, 1),
+        cases = [(N = 7)],
+    )]
+    pub fn scaled(a: In![f32; N], b: In![f32; N], y: Out![f32; N]) {
+        metal! { uint i = thread_position_in_grid.x; y[i] = a[i] * b[i]; }
+    }
+
+    #[differentiable(backward_of = scaled, grid = (N, 1, 1), threads = (64, 1, 1))]
+    pub fn scaled_backward(a: In![f32; N], b: In![f32; N], d_y: In![f32; N], d_a: Out![f32; N], d_b: Out![f32; N]) {
+        metal! { uint i = thread_position_in_grid.x; d_a[i] = d_y[i] * b[i]; d_b[i] = 1.0f * d_y[i] * a[i]; }
+    }
+
+    fn by_operations<M: Graph>(a: &Tensor<M>, b: &Tensor<M>) -> cotangent::Result<Tensor<M>> {
+        a.multiply(b)
+    }
+
+    fn own() -> Vec<Subject> {
+        subjects(&crate::of(&[]))
+    }
 
     #[test]
     fn arguments_are_names_and_a_sample() {
@@ -174,8 +192,8 @@ mod tests {
 
     #[test]
     fn a_sample_has_every_kind_of_every_subject_first() {
-        let subjects = subjects(&kernels());
-        let subject = subjects.iter().position(|subject| subject.name() == "fused_swiglu_backward").unwrap();
+        let subjects = own();
+        let subject = subjects.iter().position(|subject| subject.name() == "scaled_backward").unwrap();
         let all = || -> Vec<Trial> {
             subjects[subject].mutants().unwrap().into_iter().map(|mutant| Trial { subject, mutant }).collect()
         };
@@ -189,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_mutant_is_the_same_in_another_process() {
-        let subjects = subjects(&kernels());
+        let subjects = own();
         for subject in subjects.iter().filter(|subject| !subject.text().is_empty()).take(3) {
             for mutant in subject.mutants().unwrap().iter().take(5) {
                 assert_eq!(decode(subject, &encode(subject, mutant).unwrap()).unwrap(), *mutant);

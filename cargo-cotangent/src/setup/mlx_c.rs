@@ -27,7 +27,7 @@ impl Source {
         let cmake = fs::read_to_string(&cmake).with_context(|| format!("cannot read `{}`", cmake.display()))?;
         if pinned_mlx(&cmake) != Some(pins::MLX) {
             bail!(
-                "mlx-sys {} is made for MLX {}, but set-up for {}\n  help: correct xtask/src/setup/pins.rs",
+                "mlx-sys {} is made for MLX {}, but set-up for {}\n  help: correct cargo-cotangent/src/setup/pins.rs",
                 pins::MLX_SYS,
                 pinned_mlx(&cmake).unwrap_or("of no version it names"),
                 pins::MLX
@@ -35,7 +35,7 @@ impl Source {
         }
         if bound_headers(sources::BINDINGS.text) != Some(source.headers_digest()?.as_str()) {
             bail!(
-                "xtask/mlx/bindings.rs was made from other headers than those of mlx-sys {}\n  \
+                "cargo-cotangent/mlx/bindings.rs was made from other headers than those of mlx-sys {}\n  \
                  help: make it again with `cargo run -p xtask --features bindgen -- bindings`",
                 pins::MLX_SYS
             );

@@ -11,12 +11,15 @@ use syn::{Attribute, ItemFn, Meta};
 /// The attribute that makes a function a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// `#[differentiable]`
     Differentiable,
+    /// `#[stage]`
     Stage,
 }
 
 /// A kernel as its author wrote it.
 pub struct KernelSource {
+    /// Which attribute it has.
     pub kind: Kind,
     /// What stands in the attribute's parentheses.
     pub options: TokenStream,
@@ -29,19 +32,20 @@ pub struct KernelSource {
 }
 
 impl KernelSource {
+    /// The name of the function.
     pub fn name(&self) -> String {
         self.function.sig.ident.to_string()
     }
 }
 
-/// The kernels in the sources of `crates`, by file and line.
+/// The kernels in the sources below `folders`, by file and line. Places are as seen from `root`.
 ///
 /// # Errors
 /// If a file cannot be read or is not Rust.
-pub fn find_all(root: &Path, crates: &[&str]) -> Result<Vec<KernelSource>> {
+pub fn find_all(root: &Path, folders: &[PathBuf]) -> Result<Vec<KernelSource>> {
     let mut kernels = Vec::new();
-    for folder in crates {
-        for file in rust_files(&root.join(folder).join("src"))? {
+    for folder in folders {
+        for file in rust_files(folder)? {
             let name = file.strip_prefix(root).unwrap_or(&file).display().to_string();
             let text = fs::read_to_string(&file).with_context(|| format!("cannot read `{name}`"))?;
             kernels.extend(find_in(&text, &name)?);
@@ -51,7 +55,7 @@ pub fn find_all(root: &Path, crates: &[&str]) -> Result<Vec<KernelSource>> {
 }
 
 /// The kernels in the text of the file `name`.
-pub(super) fn find_in(text: &str, name: &str) -> Result<Vec<KernelSource>> {
+pub(crate) fn find_in(text: &str, name: &str) -> Result<Vec<KernelSource>> {
     // Most files have none, and need not be parsed.
     if !text.contains("differentiable") && !text.contains("stage") {
         return Ok(Vec::new());

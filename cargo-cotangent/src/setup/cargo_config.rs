@@ -8,7 +8,7 @@ use super::layout::Installation;
 /// compiles mlx-sys again only if this text changes.
 pub fn text(target: &str, installation: &Installation, inputs: &str) -> String {
     format!(
-        "# Written by `cargo xtask setup`.\n\n[target.{target}.mlx]\n\
+        "# Written by set-up.\n\n[target.{target}.mlx]\n\
          rustc-link-search = [{}]\n\
          rustc-link-lib = [\"dylib=mlxc\"]\n\
          rustc-env = {{ OUT_DIR = {} }}\n\

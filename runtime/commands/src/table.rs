@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, bail};
 use cotangent::kernel::check::OnCuda;
 use cotangent::kernel::signature::{Extent, Port, PortDtype, PortRole, Sample};
-use cotangent::kernel::{Declaration, Route, functions, kernels};
+use cotangent::kernel::{Declaration, Route, functions};
 use cotangent::{Backend, Dtype};
 
 /// The sizes at which residuals are counted.
@@ -67,17 +67,33 @@ fn mentions(shape: &[Extent], name: &str) -> bool {
     })
 }
 
-/// The names of all kernels, one a line.
-pub fn names() -> String {
-    sorted().iter().map(|kernel| format!("{}\n", kernel.signature.name)).collect()
+const USAGE: &str = "usage: kernels [KERNEL] [--at B=4,T=2048] [--dtype f32] | kernels --names | kernels --cuda KERNEL";
+
+/// What is asked of `kernels` in `arguments`.
+pub(crate) fn answer(kernels: &[&'static Declaration], arguments: Vec<String>) -> Result<String> {
+    let mut arguments = arguments.into_iter();
+    let (mut name, mut at, mut dtype) = (None, None, "f32".to_owned());
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().map_or_else(|| bail!("`{argument}` has no value\n{USAGE}"), Ok);
+        match argument.as_str() {
+            "--names" => return Ok(names(kernels)),
+            "--cuda" => return cuda(kernels, &value()?),
+            "--at" => at = Some(value()?),
+            "--dtype" => dtype = value()?,
+            _ if argument.starts_with('-') || name.is_some() => bail!("found `{argument}`\n{USAGE}"),
+            _ => name = Some(argument),
+        }
+    }
+    let sizes = at.map(|at| Sizes::parse(&at, &dtype)).transpose()?;
+    match name {
+        Some(name) => kernel(kernels, &name, sizes.as_ref()),
+        None => table(kernels, sizes.as_ref()),
+    }
 }
 
-fn sorted() -> Vec<&'static Declaration> {
-    // Called for their effect: the linker keeps these crates and their kernels.
-    cotangent_examples::kernels();
-    let mut kernels = cotangent_kernels::kernels();
-    kernels.sort_by_key(|kernel| (kernel.file, kernel.line));
-    kernels
+/// The names of `kernels`, one a line.
+pub fn names(kernels: &[&'static Declaration]) -> String {
+    kernels.iter().map(|kernel| format!("{}\n", kernel.signature.name)).collect()
 }
 
 /// A row for each kernel: forwards, beneath each its backward, and the stages of both. Whatever belongs to no forward
@@ -85,16 +101,15 @@ fn sorted() -> Vec<&'static Declaration> {
 ///
 /// # Errors
 /// If a case contradicts its signature.
-pub fn table(sizes: Option<&Sizes>) -> Result<String> {
+pub fn table(kernels: &[&'static Declaration], sizes: Option<&Sizes>) -> Result<String> {
     let mut rows = vec![TITLES.map(str::to_owned)];
-    let all = sorted();
     let mut shown: Vec<*const Declaration> = Vec::new();
     let forwards =
-        all.iter().filter(|kernel| matches!(kernel.route, Route::Gradient { .. } | Route::InferenceOnly { .. }));
+        kernels.iter().filter(|kernel| matches!(kernel.route, Route::Gradient { .. } | Route::InferenceOnly { .. }));
     for forward in forwards {
         family(forward, 0, sizes, &mut rows, &mut shown)?;
     }
-    for &kernel in &all {
+    for &kernel in kernels {
         if !shown.contains(&std::ptr::from_ref(kernel)) {
             family(kernel, 0, sizes, &mut rows, &mut shown)?;
         }
@@ -116,7 +131,7 @@ pub fn table(sizes: Option<&Sizes>) -> Result<String> {
          operations: no text of its own, so that it runs everywhere. cuda*: the Metal text, translated.\n\
          same bits: whether every run gives the same. expensive: `--keep-gib` keeps its outputs and residuals.\n"
     );
-    let exceptions: Vec<String> = all
+    let exceptions: Vec<String> = kernels
         .iter()
         .flat_map(|kernel| {
             exceptions(kernel).into_iter().map(|exception| format!("  {}: {exception}\n", kernel.signature.name))
@@ -272,8 +287,8 @@ fn human(bytes: i64) -> String {
 ///
 /// # Errors
 /// If there is no such kernel, or several, or a case contradicts its signature.
-pub fn kernel(name: &str, sizes: Option<&Sizes>) -> Result<String> {
-    let kernel = find(name)?;
+pub fn kernel(kernels: &[&'static Declaration], name: &str, sizes: Option<&Sizes>) -> Result<String> {
+    let kernel = find(kernels, name)?;
     let mut text = String::new();
     let signature = kernel.signature;
     let ports = |ports: &[Port]| {
@@ -335,19 +350,19 @@ fn gradient(kernel: &'static Declaration) -> String {
 ///
 /// # Errors
 /// If there is no such kernel, or CUDA has no counterpart of its text.
-pub fn cuda(name: &str) -> Result<String> {
-    let texts = find(name)?.cuda_texts()?;
+pub fn cuda(kernels: &[&'static Declaration], name: &str) -> Result<String> {
+    let texts = find(kernels, name)?.cuda_texts()?;
     if texts.is_empty() {
         return Ok(format!("// `{name}` launches nothing: its body is made of operations.\n"));
     }
     Ok(texts.into_iter().map(|(name, text)| format!("// {name}\n{text}\n")).collect())
 }
 
-fn find(name: &str) -> Result<&'static Declaration> {
-    let mut named: Vec<_> = kernels().into_iter().filter(|kernel| kernel.signature.name == name).collect();
-    match named.len() {
-        0 => bail!("no kernel is called `{name}`\n  help: list the kernels with `cargo xtask kernels`"),
-        1 => Ok(named.remove(0)),
-        count => bail!("{count} kernels are called `{name}`\n  help: rename all but one"),
+fn find(kernels: &[&'static Declaration], name: &str) -> Result<&'static Declaration> {
+    let mut named = kernels.iter().filter(|kernel| kernel.signature.name == name);
+    match (named.next(), named.count()) {
+        (None, _) => bail!("no kernel is called `{name}`\n  help: list the kernels with `{} kernels`", crate::caller()),
+        (Some(kernel), 0) => Ok(kernel),
+        (Some(_), others) => bail!("{} kernels are called `{name}`\n  help: rename all but one", 1 + others),
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: what machinery checks of every kernel; and, on a GPU, its results against the emulator's.
+//! `cargo cotangent check`: what machinery checks of every kernel; and, on a GPU, its results against the emulator's.
 
 mod file;
 
@@ -69,12 +69,11 @@ impl Arguments {
 ///
 /// # Errors
 /// No such kernel, no such file, a file that does not fit, no such backend. A kernel that fails is no error of the run.
-pub fn run(arguments: &Arguments) -> Result<bool> {
+pub fn run(mut kernels: Vec<&'static Declaration>, arguments: &Arguments) -> Result<bool> {
     let name = arguments.kernel.as_deref();
-    let mut kernels = cotangent_kernels::kernels();
     kernels.retain(|kernel| name.is_none_or(|name| kernel.signature.name == name));
     if let (Some(name), true) = (name, kernels.is_empty()) {
-        bail!("no kernel is called `{name}`\n  help: list the kernels with `cargo xtask kernels`");
+        bail!("no kernel is called `{name}`\n  help: list the kernels with `{} kernels`", crate::caller());
     }
     kernels.sort_by_key(|kernel| (kernel.signature.name, kernel.signature.module));
     let mut session = Session::new()?;

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: makes MLX available to this checkout.
+//! `cargo cotangent setup`: makes MLX available to a crate, and `cargo xtask setup` to the checkout of Cotangent.
 
 #[cfg(feature = "bindgen")]
 pub mod bindings;
@@ -12,6 +12,7 @@ mod linux;
 mod macos;
 mod mlx_c;
 pub mod nvrtc;
+mod outside;
 mod pins;
 mod problem;
 mod python;
@@ -22,9 +23,14 @@ mod tools;
 use anyhow::{Result, bail};
 use std::path::Path;
 
+pub use outside::set_up_project;
 pub use pins::Build;
 
-/// Sets MLX up, if it is not or `force` is given; without a `build`, the one that was set up last.
+/// Sets MLX up in the folder `.mlx` below `root`, if it is not or `force` is given; without a `build`, the one that was set up
+/// last.
+///
+/// # Errors
+/// What the machine lacks, with what to install; a failed download.
 pub fn set_up(root: &Path, build: Option<Build>, force: bool) -> Result<()> {
     match std::env::consts::OS {
         "linux" => linux::set_up(root, build, force, linux::Report::Always),
@@ -39,6 +45,9 @@ pub fn set_up(root: &Path, build: Option<Build>, force: bool) -> Result<()> {
 }
 
 /// What every command that builds the project begins with: silent if MLX is set up.
+///
+/// # Errors
+/// As [`set_up`].
 pub fn ensure(root: &Path) -> Result<()> {
     match std::env::consts::OS {
         "linux" => linux::set_up(root, None, false, linux::Report::Work),

@@ -8,7 +8,7 @@ use super::python::Python;
 use super::stamp::{self, Stamp};
 use super::tools::{self, Compiler};
 use super::{blas, cargo_config, cuda, download, mlx_c, sources};
-use crate::{program, workspace};
+use crate::{cargo, program};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -81,7 +81,7 @@ fn check_path(root: &Path) -> Result<()> {
 fn check_locked_version(root: &Path) -> Result<()> {
     let path = root.join("Cargo.lock");
     let lock = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    match workspace::locked_version(&lock, "mlx-sys") {
+    match cargo::locked_version(&lock, "mlx-sys") {
         Some(pins::MLX_SYS) => Ok(()),
         found => bail!(
             "Cargo.lock has mlx-sys {}, but set-up is made for {}\n  \
@@ -111,7 +111,7 @@ pub(super) fn lock(path: &Path) -> Result<File> {
 fn outdated(layout: &Layout, build: Build, stamp: &Stamp) -> Option<String> {
     let Ok(found) = fs::read_to_string(layout.stamp()) else {
         let begun = layout.unfinished(build).folder.exists();
-        return Some(if begun { "the last set-up was interrupted" } else { "first time in this checkout" }.to_owned());
+        return Some(if begun { "the last set-up was interrupted" } else { "first time here" }.to_owned());
     };
     stamp.difference(&found).or_else(|| {
         let complete = layout.installation(build).is_complete() && layout.cargo_config().is_file();
@@ -152,7 +152,7 @@ fn install(root: &Path, architecture: Architecture, layout: &Layout, unfinished:
         cuda::use_libraries_of(&python, unfinished)?;
     }
 
-    let mlx_sys = workspace::source_of(root, "mlx-sys", pins::MLX_SYS)?;
+    let mlx_sys = cargo::source_of(root, "mlx-sys", pins::MLX_SYS)?;
     let mlx_c = mlx_c::Source::open(&mlx_sys)?;
     mlx_c.compile(&compiler, unfinished)?;
     mlx_c::link(&compiler, unfinished, &layout.installation(unfinished.build))?;
@@ -202,7 +202,7 @@ pub(super) fn remove_if_there(path: &Path) -> Result<()> {
 }
 
 /// Writes a file that is never seen half written.
-fn write_whole(path: &Path, text: &str) -> Result<()> {
+pub(super) fn write_whole(path: &Path, text: &str) -> Result<()> {
     let unfinished = path.with_extension("unfinished");
     fs::write(&unfinished, text)
         .and_then(|()| fs::rename(&unfinished, path))
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_new_checkout_and_an_interrupted_set_up_are_distinguished() {
         let checkout = Checkout::new();
-        assert_eq!(checkout.outdated().as_deref(), Some("first time in this checkout"));
+        assert_eq!(checkout.outdated().as_deref(), Some("first time here"));
         create(&checkout.layout().unfinished(Build::Cpu).folder).unwrap();
         assert_eq!(checkout.outdated().as_deref(), Some("the last set-up was interrupted"));
     }

@@ -1,14 +1,18 @@
-//! Running other programs, and saying what went wrong when they fail.
+//! Running other programs, and saying what went wrong; what this one says.
 
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _, stdout};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 /// Lines of a failed program's output worth showing: compilers put the cause first and repeat themselves afterwards.
 const SHOWN_LINES: usize = 20;
 
 /// Runs `command` to its end and returns what it wrote to its standard output.
+///
+/// # Errors
+/// If it cannot be started, or fails: the message quotes what it wrote.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -38,6 +42,25 @@ pub fn describe(command: &Command) -> String {
         text.push_str(&argument.to_string_lossy());
     }
     text
+}
+
+/// Writes to standard output. A reader that stops, such as `head`, has seen enough.
+///
+/// # Errors
+/// If standard output cannot be written to.
+pub fn print(text: &str) -> Result<ExitCode> {
+    match stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Says on standard error what went wrong, and because of what.
+pub fn report(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
 }
 
 /// Where `program` lies, if it is on the `PATH`.

@@ -1,4 +1,4 @@
-//! The files in `xtask/mlx`, carried in this program.
+//! The files in `cargo-cotangent/mlx`, carried in this program.
 
 use anyhow::{Context, Result};
 use std::fs;

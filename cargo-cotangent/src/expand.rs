@@ -1,23 +1,41 @@
-//! `cargo xtask expand KERNEL`: the Rust that a kernel's attribute generates, and the texts that GPUs get.
+//! `cargo cotangent expand KERNEL`: the Rust that a kernel's attribute generates, and the texts that GPUs get.
 
-use super::source::{KernelSource, Kind};
-use anyhow::{Context, Result};
+use crate::source::{self, KernelSource, Kind};
+use anyhow::{Context, Result, bail};
 use cotangent_macros_core::diagnostics::Diagnostic;
 use cotangent_macros_core::model::body::Body;
 use cotangent_macros_core::plan::Plan;
 use quote::ToTokens;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The items generated for the kernel `name`, or the `compile_error!`s that refuse it; then its texts.
-pub fn expand(root: &Path, name: &str) -> Result<String> {
-    let kernel = super::find(root, name)?;
+/// The items generated for the kernel `name` in the sources below `folders`, or the `compile_error!`s that refuse it; then
+/// its texts. Messages name files as seen from `root`, and `caller` as the program to run: `cargo cotangent`.
+///
+/// # Errors
+/// If no kernel has the name, or several; if a file is not Rust.
+pub fn expand(root: &Path, folders: &[PathBuf], name: &str, caller: &str) -> Result<String> {
+    let kernel = find(root, folders, name, caller)?;
     // Its text may be in a file beside it.
     let file = root.join(&kernel.file);
-    cotangent_macros_core::in_file(&file, || expansion(kernel))
+    cotangent_macros_core::in_file(&file, || expansion(kernel, caller))
 }
 
-fn expansion(kernel: KernelSource) -> Result<String> {
+/// The one kernel called `name`.
+fn find(root: &Path, folders: &[PathBuf], name: &str, caller: &str) -> Result<KernelSource> {
+    let mut kernels = source::find_all(root, folders)?;
+    kernels.retain(|kernel| kernel.name() == name);
+    match kernels.len() {
+        0 => bail!("no kernel is called `{name}`\n  help: list the kernels with `{caller} kernels`"),
+        1 => Ok(kernels.remove(0)),
+        _ => {
+            let places: Vec<_> = kernels.iter().map(|kernel| format!("\n  {}", kernel.place)).collect();
+            bail!("{} kernels are called `{name}`{}\n  help: rename all but one", kernels.len(), places.concat())
+        }
+    }
+}
+
+fn expansion(kernel: KernelSource, caller: &str) -> Result<String> {
     let function = kernel.function.to_token_stream();
     let tokens = match kernel.kind {
         Kind::Differentiable => cotangent_macros_core::differentiable(kernel.options.clone(), function),
@@ -28,13 +46,16 @@ fn expansion(kernel: KernelSource) -> Result<String> {
     if let Ok(plan) = plan(&kernel) {
         text += "\n// Plan\n\n";
         plan.to_string().lines().for_each(|line| text += &format!("// {line}\n"));
-        text += &texts(&plan);
+        text += &texts(&plan, caller);
     }
     Ok(text)
 }
 
-/// What is generated for a kernel, or the mistakes in it.
-fn plan(kernel: &KernelSource) -> Result<Plan, Vec<Diagnostic>> {
+/// What is generated for a kernel.
+///
+/// # Errors
+/// The mistakes in it.
+pub fn plan(kernel: &KernelSource) -> Result<Plan, Vec<Diagnostic>> {
     let (options, function) = (kernel.options.clone(), kernel.function.to_token_stream());
     match kernel.kind {
         Kind::Differentiable => cotangent_macros_core::plan(options, function),
@@ -43,14 +64,14 @@ fn plan(kernel: &KernelSource) -> Result<Plan, Vec<Diagnostic>> {
 }
 
 /// The texts of a launch, or where to find those of a Rust body.
-fn texts(plan: &Plan) -> String {
+fn texts(plan: &Plan, caller: &str) -> String {
     let name = &plan.kernel.name;
     let Some(texts) = &plan.texts else {
         let Body::Rust(body) = &plan.kernel.body else { return String::new() };
         let stages: Vec<String> = body
             .stages
             .iter()
-            .map(|stage| format!("// `cargo xtask expand {}`\n", stage.to_token_stream().to_string().replace(' ', "")))
+            .map(|stage| format!("// `{caller} expand {}`\n", stage.to_token_stream().to_string().replace(' ', "")))
             .collect();
         return match stages.as_slice() {
             [] => "\n// No text: the body is made of operations.\n".to_owned(),
@@ -66,7 +87,7 @@ fn texts(plan: &Plan) -> String {
         None => {
             let _ = write!(
                 text,
-                "\n// CUDA: the same, translated at the first launch. `cargo xtask expand {name} --cuda` shows it.\n"
+                "\n// CUDA: the same, translated at the first launch. `{caller} expand {name} --cuda` shows it.\n"
             );
         }
     }
@@ -75,11 +96,11 @@ fn texts(plan: &Plan) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::{find_all, find_in};
     use super::*;
+    use crate::source::find_in;
 
     fn expanded(text: &str) -> String {
-        expansion(find_in(text, "kernels/src/double.rs").unwrap().remove(0)).unwrap()
+        expansion(find_in(text, "kernels/src/double.rs").unwrap().remove(0), "cargo cotangent").unwrap()
     }
 
     #[test]
@@ -96,7 +117,7 @@ mod tests {
         assert!(text.starts_with("// Rust, of kernels/src/double.rs:2\n\n"), "{text}");
         assert!(text.contains("pub struct double") || text.contains("struct double"), "{text}");
         assert!(text.contains("\nuint i = thread_position_in_grid.x;\ny[i] = 2.0f * x[i];\n"), "{text}");
-        assert!(text.contains("`cargo xtask expand double --cuda` shows it"), "{text}");
+        assert!(text.contains("`cargo cotangent expand double --cuda` shows it"), "{text}");
     }
 
     #[test]
@@ -105,30 +126,7 @@ mod tests {
             "#[differentiable(fallback = ops::double, stages = [part], cases = [(N = 7)])]
              pub fn double(x: In![f32; N], y: Out![f32; N]) { Ok(Outputs { y: part(stages, x)? }) }",
         );
-        assert!(text.ends_with("// Texts are those of its stages:\n// `cargo xtask expand part`\n"), "{text}");
-    }
-
-    /// What each kernel of the project is made into, without the Rust that says it: `INSTA_UPDATE=always` writes it again.
-    #[test]
-    fn every_kernel_of_the_project_is_planned_as_recorded() {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = here.parent().unwrap();
-        let mut recorded = Vec::new();
-        for kernel in find_all(root, &super::super::CRATES).unwrap() {
-            let name = kernel.name();
-            let plan = cotangent_macros_core::in_file(&root.join(&kernel.file), || plan(&kernel));
-            let plan = plan.unwrap_or_else(|mistakes| panic!("{}: {mistakes:?}", kernel.place));
-            insta::with_settings!({
-                snapshot_path => "../../tests/plans",
-                omit_expression => true,
-                prepend_module_to_snapshot => false,
-            }, { insta::assert_snapshot!(name.clone(), plan.to_string()) });
-            recorded.push(format!("{name}.snap"));
-        }
-        for file in std::fs::read_dir(here.join("tests/plans")).unwrap() {
-            let name = file.unwrap().file_name().into_string().unwrap();
-            assert!(recorded.contains(&name), "`{name}` is the plan of no kernel any more: remove it");
-        }
+        assert!(text.ends_with("// Texts are those of its stages:\n// `cargo cotangent expand part`\n"), "{text}");
     }
 
     #[test]
