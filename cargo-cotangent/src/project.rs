@@ -151,7 +151,7 @@ mod tests {
     fn a_command_is_about_the_package_in_whose_folder_it_runs_or_about_all() {
         let kernels = ("my-kernels".to_owned(), Some("my_kernels".to_owned()));
         let program = ("my-program".to_owned(), None);
-        assert_eq!(names("/home/ada/work/my-kernels/Cargo.toml"), [kernels.clone()]);
+        assert_eq!(names("/home/ada/work/my-kernels/Cargo.toml"), std::slice::from_ref(&kernels));
         assert_eq!(names("/home/ada/work/Cargo.toml"), [kernels, program]);
     }
 
