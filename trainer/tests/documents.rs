@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Commands of which nothing can be checked here, and why.
-const NOT_CHECKED: [(&str, &str); 12] = [
+const NOT_CHECKED: [(&str, &str); 13] = [
     ("git checkout ", "takes back a change that the reader made"),
     ("cargo insta ", "a program of others, for looking at snapshots"),
     ("cargo fmt", "a program of Rust's"),
     ("cargo doc ", "a program of Rust's"),
     ("COTANGENT=", "names the checkout for the commands after it"),
+    ("cargo new ", "makes a crate of the reader's"),
     ("cargo add", "changes a crate of the reader's"),
     ("python -m venv ", "a program of Python's"),
     ("cd ", "means something with the commands around it"),
@@ -112,6 +113,7 @@ fn fault(command: &str, beside: &Path) -> Option<String> {
             }
             rest.iter().find(|word| word.contains('/') && !is_there(word)).and_then(|file| absent(file))
         }
+        ["cargo", "cotangent"] => None,
         ["cargo", "cotangent", subcommand, ..] => {
             let known = commands_of("cargo-cotangent").contains(*subcommand) || subcommand.starts_with('-');
             (!known).then(|| absent(subcommand))?
