@@ -291,8 +291,10 @@ const ENTRIES: &[Entry] = &[
         code: Code::C18,
         title: "a call that misses an argument the kernel gained",
         explanation: "Where kernels are patched in at run time, a new argument is an error in the middle of training, \
-                      on the branch that calls it. Here a kernel is a function, and the compiler checks each call.",
-        help: "pass the new argument at each call",
+                      on the branch that calls it. Here a kernel is a function, and the compiler checks each call. One of \
+                      more than three inputs takes a struct that names them, so that a new input, even an optional one, is a \
+                      missing field, and no two inputs of one shape can be swapped.",
+        help: "pass the new argument at each call: name its field, with `None` for an optional one that is left out",
         source: Source::Compiler,
         wrong: fixture!("graph/C18_argument_gained"),
         right: fixture!("pass/argument_passed"),

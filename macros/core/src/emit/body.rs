@@ -107,7 +107,7 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
     let mut arguments = Vec::new();
     for (index, port) in kernel.inputs.iter().enumerate() {
         let name = &port.name;
-        let ty = input_type(port, &infer, paths);
+        let ty = input_type(port.role, port.optional, &infer, &TokenStream::new(), paths);
         parameters.push(quote!(#name: #ty));
         arguments.push(input(port, index, paths));
     }
@@ -212,13 +212,22 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
     };
     // The type first: a function that takes something else is one error, at its name, that shows both types.
     let mode = quote!(M);
-    let parameters = super::function::argument_types(kernel, &mode, paths);
+    let (parameters, given) = match (super::inputs::ty(plan, &mode), &plan.inputs_name) {
+        (Some(ty), Some(inputs)) => {
+            let (types, names) = (&plan.types, kernel.argument_names());
+            (vec![ty], quote!(#types::#inputs { #(#names: #arguments),* }))
+        }
+        _ => {
+            let types = super::function::argument_types(kernel, &mode, &TokenStream::new(), paths);
+            (types, quote!(#(#arguments),*))
+        }
+    };
     let returned_type = paths.result(super::function::returned_type(plan, &mode, paths));
     let function = quote_spanned!(*span=> #path);
     quote! {
         fn run_fallback<M: #graph>(call: &#call_type<'_, M>) -> #result {
             let fallback: fn(#(#parameters),*) -> #returned_type = #function;
-            let #binding = fallback(#(#arguments),*)?;
+            let #binding = fallback(#given)?;
             ::core::result::Result::Ok(::std::vec![#returned])
         }
     }

@@ -1,7 +1,7 @@
 //! The documentation of a kernel: its ports and where its gradient comes from.
 
 use crate::model::body::Body;
-use crate::model::kernel::{Argument, Role, Route, ScalarKind};
+use crate::model::kernel::{Argument, Kernel, Role, Route, ScalarKind};
 use crate::model::port::{Port, PortRole};
 use crate::plan::Plan;
 
@@ -9,27 +9,8 @@ use crate::plan::Plan;
 pub fn lines(plan: &Plan) -> Vec<String> {
     let kernel = &plan.kernel;
     let mut lines = vec![String::new(), "# Ports".to_owned()];
-    for argument in &kernel.arguments {
-        match argument {
-            Argument::Input(index) => {
-                let input = &kernel.inputs[*index];
-                lines.push(format!("- `{}`: {}", input.name, port(input)));
-            }
-            Argument::Scalar(index) => {
-                let scalar = &kernel.scalars[*index];
-                let kind = match scalar.kind {
-                    ScalarKind::F32 => "f32",
-                    ScalarKind::I32 => "i32",
-                    ScalarKind::U32 => "u32",
-                    ScalarKind::Bool => "bool",
-                };
-                lines.push(format!("- `{}`: scalar `{kind}`", scalar.name));
-            }
-            Argument::Unreadable(_) => {}
-        }
-    }
-    for constant in kernel.free_constants() {
-        lines.push(format!("- `{}`: template constant `{}`", kernel.argument(constant), constant.name));
+    for (name, text) in kernel.argument_names().iter().zip(arguments(kernel)) {
+        lines.push(format!("- `{name}`: {text}"));
     }
     for output in &kernel.outputs {
         lines.push(format!("- returns `{}`: {}", output.name, port(output)));
@@ -62,6 +43,25 @@ pub fn lines(plan: &Plan) -> Vec<String> {
             .to_owned(),
     );
     lines
+}
+
+/// The arguments of the generated function in words, in order.
+pub fn arguments(kernel: &Kernel) -> Vec<String> {
+    let written = kernel.arguments.iter().map(|argument| match argument {
+        Argument::Input(index) => port(&kernel.inputs[*index]),
+        Argument::Scalar(index) => {
+            let kind = match kernel.scalars[*index].kind {
+                ScalarKind::F32 => "f32",
+                ScalarKind::I32 => "i32",
+                ScalarKind::U32 => "u32",
+                ScalarKind::Bool => "bool",
+            };
+            format!("scalar `{kind}`")
+        }
+        Argument::Unreadable(_) => "a parameter that could not be read".to_owned(),
+    });
+    let constants = kernel.free_constants().map(|constant| format!("template constant `{}`", constant.name));
+    written.chain(constants).collect()
 }
 
 /// A port in words.

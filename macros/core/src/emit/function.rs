@@ -1,9 +1,9 @@
 //! The function that models (or, for a stage, Rust bodies) call.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
-use super::documentation;
+use super::{documentation, inputs};
 use crate::model::kernel::{Argument, ConstantKind, Kernel, Role, ScalarKind};
 use crate::model::port::{Port, PortRole};
 use crate::paths::Paths;
@@ -25,7 +25,10 @@ pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream, allowance: 
     let infer = paths.item(quote!(Infer));
     let generic_mode = quote!(M);
     let mode = if plan.function == FunctionKind::Stage { &infer } else { &generic_mode };
-    let parameters = parameters(kernel, mode, paths);
+    let parameters = match inputs::ty(plan, mode) {
+        Some(inputs) => vec![quote!(inputs: #inputs)],
+        None => parameters(kernel, mode, paths),
+    };
     let result = paths.result(returned_type(plan, mode, paths));
     let graph = paths.item(quote!(Graph));
     let (generics, first) = match (plan.function, &plan.mode_bound) {
@@ -60,18 +63,19 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
     let value = paths.kernel(quote!(PortValue));
     let scalar_value = paths.kernel(quote!(ScalarValue));
     let constant_value = paths.kernel(quote!(ConstantValue));
+    let argument = |name: &Ident| if plan.inputs_name.is_some() { quote!(inputs.#name) } else { quote!(#name) };
     let inputs = kernel.inputs.iter().map(|port| {
-        let name = &port.name;
-        quote!(#value::of(#name))
+        let given = argument(&port.name);
+        quote!(#value::of(#given))
     });
     let scalars = kernel.scalars.iter().map(|scalar| {
-        let name = &scalar.name;
-        quote!(#scalar_value::of(#name))
+        let given = argument(&scalar.name);
+        quote!(#scalar_value::of(#given))
     });
     let constants = kernel.free_constants().map(|constant| {
         let text = constant.name.to_string();
-        let name = kernel.argument(constant);
-        quote!((#text, #constant_value::of(#name)))
+        let given = argument(&kernel.argument(constant));
+        quote!((#text, #constant_value::of(#given)))
     });
     let (function, right) = match plan.function {
         FunctionKind::Stage => {
@@ -110,41 +114,30 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
 }
 
 fn parameters(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenStream> {
-    let mut parameters: Vec<TokenStream> = kernel
-        .arguments
-        .iter()
-        .map(|argument| match argument {
-            Argument::Input(index) => {
-                let port = &kernel.inputs[*index];
-                let (name, ty) = (&port.name, input_type(port, mode, paths));
-                quote!(#name: #ty)
-            }
-            Argument::Scalar(index) => {
-                let scalar = &kernel.scalars[*index];
-                let (name, ty) = (&scalar.name, scalar_type(scalar.kind));
-                quote!(#name: #ty)
-            }
+    let types = argument_types(kernel, mode, &TokenStream::new(), paths);
+    let written = kernel.arguments.iter().map(Some).chain(std::iter::repeat(None));
+    let arguments = kernel.argument_names().into_iter().zip(types).zip(written);
+    arguments
+        .map(|((name, ty), argument)| match argument {
             // Calls are not blamed for what is wrong here.
-            Argument::Unreadable(index) => {
-                let name = &kernel.unreadable[*index];
-                quote!(#name: impl ::core::marker::Sized)
-            }
+            Some(Argument::Unreadable(_)) => quote!(#name: impl ::core::marker::Sized),
+            _ => quote!(#name: #ty),
         })
-        .collect();
-    for constant in kernel.free_constants() {
-        let name = kernel.argument(constant);
-        let ty = constant_type(constant.kind);
-        parameters.push(quote!(#name: #ty));
-    }
-    parameters
+        .collect()
 }
 
-/// The types of the generated function's arguments, in order.
-pub fn argument_types(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenStream> {
+/// The types of the generated function's arguments, in order. References live for `lifetime`, if it is no empty one.
+pub fn argument_types(kernel: &Kernel, mode: &TokenStream, lifetime: &TokenStream, paths: &Paths) -> Vec<TokenStream> {
     let arguments = kernel.arguments.iter().map(|argument| match argument {
-        Argument::Input(index) => input_type(&kernel.inputs[*index], mode, paths),
+        Argument::Input(index) => {
+            let port = &kernel.inputs[*index];
+            input_type(port.role, port.optional, mode, lifetime, paths)
+        }
         Argument::Scalar(index) => scalar_type(kernel.scalars[*index].kind),
-        Argument::Unreadable(_) => quote!(()),
+        Argument::Unreadable(index) => {
+            let one = &kernel.unreadable[*index];
+            input_type(one.role, one.optional, mode, lifetime, paths)
+        }
     });
     let constants = kernel.free_constants().map(|constant| constant_type(constant.kind));
     arguments.chain(constants).collect()
@@ -168,23 +161,34 @@ pub fn returned_type(plan: &Plan, mode: &TokenStream, paths: &Paths) -> TokenStr
     }
 }
 
-/// The struct of several outputs, in its module, with the name under which models know it.
+/// The structs of named inputs and of several outputs, in their module, with the names under which models know them.
 fn types(plan: &Plan, paths: &Paths) -> TokenStream {
-    let Some(outputs) = &plan.outputs_name else { return TokenStream::new() };
+    let names: Vec<&Ident> = [&plan.inputs_name, &plan.outputs_name].into_iter().flatten().collect();
+    if names.is_empty() {
+        return TokenStream::new();
+    }
     let (types, visibility) = (&plan.types, &plan.kernel.visibility);
     let configuration = super::configuration(plan);
     let inside = visibility_one_module_deeper(visibility);
-    let item = outputs_struct(plan, &inside, &paths.one_module_deeper());
+    let paths = paths.one_module_deeper();
+    let inputs = inputs::item(plan, &inside, &paths);
+    let outputs = outputs_struct(plan, &inside, &paths);
+    let uses = names.into_iter().map(|name| {
+        quote! {
+            #(#configuration)*
+            #[allow(unused_imports)]
+            #visibility use #types::#name;
+        }
+    });
     quote! {
         #(#configuration)*
         #[allow(unused_imports)]
         mod #types {
             use super::*;
-            #item
+            #inputs
+            #outputs
         }
-        #(#configuration)*
-        #[allow(unused_imports)]
-        #visibility use #types::#outputs;
+        #(#uses)*
     }
 }
 
@@ -253,15 +257,21 @@ fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
     }
 }
 
-/// The type of an input in a function's signature: a reference, or an `Option` of one.
-pub fn input_type(port: &Port, mode: &TokenStream, paths: &Paths) -> TokenStream {
-    let ty = match port.role {
+/// The type of an input in a signature: a reference, or an `Option` of one.
+pub fn input_type(
+    role: PortRole,
+    optional: bool,
+    mode: &TokenStream,
+    lifetime: &TokenStream,
+    paths: &Paths,
+) -> TokenStream {
+    let ty = match role {
         PortRole::Constant => paths.item(quote!(Constant)),
         PortRole::Index => paths.item(quote!(Indices)),
         PortRole::Mask => paths.item(quote!(Mask)),
         PortRole::Differentiable | PortRole::Output | PortRole::Saved => paths.item(quote!(Tensor<#mode>)),
     };
-    if port.optional { quote!(::core::option::Option<&#ty>) } else { quote!(&#ty) }
+    if optional { quote!(::core::option::Option<&#lifetime #ty>) } else { quote!(&#lifetime #ty) }
 }
 
 /// The type of an output in a function's result.

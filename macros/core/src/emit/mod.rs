@@ -4,6 +4,7 @@ mod body;
 mod data;
 mod documentation;
 mod function;
+mod inputs;
 mod pairing;
 mod stand_in;
 mod test;

@@ -5,7 +5,7 @@ use syn::ext::IdentExt as _;
 
 use super::body::Body;
 use super::expression::Polynomial;
-use super::port::{DtypeParameter, Port};
+use super::port::{DtypeParameter, Port, PortRole};
 use super::requirement::Requirement;
 
 /// A kernel whose names are all resolved.
@@ -34,7 +34,7 @@ pub struct Kernel {
     /// Plain values, in order.
     pub scalars: Vec<Scalar>,
     /// Parameters whose type could not be read. That was reported; they keep their place among the arguments.
-    pub unreadable: Vec<Ident>,
+    pub unreadable: Vec<Unreadable>,
     /// The order in which the author wrote inputs and scalars: it is the order of the generated function.
     pub arguments: Vec<Argument>,
     /// What must hold of dimensions and constants for the kernel to run.
@@ -193,6 +193,17 @@ pub enum ScalarKind {
     Bool,
 }
 
+/// A parameter whose type could not be read, and the input that it seems to be.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// Its name.
+    pub name: Ident,
+    /// What it passes for.
+    pub role: PortRole,
+    /// Whether it is written as an `Option`.
+    pub optional: bool,
+}
+
 /// One argument of the generated function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Argument {
@@ -234,7 +245,7 @@ impl Kernel {
 
     /// Outputs the caller sees.
     pub fn visible_outputs(&self) -> impl Iterator<Item = &Port> {
-        self.outputs.iter().filter(|port| port.role == super::port::PortRole::Output)
+        self.outputs.iter().filter(|port| port.role == PortRole::Output)
     }
 
     /// Template constants that no shape binds: arguments of the generated function.
@@ -249,6 +260,16 @@ impl Kernel {
         let mut others = self.ports().map(|port| &port.name).chain(self.scalars.iter().map(|scalar| &scalar.name));
         let is_free = syn::parse_str::<Ident>(&lower).is_ok() && !others.any(|other| *other == lower);
         Ident::new(&if is_free { lower } else { format!("{lower}_") }, constant.name.span())
+    }
+
+    /// The names of the generated function's arguments, in order.
+    pub fn argument_names(&self) -> Vec<Ident> {
+        let written = self.arguments.iter().map(|argument| match argument {
+            Argument::Input(index) => self.inputs[*index].name.clone(),
+            Argument::Scalar(index) => self.scalars[*index].name.clone(),
+            Argument::Unreadable(index) => self.unreadable[*index].name.clone(),
+        });
+        written.chain(self.free_constants().map(|constant| self.argument(constant))).collect()
     }
 
     /// Whether `name` is a dimension or an integer template constant.
@@ -268,7 +289,7 @@ impl Kernel {
     /// kept, which optional inputs are there.
     pub fn generated_constants(&self) -> Vec<String> {
         let wants = self.outputs.iter().filter(|_| self.is_backward()).map(|port| format!("WANTS_{}", port.name));
-        let saved = self.outputs.iter().filter(|port| port.role == super::port::PortRole::Saved);
+        let saved = self.outputs.iter().filter(|port| port.role == PortRole::Saved);
         let optional = self.inputs.iter().filter(|port| port.optional);
         let saves = saved.map(|port| format!("SAVES_{}", port.name));
         wants.chain(saves).chain(optional.map(|port| format!("HAS_{}", port.name))).collect()

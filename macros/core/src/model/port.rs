@@ -160,6 +160,16 @@ pub enum PortRole {
 }
 
 impl PortRole {
+    /// That of an input of this dtype.
+    pub fn of_input(dtype: &PortDtype, is_nodiff: bool) -> Self {
+        match dtype.is_float() {
+            true if is_nodiff => Self::Constant,
+            true => Self::Differentiable,
+            false if dtype.is_bool() => Self::Mask,
+            false => Self::Index,
+        }
+    }
+
     /// Whether the kernel writes the port.
     pub fn is_output(self) -> bool {
         matches!(self, Self::Output | Self::Saved)

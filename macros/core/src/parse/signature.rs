@@ -12,8 +12,8 @@ use syn::{
 
 use super::options::{read_number, read_reason};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::model::kernel::{ConstantKind, ScalarKind};
-use crate::model::port::Dtype;
+use crate::model::kernel::{ConstantKind, ScalarKind, Unreadable};
+use crate::model::port::{Dtype, PortDtype, PortRole};
 
 /// One parameter of the function.
 pub enum Parameter {
@@ -22,7 +22,7 @@ pub enum Parameter {
     /// A plain value, and between which values the function has any: `#[values(low..high, only = "reason")]`.
     Scalar(Ident, ScalarKind, Option<(f64, f64, String)>),
     /// Neither; reported already.
-    Unreadable(Ident),
+    Unreadable(Unreadable),
 }
 
 /// An array as written.
@@ -190,11 +190,16 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
         given.push(text);
     }
     let (ty, optional) = strip_option(&input.ty);
+    let unreadable = || {
+        let dtype = likely_dtype(ty).unwrap_or(PortDtype::Fixed(Dtype::F32));
+        let role = PortRole::of_input(&dtype, nodiff.is_some());
+        Unreadable { name: pattern.ident.clone(), role, optional: optional.is_some() }
+    };
     match ty {
         Type::Macro(ty) if ty.mac.path.is_ident("In") || ty.mac.path.is_ident("Out") => {
             let is_output = ty.mac.path.is_ident("Out");
             let read = diagnostics.keep(read_port_type(&ty.mac.tokens, ty.mac.path.span()));
-            let Some((dtype, shape)) = read else { return (!is_output).then_some(Parameter::Unreadable(name)) };
+            let Some((dtype, shape)) = read else { return (!is_output).then(|| Parameter::Unreadable(unreadable())) };
             Some(Parameter::Port(Box::new(PortSyntax {
                 name,
                 is_output,
@@ -215,7 +220,7 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
                 Some("bool") => ScalarKind::Bool,
                 _ => {
                     diagnostics.push(unknown_type(&input.ty));
-                    return Some(Parameter::Unreadable(name));
+                    return Some(Parameter::Unreadable(unreadable()));
                 }
             };
             if let Some(span) = optional {
@@ -251,9 +256,16 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
         }
         other => {
             diagnostics.push(unknown_type(other));
-            Some(Parameter::Unreadable(name))
+            Some(Parameter::Unreadable(unreadable()))
         }
     }
+}
+
+/// The dtype that a misspelt port begins with.
+fn likely_dtype(ty: &Type) -> Option<PortDtype> {
+    let Type::Macro(ty) = ty else { return None };
+    let first = ty.mac.tokens.clone().into_iter().next()?;
+    Dtype::named(&first.to_string()).map(PortDtype::Fixed)
 }
 
 /// The type inside `Option<..>`, and where that is written; any other type as it is.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{FunctionKind, Plan};
 use crate::model::body::{Body, Launch};
-use crate::model::kernel::{Argument, Binding, Extents, Kernel, Role, ScalarKind};
+use crate::model::kernel::{Binding, Extents, Kernel, Role, ScalarKind};
 use crate::model::port::{Dtype, Port, PortRole, Sample};
 
 impl fmt::Display for Plan {
@@ -111,14 +111,14 @@ fn function(plan: &Plan) -> String {
         FunctionKind::None => return "none".to_owned(),
     };
     let kernel = &plan.kernel;
-    let arguments = kernel.arguments.iter().map(|argument| match argument {
-        Argument::Input(index) => kernel.inputs[*index].name.to_string(),
-        Argument::Scalar(index) => kernel.scalars[*index].name.to_string(),
-        Argument::Unreadable(index) => kernel.unreadable[*index].to_string(),
-    });
-    let arguments = arguments.chain(kernel.free_constants().map(|constant| kernel.argument(constant).to_string()));
+    let arguments: Vec<String> = kernel.argument_names().iter().map(ToString::to_string).collect();
+    let arguments = arguments.join(", ");
+    let arguments = match &plan.inputs_name {
+        Some(inputs) => format!("{inputs} {{ {arguments} }}"),
+        None => arguments,
+    };
     let returned: Vec<String> = kernel.visible_outputs().map(|port| port.name.to_string()).collect();
-    format!("{kind}, ({}) -> {}", arguments.collect::<Vec<_>>().join(", "), returned.join(", "))
+    format!("{kind}, ({arguments}) -> {}", returned.join(", "))
 }
 
 fn gradient(role: &Role) -> String {

@@ -9,7 +9,7 @@ use syn::ext::IdentExt as _;
 
 use crate::model::body::Body;
 use crate::model::expression::Polynomial;
-use crate::model::kernel::{ConstantKind, Kernel, Role, Size};
+use crate::model::kernel::{Argument, ConstantKind, Kernel, Role, Size};
 use crate::model::port::PortRole;
 use cotangent_metal::tokens::text::Text;
 
@@ -19,12 +19,14 @@ pub struct Plan {
     pub kernel: Kernel,
     /// Whether models get a function with the kernel's name.
     pub function: FunctionKind,
+    /// The struct that a function of many ports takes, so that no two of them can be swapped.
+    pub inputs_name: Option<Ident>,
     /// The struct that a function with several visible outputs returns.
     pub outputs_name: Option<Ident>,
     /// The trait that bounds the mode of an inference-only kernel.
     pub mode_bound: Option<Ident>,
-    /// The module that holds the struct: the expansion names it there, so that a type of the author's with its name is one
-    /// error.
+    /// The module that holds these structs: the expansion names them there, so that a type of the author's with the name of
+    /// one is one error.
     pub types: Ident,
     /// Texts of a launch.
     pub texts: Option<Texts>,
@@ -59,6 +61,9 @@ pub struct Texts {
     pub threadgroup_bytes: Polynomial,
 }
 
+/// Ports that a function takes by position at most.
+const PORTS_BY_POSITION: usize = 3;
+
 impl Plan {
     /// Decides what is generated for `kernel`.
     pub fn new(kernel: Kernel) -> Self {
@@ -70,6 +75,9 @@ impl Plan {
         };
         let camel = upper_camel(&kernel.name.unraw().to_string());
         let span = kernel.name.span();
+        let ports = kernel.arguments.iter().filter(|argument| !matches!(argument, Argument::Scalar(_))).count();
+        let inputs_name = (ports > PORTS_BY_POSITION && function != FunctionKind::None)
+            .then(|| format_ident!("{camel}Inputs", span = span));
         let several = kernel.visible_outputs().count() != 1;
         let outputs_name =
             (several && function != FunctionKind::None).then(|| format_ident!("{camel}Outputs", span = span));
@@ -112,7 +120,7 @@ impl Plan {
             Body::Rust(_) => None,
         };
         let types = format_ident!("__types_of_{}", kernel.name.unraw(), span = span);
-        Self { kernel, function, outputs_name, mode_bound, types, texts, wants }
+        Self { kernel, function, inputs_name, outputs_name, mode_bound, types, texts, wants }
     }
 
     /// Outputs that the backward of another kernel writes are optional: they may not be wanted.
@@ -120,14 +128,16 @@ impl Plan {
         self.kernel.is_backward()
     }
 
+    /// Whether the struct of inputs is generic over the mode: constants, indices and masks have none.
+    pub fn inputs_have_a_mode(&self) -> bool {
+        let kernel = &self.kernel;
+        let roles = kernel.inputs.iter().map(|port| port.role);
+        roles.chain(kernel.unreadable.iter().map(|one| one.role)).any(|role| role == PortRole::Differentiable)
+    }
+
     /// Whether the struct of several outputs is generic over the mode: indices and masks have none.
     pub fn outputs_have_a_mode(&self) -> bool {
         self.kernel.visible_outputs().any(|port| port.dtype.is_float())
-    }
-
-    /// Whether an output is one the caller sees.
-    pub fn is_visible(role: PortRole) -> bool {
-        role == PortRole::Output
     }
 }
 

@@ -15,7 +15,7 @@ use super::signature::Parameter;
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::body::{Body, Launch, RustBody};
 use crate::model::expression::Polynomial;
-use crate::model::kernel::{Argument, Case, Kernel, Role, Route, Scalar, TemplateConstant};
+use crate::model::kernel::{Argument, Case, Kernel, Role, Route, Scalar, TemplateConstant, Unreadable};
 use crate::model::port::{DtypeParameter, Sample};
 use names::{check_names, used_twice};
 use ports::{check_dtypes_bound, find_binding, resolve_dtype, resolve_port};
@@ -31,11 +31,12 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
     let known = resolve_sizes(&options.dims, names_of_constants, diagnostics);
 
     let (mut inputs, mut outputs, mut scalars, mut arguments) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut unreadable: Vec<Ident> = Vec::new();
+    let mut unreadable: Vec<Unreadable> = Vec::new();
     let mut names: Vec<Ident> = Vec::new();
     for parameter in parameters {
         let name = match &parameter {
-            Parameter::Scalar(name, ..) | Parameter::Unreadable(name) => name.clone(),
+            Parameter::Scalar(name, ..) => name.clone(),
+            Parameter::Unreadable(parameter) => parameter.name.clone(),
             Parameter::Port(port) => port.name.clone(),
         };
         if names.contains(&name) {
@@ -50,9 +51,9 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
                     domain.filter(|(low, high, _)| low < high || ports::empty(name.span(), &name, diagnostics));
                 scalars.push(Scalar { name, kind, domain });
             }
-            Parameter::Unreadable(name) => {
+            Parameter::Unreadable(parameter) => {
                 arguments.push(Argument::Unreadable(unreadable.len()));
-                unreadable.push(name);
+                unreadable.push(parameter);
             }
             Parameter::Port(port) => {
                 let has_dtype = resolve_dtype(&port.dtype, &dtypes).is_some();
@@ -66,7 +67,11 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
                     // Its shape still binds dimensions.
                     (false, false) => {
                         arguments.push(Argument::Unreadable(unreadable.len()));
-                        unreadable.push(port.name.clone());
+                        unreadable.push(Unreadable {
+                            name: port.name.clone(),
+                            role: port.role,
+                            optional: port.optional,
+                        });
                         inputs.push(port);
                     }
                 }

@@ -50,13 +50,10 @@ pub(super) fn resolve_port(
         })
         .collect();
     let dtype = resolved.unwrap_or(PortDtype::Fixed(Dtype::F32));
-    let role = match (is_output, dtype.is_float()) {
-        (true, _) if saved.is_some() => PortRole::Saved,
-        (true, _) => PortRole::Output,
-        (false, true) if nodiff.is_some() => PortRole::Constant,
-        (false, true) => PortRole::Differentiable,
-        (false, false) if dtype.is_bool() => PortRole::Mask,
-        (false, false) => PortRole::Index,
+    let role = match is_output {
+        true if saved.is_some() => PortRole::Saved,
+        true => PortRole::Output,
+        false => PortRole::of_input(&dtype, nodiff.is_some()),
     };
     if let Some(span) = nodiff {
         if is_output {
