@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use cotangent::random::Key;
 use cotangent::{Graph, Infer, Result, Session, Stored, Tensor, Train, Trainable, value_and_grad};
-use cotangent_kernels::delta_rule::gated_delta_by_channel_in_operations;
-use cotangent_kernels::{chunk_length, gated_delta, gated_delta_by_channel_steps, gated_delta_steps, l2norm};
+use cotangent_kernels::delta_rule::{GatedDeltaByChannelInOperationsInputs, gated_delta_by_channel_in_operations};
+use cotangent_kernels::{
+    GatedDeltaInputs, chunk_length, gated_delta, gated_delta_by_channel_steps, gated_delta_steps, l2norm,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 /// Batch, tokens, key heads, value heads, head dimension.
@@ -48,7 +50,15 @@ type Rule<M> = fn(&Inputs<M>) -> Result<Inputs<M>>;
 
 fn chunked<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
     let chunk = chunk_length(cotangent::backend()?);
-    let outputs = gated_delta(&inputs[0], &inputs[1], &inputs[2], &inputs[3], &inputs[4], &inputs[5], chunk)?;
+    let outputs = gated_delta(GatedDeltaInputs {
+        queries: &inputs[0],
+        keys: &inputs[1],
+        values: &inputs[2],
+        log_decay: &inputs[3],
+        beta: &inputs[4],
+        initial_state: &inputs[5],
+        chunk,
+    })?;
     Ok(vec![outputs.y, outputs.final_state])
 }
 
@@ -60,7 +70,15 @@ fn stepwise<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
 fn chunked_by_channel<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
     let [queries, keys, values, _, beta, state, log_decay] = inputs.as_slice() else { panic!("seven inputs") };
     let chunk = chunk_length(cotangent::backend()?);
-    let outputs = gated_delta_by_channel_in_operations(queries, keys, values, log_decay, beta, state, chunk)?;
+    let outputs = gated_delta_by_channel_in_operations(GatedDeltaByChannelInOperationsInputs {
+        queries,
+        keys,
+        values,
+        log_decay,
+        beta,
+        initial_state: state,
+        chunk,
+    })?;
     Ok(vec![outputs.y, outputs.final_state])
 }
 

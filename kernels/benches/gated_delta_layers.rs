@@ -15,9 +15,13 @@ use cotangent::random::Key;
 use cotangent::{
     Backend, Dtype, Graph, Infer, Result, Session, Stored, Tensor, Train, Trainable, memory, value_and_grad,
 };
-use cotangent_kernels::delta_rule::{gated_delta_by_channel_in_operations, gated_delta_in_operations};
+use cotangent_kernels::delta_rule::{
+    GatedDeltaByChannelInOperationsInputs, GatedDeltaInOperationsInputs, gated_delta_by_channel_in_operations,
+    gated_delta_in_operations,
+};
 use cotangent_kernels::{
-    chunk_length, gated_delta, gated_delta_by_channel, gated_delta_by_channel_steps, gated_delta_steps, l2norm,
+    GatedDeltaByChannelInputs, GatedDeltaInputs, chunk_length, gated_delta, gated_delta_by_channel,
+    gated_delta_by_channel_steps, gated_delta_steps, l2norm,
 };
 
 /// Batch, tokens, key heads, value heads, head dimension.
@@ -79,11 +83,20 @@ fn rule<M: Graph>(inputs: &Inputs<M>, way: &Way) -> Result<[Tensor<M>; 2]> {
     match (way.gates, way.form) {
         (Gates::Heads, Form::Kernel) => {
             let chunk = chunk_length(cotangent::backend()?);
-            let outputs = gated_delta(queries, keys, values, log_decay, beta, state, chunk)?;
+            let outputs =
+                gated_delta(GatedDeltaInputs { queries, keys, values, log_decay, beta, initial_state: state, chunk })?;
             Ok([outputs.y, outputs.final_state])
         }
         (Gates::Heads, Form::Operations(chunk)) => {
-            let outputs = gated_delta_in_operations(queries, keys, values, log_decay, beta, state, chunk)?;
+            let outputs = gated_delta_in_operations(GatedDeltaInOperationsInputs {
+                queries,
+                keys,
+                values,
+                log_decay,
+                beta,
+                initial_state: state,
+                chunk,
+            })?;
             Ok([outputs.y, outputs.final_state])
         }
         (Gates::Heads, Form::Steps) => {
@@ -92,11 +105,27 @@ fn rule<M: Graph>(inputs: &Inputs<M>, way: &Way) -> Result<[Tensor<M>; 2]> {
         }
         (Gates::Channels, Form::Kernel) => {
             let chunk = chunk_length(cotangent::backend()?);
-            let outputs = gated_delta_by_channel(queries, keys, values, log_decay, beta, state, chunk)?;
+            let outputs = gated_delta_by_channel(GatedDeltaByChannelInputs {
+                queries,
+                keys,
+                values,
+                log_decay,
+                beta,
+                initial_state: state,
+                chunk,
+            })?;
             Ok([outputs.y, outputs.final_state])
         }
         (Gates::Channels, Form::Operations(chunk)) => {
-            let outputs = gated_delta_by_channel_in_operations(queries, keys, values, log_decay, beta, state, chunk)?;
+            let outputs = gated_delta_by_channel_in_operations(GatedDeltaByChannelInOperationsInputs {
+                queries,
+                keys,
+                values,
+                log_decay,
+                beta,
+                initial_state: state,
+                chunk,
+            })?;
             Ok([outputs.y, outputs.final_state])
         }
         (Gates::Channels, Form::Steps) => {

@@ -60,9 +60,11 @@ pub use cross_entropy::{
     token_losses_packed,
 };
 pub use delta_rule::{
-    DeltaTokens, GatedDeltaOutputs, accept_state, chunk_length, gated_delta, gated_delta_by_channel,
-    gated_delta_by_channel_of_tokens, gated_delta_by_channel_step, gated_delta_by_channel_steps, gated_delta_of_tokens,
-    gated_delta_state, gated_delta_step, gated_delta_steps, gated_delta_with_states,
+    AcceptStateInputs, DeltaTokens, GatedDeltaByChannelInputs, GatedDeltaByChannelStepInputs, GatedDeltaInputs,
+    GatedDeltaOutputs, GatedDeltaStateInputs, GatedDeltaStepInputs, GatedDeltaWithStatesInputs, accept_state,
+    chunk_length, gated_delta, gated_delta_by_channel, gated_delta_by_channel_of_tokens, gated_delta_by_channel_step,
+    gated_delta_by_channel_steps, gated_delta_of_tokens, gated_delta_state, gated_delta_step, gated_delta_steps,
+    gated_delta_with_states,
 };
 pub use expert_rows::{ExpertRows, gather_from_experts, spread_to_experts};
 pub use gates::{GatesOutputs, gates};

@@ -29,7 +29,8 @@ pub fn adapted_linear<M: Graph>(
     let shape = [outer, &[*outputs]].concat();
     let rows = x.reshape(&[outer.iter().product(), *inputs])?;
     let (lora_a, lora_b) = (lora_a.cast(x.dtype())?, lora_b.cast(x.dtype())?);
-    portable_adapted_linear(&rows, weight, &lora_a, &lora_b, scale)?.reshape(&shape)
+    portable_adapted_linear(PortableAdaptedLinearInputs { x: &rows, weight, lora_a: &lora_a, lora_b: &lora_b, scale })?
+        .reshape(&shape)
 }
 
 /// [`adapted_linear`] of rows. It keeps `x A`, which is small.
@@ -79,12 +80,7 @@ pub fn portable_adapted_linear_backward<T: Float>(
     Ok(Outputs { d_x, d_weight, d_lora_a, d_lora_b })
 }
 
-fn adapted_linear_by_operations<M: Graph>(
-    x: &Tensor<M>,
-    weight: &Tensor<M>,
-    lora_a: &Tensor<M>,
-    lora_b: &Tensor<M>,
-    scale: f32,
-) -> Result<Tensor<M>> {
+fn adapted_linear_by_operations<M: Graph>(inputs: PortableAdaptedLinearInputs<'_, M>) -> Result<Tensor<M>> {
+    let PortableAdaptedLinearInputs { x, weight, lora_a, lora_b, scale } = inputs;
     x.linear(weight)?.add(&x.matmul(lora_a)?.multiply(scale)?.matmul(lora_b)?)
 }

@@ -16,20 +16,11 @@ pub fn window<T: F32 + BF16, const W: usize, const FLIP: bool>(
     by: f32,
     y: Out![T; B, S - W, D],
 ) {
-    Ok(Outputs { y: window_by_operations(x, weight, bias, keep, tail, by, W, FLIP)? })
+    Ok(Outputs { y: window_by_operations(WindowInputs { x, weight, bias, keep, tail, by, w: W, flip: FLIP })? })
 }
 
-#[allow(clippy::too_many_arguments, reason = "it has the kernel's arguments")]
-fn window_by_operations<M: Graph>(
-    x: &Tensor<M>,
-    weight: &Tensor<M>,
-    bias: &Constant,
-    keep: &Mask,
-    tail: &Tensor<M>,
-    by: f32,
-    w: usize,
-    flip: bool,
-) -> Result<Tensor<M>> {
+fn window_by_operations<M: Graph>(inputs: WindowInputs<'_, M>) -> Result<Tensor<M>> {
+    let WindowInputs { x, weight, bias, keep, tail, by, w, flip } = inputs;
     let biased = x.multiply(weight)?.add(&bias.cast(x.dtype())?)?.multiply(by)?;
     let kept = biased.select(keep, if flip { 1.0 } else { 0.0 })?;
     let kept = kept.add(&tail.sum_keep(&[1])?)?;
@@ -75,7 +66,8 @@ fn call(arguments: &Arguments) -> Result<Tensor<Stored>> {
         ones(&arguments.tail, arguments.x.0)?,
     ];
     Session::new()?.infer(&tensors, &Vec::<Tensor<Stored>>::new(), &host, |tensors, _, (bias, keep, w)| {
-        window(&tensors[0], &tensors[1], bias, keep, &tensors[2], 2.0, *w, false)
+        let [x, weight, tail] = &tensors[..] else { panic!("three tensors") };
+        window(WindowInputs { x, weight, bias, keep, tail, by: 2.0, w: *w, flip: false })
     })
 }
 

@@ -64,12 +64,8 @@ pub fn affine_backward(
     }
 }
 
-fn affine_by_operations<M: Graph>(
-    x: &Tensor<M>,
-    w: Option<&Tensor<M>>,
-    bias: Option<&Tensor<M>>,
-    keep: Option<&Mask>,
-) -> Result<Tensor<M>> {
+fn affine_by_operations<M: Graph>(inputs: AffineInputs<'_, M>) -> Result<Tensor<M>> {
+    let AffineInputs { x, w, bias, keep } = inputs;
     let mut y = x.clone();
     if let Some(w) = w {
         y = y.multiply(w)?;
@@ -164,7 +160,7 @@ fn a_model_trains_with_and_without_the_optional_parameter() {
     let mut session = Session::new().unwrap();
     let loss = |layer: &Layer<Train>, keep: &Option<Mask>| -> Result<Tensor<Train>> {
         let x = Constant::from_slice(&[1.0, 2.0, 3.0, 4.0], &[2, 2])?.to_tensor();
-        affine(&x, Some(&layer.w), layer.bias.as_ref(), keep.as_ref())?.sum_all()
+        affine(AffineInputs { x: &x, w: Some(&layer.w), bias: layer.bias.as_ref(), keep: keep.as_ref() })?.sum_all()
     };
     let keep = Some(Mask::from_slice(&[true, true, false, true], &[2, 2]).unwrap());
     // 1 * 2 + 2 * 3 + 3 * 2 + 4 * 3 = 26; without the third 20; each kept element adds its bias.
@@ -187,7 +183,7 @@ fn a_model_trains_with_and_without_the_optional_parameter() {
 fn what_is_there_must_still_fit() {
     let x = vec![Tensor::from_slice(&[1.0_f32; 6], &[2, 3]).unwrap()];
     let run: fn(&Vec<Tensor<Infer>>, &Vec<Tensor<Infer>>, &()) -> Result<Tensor<Infer>> =
-        |x, _, ()| affine(&x[0], None, Some(&x[0]), None);
+        |x, _, ()| affine(AffineInputs { x: &x[0], w: None, bias: Some(&x[0]), keep: None });
     let error = Session::new().unwrap().infer(&x, &x, &(), run).unwrap_err();
     assert_eq!(error.to_string(), "kernel `affine`, port `bias`: found shape [2, 3], expected [D], which has 1 axes");
 }

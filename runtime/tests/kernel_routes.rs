@@ -64,13 +64,8 @@ fn one_hot_of<M: Graph>(zeros: &Tensor<M>, rows: &Indices, row: i32, count: i32)
     zeros.add(&Constant::from_slice(&values, &[count])?.cast(zeros.dtype())?)?.take_rows(rows)
 }
 
-fn scaled_rows_by_operations<M: Graph>(
-    x: &Tensor<M>,
-    w: &Tensor<M>,
-    rows: &Indices,
-    offset: &Constant,
-    scale: f32,
-) -> Result<ScaledRowsOutputs<M>> {
+fn scaled_rows_by_operations<M: Graph>(inputs: ScaledRowsInputs<'_, M>) -> Result<ScaledRowsOutputs<M>> {
+    let ScaledRowsInputs { x, w, rows, offset, scale } = inputs;
     let y = x.multiply(&w.take_rows(rows)?)?.multiply(scale)?.add(offset)?;
     Ok(ScaledRowsOutputs { y, norm: x.square()?.sum(&[1])? })
 }
@@ -106,7 +101,13 @@ fn model() -> Model<Stored> {
 }
 
 fn loss(model: &Model<Train>, batch: &Batch) -> Result<Tensor<Train>> {
-    let outputs = scaled_rows(&model.x, &model.w, &batch.rows, &batch.offset, 2.0)?;
+    let outputs = scaled_rows(ScaledRowsInputs {
+        x: &model.x,
+        w: &model.w,
+        rows: &batch.rows,
+        offset: &batch.offset,
+        scale: 2.0,
+    })?;
     outputs.y.sum(&[0, 1])?.add(&outputs.norm.sum(&[0])?)
 }
 
@@ -138,7 +139,14 @@ fn what_does_not_fit_the_signature_is_an_error_that_names_kernel_and_port() {
     let offset = Constant::from_slice(&[10.0, 20.0], &[2]).unwrap();
     let error = session
         .infer(&model(), &model(), &Batch { rows, offset }, |model, _, batch| {
-            scaled_rows(&model.x, &model.w, &batch.rows, &batch.offset, 2.0).map(|outputs| outputs.y)
+            scaled_rows(ScaledRowsInputs {
+                x: &model.x,
+                w: &model.w,
+                rows: &batch.rows,
+                offset: &batch.offset,
+                scale: 2.0,
+            })
+            .map(|outputs| outputs.y)
         })
         .map(|_: Tensor<Stored>| ())
         .unwrap_err();

@@ -26,15 +26,38 @@ pub fn attend_in_blocks_backward<F: Float, const D: usize, const E: usize, const
 ) {
     let products = output_products(stages, output, d_output)?;
     let d_queries = if wants_d_queries {
-        let arguments = (queries, keys, values, first_keys, log_sums, &products, d_output);
-        let (q, k, v, first, sums, products, d) = arguments;
-        Some(query_gradient(stages, q, k, v, first, sums, products, d, scale, BLOCK)?)
+        Some(query_gradient(
+            stages,
+            QueryGradientInputs {
+                queries,
+                keys,
+                values,
+                first_keys,
+                log_sums,
+                products: &products,
+                cotangent: d_output,
+                scale,
+                block: BLOCK,
+            },
+        )?)
     } else {
         None
     };
     let (d_keys, d_values) = if wants_d_keys || wants_d_values {
-        let both =
-            key_gradients(stages, queries, keys, values, first_keys, log_sums, &products, d_output, scale, BLOCK)?;
+        let both = key_gradients(
+            stages,
+            KeyGradientsInputs {
+                queries,
+                keys,
+                values,
+                first_keys,
+                log_sums,
+                products: &products,
+                cotangent: d_output,
+                scale,
+                block: BLOCK,
+            },
+        )?;
         (Some(both.of_keys), Some(both.of_values))
     } else {
         (None, None)

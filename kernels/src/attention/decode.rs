@@ -39,7 +39,7 @@ pub fn decode_attention<M: Graph>(
         });
     }
     let sections = (keys.dimension(2) / KEYS_OF_A_SECTION).clamp(1, MOST_SECTIONS);
-    attend_one_query(queries, keys, values, pads, scale, sections as usize)
+    attend_one_query(AttendOneQueryInputs { queries, keys, values, pads, scale, sections: sections as usize })
 }
 
 /// [`decode_attention`] in sections of the keys: one pass for one section, else two.
@@ -64,10 +64,10 @@ pub fn attend_one_query<F: Float, const D: usize, const E: usize, const SECTIONS
     #[saved] log_sums: Out![f32; B, H],
 ) {
     if SECTIONS == 1 {
-        let whole = attend_at_once(stages, queries, keys, values, pads, scale)?;
+        let whole = attend_at_once(stages, AttendAtOnceInputs { queries, keys, values, pads, scale })?;
         return Ok(Outputs { output: whole.output, log_sums: whole.log_sums });
     }
-    let parts = attend_section(stages, queries, keys, values, pads, scale, SECTIONS)?;
+    let parts = attend_section(stages, AttendSectionInputs { queries, keys, values, pads, scale, sections: SECTIONS })?;
     let whole = join_sections(stages, &parts.sums, &parts.largest, &parts.totals)?;
     Ok(Outputs { output: whole.output.cast(queries.dtype())?, log_sums: whole.log_sums })
 }
@@ -88,12 +88,18 @@ pub fn attend_one_query_backward<F: Float, const D: usize, const E: usize, const
     d_values: Out![F; B, G, S, E],
 ) {
     let d_queries = if wants_d_queries {
-        Some(one_query_gradient(stages, queries, keys, values, pads, output, log_sums, d_output, scale)?)
+        Some(one_query_gradient(
+            stages,
+            OneQueryGradientInputs { queries, keys, values, pads, output, log_sums, cotangent: d_output, scale },
+        )?)
     } else {
         None
     };
     let (d_keys, d_values) = if wants_d_keys || wants_d_values {
-        let both = cache_gradients(stages, queries, keys, values, pads, output, log_sums, d_output, scale)?;
+        let both = cache_gradients(
+            stages,
+            CacheGradientsInputs { queries, keys, values, pads, output, log_sums, cotangent: d_output, scale },
+        )?;
         (Some(both.of_keys), Some(both.of_values))
     } else {
         (None, None)
@@ -446,14 +452,8 @@ fn cache_gradients<F: Float, const D: usize, const E: usize>(
 }
 
 /// The same, composed of operations; sections mean nothing to it.
-fn by_operations<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    pads: &Indices,
-    scale: f32,
-    _sections: usize,
-) -> Result<Tensor<M>> {
+fn by_operations<M: Graph>(inputs: AttendOneQueryInputs<'_, M>) -> Result<Tensor<M>> {
+    let AttendOneQueryInputs { queries, keys, values, pads, scale, .. } = inputs;
     let (&[rows, heads, _, width], &[_, groups, length, _]) = (queries.shape(), keys.shape()) else {
         unreachable!("four axes")
     };

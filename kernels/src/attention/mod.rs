@@ -6,10 +6,10 @@ mod decode;
 mod segments;
 mod strips;
 
-use cotangent::{Backend, Dtype, Error, Graph, Indices, Result, Tensor, VjpCase, custom_vjp};
+use cotangent::{Backend, Dtype, Error, Graph, Result, Tensor, VjpCase, custom_vjp};
 
-pub use blocks::attend_in_blocks;
-pub use decode::{attend_one_query, decode_attention};
+pub use blocks::{AttendInBlocksInputs, attend_in_blocks};
+pub use decode::{AttendOneQueryInputs, attend_one_query, decode_attention};
 pub use segments::Segments;
 
 const OPERATION: &str = "causal_attention";
@@ -117,7 +117,7 @@ pub fn causal_attention<M: Graph>(
     };
     // Twice 32 rows of a wide head exceed what Metal gives a threadgroup.
     let block = if backend == Backend::Cuda { 32 } else { 16 };
-    attend_in_blocks(queries, keys, values, segments.first_keys(), scale, block)
+    attend_in_blocks(AttendInBlocksInputs { queries, keys, values, first_keys: segments.first_keys(), scale, block })
 }
 
 /// [`causal_attention`] in strips of queries, whatever the backend.
@@ -174,14 +174,8 @@ fn in_strips<M: Graph>(
 }
 
 /// The fallback of [`attend_in_blocks`](fn@attend_in_blocks), to which blocks mean nothing.
-fn by_strips<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    first_keys: &Indices,
-    scale: f32,
-    _block: usize,
-) -> Result<Tensor<M>> {
+fn by_strips<M: Graph>(inputs: AttendInBlocksInputs<'_, M>) -> Result<Tensor<M>> {
+    let AttendInBlocksInputs { queries, keys, values, first_keys, scale, .. } = inputs;
     let segments = Segments::of_first_keys(first_keys, [queries.dimension(0), queries.dimension(2)]);
     let strips = Strips::of(cotangent::backend()?);
     causal_attention_in_strips(queries, keys, values, scale, Some(&segments), strips)

@@ -103,12 +103,16 @@ pub fn fused_causal_conv_backward<T: Float, const K: usize>(
     d_window: Option<Out![T; B, K - 1, C]>,
 ) {
     let inputs = if wants_d_x || wants_d_window {
-        Some(conv_input_gradients(stages, x, weight, window, mask, starts, d_y)?)
+        Some(conv_input_gradients(
+            stages,
+            ConvInputGradientsInputs { x, weight, window, mask, starts, cotangent: d_y },
+        )?)
     } else {
         None
     };
     let d_weight = if wants_d_weight {
-        let parts = conv_weight_parts(stages, x, weight, window, mask, starts, d_y)?;
+        let parts =
+            conv_weight_parts(stages, ConvWeightPartsInputs { x, weight, window, mask, starts, cotangent: d_y })?;
         Some(parts.sum(&[0, 1])?.swap_axes(0, 1)?.expand_dims(1)?)
     } else {
         None

@@ -5,7 +5,7 @@ mod portable;
 
 use cotangent::{Dtype, Error, Graph, Mask, Result, Tensor};
 
-pub use fused::{fused_causal_conv, fused_causal_conv_backward};
+pub use fused::{FusedCausalConvInputs, fused_causal_conv, fused_causal_conv_backward};
 pub use portable::{portable_conv_silu, portable_conv_silu_backward};
 
 /// Which tokens of a row count, and where documents begin in it.
@@ -33,7 +33,13 @@ pub fn causal_conv_silu<M: Graph>(
 ) -> Result<Tensor<M>> {
     match (x.shape(), weight.shape()) {
         (&[_, _, channels], &[filters, 1, taps]) if channels == filters && taps > 1 => {
-            fused_causal_conv(x, &weight.cast(Dtype::F32)?, initial_window, tokens.mask, tokens.starts)
+            fused_causal_conv(FusedCausalConvInputs {
+                x,
+                weight: &weight.cast(Dtype::F32)?,
+                window: initial_window,
+                mask: tokens.mask,
+                starts: tokens.starts,
+            })
         }
         (x, weight) => {
             Err(shape_error(format!("{x:?} and {weight:?}"), "[B, T, C] and a weight [C, 1, K] with K > 1".into()))

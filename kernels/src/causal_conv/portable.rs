@@ -6,16 +6,11 @@
 use cotangent::host::{self, Formula};
 use cotangent::{Constant, Dtype, Graph, Infer, Mask, Result, Tensor, differentiable};
 
-use super::shape_error;
+use super::{FusedCausalConvInputs, shape_error};
 
 /// The convolution with all that it may be given; without packed documents, by [`portable_conv_silu`].
-pub(super) fn portable_causal_conv<M: Graph>(
-    x: &Tensor<M>,
-    weight: &Tensor<M>,
-    window: Option<&Tensor<M>>,
-    mask: Option<&Mask>,
-    starts: Option<&Mask>,
-) -> Result<Tensor<M>> {
+pub(super) fn portable_causal_conv<M: Graph>(inputs: FusedCausalConvInputs<'_, M>) -> Result<Tensor<M>> {
+    let FusedCausalConvInputs { x, weight, window, mask, starts } = inputs;
     let taps = weight.dimension(2);
     let masked = match mask {
         Some(mask) => x.select(&mask.reshape(&[x.dimension(0), x.dimension(1), 1])?, 0.0)?,

@@ -21,7 +21,10 @@ pub fn label_losses<S: Float>(
     slopes: Out![S; N, V],
 ) {
     let sums = row_sums(stages, logits, labels)?;
-    let slopes = row_slopes(stages, logits, labels, at_label, &sums.largest_logits, &sums.log_sums)?;
+    let slopes = row_slopes(
+        stages,
+        RowSlopesInputs { logits, labels, at_label, largest_logits: &sums.largest_logits, log_sums: &sums.log_sums },
+    )?;
     Ok(Outputs { losses: sums.losses, slopes })
 }
 

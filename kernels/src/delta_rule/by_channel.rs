@@ -5,13 +5,17 @@ use cotangent::{Graph, Infer, Result, Tensor, differentiable};
 
 use super::geometry::Geometry;
 use super::padding::Padding;
-use super::portable::gated_delta_by_channel_in_operations;
+use super::portable::{GatedDeltaByChannelInOperationsInputs, gated_delta_by_channel_in_operations};
 use super::stages::by_channel::{
-    ChannelScoresOutputs, CotangentsAcrossBlocksOutputs, DecayChannelsOutputs, SolveChunksByChannelOutputs,
-    channel_scores, chunk_outputs_by_channel, cotangents_across_blocks, decay_channels, gradients_by_channel,
+    ChannelScoresInputs, ChannelScoresOutputs, ChunkOutputsByChannelInputs, CotangentsAcrossBlocksInputs,
+    CotangentsAcrossBlocksOutputs, DecayChannelsOutputs, GradientsByChannelInputs, GradientsByChannelOfGroupsInputs,
+    ScoreCotangentsByChannelInputs, SolveChunksByChannelInputs, SolveChunksByChannelOutputs, channel_scores,
+    chunk_outputs_by_channel, cotangents_across_blocks, decay_channels, gradients_by_channel,
     gradients_by_channel_of_groups, local_cotangents_by_channel, score_cotangents_by_channel, solve_chunks_by_channel,
 };
-use super::stages::{ScanCotangentsOutputs, ScanStatesOutputs, scan_cotangents, scan_states};
+use super::stages::{
+    ScanCotangentsInputs, ScanCotangentsOutputs, ScanStatesInputs, ScanStatesOutputs, scan_cotangents, scan_states,
+};
 
 /// The gated delta rule with a gate for each channel of the keys: `S~_t = S_{t-1} diag(g_t)`, `log_decay` `[B, T, Hv, Dk]`.
 /// All else is as in [`gated_delta`](fn@crate::gated_delta) (Kimi Team 2025, "Kimi Linear", section 3).
@@ -63,28 +67,40 @@ pub fn gated_delta_by_channel<F: Float, G: Float, const CHUNK: usize>(
     let [log_decay, beta] = [padding.heads(log_decay)?, padding.tokens(beta)?];
     let initial_state = padding.states(initial_state)?;
     let (decayed, scores) = decayed_scores(stages, [&queries, &keys, &log_decay], padding.chunk)?;
-    let solved =
-        solve_chunks_by_channel(stages, &decayed.reading_keys, &values, &beta, &scores.key_scores, padding.chunk)?;
+    let solved = solve_chunks_by_channel(
+        stages,
+        SolveChunksByChannelInputs {
+            reading_keys: &decayed.reading_keys,
+            values: &values,
+            beta: &beta,
+            key_scores: &scores.key_scores,
+            c: padding.chunk,
+        },
+    )?;
     let SolveChunksByChannelOutputs { inverse, solved_keys, solved_values } = solved;
     let ScanStatesOutputs { errors, chunk_states, final_state } = scan_states(
         stages,
-        &decayed.writing_keys,
-        &beta,
-        None,
-        Some(&decayed.throughout),
-        &solved_keys,
-        &solved_values,
-        &initial_state,
-        padding.chunk,
+        ScanStatesInputs {
+            keys: &decayed.writing_keys,
+            beta: &beta,
+            gates: None,
+            throughout: Some(&decayed.throughout),
+            solved_keys: &solved_keys,
+            solved_values: &solved_values,
+            initial_state: &initial_state,
+            c: padding.chunk,
+        },
     )?;
     let y = chunk_outputs_by_channel(
         stages,
-        &decayed.reading_queries,
-        &scores.query_scores,
-        &beta,
-        &errors,
-        &chunk_states,
-        padding.chunk,
+        ChunkOutputsByChannelInputs {
+            reading_queries: &decayed.reading_queries,
+            query_scores: &scores.query_scores,
+            beta: &beta,
+            errors: &errors,
+            chunk_states: &chunk_states,
+            c: padding.chunk,
+        },
     )?;
     Ok(Outputs {
         y: padding.without_heads(&y, Dv)?,
@@ -146,66 +162,77 @@ pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
     let here = local_cotangents_by_channel(stages, query_scores, &d_y, padding.chunk)?;
     let scanned = scan_cotangents(
         stages,
-        &decayed.reading_queries,
-        &decayed.writing_keys,
-        &beta,
-        None,
-        Some(throughout),
-        solved_keys,
-        &d_y,
-        &here,
-        &d_final_state,
-        padding.chunk,
+        ScanCotangentsInputs {
+            queries: &decayed.reading_queries,
+            keys: &decayed.writing_keys,
+            beta: &beta,
+            gates: None,
+            throughout: Some(throughout),
+            solved_keys,
+            y_cotangent: &d_y,
+            written_cotangent_here: &here,
+            final_cotangent: &d_final_state,
+            c: padding.chunk,
+        },
     )?;
     let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
     let scores = score_cotangents_by_channel(
         stages,
-        &beta,
-        key_scores,
-        inverse,
-        errors,
-        &d_y,
-        written_cotangent,
-        padding.chunk,
+        ScoreCotangentsByChannelInputs {
+            beta: &beta,
+            key_scores,
+            inverse,
+            errors,
+            y_cotangent: &d_y,
+            written_cotangent,
+            c: padding.chunk,
+        },
     )?;
     let CotangentsAcrossBlocksOutputs { query_cotangents, reader_cotangents, writer_cotangents, passing } =
         &cotangents_across_blocks(
             stages,
-            block_queries,
-            block_readers,
-            block_writers,
-            block_decays,
-            &beta,
-            errors,
-            chunk_states,
-            &d_y,
-            &scores.solved_cotangent,
-            &scores.query_scores_cotangent,
-            &scores.key_scores_cotangent,
-            exit_cotangents,
-            padding.chunk,
+            CotangentsAcrossBlocksInputs {
+                block_queries,
+                block_readers,
+                block_writers,
+                block_decays,
+                beta: &beta,
+                errors,
+                chunk_states,
+                y_cotangent: &d_y,
+                solved_cotangent: &scores.solved_cotangent,
+                query_scores_cotangent: &scores.query_scores_cotangent,
+                key_scores_cotangent: &scores.key_scores_cotangent,
+                exit_cotangents,
+                c: padding.chunk,
+            },
         )?;
     // Both launches take the same; their gradients differ in dtype.
     macro_rules! gradients_of {
-        ($stage:ident) => {{
+        ($stage:ident, $inputs:ident) => {{
             let gradients = $stage(
                 stages,
-                &queries,
-                &keys,
-                &log_decay,
-                &scores.query_scores_cotangent,
-                &scores.key_scores_cotangent,
-                query_cotangents,
-                reader_cotangents,
-                writer_cotangents,
-                passing,
-                padding.chunk,
+                $inputs {
+                    queries: &queries,
+                    keys: &keys,
+                    log_decay: &log_decay,
+                    query_scores_cotangent: &scores.query_scores_cotangent,
+                    key_scores_cotangent: &scores.key_scores_cotangent,
+                    query_cotangents,
+                    reader_cotangents,
+                    writer_cotangents,
+                    passing,
+                    c: padding.chunk,
+                },
             )?;
             (gradients.query_gradient, gradients.key_gradient, gradients.log_decay_gradient)
         }};
     }
-    let (d_queries, d_keys, d_log_decay) =
-        if Hk == Hv { gradients_of!(gradients_by_channel) } else { gradients_of!(gradients_by_channel_of_groups) };
+    let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
+        gradients_of!(gradients_by_channel, GradientsByChannelInputs)
+    } else {
+        gradients_of!(gradients_by_channel_of_groups, GradientsByChannelOfGroupsInputs)
+    };
     Ok(Outputs {
         d_queries: Some(padding.of_key_heads(&d_queries, queries.dtype())?),
         d_keys: Some(padding.of_key_heads(&d_keys, keys.dtype())?),
@@ -226,28 +253,31 @@ fn decayed_scores(
     let DecayChannelsOutputs { block_queries, block_readers, block_writers, block_decays, .. } = &decayed;
     let scores = channel_scores(
         stages,
-        queries,
-        keys,
-        log_decay,
-        block_queries,
-        block_readers,
-        block_writers,
-        block_decays,
-        chunk,
+        ChannelScoresInputs {
+            queries,
+            keys,
+            log_decay,
+            block_queries,
+            block_readers,
+            block_writers,
+            block_decays,
+            c: chunk,
+        },
     )?;
     Ok((decayed, scores))
 }
 
 /// The same chunks, in operations.
-fn in_operations<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
-    chunk: usize,
-) -> Result<GatedDeltaByChannelOutputs<M>> {
-    let outputs = gated_delta_by_channel_in_operations(queries, keys, values, log_decay, beta, initial_state, chunk)?;
+fn in_operations<M: Graph>(inputs: GatedDeltaByChannelInputs<'_, M>) -> Result<GatedDeltaByChannelOutputs<M>> {
+    let GatedDeltaByChannelInputs { queries, keys, values, log_decay, beta, initial_state, chunk } = inputs;
+    let outputs = gated_delta_by_channel_in_operations(GatedDeltaByChannelInOperationsInputs {
+        queries,
+        keys,
+        values,
+        log_decay,
+        beta,
+        initial_state,
+        chunk,
+    })?;
     Ok(GatedDeltaByChannelOutputs { y: outputs.y, final_state: outputs.final_state })
 }

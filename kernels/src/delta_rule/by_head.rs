@@ -1,15 +1,18 @@
 //! A gate for each head, as Gated DeltaNet has it.
 
-use cotangent::{Graph, Result, Tensor, differentiable};
+use cotangent::{Graph, Result, differentiable};
 
 use super::geometry::Geometry;
 use super::padding::Padding;
-use super::portable::gated_delta_in_operations;
+use super::portable::{GatedDeltaInOperationsInputs, gated_delta_in_operations};
 use super::stages::by_head::{
-    SolveChunksOutputs, chunk_gradients, chunk_gradients_of_groups, chunk_outputs, local_cotangents, score_cotangents,
-    solve_chunks,
+    ChunkGradientsInputs, ChunkGradientsOfGroupsInputs, ChunkOutputsInputs, LocalCotangentsInputs,
+    ScoreCotangentsInputs, SolveChunksInputs, SolveChunksOutputs, chunk_gradients, chunk_gradients_of_groups,
+    chunk_outputs, local_cotangents, score_cotangents, solve_chunks,
 };
-use super::stages::{ScanCotangentsOutputs, ScanStatesOutputs, scan_cotangents, scan_states};
+use super::stages::{
+    ScanCotangentsInputs, ScanCotangentsOutputs, ScanStatesInputs, ScanStatesOutputs, scan_cotangents, scan_states,
+};
 
 /// The gated delta rule over `T` tokens, in chunks.
 ///
@@ -68,21 +71,37 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
     let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
     let [log_decay, beta] = [padding.tokens(log_decay)?, padding.tokens(beta)?];
     let initial_state = padding.states(initial_state)?;
-    let solved = solve_chunks(stages, &keys, &values, &log_decay, &beta, padding.chunk)?;
+    let solved = solve_chunks(
+        stages,
+        SolveChunksInputs { keys: &keys, values: &values, log_decay: &log_decay, beta: &beta, c: padding.chunk },
+    )?;
     let SolveChunksOutputs { gates, inverse, solved_keys, solved_values } = solved;
     let scanned = scan_states(
         stages,
-        &keys,
-        &beta,
-        Some(&gates),
-        None,
-        &solved_keys,
-        &solved_values,
-        &initial_state,
-        padding.chunk,
+        ScanStatesInputs {
+            keys: &keys,
+            beta: &beta,
+            gates: Some(&gates),
+            throughout: None,
+            solved_keys: &solved_keys,
+            solved_values: &solved_values,
+            initial_state: &initial_state,
+            c: padding.chunk,
+        },
     )?;
     let ScanStatesOutputs { errors, chunk_states, final_state } = scanned;
-    let y = chunk_outputs(stages, &queries, &keys, &beta, &gates, &errors, &chunk_states, padding.chunk)?;
+    let y = chunk_outputs(
+        stages,
+        ChunkOutputsInputs {
+            queries: &queries,
+            keys: &keys,
+            beta: &beta,
+            gates: &gates,
+            errors: &errors,
+            chunk_states: &chunk_states,
+            c: padding.chunk,
+        },
+    )?;
     Ok(Outputs {
         y: padding.without_heads(&y, Dv)?,
         final_state: padding.without_states(&final_state)?,
@@ -132,37 +151,70 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     let [queries, keys] = [padding.heads(queries)?, padding.heads(keys)?];
     let [beta, d_y] = [padding.tokens(beta)?, padding.heads(d_y)?];
     let d_final_state = padding.states(d_final_state)?;
-    let (q, k, b) = (&queries, &keys, &beta);
 
-    let here = local_cotangents(stages, q, k, gates, &d_y, padding.chunk)?;
-    let scanned =
-        scan_cotangents(stages, q, k, b, Some(gates), None, solved_keys, &d_y, &here, &d_final_state, padding.chunk)?;
+    let here = local_cotangents(
+        stages,
+        LocalCotangentsInputs { queries: &queries, keys: &keys, gates, y_cotangent: &d_y, c: padding.chunk },
+    )?;
+    let scanned = scan_cotangents(
+        stages,
+        ScanCotangentsInputs {
+            queries: &queries,
+            keys: &keys,
+            beta: &beta,
+            gates: Some(gates),
+            throughout: None,
+            solved_keys,
+            y_cotangent: &d_y,
+            written_cotangent_here: &here,
+            final_cotangent: &d_final_state,
+            c: padding.chunk,
+        },
+    )?;
     let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
-    let scores = score_cotangents(stages, q, k, b, gates, inverse, errors, &d_y, written_cotangent, padding.chunk)?;
+    let scores = score_cotangents(
+        stages,
+        ScoreCotangentsInputs {
+            queries: &queries,
+            keys: &keys,
+            beta: &beta,
+            gates,
+            inverse,
+            errors,
+            y_cotangent: &d_y,
+            written_cotangent,
+            c: padding.chunk,
+        },
+    )?;
     // Both launches take the same; their gradients differ in dtype.
     macro_rules! gradients_of {
-        ($stage:ident) => {{
+        ($stage:ident, $inputs:ident) => {{
             let gradients = $stage(
                 stages,
-                q,
-                k,
-                b,
-                gates,
-                errors,
-                chunk_states,
-                &d_y,
-                &scores.solved_cotangent,
-                &scores.query_scores_cotangent,
-                &scores.key_scores_cotangent,
-                exit_cotangents,
-                &scores.log_decay_gradient,
-                padding.chunk,
+                $inputs {
+                    queries: &queries,
+                    keys: &keys,
+                    beta: &beta,
+                    gates,
+                    errors,
+                    chunk_states,
+                    y_cotangent: &d_y,
+                    solved_cotangent: &scores.solved_cotangent,
+                    query_scores_cotangent: &scores.query_scores_cotangent,
+                    key_scores_cotangent: &scores.key_scores_cotangent,
+                    exit_cotangents,
+                    log_decay_gradient_of_scores: &scores.log_decay_gradient,
+                    c: padding.chunk,
+                },
             )?;
             (gradients.query_gradient, gradients.key_gradient, gradients.log_decay_gradient)
         }};
     }
-    let (d_queries, d_keys, d_log_decay) =
-        if Hk == Hv { gradients_of!(chunk_gradients) } else { gradients_of!(chunk_gradients_of_groups) };
+    let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
+        gradients_of!(chunk_gradients, ChunkGradientsInputs)
+    } else {
+        gradients_of!(chunk_gradients_of_groups, ChunkGradientsOfGroupsInputs)
+    };
     Ok(Outputs {
         d_queries: Some(padding.of_key_heads(&d_queries, queries.dtype())?),
         d_keys: Some(padding.of_key_heads(&d_keys, keys.dtype())?),
@@ -174,15 +226,16 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
 }
 
 /// The same chunks, in operations.
-fn in_operations<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
-    chunk: usize,
-) -> Result<GatedDeltaOutputs<M>> {
-    let outputs = gated_delta_in_operations(queries, keys, values, log_decay, beta, initial_state, chunk)?;
+fn in_operations<M: Graph>(inputs: GatedDeltaInputs<'_, M>) -> Result<GatedDeltaOutputs<M>> {
+    let GatedDeltaInputs { queries, keys, values, log_decay, beta, initial_state, chunk } = inputs;
+    let outputs = gated_delta_in_operations(GatedDeltaInOperationsInputs {
+        queries,
+        keys,
+        values,
+        log_decay,
+        beta,
+        initial_state,
+        chunk,
+    })?;
     Ok(GatedDeltaOutputs { y: outputs.y, final_state: outputs.final_state })
 }

@@ -19,16 +19,17 @@ mod tokens;
 
 use cotangent::Backend;
 
-pub use by_channel::{GatedDeltaByChannelOutputs, gated_delta_by_channel};
-pub use by_head::{GatedDeltaOutputs, gated_delta};
+pub use by_channel::{GatedDeltaByChannelInputs, GatedDeltaByChannelOutputs, gated_delta_by_channel};
+pub use by_head::{GatedDeltaInputs, GatedDeltaOutputs, gated_delta};
 pub use portable::{
-    GatedDeltaByChannelInOperationsOutputs, GatedDeltaInOperationsOutputs, gated_delta_by_channel_in_operations,
-    gated_delta_in_operations,
+    GatedDeltaByChannelInOperationsInputs, GatedDeltaByChannelInOperationsOutputs, GatedDeltaInOperationsInputs,
+    GatedDeltaInOperationsOutputs, gated_delta_by_channel_in_operations, gated_delta_in_operations,
 };
 pub use sequential::{
-    AcceptStateOutputs, GatedDeltaByChannelStepOutputs, GatedDeltaStepOutputs, GatedDeltaWithStatesOutputs,
-    accept_state, gated_delta_by_channel_step, gated_delta_by_channel_steps, gated_delta_state, gated_delta_step,
-    gated_delta_steps, gated_delta_with_states,
+    AcceptStateInputs, AcceptStateOutputs, GatedDeltaByChannelStepInputs, GatedDeltaByChannelStepOutputs,
+    GatedDeltaStateInputs, GatedDeltaStepInputs, GatedDeltaStepOutputs, GatedDeltaWithStatesInputs,
+    GatedDeltaWithStatesOutputs, accept_state, gated_delta_by_channel_step, gated_delta_by_channel_steps,
+    gated_delta_state, gated_delta_step, gated_delta_steps, gated_delta_with_states,
 };
 pub use tokens::{DeltaTokens, gated_delta_by_channel_of_tokens, gated_delta_of_tokens};
 

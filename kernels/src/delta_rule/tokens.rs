@@ -2,7 +2,10 @@
 
 use cotangent::{Constant, Dtype, Graph, Mask, Result, Tensor};
 
-use super::{GatedDeltaByChannelOutputs, GatedDeltaOutputs, gated_delta, gated_delta_by_channel};
+use super::{
+    GatedDeltaByChannelInputs, GatedDeltaByChannelOutputs, GatedDeltaInputs, GatedDeltaOutputs, gated_delta,
+    gated_delta_by_channel,
+};
 
 /// Which tokens of a row count, and where documents begin in it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,19 +56,12 @@ const FORGETS_ALL: f32 = -1e4;
 ///
 /// # Errors
 /// As [`gated_delta`](fn@gated_delta).
-#[expect(clippy::too_many_arguments, reason = "those of `gated_delta`, and the tokens")]
 pub fn gated_delta_of_tokens<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
-    chunk: usize,
+    inputs: GatedDeltaInputs<'_, M>,
     tokens: DeltaTokens<'_>,
 ) -> Result<GatedDeltaOutputs<M>> {
-    let [log_decay, beta] = &tokens.gates(log_decay, beta)?;
-    let outputs = gated_delta(queries, keys, values, log_decay, beta, initial_state, chunk)?;
+    let [log_decay, beta] = &tokens.gates(inputs.log_decay, inputs.beta)?;
+    let outputs = gated_delta(GatedDeltaInputs { log_decay, beta, ..inputs })?;
     Ok(GatedDeltaOutputs { y: tokens.outputs(outputs.y)?, ..outputs })
 }
 
@@ -74,18 +70,11 @@ pub fn gated_delta_of_tokens<M: Graph>(
 ///
 /// # Errors
 /// As [`gated_delta_by_channel`](fn@gated_delta_by_channel).
-#[expect(clippy::too_many_arguments, reason = "those of `gated_delta_by_channel`, and the tokens")]
 pub fn gated_delta_by_channel_of_tokens<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
-    chunk: usize,
+    inputs: GatedDeltaByChannelInputs<'_, M>,
     tokens: DeltaTokens<'_>,
 ) -> Result<GatedDeltaByChannelOutputs<M>> {
-    let [log_decay, beta] = &tokens.gates(log_decay, beta)?;
-    let outputs = gated_delta_by_channel(queries, keys, values, log_decay, beta, initial_state, chunk)?;
+    let [log_decay, beta] = &tokens.gates(inputs.log_decay, inputs.beta)?;
+    let outputs = gated_delta_by_channel(GatedDeltaByChannelInputs { log_decay, beta, ..inputs })?;
     Ok(GatedDeltaByChannelOutputs { y: tokens.outputs(outputs.y)?, ..outputs })
 }

@@ -48,7 +48,18 @@ pub fn fused_gates_backward<T: Float>(
     d_a_log: Out![f32; H],
     d_dt_bias: Out![f32; H],
 ) {
-    let gradients = gates_gradients(stages, a, a_log, dt_bias, log_decay, beta, d_log_decay, d_beta)?;
+    let gradients = gates_gradients(
+        stages,
+        GatesGradientsInputs {
+            a,
+            a_log,
+            dt_bias,
+            log_decay,
+            beta,
+            log_decay_cotangent: d_log_decay,
+            beta_cotangent: d_beta,
+        },
+    )?;
     let total = |parts: &Tensor<_>, wanted| if wanted { parts.sum(&[0]).map(Some) } else { Ok(None) };
     Ok(Outputs {
         d_a_log: total(&gradients.a_log_parts, wants_d_a_log)?,
@@ -103,12 +114,8 @@ fn gates_gradients<T: Float>(
 }
 
 /// The same gates, composed of operations.
-fn gates_by_operations<M: Graph>(
-    a: &Tensor<M>,
-    b: &Tensor<M>,
-    a_log: &Tensor<M>,
-    dt_bias: &Tensor<M>,
-) -> Result<FusedGatesOutputs<M>> {
+fn gates_by_operations<M: Graph>(inputs: FusedGatesInputs<'_, M>) -> Result<FusedGatesOutputs<M>> {
+    let FusedGatesInputs { a, b, a_log, dt_bias } = inputs;
     let rate = a_log.exp()?.negative()?;
     let step = a.cast(Dtype::F32)?.add(dt_bias)?.softplus()?;
     Ok(FusedGatesOutputs { log_decay: step.multiply(&rate)?, beta: b.cast(Dtype::F32)?.sigmoid()? })

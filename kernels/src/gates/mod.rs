@@ -6,7 +6,7 @@ mod fused;
 
 use cotangent::{Dtype, Error, Graph, Result, Tensor};
 
-pub use fused::{FusedGatesOutputs, fused_gates, fused_gates_backward};
+pub use fused::{FusedGatesInputs, FusedGatesOutputs, fused_gates, fused_gates_backward};
 
 /// What [`gates`] returns, both float32.
 #[derive(Debug)]
@@ -39,7 +39,11 @@ pub fn gates<M: Graph>(
         });
     };
     let rows = [-1, *heads];
-    let outputs =
-        fused_gates(&a.reshape(&rows)?, &b.reshape(&rows)?, &a_log.cast(Dtype::F32)?, &dt_bias.cast(Dtype::F32)?)?;
+    let outputs = fused_gates(FusedGatesInputs {
+        a: &a.reshape(&rows)?,
+        b: &b.reshape(&rows)?,
+        a_log: &a_log.cast(Dtype::F32)?,
+        dt_bias: &dt_bias.cast(Dtype::F32)?,
+    })?;
     Ok(GatesOutputs { log_decay: outputs.log_decay.reshape(shape)?, beta: outputs.beta.reshape(shape)? })
 }

@@ -1,6 +1,6 @@
 //! The product of rows with matrices of packed codes, decoded as their blocks are loaded.
 
-use cotangent::{CodeFormat, CodeMode, Constant, Graph, Indices, Packed, Result, Tensor, differentiable, stage};
+use cotangent::{CodeFormat, CodeMode, Graph, Packed, Result, Tensor, differentiable, stage};
 
 use super::blocks::{BLOCKS, Blocks, PRODUCT};
 use super::shares::SHARES;
@@ -131,7 +131,21 @@ pub fn grouped_coded_product_backward<
 ) {
     let inputs = GROUP as i32 * G;
     let Blocks { rows, columns, depth } = Blocks::of(cotangent::backend()?, d_y.dtype(), inputs).for_codes();
-    let d_x = coded_input_gradient(stages, d_y, codes, scales, biases, counts, GROUP, BITS, rows, columns, depth)?;
+    let d_x = coded_input_gradient(
+        stages,
+        CodedInputGradientInputs {
+            cotangent: d_y,
+            codes,
+            scales,
+            biases,
+            counts,
+            group: GROUP,
+            bits: BITS,
+            rows,
+            columns,
+            depth,
+        },
+    )?;
     Ok(Outputs { d_x: Some(d_x) })
 }
 
@@ -169,18 +183,8 @@ pub(super) fn coded_input_gradient<
 
 /// The same with the matrices decoded, by MLX's operations.
 #[allow(clippy::too_many_arguments, reason = "the arguments are those of the kernel")]
-fn grouped_coded_product_by_operations<M: Graph>(
-    x: &Tensor<M>,
-    codes: &Indices,
-    scales: &Constant,
-    biases: &Constant,
-    counts: &Indices,
-    group: usize,
-    bits: usize,
-    _rows: usize,
-    _columns: usize,
-    _depth: usize,
-) -> Result<Tensor<M>> {
+fn grouped_coded_product_by_operations<M: Graph>(inputs: GroupedCodedProductInputs<'_, M>) -> Result<Tensor<M>> {
+    let GroupedCodedProductInputs { x, codes, scales, biases, counts, group, bits, .. } = inputs;
     let format = CodeFormat::new(CodeMode::Affine, Some(group), Some(bits))?;
     let matrices = Packed::of_parts(codes, scales, Some(biases), format, x.dtype())?.decode(x.dtype())?;
     x.grouped_matmul(&matrices.to_tensor().swap_axes(1, 2)?, counts)

@@ -14,7 +14,7 @@ mod weight_gradient;
 use cotangent::{Backend, CodeMode, Error, Graph, Indices, Packed, Result, Tensor};
 
 pub use blocks::Blocks;
-pub use coded_product::{grouped_coded_product, grouped_coded_product_backward};
+pub use coded_product::{GroupedCodedProductInputs, grouped_coded_product, grouped_coded_product_backward};
 pub use product::{grouped_product, grouped_product_backward};
 
 /// `y = x W_e^T` for the rows of each expert `e`: rows `[R, K]`, sorted by expert, and weights `[E, N, K]` of the same dtype give
@@ -48,7 +48,18 @@ pub fn grouped_packed_linear<M: Graph>(x: &Tensor<M>, matrices: &Packed, counts:
     let (scales, biases) = (scales.cast(x.dtype())?, biases.cast(x.dtype())?);
     let Blocks { rows, columns, depth } = Blocks::of(backend, x.dtype(), matrices.rows()).for_codes();
     let (group, bits) = (format.group_size(), format.bits());
-    grouped_coded_product(x, &codes, &scales, &biases, counts, group, bits, rows, columns, depth)
+    grouped_coded_product(GroupedCodedProductInputs {
+        x,
+        codes: &codes,
+        scales: &scales,
+        biases: &biases,
+        counts,
+        group,
+        bits,
+        rows,
+        columns,
+        depth,
+    })
 }
 
 /// Holds rows, a stack of matrices `[E, N, K]` and counts against each other.

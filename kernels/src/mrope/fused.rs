@@ -27,7 +27,7 @@ pub fn mrope<T: Float, const EVEN_ODD: bool>(
     #[values(0..A)] axes: In![i32; F],
     y: Out![T; B, H, S, D],
 ) {
-    Ok(Outputs { y: rotate(stages, x, positions, turns, axes, 1.0, EVEN_ODD)? })
+    Ok(Outputs { y: rotate(stages, RotateInputs { x, positions, turns, axes, direction: 1.0, even_odd: EVEN_ODD })? })
 }
 
 /// The same launch with every angle negated: a rotation is orthogonal, so its transpose turns back.
@@ -39,7 +39,12 @@ pub fn mrope_backward<T: Float, const EVEN_ODD: bool>(
     d_y: In![T; B, H, S, D],
     d_x: Out![T; B, H, S, D],
 ) {
-    Ok(Outputs { d_x: Some(rotate(stages, d_y, positions, turns, axes, -1.0, EVEN_ODD)?) })
+    Ok(Outputs {
+        d_x: Some(rotate(
+            stages,
+            RotateInputs { x: d_y, positions, turns, axes, direction: -1.0, even_odd: EVEN_ODD },
+        )?),
+    })
 }
 
 /// A simdgroup has a head; a thread rotates every 32nd pair of its lanes, and copies lanes that pass.
@@ -98,13 +103,8 @@ fn rotate<T: Float, const EVEN_ODD: bool>(
 }
 
 /// The same rotation, composed of operations.
-fn mrope_by_operations<M: Graph>(
-    x: &Tensor<M>,
-    positions: &Indices,
-    turns: &Constant,
-    axes: &Indices,
-    even_odd: bool,
-) -> Result<Tensor<M>> {
+fn mrope_by_operations<M: Graph>(inputs: MropeInputs<'_, M>) -> Result<Tensor<M>> {
+    let MropeInputs { x, positions, turns, axes, even_odd } = inputs;
     let angles = angles::<M>(positions, turns, axes)?;
     let (cosine, sine) = (angles.cos()?, angles.sin()?);
     let pairs = Pairs::of(x, axes.shape()[0], even_odd)?;

@@ -11,7 +11,7 @@ mod fused;
 use cotangent::{Constant, Error, Graph, Indices, Result, Tensor};
 
 use crate::rope_layout::{AxisChoice, Pairing};
-pub use fused::{mrope, mrope_backward};
+pub use fused::{MropeInputs, mrope, mrope_backward};
 
 /// The rotary frequencies of a model, ready for [`mrope`](fn@mrope).
 #[derive(Debug, Clone)]
@@ -83,10 +83,14 @@ impl Frequencies {
         }
         let even_odd = self.pairing == Pairing::EvenOdd;
         match *positions.shape() {
-            [batch, tokens] => {
-                mrope(x, &positions.reshape(&[1, batch, tokens])?, &self.turns, &self.first_axis, even_odd)
-            }
-            [3, ..] => mrope(x, positions, &self.turns, &self.axes, even_odd),
+            [batch, tokens] => mrope(MropeInputs {
+                x,
+                positions: &positions.reshape(&[1, batch, tokens])?,
+                turns: &self.turns,
+                axes: &self.first_axis,
+                even_odd,
+            }),
+            [3, ..] => mrope(MropeInputs { x, positions, turns: &self.turns, axes: &self.axes, even_odd }),
             ref other => Err(Error::Shape {
                 operation: "Frequencies::rotate",
                 found: format!("positions {other:?}"),

@@ -96,9 +96,16 @@ pub fn fused_rms_norm_gated_backward<T: Float>(
     d_gate: Out![T; N, H, D],
     d_weight: Out![f32; D],
 ) {
-    let gradients = rms_norm_gated_gradients(stages, x, gate, weight, d_y, epsilon)?;
+    let gradients =
+        rms_norm_gated_gradients(stages, RmsNormGatedGradientsInputs { x, gate, weight, cotangent: d_y, epsilon })?;
     let d_weight = if wants_d_weight {
-        Some(rms_norm_gated_weight_parts(stages, x, gate, &gradients.inverse, d_y)?.sum(&[0])?)
+        Some(
+            rms_norm_gated_weight_parts(
+                stages,
+                RmsNormGatedWeightPartsInputs { x, gate, inverse: &gradients.inverse, cotangent: d_y },
+            )?
+            .sum(&[0])?,
+        )
     } else {
         None
     };

@@ -1,6 +1,6 @@
 //! Rotation by tables in one launch each way, and one more for the gradients of tables that have one.
 
-use cotangent::{Graph, Indices, Result, Tensor, differentiable, stage};
+use cotangent::{Graph, Result, Tensor, differentiable, stage};
 
 use crate::rope_layout::{Pairs, pairs_of};
 
@@ -24,7 +24,12 @@ pub fn fused_rotary<T: Float, const COPIES: usize, const EVEN_ODD: bool>(
     #[values(0..A)] axes: In![i32; F],
     y: Out![T; B, H, S, D],
 ) {
-    Ok(Outputs { y: rotate_by_tables(stages, x, cosine, sine, axes, COPIES, EVEN_ODD, false)? })
+    Ok(Outputs {
+        y: rotate_by_tables(
+            stages,
+            RotateByTablesInputs { x, cosine, sine, axes, copies: COPIES, even_odd: EVEN_ODD, transposed: false },
+        )?,
+    })
 }
 
 /// d_x is the transposed rotation of d_y; d_cos_l = sum of d_y_l x_l and d_sin_l = -sum of d_y_l x_r over heads, likewise
@@ -40,8 +45,14 @@ pub fn fused_rotary_backward<T: Float, const COPIES: usize, const EVEN_ODD: bool
     d_cosine: Out![f32; A, B, S, COPIES * F],
     d_sine: Out![f32; A, B, S, COPIES * F],
 ) {
-    let d_x =
-        if wants_d_x { Some(rotate_by_tables(stages, d_y, cosine, sine, axes, COPIES, EVEN_ODD, true)?) } else { None };
+    let d_x = if wants_d_x {
+        Some(rotate_by_tables(
+            stages,
+            RotateByTablesInputs { x: d_y, cosine, sine, axes, copies: COPIES, even_odd: EVEN_ODD, transposed: true },
+        )?)
+    } else {
+        None
+    };
     if !wants_d_cosine && !wants_d_sine {
         return Ok(Outputs { d_x, d_cosine: None, d_sine: None });
     }
@@ -154,14 +165,8 @@ fn table_gradients<T: Float, const A: usize, const COPIES: usize, const EVEN_ODD
 }
 
 /// The same rotation, composed of operations.
-fn rotary_by_operations<M: Graph>(
-    x: &Tensor<M>,
-    cosine: &Tensor<M>,
-    sine: &Tensor<M>,
-    axes: &Indices,
-    copies: usize,
-    even_odd: bool,
-) -> Result<Tensor<M>> {
+fn rotary_by_operations<M: Graph>(inputs: FusedRotaryInputs<'_, M>) -> Result<Tensor<M>> {
+    let FusedRotaryInputs { x, cosine, sine, axes, copies, even_odd } = inputs;
     let count = axes.shape()[0];
     // Each lane's own value, from the table that its frequency takes: `[B, 1, S, F]`.
     let values = |table: &Tensor<M>| -> Result<(Tensor<M>, Tensor<M>)> {

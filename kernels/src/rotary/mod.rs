@@ -7,7 +7,7 @@ mod fused;
 use cotangent::{Dtype, Error, Graph, Indices, Result, Tensor};
 
 use crate::rope_layout::{AxisChoice, Pairing};
-pub use fused::{fused_rotary, fused_rotary_backward};
+pub use fused::{FusedRotaryInputs, fused_rotary, fused_rotary_backward};
 
 /// What a row of a table of cosines or sines holds for `F` frequencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,5 +72,12 @@ pub fn rotary<M: Graph>(
     let axes = Indices::from_slice(&axes, &[count])?;
     let table = |values: &Tensor<M>| values.reshape(&shape)?.cast(Dtype::F32);
     let even_odd = layout.pairing == Pairing::EvenOdd;
-    fused_rotary(x, &table(cosine)?, &table(sine)?, &axes, copies as usize, even_odd)
+    fused_rotary(FusedRotaryInputs {
+        x,
+        cosine: &table(cosine)?,
+        sine: &table(sine)?,
+        axes: &axes,
+        copies: copies as usize,
+        even_odd,
+    })
 }

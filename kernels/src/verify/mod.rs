@@ -11,7 +11,9 @@ mod switch;
 use cotangent::{Error, Graph, Indices, Result, Tensor};
 
 pub use dense::{fused_verify_linear, fused_verify_linear_backward};
-pub use quantised::{fused_verify_quantised_linear, fused_verify_quantised_linear_backward};
+pub use quantised::{
+    FusedVerifyQuantisedLinearInputs, fused_verify_quantised_linear, fused_verify_quantised_linear_backward,
+};
 pub use switch::{fused_verify_switch_linear, fused_verify_switch_linear_backward};
 
 /// `x W^T`: `[.., inputs]` with a weight `[outputs, inputs]` of the same dtype, summed in float32.
@@ -62,7 +64,14 @@ pub fn verify_quantised_linear<M: Graph>(
     bits: usize,
 ) -> Result<Tensor<M>> {
     let (rows, outer) = rows_of("verify_quantised_linear", x)?;
-    let y = fused_verify_quantised_linear(&rows, codes, scales, biases, group_size, bits)?;
+    let y = fused_verify_quantised_linear(FusedVerifyQuantisedLinearInputs {
+        x: &rows,
+        codes,
+        scales,
+        biases,
+        group: group_size,
+        bits,
+    })?;
     y.reshape(&[outer, scales.shape()[..1].to_vec()].concat())
 }
 

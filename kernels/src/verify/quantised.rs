@@ -63,7 +63,10 @@ pub fn fused_verify_quantised_linear_backward<T: Float, const GROUP: usize, cons
     d_biases: Out![T; O, G],
 ) {
     let d_x = if wants_d_x {
-        let parts = quantised_input_parts(stages, codes, scales, biases, d_y, GROUP, BITS)?;
+        let parts = quantised_input_parts(
+            stages,
+            QuantisedInputPartsInputs { codes, scales, biases, cotangent: d_y, group: GROUP, bits: BITS },
+        )?;
         Some(parts.sum(&[0])?.cast(x.dtype())?)
     } else {
         None
@@ -158,13 +161,9 @@ fn quantised_group_gradients<T: Float, const G: usize, const GROUP: usize, const
 /// The same, by MLX's own product with a quantised matrix; on CUDA, where it has none for some sizes, with the matrix
 /// unpacked.
 fn verify_quantised_linear_by_operations<M: Graph>(
-    x: &Tensor<M>,
-    codes: &Indices,
-    scales: &Tensor<M>,
-    biases: &Tensor<M>,
-    group: usize,
-    bits: usize,
+    inputs: FusedVerifyQuantisedLinearInputs<'_, M>,
 ) -> Result<Tensor<M>> {
+    let FusedVerifyQuantisedLinearInputs { x, codes, scales, biases, group, bits } = inputs;
     let (group, bits) = (group as i32, bits as i32);
     match cotangent::backend()? {
         Backend::Cuda => unpacked_linear(x, codes, scales, biases, group, bits),

@@ -8,7 +8,8 @@ use cotangent::Indices;
 use cotangent::ops::Visible;
 use cotangent::{Dtype, Graph, Mask, Result, Tensor};
 use cotangent_kernels::attention::{
-    Segments, Strips, attend_one_query, causal_attention, causal_attention_in_strips, decode_attention,
+    AttendOneQueryInputs, Segments, Strips, attend_one_query, causal_attention, causal_attention_in_strips,
+    decode_attention,
 };
 
 /// queries, keys, values.
@@ -167,7 +168,14 @@ impl Operator for Decode {
         let [q, k, v] = inputs else { unreachable!() };
         let pads = Indices::from_slice(&self.pads, &[self.pads.len() as i32])?;
         Ok(vec![match self.sections {
-            Some(sections) => attend_one_query(q, k, v, &pads, self.scale, sections)?,
+            Some(sections) => attend_one_query(AttendOneQueryInputs {
+                queries: q,
+                keys: k,
+                values: v,
+                pads: &pads,
+                scale: self.scale,
+                sections,
+            })?,
             None => decode_attention(q, k, v, &pads, self.scale)?,
         }])
     }

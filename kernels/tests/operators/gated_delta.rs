@@ -6,7 +6,10 @@ use crate::cases::{
     assert_same_bits_again, assert_same_in_the_emulator, outputs,
 };
 use cotangent::{Backend, Constant, Dtype, Graph, Result, Tensor};
-use cotangent_kernels::{GatedDeltaOutputs, gated_delta, gated_delta_step, gated_delta_steps, gates, l2norm};
+use cotangent_kernels::{
+    GatedDeltaInputs, GatedDeltaOutputs, GatedDeltaStepInputs, gated_delta, gated_delta_step, gated_delta_steps, gates,
+    l2norm,
+};
 
 /// For similar keys, shut gates and long rows.
 const STRESS_TOLERANCE: f32 = 5e-5;
@@ -52,7 +55,15 @@ impl Operator for GatedDelta {
             _ => zero_state(keys, values)?,
         };
         let outputs = match self.form {
-            Form::Chunked(chunk) => gated_delta(queries, keys, values, &log_decay, &beta, &state, chunk)?,
+            Form::Chunked(chunk) => gated_delta(GatedDeltaInputs {
+                queries,
+                keys,
+                values,
+                log_decay: &log_decay,
+                beta: &beta,
+                initial_state: &state,
+                chunk,
+            })?,
             Form::Steps => gated_delta_steps(queries, keys, values, &log_decay, &beta, &state)?,
         };
         let y = match &self.mask {
@@ -117,15 +128,15 @@ impl Operator for Full {
         let [queries, keys, values, a, b, a_log, dt_bias] = inputs else { panic!("seven inputs") };
         let scale = (queries.dimension(-1) as f32).sqrt().recip();
         let gates = gates(a, b, a_log, dt_bias)?;
-        let outputs = gated_delta(
-            &l2norm(queries, scale, 1e-6)?,
-            &l2norm(keys, 1.0, 1e-6)?,
+        let outputs = gated_delta(GatedDeltaInputs {
+            queries: &l2norm(queries, scale, 1e-6)?,
+            keys: &l2norm(keys, 1.0, 1e-6)?,
             values,
-            &gates.log_decay,
-            &gates.beta,
-            &zero_state(keys, values)?,
-            CHUNK,
-        )?;
+            log_decay: &gates.log_decay,
+            beta: &gates.beta,
+            initial_state: &zero_state(keys, values)?,
+            chunk: CHUNK,
+        })?;
         Ok(vec![outputs.y, outputs.final_state])
     }
 }
@@ -174,7 +185,15 @@ fn a_row_may_be_cut_anywhere_and_go_on_from_its_state() {
         fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
             let part = |start: i32, end: i32, state: &Tensor<M>| {
                 let at = |index: usize| inputs[index].slice(1, start, end);
-                gated_delta(&at(0)?, &at(1)?, &at(2)?, &at(3)?, &at(4)?, state, CHUNK)
+                gated_delta(GatedDeltaInputs {
+                    queries: &at(0)?,
+                    keys: &at(1)?,
+                    values: &at(2)?,
+                    log_decay: &at(3)?,
+                    beta: &at(4)?,
+                    initial_state: state,
+                    chunk: CHUNK,
+                })
             };
             let first = part(0, self.0, &inputs[5])?;
             let second = part(self.0, inputs[0].dimension(1), &first.final_state)?;
@@ -193,7 +212,7 @@ fn a_single_step_is_a_row_of_one_token() {
     impl Operator for Step {
         fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
             let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
-            let outputs = gated_delta_step(queries, keys, values, log_decay, beta, state)?;
+            let outputs = gated_delta_step(GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state })?;
             Ok(vec![outputs.y, outputs.final_state])
         }
     }
@@ -208,8 +227,15 @@ fn half_precision_is_only_at_the_edges() {
     impl Operator for Narrow {
         fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
             let narrow = |index: usize| inputs[index].cast(Dtype::BF16);
-            let outputs =
-                gated_delta(&narrow(0)?, &narrow(1)?, &narrow(2)?, &inputs[3], &inputs[4], &inputs[5], CHUNK)?;
+            let outputs = gated_delta(GatedDeltaInputs {
+                queries: &narrow(0)?,
+                keys: &narrow(1)?,
+                values: &narrow(2)?,
+                log_decay: &inputs[3],
+                beta: &inputs[4],
+                initial_state: &inputs[5],
+                chunk: CHUNK,
+            })?;
             assert_eq!((outputs.y.dtype(), outputs.final_state.dtype()), (Dtype::BF16, Dtype::F32));
             Ok(vec![outputs.y.cast(Dtype::F32)?, outputs.final_state])
         }
@@ -236,31 +262,29 @@ fn what_does_not_fit_is_refused_by_name() {
             let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
             let narrow = log_decay.cast(Dtype::BF16)?;
             let of_three = |tensor: &Tensor<M>, axis: i32| tensor.slice(axis, 0, 3);
+            let right = GatedDeltaInputs { queries, keys, values, log_decay, beta, initial_state: state, chunk: CHUNK };
             for (result, says) in [
-                (gated_delta(queries, keys, values, &narrow, beta, state, CHUNK), "port `log_decay`: found bfloat16"),
+                (gated_delta(GatedDeltaInputs { log_decay: &narrow, ..right }), "port `log_decay`: found bfloat16"),
+                (gated_delta(GatedDeltaInputs { beta: &state.slice(0, 0, 1)?, ..right }), "port `beta`: found shape"),
                 (
-                    gated_delta(queries, keys, values, log_decay, &state.slice(0, 0, 1)?, state, CHUNK),
-                    "port `beta`: found shape",
-                ),
-                (
-                    gated_delta(&queries.slice(1, 0, 2)?, keys, values, log_decay, beta, state, CHUNK),
+                    gated_delta(GatedDeltaInputs { queries: &queries.slice(1, 0, 2)?, ..right }),
                     "port `keys`: found shape",
                 ),
                 (
-                    gated_delta_step(queries, keys, values, log_decay, beta, state)
+                    gated_delta_step(GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state })
                         .map(|outputs| GatedDeltaOutputs { y: outputs.y, final_state: outputs.final_state }),
                     "port `queries`: found shape [1, 3, 2, 8], expected [B, 1, Hk, Dk]",
                 ),
                 (
-                    gated_delta(
+                    gated_delta(GatedDeltaInputs {
                         queries,
                         keys,
-                        &of_three(values, 2)?,
-                        &of_three(log_decay, 2)?,
-                        &of_three(beta, 2)?,
-                        &of_three(state, 1)?,
-                        CHUNK,
-                    ),
+                        values: &of_three(values, 2)?,
+                        log_decay: &of_three(log_decay, 2)?,
+                        beta: &of_three(beta, 2)?,
+                        initial_state: &of_three(state, 1)?,
+                        chunk: CHUNK,
+                    }),
                     "found 2 heads, expected a divisor of the 3",
                 ),
             ] {

@@ -7,9 +7,10 @@ use crate::cases::{
     assert_same_bits_again, assert_same_in_the_emulator, gradients, outputs,
 };
 use cotangent::{Constant, Graph, Result, Stored, Tensor};
-use cotangent_kernels::delta_rule::gated_delta_by_channel_in_operations;
+use cotangent_kernels::delta_rule::{GatedDeltaByChannelInOperationsInputs, gated_delta_by_channel_in_operations};
 use cotangent_kernels::{
-    gated_delta_by_channel, gated_delta_by_channel_step, gated_delta_by_channel_steps, gated_delta_steps,
+    GatedDeltaByChannelInputs, GatedDeltaByChannelStepInputs, gated_delta_by_channel, gated_delta_by_channel_step,
+    gated_delta_by_channel_steps, gated_delta_steps,
 };
 
 #[derive(Clone, Copy)]
@@ -27,14 +28,37 @@ enum Form {
 fn by_channel<M: Graph>(inputs: &[Tensor<M>], form: Form) -> Result<Vec<Tensor<M>>> {
     let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
     let outputs = match form {
-        Form::Default(chunk) => gated_delta_by_channel(queries, keys, values, log_decay, beta, state, chunk)?,
+        Form::Default(chunk) => gated_delta_by_channel(GatedDeltaByChannelInputs {
+            queries,
+            keys,
+            values,
+            log_decay,
+            beta,
+            initial_state: state,
+            chunk,
+        })?,
         Form::Steps => gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, state)?,
         Form::Step => {
-            let outputs = gated_delta_by_channel_step(queries, keys, values, log_decay, beta, state)?;
+            let outputs = gated_delta_by_channel_step(GatedDeltaByChannelStepInputs {
+                queries,
+                keys,
+                values,
+                log_decay,
+                beta,
+                state,
+            })?;
             return Ok(vec![outputs.y, outputs.final_state]);
         }
         Form::Chunked(chunk) => {
-            let outputs = gated_delta_by_channel_in_operations(queries, keys, values, log_decay, beta, state, chunk)?;
+            let outputs = gated_delta_by_channel_in_operations(GatedDeltaByChannelInOperationsInputs {
+                queries,
+                keys,
+                values,
+                log_decay,
+                beta,
+                initial_state: state,
+                chunk,
+            })?;
             return Ok(vec![outputs.y, outputs.final_state]);
         }
     };

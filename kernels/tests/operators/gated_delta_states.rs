@@ -2,7 +2,10 @@
 
 use crate::cases::{Operator, TOLERANCE, assert_close, assert_gradients, assert_same_in_the_emulator, outputs, random};
 use cotangent::{Graph, Indices, Result, Stored, Tensor};
-use cotangent_kernels::{accept_state, gated_delta_state, gated_delta_steps, gated_delta_with_states};
+use cotangent_kernels::{
+    AcceptStateInputs, GatedDeltaStateInputs, GatedDeltaWithStatesInputs, accept_state, gated_delta_state,
+    gated_delta_steps, gated_delta_with_states,
+};
 
 /// Queries, keys, values, log gates, betas and the state, of two rows of five tokens.
 fn draw() -> Vec<Tensor<Stored>> {
@@ -42,7 +45,14 @@ impl Operator for States {
         let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
         match self {
             States::Each => {
-                let outputs = gated_delta_with_states(queries, keys, values, log_decay, beta, state)?;
+                let outputs = gated_delta_with_states(GatedDeltaWithStatesInputs {
+                    queries,
+                    keys,
+                    values,
+                    log_decay,
+                    beta,
+                    initial_state: state,
+                })?;
                 Ok(vec![outputs.y, outputs.states])
             }
             States::EachByRows => {
@@ -50,7 +60,14 @@ impl Operator for States {
                     (1..=5).map(|tokens| Ok(first(inputs, tokens)?[1].clone())).collect::<Result<_>>()?;
                 Ok(vec![first(inputs, 5)?[0].clone(), Tensor::stack(&states.iter().collect::<Vec<_>>(), 1)?])
             }
-            States::After(steps) => Ok(vec![gated_delta_state(keys, values, log_decay, beta, state, steps)?]),
+            States::After(steps) => Ok(vec![gated_delta_state(GatedDeltaStateInputs {
+                keys,
+                values,
+                log_decay,
+                beta,
+                initial_state: state,
+                steps,
+            })?]),
             States::AfterByRows(steps) => {
                 let rows: Vec<_> = steps
                     .iter()
@@ -89,7 +106,13 @@ impl Operator for Accept {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let [states, read, state, window] = inputs else { panic!("four inputs") };
         let accepted = Indices::from_slice(&self.0, &[3])?;
-        let outputs = accept_state(states, read, state, window, &accepted)?;
+        let outputs = accept_state(AcceptStateInputs {
+            states,
+            inputs: read,
+            live_state: state,
+            live_window: window,
+            accepted: &accepted,
+        })?;
         Ok(vec![outputs.state, outputs.window])
     }
 }

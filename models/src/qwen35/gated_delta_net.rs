@@ -1,7 +1,7 @@
 //! The gated delta net: linear attention with a state of one size.
 
 use cotangent::{Constant, Dtype, Graph, Mode, Parameters, Planned, Result, Storage, Tensor};
-use cotangent_kernels::ConvTokens;
+use cotangent_kernels::{ConvTokens, GatedDeltaInputs, GatedDeltaStepInputs};
 
 use crate::config::TextConfig;
 use crate::linear::Linear;
@@ -118,11 +118,26 @@ impl<M: Graph> GatedDeltaNet<M> {
         let (log_decay, beta) = (&gates.log_decay, &gates.beta);
         let (y, final_state) = if tokens == 1 {
             // Generation: a chunk would be mostly padding.
-            let step = cotangent_kernels::gated_delta_step(&queries, &keys, &values, log_decay, beta, &state)?;
+            let step = cotangent_kernels::gated_delta_step(GatedDeltaStepInputs {
+                queries: &queries,
+                keys: &keys,
+                values: &values,
+                log_decay,
+                beta,
+                state: &state,
+            })?;
             (step.y, step.final_state)
         } else {
             let chunk = cotangent_kernels::chunk_length(cotangent::backend()?);
-            let delta = cotangent_kernels::gated_delta(&queries, &keys, &values, log_decay, beta, &state, chunk)?;
+            let delta = cotangent_kernels::gated_delta(GatedDeltaInputs {
+                queries: &queries,
+                keys: &keys,
+                values: &values,
+                log_decay,
+                beta,
+                initial_state: &state,
+                chunk,
+            })?;
             (delta.y, delta.final_state)
         };
         if let (Some(cache), Some(window)) = (cache, next_window) {

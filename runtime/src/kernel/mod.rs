@@ -62,6 +62,32 @@
 //!
 //! [`Audit`](crate::Audit) lists the reasons.
 //!
+//! ## Calls
+//!
+//! The generated function takes inputs and scalars in the order in which they are declared, then the template constants that no
+//! shape binds, in lower case. More than three inputs it takes by name, in a struct that stands beside it and is as visible:
+//!
+//! ```
+//! # use cotangent::{Graph, Result, Tensor, differentiable};
+//! /// `y = by (a b + c) + d`.
+//! #[differentiable(fallback = in_operations, cases = [(N = 7)])]
+//! pub fn blend(a: In![f32; N], b: In![f32; N], c: In![f32; N], d: Option<In![f32; N]>, by: f32, y: Out![f32; N]) {
+//!     Ok(Outputs { y: in_operations(BlendInputs { a, b, c, d, by })? })
+//! }
+//!
+//! fn in_operations<M: Graph>(inputs: BlendInputs<'_, M>) -> Result<Tensor<M>> {
+//!     let y = inputs.a.multiply(inputs.b)?.add(inputs.c)?.multiply(inputs.by)?;
+//!     if let Some(d) = inputs.d { y.add(d) } else { Ok(y) }
+//! }
+//!
+//! # fn layer<M: Graph>(x: &Tensor<M>, w: &Tensor<M>) -> Result<Tensor<M>> {
+//! blend(BlendInputs { a: x, b: w, c: x, d: None, by: 2.0 })
+//! # }
+//! ```
+//!
+//! The struct has no default: a call names every field, optional ones too, and an input that the kernel gains is a missing field.
+//! The fallback takes the same struct; so does a stage, behind `stages`.
+//!
 //! ## Optional inputs
 //!
 //! A call may leave out `mask: Option<In![bool; B, S]>`. The function takes an `Option<&Mask>`, and so do a Rust body and the fallback; Metal

@@ -10,13 +10,15 @@ mod forward;
 mod inverse;
 mod within;
 
-use cotangent::{Graph, Result, Tensor, differentiable};
+use cotangent::{Graph, Result, differentiable};
 
 use super::geometry::Geometry;
 use super::sequential::gated_delta_steps;
 use by_head::HeadDecay;
 
-pub use by_channel::{GatedDeltaByChannelInOperationsOutputs, gated_delta_by_channel_in_operations};
+pub use by_channel::{
+    GatedDeltaByChannelInOperationsInputs, GatedDeltaByChannelInOperationsOutputs, gated_delta_by_channel_in_operations,
+};
 
 /// [`gated_delta`](fn@super::gated_delta), composed of operations.
 #[differentiable(
@@ -81,15 +83,8 @@ pub fn gated_delta_in_operations_backward<F: Float, G: Float, const CHUNK: usize
 }
 
 /// [`gated_delta_steps`], to which chunks mean nothing.
-fn token_by_token<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
-    _chunk: usize,
-) -> Result<GatedDeltaInOperationsOutputs<M>> {
+fn token_by_token<M: Graph>(inputs: GatedDeltaInOperationsInputs<'_, M>) -> Result<GatedDeltaInOperationsOutputs<M>> {
+    let GatedDeltaInOperationsInputs { queries, keys, values, log_decay, beta, initial_state, .. } = inputs;
     let outputs = gated_delta_steps(queries, keys, values, log_decay, beta, initial_state)?;
     Ok(GatedDeltaInOperationsOutputs { y: outputs.y, final_state: outputs.final_state })
 }

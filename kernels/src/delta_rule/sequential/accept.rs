@@ -1,6 +1,6 @@
 //! What stays of a draft.
 
-use cotangent::{Graph, Indices, Result, Tensor, differentiable};
+use cotangent::{Graph, Result, differentiable};
 
 use super::by_operations::counts;
 
@@ -44,13 +44,8 @@ pub fn accept_state<F: Float>(
     }
 }
 
-fn accept_by_operations<M: Graph>(
-    states: &Tensor<M>,
-    inputs: &Tensor<M>,
-    live_state: &Tensor<M>,
-    live_window: &Tensor<M>,
-    accepted: &Indices,
-) -> Result<AcceptStateOutputs<M>> {
+fn accept_by_operations<M: Graph>(inputs: AcceptStateInputs<'_, M>) -> Result<AcceptStateOutputs<M>> {
+    let AcceptStateInputs { states, inputs, live_state, live_window, accepted } = inputs;
     let (tokens, width) = (states.dimension(1), live_window.dimension(1));
     let of_state = counts::<M>(accepted, live_state.rank())?;
     let of_window = counts::<M>(accepted, live_window.rank())?;

@@ -7,8 +7,14 @@ mod run;
 mod states;
 mod step;
 
-pub use accept::{AcceptStateOutputs, accept_state};
+pub use accept::{AcceptStateInputs, AcceptStateOutputs, accept_state};
 pub(super) use by_operations::run_steps;
 pub use by_operations::{gated_delta_by_channel_steps, gated_delta_steps};
-pub use states::{GatedDeltaWithStatesOutputs, gated_delta_state, gated_delta_with_states};
-pub use step::{GatedDeltaByChannelStepOutputs, GatedDeltaStepOutputs, gated_delta_by_channel_step, gated_delta_step};
+pub use states::{
+    GatedDeltaStateInputs, GatedDeltaWithStatesInputs, GatedDeltaWithStatesOutputs, gated_delta_state,
+    gated_delta_with_states,
+};
+pub use step::{
+    GatedDeltaByChannelStepInputs, GatedDeltaByChannelStepOutputs, GatedDeltaStepInputs, GatedDeltaStepOutputs,
+    gated_delta_by_channel_step, gated_delta_step,
+};

@@ -1,9 +1,9 @@
 //! States in between, for speculative decoding: those after every token, and that after some.
 
-use cotangent::{Graph, Indices, Result, Tensor, differentiable};
+use cotangent::{Graph, Result, Tensor, differentiable};
 
 use super::by_operations::{Recurrence, counts};
-use super::run::run_tokens;
+use super::run::{RunTokensInputs, run_tokens};
 use crate::delta_rule::geometry::Gates;
 
 /// [`gated_delta`](fn@crate::gated_delta) token by token, with the state after each: `states` `[B, T, Hv, Dv, Dk]`, whose
@@ -27,7 +27,10 @@ pub fn gated_delta_with_states<F: Float, G: Float>(
     y: Out![F; B, T, Hv, Dv],
     states: Out![f32; B, T, Hv, Dv, Dk],
 ) {
-    let run = run_tokens(stages, queries, keys, values, log_decay, beta, initial_state, None, 1)?;
+    let run = run_tokens(
+        stages,
+        RunTokensInputs { queries, keys, values, log_decay, beta, initial_state, steps: None, every: 1 },
+    )?;
     // What a token ends with, the next begins with.
     let last = run.final_state.expand_dims(2)?;
     let states = Tensor::concatenate(&[&run.entry_states.slice(2, 1, T)?, &last], 2)?;
@@ -35,13 +38,9 @@ pub fn gated_delta_with_states<F: Float, G: Float>(
 }
 
 fn with_states_by_operations<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
+    inputs: GatedDeltaWithStatesInputs<'_, M>,
 ) -> Result<GatedDeltaWithStatesOutputs<M>> {
+    let GatedDeltaWithStatesInputs { queries, keys, values, log_decay, beta, initial_state } = inputs;
     let recurrence = Recurrence::of([queries, keys, values, log_decay, beta, initial_state], Gates::OfHeads)?;
     let steps = recurrence.run()?;
     let outputs: Vec<_> = steps.iter().map(|step| &step.y).collect();
@@ -68,18 +67,24 @@ pub fn gated_delta_state<F: Float, G: Float>(
     #[values(0..T + 1)] steps: In![i32; B],
     state: Out![f32; B, Hv, Dv, Dk],
 ) {
-    let run = run_tokens(stages, keys, keys, values, log_decay, beta, initial_state, Some(steps), T as usize)?;
+    let run = run_tokens(
+        stages,
+        RunTokensInputs {
+            queries: keys,
+            keys,
+            values,
+            log_decay,
+            beta,
+            initial_state,
+            steps: Some(steps),
+            every: T as usize,
+        },
+    )?;
     Ok(Outputs { state: run.final_state })
 }
 
-fn state_by_operations<M: Graph>(
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
-    steps: &Indices,
-) -> Result<Tensor<M>> {
+fn state_by_operations<M: Graph>(inputs: GatedDeltaStateInputs<'_, M>) -> Result<Tensor<M>> {
+    let GatedDeltaStateInputs { keys, values, log_decay, beta, initial_state, steps } = inputs;
     let recurrence = Recurrence::of([keys, keys, values, log_decay, beta, initial_state], Gates::OfHeads)?;
     let steps = counts::<M>(steps, initial_state.rank())?;
     let mut state = initial_state.clone();

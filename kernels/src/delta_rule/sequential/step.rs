@@ -1,6 +1,6 @@
 //! A single token, as generation needs it.
 
-use cotangent::{Graph, Result, Tensor, differentiable, stage};
+use cotangent::{Graph, Result, differentiable, stage};
 
 use super::by_operations::{gated_delta_by_channel_steps, gated_delta_steps};
 
@@ -25,7 +25,10 @@ pub fn gated_delta_step<F: Float, G: Float>(
     y: Out![F; B, 1, Hv, Dv],
     final_state: Out![f32; B, Hv, Dv, Dk],
 ) {
-    let outputs = step_token(stages, queries, keys, values, &log_decay.expand_dims(3)?, beta, state)?;
+    let outputs = step_token(
+        stages,
+        StepTokenInputs { queries, keys, values, log_decay: &log_decay.expand_dims(3)?, beta, state },
+    )?;
     Ok(Outputs { y: outputs.y, final_state: outputs.final_state })
 }
 
@@ -49,30 +52,20 @@ pub fn gated_delta_by_channel_step<F: Float, G: Float>(
     y: Out![F; B, 1, Hv, Dv],
     final_state: Out![f32; B, Hv, Dv, Dk],
 ) {
-    let outputs = step_token(stages, queries, keys, values, log_decay, beta, state)?;
+    let outputs = step_token(stages, StepTokenInputs { queries, keys, values, log_decay, beta, state })?;
     Ok(Outputs { y: outputs.y, final_state: outputs.final_state })
 }
 
-fn step_by_operations<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    state: &Tensor<M>,
-) -> Result<GatedDeltaStepOutputs<M>> {
+fn step_by_operations<M: Graph>(inputs: GatedDeltaStepInputs<'_, M>) -> Result<GatedDeltaStepOutputs<M>> {
+    let GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state } = inputs;
     let outputs = gated_delta_steps(queries, keys, values, log_decay, beta, state)?;
     Ok(GatedDeltaStepOutputs { y: outputs.y, final_state: outputs.final_state })
 }
 
 fn step_by_channel_by_operations<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    state: &Tensor<M>,
+    inputs: GatedDeltaByChannelStepInputs<'_, M>,
 ) -> Result<GatedDeltaByChannelStepOutputs<M>> {
+    let GatedDeltaByChannelStepInputs { queries, keys, values, log_decay, beta, state } = inputs;
     let outputs = gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, state)?;
     Ok(GatedDeltaByChannelStepOutputs { y: outputs.y, final_state: outputs.final_state })
 }

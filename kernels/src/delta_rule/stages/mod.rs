@@ -34,8 +34,8 @@ pub(super) mod by_head;
 mod reverse_scan;
 mod scan;
 
-pub(crate) use reverse_scan::{ScanCotangentsOutputs, scan_cotangents};
-pub(crate) use scan::{ScanStatesOutputs, scan_states};
+pub(crate) use reverse_scan::{ScanCotangentsInputs, ScanCotangentsOutputs, scan_cotangents};
+pub(crate) use scan::{ScanStatesInputs, ScanStatesOutputs, scan_states};
 
 /// Rows of tiles begin at whole pairs here, as all extents are multiples of sixteen.
 const PAIRS: &str = "

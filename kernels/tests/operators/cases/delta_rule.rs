@@ -2,8 +2,8 @@
 
 use cotangent::{Constant, Dtype, Graph, Mask, Result, Stored, Tensor};
 use cotangent_kernels::{
-    DeltaTokens, gated_delta_by_channel_of_tokens, gated_delta_by_channel_steps, gated_delta_of_tokens,
-    gated_delta_steps,
+    DeltaTokens, GatedDeltaByChannelInputs, GatedDeltaInputs, gated_delta_by_channel_of_tokens,
+    gated_delta_by_channel_steps, gated_delta_of_tokens, gated_delta_steps,
 };
 
 use super::{Operator, random};
@@ -92,11 +92,16 @@ impl Operator for Packed {
             let tokens = DeltaTokens { mask: Some(&counts), starts: Some(&starts) };
             let chunk = self.chunk;
             if by_channel {
-                let outputs =
-                    gated_delta_by_channel_of_tokens(queries, keys, values, log_decay, beta, state, chunk, tokens)?;
+                let outputs = gated_delta_by_channel_of_tokens(
+                    GatedDeltaByChannelInputs { queries, keys, values, log_decay, beta, initial_state: state, chunk },
+                    tokens,
+                )?;
                 return Ok(vec![outputs.y, outputs.final_state]);
             }
-            let outputs = gated_delta_of_tokens(queries, keys, values, log_decay, beta, state, chunk, tokens)?;
+            let outputs = gated_delta_of_tokens(
+                GatedDeltaInputs { queries, keys, values, log_decay, beta, initial_state: state, chunk },
+                tokens,
+            )?;
             return Ok(vec![outputs.y, outputs.final_state]);
         }
         let (mut rows, mut states) = (Vec::new(), Vec::new());

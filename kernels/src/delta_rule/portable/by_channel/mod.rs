@@ -16,7 +16,7 @@
 mod decay;
 mod halves;
 
-use cotangent::{Graph, Result, Tensor, differentiable};
+use cotangent::{Graph, Result, differentiable};
 
 use self::decay::ChannelDecay;
 use super::backward::backward;
@@ -94,14 +94,9 @@ pub fn gated_delta_by_channel_in_operations_backward<F: Float, G: Float, const C
 
 /// [`gated_delta_by_channel_steps`], to which chunks mean nothing.
 fn token_by_token<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
-    _chunk: usize,
+    inputs: GatedDeltaByChannelInOperationsInputs<'_, M>,
 ) -> Result<GatedDeltaByChannelInOperationsOutputs<M>> {
+    let GatedDeltaByChannelInOperationsInputs { queries, keys, values, log_decay, beta, initial_state, .. } = inputs;
     let outputs = gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, initial_state)?;
     Ok(GatedDeltaByChannelInOperationsOutputs { y: outputs.y, final_state: outputs.final_state })
 }

@@ -28,11 +28,13 @@ mod scores;
 mod solve;
 mod within_blocks;
 
-pub(crate) use across_blocks::{CotangentsAcrossBlocksOutputs, cotangents_across_blocks};
-pub(crate) use cotangents_of_scores::score_cotangents_by_channel;
+pub(crate) use across_blocks::{CotangentsAcrossBlocksInputs, CotangentsAcrossBlocksOutputs, cotangents_across_blocks};
+pub(crate) use cotangents_of_scores::{ScoreCotangentsByChannelInputs, score_cotangents_by_channel};
 pub(crate) use decays::{DecayChannelsOutputs, decay_channels};
 pub(crate) use local::local_cotangents_by_channel;
-pub(crate) use output::chunk_outputs_by_channel;
-pub(crate) use scores::{ChannelScoresOutputs, channel_scores};
-pub(crate) use solve::{SolveChunksByChannelOutputs, solve_chunks_by_channel};
-pub(crate) use within_blocks::{gradients_by_channel, gradients_by_channel_of_groups};
+pub(crate) use output::{ChunkOutputsByChannelInputs, chunk_outputs_by_channel};
+pub(crate) use scores::{ChannelScoresInputs, ChannelScoresOutputs, channel_scores};
+pub(crate) use solve::{SolveChunksByChannelInputs, SolveChunksByChannelOutputs, solve_chunks_by_channel};
+pub(crate) use within_blocks::{
+    GradientsByChannelInputs, GradientsByChannelOfGroupsInputs, gradients_by_channel, gradients_by_channel_of_groups,
+};

@@ -6,8 +6,10 @@ mod local;
 mod output;
 mod solve;
 
-pub(crate) use cotangents_of_scores::score_cotangents;
-pub(crate) use gradients::{chunk_gradients, chunk_gradients_of_groups};
-pub(crate) use local::local_cotangents;
-pub(crate) use output::chunk_outputs;
-pub(crate) use solve::{SolveChunksOutputs, solve_chunks};
+pub(crate) use cotangents_of_scores::{ScoreCotangentsInputs, score_cotangents};
+pub(crate) use gradients::{
+    ChunkGradientsInputs, ChunkGradientsOfGroupsInputs, chunk_gradients, chunk_gradients_of_groups,
+};
+pub(crate) use local::{LocalCotangentsInputs, local_cotangents};
+pub(crate) use output::{ChunkOutputsInputs, chunk_outputs};
+pub(crate) use solve::{SolveChunksInputs, SolveChunksOutputs, solve_chunks};
