@@ -1,17 +1,24 @@
 use cotangent::{Graph, Indices, Result, Tensor, differentiable};
 
 #[differentiable(fallback = by_operations, cases = [(B = 3, V = 4, D = 2)])]
-pub fn embed(#[values(0..V)] rows: In![i32; B], table: In![f32; V, D], scale: f32, y: Out![f32; B, D]) {
-    Ok(Outputs { y: table.take_rows(rows)?.multiply(scale)? })
+pub fn embed(
+    #[values(0..V)] rows: In![i32; B],
+    table: In![f32; V, D],
+    offset: In![f32; B, D],
+    scale: Option<In![f32; D]>,
+    y: Out![f32; B, D],
+) {
+    Ok(Outputs { y: by_operations(EmbedInputs { rows, table, offset, scale })? })
 }
 
-fn by_operations<M: Graph>(rows: &Indices, table: &Tensor<M>, scale: f32) -> Result<Tensor<M>> {
-    table.take_rows(rows)?.multiply(scale)
+fn by_operations<M: Graph>(inputs: EmbedInputs<'_, M>) -> Result<Tensor<M>> {
+    let rows = inputs.table.take_rows(inputs.rows)?.add(inputs.offset)?;
+    if let Some(scale) = inputs.scale { rows.multiply(scale) } else { Ok(rows) }
 }
 
 /// Written before `embed` took a scale.
-fn layer<M: Graph>(rows: &Indices, table: &Tensor<M>) -> Result<Tensor<M>> {
-    embed(rows, table)
+fn layer<M: Graph>(rows: &Indices, table: &Tensor<M>, offset: &Tensor<M>) -> Result<Tensor<M>> {
+    embed(EmbedInputs { rows, table, offset })
 }
 
 fn main() {}

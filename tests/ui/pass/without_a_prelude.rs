@@ -6,17 +6,28 @@ use ::std::option::Option::{None, Some};
 use ::std::result::Result::Ok;
 
 #[stage(grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 3)])]
-fn scaled(x: In![f32; N], by: f32, kept: Option<In![bool; N]>, y: Out![f32; N]) {
+fn scaled(
+    x: In![f32; N],
+    by: f32,
+    kept: Option<In![bool; N]>,
+    a: In![f32; N],
+    b: Option<In![f32; N]>,
+    y: Out![f32; N],
+) {
     metal! {
         uint i = thread_position_in_grid.x;
-        y[i] = x[i] * by;
+        y[i] = x[i] * by + a[i];
+        if (HAS_b) { y[i] += b[i]; }
         if (HAS_kept) { y[i] = kept[i] ? y[i] : 0.0f; }
     }
 }
 
 #[differentiable(backward = times_backward, fallback = by_operations, stages = [scaled], cases = [(N = 3, K = 2)])]
 pub fn times<const K: usize>(x: In![f32; N], y: Out![f32; N], z: Out![f32; N]) {
-    Ok(Outputs { y: scaled(stages, x, K as f32, None)?, z: x.square()? })
+    Ok(Outputs {
+        y: scaled(stages, ScaledInputs { x, by: K as f32 - 1.0, kept: None, a: x, b: None })?,
+        z: x.square()?,
+    })
 }
 
 #[differentiable(backward_of = times)]
