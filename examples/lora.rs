@@ -49,6 +49,7 @@ fn fine_tune(demo: &Path, iterations: usize) -> anyhow::Result<()> {
         valid: Some(&valid),
         options: &options,
         output: None,
+        kept: Vec::new(),
         curve: &mut LossCurve::default(),
     };
     let mut show = |event: &Event| match event {

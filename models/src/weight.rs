@@ -144,9 +144,10 @@ impl<M: Graph> Weight<M> {
     /// If the last axis of `x` is not as long as the weight's rows.
     pub fn product(&self, x: &Tensor<M>, adapter: Option<&LowRank<M>>) -> Result<Tensor<M>> {
         match (self, adapter) {
-            (Weight::Dense(dense), None) => x.linear(&dense.weight),
+            // A matrix that trains may be wider than what it multiplies.
+            (Weight::Dense(dense), None) => x.linear(&dense.weight.cast(x.dtype())?),
             (Weight::Dense(dense), Some(LowRank { lora_a, lora_b, scale })) => {
-                cotangent_kernels::adapted_linear(x, &dense.weight, lora_a, lora_b, *scale)
+                cotangent_kernels::adapted_linear(x, &dense.weight.cast(x.dtype())?, lora_a, lora_b, *scale)
             }
             (Weight::Quantized(codes), adapter) => {
                 cotangent_kernels::packed_linear(x, &codes.packed()?, adapter.map(LowRank::parts))
@@ -160,7 +161,7 @@ impl<M: Graph> Weight<M> {
     /// If it is no stack, lengths do not fit, or there is no such expert.
     pub fn product_of_experts(&self, x: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
         match self {
-            Weight::Dense(dense) => cotangent_kernels::grouped_linear(x, &dense.weight, rows.counts()),
+            Weight::Dense(dense) => cotangent_kernels::grouped_linear(x, &dense.weight.cast(x.dtype())?, rows.counts()),
             Weight::Quantized(codes) => cotangent_kernels::grouped_packed_linear(x, &codes.packed()?, rows.counts()),
         }
     }

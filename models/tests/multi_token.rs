@@ -9,12 +9,17 @@ use std::path::{Path, PathBuf};
 use common::{batch, config, model};
 use cotangent::parameters::Path as Name;
 use cotangent::random::Key;
-use cotangent::{Dtype, Gradients, Keep, Parameters as _, Session, Stored, Trainable, train_stack};
+use cotangent::{
+    CodeFormat, CodeMode, Dtype, Gradients, Keep, Parameters as _, Session, Stored, Trainable, train_stack,
+};
 use cotangent_kernels::Labels;
 use cotangent_models::checkpoint::{HostTensor, SafetensorsFile, write_safetensors};
 use cotangent_models::config::TextConfig;
+use cotangent_models::conversion::{Scheme, convert};
 use cotangent_models::qwen35::{Ahead, AheadLoss, Batch, LoraOptions, Model};
 use cotangent_models::rope::{Positions, Rotary};
+use cotangent_models::transfer::{from_host, to_host};
+use cotangent_models::weight::Weight;
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference/fixtures/mtp")
@@ -57,8 +62,19 @@ fn a_head_is_the_same_among_the_tensors_in_a_file_beside_them_and_in_a_folder_of
     let bare = |name: &str| name["mtp.".len()..].to_owned();
 
     let dir = tempfile::tempdir().unwrap();
+    // What a conversion of each has, in a file beside the model.
+    let mut converted = (0..).map(|number| dir.path().join(format!("converted-{number}")));
+    let mut converted_head = |source: &Path| {
+        let (target, scheme) =
+            (converted.next().unwrap(), Scheme::new(CodeMode::Affine, Some(32), None, None).unwrap());
+        let written = convert(source, &target, &scheme, &mut |_, _| true).unwrap().unwrap();
+        assert_eq!(written.multi_token_head, target.join("mtp.safetensors").exists());
+        head(&target)
+    };
+    assert_eq!(converted_head(&fixture()).unwrap(), expected);
     let model = dir.path().join("model");
     write(&model, "model.safetensors", of_model);
+    assert!(converted_head(&model).is_err());
     let message = head(&model).unwrap_err();
     assert!(
         message.contains("has no head of multi-token prediction: no tensors `mtp.*`, no `mtp.safetensors`, no folder")
@@ -67,6 +83,7 @@ fn a_head_is_the_same_among_the_tensors_in_a_file_beside_them_and_in_a_folder_of
     let folder = dir.path().join("model-mtp");
     write(&folder, "model.safetensors", of_head.clone());
     assert_eq!(head(&model).unwrap(), expected, "copied as it is");
+    assert_eq!(converted_head(&model).unwrap(), expected);
     let converted = of_head.iter().map(|(name, tensor)| (bare(name), with_one_added(name, tensor))).collect();
     write(&folder, "model.safetensors", converted);
     let found = head(&model).unwrap();
@@ -74,14 +91,55 @@ fn a_head_is_the_same_among_the_tensors_in_a_file_beside_them_and_in_a_folder_of
         let distance = found[name].iter().zip(expected).map(|(left, right)| (left - right).abs()).fold(0.0, f32::max);
         assert!(distance < 1e-6, "{name}: {distance}");
     }
+    assert_eq!(converted_head(&model).unwrap(), found);
 
     write(&model, "mtp.safetensors", of_head);
     assert_eq!(head(&model).unwrap(), expected, "a file beside the model comes first");
+    assert_eq!(converted_head(&model).unwrap(), expected);
     let stray = BTreeMap::from([("fc.weight".to_owned(), HostTensor::from_f32(&[1], &[0.0]))]);
     write(&model, "mtp.safetensors", stray);
     assert!(
         head(&model).unwrap_err().contains("is no tensor of multi-token prediction, whose names begin with `mtp.`")
     );
+}
+
+/// mlx-vlm writes the head's matrices as codes: a conversion of the model keeps them, and says how they are to be read.
+#[test]
+fn a_head_of_codes_stays_as_it_is_in_a_conversion() {
+    let dir = tempfile::tempdir().unwrap();
+    let [model, folder, target] = ["model", "model-mtp", "converted"].map(|name| dir.path().join(name));
+    let file = SafetensorsFile::open(&fixture().join("model.safetensors")).unwrap();
+    let read = |name: &str| (name.to_owned(), file.read(name).unwrap());
+    let (of_head, of_model): (Vec<&str>, Vec<&str>) = file.names().partition(|name| name.starts_with("mtp."));
+    write(&model, "model.safetensors", of_model.into_iter().map(read).collect());
+    let mut tensors: BTreeMap<_, _> = of_head
+        .into_iter()
+        .map(|name| (name["mtp.".len()..].to_owned(), with_one_added(name, &file.read(name).unwrap())))
+        .collect();
+    let matrix = from_host(&tensors["fc.weight"]).unwrap();
+    let format = CodeFormat::new(CodeMode::Affine, Some(32), Some(8)).unwrap();
+    for (part, tensor) in ["weight", "scales", "biases"].iter().zip(matrix.quantize(format).unwrap()) {
+        tensors.insert(format!("fc.{part}"), to_host(&tensor).unwrap());
+    }
+    write(&folder, "model.safetensors", tensors.clone());
+    let config = fs::read_to_string(folder.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["quantization"] = serde_json::json!({"group_size": 32, "bits": 8});
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+
+    let scheme = Scheme::new(CodeMode::Affine, Some(32), Some(4), None).unwrap();
+    convert(&model, &target, &scheme, &mut |_, _| true).unwrap().unwrap();
+    let converted = SafetensorsFile::open(&target.join("mtp.safetensors")).unwrap();
+    for (name, tensor) in &tensors {
+        assert_eq!(converted.read(&format!("mtp.{name}")).unwrap(), *tensor, "{name}");
+    }
+    let (mut loaded, mut config, mut findings) = Model::load(&target, Dtype::F32).unwrap();
+    loaded.load_multi_token_head(&target, &mut config, Dtype::F32, &mut findings).unwrap();
+    let Weight::Quantized(codes) = &loaded.mtp.as_ref().unwrap().fc.weight else { panic!("dense") };
+    assert_eq!(codes.format, format);
+    // Codes never train.
+    let message = loaded.multi_token_head_trainable().unwrap_err().to_string();
+    assert!(message.contains("`mtp.fc.weight`") && message.contains("is packed codes, which never train"), "{message}");
 }
 
 fn with_ahead(config: &TextConfig, loss: Option<AheadLoss>) -> Batch {

@@ -108,7 +108,9 @@ impl BaseModel {
         let fail = |reason: String| BaseModelError::AdapterDoesNotFit { file: from.file.clone(), reason };
         let tensors = device_tensors(&from.tensors).map_err(|error| fail(error.to_string()))?;
         let expected = self.model.adapters();
-        if let Some(name) = tensors.keys().find(|name| !expected.contains_key(*name)) {
+        let of_head: Vec<&str> = from.head().collect();
+        let is_known = |name: &str| expected.contains_key(name) || of_head.contains(&name);
+        if let Some(name) = tensors.keys().find(|name| !is_known(name)) {
             return Err(fail(format!(
                 "tensor `{name}` is on a layer that is not adapted\nhelp: leave out `--target` and `--num-layers`, or name \
                  its layer too"
@@ -164,6 +166,15 @@ impl BaseModel {
             }
         });
         failed.map_or(Ok(found), Err)
+    }
+
+    /// Loads the head of multi-token prediction to train whole: in float32, as small steps are lost in 16 bits.
+    ///
+    /// # Errors
+    /// If the checkpoint has none, or it is damaged.
+    pub fn load_multi_token_head_to_train(&mut self) -> Result<(), BaseModelError> {
+        let BaseModel { dir, model, config, findings, .. } = self;
+        Ok(model.load_multi_token_head(dir, config, Dtype::F32, findings)?)
     }
 
     /// Loads what is `wanted` and not there: the vision tower for pictures or for adapters of it, the head of multi-token

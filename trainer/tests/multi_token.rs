@@ -68,7 +68,7 @@ fn the_head_learns_beside_the_trunk_then_alone() {
     // `fc`, four projections of attention, three of the feed-forward layer.
     assert_eq!(both.iter().filter(|(name, _)| is_of_head(name)).count(), 2 * 8);
 
-    // The trunk's adapters stay as they are, and the next token is said as before.
+    // The adapters of the head alone; those of the trunk stay as they are, and the next token is said as before.
     let alone = ["--output", "alone", "--mtp", "only", "--iters", "8", "--resume-adapter-file", "out"];
     let losses = losses_of(&cotangent(&dir, &training(&alone)));
     assert!(losses.len() == 2 && losses[1] < losses[0] && losses[0] < 1.2 * of("train_mtp_loss")[1], "{losses:?}");
@@ -80,6 +80,48 @@ fn the_head_learns_beside_the_trunk_then_alone() {
     assert_eq!(evaluated("out"), evaluated("alone"));
     let audited = cotangent(&dir, &["audit", "model", "--adapter-path", "alone"]);
     assert!(audited.contains("mtp.fc.lora_a") && audited.contains("parameters train"), "{audited}");
+}
+
+#[test]
+fn the_whole_head_trains_alone_is_saved_and_is_there_again() {
+    let dir = workplace();
+    cotangent(&dir, &training(&["--output", "trunk", "--iters", "2", "--target", "q_proj"]));
+    let whole = ["--mtp", "only", "--iters", "6", "--save-every", "3", "--resume-adapter-file", "trunk"];
+    let trained = cotangent(&dir, &training(&[&["--output", "whole"], &whole[..]].concat()));
+    let losses = losses_of(&trained);
+    assert!(losses.len() == 2 && losses[1] < losses[0], "{trained}");
+    let found = tensors(&dir, "whole");
+    let (of_head, of_trunk): (Vec<_>, Vec<_>) = found.iter().cloned().partition(|(name, _)| name.starts_with("mtp."));
+    assert_eq!(of_trunk, tensors(&dir, "trunk"));
+    // Every tensor of the head, under its name in the checkpoint, and none is as it was.
+    let before = SafetensorsFile::open(&dir.path().join("model/model.safetensors")).unwrap();
+    assert_eq!(of_head.len(), 15);
+    for (name, tensor) in &of_head {
+        let before = before.read(name).unwrap();
+        assert!(before.shape == tensor.shape && before.to_f32() != tensor.to_f32(), "{name}");
+    }
+
+    let part = |iters: &'static str, more: &[&'static str]| {
+        let fixed = ["--output", "part", "--mtp", "only", "--resume-adapter-file", "trunk", "--iters", iters];
+        cotangent(&dir, &training(&[&fixed[..], more].concat()));
+    };
+    part("3", &[]);
+    part("6", &["--resume"]);
+    assert_eq!(tensors(&dir, "part"), found, "a run goes on bit for bit");
+
+    // A run that begins with it reads it, and keeps what it does not train.
+    let again = ["--output", "again", "--mtp", "only", "--iters", "4", "--resume-adapter-file", "whole"];
+    let losses_again = losses_of(&cotangent(&dir, &training(&again)));
+    assert!(losses_again[0] < losses[1], "{losses:?} {losses_again:?}");
+    cotangent(&dir, &training(&["--output", "kept", "--iters", "2", "--resume-adapter-file", "whole"]));
+    let kept = tensors(&dir, "kept").into_iter().filter(|(name, _)| name.starts_with("mtp.")).collect::<Vec<_>>();
+    assert_eq!(kept, of_head);
+
+    let alone = ["--output", "alone", "--mtp", "only", "--iters", "1"];
+    cotangent(&dir, &training(&alone));
+    assert!(tensors(&dir, "alone").iter().all(|(name, _)| name.starts_with("mtp.")));
+    let audited = cotangent(&dir, &["audit", "model", "--adapter-path", "alone"]);
+    assert!(audited.contains("mtp.fc.weight") && audited.contains("parameters train"), "{audited}");
 }
 
 #[test]
@@ -106,7 +148,7 @@ fn what_cannot_be_learned_is_refused_in_a_sentence() {
         (&["--mtp", "some"][..], "`--mtp some`: expected `off`, `loss`, `loss WEIGHT` or `only`"),
         (&["--mtp", "loss", "0"], "`--mtp loss 0`: expected"),
         (&["--mtp-detach"], "`--mtp-detach` is about the gradient of `--mtp loss`"),
-        (&["--mtp", "only", "--target", "mlp"], "`--target mlp`: `--mtp only` adapts its head alone"),
+        (&["--mtp", "only", "--target", "mlp"], "`--target mlp`: `--mtp only` trains its head alone"),
         (&["--mtp", "loss", "--mtp-detach", "--target", "mlp"], "`--mtp-detach`: nothing of the head is adapted"),
     ] {
         let message = refused(&dir, options);

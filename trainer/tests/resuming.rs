@@ -11,7 +11,7 @@ use cotangent_models::checkpoint::SafetensorsFile;
 use cotangent_trainer::adapter::{Adapter, AdapterConfig};
 use cotangent_trainer::loss_curve::LossCurve;
 use cotangent_trainer::training::{
-    Claim, Earlier, Event, Outcome, Output, Trainer, TrainingOptions, TrainingState, state_file,
+    Claim, Earlier, Event, Outcome, Output, Routing, Trainer, TrainingOptions, TrainingState, state_file,
 };
 
 use common::{adapted_model, counting, options};
@@ -47,6 +47,7 @@ fn run_observed(
         valid: Some(&valid),
         options,
         output: Some(&output),
+        kept: Vec::new(),
         curve: &mut LossCurve::default(),
     };
     let (mut validated, mut failed) = (Vec::new(), Vec::new());
@@ -101,6 +102,19 @@ fn a_run_that_was_interrupted_goes_on_bit_for_bit() {
         let numbers = |dir: &Path| SafetensorsFile::open(&state_file(dir)).unwrap().metadata().clone();
         assert_eq!(numbers(straight.path()), numbers(broken.path()), "stopped after {stop}");
     }
+}
+
+#[test]
+fn what_routers_did_since_the_last_report_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(2);
+    run(dir.path(), &options, None, usize::MAX);
+    let state = load(dir.path(), &options).unwrap();
+    assert_eq!(state.unreported_routing, (Routing::default(), 0));
+    let routing = Routing { loss: 17.3, shares: vec![0.1, 5.0, 2.5] };
+    let state = TrainingState { unreported_routing: (routing, 9), ..state };
+    state.save(&state_file(dir.path()), &options.identity(&counting(&LENGTHS))).unwrap();
+    assert_eq!(load(dir.path(), &options).unwrap().unreported_routing, state.unreported_routing);
 }
 
 #[test]
@@ -200,7 +214,7 @@ fn damaged_states_are_errors() {
     let message = load(dir.path(), &options).unwrap_err();
     assert!(message.contains("is damaged: its checksum is ") && message.contains("\nhelp: "), "{message}");
     fs::copy(dir.path().join("adapters.safetensors"), &file).unwrap();
-    assert!(load(dir.path(), &options).unwrap_err().contains("is no `cotangent training state 3`"));
+    assert!(load(dir.path(), &options).unwrap_err().contains("is no `cotangent training state 4`"));
 }
 
 #[test]

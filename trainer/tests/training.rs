@@ -97,6 +97,7 @@ fn a_run_learns_and_reports_in_order() {
         valid: Some(&train),
         options: &options,
         output: None,
+        kept: Vec::new(),
         curve: &mut LossCurve::default(),
     };
     let outcome = trainer.run(None, &mut |event| events.push(event.clone()), &|| false).unwrap();
@@ -151,6 +152,7 @@ fn steps_without_finite_gradients_change_nothing_and_end_a_run_if_they_go_on() {
         valid: None,
         options: &options,
         output: None,
+        kept: Vec::new(),
         curve: &mut LossCurve::default(),
     };
     let mut observe = |event: &Event| match event {

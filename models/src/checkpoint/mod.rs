@@ -34,7 +34,7 @@ pub use file::SafetensorsFile;
 pub use folder::checkpoint_folder;
 pub use host_tensor::HostTensor;
 pub use layout::{Layout, mlx_shape, to_mlx};
-pub use multi_token::HeadPlace;
+pub use multi_token::{HeadPlace, MULTI_TOKEN_FILE};
 pub use names::{Role, classify, name_in_mlx};
 pub use plan::{LoadPlan, Skipped};
 pub use safetensors::Dtype;

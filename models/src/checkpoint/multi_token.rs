@@ -10,7 +10,7 @@ use super::names::{Role, classify};
 use super::{Checkpoint, CheckpointError, Layout, LoadPlan, SafetensorsFile, is_present};
 
 /// The file with the head alone, under its names in the model; no index lists it.
-const FILE: &str = "mtp.safetensors";
+pub const MULTI_TOKEN_FILE: &str = "mtp.safetensors";
 
 /// Where the head is.
 #[derive(Debug)]
@@ -22,16 +22,16 @@ pub enum HeadPlace {
 }
 
 impl Checkpoint {
-    /// Finds the head of multi-token prediction. The tensors of `mtp.safetensors`, if it is there, are the checkpoint's from
-    /// then on.
+    /// Finds the head of multi-token prediction; `None` if there is none. The tensors of `mtp.safetensors`, if it is there, are
+    /// the checkpoint's from then on.
     ///
     /// # Errors
-    /// If there is none, or its file is damaged.
-    pub fn find_multi_token_head(&mut self) -> Result<HeadPlace, CheckpointError> {
+    /// If its file is damaged.
+    pub fn find_multi_token_head(&mut self) -> Result<Option<HeadPlace>, CheckpointError> {
         if self.names().any(is_of_head) {
-            return Ok(HeadPlace::Inside);
+            return Ok(Some(HeadPlace::Inside));
         }
-        let beside = self.dir.join(FILE);
+        let beside = self.dir.join(MULTI_TOKEN_FILE);
         if is_present(&beside) {
             let file = SafetensorsFile::open(&beside)?;
             if let Some(stray) = file.names().find(|name| !is_of_head(name)) {
@@ -40,18 +40,23 @@ impl Checkpoint {
             }
             self.tensors.extend(file.names().map(|name| (name.to_owned(), self.files.len())));
             self.files.push(file);
-            return Ok(HeadPlace::Inside);
+            return Ok(Some(HeadPlace::Inside));
         }
-        let folder = self.head_folder();
-        if let Some(folder) = folder.as_ref().filter(|folder| folder.is_dir()) {
-            return Checkpoint::open(folder).map(HeadPlace::Folder);
+        match self.head_folder().filter(|folder| folder.is_dir()) {
+            Some(folder) => Checkpoint::open(folder).map(HeadPlace::Folder).map(Some),
+            None => Ok(None),
         }
-        let folder = folder.map_or_else(String::new, |folder| format!(", no folder `{}`", folder.display()));
+    }
+
+    /// Says where a head was looked for.
+    pub(crate) fn without_multi_token_head(&self) -> CheckpointError {
+        let folder =
+            self.head_folder().map_or_else(String::new, |folder| format!(", no folder `{}`", folder.display()));
         let reason = format!(
-            "has no head of multi-token prediction: no tensors `mtp.*`, no `{FILE}`{folder}\n\
+            "has no head of multi-token prediction: no tensors `mtp.*`, no `{MULTI_TOKEN_FILE}`{folder}\n\
              help: leave out `--mtp`, or take the original checkpoint; most conversions leave the head out"
         );
-        Err(CheckpointError::damaged(&self.dir, reason))
+        CheckpointError::damaged(&self.dir, reason)
     }
 
     /// `NAME-mtp` beside the folder `NAME`.

@@ -24,7 +24,7 @@ pub fn classify(stored: &str) -> Role {
     let name = TEXT_PREFIXES.iter().find_map(|prefix| stored.strip_prefix(prefix)).unwrap_or(stored);
     let first = name.split('.').next().unwrap_or_default();
     match first {
-        "mtp" => Role::MultiTokenPrediction(name.to_owned()),
+        "mtp" => Role::MultiTokenPrediction(name.replace("mlp.switch_mlp.", "mlp.experts.")),
         "visual" | "vision_tower" | "vision_model" => Role::Vision(format!("visual{}", &name[first.len()..])),
         _ if name.ends_with("rotary_emb.inv_freq") => Role::Buffer,
         _ => Role::Parameter(name.replace("mlp.switch_mlp.", "mlp.experts.")),
@@ -86,6 +86,10 @@ mod tests {
         for (stored, role) in [
             ("mtp.fc.weight", Role::MultiTokenPrediction("mtp.fc.weight".into())),
             ("language_model.mtp.norm.weight", Role::MultiTokenPrediction("mtp.norm.weight".into())),
+            (
+                "mtp.layers.0.mlp.switch_mlp.up_proj.weight",
+                Role::MultiTokenPrediction("mtp.layers.0.mlp.experts.up_proj.weight".into()),
+            ),
             ("model.visual.blocks.0.norm1.bias", Role::Vision("visual.blocks.0.norm1.bias".into())),
             ("visual.patch_embed.proj.weight", Role::Vision("visual.patch_embed.proj.weight".into())),
             ("vision_tower.merger.norm.weight", Role::Vision("visual.merger.norm.weight".into())),

@@ -18,6 +18,8 @@ pub struct ShardWriter {
     places: BTreeMap<String, (usize, u64, TensorPlan)>,
     /// Tensor to the name of its file.
     index: BTreeMap<String, String>,
+    /// Whether the index is written.
+    is_listed: bool,
     total: u64,
 }
 
@@ -31,7 +33,6 @@ impl ShardWriter {
         if let Some(twice) = tensors.iter().find(|tensor| !names.insert(&tensor.name)) {
             return Err(CheckpointError::tensor(dir, &twice.name, "is to be written twice"));
         }
-        let total = tensors.iter().map(TensorPlan::bytes).sum();
         let mut shards: Vec<Vec<TensorPlan>> = vec![Vec::new()];
         let mut filled = 0;
         for tensor in tensors {
@@ -43,18 +44,32 @@ impl ShardWriter {
             shards.last_mut().unwrap_or(&mut Vec::new()).push(tensor);
         }
         let count = shards.len();
+        let name = |number: usize| match count {
+            1 => SINGLE_FILE.to_owned(),
+            _ => format!("model-{number:05}-of-{count:05}.safetensors"),
+        };
+        Self::of_files(dir, (1..).map(name).zip(shards).collect(), true)
+    }
+
+    /// Makes the one file `name` in the folder `dir`, which no index lists.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn beside(dir: &Path, name: &str, tensors: Vec<TensorPlan>) -> Result<Self, CheckpointError> {
+        Self::of_files(dir, vec![(name.to_owned(), tensors)], false)
+    }
+
+    fn of_files(dir: &Path, shards: Vec<(String, Vec<TensorPlan>)>, is_listed: bool) -> Result<Self, CheckpointError> {
+        let total = shards.iter().flat_map(|(_, tensors)| tensors).map(TensorPlan::bytes).sum();
         let mut writer = ShardWriter {
             dir: dir.to_owned(),
             files: Vec::new(),
             places: BTreeMap::new(),
             index: BTreeMap::new(),
+            is_listed,
             total,
         };
-        for (number, shard) in shards.into_iter().enumerate() {
-            let name = match count {
-                1 => SINGLE_FILE.to_owned(),
-                _ => format!("model-{:05}-of-{count:05}.safetensors", number + 1),
-            };
+        for (number, (name, shard)) in shards.into_iter().enumerate() {
             let path = dir.join(&name);
             let metadata = [("format".to_owned(), "mlx".to_owned())].into();
             let header = WrittenHeader::of(&path, shard, &metadata)?;
@@ -87,7 +102,7 @@ impl ShardWriter {
         file.write_all_at(&tensor.bytes, start).map_err(|source| CheckpointError::io(path, source))
     }
 
-    /// Writes the index, when all tensors are written; `parameters` is how many numbers they stand for.
+    /// Writes the index, if one lists them, when all tensors are written; `parameters` is how many numbers they stand for.
     ///
     /// # Errors
     /// If a tensor is missing, or the disk is full.
@@ -97,6 +112,9 @@ impl ShardWriter {
         }
         for (path, file) in &self.files {
             file.sync_all().map_err(|source| CheckpointError::io(path, source))?;
+        }
+        if !self.is_listed {
+            return Ok(());
         }
         let metadata = json!({"total_size": self.total, "total_parameters": parameters});
         let index = json!({"metadata": metadata, "weight_map": self.index});

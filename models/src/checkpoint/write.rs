@@ -4,6 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -126,7 +127,8 @@ impl WrittenHeader {
 }
 
 /// Makes the folder at `path`, which must not be there or be empty, so that it is there only once it is complete: `fill` gets
-/// a folder beside it, which is then renamed. If `fill` fails, or returns nothing, nothing is left.
+/// a folder beside it, which is then renamed. If `fill` fails, or returns nothing, nothing is left. What a process left there that
+/// was killed is removed.
 ///
 /// # Errors
 /// If there is something at `path`, the disk is full or not writable, or `fill` fails.
@@ -146,14 +148,18 @@ pub fn write_folder_atomically<T, E: From<CheckpointError>>(
     }
     let parent = parent_of(path);
     fs::create_dir_all(parent).map_err(io_error)?;
+    remove_abandoned(parent);
     let temporary = tempfile::Builder::new()
         .prefix(TEMPORARY_PREFIX)
         .permissions(Permissions::from_mode(0o777))
         .tempdir_in(parent)
         .map_err(io_error)?;
+    // Says as long as the process lives that it is at work here.
+    let handle = File::open(temporary.path()).map_err(io_error)?;
+    let _ = handle.try_lock();
     let Some(filled) = fill(temporary.path())? else { return Ok(None) };
     let finish = || -> io::Result<()> {
-        File::open(temporary.path())?.sync_all()?;
+        handle.sync_all()?;
         fs::rename(temporary.path(), path)?;
         File::open(parent)?.sync_all()
     };
@@ -161,6 +167,29 @@ pub fn write_folder_atomically<T, E: From<CheckpointError>>(
     // It has another name now.
     let _ = temporary.keep();
     Ok(Some(filled))
+}
+
+/// How long a folder that is not complete may lie without a lock: a process that has just made it is about to lock it.
+const TO_BE_LOCKED: Duration = Duration::from_secs(60);
+
+/// Removes the folders in `parent` that processes were filling when they were killed, as far as that can be done. A lock that
+/// can be had says that no process is at work: the operating system ends it with the process.
+fn remove_abandoned(parent: &Path) {
+    let is_abandoned = |entry: &fs::DirEntry| -> io::Result<bool> {
+        let is_temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY_PREFIX));
+        if !is_temporary || !entry.file_type()?.is_dir() {
+            return Ok(false);
+        }
+        let handle = File::open(entry.path())?;
+        let age = handle.metadata()?.modified()?.elapsed().unwrap_or_default();
+        Ok(age > TO_BE_LOCKED && handle.try_lock().is_ok())
+    };
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if is_abandoned(&entry).unwrap_or(false) {
+            // What cannot be removed only takes room.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The folder that `path` is in.

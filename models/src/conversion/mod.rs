@@ -1,10 +1,12 @@
 //! Quantized checkpoints in the layout of mlx-lm and mlx-vlm, from checkpoints in floats.
 //!
 //! Names, layout, rounding, codes, scales and biases are those that their converters write (mlx-lm 0.32.2). The tower of a
-//! vision-language model stays in floats, as in mlx-vlm; mlx-lm passes over it.
+//! vision-language model stays in floats, as in mlx-vlm; mlx-lm passes over it. So does the head of multi-token prediction, in a
+//! file of its own that neither program reads: codes would not train.
 
 mod configuration;
 mod files;
+mod multi_token;
 mod scheme;
 
 use std::collections::BTreeMap;
@@ -16,8 +18,8 @@ use serde_json::{Map, Value};
 pub use scheme::{Recipe, Scheme};
 
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Dtype as HostDtype, HostTensor, LoadPlan, ShardWriter, Skipped, TensorPlan, mlx_shape,
-    name_in_mlx, to_mlx, write_atomically, write_folder_atomically,
+    Checkpoint, CheckpointError, Dtype as HostDtype, HostTensor, LoadPlan, MULTI_TOKEN_FILE, ShardWriter, TensorPlan,
+    mlx_shape, name_in_mlx, to_mlx, write_atomically, write_folder_atomically,
 };
 use crate::config::{Quantization, TextConfig, read_json};
 use crate::qwen35::{LoadError, Model, correct};
@@ -25,6 +27,7 @@ use crate::transfer::{from_host, to_host};
 use crate::weight::Weight;
 
 use configuration::Changes;
+use multi_token::Head;
 
 /// The most bytes of tensors in a file, as mlx-lm's converter takes.
 const SHARD_BYTES: u64 = 5 << 30;
@@ -40,8 +43,8 @@ pub struct Converted {
     pub files: usize,
     /// Bytes of all tensors.
     pub bytes: u64,
-    /// What the original has, and a text model has no use for.
-    pub skipped: Skipped,
+    /// Whether there is a head of multi-token prediction, in [`MULTI_TOKEN_FILE`].
+    pub multi_token_head: bool,
 }
 
 /// Writes the checkpoint in the folder `source` to the new folder `target`, its matrices quantized by `scheme`. One tensor
@@ -62,11 +65,13 @@ pub fn convert(
         let reason = "says that the model is quantized already\nhelp: give the original checkpoint, in floats".into();
         return Err(CheckpointError::Damaged { file, reason }.into());
     }
-    let checkpoint = Checkpoint::open(source)?;
+    let mut checkpoint = Checkpoint::open(source)?;
+    let place = checkpoint.find_multi_token_head()?;
     correct(&mut config, &checkpoint)?;
     let mut model = Model::planned(&config, Dtype::F32);
     let parameters = Plan::all(&model);
     let load = LoadPlan::new(&checkpoint, parameters.clone())?;
+    let head = place.as_ref().map(|place| Head::new(&checkpoint, place, load.layout())).transpose()?;
     let json = match read_json(&file)? {
         Value::Object(json) => json,
         _ => Map::new(),
@@ -81,6 +86,7 @@ pub fn convert(
     });
     let tensors = tensors.collect();
     let named = matrices.codes.iter().filter(|(name, _)| scheme.names(name));
+    let named = named.chain(head.iter().flat_map(|head| &head.codes));
     let changes = Changes {
         scheme,
         codes: &named.map(|(name, format)| (name_of_module(name, is_nested), *format)).collect(),
@@ -91,8 +97,9 @@ pub fn convert(
 
     write_folder_atomically(target, |dir| {
         let mut writer = ShardWriter::create(dir, tensors, SHARD_BYTES)?;
+        let total = parameters.len() + head.as_ref().map_or(0, |head| head.plans().count());
         for (index, (name, plan)) in parameters.iter().enumerate() {
-            if !go_on(index, parameters.len()) {
+            if !go_on(index, total) {
                 return Ok(None);
             }
             // MLX adds 1 to the scale of a norm in the dtype in which it is stored.
@@ -110,12 +117,24 @@ pub fn convert(
                 None => writer.write(&name_in_mlx(name, is_nested), &tensor)?,
             }
         }
-        let (files, bytes) = writer.size();
+        let (mut files, mut bytes) = writer.size();
         writer.finish(parameters.iter().map(|(_, plan)| plan.size()).sum())?;
+        if let Some(head) = &head {
+            let mut writer = ShardWriter::beside(dir, MULTI_TOKEN_FILE, head.plans().collect())?;
+            for (index, read) in head.tensors().enumerate() {
+                if !go_on(parameters.len() + index, total) {
+                    return Ok(None);
+                }
+                let (name, tensor) = read?;
+                writer.write(name, &tensor)?;
+            }
+            (files, bytes) = (files + 1, bytes + writer.size().1);
+            writer.finish(0)?;
+        }
         write_atomically(&dir.join("config.json"), |file| write!(file, "{configuration:#}"))?;
         files::copy(source, dir)?;
         let (quantized, dense) = (matrices.codes.len(), matrices.dense);
-        Ok(Some(Converted { quantized, dense, files, bytes, skipped: load.skipped() }))
+        Ok(Some(Converted { quantized, dense, files, bytes, multi_token_head: head.is_some() }))
     })
 }
 

@@ -138,7 +138,8 @@ impl Model<Stored> {
         let mut checkpoint = Checkpoint::open(dir)?;
         let mut head = MultiTokenHead::planned(config, dtype);
         let head = match checkpoint.find_multi_token_head()? {
-            HeadPlace::Inside => {
+            None => return Err(checkpoint.without_multi_token_head().into()),
+            Some(HeadPlace::Inside) => {
                 // Planned within the whole model, because all tensors of a checkpoint are held against each other.
                 let mut planned = Model { mtp: Some(Box::new(head)), ..Model::planned(config, dtype) };
                 checkpoint.plan_codes(&mut planned, Quantization::load(dir)?.as_ref())?;
@@ -146,7 +147,7 @@ impl Model<Stored> {
                 findings.skipped.multi_token_prediction = plan.skipped().multi_token_prediction;
                 planned.mtp.map(|head| loaded(&*head, "mtp", &mut |name, _| findings.add(name, plan.read(name)?)))
             }
-            HeadPlace::Folder(folder) => {
+            Some(HeadPlace::Folder(folder)) => {
                 folder.plan_codes(&mut head, Quantization::load(folder.dir())?.as_ref())?;
                 let (plan, prefix) = LoadPlan::of_head_folder(&folder, Plan::all(&head))?;
                 Some(loaded(&head, prefix, &mut |name, _| findings.add(name, plan.read(name)?)))

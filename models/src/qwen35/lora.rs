@@ -1,6 +1,7 @@
 //! Low-rank adapters on the linear layers of a model.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 
 use cotangent::parameters::Path;
 use cotangent::random::Key;
@@ -235,14 +236,15 @@ impl Model<Stored> {
         }
     }
 
-    /// Replaces the adapter tensors by the named ones; all others stay.
+    /// Replaces adapter tensors, and tensors of the head of multi-token prediction, by the named ones; all others stay.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if a name is no adapter's tensor, or a shape differs.
-    pub fn set_adapters(&mut self, tensors: &std::collections::BTreeMap<String, Tensor<Stored>>) -> Result<()> {
+    /// [`Error::Parameter`] if a name is that of neither, or a shape differs.
+    pub fn set_adapters(&mut self, tensors: &BTreeMap<String, Tensor<Stored>>) -> Result<()> {
         let mut unused: std::collections::BTreeSet<&str> = tensors.keys().map(String::as_str).collect();
         let replaced = self.convert::<Stored>(&mut Path::root(), &mut |path, old| {
-            let Some(new) = tensors.get(path.as_str()).filter(|_| is_adapter(path.as_str())) else {
+            let may_be = is_adapter(path.as_str()) || path.as_str().starts_with("mtp.");
+            let Some(new) = tensors.get(path.as_str()).filter(|_| may_be) else {
                 return Ok(old.clone());
             };
             unused.remove(path.as_str());
@@ -277,14 +279,19 @@ impl Model<Stored> {
     }
 
     /// The adapters' tensors by full name.
-    pub fn adapters(&self) -> std::collections::BTreeMap<String, Tensor<Stored>> {
-        let mut adapters = std::collections::BTreeMap::new();
+    pub fn adapters(&self) -> BTreeMap<String, Tensor<Stored>> {
+        self.named(is_adapter)
+    }
+
+    /// The tensors that `select` picks by full name.
+    pub fn named(&self, select: impl Fn(&str) -> bool) -> BTreeMap<String, Tensor<Stored>> {
+        let mut named = BTreeMap::new();
         self.visit(&mut Path::root(), &mut |path, tensor| {
-            if is_adapter(path.as_str()) {
-                adapters.insert(path.to_string(), tensor.clone());
+            if select(path.as_str()) {
+                named.insert(path.to_string(), tensor.clone());
             }
         });
-        adapters
+        named
     }
 
     /// The adapters as the parameters that train.
@@ -295,12 +302,26 @@ impl Model<Stored> {
         Trainable::of(self, is_adapter)
     }
 
-    /// The adapters of the head of multi-token prediction as the parameters that train.
+    /// The head of multi-token prediction as what trains: its adapters, or all of it where it has none.
     ///
     /// # Errors
-    /// [`Error::Refused`] if it has none.
-    pub fn head_adapters_trainable(&self) -> Result<Trainable> {
-        Trainable::of(self, |name| is_adapter(name) && name.starts_with("mtp."))
+    /// [`Error::Refused`] if it is not loaded, or would train whole and is packed codes, which never train.
+    pub fn multi_token_head_trainable(&self) -> Result<Trainable> {
+        let adapted = self.count(|name| is_adapter(name) && name.starts_with("mtp.")) > 0;
+        let mut codes = None;
+        self.leaves(&mut Path::root(), &mut |path, leaf| {
+            if leaf.is_frozen && path.as_str().starts_with("mtp.") {
+                codes.get_or_insert_with(|| path.to_string());
+            }
+        });
+        match codes.filter(|_| !adapted) {
+            Some(name) => Err(Error::Parameter {
+                name,
+                message: "is packed codes, which never train\nhelp: train adapters of the head, by the target `mtp`"
+                    .into(),
+            }),
+            None => Trainable::of(self, |name| name.starts_with("mtp.") && (is_adapter(name) || !adapted)),
+        }
     }
 }
 

@@ -136,9 +136,11 @@ impl Stack for Model<Stored> {
         Head { norm: self.norm.share(), projection }
     }
 
-    /// Adapters are float32, and every layer casts its own to the dtype of what it multiplies: that of the embedding.
+    /// Adapters are float32, and so are the matrices of a head of multi-token prediction that trains. Every layer casts its own
+    /// to the dtype of what it multiplies: that of the embedding.
     fn dtype_of_use(&self, name: &str, stored: Dtype) -> Dtype {
-        if is_adapter(name) { self.embed_tokens.weight.dtype() } else { stored }
+        let is_matrix_of_head = name.starts_with("mtp.") && !name.contains("norm");
+        if is_adapter(name) || is_matrix_of_head { self.embed_tokens.weight.dtype() } else { stored }
     }
 
     fn stages(&self) -> StackStages<'_, Self> {

@@ -58,7 +58,7 @@ pub struct Adapter {
     pub file: PathBuf,
     /// How the tensors are meant.
     pub config: AdapterConfig,
-    /// `layers.{i}.{module}.lora_a` and `.lora_b`, always both.
+    /// `layers.{i}.{module}.lora_a` and `.lora_b`, always both; and `mtp.*` of a head that trained whole.
     pub tensors: BTreeMap<String, HostTensor>,
 }
 
@@ -71,7 +71,7 @@ pub struct AdapterFile {
     pub rank: usize,
     /// What the configuration beside the file says, if there is one.
     pub config: Option<AdapterConfig>,
-    /// `layers.{i}.{module}.lora_a` and `.lora_b`, always both.
+    /// As those of [`Adapter`].
     pub tensors: BTreeMap<String, HostTensor>,
 }
 
@@ -125,8 +125,18 @@ impl Adapter {
         let planned = Model::planned(model, cotangent::Dtype::F32);
         let parameters: BTreeMap<String, Plan> = Plan::all(&planned).into_iter().collect();
         for (name, tensor) in &self.tensors {
-            let Some(AdapterName { layer, module, factor }) = split_name(name) else { continue };
             let fail = |reason| Err(tensor_error(&self.file, name, reason));
+            let Some(AdapterName { layer, module, factor }) = split_name(name) else {
+                match parameters.get(name) {
+                    Some(plan) if plan.shape == tensor.shape => continue,
+                    _ => {
+                        return fail(format!(
+                            "has shape {:?}, which no parameter of that name has\nhelp: take the model that was trained",
+                            tensor.shape
+                        ));
+                    }
+                }
+            };
             let weight = parameters.get(&format!("{}.weight", name.trim_end_matches(factor).trim_end_matches('.')));
             let rank = tensors::rank(name, tensor);
             let expected = match (weight.map(|plan| plan.shape.as_slice()), factor, tensor.shape.len()) {
@@ -167,6 +177,9 @@ impl AdapterFile {
         let rank = common_rank(path, &tensors)?;
         let beside = path.with_file_name(CONFIG_FILE);
         let config = if beside.exists() { Some(AdapterConfig::load(&beside)?) } else { None };
+        let Some(rank) = rank.or(config.as_ref().map(|config| config.rank)) else {
+            return Err(tensor_error(path, "lora_a", "is missing".into()));
+        };
         if let Some(config) = &config {
             check_agreement(path, config, &tensors)?;
         }
@@ -181,6 +194,11 @@ impl AdapterFile {
     /// The adapted layers by full name, such as `layers.3.mlp.up_proj`.
     pub fn layers(&self) -> Vec<String> {
         layers(&self.tensors)
+    }
+
+    /// The tensors of a head of multi-token prediction that trained whole, by full name.
+    pub fn head(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str).filter(|name| split_name(name).is_none())
     }
 }
 

@@ -18,17 +18,20 @@ const MULTI_TOKEN: &str = "mtp.";
 /// The head, which is in no layer.
 const HEAD: &str = "lm_head";
 
-/// Writes the tensors of an adapter, by the model's names, to the safetensors `file`, atomically.
+/// Writes the tensors of an adapter, by the model's names, to the safetensors `file`, atomically; and those of a head of
+/// multi-token prediction that trained whole, as Hugging Face's checkpoints have them.
 ///
 /// # Errors
 /// If a name is not an adapter's, or the file cannot be written.
 pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<(), AdapterError> {
     let mut stored = BTreeMap::new();
     for (name, tensor) in tensors {
-        if split_name(name).is_none() {
-            return Err(tensor_error(file, name, "is no tensor of an adapter".into()));
-        }
-        stored.insert(stored_name(name), tensor.clone());
+        let name_in_file = match split_name(name) {
+            Some(_) => stored_name(name),
+            None if name.starts_with(MULTI_TOKEN) => name_in_mlx(name, false),
+            None => return Err(tensor_error(file, name, "is no tensor of an adapter".into())),
+        };
+        stored.insert(name_in_file, tensor.clone());
     }
     Ok(write_safetensors(file, &stored, &BTreeMap::new())?)
 }
@@ -52,7 +55,7 @@ pub fn load_tensors(file: &Path) -> Result<BTreeMap<String, HostTensor>, Adapter
             true => (3, "[experts, rank, inputs] or [experts, outputs, rank]"),
             false => (2, "[inputs, rank] or [rank, outputs]"),
         };
-        if tensor.shape.len() != axes || tensor.shape.contains(&0) {
+        if split_name(&name).is_some() && (tensor.shape.len() != axes || tensor.shape.contains(&0)) {
             return fail(format!("has shape {:?}, expected {expected}", tensor.shape));
         }
         if !matches!(tensor.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
@@ -71,27 +74,25 @@ pub fn load_tensors(file: &Path) -> Result<BTreeMap<String, HostTensor>, Adapter
     Ok(tensors)
 }
 
-/// The rank that all `tensors` have, which are read from `file`.
+/// The rank that all adapters in `tensors` have, which are read from `file`; `None` if there are none.
 ///
 /// # Errors
 /// If two differ: one number describes the adapter.
-pub(super) fn common_rank(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<usize, AdapterError> {
+pub(super) fn common_rank(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<Option<usize>, AdapterError> {
     let mut ranks = tensors.iter().filter(|(name, _)| name.ends_with(".lora_a")).map(|(name, a)| (name, rank(name, a)));
-    let Some((first, first_rank)) = ranks.next() else {
-        return Err(tensor_error(file, "lora_a", "is missing".into()));
-    };
+    let Some((first, first_rank)) = ranks.next() else { return Ok(None) };
     match ranks.find(|(_, other)| *other != first_rank) {
         Some((name, other)) => {
             let reason =
                 format!("has rank {other}, but `{first}` has {first_rank}: one rank for all is supported only");
             Err(tensor_error(file, name, reason))
         }
-        None => Ok(first_rank),
+        None => Ok(Some(first_rank)),
     }
 }
 
 fn check_pairs(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<(), AdapterError> {
-    for (name, tensor) in tensors {
+    for (name, tensor) in tensors.iter().filter(|(name, _)| split_name(name).is_some()) {
         let other = match name.strip_suffix("lora_a") {
             Some(module) => format!("{module}lora_b"),
             None => format!("{}lora_a", name.trim_end_matches("lora_b")),
@@ -150,6 +151,7 @@ fn canonical_name(stored: &str) -> Result<(String, FactorLayout), String> {
         {
             Ok((name, layout))
         }
+        Role::MultiTokenPrediction(name) if layout == FactorLayout::Mlx => Ok((name, layout)),
         _ => Err("expected a name like `language_model.model.layers.0.mlp.up_proj.lora_a` or \
                   `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`"
             .into()),

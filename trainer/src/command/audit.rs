@@ -101,6 +101,9 @@ impl Audit {
     ) -> Result<(Trainable, &'static str)> {
         if let Some(adapter) = adapter {
             attach(model, config, adapter)?;
+            if adapter.layers().is_empty() {
+                return Ok((model.multi_token_head_trainable()?, "the head that it holds should train"));
+            }
             return Ok((model.adapters_trainable()?, "its adapters should train"));
         }
         if self.lora {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use cotangent::{CodeMode, Session};
-use cotangent_models::checkpoint::checkpoint_folder;
+use cotangent_models::checkpoint::{MULTI_TOKEN_FILE, checkpoint_folder};
 use cotangent_models::conversion::{Recipe, Scheme, convert};
 use cotangent_models::quoting::quoted_path;
 use cotangent_trainer::interrupt;
@@ -67,14 +67,12 @@ impl Convert {
             })
         };
         bar.finish_and_clear();
-        let Some(converted) = converted? else { return Ok(interrupt::exit_code().unwrap_or(0)) };
+        let Some(converted) = converted? else {
+            // The terminal may be closed.
+            let _ = writeln!(io::stderr(), "Interrupted: nothing was written.");
+            return Ok(interrupt::exit_code().unwrap_or(0));
+        };
         warn_of_unknown_keys(&source)?;
-        if converted.skipped.multi_token_prediction > 0 {
-            super::warn(&format!(
-                "the head of multi-token prediction is left out ({} tensors), as MLX's converters leave it out",
-                converted.skipped.multi_token_prediction
-            ));
-        }
         let how = match recipe {
             Some(recipe) => format!("codes mixed by {} in groups of {}", recipe.name, scheme.format().group_size()),
             None => scheme.format().to_string(),
@@ -83,9 +81,13 @@ impl Convert {
             0 => String::new(),
             dense => format!(" ({dense} more in floats, whose columns are no multiple of a group)"),
         };
+        let head = match converted.multi_token_head {
+            true => format!("; the head of multi-token prediction as it is, in `{MULTI_TOKEN_FILE}`"),
+            false => String::new(),
+        };
         writeln!(
             io::stdout(),
-            "Wrote `{}`: {} matrices in {how}{dense}; {} in {}.",
+            "Wrote `{}`: {} matrices in {how}{dense}{head}; {} in {}.",
             quoted_path(&self.output),
             converted.quantized,
             HumanBytes(converted.bytes),

@@ -183,6 +183,7 @@ impl Demo {
             valid: lesson.valid.as_ref(),
             options: &options,
             output: Some(&output),
+            kept: Vec::new(),
             curve: &mut curve,
         };
         let outcome = trainer.run(None, &mut observe, &interrupt::asked);

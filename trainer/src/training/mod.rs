@@ -150,7 +150,7 @@ pub struct Trainer<'a> {
     /// Where it computes.
     pub session: &'a mut Session,
     /// The model, adapters included; they are trained, all else is frozen. Where multi-token prediction is trained alone,
-    /// only those of its head are trained.
+    /// only those of its head are trained, or all of its head where it has none.
     pub model: &'a mut Model<Stored>,
     /// The positions of the model.
     pub rope: &'a RopeConfig,
@@ -164,6 +164,8 @@ pub struct Trainer<'a> {
     pub options: &'a TrainingOptions,
     /// Where to save; `None` for nowhere.
     pub output: Option<&'a Output>,
+    /// Tensors of the head of multi-token prediction that an earlier run trained, by full name: they are saved again.
+    pub kept: Vec<String>,
     /// Gets the losses, after those of the run that this one goes on with.
     pub curve: &'a mut LossCurve,
 }
@@ -185,7 +187,7 @@ impl Trainer<'_> {
         let options = self.options;
         options.check(self.train)?;
         let trainable = match options.mtp {
-            Some(AheadLoss::Alone) => self.model.head_adapters_trainable()?,
+            Some(AheadLoss::Alone) => self.model.multi_token_head_trainable()?,
             _ => self.model.adapters_trainable()?,
         };
         let mut optimizer = AdamW::new(options.optimizer());
@@ -197,6 +199,7 @@ impl Trainer<'_> {
             (done, validated) = (state.iteration, state.validated);
             window.trained_tokens = state.trained_tokens;
             window.sums = state.unreported;
+            window.routing = state.unreported_routing.clone();
             *self.curve = state.curve.clone();
         }
         let mut micro_batches = MicroBatches::new(self.train, options.batch_size, options.seed);
@@ -205,6 +208,8 @@ impl Trainer<'_> {
             .balanced(options.router_aux_loss);
         let last = options.schedule.steps;
         let mut skipped_in_a_row = 0;
+
+        self.kept.extend(trainable.names().filter(|name| name.starts_with("mtp.")).map(str::to_owned));
 
         if !validated {
             validated = self.validate(&mut maker, done, observe, interrupted)?;
@@ -308,13 +313,16 @@ impl Trainer<'_> {
     ) -> Result<(), TrainingError> {
         let Some(output) = self.output else { return Ok(()) };
         let _whole = interrupt::hold();
+        let mut adapters = self.model.adapters();
+        adapters.extend(self.model.named(|name| self.kept.iter().any(|kept| kept == name)));
         let state = TrainingState {
             iteration,
             trained_tokens: window.trained_tokens,
-            adapters: self.model.adapters(),
+            adapters,
             optimizer: optimizer.state()?,
             validated,
             unreported: window.sums,
+            unreported_routing: window.routing.clone(),
             curve: self.curve.clone(),
         };
         observe(&Event::Saved(output.save(&state)?));

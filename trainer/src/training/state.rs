@@ -9,13 +9,13 @@ use cotangent_models::checkpoint::{Checksum, Dtype as HostDtype, HostTensor, Saf
 use cotangent_models::quoting::quoted;
 use cotangent_models::transfer::{from_host, to_host};
 
-use super::TrainingError;
+use super::{Routing, TrainingError};
 use crate::loss_curve::LossCurve;
 
 /// The file's name in the output folder.
 pub const STATE_FILE: &str = "training_state.safetensors";
 
-const FORMAT: &str = "cotangent training state 3";
+const FORMAT: &str = "cotangent training state 4";
 const FORMAT_KEY: &str = "format";
 const CHECKSUM_KEY: &str = "checksum";
 const ITERATION_KEY: &str = "iteration";
@@ -24,6 +24,9 @@ const VALIDATED_KEY: &str = "validated";
 /// The sum of each loss, and over how many predictions.
 const UNREPORTED_KEYS: [[&str; 2]; 2] =
     [["unreported_loss", "unreported_targets"], ["unreported_mtp_loss", "unreported_mtp_targets"]];
+/// What the routers did, summed over tokens, and how many: the loss, then the share of each expert.
+const ROUTING: &str = "unreported_routing";
+const ROUTING_TOKENS_KEY: &str = "unreported_routing_tokens";
 const CURVES: [&str; 2] = ["curve.training", "curve.validation"];
 const OPTION_PREFIX: &str = "option.";
 const ADAPTER_PREFIX: &str = "adapter.";
@@ -40,7 +43,7 @@ pub struct TrainingState {
     pub iteration: usize,
     /// Predictions that the loss has counted.
     pub trained_tokens: usize,
-    /// The adapters' tensors by name.
+    /// The tensors of the adapters by name, and those of a head of multi-token prediction that trains whole.
     pub adapters: BTreeMap<String, Tensor<Stored>>,
     /// The optimizer's, as [`AdamW::state`] gives them.
     pub optimizer: BTreeMap<String, Tensor<Stored>>,
@@ -48,6 +51,8 @@ pub struct TrainingState {
     pub validated: bool,
     /// The summed losses since the last report, and over how many predictions: of the next token, of the token after it.
     pub unreported: [(f64, usize); 2],
+    /// What the routers did since then, summed over tokens, and over how many.
+    pub unreported_routing: (Routing, usize),
     /// The losses so far.
     pub curve: LossCurve,
 }
@@ -64,17 +69,23 @@ impl TrainingState {
                 tensors.insert(format!("{prefix}{name}"), to_host(tensor)?);
             }
         }
+        let mut insert = |name: &str, shape: Vec<usize>, values: &[f64]| {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            tensors.insert(name.to_owned(), HostTensor { dtype: HostDtype::F64, shape, bytes });
+        };
         for (name, points) in CURVES.iter().zip(self.curve.points()) {
-            let bytes = points.iter().flat_map(|(x, y)| [x.to_le_bytes(), y.to_le_bytes()]).flatten().collect();
-            tensors
-                .insert((*name).to_owned(), HostTensor { dtype: HostDtype::F64, shape: vec![points.len(), 2], bytes });
+            let values: Vec<f64> = points.iter().flat_map(|(x, y)| [*x, *y]).collect();
+            insert(name, vec![points.len(), 2], &values);
         }
+        let (Routing { loss, shares }, of_tokens) = &self.unreported_routing;
+        insert(ROUTING, vec![1 + shares.len()], &[&[*loss], shares.as_slice()].concat());
         let mut metadata: BTreeMap<String, String> =
             options.iter().map(|(name, value)| (format!("{OPTION_PREFIX}{name}"), value.clone())).collect();
         metadata.insert(FORMAT_KEY.into(), FORMAT.into());
         metadata.insert(ITERATION_KEY.into(), self.iteration.to_string());
         metadata.insert(TRAINED_TOKENS_KEY.into(), self.trained_tokens.to_string());
         metadata.insert(VALIDATED_KEY.into(), self.validated.to_string());
+        metadata.insert(ROUTING_TOKENS_KEY.into(), of_tokens.to_string());
         for ([loss_key, targets_key], (sum, targets)) in UNREPORTED_KEYS.into_iter().zip(self.unreported) {
             // The bits, because decimal digits would have to be exact.
             metadata.insert(loss_key.into(), sum.to_bits().to_string());
@@ -137,7 +148,13 @@ impl TrainingState {
 
         let (mut adapters, mut optimizer) = (BTreeMap::new(), BTreeMap::new());
         let mut curves = [Vec::new(), Vec::new()];
+        let mut routing = Routing::default();
         for (name, tensor) in &tensors {
+            if *name == ROUTING {
+                let mut values = numbers(tensor).into_iter();
+                routing = Routing { loss: values.next().unwrap_or_default(), shares: values.collect() };
+                continue;
+            }
             if let Some(which) = CURVES.iter().position(|curve| curve == name) {
                 curves[which] = points(tensor);
                 continue;
@@ -163,6 +180,7 @@ impl TrainingState {
             optimizer,
             validated: metadata.get(VALIDATED_KEY).is_some_and(|validated| validated == "true"),
             unreported: [unreported(of_next)?, unreported(of_mtp)?],
+            unreported_routing: (routing, count(ROUTING_TOKENS_KEY)?),
             curve: LossCurve::from_points(training, validation),
         })
     }
@@ -208,9 +226,12 @@ fn with_tensor(mut checksum: Checksum, name: &str, tensor: &HostTensor) -> Check
 
 /// The pairs of a tensor of float64.
 fn points(tensor: &HostTensor) -> Vec<(f64, f64)> {
-    let (numbers, _) = tensor.bytes.as_chunks::<8>();
-    let (pairs, _) = numbers.as_chunks::<2>();
-    pairs.iter().map(|[x, y]| (f64::from_le_bytes(*x), f64::from_le_bytes(*y))).collect()
+    numbers(tensor).as_chunks::<2>().0.iter().map(|[x, y]| (*x, *y)).collect()
+}
+
+/// The elements of a tensor of float64.
+fn numbers(tensor: &HostTensor) -> Vec<f64> {
+    tensor.bytes.as_chunks::<8>().0.iter().copied().map(f64::from_le_bytes).collect()
 }
 
 /// The state's place in an output folder.

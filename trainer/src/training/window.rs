@@ -23,8 +23,8 @@ pub(super) struct Window {
     pub(super) tokens: usize,
     /// Sums of the losses, and over how many predictions.
     pub(super) sums: [(f64, usize); 2],
-    /// Of the routers, each step times its tokens, and over how many: since the last report or since the run went on.
-    routing: (Routing, usize),
+    /// Of the routers, each step times its tokens, and over how many.
+    pub(super) routing: (Routing, usize),
     /// Since the run began.
     pub(super) trained_tokens: usize,
 }

@@ -180,3 +180,27 @@ fn a_folder_is_there_only_once_it_is_complete() {
     assert_eq!(left(), 1);
     assert!(message(write_folder_atomically(&path, fill), dir.path()).starts_with("`new/out`: is not empty"));
 }
+
+#[test]
+fn what_a_killed_process_left_is_removed_and_nothing_that_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let an_hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let folder = |name: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("model.safetensors"), "half").unwrap();
+        fs::File::open(path).unwrap()
+    };
+    let (left, in_use, other) = (folder(".writing-left"), folder(".writing-in-use"), folder("writing"));
+    for handle in [&left, &in_use, &other] {
+        handle.set_modified(an_hour_ago).unwrap();
+    }
+    in_use.lock().unwrap();
+    // Its process has had no time to lock it.
+    folder(".writing-new");
+    let fill = |_: &Path| Ok::<_, CheckpointError>(Some(()));
+    write_folder_atomically(&dir.path().join("whole"), fill).unwrap();
+    let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [".writing-in-use", ".writing-new", "whole", "writing"]);
+}

@@ -45,6 +45,10 @@ impl Train {
         options.check(&train)?;
         let has_pictures = train.pictures() + valid.as_ref().map_or(0, Dataset::pictures) > 0;
         let of_start = start.as_ref().map(AdapterFile::parts).unwrap_or_default();
+        let trains_whole_head = self.trains_whole_head(start.as_ref(), ahead);
+        if trains_whole_head {
+            base.load_multi_token_head_to_train()?;
+        }
         base.load_parts(Parts {
             tower: has_pictures || of_start.tower,
             multi_token_head: ahead.is_some() || of_start.multi_token_head,
@@ -59,6 +63,9 @@ impl Train {
             }
         }
         check_ahead(ahead, &base, &train)?;
+        if trains_whole_head {
+            base.model.multi_token_head_trainable().context("`--mtp only`")?;
+        }
         self.check_router_loss(ahead, &base)?;
         let mut identity = options.identity(&train);
         identity.extend(base.identity(&config));
@@ -97,6 +104,7 @@ impl Train {
             valid: valid.as_ref(),
             options: &options,
             output: Some(&output),
+            kept: start.iter().flat_map(AdapterFile::head).map(str::to_owned).collect(),
             curve: &mut curve,
         };
         let outcome = trainer.run(state.as_ref(), &mut |event| reporter.show(event), &interrupt::asked);
@@ -153,8 +161,11 @@ impl Train {
     ) {
         let millions = |count: usize| count as f64 / 1e6;
         let is_adapter = |name: &str| name.ends_with(".lora_a") || name.ends_with(".lora_b");
-        let trains =
-            |name: &str| is_adapter(name) && (options.mtp != Some(AheadLoss::Alone) || name.starts_with("mtp."));
+        let trainable = match options.mtp {
+            Some(AheadLoss::Alone) => base.model.multi_token_head_trainable(),
+            _ => base.model.adapters_trainable(),
+        };
+        let trains = |name: &str| trainable.as_ref().is_ok_and(|trainable| trainable.contains(name));
         let (adapters, trained) = (base.model.count(is_adapter), base.model.count(trains));
         let all = adapters + base.size();
         reporter.print(&format!(

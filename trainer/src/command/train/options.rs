@@ -70,7 +70,7 @@ pub struct Train {
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimizer")]
     pub(super) seed: u64,
 
-    /// Multi-token prediction: off; loss WEIGHT, an auxiliary loss [default weight: 0.1]; or only, which trains its head alone
+    /// Multi-token prediction: off; loss WEIGHT, an auxiliary loss [default weight: 0.1]; or only, which trains its head alone: all of it, or the adapters that --target names
     #[arg(long, value_names = ["off|loss|only", "WEIGHT"], num_args = 1..=2, help_heading = "Multi-token prediction")]
     pub(super) mtp: Vec<String>,
     /// With --mtp loss, let its gradient end at its head, so that the rest trains as without it
@@ -227,6 +227,12 @@ impl Train {
         bail!("`--mtp-detach` is about the gradient of `--mtp loss`; give that too, or leave it out")
     }
 
+    /// Whether all of the head of multi-token prediction trains: alone, and where no adapters of it are asked for.
+    pub(super) fn trains_whole_head(&self, start: Option<&AdapterFile>, ahead: Option<AheadLoss>) -> bool {
+        let adapts = |start: &AdapterFile| start.layers().iter().any(|layer| is_of_head(layer));
+        ahead == Some(AheadLoss::Alone) && self.target.is_empty() && !start.is_some_and(adapts)
+    }
+
     /// How adapters are made: as the options say, or as the adapter is that the run begins with.
     pub(super) fn lora(
         &self,
@@ -250,7 +256,8 @@ impl Train {
         let alone = ahead == Some(AheadLoss::Alone);
         if let Some(other) = self.target.iter().find(|name| alone && !is_of_head(name)) {
             bail!(
-                "`--target {other}`: `--mtp only` adapts its head alone; leave it out, or name `mtp` or parts of `mtp.*`"
+                "`--target {other}`: `--mtp only` trains its head alone; leave it out, or name `mtp` or parts of `mtp.*` to \
+                 train adapters of it"
             );
         }
         // An adapter that the run begins with stays as it is while the head is trained alone.
@@ -258,10 +265,12 @@ impl Train {
         let mut patterns = of_start.map(AdapterFile::layers).unwrap_or_default();
         patterns.extend(self.target.iter().cloned());
         let names_head = patterns.iter().any(|name| is_of_head(name));
-        if alone && !names_head || of_start.is_some() && ahead.is_some() && !names_head {
+        let whole_head = self.trains_whole_head(start, ahead);
+        if of_start.is_some() && ahead.is_some() && !whole_head && !names_head {
             patterns.push("mtp".into());
         }
-        let targets = if patterns.is_empty() { LoraTargets::All } else { LoraTargets::Patterns(patterns) };
+        let is_default = patterns.is_empty() && !whole_head;
+        let targets = if is_default { LoraTargets::All } else { LoraTargets::Patterns(patterns) };
         let scale = self.lora_scale(rank, start)? as f32;
         Ok(LoraOptions { rank, scale, targets, last_layers: self.num_layers.limit() })
     }
