@@ -41,12 +41,14 @@ pub enum Error {
     },
     /// Two training graphs met in one operation: the gradient of one would silently be zero.
     #[error(
-        "`{operation}`: its operands belong to different training graphs, so one of them would get no gradient; \
-         pass the tensor as an argument instead of keeping it outside [C06]"
+        "`{operation}`: its operands belong to different training graphs{}, so one of them would get no gradient; \
+         pass the tensor as an argument instead of keeping it outside [C06]", Between(.sources)
     )]
     MixedTraces {
         /// The operation, as it is called.
         operation: &'static str,
+        /// A parameter that each of the two was computed from, in backticks, where that is known.
+        sources: Box<[Option<String>; 2]>,
     },
     /// A driver was given, or got back, what would train wrong without a word.
     #[error("`{operation}`: {message} [{code}]")]
@@ -117,6 +119,19 @@ impl fmt::Display for PortSuffix<'_> {
         match self.0 {
             Some(port) => write!(f, ", port `{port}`"),
             None => Ok(()),
+        }
+    }
+}
+
+/// What is known of the parameters that operands of two graphs were computed from.
+struct Between<'a>(&'a [Option<String>; 2]);
+
+impl fmt::Display for Between<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [Some(left), Some(right)] => write!(f, " (one was computed from {left}, the other from {right})"),
+            [Some(known), None] | [None, Some(known)] => write!(f, " (one was computed from {known})"),
+            [None, None] => Ok(()),
         }
     }
 }

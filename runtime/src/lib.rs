@@ -101,6 +101,7 @@ mod repeat;
 mod resident;
 mod running;
 mod session;
+mod source;
 mod tensor;
 mod transform;
 

@@ -30,12 +30,13 @@ use crate::tensor::Tensor;
     label = "holds what a gradient could not reach, or is plain data",
     note = "derive it: `#[derive(Parameters)]`, generic over the mode; mark plain data `#[config]`"
 )]
-pub trait Parameters: Sized + 'static + crate::__private::DerivedParameters {
+pub trait Parameters: Sized + 'static {
     /// The mode of all leaves.
     type Mode: Mode;
 
     /// The same tree in another mode.
-    type In<N: Mode>: Parameters<Mode = N>;
+    // Of the other tree, which leads back to this one: what is written by hand is one error, and not one for each of the two.
+    type In<N: Mode>: Parameters<Mode = N, In<Self::Mode> = Self> + crate::__private::DerivedParameters;
 
     /// The tensors that stand in it directly: others may not have their names beside it.
     #[doc(hidden)]

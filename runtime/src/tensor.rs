@@ -14,6 +14,7 @@ use crate::kernel::mutation;
 use crate::mode::{Held, Mode, Planned, Readable, Stored};
 use crate::planned::Plan;
 use crate::running;
+use crate::source::Source;
 
 /// An array of a [`Mode`]: what the mode forbids has no method here.
 ///
@@ -54,14 +55,21 @@ pub(crate) struct Origin {
     pub(crate) needs_gradient: bool,
     /// Whether a parameter that trains had a part in it, also where a graph is run without gradients first.
     pub(crate) trains: bool,
+    /// One of the parameters that it was computed from, one that trains if there is such a one.
+    pub(crate) source: Option<Source>,
 }
 
 impl Origin {
     /// A value that no graph knows: host data.
-    pub(crate) const HOST: Origin = Origin { trace: None, needs_gradient: false, trains: false };
+    pub(crate) const HOST: Origin = Origin { trace: None, needs_gradient: false, trains: false, source: None };
 
     pub(crate) fn of(trace: TraceId, needs_gradient: bool) -> Self {
-        Origin { trace: Some(trace), needs_gradient, trains: needs_gradient }
+        Origin { trace: Some(trace), needs_gradient, trains: needs_gradient, source: None }
+    }
+
+    /// The same of the parameter of this full name.
+    pub(crate) fn named(self, name: &str) -> Self {
+        Origin { source: Source::named(name), ..self }
     }
 
     /// Of the arguments of a function that nothing differentiates through: whatever else it reads is of another graph.
@@ -81,23 +89,29 @@ impl Origin {
     pub(crate) fn join(operation: &'static str, operands: impl IntoIterator<Item = Origin>) -> Result<Origin> {
         let mut joined = Origin::HOST;
         for operand in operands {
-            joined.needs_gradient |= operand.needs_gradient;
-            joined.trains |= operand.trains;
             joined.trace = match (joined.trace, operand.trace) {
-                (Some(left), Some(right)) if left != right => return Err(Error::MixedTraces { operation }),
+                (Some(left), Some(right)) if left != right => {
+                    let sources = [joined.source, operand.source].map(|source| source.map(|source| source.to_string()));
+                    return Err(Error::MixedTraces { operation, sources: Box::new(sources) });
+                }
                 (left, right) => left.or(right),
             };
+            let first = if operand.trains && !joined.trains { operand.source } else { joined.source };
+            joined.source = first.or(joined.source).or(operand.source);
+            joined.needs_gradient |= operand.needs_gradient;
+            joined.trains |= operand.trains;
         }
         Ok(joined)
     }
 }
 
 /// That `result` of a function comes from another graph than its arguments.
-pub(crate) fn foreign(operation: &'static str, result: &str) -> Error {
+pub(crate) fn foreign(operation: &'static str, result: &str, origin: Origin) -> Error {
+    let source = origin.source.map(|source| format!(" from {source}")).unwrap_or_default();
     Error::Refused {
         operation,
         message: format!(
-            "{result} was computed in another graph than that of the function's arguments, so what it was computed from \
+            "{result} was computed{source} in another graph than that of the function's arguments, so what it was computed from \
              would get no gradient: pass it as an argument, and compute the result from the arguments"
         ),
         code: "C06",
@@ -219,7 +233,7 @@ impl<M: Held> Tensor<M> {
         result: impl FnOnce() -> String,
     ) -> Result<Array> {
         match self.origin.trace {
-            Some(other) if other != trace => Err(foreign(operation, &result())),
+            Some(other) if other != trace => Err(foreign(operation, &result(), self.origin)),
             _ => Ok(self.value),
         }
     }

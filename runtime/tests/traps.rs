@@ -145,6 +145,12 @@ thread_local! {
     static SMUGGLED: RefCell<Option<Tensor<Train>>> = const { RefCell::new(None) };
 }
 
+#[track_caller]
+fn assert_mixed(error: &Error, named: &str) {
+    assert!(matches!(error, Error::MixedTraces { operation: "multiply", .. }), "{error}");
+    assert!(error.to_string().contains(named), "{error}");
+}
+
 #[test]
 fn a_captured_tensor_is_an_error_not_a_zero_gradient() {
     let error = gradients(|parameters, ()| {
@@ -157,7 +163,7 @@ fn a_captured_tensor_is_an_error_not_a_zero_gradient() {
     })
     .unwrap_err();
     SMUGGLED.take();
-    assert_eq!(error, Error::MixedTraces { operation: "multiply" });
+    assert_mixed(&error, "(one was computed from `left`, the other from `right`)");
 }
 
 #[test]
@@ -172,7 +178,7 @@ fn a_tensor_of_an_earlier_step_is_an_error() {
     })
     .unwrap_err();
     SMUGGLED.take();
-    assert_eq!(error, Error::MixedTraces { operation: "multiply" });
+    assert_mixed(&error, "`left`, the other from `right`");
 }
 
 #[test]

@@ -184,11 +184,11 @@ pub(crate) fn with_primals<P: Parameters<Mode = Stored>>(
     let tree = parameters.convert(&mut prefix.clone(), &mut |path, tensor| {
         converted += 1;
         if leaves.names.get(trained).is_none_or(|name| name != path.as_str()) {
-            return Ok(tensor.in_mode(frozen));
+            return Ok(tensor.in_mode(frozen.named(path.as_str())));
         }
         let primal = primals.get(trained).ok_or_else(|| differs(path.as_str()))?;
         trained += 1;
-        Ok(Tensor::from_parts(primal.clone(), origin))
+        Ok(Tensor::from_parts(primal.clone(), origin.named(path.as_str())))
     })?;
     match leaves.names.get(trained) {
         Some(name) => Err(differs(name)),

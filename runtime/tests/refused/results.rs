@@ -36,7 +36,7 @@ fn a_checkpointed_function_returns_what_it_computed() {
                 let outputs = checkpoint(p, &[&p.left], layer)?;
                 outputs[0].multiply(&outputs[1])?.sum_all()
             },
-            "result 1 of the checkpointed function",
+            "result 1 of the checkpointed function was computed from `right` in another graph",
         ),
         // A parameter of the tree around it.
         (

@@ -4,9 +4,9 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use cotangent::Backend;
-use cotangent::kernel::Declaration;
 use cotangent::kernel::check::{check_on, first_failure};
 use cotangent::kernel::mutation::{Outcome, outcome, with_mutation};
+use cotangent::kernel::{Declaration, Route};
 
 use super::subjects::{Mutant, Subject};
 
@@ -90,7 +90,9 @@ pub fn run(subject: &Subject, mutant: &Mutant) -> Result<(Verdict, String)> {
         }
     }
     let mut largest: Option<f64> = None;
-    for kernel in &subject.checked_with {
+    // A stage has no results but those of the kernels that launch it, and no inputs but theirs.
+    let is_stage = |kernel: &Declaration| matches!(kernel.route, Route::Stage);
+    for kernel in subject.checked_with.iter().filter(|kernel| !is_stage(kernel)) {
         // A body may refuse the sizes of a draw.
         let mut originals =
             (0..5 * DRAWS).filter_map(|draw| Some((draw, outcome(kernel, draw).ok()?))).take(DRAWS as usize).peekable();

@@ -185,7 +185,7 @@ impl Request {
         let own = Origin::join(name, self.inputs.iter().map(PortValue::origin))?.trace;
         for output in outputs.iter().flatten() {
             if output.origin().trace.is_some_and(|trace| Some(trace) != own) {
-                return Err(foreign(name, "an output"));
+                return Err(foreign(name, "an output", output.origin()));
             }
         }
         Ok(())
