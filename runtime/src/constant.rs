@@ -129,7 +129,7 @@ impl Constant {
         Ok(Constant { array, source: self.source })
     }
 
-    /// As a tensor of a graph; it has no gradient there.
+    /// Returns the constant as a tensor of a graph, where it has no gradient.
     pub fn to_tensor<M: Graph>(&self) -> Tensor<M> {
         self.enter();
         Tensor::from_parts(self.array.clone(), Origin::HOST)

@@ -15,7 +15,7 @@ use crate::tensor::{Origin, Tensor};
 /// One place at which a training graph let no gradient through, or one that nothing checks, because its author said so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
-    /// What stopped the gradient.
+    /// The kind of operation that stopped the gradient.
     pub kind: CutKind,
     /// Why that is right, in its author's words where there are any.
     pub reason: String,
@@ -25,13 +25,13 @@ pub struct Cut {
     pub part: String,
     /// The shape of what was cut.
     pub shape: Vec<i32>,
-    /// Its dtype.
+    /// The dtype of what was cut.
     pub dtype: Dtype,
     /// Whether a parameter that trains had a part in what was cut; if not, nothing was lost.
     pub needed_gradient: bool,
 }
 
-/// What stopped a gradient.
+/// The kinds of operation that stop a gradient or leave it unchecked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum CutKind {
@@ -46,7 +46,7 @@ pub enum CutKind {
     StoredAsData,
     /// An output whose cotangent the kernel's backward leaves out: `ignores(..)`.
     IgnoredOutput,
-    /// Nothing, but no generated test holds the gradient that a kernel let through: `untested = ".."`.
+    /// A kernel that lets a gradient through which no generated test checks: `untested = ".."`.
     Untested,
     /// A gradient that is not the derivative, on purpose: `#[differs(..)]`.
     DifferingGradient,
@@ -132,7 +132,7 @@ impl Drop for Part {
     }
 }
 
-/// Nothing is recorded until this is dropped.
+/// A pause of the recording of cuts, which ends when this is dropped.
 pub(crate) struct Pause(());
 
 impl Pause {
@@ -175,7 +175,7 @@ pub(crate) fn note<M: Graph>(kind: CutKind, reason: &str, of: &Tensor<M>) {
     note_of::<M>(kind, reason, of.array(), of.origin());
 }
 
-/// As [`note`], of an array of this origin.
+/// Records a cut as [`note`] does, for an array of this origin.
 #[track_caller]
 pub(crate) fn note_of<M: Graph>(kind: CutKind, reason: &str, array: &Array, origin: Origin) {
     // A discrete result of what has no gradient anyway, such as a position, cuts nothing, and no one decided it.
@@ -186,7 +186,7 @@ pub(crate) fn note_of<M: Graph>(kind: CutKind, reason: &str, array: &Array, orig
     }
 }
 
-/// As [`note`], of any array, cut at `place`.
+/// Records a cut at `place` as [`note`] does, for any array.
 pub(crate) fn note_at(place: (&'static str, u32), kind: CutKind, reason: &str, array: &Array, needed_gradient: bool) {
     with_recording(|recording| {
         if recording.paused == 0 {

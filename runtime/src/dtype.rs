@@ -87,12 +87,12 @@ impl Dtype {
         }
     }
 
-    /// As results are held.
+    /// Returns MLX's dtype for results, which is float64 for `F32` where computation is in double precision.
     pub(crate) fn to_mlx(self) -> mlx_rs::Dtype {
         if self == Dtype::F32 && is_in_double() { mlx_rs::Dtype::Float64 } else { self.of_host() }
     }
 
-    /// As data of the host lies in memory.
+    /// Returns MLX's dtype for data as they lie in the memory of the host.
     pub(crate) fn of_host(self) -> mlx_rs::Dtype {
         match self {
             Dtype::Bool => mlx_rs::Dtype::Bool,

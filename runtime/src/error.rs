@@ -16,7 +16,7 @@ pub enum Error {
         operation: &'static str,
         /// The shapes found.
         found: String,
-        /// What would have fitted.
+        /// The shapes that would have fitted.
         expected: String,
     },
     /// An operation got operands of the wrong element type.
@@ -26,7 +26,7 @@ pub enum Error {
         operation: &'static str,
         /// The dtypes found.
         found: String,
-        /// What would have fitted.
+        /// The dtypes that would have fitted.
         expected: String,
     },
     /// An index points outside the axis it indexes; MLX would read out of bounds without a word.

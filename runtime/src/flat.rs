@@ -122,7 +122,7 @@ pub(crate) struct Place {
 #[derive(Debug, Clone)]
 pub(crate) struct Flat {
     array: Array,
-    /// Of this array alone: equal layouts of other arrays are other allocations.
+    /// The layout, which belongs to this array alone: equal layouts of other arrays are other allocations.
     layout: Arc<Layout>,
 }
 

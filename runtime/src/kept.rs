@@ -8,32 +8,32 @@ use mlx_rs::Array;
 
 use crate::error::{Error, Result};
 
-/// Of one block.
+/// The results that are kept of one block.
 #[derive(Default)]
 pub(crate) struct Kept {
     /// The calls of expensive kernels, in order.
     calls: VecDeque<Call>,
-    /// What was chosen, in order.
+    /// The choices of the block, in order.
     choices: VecDeque<Array>,
 }
 
 struct Call {
     kernel: &'static str,
-    /// Residuals included; `None` where there was no room for them.
+    /// The outputs, residuals included; `None` where there was no room for them.
     outputs: Option<Vec<Array>>,
 }
 
-/// Which of its two passes a block is in.
+/// The pass that a block is in.
 enum Pass {
     Forward { kept: Kept, room: Room },
     Backward { kept: Kept, calls_are_kept: bool },
 }
 
-/// Bytes for the calls of expensive kernels.
+/// The bytes that are left for the calls of expensive kernels.
 #[derive(Clone, Copy)]
 struct Room {
     left: usize,
-    /// Whether any were there.
+    /// Whether there were any bytes at the beginning.
     any: bool,
 }
 

@@ -167,14 +167,14 @@ pub mod __private {
     /// Names of tensors.
     #[derive(Debug)]
     pub struct Leaves {
-        /// Of fields.
+        /// The names of the tree's own fields.
         pub own: &'static [&'static str],
-        /// Of what is flattened into the tree.
+        /// The names of the trees that are flattened into this one.
         pub flattened: &'static [&'static Leaves],
     }
 
     impl Leaves {
-        /// None that the compiler sees.
+        /// The empty list, of a tree whose names the compiler does not see.
         pub const NONE: Leaves = Leaves { own: &[], flattened: &[] };
 
         /// Whether one of the tensors has this name.

@@ -20,7 +20,7 @@ pub struct Plan {
 /// the model holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Storage {
-    /// As the model holds it.
+    /// Stored as the model holds it.
     Plain,
     /// The scale `w` of a zero-centred norm, stored as `1 + w`.
     ZeroCentred,

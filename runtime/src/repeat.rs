@@ -30,12 +30,12 @@ const REMEMBERED: usize = 1 << 12;
 pub(crate) struct Repeats {
     steps: u64,
     seen: BTreeSet<String>,
-    /// For one graph.
+    /// Whether everything that runs again in the current graph is compared.
     pub(crate) always: bool,
 }
 
 impl Repeats {
-    /// Another step begins.
+    /// Begins another step.
     pub(crate) fn step(&mut self) {
         self.steps += 1;
     }
@@ -55,7 +55,7 @@ impl Repeats {
 
 /// One result that was computed twice.
 pub(crate) struct Repetition {
-    /// What computed it.
+    /// The name of what computed the result.
     name: String,
     tolerance: f32,
     /// The square of the largest difference of two rows relative to their norm: a scalar, not evaluated.

@@ -45,7 +45,7 @@ impl Session {
         Running::enter(operation, &mut self.repeats, true)
     }
 
-    /// Where this session computes.
+    /// Returns the backend on which this session computes.
     pub fn backend(&self) -> Backend {
         self.backend
     }

@@ -22,9 +22,9 @@ use crate::source::Source;
 pub struct Tensor<M: Mode> {
     value: M::Value,
     origin: Origin,
-    /// Of an evaluated tensor: which value of which parameter it is.
+    /// The identity of an evaluated tensor: which value of which parameter it is.
     identity: Identity,
-    /// If it is part of a flat array.
+    /// The place in a flat array, if the tensor is part of one.
     place: Option<Box<Place>>,
     thread: M::Thread,
 }
@@ -72,12 +72,13 @@ impl Origin {
         Origin { source: Source::named(name), ..self }
     }
 
-    /// Of the arguments of a function that nothing differentiates through: whatever else it reads is of another graph.
+    /// Returns the origin of the arguments of a function that nothing differentiates through: whatever else it reads
+    /// belongs to another graph.
     pub(crate) fn alone() -> Self {
         Origin::of(TraceId::fresh(), false)
     }
 
-    /// The same in a graph that is run without gradients.
+    /// Returns this origin in a graph that is run without gradients.
     pub(crate) fn without_gradient(self) -> Self {
         Origin { needs_gradient: false, ..self }
     }

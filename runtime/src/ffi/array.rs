@@ -45,11 +45,11 @@ pub(crate) fn array_to_bytes(array: &Array) -> Result<Vec<u8>> {
 /// An array as it lies in memory.
 #[cfg(feature = "emulator")]
 pub(crate) struct Strided {
-    /// From the lowest element to the highest, with what lies between them.
+    /// The bytes from the lowest element to the highest, with what lies between them.
     pub bytes: Vec<u8>,
     /// Which element of `bytes` the index 0 leads to.
     pub first: usize,
-    /// In elements, one a dimension.
+    /// The strides in elements, one for each dimension.
     pub strides: Vec<i64>,
 }
 

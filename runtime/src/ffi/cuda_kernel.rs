@@ -26,7 +26,7 @@ pub(crate) struct CudaLaunch<'a> {
     pub(crate) grid: (i32, i32, i32),
     /// Threads of a block; MLX starts whole blocks.
     pub(crate) threads: (i32, i32, i32),
-    /// What outputs start with.
+    /// The value that outputs are filled with before the kernel runs.
     pub(crate) init: Option<f32>,
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result, mlx_error};
 
 use super::process::make_room_for_graphs;
 
-/// Why a callback failed.
+/// The reason why a callback failed.
 enum Failure {
     Error(Error),
     Panic(Box<dyn Any + Send>),

@@ -2,8 +2,9 @@
 
 use std::ffi::c_int;
 
-/// On CUDA, MLX keeps graphs by their form, 400 of them unless it is set otherwise, and gives up once it has missed twice as
-/// many as it may keep. (MLX 0.32.2, `mlx/backend/cuda/device.cpp` and `lru_cache.h`.)
+/// The variable that sets how many graphs MLX caches on CUDA, and the value that it gets here. MLX caches graphs by
+/// their form, 400 by default, and fails once it has missed twice as many as it may keep. (MLX 0.32.2,
+/// `mlx/backend/cuda/device.cpp` and `lru_cache.h`.)
 const GRAPHS: (&str, &str) = ("MLX_CUDA_GRAPH_CACHE_SIZE", "2048");
 
 /// Gives MLX more room for graphs, unless the user has said how much.

@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 use super::exponential::exp;
 use super::threads::{pieces_for, share_out, vectorised};
 
-/// What [`cross_entropy_rows`] returns.
+/// The losses and gradients that [`cross_entropy_rows`] returns.
 pub struct CrossEntropyRows {
     /// `-log softmax(logits)[label]` of each row: `[N]`.
     pub losses: Tensor<Infer>,

@@ -174,7 +174,7 @@ pub struct Outputs<M: Graph> {
     pub(super) declaration: &'static Declaration,
     pub(super) values: Vec<Option<PortValue>>,
     pub(super) symbols: Symbols,
-    /// Of results that do not carry their own.
+    /// The origin of results that do not carry their own.
     pub(super) origin: Origin,
     pub(super) mode: PhantomData<M>,
 }

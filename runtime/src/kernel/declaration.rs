@@ -11,10 +11,10 @@ use crate::{Backend, Infer, Result, Train};
     note = "declare it with `#[differentiable(..)]` or `#[stage(..)]`"
 )]
 pub trait Kernel: 'static {
-    /// Its contract.
+    /// The kernel's contract.
     const SIGNATURE: Signature;
 
-    /// Everything about it.
+    /// Returns everything that is declared about the kernel.
     fn declaration() -> &'static Declaration;
 }
 
@@ -57,11 +57,11 @@ pub trait PairedWith<B>: Kernel {
 /// A kernel as data.
 #[derive(Debug, Clone, Copy)]
 pub struct Declaration {
-    /// Its contract.
+    /// The kernel's contract.
     pub signature: &'static Signature,
-    /// Where its gradient comes from.
+    /// The source of the kernel's gradient.
     pub route: Route,
-    /// What it runs.
+    /// The body that a call runs.
     pub body: Body,
     /// Sizes at which machinery tests it.
     pub cases: &'static [Case],
@@ -73,7 +73,7 @@ pub struct Declaration {
     pub line: u32,
 }
 
-/// Where a kernel's gradient comes from.
+/// The source of a kernel's gradient.
 #[derive(Debug, Clone, Copy)]
 pub enum Route {
     /// A paired kernel, the gradient of a fallback, or both.
@@ -87,10 +87,10 @@ pub enum Route {
     },
     /// The kernel is itself the gradient of another.
     Backward {
-        /// That other kernel.
+        /// The kernel whose gradient this is.
         of: fn() -> &'static Declaration,
     },
-    /// None, for a reason.
+    /// The kernel has no gradient, for a stated reason.
     InferenceOnly {
         /// The author's reason.
         reason: &'static str,
@@ -105,9 +105,9 @@ pub type Run<M> = fn(&Call<'_, M>) -> Result<Vec<Option<PortValue>>>;
 /// The same function made of differentiable operations, in both modes. Returns visible outputs only.
 #[derive(Clone, Copy)]
 pub struct Fallback {
-    /// In a training graph.
+    /// The body in a training graph.
     pub train: Run<Train>,
-    /// Without gradients.
+    /// The body in a graph without gradients.
     pub infer: Run<Infer>,
     /// Backends on which it is measured to be faster than the kernel, and so runs in its place.
     pub preferred_on: &'static [Backend],
@@ -119,7 +119,7 @@ impl std::fmt::Debug for Fallback {
     }
 }
 
-/// What a kernel runs.
+/// The body of a kernel.
 #[derive(Clone, Copy)]
 #[allow(clippy::large_enum_variant, reason = "bodies are constants, which only references go about with")]
 pub enum Body {
@@ -165,7 +165,7 @@ pub struct Launch {
     pub threadgroup_bytes: Expression,
     /// What outputs start with; else they are uninitialised.
     pub init: Option<f32>,
-    /// Whether outputs are atomics.
+    /// Whether outputs are declared as atomics.
     pub atomic: bool,
     /// Whether results may differ from run to run.
     pub nondeterministic: bool,

@@ -33,13 +33,13 @@ pub fn kernels() -> Vec<&'static Declaration> {
 /// A function with a backward of its own. Made by [`custom_vjp!`](macro@crate::custom_vjp).
 #[derive(Debug)]
 pub struct RegisteredFunction {
-    /// As messages call it.
+    /// The name that messages use.
     pub name: &'static str,
-    /// Where it is declared.
+    /// The source file that declares the function.
     pub file: &'static str,
-    /// From 1.
+    /// The line of the declaration, counted from 1.
     pub line: u32,
-    /// Holds its backward against finite differences.
+    /// Compares the function's backward with finite differences.
     pub check: fn() -> Result<Report>,
 }
 

@@ -5,30 +5,30 @@ use crate::Dtype;
 /// The contract of a kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Signature {
-    /// The author's name for it.
+    /// The name of the kernel.
     pub name: &'static str,
-    /// The module it is declared in.
+    /// The module that declares the kernel.
     pub module: &'static str,
-    /// Its dtype parameters.
+    /// The dtype parameters of the kernel.
     pub dtypes: &'static [DtypeParameter],
-    /// Its template constants.
+    /// The template constants of the kernel.
     pub constants: &'static [TemplateConstant],
-    /// Its run-time dimensions.
+    /// The run-time dimensions of the kernel.
     pub dimensions: &'static [Dimension],
-    /// Arrays it reads.
+    /// The arrays that the kernel reads.
     pub inputs: &'static [Port],
-    /// Arrays it writes.
+    /// The arrays that the kernel writes.
     pub outputs: &'static [Port],
-    /// Plain values it takes.
+    /// The plain values that the kernel takes.
     pub scalars: &'static [Scalar],
-    /// What must hold of dimensions and constants for the kernel to run.
+    /// The conditions on dimensions and constants under which the kernel runs.
     pub requirements: &'static [Requirement],
-    /// Of a backward: outputs of the forward whose cotangents it leaves out on purpose.
+    /// The outputs of the forward whose cotangents a backward leaves out on purpose.
     pub ignores: &'static [&'static str],
 }
 
 impl Signature {
-    /// What stands for a signature that did not compile: it pairs with everything.
+    /// The signature that replaces one that did not compile: it pairs with everything.
     pub const STAND_IN: Signature = Signature {
         name: "",
         module: "",
@@ -69,20 +69,20 @@ impl Signature {
 /// A dtype parameter such as `T: Float`.
 #[derive(Debug, Clone, Copy)]
 pub struct DtypeParameter {
-    /// Its name.
+    /// The name of the parameter.
     pub name: &'static str,
-    /// What it may stand for.
+    /// The dtypes that the parameter may stand for.
     pub class: &'static [Dtype],
 }
 
-/// A constant of the kernel's text.
+/// A constant of the kernel source.
 #[derive(Debug, Clone, Copy)]
 pub struct TemplateConstant {
-    /// Its name.
+    /// The name of the constant.
     pub name: &'static str,
-    /// Its type.
+    /// The type of the constant.
     pub kind: ConstantKind,
-    /// The place that binds it; without one it is an argument.
+    /// The place that binds the constant; without one it is an argument.
     pub bound: Option<Binding>,
 }
 
@@ -100,9 +100,9 @@ pub enum ConstantKind {
 /// A run-time dimension.
 #[derive(Debug, Clone, Copy)]
 pub struct Dimension {
-    /// Its name.
+    /// The name of the dimension.
     pub name: &'static str,
-    /// The place that binds it.
+    /// The place that binds the dimension.
     pub bound: Binding,
 }
 
@@ -115,35 +115,35 @@ pub struct Binding {
     pub axis: usize,
 }
 
-/// One array.
+/// One array that a kernel reads or writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Port {
-    /// Its name.
+    /// The name of the port.
     pub name: &'static str,
-    /// Its element type.
+    /// The element type of the port.
     pub dtype: PortDtype,
-    /// Its extents.
+    /// The extents of the port.
     pub shape: &'static [Extent],
     /// The extents as text: `[B, H, S]`.
     pub shape_text: &'static str,
-    /// What it is to gradients.
+    /// The role of the port in gradients.
     pub role: PortRole,
     /// Whether a call may leave it out; of a backward's output, whether its primal may be absent.
     pub optional: bool,
-    /// What generated tests fill it with.
+    /// The values that generated tests fill the port with.
     pub sample: Sample,
 }
 
 /// The element type of a port.
 #[derive(Debug, Clone, Copy)]
 pub enum PortDtype {
-    /// Always this one.
+    /// Always this dtype.
     Fixed(Dtype),
-    /// That of the dtype parameter of this name.
+    /// The dtype that the dtype parameter of this name stands for.
     Parameter(&'static str),
 }
 
-/// What a port is to gradients.
+/// The role of a port in gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortRole {
     /// A float input with a gradient.
@@ -163,9 +163,9 @@ pub enum PortRole {
 /// One extent of a shape.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
-    /// Its normal form: equal expressions have equal texts.
+    /// The normal form of the expression: equal expressions have equal texts.
     pub text: &'static str,
-    /// How to compute it.
+    /// The expression that computes the extent.
     pub value: Expression,
 }
 
@@ -237,13 +237,13 @@ impl Expression {
 /// A comparison that must hold for the kernel to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Requirement {
-    /// As text: `D % 16 == 0`.
+    /// The requirement as text: `D % 16 == 0`.
     pub text: &'static str,
-    /// What stands to the left.
+    /// The left side of the comparison.
     pub left: Expression,
-    /// How the two are compared.
+    /// The relation of the two sides.
     pub relation: Relation,
-    /// What stands to the right.
+    /// The right side of the comparison.
     pub right: Expression,
 }
 
@@ -289,14 +289,14 @@ impl Requirement {
     }
 }
 
-/// A plain value.
+/// A plain value that a kernel takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Scalar {
-    /// Its name.
+    /// The name of the scalar.
     pub name: &'static str,
-    /// Its type.
+    /// The type of the scalar.
     pub kind: ScalarKind,
-    /// The ends between which the function has values, and why it has none elsewhere.
+    /// The lower and upper end of the range in which the function has values, and the reason why it has none elsewhere.
     pub domain: Option<(f64, f64, &'static str)>,
 }
 
@@ -320,9 +320,9 @@ pub enum Sample {
     Default,
     /// Floats in this range.
     Floats(f64, f64),
-    /// Floats in this range, and none outside it, for a reason: the function has no value there.
+    /// Floats in this range only: outside it the function has no value, for the given reason.
     Domain(f64, f64, &'static str),
-    /// Of a gradient: not the derivative, on purpose, for this reason.
+    /// A gradient that is not the derivative, on purpose, for this reason.
     Differs(&'static str),
     /// Integers in this range, the upper end excluded.
     Integers(Expression, Expression),

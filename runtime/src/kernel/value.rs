@@ -5,7 +5,7 @@ use mlx_rs::Array;
 use crate::tensor::Origin;
 use crate::{Constant, Dtype, Held, Indices, Mask, Tensor};
 
-/// What a port carries.
+/// The value that a port carries.
 #[derive(Debug, Clone)]
 pub struct PortValue(pub(super) Content);
 
@@ -20,7 +20,8 @@ pub(super) enum Content {
     Indices(Indices),
     /// Bools.
     Mask(Mask),
-    /// Nothing, in an optional port. A launch binds the array in its place, which has the port's dtype and rank.
+    /// The absent value of an optional port. A launch binds this array in its place, which has the port's dtype and
+    /// rank.
     Absent(Array),
 }
 
@@ -138,7 +139,7 @@ impl ScalarValue {
         value.into()
     }
 
-    /// As MLX hands it to a kernel: an array without axes.
+    /// Returns the scalar as MLX hands it to a kernel: an array without axes.
     pub(crate) fn to_array(self) -> Array {
         match self {
             ScalarValue::F32(value) => Array::from_f32(value),

@@ -12,11 +12,11 @@ use super::{require_dtype, shape_error};
 /// Which keys a query sees.
 #[derive(Debug, Clone, Copy)]
 pub enum Visible<'a> {
-    /// All.
+    /// All keys.
     All,
-    /// Those at its own place and before, the last query standing at the last key.
+    /// The keys at the query's own position and before it; the last query is at the position of the last key.
     Causal,
-    /// Where the mask is true; it broadcasts to `[batch, heads, queries, keys]`.
+    /// The keys at which the mask is true; it broadcasts to `[batch, heads, queries, keys]`.
     Where(&'a Mask),
 }
 

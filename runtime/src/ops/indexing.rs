@@ -25,7 +25,7 @@ impl<M: Graph> Tensor<M> {
         self.unary("take", |x| x.take_axis(indices.array(), axis))
     }
 
-    /// For each place of `indices` the element along `axis` that it names: `out[i][j] = x[i][indices[i][j]]`.
+    /// Returns, for each place of `indices`, the element along `axis` that it names: `out[i][j] = x[i][indices[i][j]]`.
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`](crate::Error::IndexOutOfRange) if an index does not lie in the axis, or a rank that

@@ -44,7 +44,7 @@ enum Value<'a, M: Graph> {
     note = "arrays and evaluated tensors enter a graph as arguments of its driver; see `cotangent::errors::C11`"
 )]
 pub trait IntoOperand<'a, M: Graph> {
-    /// As an operand.
+    /// Returns this value as an operand.
     fn into_operand(self) -> Operand<'a, M>;
 }
 

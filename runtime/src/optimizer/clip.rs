@@ -42,8 +42,9 @@ pub(super) fn norm_and_last<'a>(
     Ok((total.sqrt().during(OPERATION)?, last))
 }
 
-/// Of a flat array. MLX adds one number after the other on a CPU, and the sum of many is soon so large that the rest is
-/// lost in rounding; so blocks are added first, then blocks of their sums, until one is left.
+/// Returns the sum of the squares of a flat array. On a CPU, MLX adds one number after the other, and the sum of many
+/// soon becomes so large that the rest is lost in rounding. So blocks are added first, then blocks of their sums, until
+/// one is left.
 fn sum_of_squares(flat: &Array) -> mlx_rs::error::Result<Array> {
     const BLOCK: i32 = 256;
     let mut sums = flat.square()?;

@@ -157,7 +157,7 @@ impl<R: Rule> Optimizer<R> {
         Ok(Update { norm, finite })
     }
 
-    /// That groups name parameters that are there.
+    /// Checks that groups name only parameters that exist.
     fn check_groups<P: Parameters<Mode = Stored>>(&self, parameters: &P) -> Result<()> {
         let mut missing: BTreeSet<&str> =
             self.groups.iter().flat_map(|group| &group.names).map(String::as_str).collect();
@@ -288,10 +288,10 @@ struct Step<R: Rule> {
     norm: Array,
     finite: Array,
     steps: Array,
-    /// What gradients are multiplied by to clip them.
+    /// The factor that clips the gradients.
     scale: Array,
     learning_rate: Tensor<Infer>,
-    /// For each group.
+    /// The values that all parameters of a group share, for each group.
     shared: Vec<R::Shared>,
 }
 

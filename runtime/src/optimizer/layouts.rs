@@ -8,8 +8,8 @@ use crate::flat::Layout;
 use crate::transform::Gradients;
 use crate::{Backend, backend};
 
-/// Elements of a flat array of more than one parameter, at most. On a GPU it bounds what a step needs beside the state, on
-/// a CPU what is computed at once stays in its cache.
+/// Returns the largest number of elements of a flat array of more than one parameter. On a GPU it bounds the memory
+/// that a step needs beside the state; on a CPU it keeps what is computed at once in the cache.
 fn most_elements() -> Result<usize> {
     Ok(match backend()? {
         Backend::Metal | Backend::Cuda => 16 << 20,
@@ -17,14 +17,14 @@ fn most_elements() -> Result<usize> {
     })
 }
 
-/// What decides which others a parameter may lie beside.
+/// The properties that parameters of one flat array share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
-    /// Of the parameter.
+    /// The dtype of the parameter.
     pub(super) dtype: Dtype,
-    /// The number of its group.
+    /// The number of the parameter's group.
     pub(super) group: usize,
-    /// Whether it lies beside no other.
+    /// Whether the parameter lies beside no other.
     pub(super) alone: bool,
 }
 

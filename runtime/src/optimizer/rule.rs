@@ -59,11 +59,11 @@ pub trait Rule: Clone + Debug {
 pub struct Old<'a> {
     /// The parameter before the step.
     pub parameter: &'a Tensor<Infer>,
-    /// Its gradient, clipped.
+    /// The gradient of the parameter, clipped.
     pub gradient: &'a Tensor<Infer>,
     /// The state before the step, in the order of [`Rule::state_names`].
     pub state: &'a [Tensor<Infer>],
-    /// A scalar.
+    /// The learning rate, a scalar.
     pub learning_rate: &'a Tensor<Infer>,
 }
 

@@ -51,7 +51,7 @@ impl State {
         self.kept.iter().flat_map(|kept| &kept.arrays)
     }
 
-    /// By name, each array in its own shape; they share memory with the flat arrays.
+    /// Returns the state by parameter name, each array in its own shape; the arrays share memory with the flat ones.
     pub(super) fn by_name(&self) -> Result<BTreeMap<&str, Vec<Array>>> {
         let mut by_name: BTreeMap<&str, Vec<Array>> = BTreeMap::new();
         for Kept { layout, arrays, is_flat } in &self.kept {

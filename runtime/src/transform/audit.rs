@@ -35,13 +35,13 @@ pub struct Audit {
 /// One parameter that should train.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditedParameter {
-    /// Its full name.
+    /// The full name of the parameter.
     pub name: String,
-    /// Its shape.
+    /// The shape of the parameter.
     pub shape: Vec<i32>,
-    /// Its dtype.
+    /// The dtype of the parameter.
     pub dtype: Dtype,
-    /// What it got.
+    /// The gradient that the parameter got.
     pub gradient: GradientState,
 }
 
@@ -60,12 +60,12 @@ pub enum GradientState {
     Zero,
     /// Some elements are infinite or not a number.
     NotFinite,
-    /// There is none: no part of the model that the driver walks holds this parameter.
+    /// No gradient: no part of the model that the driver walks holds this parameter.
     Missing,
 }
 
 impl GradientState {
-    /// Whether the parameter trains.
+    /// Returns whether the parameter trains.
     pub fn trains(self) -> bool {
         matches!(self, GradientState::Finite { .. })
     }

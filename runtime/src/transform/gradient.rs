@@ -64,12 +64,12 @@ impl Trainable {
         self.names.iter().map(String::as_str)
     }
 
-    /// How many parameters train.
+    /// Returns the number of parameters that train.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether nothing trains.
+    /// Returns whether no parameter trains.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
@@ -98,17 +98,17 @@ fn distinct(operation: &'static str, mut outputs: Vec<Array>) -> Result<Vec<Arra
 /// The trainable leaves of a tree, in visiting order.
 #[derive(Default)]
 pub(crate) struct TrainableLeaves {
-    /// Full names.
+    /// The full names of the parameters.
     pub(crate) names: Vec<String>,
-    /// Those of the parameters, whatever the primals are cast to.
+    /// The dtypes of the parameters, whatever the primals are cast to.
     pub(crate) dtypes: Vec<Dtype>,
-    /// What gradients are taken with respect to.
+    /// The arrays with respect to which gradients are taken.
     pub(crate) primals: Vec<Array>,
-    /// Which tensors they are.
+    /// The identities of the parameters' tensors.
     pub(crate) identities: Vec<Identity>,
-    /// Where the parameters lie.
+    /// The places of the parameters in flat arrays.
     places: Vec<Option<Place>>,
-    /// How many leaves the tree has, those that do not train included.
+    /// The number of leaves of the tree, including those that do not train.
     of_tree: usize,
 }
 
@@ -128,7 +128,7 @@ impl TrainableLeaves {
         leaves
     }
 
-    /// With primals of the dtypes that `dtype` gives by name and dtype. Nothing is evaluated.
+    /// Casts the primals to the dtypes that `dtype` gives by name and dtype. Nothing is evaluated.
     ///
     /// # Errors
     /// [`Error::Parameter`] unless they are float types: MLX would "differentiate" integers.

@@ -52,12 +52,12 @@ impl Gradients {
         self.by_name.iter().map(|(name, gradient)| (name.as_str(), &gradient.tensor))
     }
 
-    /// How many there are.
+    /// Returns the number of gradients.
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no gradients.
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }

@@ -45,7 +45,7 @@ pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// That a selection trains nothing of what there is.
+/// Returns the error that a selection trains none of the parameters.
 pub(crate) fn nothing_trains<'a>(operation: &'static str, names: impl Iterator<Item = &'a str>) -> Error {
     Error::Refused {
         operation,

@@ -13,19 +13,19 @@ use super::gradient::{Trainable, TrainableLeaves, vjp_arrays, with_primals};
 use super::stack::{OPERATION, Stack};
 use super::stages::Stage;
 
-/// The head: its tree, and its leaves that train.
+/// The head of a stack: its tree, and the leaves of it that train.
 pub(super) struct HeadPart<'a, P> {
     tree: &'a P,
     pub(super) leaves: TrainableLeaves,
 }
 
-/// One part's backward: evaluates nothing.
+/// The results of one part's backward, none of them evaluated.
 pub(super) struct Pulled {
-    /// What the part computed.
+    /// The arrays that the part computed.
     pub(super) outputs: Vec<Array>,
-    /// Gradients of the state before it, if those were asked for.
+    /// The gradients of the state before the part, if they were asked for.
     pub(super) input: Option<Vec<Array>>,
-    /// Gradients of the leaves.
+    /// The gradients of the part's leaves.
     pub(super) parameters: Vec<Array>,
 }
 
@@ -34,7 +34,7 @@ impl<'a, P: Parameters<Mode = Stored>> HeadPart<'a, P> {
         HeadPart { tree, leaves: TrainableLeaves::of(tree, &Path::root(), trainable) }
     }
 
-    /// The tree in the graph `trace`; `differentiated` where its leaves' gradients are asked for.
+    /// Returns the tree in the graph `trace`; `differentiated` says whether gradients of its leaves are asked for.
     pub(super) fn tree(&self, trace: TraceId, differentiated: bool, primals: &[Array]) -> Result<P::In<Train>> {
         let origin = Origin::of(trace, true);
         let origin = if differentiated { origin } else { origin.without_gradient() };

@@ -103,7 +103,7 @@ pub trait Stack {
         batch: &Self::Batch,
     ) -> Result<Tensor<Train>>;
 
-    /// What each part of the loss weighs in its gradient. Drivers return the parts as they are, without their weights.
+    /// Returns the weight of each part of the loss in its gradient. Drivers return the parts without their weights.
     fn weights(batch: &Self::Batch) -> Vec<f32> {
         let _ = batch;
         vec![1.0]
@@ -118,35 +118,36 @@ pub enum Keep {
     /// The inputs of the blocks; a block is recomputed when its turn comes.
     #[default]
     BlockInputs,
-    /// As [`BlockInputs`](Keep::BlockInputs), and all intermediate results of the last N blocks, which are then not
-    /// recomputed.
+    /// Like [`BlockInputs`](Keep::BlockInputs), but also all intermediate results of the last N blocks, which are then
+    /// not recomputed.
     LastBlocks(usize),
-    /// As [`BlockInputs`](Keep::BlockInputs), but what kernels computed that are declared `expensive` as well, from the
-    /// first block on, as long as all of it takes no more than `bytes`.
+    /// Like [`BlockInputs`](Keep::BlockInputs), but also the results of kernels that are declared `expensive`, from the
+    /// first block on, as long as they take no more than `bytes` in all.
     Expensive {
-        /// Bytes of those outputs and residuals.
+        /// The largest number of bytes that those outputs and residuals may take.
         bytes: usize,
     },
 }
 
 pub(super) const OPERATION: &str = "train_stack";
 
-/// What [`Cut::part`](crate::Cut::part) calls the parts that are no blocks.
+/// The names of [`Cut::part`](crate::Cut::part) for the parts that are not blocks.
 const EMBEDDING: &str = "embedding";
 pub(super) const HEAD: &str = "head";
 
-/// The loss of one batch, or its parts; adds the gradients of the `trainable` parameters to `gradients`.
+/// Returns the loss of one batch, or its parts, and adds the gradients of the `trainable` parameters to `gradients`.
 ///
-/// Both may still be under way on return, so that the next computation is put together meanwhile; code that reads them waits.
-/// The hidden states between blocks stay in memory under [`Keep::BlockInputs`], and the intermediate results of two blocks;
-/// [`Keep::LastBlocks`] also keeps all those of N blocks, and [`Keep::Expensive`] the number of bytes that it names.
+/// Loss and gradients may still be in computation on return; code that reads them waits. [`Keep::BlockInputs`] keeps
+/// the hidden states between blocks in memory, and the intermediate results of two blocks. [`Keep::LastBlocks`] also
+/// keeps all intermediate results of N blocks, and [`Keep::Expensive`] as many bytes of them as it says.
 ///
-/// Gradients are added to those that are there, so that micro-batches accumulate: begin each step of the optimizer with
-/// [`Gradients::new`].
+/// Gradients are added to those already in `gradients`, so that micro-batches accumulate: begin each step of the
+/// optimizer with [`Gradients::new`].
 ///
-/// A block that is computed again must compute the same: what it reads are its arguments, random numbers come from
-/// [keys](crate::random::Key) in the batch. The two results are compared in the first step of a session, in the first with
-/// each shape, in every hundredth, and in every step of a build with debug assertions; such a step waits for its end.
+/// A block that is computed again must compute the same values. So it reads its arguments only, and takes random
+/// numbers from [keys](crate::random::Key) in the batch. The two results are compared in the first step of a session,
+/// in the first with each shape, in every hundredth, and in every step of a build with debug assertions; such a step
+/// waits for its end.
 ///
 /// # Errors
 /// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is of float32 and as many parts as
@@ -167,7 +168,7 @@ pub fn train_stack<S: Stack>(
     running.finish(result)
 }
 
-/// As [`train_stack`], with every comparison.
+/// Trains as [`train_stack`] does, with every comparison.
 pub(super) fn train_stack_compared<S: Stack>(
     session: &mut Session,
     stack: &S,
@@ -281,7 +282,7 @@ fn block_by_block<S: Stack>(
     Ok(Tensor::from_parts(value, Origin::HOST))
 }
 
-/// In which form a step runs, for the choice of the steps that are compared.
+/// Returns the key of the form in which a step runs, for the choice of the steps that are compared.
 fn key<S: Stack>(first: &Carried<S::State>, last_blocks: usize, room: usize) -> String {
     let forms: Vec<_> = first.arrays.iter().map(|array| (array.shape(), array.dtype())).collect();
     format!("{OPERATION} {} {forms:?} {last_blocks} {room}", std::any::type_name::<S>())

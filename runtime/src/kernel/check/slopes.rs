@@ -138,7 +138,7 @@ impl<'a> Probe<'a> {
         Ok(self.slope(&above, &below, 2.0 * step))
     }
 
-    /// None where the function has no value on one side.
+    /// Returns the slope along one element, or `None` where the function has no value on one side.
     fn entry(&self, position: usize, element: usize, is_kink: bool) -> Result<Option<Entry>> {
         let step = self.step;
         let at = |distance: f64| self.at(position, &|index| if index == element { distance } else { 0.0 });

@@ -57,7 +57,7 @@ pub fn call_stage<K: Kernel>(
     request.run_kernel::<Infer>()
 }
 
-/// What runs.
+/// The implementation that a call runs.
 #[derive(Debug)]
 enum Path {
     /// The kernel's own body, with its gradient beside it.
@@ -66,7 +66,8 @@ enum Path {
     Fallback(Fallback),
 }
 
-/// What runs on a backend at these sizes: the kernel where it can, unless its fallback is measured to be faster there.
+/// Returns the implementation that runs on a backend at these sizes: the kernel where it can run, unless its fallback
+/// is measured to be faster there.
 ///
 /// # Errors
 /// [`Error::Kernel`] if nothing of the kernel can.

@@ -26,30 +26,30 @@ const MLX: &str = "0.32.2";
 const VARIABLE: &str = "COTANGENT_CUDA_AHEAD";
 
 struct Job {
-    /// As MLX will ask for it.
+    /// The name of the module that MLX will ask for.
     module: String,
-    /// Its function.
+    /// The name of the module's function.
     entry: String,
     kernel: KernelText,
     input_shapes: Vec<Vec<usize>>,
     text: CudaText,
 }
 
-/// What is to be compiled.
+/// The jobs that are still to be compiled.
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Job>,
-    /// Waiting or in work.
+    /// The number of jobs that are waiting or being compiled.
     unfinished: usize,
 }
 
 static QUEUE: Mutex<Queue> = Mutex::new(Queue { waiting: VecDeque::new(), unfinished: 0 });
-/// There is work.
+/// The condition that there is work.
 static ADDED: Condvar = Condvar::new();
-/// There is none left.
+/// The condition that no work is left.
 static FINISHED: Condvar = Condvar::new();
 
-/// The compiler, and where MLX looks.
+/// The compiler, and the folder in which MLX looks for modules.
 struct Modules {
     compiler: CudaCompiler,
     folder: PathBuf,

@@ -20,7 +20,7 @@ pub(super) struct Input<'a> {
     pub(super) scalar: bool,
 }
 
-/// What MLX is given.
+/// The kernel source and port list that MLX is given.
 #[derive(Clone, Debug)]
 pub(super) struct CudaSource<'a> {
     pub(super) name: &'a str,

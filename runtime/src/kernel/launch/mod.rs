@@ -38,7 +38,7 @@ pub(super) struct Request<'a> {
     pub(super) scalars: &'a [ScalarValue],
     /// Whether residuals will be read.
     pub(super) saves: bool,
-    /// Which gradients are wanted.
+    /// Whether each gradient is wanted, in the order of the inputs.
     pub(super) wants: &'a [bool],
 }
 
@@ -50,7 +50,7 @@ enum TemplateValue {
     Bool(bool),
 }
 
-/// What a launch returns.
+/// The shape and dtype of one output of a launch.
 struct Output {
     shape: Vec<i32>,
     dtype: Dtype,

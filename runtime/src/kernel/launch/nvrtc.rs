@@ -12,7 +12,7 @@ use libloading::Library;
 pub struct CudaCompiler {
     library: Library,
     version: (c_int, c_int),
-    /// As an option.
+    /// The architecture, as an option of the compiler.
     architecture: CString,
 }
 

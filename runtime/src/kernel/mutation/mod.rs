@@ -25,15 +25,15 @@ pub enum Mutation {
     Operation {
         /// The tensor's number.
         number: usize,
-        /// What it is instead.
+        /// The value that takes the tensor's place.
         change: Change,
     },
 }
 
-/// What a mutated body has instead of a tensor.
+/// A value that takes the place of a tensor in a mutated body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Change {
-    /// Its negative.
+    /// The negative of the tensor.
     Negated,
     /// Twice the tensor.
     Doubled,

@@ -43,7 +43,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// From `low` up to, and without, `high`.
+    /// Returns an integer of at least `low` and less than `high`.
     fn integer(&mut self, low: i64, high: i64) -> i64 {
         low.saturating_add((self.next() % high.saturating_sub(low).max(1) as u64) as i64)
     }
