@@ -31,7 +31,7 @@ type Inputs<M> = Vec<Tensor<M>>;
 /// Runs of each measurement, after one that is not counted.
 const RUNS: usize = 5;
 
-/// Whose the gates are.
+/// The part of the model that has a gate: each head, or each channel of its keys.
 #[derive(Clone, Copy, PartialEq)]
 enum Gates {
     Heads,
@@ -50,7 +50,7 @@ enum Form {
 struct Way {
     gates: Gates,
     form: Form,
-    /// Not `y`.
+    /// Whether only the final state is computed, and not `y`.
     only_state: bool,
 }
 

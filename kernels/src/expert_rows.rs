@@ -5,10 +5,10 @@
 
 use cotangent::{Error, Graph, Indices, Infer, Result, Tensor, VjpCase, custom_vjp};
 
-/// Which row is which token's, for one choice of experts. Cloning shares the memory.
+/// The assignment of rows to tokens, for one choice of experts. Cloning shares the memory.
 #[derive(Debug, Clone)]
 pub struct ExpertRows {
-    /// How many rows each expert has: `[experts]`.
+    /// The number of rows of each expert: `[experts]`.
     counts: Indices,
     /// The choice that each row is of, row-major in `[N, S]`: `[N S]`.
     choices: Indices,
@@ -47,12 +47,12 @@ impl ExpertRows {
         })
     }
 
-    /// How many rows each expert has, those of the first expert first: `[experts]`.
+    /// Returns the number of rows of each expert, in the order of the experts: `[experts]`.
     pub fn counts(&self) -> &Indices {
         &self.counts
     }
 
-    /// What stands in the rows, by choice: `[N S, width]` to `[N, S, width]`.
+    /// Reorders rows by choice: `[N S, width]` to `[N, S, width]`.
     fn by_choice(&self, rows: &Tensor<Infer>) -> Result<Tensor<Infer>> {
         rows.take_rows(&self.rows)?.reshape(&[self.count, self.per_token, rows.dimension(1)])
     }
@@ -69,7 +69,8 @@ custom_vjp! {
 }
 
 custom_vjp! {
-    /// With y = sum over s of w_s r_s: d_r = w_s d_y of the row's token and choice, d_w_s is the product of r_s and d_y.
+    /// Gathers the rows' results by token. With y = sum over s of w_s r_s: d_r = w_s d_y of the row's token and choice,
+    /// and d_w_s is the product of r_s and d_y.
     static GATHER: ExpertRows = "gather_from_experts" {
         forward: |inputs, rows| {
             let weights = inputs[1].expand_dims(1)?;
@@ -91,7 +92,7 @@ fn example() -> Result<ExpertRows> {
     ExpertRows::new(&Indices::from_slice(&[2, 0, 2, 0, 0, 2, 2, 0], &[4, 2])?, 3)
 }
 
-/// A row of `x` `[N, width]` for each choice: `[N S, width]`, in the order of the experts.
+/// Returns a row of `x` `[N, width]` for each choice: `[N S, width]`, in the order of the experts.
 ///
 /// # Errors
 /// [`Error::Shape`] unless there are as many tokens as the choices are of.

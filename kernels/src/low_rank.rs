@@ -8,7 +8,7 @@ use cotangent::{Error, Graph, Result, Tensor, differentiable};
 /// `y = x W^T + scale (x A) B`: inputs `[.., I]`, a weight `[O, I]`, an adapter `A` `[I, R]` and `B` `[R, O]` of any float
 /// type, to `[.., O]` in the dtype of `x`.
 ///
-/// A weight that does not train costs no gradient.
+/// The gradient of a weight that does not train is not computed.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
@@ -53,7 +53,8 @@ pub fn portable_adapted_linear<T: Float>(
     Ok(Outputs { y: x.linear(weight)?.add_product(&down, lora_b, scale)?, down })
 }
 
-/// With d = d_y B^T: d_x = d_y W + scale d A^T, d_A = scale x^T d, d_B = scale (x A)^T d_y, d_W = d_y^T x.
+/// Computes the gradients of [`portable_adapted_linear`]. With d = d_y B^T: d_x = d_y W + scale d A^T, d_A = scale x^T
+/// d, d_B = scale (x A)^T d_y, d_W = d_y^T x.
 #[differentiable(backward_of = portable_adapted_linear)]
 pub fn portable_adapted_linear_backward<T: Float>(
     x: In![T; N, I],

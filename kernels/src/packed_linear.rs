@@ -10,7 +10,7 @@ use cotangent::{
 
 const OPERATION: &str = "packed_linear";
 
-/// What forward and backward need in addition to tensors.
+/// The values that forward and backward need in addition to tensors.
 #[derive(Clone)]
 struct Host {
     matrix: Packed,
@@ -79,7 +79,7 @@ fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> 
     Ok(vec![y.add_product(&down, b, host.scale)?, down])
 }
 
-/// With d = d_y B^T: d_x = d_y W + scale d A^T, d_A = scale x^T d, d_B = scale (x A)^T d_y.
+/// Computes the gradients. With d = d_y B^T: d_x = d_y W + scale d A^T, d_A = scale x^T d, d_B = scale (x A)^T d_y.
 fn backward(
     primals: &[Tensor<Infer>],
     cotangents: &[Tensor<Infer>],

@@ -2,7 +2,7 @@
 
 use cotangent::{Error, Graph, Result, Tensor};
 
-/// Which two lanes of a head the frequency `f` of `F` rotates. Lanes from `2 F` on pass.
+/// The two lanes of a head that the frequency `f` of `F` rotates. Lanes from `2 F` on are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pairing {
     /// Lanes `f` and `f + F`, as in GPT-NeoX and Qwen.
@@ -12,12 +12,14 @@ pub enum Pairing {
     EvenOdd,
 }
 
-/// Which of a token's three positions, in time, height and width, a frequency follows; each takes how many follow each.
+/// The one of a token's three positions, in time, height and width, that a frequency follows. The numbers say how many
+/// frequencies follow each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AxisChoice {
-    /// They take turns: height at 1, 4, 7 .., width at 2, 5, 8 .., as far as their sections go, else time (Qwen3-VL, Qwen3.5).
+    /// Frequencies take turns: height at 1, 4, 7 .., width at 2, 5, 8 .., as far as their sections go, else time
+    /// (Qwen3-VL, Qwen3.5).
     Interleaved([usize; 3]),
-    /// One section after the other (Qwen2-VL).
+    /// One section follows the other (Qwen2-VL).
     Sectioned([usize; 3]),
 }
 
@@ -46,7 +48,7 @@ fn turn_of(frequency: usize, section: [usize; 3]) -> i32 {
     if axis != 0 && frequency < 3 * section[axis] { axis as i32 } else { 0 }
 }
 
-/// A head taken apart, for operations: the two lanes of each pair, and those that pass.
+/// The parts of a head, for the fallback: the two lanes of each pair, and the lanes that are copied.
 pub(crate) struct Pairs<M: Graph> {
     /// `[.., F]`
     pub(crate) first: Tensor<M>,

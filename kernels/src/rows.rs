@@ -4,8 +4,8 @@
 //! compile-time constant. Each lane loads `parts_of_lane` columns, 32 apart, of `rows_of_simdgroup` rows before it uses any of them.
 //! Narrow rows share a simdgroup. Rows too wide for the registers are read twice, a part of their columns at a time.
 
-/// What a simdgroup has of rows of `D` columns, and how it reads them. The grid of such a launch is
-/// `256 * ceil_div(rows, 8 * max(1, 512 / max(D, 128)))` threads, 256 in a threadgroup.
+/// The functions with which a simdgroup reads rows of `D` columns. The grid of such a launch is `256 * ceil_div(rows, 8
+/// * max(1, 512 / max(D, 128)))` threads, 256 in a threadgroup.
 pub(crate) const ROWS: &str = "
 template <int D> constexpr int rows_of_simdgroup() { return D > 512 ? 1 : 512 / (D > 128 ? D : 128); }
 template <int D> constexpr int parts_of_lane() { return D > 1024 ? 16 : (D + 31) / 32; }

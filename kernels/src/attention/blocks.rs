@@ -12,8 +12,9 @@ use super::by_strips;
 
 /// [`causal_attention`](super::causal_attention) for heads whose widths are multiples of 16.
 ///
-/// A query sees the keys from `first_keys` on, up to its own; one whose first key lies behind it sees none, and its output
-/// is 0. `BLOCK` is 16 or 32: keys, and queries backward, of a pass. Memory of a threadgroup grows with it.
+/// A query sees the keys from `first_keys` up to its own. A query whose first key lies behind it sees none, and its
+/// output is 0. `BLOCK`, 16 or 32, is the number of keys (and, backward, of queries) of a pass; the memory of a
+/// threadgroup grows with it.
 #[differentiable(
     backward = attend_in_blocks_backward,
     fallback = by_strips,

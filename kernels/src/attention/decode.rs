@@ -107,7 +107,7 @@ pub fn attend_one_query_backward<F: Float, const D: usize, const E: usize, const
     Ok(Outputs { d_queries, d_keys, d_values })
 }
 
-/// A threadgroup has a head, and all keys.
+/// Attends with one threadgroup for each head, which reads all keys.
 #[stage(
     grid = (256 * B * H, 1, 1),
     threads = (256, 1, 1),
@@ -189,7 +189,8 @@ fn attend_at_once<F: Float, const D: usize, const E: usize>(
     }
 }
 
-/// A threadgroup has a section of a head's keys: its largest score, and sums relative to that.
+/// Attends with one threadgroup for each section of a head's keys, and returns the section's largest score and the sums
+/// relative to it.
 #[stage(
     grid = (256 * SECTIONS, B * H, 1),
     threads = (256, 1, 1),
@@ -451,7 +452,7 @@ fn cache_gradients<F: Float, const D: usize, const E: usize>(
     }
 }
 
-/// The same, composed of operations; sections mean nothing to it.
+/// Computes the same attention from differentiable operations, without sections: the fallback.
 fn by_operations<M: Graph>(inputs: AttendOneQueryInputs<'_, M>) -> Result<Tensor<M>> {
     let AttendOneQueryInputs { queries, keys, values, pads, scale, .. } = inputs;
     let (&[rows, heads, _, width], &[_, groups, length, _]) = (queries.shape(), keys.shape()) else {

@@ -18,7 +18,7 @@ const OPERATION: &str = "causal_attention";
 /// threadgroup's memory.
 const WIDEST_FLOATS: i32 = 128;
 
-/// How the work is cut up, and what is kept of it.
+/// The way in which the work is cut up, and what is kept of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strips {
     /// Queries of a strip. Keys that no query of a strip sees are skipped, so narrow strips do less.
@@ -31,7 +31,7 @@ pub struct Strips {
 }
 
 impl Strips {
-    /// What suits a backend: on GPUs launches cost more than scores that no query sees.
+    /// Returns what suits a backend: on GPUs launches cost more than scores that no query sees.
     pub fn of(backend: Backend) -> Self {
         let queries = match backend {
             Backend::Metal | Backend::Cuda => 512,
@@ -41,7 +41,7 @@ impl Strips {
     }
 }
 
-/// What the two directions know apart from tensors.
+/// The values that forward and backward need in addition to tensors.
 #[derive(Clone)]
 struct Host {
     scale: f32,
@@ -82,8 +82,9 @@ fn case(
     VjpCase::new(&[&[batch, heads, queries, 4], &[batch, groups, keys, 4], &[batch, groups, keys, 3]], host)
 }
 
-/// `softmax(scale * q k^T) v`, each query seeing the keys up to its own: queries `[B, H, T, D]`, keys `[B, G, S, D]`,
-/// values `[B, G, S, E]`, G a divisor of H, give `[B, H, T, E]`. The last query stands at the last key, S >= T.
+/// Computes `softmax(scale * q k^T) v`, where each query sees the keys up to its own. Queries `[B, H, T, D]`, keys `[B,
+/// G, S, D]` and values `[B, G, S, E]`, with G a divisor of H, give `[B, H, T, E]`. The last query is at the position
+/// of the last key, and S >= T.
 ///
 /// Query heads `h` with the same `h / (H / G)` share a key head. Softmax is float32. On GPUs heads whose widths are
 /// multiples of 16 up to 256 (float32: 128) go through [`attend_in_blocks`](fn@attend_in_blocks). All others, and all on
@@ -120,7 +121,7 @@ pub fn causal_attention<M: Graph>(
     attend_in_blocks(AttendInBlocksInputs { queries, keys, values, first_keys: segments.first_keys(), scale, block })
 }
 
-/// [`causal_attention`] in strips of queries, whatever the backend.
+/// Computes [`causal_attention`] in strips of queries, on every backend.
 ///
 /// # Errors
 /// As [`causal_attention`].
@@ -138,7 +139,7 @@ pub fn causal_attention_in_strips<M: Graph>(
 /// `softmax(scale * q k^T) v`, each query seeing all keys: queries `[B, H, T, D]`, keys `[B, G, S, D]`, values
 /// `[B, G, S, E]`, G a divisor of H, T at most S, give `[B, H, T, E]`.
 ///
-/// As [`causal_attention`] in strips of queries, on every backend.
+/// Computes [`causal_attention`] in strips of queries, on every backend.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.

@@ -2,7 +2,7 @@
 
 use cotangent::{Error, Indices, Result};
 
-/// Where in its row the document of each query begins: known on the host, before the graph.
+/// The positions in each row at which the documents of its queries begin, known on the host before the graph is built.
 ///
 /// Queries see keys of their own document only; those behind the last document see nothing, and their output is 0.
 #[derive(Debug, Clone)]
@@ -12,8 +12,8 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// For each row the lengths of its documents, one behind the other from the first of `keys` on; the last of `queries`
-    /// stands at the last key.
+    /// Creates segments from the lengths of each row's documents, which follow each other from the first of `keys` on.
+    /// The last of `queries` is at the position of the last key.
     ///
     /// # Errors
     /// [`Error::Shape`] if there are more queries than keys, a length is negative, or a row is longer than `keys`.
@@ -39,7 +39,7 @@ impl Segments {
         Ok(Segments { first_keys: Indices::from_slice(&first_keys, &shape)?, shape })
     }
 
-    /// One document a row, of so many tokens, and padding.
+    /// Creates segments of one document a row, with these numbers of tokens, followed by padding.
     ///
     /// # Errors
     /// As [`Segments::new`].
@@ -48,13 +48,13 @@ impl Segments {
         Segments::new(&documents, queries, keys)
     }
 
-    /// One document in each row, and no padding.
+    /// Creates segments of one document in each row, without padding.
     pub(super) fn whole(rows: i32, queries: i32) -> Result<Self> {
         let shape = [rows, queries];
         Ok(Segments { first_keys: Indices::zeros(&shape)?, shape })
     }
 
-    /// As a kernel has them.
+    /// Creates segments from the first keys that a kernel was given.
     pub(super) fn of_first_keys(first_keys: &Indices, shape: [i32; 2]) -> Self {
         Segments { first_keys: first_keys.clone(), shape }
     }

@@ -100,7 +100,8 @@ pub(super) fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tenso
     Ok([output].into_iter().chain(kept).collect())
 }
 
-/// With weights P and score slopes dS = P (dO v^T - sum(dO O)): dq = scale dS k, dk = dS^T (scale q), dv = P^T dO.
+/// Computes the gradients of queries, keys and values. With weights P and score slopes dS = P (dO v^T - sum(dO O)): dq
+/// = scale dS k, dk = dS^T (scale q), dv = P^T dO.
 pub(super) fn backward(
     primals: &[Tensor<Infer>],
     cotangents: &[Tensor<Infer>],
@@ -144,7 +145,7 @@ fn ordered(x: &Tensor<Infer>, before: &[&Tensor<Infer>]) -> Result<Tensor<Infer>
     if before.is_empty() { Ok(x.clone()) } else { x.after(before) }
 }
 
-/// A sum over strips, in float32, whose terms cover fewer keys each time.
+/// A sum over strips in float32, each term of which covers fewer keys than the one before.
 #[derive(Default)]
 struct OfKeys {
     /// Keys that no further term covers, last first.

@@ -50,7 +50,8 @@ pub fn fused_attention_gate<F: Float, const D: usize>(
     }
 }
 
-/// With s the sigmoid of the gate: d_attended = d_y s, d_gates = d_y attended s (1 - s).
+/// Computes the gradients of [`fused_attention_gate`]. With s the sigmoid of the gate: d_attended = d_y s, d_gates =
+/// d_y attended s (1 - s).
 #[differentiable(
     backward_of = fused_attention_gate,
     strided,
@@ -99,7 +100,7 @@ pub fn fused_attention_gate_backward<F: Float, const D: usize>(
     }
 }
 
-/// The same gate, composed of operations.
+/// Computes the same gate from differentiable operations: the fallback.
 fn attention_gate_by_operations<M: Graph>(attended: &Tensor<M>, gates: &Tensor<M>) -> Result<Tensor<M>> {
     attended.swap_axes(1, 2)?.multiply(&gates.sigmoid()?)
 }

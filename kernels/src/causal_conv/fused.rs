@@ -88,8 +88,9 @@ pub fn fused_causal_conv<T: Float, const K: usize>(
     }
 }
 
-/// With c the sum before the SiLU, s its sigmoid and dc = d_y s (1 + c (1 - s)): d_x[t] = sum_j weight[K - 1 - j] dc[t + j]
-/// over the tokens that see t, likewise d_window before the first token; d_weight[K - 1 - j] = sum_t dc[t] x[t - j].
+/// Computes the gradients of [`fused_causal_conv`]. With c the sum before the SiLU, s its sigmoid and dc = d_y s (1 + c
+/// (1 - s)): d_x[t] = sum_j weight[K - 1 - j] dc[t + j] over the tokens that see t, and likewise d_window before the
+/// first token; d_weight[K - 1 - j] = sum_t dc[t] x[t - j].
 #[differentiable(backward_of = fused_causal_conv, stages = [conv_input_gradients, conv_weight_parts])]
 pub fn fused_causal_conv_backward<T: Float, const K: usize>(
     x: In![T; B, S, C],

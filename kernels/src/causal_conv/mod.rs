@@ -8,7 +8,7 @@ use cotangent::{Dtype, Error, Graph, Mask, Result, Tensor};
 pub use fused::{FusedCausalConvInputs, fused_causal_conv, fused_causal_conv_backward};
 pub use portable::{portable_conv_silu, portable_conv_silu_backward};
 
-/// Which tokens of a row count, and where documents begin in it.
+/// The tokens of a row that count, and the beginnings of its documents.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConvTokens<'a> {
     /// `[B, T]`: inputs of tokens where it is false are 0, and have no gradient.

@@ -58,7 +58,7 @@ pub(super) fn with_window<M: Graph>(x: &Tensor<M>, window: Option<&Tensor<M>>, t
     }
 }
 
-/// The convolution of `S` inputs, the first K - 1 of which only lie behind others, then SiLU.
+/// Computes the convolution of `S` inputs, the first K - 1 of which only precede others, then SiLU.
 #[differentiable(
     backward = portable_conv_silu_backward,
     fallback = conv_silu_by_operations,
@@ -83,8 +83,8 @@ pub fn portable_conv_silu(
     Ok(Outputs { y: sum.multiply(&sigmoid)?, sigmoid })
 }
 
-/// With c the sum before the SiLU and s its sigmoid: dc = d_y (s + y (1 - s)), dx[t] = sum_j weight_j dc[t - j],
-/// dweight_j = sum_t dc[t] x[t + j].
+/// Computes the gradients of [`portable_conv_silu`]. With c the sum before the SiLU and s its sigmoid: dc = d_y (s + y
+/// (1 - s)), dx[t] = sum_j weight_j dc[t - j], dweight_j = sum_t dc[t] x[t + j].
 #[differentiable(backward_of = portable_conv_silu)]
 pub fn portable_conv_silu_backward(
     x: In![f32; B, S, C],

@@ -10,7 +10,7 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    /// None, or of the two matrices.
+    /// Returns the adapter of the two matrices, or `None` if there are none.
     pub(super) fn new(matrices: &[Tensor<Infer>], scale: Option<f32>) -> Result<Option<Self>> {
         match (matrices, scale) {
             ([a, b], Some(scale)) => Ok(Some(Adapter { a: a.cast(Dtype::F32)?, b: b.cast(Dtype::F32)?, scale })),

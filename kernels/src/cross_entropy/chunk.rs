@@ -43,7 +43,7 @@ impl<'a> Iterator for Chunks<'a> {
 pub(super) struct Chunk<'a>(&'a [Counted]);
 
 impl Chunk<'_> {
-    /// These rows of the hidden states, in float32, taken only after `before` is computed.
+    /// Returns these rows of the hidden states in float32, taken only after `before` is computed.
     pub(super) fn rows(&self, hidden: &Tensor<Infer>, before: &[&Tensor<Infer>]) -> Result<Tensor<Infer>> {
         let rows: Vec<i32> = self.0.iter().map(|counted| counted.row).collect();
         let hidden = if before.is_empty() { hidden.clone() } else { hidden.after(before)? };
@@ -76,9 +76,10 @@ impl Chunk<'_> {
     }
 }
 
-/// What the forward of a chunk computes where a gradient will be asked for: there is one exponential a logit.
+/// The losses and gradients that the forward of a chunk computes where a gradient will be asked for, so that each logit
+/// has one exponential.
 pub(super) struct Scores {
-    /// As [`Chunk::losses`].
+    /// The losses of the rows, as [`Chunk::losses`] returns them.
     pub(super) losses: Tensor<Infer>,
     /// The gradient of the losses with respect to the logits, softmax less 1 at the label: `[rows, V]`.
     pub(super) slopes: Tensor<Infer>,
@@ -136,7 +137,7 @@ pub(super) struct Head {
     blocks: Vec<(i32, i32)>,
     /// Rows whose gradient is formed at once.
     gradient_blocks: Vec<(i32, i32)>,
-    /// Whether products read codes.
+    /// Whether products read the packed codes instead of a converted matrix.
     multiplies_codes: bool,
 }
 
@@ -144,7 +145,7 @@ pub(super) struct Head {
 const CONVERTED: usize = 4;
 
 impl Head {
-    /// With at most `bytes` in a block, or a single row.
+    /// Creates a head whose blocks take at most `bytes` each, or hold a single row.
     pub(super) fn new(stored: Matrix, bytes: usize) -> Result<Self> {
         let [length, width] = stored.shape();
         let row_bytes = Dtype::F32.size() * width.max(1) as usize;
@@ -164,7 +165,7 @@ impl Head {
         Ok(Head { stored, weight, blocks, gradient_blocks, multiplies_codes })
     }
 
-    /// Its matrix if products read the codes.
+    /// Returns the head's matrix if products read its codes.
     fn codes(&self) -> Option<&Packed> {
         match &self.stored {
             Matrix::Packed(matrix) if self.multiplies_codes => Some(matrix),

@@ -15,7 +15,7 @@ pub fn labels_after(labels: &[i32], width: usize, places: usize) -> Vec<i32> {
     labels.chunks(width).flat_map(of_row).collect()
 }
 
-/// What each row of hidden states is to predict: known on the host, before the graph.
+/// The tokens that rows of hidden states predict, known on the host before the graph is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
     rows: i32,
@@ -30,7 +30,8 @@ pub(super) struct Counted {
 }
 
 impl Labels {
-    /// One label a row, or [`IGNORED`]. The label of a row is the token it is to predict: [`labels_after`] shifts them.
+    /// Creates labels from one label a row, or [`IGNORED`]. The label of a row is the token that it predicts:
+    /// [`labels_after`] shifts tokens accordingly.
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`] for another negative label.
@@ -83,12 +84,12 @@ impl Labels {
         Labels::from_slice(&labels)
     }
 
-    /// How many rows count.
+    /// Returns the number of rows that count.
     pub fn count(&self) -> usize {
         self.counted.len()
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows as usize
     }
@@ -97,7 +98,7 @@ impl Labels {
         &self.counted
     }
 
-    /// For each row its place among those that count, or the place after the last: `[rows]`.
+    /// Returns for each row its place among the rows that count, or the place after the last: `[rows]`.
     pub(super) fn places(&self) -> Result<Indices> {
         let mut places = vec![self.counted.len() as i32; self.rows()];
         for (place, counted) in (0..).zip(&self.counted) {

@@ -15,7 +15,7 @@ pub use softmax::{LabelLossesOutputs, label_losses};
 
 const OPERATION: &str = "cross_entropy";
 
-/// What the two directions know apart from tensors.
+/// The values that forward and backward need in addition to tensors.
 #[derive(Clone)]
 struct Host {
     labels: Labels,
@@ -25,7 +25,8 @@ struct Host {
     head: Option<Packed>,
     /// The adapter's multiplier, if the head has an adapter.
     adapter_scale: Option<f32>,
-    /// Which inputs want a gradient: hidden states, the weight unless it is packed codes, and the adapter's two matrices.
+    /// Whether each input wants a gradient: hidden states, the weight unless it is packed codes, and the adapter's two
+    /// matrices.
     wants: Vec<bool>,
 }
 

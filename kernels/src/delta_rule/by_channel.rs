@@ -20,7 +20,7 @@ use super::stages::{
 /// The gated delta rule with a gate for each channel of the keys: `S~_t = S_{t-1} diag(g_t)`, `log_decay` `[B, T, Hv, Dk]`.
 /// All else is as in [`gated_delta`](fn@crate::gated_delta) (Kimi Team 2025, "Kimi Linear", section 3).
 ///
-/// A single token is better off in [`gated_delta_by_channel_step`](fn@crate::gated_delta_by_channel_step).
+/// For a single token [`gated_delta_by_channel_step`](fn@crate::gated_delta_by_channel_step) is faster.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
@@ -267,7 +267,7 @@ fn decayed_scores(
     Ok((decayed, scores))
 }
 
-/// The same chunks, in operations.
+/// Computes the same chunks from differentiable operations: the fallback.
 fn in_operations<M: Graph>(inputs: GatedDeltaByChannelInputs<'_, M>) -> Result<GatedDeltaByChannelOutputs<M>> {
     let GatedDeltaByChannelInputs { queries, keys, values, log_decay, beta, initial_state, chunk } = inputs;
     let outputs = gated_delta_by_channel_in_operations(GatedDeltaByChannelInOperationsInputs {

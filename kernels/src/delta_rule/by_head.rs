@@ -22,10 +22,10 @@ use super::stages::{
 /// - `chunk`: tokens of a chunk, a power of two from 8 on, of which GPUs take 16 to 64; [`chunk_length`](super::chunk_length) is a good one;
 /// - `y` has the dtype of the values, `final_state` is the state after the last token.
 ///
-/// A single token is better off in [`gated_delta_step`](fn@super::gated_delta_step): a chunk of it would be padding.
+/// For a single token [`gated_delta_step`](fn@super::gated_delta_step) is faster: its chunk would be mostly padding.
 ///
-/// A token with `log_decay` and `beta` 0 leaves the state as it was, and its `y` reads that state: so does
-/// [`gated_delta_of_tokens`](super::gated_delta_of_tokens) mask padding, and part documents.
+/// A token with `log_decay` and `beta` 0 does not change the state, and its `y` reads that state.
+/// [`gated_delta_of_tokens`](super::gated_delta_of_tokens) masks padding and separates documents in this way.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
@@ -225,7 +225,7 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     })
 }
 
-/// The same chunks, in operations.
+/// Computes the same chunks from differentiable operations: the fallback.
 fn in_operations<M: Graph>(inputs: GatedDeltaInputs<'_, M>) -> Result<GatedDeltaOutputs<M>> {
     let GatedDeltaInputs { queries, keys, values, log_decay, beta, initial_state, chunk } = inputs;
     let outputs = gated_delta_in_operations(GatedDeltaInOperationsInputs {

@@ -17,12 +17,12 @@ pub(super) struct Geometry {
     pub(super) chunk: i32,
 }
 
-/// Whose a gate is.
+/// The part of the model that has a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gates {
-    /// One for each value head: log gates `[B, T, Hv]`.
+    /// One gate for each value head: log gates `[B, T, Hv]`.
     OfHeads,
-    /// One for each channel of its keys too: log gates `[B, T, Hv, Dk]`.
+    /// One gate for each value head and channel of its keys: log gates `[B, T, Hv, Dk]`.
     OfChannels,
 }
 
@@ -61,7 +61,7 @@ impl Geometry {
         Geometry { batch, time, key_heads, value_heads, key_dim, value_dim, chunk: SHORTEST_CHUNK }.checked()
     }
 
-    /// These sizes, if the recurrence is defined for them.
+    /// Returns these sizes if the recurrence is defined for them.
     pub(super) fn checked(self) -> Result<Self> {
         if self.time == 0 {
             return Err(error("keys", "found no tokens, expected at least one".into()));
@@ -81,7 +81,7 @@ impl Geometry {
         Ok(self)
     }
 
-    /// How many value heads read each key head.
+    /// Returns the number of value heads that read each key head.
     pub(super) fn group(&self) -> i32 {
         self.value_heads / self.key_heads
     }

@@ -10,7 +10,7 @@ const TILE: i32 = 16;
 /// The longest chunk whose matrices fit in the memory of a threadgroup.
 const LONGEST_CHUNK: i32 = 64;
 
-/// What is put behind tokens and channels. Zeros change nothing: a log gate and a beta of zero leave the state as it is,
+/// The padding behind tokens and channels. Zeros change nothing: a log gate and a beta of zero do not change the state,
 /// and channels of zeros add nothing to products.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Padding {

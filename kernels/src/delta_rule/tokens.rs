@@ -7,10 +7,11 @@ use super::{
     gated_delta_by_channel,
 };
 
-/// Which tokens of a row count, and where documents begin in it.
+/// The tokens of a row that count, and the beginnings of its documents.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DeltaTokens<'a> {
-    /// `[B, T]`: where it is false the state stays as it is, `y` is 0, and nothing has a gradient.
+    /// The mask `[B, T]` of tokens that count: where it is false the state does not change, `y` is 0, and nothing has a
+    /// gradient.
     pub mask: Option<&'a Mask>,
     /// `[B, T]`: true for the first token of each document packed into a row, which begins with a state of zero. Where the
     /// first of a row is false, its document goes on from the initial state.
@@ -49,7 +50,7 @@ fn across(mask: &Mask, rank: usize) -> Result<Mask> {
     mask.reshape(&shape)
 }
 
-/// A log gate whose decay is 0 in float32, however the gates around it are summed.
+/// A log gate whose decay is 0 in float32, whatever gates are added to it.
 const FORGETS_ALL: f32 = -1e4;
 
 /// [`gated_delta`](fn@gated_delta) of rows in which not every token counts, or that hold several documents.

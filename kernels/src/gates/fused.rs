@@ -113,7 +113,7 @@ fn gates_gradients<T: Float>(
     }
 }
 
-/// The same gates, composed of operations.
+/// Computes the same gates from differentiable operations: the fallback.
 fn gates_by_operations<M: Graph>(inputs: FusedGatesInputs<'_, M>) -> Result<FusedGatesOutputs<M>> {
     let FusedGatesInputs { a, b, a_log, dt_bias } = inputs;
     let rate = a_log.exp()?.negative()?;

@@ -8,7 +8,7 @@ use cotangent::{Dtype, Error, Graph, Result, Tensor};
 
 pub use fused::{FusedGatesInputs, FusedGatesOutputs, fused_gates, fused_gates_backward};
 
-/// What [`gates`] returns, both float32.
+/// The outputs of [`gates`], both float32.
 #[derive(Debug)]
 pub struct GatesOutputs<M: Graph> {
     /// The logarithm of the decay, never positive: `[B, T, Hv]`.
@@ -17,7 +17,8 @@ pub struct GatesOutputs<M: Graph> {
     pub beta: Tensor<M>,
 }
 
-/// `log_decay = -exp(a_log) * softplus(a + dt_bias)` and `beta = sigmoid(b)`, in float32 whatever the inputs are.
+/// Computes `log_decay = -exp(a_log) * softplus(a + dt_bias)` and `beta = sigmoid(b)` in float32, for inputs of any
+/// dtype.
 ///
 /// `a` and `b` are `[B, T, Hv]`, `a_log` and `dt_bias` `[Hv]`. The decay stays a logarithm: it reaches 1e-26 in trained
 /// models, and gradients with respect to the decay itself would be divided by it.

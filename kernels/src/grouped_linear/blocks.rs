@@ -2,21 +2,21 @@
 
 use cotangent::{Backend, Dtype};
 
-/// How a product is cut up: a threadgroup of four simdgroups, two by two, has `rows` by `columns` of the result, and takes
-/// `depth` of the inner length at a time.
+/// The block sizes of a product: a threadgroup of four simdgroups, two by two, computes `rows` by `columns` of the
+/// result, and takes `depth` of the inner length at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blocks {
-    /// A multiple of 32.
+    /// The rows of the result in a block, a multiple of 32.
     pub rows: usize,
-    /// A multiple of 32.
+    /// The columns of the result in a block, a multiple of 32.
     pub columns: usize,
-    /// A multiple of 16; of 32 where codes are decoded.
+    /// The extent of a block along the inner length: a multiple of 16, or of 32 where codes are decoded.
     pub depth: usize,
 }
 
 impl Blocks {
-    /// What suits a backend for results of `width` columns: two blocks of either factor are in threadgroup memory at once, of
-    /// which Metal gives 32 KiB and CUDA 48.
+    /// Returns the blocks that suit a backend for results of `width` columns. Two blocks of either factor are in
+    /// threadgroup memory at once, of which Metal gives 32 KiB and CUDA 48.
     pub fn of(backend: Backend, dtype: Dtype, width: i32) -> Self {
         let widest = match (backend, dtype) {
             (Backend::Cuda, Dtype::F16 | Dtype::BF16) => 128,
@@ -28,7 +28,7 @@ impl Blocks {
         Blocks { rows: widest, columns: if columns == 96 { 128 } else { columns }, depth }
     }
 
-    /// The same for matrices that are decoded 32 columns at a time, in no more memory.
+    /// Returns blocks for matrices that are decoded 32 columns at a time, in no more memory.
     pub(super) fn for_codes(self) -> Self {
         if self.depth < 32 { Blocks { rows: self.rows / 2, depth: 32, ..self } } else { self }
     }

@@ -181,7 +181,7 @@ pub(super) fn coded_input_gradient<
     }
 }
 
-/// The same with the matrices decoded, by MLX's operations.
+/// Computes the same products with MLX's operations and decoded matrices: the fallback.
 #[allow(clippy::too_many_arguments, reason = "the arguments are those of the kernel")]
 fn grouped_coded_product_by_operations<M: Graph>(inputs: GroupedCodedProductInputs<'_, M>) -> Result<Tensor<M>> {
     let GroupedCodedProductInputs { x, codes, scales, biases, counts, group, bits, .. } = inputs;

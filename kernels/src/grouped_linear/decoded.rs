@@ -4,7 +4,7 @@ use cotangent::{
     CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Infer, Packed, Result, Stored, Tensor, VjpCase, custom_vjp,
 };
 
-/// What forward and backward need in addition to rows.
+/// The values that forward and backward need in addition to rows.
 #[derive(Clone)]
 struct Host {
     matrices: Packed,

@@ -82,7 +82,7 @@ pub(super) fn input_gradient<T: Float, const ROWS: usize, const COLUMNS: usize, 
     }
 }
 
-/// The same by MLX's operations, to which blocks mean nothing.
+/// Computes the same products with MLX's operations, without blocks: the fallback.
 fn grouped_product_by_operations<M: Graph>(
     x: &Tensor<M>,
     weight: &Tensor<M>,

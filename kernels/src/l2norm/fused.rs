@@ -128,7 +128,7 @@ pub fn fused_l2norm_backward<T: Float, const D: usize>(
     }
 }
 
-/// The same norm, composed of operations.
+/// Computes the same norm from differentiable operations: the fallback.
 fn l2norm_by_operations<M: Graph>(x: &Tensor<M>, scale: f32, epsilon: f32) -> Result<Tensor<M>> {
     let wide = x.cast(Dtype::F32)?;
     let factor = wide.square()?.sum_keep(&[-1])?.add(epsilon)?.rsqrt()?;

@@ -30,7 +30,8 @@ pub fn mrope<T: Float, const EVEN_ODD: bool>(
     Ok(Outputs { y: rotate(stages, RotateInputs { x, positions, turns, axes, direction: 1.0, even_odd: EVEN_ODD })? })
 }
 
-/// The same launch with every angle negated: a rotation is orthogonal, so its transpose turns back.
+/// Computes the gradient with the same launch and every angle negated: a rotation is orthogonal, so its transpose is
+/// its inverse.
 #[differentiable(backward_of = mrope, stages = [rotate])]
 pub fn mrope_backward<T: Float, const EVEN_ODD: bool>(
     positions: In![i32; A, B, S],
@@ -47,7 +48,8 @@ pub fn mrope_backward<T: Float, const EVEN_ODD: bool>(
     })
 }
 
-/// A simdgroup has a head; a thread rotates every 32nd pair of its lanes, and copies lanes that pass.
+/// Rotates one head with each simdgroup: a thread rotates every 32nd pair of its lanes, and copies lanes that are not
+/// rotated.
 #[stage(
     strided,
     requires = [2 * F <= D],
@@ -102,7 +104,7 @@ fn rotate<T: Float, const EVEN_ODD: bool>(
     }
 }
 
-/// The same rotation, composed of operations.
+/// Computes the same rotation from differentiable operations: the fallback.
 fn mrope_by_operations<M: Graph>(inputs: MropeInputs<'_, M>) -> Result<Tensor<M>> {
     let MropeInputs { x, positions, turns, axes, even_odd } = inputs;
     let angles = angles::<M>(positions, turns, axes)?;

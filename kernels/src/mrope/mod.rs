@@ -18,7 +18,7 @@ pub use fused::{MropeInputs, mrope, mrope_backward};
 pub struct Frequencies {
     turns: Constant,
     axes: Indices,
-    /// For tokens with one position.
+    /// The axis of every frequency where tokens have one position: the first.
     first_axis: Indices,
     rotated: usize,
     pairing: Pairing,

@@ -76,8 +76,8 @@ pub fn fused_rms_norm<T: Float, const D: usize>(
     }
 }
 
-/// With h = (centre + weight) d_y and means over a head: d_x = r (h - x r^2 mean(h x)), d_weight = sum of d_y x r. It reads x
-/// anyway, so r is computed again and not kept.
+/// Computes the gradients of [`fused_rms_norm`]. With h = (centre + weight) d_y and means over a head: d_x = r (h - x
+/// r^2 mean(h x)), d_weight = sum of d_y x r. It reads x anyway, so r is computed again and not kept.
 #[differentiable(backward_of = fused_rms_norm, stages = [rms_norm_gradient, rms_norm_weight_parts])]
 pub fn fused_rms_norm_backward<T: Float>(
     x: In![T; N, H, D],
@@ -202,7 +202,7 @@ fn rms_norm_weight_parts<T: Float>(
     }
 }
 
-/// The same norm, composed of operations: MLX's own, between conversions.
+/// Computes the same norm with MLX's own operation, between conversions: the fallback.
 fn rms_norm_by_operations<M: Graph>(x: &Tensor<M>, weight: &Tensor<M>, epsilon: f32, centre: f32) -> Result<Tensor<M>> {
     let weight = if centre == 0.0 { weight.clone() } else { weight.add(centre)? };
     x.cast(Dtype::F32)?.rms_norm(&weight, epsilon)?.cast(x.dtype())

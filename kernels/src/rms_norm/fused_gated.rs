@@ -83,8 +83,9 @@ pub fn fused_rms_norm_gated<T: Float, const D: usize>(
     }
 }
 
-/// With s the sigmoid of the gate z, u = z s, h = weight u d_y, and means over a head: d_x = r (h - x r^2 mean(h x)),
-/// d_gate = weight x r d_y s (1 + z (1 - s)), d_weight = sum of d_y x r u.
+/// Computes the gradients of [`fused_rms_norm_gated`]. With s the sigmoid of the gate z, u = z s, h = weight u d_y, and
+/// means over a head: d_x = r (h - x r^2 mean(h x)), d_gate = weight x r d_y s (1 + z (1 - s)), d_weight = sum of d_y x
+/// r u.
 #[differentiable(backward_of = fused_rms_norm_gated, stages = [rms_norm_gated_gradients, rms_norm_gated_weight_parts])]
 pub fn fused_rms_norm_gated_backward<T: Float>(
     x: In![T; N, H, D],
@@ -240,7 +241,8 @@ fn rms_norm_gated_weight_parts<T: Float>(
     }
 }
 
-/// The same norm, composed of operations: MLX's own, between conversions, and the gate of SwiGLU, which has the same form.
+/// Computes the same norm with MLX's own operation, between conversions, and with the gate of SwiGLU, which has the
+/// same form: the fallback.
 fn rms_norm_gated_by_operations<M: Graph>(
     x: &Tensor<M>,
     gate: &Tensor<M>,

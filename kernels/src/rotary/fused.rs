@@ -60,7 +60,8 @@ pub fn fused_rotary_backward<T: Float, const COPIES: usize, const EVEN_ODD: bool
     Ok(Outputs { d_x, d_cosine: Some(tables.cosine_gradient), d_sine: Some(tables.sine_gradient) })
 }
 
-/// A simdgroup has a head; a thread rotates every 32nd pair of its lanes, and copies lanes that pass.
+/// Rotates one head with each simdgroup: a thread rotates every 32nd pair of its lanes, and copies lanes that are not
+/// rotated.
 #[stage(
     strided,
     requires = [2 * F <= D],
@@ -164,7 +165,7 @@ fn table_gradients<T: Float, const A: usize, const COPIES: usize, const EVEN_ODD
     }
 }
 
-/// The same rotation, composed of operations.
+/// Computes the same rotation from differentiable operations: the fallback.
 fn rotary_by_operations<M: Graph>(inputs: FusedRotaryInputs<'_, M>) -> Result<Tensor<M>> {
     let FusedRotaryInputs { x, cosine, sine, axes, copies, even_odd } = inputs;
     let count = axes.shape()[0];

@@ -9,7 +9,7 @@ use cotangent::{Dtype, Error, Graph, Indices, Result, Tensor};
 use crate::rope_layout::{AxisChoice, Pairing};
 pub use fused::{FusedRotaryInputs, fused_rotary, fused_rotary_backward};
 
-/// What a row of a table of cosines or sines holds for `F` frequencies.
+/// The content of a row of a table of cosines or sines, for `F` frequencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableLayout {
     /// `F` values, one for both lanes of a pair.
@@ -18,14 +18,15 @@ pub enum TableLayout {
     Full,
 }
 
-/// How [`rotary`] reads its tables and pairs lanes.
+/// The way in which [`rotary`] reads its tables and pairs lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RotaryLayout {
-    /// Which lanes rotate together.
+    /// The lanes that rotate together.
     pub pairing: Pairing,
-    /// What a row of a table holds.
+    /// The content of a row of a table.
     pub table: TableLayout,
-    /// Which table of three a frequency is in: time, height, width. `None` where the choice is made already: one table.
+    /// The choice among three tables, for time, height and width, that gives each frequency its table. `None` means
+    /// that there is one table, in which the choice is already made.
     pub choice: Option<AxisChoice>,
 }
 

@@ -5,7 +5,7 @@ use cotangent::{Graph, Result, Tensor, differentiable};
 
 /// `silu(gate) * up` of flat operands.
 ///
-/// It keeps the sigmoid for the backward pass and nothing else: MLX's own gradient keeps two products more.
+/// Only the sigmoid is kept for the backward pass: MLX's own gradient keeps two products more.
 #[differentiable(backward = portable_swiglu_backward, fallback = swiglu_by_operations, cases = [(N = 1), (N = 37)])]
 pub fn portable_swiglu<T: Float>(gate: In![T; N], up: In![T; N], y: Out![T; N], #[saved] sigmoid: Out![T; N]) {
     if let Some([y, sigmoid]) = host::elementwise([gate, up], &Gated)? {
@@ -48,7 +48,7 @@ impl Formula<2, 2> for Gated {
     }
 }
 
-/// Both gradients of an element.
+/// The formula of both gradients of an element.
 struct GatedBackward;
 
 impl Formula<4, 2> for GatedBackward {

@@ -116,7 +116,7 @@ fn switch_weight_gradient<T: Float, I: Int, const E: usize>(
     }
 }
 
-/// The same, with each pair's weight gathered.
+/// Computes the same products with the gathered weight of each pair: the fallback.
 fn verify_switch_linear_by_operations<M: Graph>(
     x: &Tensor<M>,
     weight: &Tensor<M>,

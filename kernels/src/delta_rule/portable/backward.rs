@@ -17,8 +17,8 @@ pub(super) struct Gradients {
     pub(super) initial_state: Tensor<Infer>,
 }
 
-/// From queries, keys, values, log gates and betas, the states that [`forward`](super::forward::forward) saved, and the
-/// cotangents of `y` and the final state.
+/// Computes the gradients from queries, keys, values, log gates and betas, from the states that
+/// [`forward`](super::forward::forward) saved, and from the cotangents of `y` and of the final state.
 pub(super) fn backward<D: Decay>(
     geometry: Geometry,
     inputs: [&Tensor<Infer>; 5],
@@ -66,7 +66,7 @@ pub(super) fn backward<D: Decay>(
     })
 }
 
-/// What only goes chunk after chunk, from the last to the first.
+/// The results that need the chunks one after the other, from the last to the first.
 struct StateChain {
     /// The cotangent of `Delta` carried through the transposed inverse: `[N, B, Hk, group, C, Dv]`.
     d_solved: Tensor<Infer>,
@@ -77,7 +77,8 @@ struct StateChain {
 }
 
 impl StateChain {
-    /// From the cotangents of `Delta` and of the entry states that the chunks' own outputs give.
+    /// Runs through the chunks from the last to the first, from the cotangents of `Delta` and of the entry states that
+    /// the chunks' own outputs give.
     fn run<D: Decay>(
         chunks: &Chunks,
         within: &Within<D>,

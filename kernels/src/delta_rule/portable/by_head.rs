@@ -12,8 +12,8 @@ const BLOCK: i32 = 8;
 
 /// The decays of heads; they scale scores that a key head's value heads share.
 ///
-/// An exponent is summed over just its tokens, never taken as a difference of two running sums: where gates are shut
-/// those are large, and their difference would have lost its digits. No exponent is positive.
+/// An exponent is summed over just its tokens, never taken as a difference of two running sums. Where gates are shut
+/// such sums are large, and their difference would have lost its digits. No exponent is positive.
 pub(super) struct HeadDecay {
     factors: Factors,
     /// `g(j, i)` at row i and column j <= i; above the diagonal what is finite: `[N, B, Hk, group, C, C]`.

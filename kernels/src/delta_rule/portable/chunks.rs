@@ -25,10 +25,10 @@ impl Chunks {
         Chunks { geometry, length, count: (geometry.time + length - 1) / length }
     }
 
-    /// Cuts `[B, T, Hk * group, D]`, in float32. Missing tokens at the end become zeros: a log gate and a beta of zero
-    /// leave the state as it is.
+    /// Cuts `[B, T, Hk * group, D]` into chunks, in float32. Missing tokens at the end become zeros: a log gate and a
+    /// beta of zero do not change the state.
     ///
-    /// A view; what goes into several matrix products is better [copied](Self::cut_copied) once.
+    /// The result is a view; for several matrix products a [copy](Self::cut_copied) is faster.
     pub(super) fn cut(&self, tensor: &Tensor<Infer>, group: i32) -> Result<Tensor<Infer>> {
         let Geometry { batch, time, key_heads, .. } = self.geometry;
         let width = tensor.size() as i32 / (batch * time * key_heads * group);
@@ -38,7 +38,7 @@ impl Chunks {
         whole.reshape(&[batch, self.count, self.length, key_heads, group, width])?.transpose(&[1, 0, 3, 4, 2, 5])
     }
 
-    /// As [`cut`](Self::cut), with contiguous chunks.
+    /// Cuts as [`cut`](Self::cut) does, into contiguous chunks.
     pub(super) fn cut_copied(&self, tensor: &Tensor<Infer>, group: i32) -> Result<Tensor<Infer>> {
         let view = self.cut(tensor, group)?;
         let shape = view.shape();

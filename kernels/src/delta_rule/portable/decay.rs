@@ -7,19 +7,20 @@ use crate::delta_rule::geometry::Gates;
 
 /// The decays of a chunk, from log gates; `g(a, b)` is the product of the decays of tokens a+1 to b.
 ///
-/// Where heads have a gate, `[N, B, Hk, group, C, 1]`, it is a number that commutes with every product of matrices; where
-/// channels of keys have one, `[N, B, Hk, group, C, Dk]`, it is a factor of each product's terms. W is 1 or Dk.
+/// A gate of a head, `[N, B, Hk, group, C, 1]`, is a number that commutes with every matrix product. A gate of a
+/// channel of keys, `[N, B, Hk, group, C, Dk]`, is a factor of each term of a product. W is 1 or Dk.
 pub(super) trait Decay: Sized {
-    /// Whose the gates are.
+    /// The part of the model that has the gates.
     const GATES: Gates;
 
-    /// From queries and keys, `[N, B, Hk, 1, C, Dk]`, and log gates, `[N, B, Hk, group, C, W]`.
+    /// Computes decays and scores from queries and keys, `[N, B, Hk, 1, C, Dk]`, and log gates, `[N, B, Hk, group, C,
+    /// W]`.
     fn of(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self>;
 
-    /// What both kinds of gates amount to.
+    /// Returns the decays and scores, which both kinds of gates have.
     fn factors(&self) -> &Factors;
 
-    /// What queries or keys read from the state that their chunk begins with: `[N, B, Hk, group, C, Dv]`.
+    /// Returns what queries or keys read from the state that their chunk begins with: `[N, B, Hk, group, C, Dv]`.
     fn read(&self, rows: &Tensor<Infer>, states: &Tensor<Infer>) -> Result<Tensor<Infer>>;
 
     /// The cotangents of what [`read`](Self::read) took, from that of what it gave.
@@ -30,17 +31,17 @@ pub(super) trait Decay: Sized {
         states: &Tensor<Infer>,
     ) -> Result<ReadCotangents>;
 
-    /// What scores, reading, writing and forgetting pass on to queries, keys and gates.
+    /// Returns the gradients of queries, keys and gates through scores, reading, writing and forgetting.
     fn backward(&self, cotangents: &Cotangents) -> Result<DecayGradients>;
 }
 
 /// The decays of a chunk, and the scores that have them in them.
 pub(super) struct Factors {
-    /// From the chunk's beginning to each token, its own included: `[N, B, Hk, group, C, W]`.
+    /// The decays from the chunk's beginning to each token, the token included: `[N, B, Hk, group, C, W]`.
     pub(super) since_start: Tensor<Infer>,
-    /// From each token to the chunk's end: `[N, B, Hk, group, C, W]`.
+    /// The decays from each token to the chunk's end: `[N, B, Hk, group, C, W]`.
     pub(super) until_end: Tensor<Infer>,
-    /// Over the whole chunk: `[N, B, Hk, group, 1, W]`.
+    /// The decay over the whole chunk: `[N, B, Hk, group, 1, W]`.
     pub(super) throughout: Tensor<Infer>,
     /// `q_i . g(j, i) k_j` for j <= i, else 0: `[N, B, Hk, group, C, C]`.
     pub(super) query_scores: Tensor<Infer>,
@@ -54,29 +55,30 @@ pub(super) struct ReadCotangents {
     pub(super) states: Tensor<Infer>,
 }
 
-/// What [`Decay::backward`] starts from.
+/// The values and cotangents that [`Decay::backward`] starts from.
 pub(super) struct Cotangents<'a> {
     pub(super) queries: &'a Tensor<Infer>,
     pub(super) keys: &'a Tensor<Infer>,
-    /// A column.
+    /// The betas, as a column.
     pub(super) beta: &'a Tensor<Infer>,
     /// The states that chunks begin with: `[N, B, Hk, group, Dv, Dk]`.
     pub(super) states: &'a Tensor<Infer>,
-    /// Of the queries' scores, and above the diagonal what must not matter: `[N, B, Hk, group, C, C]`.
+    /// The cotangent of the queries' scores; the values above the diagonal must not matter: `[N, B, Hk, group, C, C]`.
     pub(super) d_query_scores: &'a Tensor<Infer>,
-    /// Of `A_ij = beta_i X_ij` with X the keys' scores, its sign turned; above the diagonal what must not matter.
+    /// The negated cotangent of `A_ij = beta_i X_ij` with X the keys' scores; the values above the diagonal must not
+    /// matter.
     pub(super) d_factor: &'a Tensor<Infer>,
-    /// Of queries, by what they read from the state: `[N, B, Hk, group, C, Dk]`.
+    /// The cotangent of queries from what they read of the state: `[N, B, Hk, group, C, Dk]`.
     pub(super) by_queries: &'a Tensor<Infer>,
-    /// Of keys, by what they read from the state, its sign turned: `[N, B, Hk, group, C, Dk]`.
+    /// The negated cotangent of keys from what they read of the state: `[N, B, Hk, group, C, Dk]`.
     pub(super) by_reading: &'a Tensor<Infer>,
-    /// Of keys as they are written to the next state, not yet decayed: `[N, B, Hk, group, C, Dk]`.
+    /// The cotangent of keys as they are written to the next state, not yet decayed: `[N, B, Hk, group, C, Dk]`.
     pub(super) by_writing: &'a Tensor<Infer>,
-    /// Of the states that chunks end with: `[N, B, Hk, group, Dv, Dk]`.
+    /// The cotangent of the states that chunks end with: `[N, B, Hk, group, Dv, Dk]`.
     pub(super) d_exits: &'a Tensor<Infer>,
 }
 
-/// What [`Decay::backward`] gives.
+/// The gradients that [`Decay::backward`] returns.
 pub(super) struct DecayGradients {
     /// `[N, B, Hk, 1, C, Dk]`.
     pub(super) queries: Tensor<Infer>,
@@ -84,7 +86,7 @@ pub(super) struct DecayGradients {
     pub(super) keys: Tensor<Infer>,
     /// `[N, B, Hk, group, C, W]`.
     pub(super) log_decay: Tensor<Infer>,
-    /// What the factor of the inverse takes from the gradient of betas: a column.
+    /// The part that the factor of the inverse takes from the gradient of betas: a column.
     pub(super) beta: Tensor<Infer>,
 }
 

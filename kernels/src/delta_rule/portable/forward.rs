@@ -8,7 +8,7 @@ use super::within::Within;
 use crate::delta_rule::geometry::Geometry;
 use crate::delta_rule::sequential::run_steps;
 
-/// What the forward pass computes.
+/// The results of the forward pass.
 pub(super) struct Forward {
     /// `[B, T, Hv, Dv]`.
     pub(super) y: Tensor<Infer>,
@@ -18,7 +18,7 @@ pub(super) struct Forward {
     pub(super) chunk_states: Tensor<Infer>,
 }
 
-/// From queries, keys, values, log gates, betas and the initial state.
+/// Computes the outputs from queries, keys, values, log gates, betas and the initial state.
 pub(super) fn forward<D: Decay>(geometry: Geometry, inputs: [&Tensor<Infer>; 6]) -> Result<Forward> {
     let [queries, keys, values, log_decay, beta, initial_state] = inputs;
     if geometry.time == 1 {

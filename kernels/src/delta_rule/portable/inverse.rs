@@ -38,7 +38,7 @@ mod tests {
         vec![-beta * cosine; length * length]
     }
 
-    /// By the definition, column by column, in float64.
+    /// Inverts by the definition, column by column, in float64.
     fn substituted(lower: &[f64], length: usize) -> Vec<f64> {
         let mut inverse = vec![0.0; length * length];
         for column in 0..length {

@@ -29,7 +29,7 @@ pub(super) struct Within<D> {
 }
 
 impl<D: Decay> Within<D> {
-    /// From queries, keys, values, log gates and betas as the caller gave them.
+    /// Computes the chunks' own part from queries, keys, values, log gates and betas as the caller gave them.
     pub(super) fn of(chunks: &Chunks, inputs: [&Tensor<Infer>; 5]) -> Result<Self> {
         let [queries, keys, values, log_decay, beta] = inputs;
         let group = chunks.geometry.group();

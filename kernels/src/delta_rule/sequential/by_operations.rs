@@ -51,7 +51,7 @@ pub(in crate::delta_rule) fn run_steps<M: Graph>(
     Ok((Tensor::concatenate(&outputs, 1)?, last.clone()))
 }
 
-/// How many tokens of each row count, `[B]`, as floats that broadcast over `rank` axes.
+/// Returns the number of tokens of each row that count, `[B]`, as floats that broadcast over `rank` axes.
 pub(super) fn counts<M: Graph>(tokens: &Indices, rank: usize) -> Result<Tensor<M>> {
     let mut shape = vec![1; rank];
     shape[0] = tokens.shape()[0];
@@ -69,7 +69,7 @@ impl<'a, M: Graph> Recurrence<'a, M> {
         Ok(Recurrence { geometry: Geometry::of(inputs, gates)?, inputs })
     }
 
-    /// What each token gives: `y` `[B, 1, Hv, Dv]` and the state after it.
+    /// The results of each token: `y` `[B, 1, Hv, Dv]` and the state after it.
     pub(super) fn run(&self) -> Result<Vec<GatedDeltaStepOutputs<M>>> {
         let [queries, keys, values, log_decay, beta, initial_state] = self.inputs;
         let mut state = initial_state.clone();

@@ -4,7 +4,8 @@ use cotangent::stage;
 
 use super::{DECAY, FLOATS, PAIRS};
 
-/// A threadgroup carries sixteen rows of the state's cotangent from chunk to chunk, as the forward scan does the state.
+/// Each threadgroup carries sixteen rows of the state's cotangent from chunk to chunk, as the forward scan does with
+/// the state.
 ///
 /// - `written_cotangent`: `dD`;
 /// - `exit_cotangents`: `dS'` of each chunk.

@@ -11,7 +11,7 @@ use crate::delta_rule::portable::decay::{Cotangents, Decay, DecayGradients, Fact
 /// The decays of channels: `[N, B, Hk, group, C, Dk]`.
 pub(super) struct ChannelDecay {
     factors: Factors,
-    /// From halves of one token to those of a chunk.
+    /// The pairs of halves, from halves of one token to halves of a chunk.
     halves: Vec<Halves>,
     /// One on the diagonal: `[C, C]`.
     diagonal: Tensor<Infer>,

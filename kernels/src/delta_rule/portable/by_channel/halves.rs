@@ -24,9 +24,9 @@ fn halves_of(pairs: &Tensor<Infer>) -> Result<[Tensor<Infer>; 2]> {
 pub(super) struct Blocks {
     /// Tokens of a block.
     pub(super) length: i32,
-    /// From a block's beginning to each of its tokens, its own included.
+    /// The decays from a block's beginning to each of its tokens, the token included.
     pub(super) since: Tensor<Infer>,
-    /// From each token to its block's end.
+    /// The decays from each token to its block's end.
     pub(super) until: Tensor<Infer>,
 }
 
@@ -147,7 +147,7 @@ impl Halves {
     }
 }
 
-/// What [`Halves::backward`] gives.
+/// The cotangents that [`Halves::backward`] returns.
 pub(super) struct HalvesGradients {
     /// The cotangents of the scores within the halves: `[N, B, Hk, group, pairs, 2, 2, length, length]`.
     pub(super) within: Tensor<Infer>,
@@ -155,7 +155,7 @@ pub(super) struct HalvesGradients {
     pub(super) queries: Tensor<Infer>,
     /// `[N, B, Hk, 1, C, Dk]`.
     pub(super) keys: Tensor<Infer>,
-    /// Those of the halves' decays.
+    /// The cotangents of the halves' decays.
     pub(super) d_blocks: BlockCotangents,
 }
 
@@ -166,12 +166,12 @@ pub(super) struct BlockCotangents {
     pub(super) since: Tensor<Infer>,
     /// `[N, B, Hk, group, C, Dk]`.
     pub(super) until: Tensor<Infer>,
-    /// Of the decay over each whole block: `[N, B, Hk, group, blocks, Dk]`.
+    /// The cotangents of the decay over each whole block: `[N, B, Hk, group, blocks, Dk]`.
     pub(super) throughout: Tensor<Infer>,
 }
 
 impl BlockCotangents {
-    /// Those of blocks of half the size, to which the scores across boundaries give some too.
+    /// Returns the cotangents of blocks of half the size, to which the scores across boundaries add their part.
     fn halved(&self, length: i32, d_since_boundary: &Tensor<Infer>, d_until_boundary: &Tensor<Infer>) -> Result<Self> {
         let [since_earlier, since_later] = halves_of(&paired(&self.since, length)?)?;
         let [until_earlier, until_later] = halves_of(&paired(&self.until, length)?)?;

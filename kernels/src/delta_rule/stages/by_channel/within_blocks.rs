@@ -39,8 +39,8 @@ pub(crate) fn gradients_by_channel<F: Float, const C: usize, const Dk: usize>(
     metal_file!("within_blocks.metal")
 }
 
-/// As [`gradients_by_channel`], of value heads that share key heads: the gradients of queries and keys are those of one value
-/// head, and their sum is the caller's.
+/// Computes what [`gradients_by_channel`] does, for value heads that share key heads: the gradients of queries and keys
+/// are those of one value head, and the caller sums them.
 #[stage(
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (ceil_div(Dk, 128) * 128 * (L / 16), Hv, B),

@@ -37,8 +37,8 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
     metal_file!("gradients.metal")
 }
 
-/// As [`chunk_gradients`], of value heads that share key heads: the gradients of queries and keys are those of one value
-/// head, and their sum is the caller's.
+/// Computes what [`chunk_gradients`] does, for value heads that share key heads: the gradients of queries and keys are
+/// those of one value head, and the caller sums them.
 #[stage(
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
