@@ -28,7 +28,7 @@ pub struct LowRank<M: Mode> {
 }
 
 impl<M: Mode> LowRank<M> {
-    /// Its two matrices, and the multiplier.
+    /// Returns the adapter's two matrices and the multiplier.
     pub(crate) fn parts(&self) -> ([&Tensor<M>; 2], f32) {
         ([&self.lora_a, &self.lora_b], self.scale)
     }

@@ -94,7 +94,7 @@ impl LayerNorm<Planned> {
 }
 
 impl<M: Graph> LayerNorm<M> {
-    /// What transformers writes into the tower, whatever the configuration.
+    /// The epsilon that transformers uses in the tower for every configuration.
     const EPSILON: f32 = 1e-6;
 
     /// Normalises the last axis; the result has the dtype of `x`.

@@ -10,10 +10,10 @@ use std::path::Path;
 /// The limit for a configuration or a chat template: a hundred times the largest that is published.
 pub const CONFIGURATION_BYTES: u64 = 16 << 20;
 
-/// How the text begins that Git LFS puts in the place of a large file.
+/// The beginning of the text that Git LFS puts in the place of a large file.
 pub const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// What is wrong with such a file.
+/// The message about such a file.
 pub const IS_LFS_POINTER: &str = "is a Git LFS pointer, which stands for the file\n\
                                   help: run `git lfs pull` in its folder, or download the file itself";
 

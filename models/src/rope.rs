@@ -5,7 +5,7 @@ use cotangent_kernels::Frequencies;
 
 use crate::config::RopeConfig;
 
-/// Positions of tokens in time, height and width; equal for text.
+/// The positions of tokens in time, height and width, which are equal for text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Positions {
     /// `[3, rows, tokens]` in row-major order.

@@ -25,7 +25,7 @@ pub fn to_host(tensor: &Tensor<Stored>) -> Result<HostTensor> {
     Ok(HostTensor { dtype, shape, bytes: tensor.to_bytes()? })
 }
 
-/// The same values on the device, in the same dtype.
+/// Returns the same values on the device, in the same dtype.
 ///
 /// # Errors
 /// If they are neither floats nor codes, or an extent is too large.

@@ -34,7 +34,7 @@ pub struct Quantized<M: Mode> {
     pub scales: Frozen<M>,
     /// `[outputs, inputs / group_size]`, float; of `affine` codes alone.
     pub biases: Option<Frozen<M>>,
-    /// How the codes are to be read.
+    /// The format of the codes.
     #[config]
     pub format: CodeFormat,
     /// The dtype of the model.
@@ -53,7 +53,7 @@ impl Weight<Planned> {
         Weight::Dense(Dense { weight: Tensor::planned(&[matrices, outputs, inputs], dtype) })
     }
 
-    /// The same matrix or stack as codes of `format`.
+    /// Returns the same matrix or stack as codes of `format`.
     #[must_use]
     pub fn quantized(&self, format: CodeFormat) -> Self {
         let Weight::Dense(Dense { weight }) = self else { return self.clone() };
@@ -73,7 +73,7 @@ impl Weight<Planned> {
 }
 
 impl<M: Held> Quantized<M> {
-    /// Its parts as one matrix.
+    /// Returns its parts as one matrix.
     ///
     /// # Errors
     /// If they do not fit each other and the format.
@@ -205,7 +205,7 @@ impl<M: Graph> Weight<M> {
 }
 
 impl Weight<Train> {
-    /// The same matrix, of which no gradient is asked, for this `reason`.
+    /// Returns the same matrix without a gradient, for this `reason`.
     #[must_use]
     pub fn detached(&self, reason: &'static str) -> Self {
         match self {

@@ -19,7 +19,7 @@ const HEAD: &str = "lm_head";
 /// The matrices that a module is stored as.
 struct Module<'a> {
     checkpoint: &'a Checkpoint,
-    /// By canonical name.
+    /// The sources of the checkpoint's parameters, by canonical name.
     sources: &'a BTreeMap<String, Source>,
     name: &'a str,
 }
@@ -29,7 +29,7 @@ struct Stored<'a> {
     /// The tensor that messages name.
     name: &'a str,
     info: TensorInfo<'a>,
-    /// That of the whole part, if it is made of several tensors.
+    /// The shape of the whole part, if it is made of several tensors.
     shape: Vec<usize>,
 }
 

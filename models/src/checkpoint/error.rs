@@ -12,7 +12,7 @@ pub enum CheckpointError {
     Io {
         /// The file or folder.
         file: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A file or folder as a whole is not what it should be.

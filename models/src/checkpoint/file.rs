@@ -74,7 +74,7 @@ impl SafetensorsFile {
         self.header.tensors.keys().map(String::as_str)
     }
 
-    /// What the header says about the tensor `name`.
+    /// Returns what the header says about the tensor `name`.
     pub fn get(&self, name: &str) -> Option<TensorInfo<'_>> {
         let Entry { dtype, shape, .. } = self.header.tensors.get(name)?;
         Some(TensorInfo { dtype: *dtype, shape, file: &self.path })

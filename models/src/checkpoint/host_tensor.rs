@@ -23,7 +23,8 @@ impl HostTensor {
         Self { dtype: Dtype::F32, shape: shape.to_vec(), bytes }
     }
 
-    /// The same elements rounded to `dtype`, ties to even; `None` unless both dtypes are among F32, BF16 and F16.
+    /// Returns the same elements rounded to `dtype`, ties to even; `None` unless both dtypes are among F32, BF16 and
+    /// F16.
     pub fn cast(self, dtype: Dtype) -> Option<Self> {
         if self.dtype == dtype {
             return Some(self);

@@ -3,7 +3,7 @@ use safetensors::Dtype;
 
 use super::HostTensor;
 
-/// How a checkpoint stores the two kinds of parameter on which Hugging Face and MLX differ.
+/// The way in which a checkpoint stores the two kinds of parameter on which Hugging Face and MLX differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// `conv1d.weight` is `[channels, 1, kernel]`; a norm `w` scales by `1 + w`.

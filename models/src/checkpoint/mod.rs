@@ -45,7 +45,7 @@ pub use write::{TEMPORARY_PREFIX, TensorPlan, write_atomically, write_folder_ato
 const SINGLE_FILE: &str = "model.safetensors";
 const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// What is known of a tensor before its bytes are read.
+/// The facts about a tensor that are known before its bytes are read.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorInfo<'a> {
     /// Element type, as stored.
@@ -157,7 +157,7 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// What the header says about the tensor stored under `name`.
+    /// Returns what the header says about the tensor stored under `name`.
     pub fn get(&self, name: &str) -> Option<TensorInfo<'_>> {
         self.files[*self.tensors.get(name)?].get(name)
     }
@@ -173,7 +173,7 @@ impl Checkpoint {
         }
     }
 
-    /// As [`SafetensorsFile::read_half`].
+    /// Reads half of a tensor, as [`SafetensorsFile::read_half`] does.
     fn read_half(&self, name: &str, second: bool) -> Result<HostTensor, CheckpointError> {
         match self.tensors.get(name) {
             Some(number) => self.files[*number].read_half(name, second),

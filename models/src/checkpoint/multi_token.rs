@@ -12,12 +12,12 @@ use super::{Checkpoint, CheckpointError, Layout, LoadPlan, SafetensorsFile, is_p
 /// The file with the head alone, under its names in the model; no index lists it.
 pub const MULTI_TOKEN_FILE: &str = "mtp.safetensors";
 
-/// Where the head is.
+/// The place of the head of multi-token prediction.
 #[derive(Debug)]
 pub enum HeadPlace {
     /// Among the tensors of the checkpoint, in whose layout it is.
     Inside,
-    /// In a folder of its own, as mlx-vlm writes it.
+    /// A folder of the head's own, as mlx-vlm writes it.
     Folder(Checkpoint),
 }
 

@@ -31,8 +31,8 @@ pub fn classify(stored: &str) -> Role {
     }
 }
 
-/// What MLX's converters call the parameter or module of this canonical name, in a model whose text part `is_nested` in a larger one:
-/// in all but Qwen3.
+/// Returns the name that MLX's converters give the parameter or module of this canonical name; `is_nested` says whether
+/// the text model is part of a larger one, as it is in all but Qwen3.
 pub fn name_in_mlx(name: &str, is_nested: bool) -> String {
     let outer = if is_nested { "language_model." } else { "" };
     let name = &name.replace("mlp.experts.", "mlp.switch_mlp.");

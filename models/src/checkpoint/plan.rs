@@ -10,15 +10,15 @@ use super::{Checkpoint, CheckpointError, HostTensor, Layout, Mismatch};
 
 const EMBEDDING: &str = "embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
-/// What a matrix is stored as, the last two if it is quantized.
+/// The tensors that a matrix is stored as, the last two if it is quantized.
 const PARTS: [&str; 3] = ["weight", "scales", "biases"];
 
-/// Which stored tensor provides which parameter of a model; made before anything is loaded, so that a checkpoint that
-/// does not fit is refused as a whole.
+/// The stored tensors that provide the parameters of a model. The plan is made before anything is loaded, so that a
+/// checkpoint that does not fit is refused as a whole.
 #[derive(Debug)]
 pub struct LoadPlan<'a> {
     checkpoint: &'a Checkpoint,
-    /// By name: what the model expects, and which tensors it is made of.
+    /// The plan and the source of each parameter that the model expects, by name.
     sources: BTreeMap<String, (Plan, Source)>,
     layout: Layout,
     skipped: Skipped,
@@ -45,7 +45,7 @@ impl<'a> LoadPlan<'a> {
         Self::in_layout(checkpoint, expected, None)
     }
 
-    /// As [`new`](Self::new), with tensors in a layout that is known, or is to be found.
+    /// Plans as [`new`](Self::new) does, with tensors in a layout that is known, or is to be found.
     pub(super) fn in_layout(
         checkpoint: &'a Checkpoint,
         expected: Vec<(String, Plan)>,
@@ -144,7 +144,7 @@ impl<'a> LoadPlan<'a> {
         self.layout
     }
 
-    /// How many tensors are left out.
+    /// Returns the number of tensors that are left out.
     pub fn skipped(&self) -> Skipped {
         self.skipped
     }

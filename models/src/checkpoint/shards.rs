@@ -14,7 +14,7 @@ use super::{CheckpointError, HostTensor, INDEX_FILE, SINGLE_FILE, TensorPlan, wr
 pub struct ShardWriter {
     dir: PathBuf,
     files: Vec<(PathBuf, File)>,
-    /// Of each tensor that is not written yet: the file, and the first byte.
+    /// The file and the first byte of each tensor that is not written yet.
     places: BTreeMap<String, (usize, u64, TensorPlan)>,
     /// Tensor to the name of its file.
     index: BTreeMap<String, String>,
@@ -102,7 +102,8 @@ impl ShardWriter {
         file.write_all_at(&tensor.bytes, start).map_err(|source| CheckpointError::io(path, source))
     }
 
-    /// Writes the index, if one lists them, when all tensors are written; `parameters` is how many numbers they stand for.
+    /// Writes the index, if one lists the files, when all tensors are written; `parameters` is the number of elements
+    /// that they stand for.
     ///
     /// # Errors
     /// If a tensor is missing, or the disk is full.
@@ -121,7 +122,7 @@ impl ShardWriter {
         write_atomically(&self.dir.join(INDEX_FILE), |file| write!(file, "{index:#}"))
     }
 
-    /// How many files there are, and the bytes of all tensors.
+    /// Returns the number of files, and the bytes of all tensors.
     pub fn size(&self) -> (usize, u64) {
         (self.files.len(), self.total)
     }

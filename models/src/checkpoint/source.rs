@@ -17,7 +17,7 @@ use super::{Checkpoint, CheckpointError, HostTensor, Layout};
 /// The tensors of one parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
-    /// One, by stored name.
+    /// One tensor, by its stored name.
     Whole(String),
     /// One half of the rows of every matrix of a stack.
     Half { stored: String, second: bool },
@@ -25,7 +25,7 @@ pub(super) enum Source {
     PerExpert(BTreeMap<usize, String>),
 }
 
-/// What a stored tensor holds of a parameter.
+/// The part of a parameter that a stored tensor holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Whole,
@@ -33,7 +33,7 @@ enum Part {
     Expert(usize),
 }
 
-/// What the names of all parameters of experts have.
+/// The part that the names of all parameters of experts have in common.
 const OF_EXPERTS: &str = ".mlp.experts.";
 
 /// The parameters by name, and which part of each the tensor of the canonical name `name` holds.
@@ -175,7 +175,7 @@ impl Source {
         }
     }
 
-    /// Reads the parameter, as it is stored.
+    /// Reads the parameter in its stored dtype and layout.
     ///
     /// # Errors
     /// If a file cannot be read any more, or the experts are stored in several dtypes.

@@ -71,10 +71,10 @@ pub fn write_safetensors(
     })
 }
 
-/// What a tensor of a file will be, before it is there.
+/// The name, dtype and shape of a tensor that is still to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorPlan {
-    /// As stored.
+    /// The name under which the tensor is stored.
     pub name: String,
     /// Element type.
     pub dtype: Dtype,

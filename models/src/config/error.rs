@@ -13,7 +13,7 @@ pub enum ConfigError {
     Read {
         /// The file that was to be read.
         file: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The file is not JSON.
@@ -21,7 +21,7 @@ pub enum ConfigError {
     Json {
         /// The file that was read.
         file: PathBuf,
-        /// Where and why parsing stopped.
+        /// The place at which parsing stopped, and the reason.
         source: serde_json::Error,
     },
     /// A field is absent, has the wrong type, or contradicts another one.
@@ -31,9 +31,9 @@ pub enum ConfigError {
         file: PathBuf,
         /// The field, with the object it is in (`text_config.head_dim`).
         field: String,
-        /// What stands there.
+        /// The value of the field.
         found: String,
-        /// What should.
+        /// The values that the field may have.
         expected: String,
     },
     /// A field is there that nothing reads, among fields of which each changes what a model computes.
@@ -47,7 +47,7 @@ pub enum ConfigError {
         file: PathBuf,
         /// The field, with the object it is in.
         field: String,
-        /// Those that are read there.
+        /// The keys that are read there.
         known: String,
     },
     /// The file describes a model that exists but that Cotangent cannot run.
@@ -61,7 +61,7 @@ pub enum ConfigError {
         file: PathBuf,
         /// The field that says so.
         field: String,
-        /// What it asks for.
+        /// The feature that the field asks for.
         what: String,
     },
 }

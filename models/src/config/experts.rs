@@ -3,12 +3,12 @@
 use super::ConfigError;
 use super::fields::{Fields, describe};
 
-/// What a decoder layer does with each token by itself. All layers of a model are alike.
+/// The part of a decoder layer that transforms each token by itself. All layers of a model are alike.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FeedForwardConfig {
     /// One gated layer for all tokens.
     Dense {
-        /// Its width between its projections.
+        /// The width between its projections.
         intermediate_size: usize,
     },
     /// Some of many gated layers, and one for all tokens.
@@ -18,17 +18,17 @@ pub enum FeedForwardConfig {
 /// A mixture of experts with one shared expert.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExpertsConfig {
-    /// How many experts a router chooses from.
+    /// The number of experts that a router chooses from.
     pub count: usize,
-    /// How many it chooses for a token; at most `count`.
+    /// The number of experts that a router chooses for a token; at most `count`.
     pub per_token: usize,
     /// Width of one of them between its projections.
     pub intermediate_size: usize,
-    /// The same of the shared expert.
+    /// The intermediate width of the shared expert.
     pub shared_intermediate_size: usize,
 }
 
-/// How the names of fields begin that say something of experts.
+/// The beginnings of the names of fields that describe experts.
 const PREFIXES: [&str; 8] =
     ["expert_", "moe_", "num_expert", "norm_topk", "routed_", "router_", "shared_expert", "topk_"];
 

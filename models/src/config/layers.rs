@@ -4,7 +4,7 @@ use super::fields::{Fields, describe};
 /// More layers than any model has; a damaged file must not make us allocate for billions.
 const MAX_LAYERS: usize = 10_000;
 
-/// What mixes the tokens in a decoder layer.
+/// The kind of a decoder layer, which says how it mixes tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LayerKind {
     /// A gated delta net (`linear_attn`).
@@ -50,7 +50,7 @@ pub(super) fn read(text: &Fields) -> Result<Vec<LayerKind>, ConfigError> {
     Ok(kinds)
 }
 
-/// As many layers as `num_hidden_layers` says, each with full attention.
+/// Returns as many layers as `num_hidden_layers` says, each with full attention.
 pub(super) fn all_attend(text: &Fields) -> Result<Vec<LayerKind>, ConfigError> {
     let count = text.size("num_hidden_layers")?;
     if count > MAX_LAYERS {

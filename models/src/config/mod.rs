@@ -90,7 +90,7 @@ impl TextConfig {
         Self::from_json(&read_json(&file)?, &file)
     }
 
-    /// As [`load`](Self::load), with the vision tower if the file describes one.
+    /// Loads as [`load`](Self::load) does, with the vision tower if the file describes one.
     ///
     /// # Errors
     /// As [`load`](Self::load), and if the tower is inconsistent or not supported.
@@ -107,7 +107,7 @@ impl TextConfig {
         Self::read(&Fields::root(file, json)?)
     }
 
-    /// As [`from_json`](Self::from_json), with the vision tower if the file describes one.
+    /// Reads as [`from_json`](Self::from_json) does, with the vision tower if the file describes one.
     ///
     /// # Errors
     /// As [`load_with_vision`](Self::load_with_vision).

@@ -11,17 +11,18 @@ use crate::checkpoint::{Role, classify, modules as modules_of};
 use super::fields::{Fields, describe};
 use super::{ConfigError, read_json};
 
-/// How the matrices of a checkpoint are quantized. Which of them are is seen from the checkpoint alone: those with scales.
+/// The way in which the matrices of a checkpoint are quantized. The checkpoint alone says which of them are: those with
+/// scales.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quantization {
     format: CodeFormat,
-    /// By canonical name of the module; `None` for one that is said to be dense.
+    /// The format of each module by its canonical name; `None` for a module that is said to be dense.
     modules: BTreeMap<String, Option<CodeFormat>>,
 }
 
-/// Where the two programs write it, the one that they read first.
+/// The fields in which the two programs write it; the first is the one that they read first.
 const FIELDS: [&str; 2] = ["quantization", "quantization_config"];
-/// What the top level holds beside modules.
+/// The keys that the top level holds beside modules.
 const TOP_LEVEL: [&str; 4] = ["group_size", "bits", "mode", "quant_method"];
 
 impl Quantization {
@@ -88,7 +89,7 @@ impl Quantization {
         Ok(Quantization { format, modules })
     }
 
-    /// How the codes of a module are to be read, by canonical name; `None` if it is said to be dense.
+    /// Returns the format of the codes of a module, by its canonical name; `None` if it is said to be dense.
     pub fn format_of(&self, module: &str) -> Option<CodeFormat> {
         self.modules.get(module).copied().unwrap_or(Some(self.format))
     }

@@ -18,7 +18,7 @@ pub struct VisionConfig {
     pub temporal_patch_size: usize,
     /// Patches on each side of the group that becomes one token.
     pub spatial_merge_size: usize,
-    /// Width of the text model.
+    /// The width of the text model.
     pub out_hidden_size: usize,
     /// Positions on each side of the square table that is stretched over every picture.
     pub positions_per_side: usize,
@@ -28,7 +28,7 @@ pub struct VisionConfig {
     pub deepstack: Vec<usize>,
     /// The token that stands for a group of patches of a picture.
     pub image_token: u32,
-    /// The same for a video.
+    /// The token that stands for a group of patches of a video.
     pub video_token: u32,
     /// The token before the first of a picture's.
     pub start_token: u32,

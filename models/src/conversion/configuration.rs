@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::Scheme;
 
-/// What of a model's configuration a conversion changes.
+/// The parts of a model's configuration that a conversion changes.
 pub(super) struct Changes<'a> {
     pub(super) scheme: &'a Scheme,
-    /// Of the modules that are to be named, by their names in the file.
+    /// The formats of the modules that are to be named, by their names in the file.
     pub(super) codes: &'a BTreeMap<String, CodeFormat>,
     pub(super) has_vision: bool,
     /// Whether the head is the embedding.

@@ -32,7 +32,7 @@ use multi_token::Head;
 /// The most bytes of tensors in a file, as mlx-lm's converter takes.
 const SHARD_BYTES: u64 = 5 << 30;
 
-/// What was written.
+/// The counts and bytes of what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Converted {
     /// Matrices of codes.
@@ -47,9 +47,9 @@ pub struct Converted {
     pub multi_token_head: bool,
 }
 
-/// Writes the checkpoint in the folder `source` to the new folder `target`, its matrices quantized by `scheme`. One tensor
-/// at a time is in memory. `go_on` gets the number of parameters written and that of all, and says whether to go on: if not,
-/// `None` is returned and nothing left.
+/// Writes the checkpoint in the folder `source` to the new folder `target`, its matrices quantized by `scheme`. One
+/// tensor at a time is in memory. `go_on` gets the number of parameters written and the number of all, and returns
+/// whether to go on. If it says no, `None` is returned and no file is left.
 ///
 /// # Errors
 /// If the checkpoint cannot be loaded as a model, is quantized already, or `target` is there or cannot be written.
@@ -140,9 +140,9 @@ pub fn convert(
 
 /// The matrices of a text model.
 struct Matrices {
-    /// Those that become codes, by the canonical name of the module.
+    /// The matrices that become codes, by the canonical name of the module.
     codes: BTreeMap<String, CodeFormat>,
-    /// How many others there are.
+    /// The number of all other matrices.
     dense: usize,
 }
 
@@ -171,16 +171,17 @@ impl Matrices {
     }
 }
 
-/// In what the tensors of a converted checkpoint are stored.
+/// The dtypes in which the tensors of a converted checkpoint are stored.
 struct Dtypes<'a> {
     load: &'a LoadPlan<'a>,
-    /// What the configuration says of the whole model.
+    /// The dtype that the configuration gives the whole model.
     model: Option<HostDtype>,
 }
 
 impl Dtypes<'_> {
-    /// That of the tensor `name`: codes and their scales in the formats of floats are what they are; `A_log` stays as it is
-    /// stored; all others are what the configuration says, else as they are stored, scales and biases as their matrix is.
+    /// Returns the dtype of the tensor `name`. Codes and their scales keep the dtypes of their format, and `A_log`
+    /// keeps its stored dtype. All others take the dtype of the configuration, or else their stored one; scales and
+    /// biases follow their matrix.
     fn of(&self, name: &str, plan: &Plan) -> HostDtype {
         match plan.dtype {
             Dtype::U32 => return HostDtype::U32,
@@ -209,7 +210,7 @@ fn dtype_of_model(json: &Map<String, Value>) -> Option<HostDtype> {
     }
 }
 
-/// What MLX's converters call a module.
+/// Returns the name that MLX's converters give a module.
 fn name_of_module(module: &str, is_nested: bool) -> String {
     let name = name_in_mlx(&format!("{module}.weight"), is_nested);
     name.strip_suffix(".weight").unwrap_or(&name).to_owned()

@@ -10,7 +10,7 @@ use crate::checkpoint::{
 use crate::config::Quantization;
 use crate::qwen35::LoadError;
 
-/// How its names begin.
+/// The beginning of the head's names.
 const PREFIX: &str = "mtp.";
 
 /// The tensors of a head.
@@ -65,7 +65,7 @@ impl<'a> Head<'a> {
         Ok(head)
     }
 
-    /// What is to be written.
+    /// Returns the plans of the tensors to be written.
     pub(super) fn plans(&self) -> impl Iterator<Item = TensorPlan> {
         self.tensors.iter().map(|tensor| tensor.plan.clone())
     }

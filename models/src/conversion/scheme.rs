@@ -6,7 +6,7 @@ use cotangent::{CodeFormat, CodeMode, Error, Result};
 /// of mlx-lm (`mixed_quant_predicate_builder` in `convert.py` of 0.32.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recipe {
-    /// As on the command line.
+    /// The name on the command line.
     pub name: &'static str,
     /// Bits of most codes.
     low: usize,
@@ -35,7 +35,7 @@ impl Recipe {
     }
 }
 
-/// How the matrices of a model are quantized.
+/// The way in which the matrices of a model are quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scheme {
     /// The format where no recipe says otherwise.

@@ -21,7 +21,7 @@ pub struct Picture {
     values: Vec<u8>,
 }
 
-/// What a picture or a video becomes, in patches.
+/// The number of patches of a picture or video along each axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
     /// Patches in time: pairs of frames, where the tower takes two at a time. 1 for a picture.

@@ -8,7 +8,7 @@ pub struct Patches {
     /// `[patches, channels * frames * patch * patch]`, row-major. Groups of `merge` by `merge` patches stand together, in
     /// reading order; within a row channels are slowest, then the frames of the patch, then its rows of pixels.
     pub values: Vec<f32>,
-    /// How many there are.
+    /// The number of patches along each axis.
     pub grid: Grid,
 }
 
@@ -114,8 +114,8 @@ impl ImageSettings {
         }
     }
 
-    /// What each value of each channel becomes. Rescaling is folded into mean and deviation, in single precision, as
-    /// transformers' torchvision backend does it.
+    /// Returns the normalised value of each of the 256 values of each channel. Rescaling is folded into mean and
+    /// deviation, in single precision, as transformers' torchvision backend does it.
     fn normalised(&self) -> [[f32; 256]; 3] {
         let white = (1.0 / self.rescale) as f32;
         std::array::from_fn(|channel| {

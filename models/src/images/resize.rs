@@ -10,7 +10,7 @@ use super::Picture;
 /// The kernel reaches this many pixels to either side.
 const REACH: f64 = 2.0;
 
-/// For each output pixel the first input pixel, and the weights from there on.
+/// The first input pixel of each output pixel, and the weights from there on.
 struct Weights {
     taps: Vec<(usize, Vec<i32>)>,
     /// Fractional bits of the weights.
@@ -63,7 +63,7 @@ fn down(values: &[u8], length: usize, weights: &Weights) -> Vec<u8> {
 }
 
 impl Weights {
-    /// From `inputs` pixels to `outputs`.
+    /// Computes the weights from `inputs` pixels to `outputs`.
     fn new(inputs: usize, outputs: usize) -> Self {
         let scale = inputs as f64 / outputs as f64;
         let stretch = scale.max(1.0);

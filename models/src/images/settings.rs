@@ -13,7 +13,7 @@ use crate::reading;
 /// Bicubic, in Pillow's numbers.
 const BICUBIC: usize = 3;
 
-/// How pictures, or videos, become patches.
+/// The way in which pictures, or videos, become patches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageSettings {
     /// The pixels, of all frames, that a picture or video may have after it is resized.
@@ -24,11 +24,11 @@ pub struct ImageSettings {
     pub merge: usize,
     /// Frames of a patch.
     pub frames: usize,
-    /// What values from 0 to 255 are multiplied by.
+    /// The factor of values from 0 to 255.
     pub rescale: f64,
     /// Subtracted from each channel after that.
     pub mean: [f32; 3],
-    /// What each channel is divided by.
+    /// The divisor of each channel.
     pub deviation: [f32; 3],
 }
 
@@ -64,8 +64,8 @@ pub enum SettingsError {
 }
 
 impl ImageSettings {
-    /// Those of pictures: `preprocessor_config.json` of the checkpoint folder `dir`, else `image_processor` in
-    /// `processor_config.json`.
+    /// Loads the settings of pictures from `preprocessor_config.json` in the checkpoint folder `dir`, else from
+    /// `image_processor` in `processor_config.json`.
     ///
     /// # Errors
     /// If there is neither, one is damaged, the two disagree, or they ask for what is not done here.
@@ -73,8 +73,8 @@ impl ImageSettings {
         Self::find(dir, "preprocessor_config.json", "image_processor")
     }
 
-    /// Those of videos: `video_preprocessor_config.json` of the checkpoint folder `dir`, else `video_processor` in
-    /// `processor_config.json`.
+    /// Loads the settings of videos from `video_preprocessor_config.json` in the checkpoint folder `dir`, else from
+    /// `video_processor` in `processor_config.json`.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -194,7 +194,7 @@ mod tests {
         dir
     }
 
-    /// What loading says, with the folder's name left out.
+    /// Returns the result of loading, without the folder's name in errors.
     fn refusal(files: &[(&str, Value)]) -> String {
         let dir = folder(files);
         let message = ImageSettings::load(dir.path()).unwrap_err().to_string();

@@ -34,9 +34,9 @@ pub enum SizeError {
     UnequalFrames {
         /// The frame, counted from 0.
         index: usize,
-        /// Its height and width.
+        /// The frame's height and width.
         found: [usize; 2],
-        /// Those of the first frame.
+        /// The height and width of the first frame.
         first: [usize; 2],
     },
 }

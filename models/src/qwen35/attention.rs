@@ -21,9 +21,9 @@ pub struct Attention<M: Mode> {
     pub v_proj: Linear<M>,
     /// `[hidden, heads * head_dim]`.
     pub o_proj: Linear<M>,
-    /// Over each query head.
+    /// The norm over each query head.
     pub q_norm: RmsNorm<M>,
-    /// Over each key head.
+    /// The norm over each key head.
     pub k_norm: RmsNorm<M>,
     /// Query heads.
     #[config]

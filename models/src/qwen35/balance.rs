@@ -6,8 +6,9 @@ use super::experts::Routing;
 use super::feed_forward::FeedForward;
 use super::model::Model;
 
-/// What the load-balancing loss of a batch is computed from: with E experts, `E sum over e of f_e P_e`, where f is how often an
-/// expert was chosen and P its mean probability among all experts, both over all layers and all tokens that are no padding.
+/// The load-balancing loss of a batch: with E experts, `E sum over e of f_e P_e`, where f is the frequency with which
+/// an expert was chosen and P its mean probability among all experts, both over all layers and all tokens that are not
+/// padding.
 ///
 /// f adds up to the number of experts that a token gets, so that is what the loss is where all experts are alike. It is
 /// that of Fedus et al., "Switch Transformers" (2021), equations 4 to 6, as transformers computes it for these models
@@ -19,14 +20,14 @@ pub struct Balance {
     /// How many times a router chose for them, in all layers.
     choices: f32,
     experts: i32,
-    /// What the loss is multiplied by where it is trained.
+    /// The factor of the loss in training.
     weight: f32,
 }
 
 impl Balance {
-    /// For a batch in whose places `is_token` says whether a token stands there, row after row. The loss is multiplied by
-    /// `weight`: by its coefficient and by the share that these tokens have in those of the whole step, so that
-    /// micro-batches weigh by their tokens.
+    /// Creates the loss of a batch. `is_token` says for each place, row after row, whether it holds a token. The loss
+    /// is multiplied by `weight`, the product of its coefficient and of the share that these tokens have in all tokens
+    /// of the step, so that micro-batches weigh by their tokens.
     ///
     /// # Errors
     /// If the model has no experts, or the batch no token.
@@ -62,7 +63,7 @@ impl Balance {
         Tensor::concatenate(&[&loss, &shares], 0)
     }
 
-    /// What each of the [`parts`](Self::parts) weighs: the shares nothing, because they are there to be seen.
+    /// Returns the weight of each of the [`parts`](Self::parts): 0 for the shares, which are only reported.
     pub(super) fn weights(&self) -> Vec<f32> {
         let mut weights = vec![0.0; 1 + self.experts as usize];
         weights[0] = self.weight;

@@ -15,18 +15,18 @@ use super::gated_delta_net::GatedDeltaNet;
 /// `h = x + mixer(norm(x))`, then `h + mlp(norm(h))`.
 #[derive(Parameters)]
 pub struct Block<M: Mode> {
-    /// Before the mixer.
+    /// The norm before the mixer.
     pub input_layernorm: RmsNorm<M>,
-    /// What mixes tokens.
+    /// The layer that mixes tokens.
     #[parameters(flatten)]
     pub mixer: Mixer<M>,
-    /// Before the feed-forward layer.
+    /// The norm before the feed-forward layer.
     pub post_attention_layernorm: RmsNorm<M>,
     /// The feed-forward layer.
     pub mlp: FeedForward<M>,
 }
 
-/// The two kinds of layer; each brings the level that names its parameters in the file.
+/// The two kinds of layer that mix tokens; each brings the level that names its parameters in the file.
 #[derive(Parameters)]
 pub enum Mixer<M: Mode> {
     /// Every fourth layer, as published.
@@ -79,7 +79,8 @@ impl<M: Graph> Block<M> {
         hidden.add(&self.mlp.forward(&self.post_attention_layernorm.forward(&hidden)?)?)
     }
 
-    /// As [`forward`](Self::forward), with what the router did with the tokens that `counted` names, if there is one.
+    /// Runs as [`forward`](Self::forward) does, and returns what the router did with the tokens that `counted` names,
+    /// if there is a router.
     ///
     /// # Errors
     /// As [`forward`](Self::forward), and if there is no such token.

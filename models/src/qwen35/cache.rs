@@ -17,13 +17,13 @@ pub struct Cache<M: Mode> {
 /// The cache of one layer.
 #[derive(Parameters)]
 pub enum LayerCache<M: Mode> {
-    /// Of full attention: grows with every token.
+    /// The cache of full attention, which grows with every token.
     KeyValue(KeyValueCache<M>),
-    /// Of the gated delta rule: of one size.
+    /// The cache of the gated delta rule, whose size is fixed.
     GatedDelta(GatedDeltaCache<M>),
 }
 
-/// Keys and values seen, none at first.
+/// The keys and values seen so far, none at first.
 #[derive(Parameters)]
 pub struct KeyValueCache<M: Mode> {
     /// `[B, kv_heads, seen, head_dim]`, rotated.
@@ -32,7 +32,7 @@ pub struct KeyValueCache<M: Mode> {
     pub values: Option<Tensor<M>>,
 }
 
-/// Where a gated delta net stands.
+/// The state of a gated delta net.
 #[derive(Parameters)]
 pub struct GatedDeltaCache<M: Mode> {
     /// The last inputs of the convolution, `[B, kernel - 1, channels]`.
@@ -83,7 +83,7 @@ impl<M: Graph> KeyValueCache<M> {
 }
 
 impl<M: Mode> Cache<M> {
-    /// The same caches, to be advanced while these stay; memory is shared.
+    /// Returns caches that can be advanced while these do not change; the memory is shared.
     pub fn share(&self) -> Self {
         let layer = |layer: &LayerCache<M>| match layer {
             LayerCache::KeyValue(KeyValueCache { keys, values }) => {

@@ -15,13 +15,13 @@ use super::mlp::Mlp;
 pub struct MixtureOfExperts<M: Mode> {
     /// The router, `[experts, hidden]`.
     pub gate: Linear<M>,
-    /// How much of the shared expert a token gets, `[1, hidden]`.
+    /// The gate of the shared expert, `[1, hidden]`.
     pub shared_expert_gate: Linear<M>,
     /// The experts to choose from.
     pub experts: Experts<M>,
     /// The expert for all tokens.
     pub shared_expert: Mlp<M>,
-    /// How many experts a token gets.
+    /// The number of experts of a token.
     #[config]
     pub per_token: i32,
 }
@@ -37,10 +37,11 @@ pub struct Experts<M: Mode> {
     pub down_proj: ExpertLinear<M>,
 }
 
-/// What routers did, summed over tokens and layers: what the load-balancing loss is made of.
+/// The choices and probabilities of routers, summed over tokens and layers, from which the load-balancing loss is
+/// computed.
 #[derive(Parameters)]
 pub struct Routing<M: Mode> {
-    /// How often each expert was chosen, `[experts]`, float32; without a gradient.
+    /// The number of times that each expert was chosen, `[experts]`, float32; without a gradient.
     pub chosen: Tensor<M>,
     /// The sum of the probabilities of each expert, among all experts, `[experts]`, float32.
     pub probabilities: Tensor<M>,
@@ -54,7 +55,7 @@ impl<M: Mode> Clone for Routing<M> {
 }
 
 impl<M: Graph> Routing<M> {
-    /// That of both.
+    /// Returns the sum of both.
     ///
     /// # Errors
     /// If they are of other numbers of experts.
@@ -93,7 +94,7 @@ impl<M: Graph> MixtureOfExperts<M> {
         Ok(self.routed(x)?.0)
     }
 
-    /// As [`forward`](Self::forward), with what the router did with the tokens that `counted` names.
+    /// Runs as [`forward`](Self::forward) does, and returns what the router did with the tokens that `counted` names.
     ///
     /// # Errors
     /// If the shapes do not fit, or there is no such token.

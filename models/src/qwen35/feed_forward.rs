@@ -7,7 +7,7 @@ use crate::config::{FeedForwardConfig, TextConfig};
 use super::experts::MixtureOfExperts;
 use super::mlp::Mlp;
 
-/// What a decoder layer does with each token by itself.
+/// The part of a decoder layer that transforms each token by itself.
 #[derive(Parameters)]
 pub enum FeedForward<M: Mode> {
     /// One layer for all tokens.

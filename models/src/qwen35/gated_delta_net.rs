@@ -20,14 +20,14 @@ pub struct GatedDeltaNet<M: Mode> {
     pub in_proj_b: Linear<M>,
     /// Logits of the decay, one per value head.
     pub in_proj_a: Linear<M>,
-    /// Over queries, keys and values alike.
+    /// The convolution over queries, keys and values.
     pub conv1d: Convolution<M>,
     /// Logarithm of the decay rate, `[value_heads]`, float32.
     #[parameters(rename = "A_log")]
     pub a_log: Tensor<M>,
     /// Added to the logits of the decay, `[value_heads]`, float32.
     pub dt_bias: Tensor<M>,
-    /// Over each value head.
+    /// The norm over each value head.
     pub norm: GatedNorm<M>,
     /// `[hidden, value_heads * value_dim]`.
     pub out_proj: Linear<M>,

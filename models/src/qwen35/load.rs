@@ -29,22 +29,23 @@ pub enum LoadError {
     Device {
         /// The parameter's canonical name.
         name: String,
-        /// What it said.
+        /// The error of the device or operation.
         source: cotangent::Error,
     },
 }
 
-/// What was found in a checkpoint beside a model.
+/// The facts that were found in a checkpoint beside a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Findings {
-    /// Tensors that the text model has no use for.
+    /// The numbers of tensors that the text model has no use for.
     pub skipped: Skipped,
     /// Whether the head is not tied to the embedding although `config.json` says so, because a stored one differs from it.
     pub own_head: bool,
-    /// Of the configuration and of all parameters as stored: two checkpoints of one fingerprint are the same model.
+    /// The checksum of the configuration and of all parameters as stored: two checkpoints with one fingerprint are the
+    /// same model.
     pub fingerprint: Checksum,
-    /// Of the norms of the text model, as MLX's converters round them: a checkpoint and its conversions have the same, unless
-    /// the quantizer folded scales into the norms, as AWQ does.
+    /// The checksum of the norms of the text model, as MLX's converters round them. A checkpoint and its conversions
+    /// have the same one, unless the quantizer folded scales into the norms, as AWQ does.
     pub norms: Checksum,
 }
 
@@ -67,7 +68,8 @@ impl Model<Stored> {
         Self::load_observed(dir, dtype, &mut |_, _| {})
     }
 
-    /// As [`load`](Self::load); `observe` gets the number of parameters read and that of all after each.
+    /// Loads as [`load`](Self::load) does; `observe` gets the number of parameters read and the number of all, after
+    /// each.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -79,7 +81,7 @@ impl Model<Stored> {
         Self::load_config(dir, TextConfig::load(dir)?, dtype, observe)
     }
 
-    /// As [`load_observed`](Self::load_observed), with the vision tower, if the checkpoint has one.
+    /// Loads as [`load_observed`](Self::load_observed) does, with the vision tower if the checkpoint has one.
     ///
     /// # Errors
     /// As [`load`](Self::load).

@@ -22,7 +22,7 @@ use super::multi_token::MultiTokenHead;
 /// The linear layer above all layers, which only its own name selects.
 const HEAD: &str = "lm_head";
 
-/// Which linear layers get an adapter: by role, or by patterns.
+/// The linear layers that get an adapter, chosen by role or by patterns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LoraTargets {
     /// Every linear layer of every decoder layer: attention, gated delta net with all `in_proj_*`, MLP or shared expert; of
@@ -37,16 +37,16 @@ pub enum LoraTargets {
     Patterns(Vec<String>),
 }
 
-/// How adapters are made.
+/// The options with which adapters are made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraOptions {
     /// The inner dimension.
     pub rank: i32,
     /// The multiplier of the adapter's output; `alpha / rank` in PEFT's terms.
     pub scale: f32,
-    /// Where.
+    /// The layers that get an adapter.
     pub targets: LoraTargets,
-    /// Only the last so many layers; `None` for all.
+    /// The number of layers at the end of the model that get adapters; `None` for all layers.
     pub last_layers: Option<usize>,
 }
 
@@ -56,7 +56,7 @@ impl Default for LoraOptions {
     }
 }
 
-/// Whether `text` is `pattern`, in which `*` stands for any characters.
+/// Returns whether `text` matches `pattern`, in which `*` stands for any characters.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
@@ -76,7 +76,7 @@ const ROUTER: &str = "router";
 
 /// A linear layer of a decoder layer.
 struct Place<'a> {
-    /// What the layer that holds it does, such as `attention`, or of what it is a part, such as `vision`.
+    /// The role of the layer, such as `attention`, or the part of the model that it belongs to, such as `vision`.
     role: &'static str,
     /// `layers.3.self_attn.q_proj`.
     name: &'a str,
@@ -111,7 +111,7 @@ impl Place<'_> {
 /// Adapters on their way into a model.
 struct Adding<'a> {
     options: &'a LoraOptions,
-    /// Which patterns have matched a layer.
+    /// Whether each pattern has matched a layer.
     used: Vec<bool>,
     /// The full names of the adapted layers.
     adapted: Vec<String>,
@@ -154,7 +154,7 @@ impl Adding<'_> {
     }
 }
 
-/// What the layers of a type are called as a target.
+/// Returns the name that layers of a type have as a target.
 fn role_of(node: &dyn Any) -> Option<&'static str> {
     if node.is::<Attention<Stored>>() {
         Some("attention")
@@ -339,7 +339,7 @@ fn patterns(targets: &LoraTargets) -> &[String] {
     }
 }
 
-/// What can get an adapter.
+/// A layer that can get an adapter.
 trait Adaptable {
     /// Draws an adapter from `key`, which moves on.
     fn adapt(&mut self, name: &str, options: &LoraOptions, key: &mut Key) -> Result<()>;

@@ -18,7 +18,7 @@ use super::multi_token::MultiTokenHead;
 /// Embedding, decoder layers, final norm, and a head unless it is tied to the embedding.
 #[derive(Parameters)]
 pub struct Model<M: Mode> {
-    /// What turns pictures into tokens; `None` where only text is read.
+    /// The tower that turns pictures into tokens; `None` where only text is read.
     pub visual: Option<Box<VisionTower<M>>>,
     /// `[vocabulary, hidden]`.
     pub embed_tokens: Table<M>,
@@ -28,7 +28,7 @@ pub struct Model<M: Mode> {
     pub norm: RmsNorm<M>,
     /// `[vocabulary, hidden]`; `None` if tied.
     pub lm_head: Option<Linear<M>>,
-    /// What predicts the token after the next; `None` where that is not asked for.
+    /// The head that predicts the token after the next; `None` where that is not asked for.
     pub mtp: Option<Box<MultiTokenHead<M>>>,
 }
 
@@ -40,20 +40,20 @@ pub struct Table<M: Mode> {
     pub weight: Weight<M>,
 }
 
-/// What one call of [`Model::decode`] reads beside the model and its cache.
+/// The arguments that one call of [`Model::decode`] reads beside the model and its cache.
 #[derive(Debug)]
 pub struct Step {
     /// The next tokens, `[B, T]`.
     pub tokens: Indices,
-    /// Their positions.
+    /// The positions of the tokens.
     pub rotary: Rotary,
     /// The pictures among the tokens.
     pub pictures: Option<Pictures>,
 }
 
 impl Model<Planned> {
-    /// The model that `config` describes: its matrices are held in `dtype`, norms, filters, `A_log` and `dt_bias` in
-    /// float32.
+    /// Plans the model that `config` describes. Its matrices are held in `dtype`; norms, filters, `A_log` and `dt_bias`
+    /// are held in float32.
     ///
     /// A parameter's name is its path in this tree: the Hugging Face name without the prefix that differs between exports,
     /// such as `layers.0.linear_attn.in_proj_qkv.weight`.
@@ -145,7 +145,7 @@ impl Model<Infer> {
 }
 
 impl Model<Stored> {
-    /// How many numbers the parameters hold that `select` picks by name.
+    /// Returns the number of elements of the parameters that `select` picks by name.
     pub fn count(&self, select: impl Fn(&str) -> bool) -> usize {
         let mut count = 0;
         self.visit(&mut cotangent::parameters::Path::root(), &mut |path, tensor| {

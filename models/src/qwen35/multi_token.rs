@@ -17,11 +17,11 @@ pub struct MultiTokenHead<M: Mode> {
     pub fc: Linear<M>,
     /// One layer of full attention.
     pub layers: Vec<Block<M>>,
-    /// Before the model's head.
+    /// The norm before the model's head.
     pub norm: RmsNorm<M>,
-    /// Over the embedding of the next token.
+    /// The norm of the embedding of the next token.
     pub pre_fc_norm_embedding: RmsNorm<M>,
-    /// Over the hidden state.
+    /// The norm of the hidden state.
     pub pre_fc_norm_hidden: RmsNorm<M>,
 }
 
@@ -41,9 +41,9 @@ impl MultiTokenHead<Planned> {
 }
 
 impl<M: Graph> MultiTokenHead<M> {
-    /// From the hidden states after the final norm and the embedded tokens of the same places, both `[B, T, hidden]`, to what
-    /// the model's head scores; `rotary` holds the positions of the tokens after these. The last place of a row has no token
-    /// after it and gives what means nothing.
+    /// Computes what the model's head scores from the hidden states after the final norm and the embedded tokens of the
+    /// same places, both `[B, T, hidden]`. `rotary` holds the positions of the tokens that follow. The last place of a
+    /// row has no following token, and its result has no meaning.
     ///
     /// # Errors
     /// If the shapes do not fit.

@@ -8,7 +8,7 @@ use super::model::{Model, Table};
 use super::train::{Batch, State, pictures};
 
 impl Model<Stored> {
-    /// From patches up to the text with pictures in it.
+    /// Returns the stages from patches up to the text with pictures in it.
     pub(super) fn tower_stages<'a>(&'a self, tower: &'a VisionTower<Stored>) -> StackStages<'a, Self> {
         let mut stages = StackStages::begin("visual.patch_embed", &tower.patch_embed, embed_patches).part(
             "visual.pos_embed",
@@ -45,7 +45,7 @@ fn block(block: &VisionBlock<Train>, state: &State<Train>, batch: &Batch) -> Res
     Ok(State { hidden, features: state.features.clone(), ahead: Vec::new(), routing: None })
 }
 
-/// Takes features for a text layer, and leaves the patches as they are.
+/// Takes features for a text layer, and does not change the patches.
 fn take_features(merger: &Merger<Train>, state: &State<Train>, _: &Batch) -> Result<State<Train>> {
     let mut features = state.features.clone();
     features.push(merger.forward(&state.hidden)?);

@@ -15,8 +15,8 @@ use super::lora::is_adapter;
 use super::model::{Model, Table};
 use super::multi_token::MultiTokenHead;
 
-/// What a training step is computed from. Rows are padded on the right: attention is causal and the delta rule runs
-/// forward, so what stands after the last counted token changes nothing.
+/// The batch that a training step is computed from. Rows are padded on the right: attention is causal and the delta
+/// rule runs forward, so tokens after the last counted one change nothing.
 #[derive(Debug)]
 pub struct Batch {
     /// `[B, T]`.
@@ -27,54 +27,56 @@ pub struct Batch {
     pub pictures: Option<Pictures>,
     /// The next token of each place, row after row, `B * T` in all; places that do not count are ignored.
     pub labels: Labels,
-    /// What the sum of the losses is multiplied by: one over the counted tokens of the whole step, so that
-    /// micro-batches weigh by their tokens.
+    /// The factor of the sum of the losses: one over the counted tokens of the whole step, so that micro-batches weigh
+    /// by their tokens.
     pub scale: f32,
-    /// What the head of multi-token prediction learns; `None` if nothing.
+    /// The tokens that the head of multi-token prediction learns; `None` if it learns nothing.
     pub ahead: Option<Ahead>,
-    /// What the load-balancing loss of the routers is computed from; `None` if they train without it, as they do where the head
-    /// of multi-token prediction trains alone.
+    /// The data of the routers' load-balancing loss; `None` if they train without it, as they do where the head of
+    /// multi-token prediction trains alone.
     pub balance: Option<Balance>,
 }
 
-/// What the head of multi-token prediction learns of a batch: at each place the token after the next.
+/// The tokens of a batch that the head of multi-token prediction learns: at each place the token after the next.
 #[derive(Debug)]
 pub struct Ahead {
     /// The positions of the token after each place.
     pub rotary: Rotary,
     /// The token after the next of each place, row after row, `B * T` in all; places that do not count are ignored.
     pub labels: Labels,
-    /// What the sum of these losses is multiplied by, as [`Batch::scale`]: one over these counted places.
+    /// The factor of the sum of these losses, like [`Batch::scale`]: one over the places that count here.
     pub scale: f32,
-    /// What else is learned.
+    /// The way in which this loss enters that of the model.
     pub loss: AheadLoss,
 }
 
-/// How the loss of multi-token prediction enters that of the model.
+/// The way in which the loss of multi-token prediction enters that of the model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum AheadLoss {
-    /// It is added to the loss of the next token.
+    /// The loss is added to the loss of the next token.
     Beside {
-        /// Multiplied by this.
+        /// The factor of the loss.
         weight: f32,
         /// Whether its gradient ends at what the head reads: hidden states, embedded tokens, and the model's own head.
         detached: bool,
     },
-    /// It is all that is learned.
+    /// The loss is the only one that is trained.
     Alone,
 }
 
-/// What flows between blocks.
+/// The tensors that flow between blocks.
 #[derive(Parameters)]
 pub struct State<M: Mode> {
-    /// In the vision tower `[N, width]`, one row a patch; after it `[B, T, hidden]`.
+    /// The hidden states: in the vision tower `[N, width]`, one row a patch; after it `[B, T, hidden]`.
     pub hidden: Tensor<M>,
-    /// What the tower hands to the first text layers, `[tokens, hidden]` each, as far as they have not had it.
+    /// The features that the tower hands to the first text layers and that these have not had yet, `[tokens, hidden]`
+    /// each.
     pub features: Vec<Tensor<M>>,
-    /// Of a batch with [`Ahead`], `[B, T, hidden]` each: from the embedding on the embedded tokens, after the last layer also
-    /// the hidden states after the final norm, and after the head of multi-token prediction what it gives alone.
+    /// The tensors of a batch with [`Ahead`], `[B, T, hidden]` each: from the embedding on the embedded tokens, after
+    /// the last layer also the hidden states after the final norm, and after the head of multi-token prediction its
+    /// result alone.
     pub ahead: Vec<Tensor<M>>,
-    /// What the routers did so far, of a batch with [`Balance`].
+    /// The choices of the routers so far, of a batch with [`Balance`].
     pub routing: Option<Routing<M>>,
 }
 
@@ -88,14 +90,15 @@ pub struct Embedding<M: Mode> {
 /// The parameters after the last layer.
 #[derive(Parameters)]
 pub struct Head<M: Mode> {
-    /// Before the head.
+    /// The norm before the head.
     pub norm: RmsNorm<M>,
-    /// Where the scores come from.
+    /// The matrix that computes the scores.
     #[parameters(flatten)]
     pub projection: Projection<M>,
 }
 
-/// A head of its own, or the embedding once more: then its gradient has two parts, which the driver adds.
+/// A head of its own, or the embedding again. In the second case the gradient of the embedding has two parts, which the
+/// driver adds.
 #[derive(Parameters)]
 pub enum Projection<M: Mode> {
     /// The embedding.
@@ -204,7 +207,8 @@ impl Stack for Model<Stored> {
     }
 }
 
-/// These losses, and after them what a batch with [`Balance`] asks for: a scalar, or a vector of several parts.
+/// Returns these losses, and after them the parts that a batch with [`Balance`] asks for: a scalar, or a vector of
+/// several parts.
 fn parts(losses: &[Tensor<Train>], state: &State<Train>, batch: &Batch) -> Result<Tensor<Train>> {
     if let (None, [loss]) = (&batch.balance, losses) {
         return Ok(loss.clone());
@@ -219,7 +223,7 @@ fn parts(losses: &[Tensor<Train>], state: &State<Train>, batch: &Batch) -> Resul
 }
 
 impl State<Train> {
-    /// The text before the first layer.
+    /// Returns the state of a text before the first layer.
     pub(super) fn embedded(hidden: Tensor<Train>, features: Vec<Tensor<Train>>, batch: &Batch) -> Self {
         let ahead = batch.ahead.iter().map(|_| hidden.clone()).collect();
         State { hidden, features, ahead, routing: None }

@@ -11,9 +11,9 @@ use crate::images::{Grid, Patches};
 pub struct VisionInput {
     /// `[N, patch length]`, float32.
     patches: Constant,
-    /// For each patch the four places in the table of positions next to it, `[N, 4]`.
+    /// The four places in the table of positions next to each patch, `[N, 4]`.
     corners: Indices,
-    /// How much of each, `[N, 4, 1]`.
+    /// The weights of these four places, `[N, 4, 1]`.
     weights: Constant,
     /// `[1, N, head lanes / 2]`.
     cosine: Constant,
@@ -21,35 +21,36 @@ pub struct VisionInput {
     runs: Vec<Run>,
 }
 
-/// The pictures of a batch, and where in its text they stand.
+/// The pictures of a batch, and their places in its text.
 #[derive(Debug, Clone)]
 pub struct Pictures {
-    /// What the tower reads.
+    /// The patches that the tower reads.
     pub input: VisionInput,
-    /// Where its features go.
+    /// The places that the tower's features take.
     pub slots: Slots,
 }
 
 /// Frames of one size, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// How many.
+    /// The number of frames.
     pub frames: i32,
-    /// Patches of each.
+    /// The number of patches of each frame.
     pub patches: i32,
 }
 
-/// Where the tokens of pictures stand in a batch of text.
+/// The places of the tokens of pictures in a batch of text.
 #[derive(Debug, Clone)]
 pub struct Slots {
-    /// For each place of the batch its own row of the text, or behind all of these the row of a feature, `[B, T]`.
+    /// The row of each place of the batch, `[B, T]`: its own row of the text, or, behind all of these, the row of a
+    /// feature.
     rows: Indices,
-    /// For each place 0, or one more than the row of a feature, `[B, T]`.
+    /// The row of each place's feature plus one, `[B, T]`; 0 where there is none.
     features: Indices,
 }
 
 impl VisionInput {
-    /// From the patches of pictures and videos, in the order of their tokens in the text.
+    /// Creates the input from the patches of pictures and videos, in the order of their tokens in the text.
     ///
     /// # Errors
     /// [`Error::Shape`] if there are none, or a grid does not match its patches.
@@ -121,7 +122,7 @@ impl VisionInput {
     }
 }
 
-/// Where a patch stands in its frame.
+/// The place of a patch in its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     row: usize,
@@ -207,7 +208,7 @@ impl Pictures {
 }
 
 impl Slots {
-    /// From a batch of tokens `[rows, width]`: features take the places of `is_slot`, in order.
+    /// Creates the slots of a batch of tokens `[rows, width]`: features take the places of `is_slot`, in order.
     ///
     /// # Errors
     /// [`Error::Shape`] if the features are fewer than the places.
@@ -230,7 +231,7 @@ impl Slots {
         Ok(Slots { rows: Indices::from_slice(&own, &shape)?, features: Indices::from_slice(&added, &shape)? })
     }
 
-    /// The text `[B, T, D]` with `features` `[N, D]` in their places.
+    /// Returns the text `[B, T, D]` with `features` `[N, D]` in their places.
     ///
     /// # Errors
     /// If the widths differ.
@@ -239,7 +240,7 @@ impl Slots {
         Tensor::concatenate(&[&rows, &features.cast(text.dtype())?], 0)?.take_rows(&self.rows)
     }
 
-    /// The text `[B, T, D]` with `features` `[N, D]` added in their places.
+    /// Returns the text `[B, T, D]` with `features` `[N, D]` added in their places.
     ///
     /// # Errors
     /// If the widths differ.

@@ -9,7 +9,7 @@ use crate::norm::LayerNorm;
 /// `fc2(gelu(fc1(norm(x))))` of the patches of a group, one after the other.
 #[derive(Parameters)]
 pub struct Merger<M: Mode> {
-    /// Over a patch, or over the group.
+    /// The norm over a patch, or over the group.
     pub norm: LayerNorm<M>,
     /// `[group * hidden, group * hidden]`.
     pub linear_fc1: BiasedLinear<M>,

@@ -6,15 +6,15 @@ use crate::images::Grid;
 /// The positions of the tokens of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowPositions {
-    /// Of each token, in time, height and width.
+    /// The positions of each token, in time, height and width.
     pub tokens: Vec<[i32; 3]>,
-    /// Of the token after the last, on every axis.
+    /// The position of the token after the last, on every axis.
     pub next: i32,
 }
 
-/// The positions of `tokens`, whose pictures and videos have these grids, in order. Text advances all three axes at once.
-/// The tokens of a picture stand at one time, and in rows and columns from there on; what comes after stands behind the longer
-/// of its sides. Each frame of a video is a picture of its own.
+/// Returns the positions of `tokens`, whose pictures and videos have these grids, in order. Text advances all three
+/// axes at once. The tokens of a picture have one time, and rows and columns from there on. The token after a picture
+/// continues behind the longer of its sides. Each frame of a video counts as a picture.
 ///
 /// # Errors
 /// If the tokens of pictures are not as many as the grids say.

@@ -9,30 +9,30 @@ use super::input::VisionInput;
 use super::merger::Merger;
 use super::patch_embed::{PatchEmbedding, PositionTable};
 
-/// From patches to tokens of the text model.
+/// The vision tower, which turns patches into tokens of the text model.
 #[derive(Parameters)]
 pub struct VisionTower<M: Mode> {
-    /// Of the pixels.
+    /// The embedding of the pixels.
     pub patch_embed: PatchEmbedding<M>,
-    /// Of the places.
+    /// The embedding of the places.
     pub pos_embed: PositionTable<M>,
     /// The blocks.
     pub blocks: Vec<VisionBlock<M>>,
-    /// After the last block.
+    /// The merger after the last block.
     pub merger: Merger<M>,
-    /// After the blocks that `deepstack` lists.
+    /// The mergers after the blocks that `deepstack` lists.
     pub deepstack_merger_list: Vec<Merger<M>>,
     /// The blocks after which features for the first text layers are taken.
     #[config]
     pub deepstack: Vec<usize>,
 }
 
-/// What the tower hands to the text model.
+/// The features that the tower hands to the text model.
 #[derive(Parameters)]
 pub struct Features<M: Mode> {
-    /// What stands in the place of the pictures' tokens: `[tokens, text width]`.
+    /// The features that replace the pictures' tokens: `[tokens, text width]`.
     pub merged: Tensor<M>,
-    /// What is added there after each of the first text layers, of the same shape.
+    /// The features that are added there after each of the first text layers, of the same shape.
     pub deepstack: Vec<Tensor<M>>,
 }
 
