@@ -20,29 +20,29 @@ pub struct BaseModel {
     pub dir: PathBuf,
     /// The weights.
     pub model: Model<Stored>,
-    /// Their sizes.
+    /// The sizes of the model.
     pub config: TextConfig,
-    /// How the model writes conversations.
+    /// The chat format of the model.
     pub format: ChatFormat,
-    /// What the weights are held and computed in.
+    /// The dtype in which the weights are held and computed.
     pub dtype: Dtype,
-    /// What else was found in the checkpoint.
+    /// The other facts that were found in the checkpoint.
     pub findings: Findings,
 }
 
 /// Why a checkpoint folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseModelError {
-    /// Its weights or its configuration are at fault.
+    /// The weights or the configuration are at fault.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// Its folder is.
+    /// The checkpoint folder is at fault.
     #[error(transparent)]
     Folder(#[from] CheckpointError),
-    /// Its tokenizer or its chat template is.
+    /// The tokenizer or the chat template is at fault.
     #[error(transparent)]
     Format(#[from] DataError),
-    /// An adapter is.
+    /// An adapter is at fault.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
     /// An adapter is sound, but not one for this model or this run.
@@ -53,7 +53,7 @@ pub enum BaseModelError {
         /// What was found, what was expected, what to do.
         reason: String,
     },
-    /// They do not fit each other.
+    /// The tokenizer and the model do not fit each other.
     #[error(
         "`{file}`: found the token {largest}, expected less than {vocab_size}, the `vocab_size` of `config.json`\n\
          help: take both files from the same model",
@@ -62,7 +62,7 @@ pub enum BaseModelError {
     Vocabulary {
         /// The tokenizer's file.
         file: PathBuf,
-        /// Its largest token.
+        /// The tokenizer's largest token.
         largest: u32,
         /// The rows of the embedding.
         vocab_size: usize,
@@ -119,8 +119,8 @@ impl BaseModel {
         self.model.set_adapters(&tensors).map_err(|error| fail(error.to_string()))
     }
 
-    /// What must be the same of model and adapters for a run to go on where another stopped, by the names of the command's
-    /// options.
+    /// Returns the properties of model and adapters that must not change if a run goes on where another stopped, by the
+    /// names of the command's options.
     pub fn identity(&self, adapters: &AdapterConfig) -> BTreeMap<String, String> {
         let names = self.model.adapters();
         // By module, the blocks of a list together: `attn.qkv of visual.blocks 0 1`.
@@ -144,7 +144,8 @@ impl BaseModel {
         .into()
     }
 
-    /// How many numbers the parameters of the model without adapters are: a code of a quantized matrix counts as one.
+    /// Returns the number of elements of the model's parameters, without adapters. A code of a quantized matrix counts
+    /// as one.
     pub fn size(&self) -> usize {
         Plan::all(&Model::planned(&self.config, self.dtype)).iter().map(|(_, plan)| plan.size()).sum()
     }
@@ -187,7 +188,7 @@ impl BaseModel {
         Ok(load_parts(model, config, findings, *dtype, dir, wanted)?)
     }
 
-    /// How the model reads pictures, if its tower is loaded.
+    /// Returns how the model reads pictures, if its tower is loaded.
     pub fn vision(&self) -> Option<&VisionFormat> {
         self.model.visual.as_ref().and_then(|_| self.format.vision().ok())
     }
@@ -204,7 +205,7 @@ impl BaseModel {
     }
 }
 
-/// As [`BaseModel::load_parts`], for a model without a tokenizer.
+/// Loads parts as [`BaseModel::load_parts`] does, for a model without a tokenizer.
 ///
 /// # Errors
 /// As [`BaseModel::load_parts`].
@@ -249,7 +250,8 @@ pub fn load_format(dir: &Path) -> Result<(PathBuf, TextConfig, ChatFormat), Base
     Ok((dir, config, format))
 }
 
-/// What weights are held and computed in: float32 on CPUs, which compute in nothing shorter, else bfloat16.
+/// Returns the dtype in which weights are held and computed: float32 on CPUs, which compute in nothing shorter, else
+/// bfloat16.
 pub fn compute_dtype(session: &Session) -> Dtype {
     match session.backend() {
         Backend::Cpu | Backend::Emulated => Dtype::F32,
@@ -257,7 +259,7 @@ pub fn compute_dtype(session: &Session) -> Dtype {
     }
 }
 
-/// Adds an adapter to a model of which all that it adapts is loaded.
+/// Adds an adapter to a model in which every part that it adapts is loaded.
 ///
 /// # Errors
 /// If it is one of another model.

@@ -13,31 +13,31 @@ use crate::sampling::{Sampler, SamplingOptions};
 /// Tokens of the prompt that are read at once: bounds the memory that a long prompt takes.
 const PREFILL_TOKENS: usize = 512;
 
-/// What is to be generated.
+/// A request for an answer.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// The tokens to continue; at least one.
     pub prompt: &'a [u32],
-    /// The pictures among them, and where the tokens stand, if there are any.
+    /// The pictures of the prompt, and the positions of its tokens, if there are any pictures.
     pub pictures: Option<PromptPictures>,
     /// Tokens that end the answer; they are not part of it.
     pub stop: &'a [u32],
     /// The longest answer.
     pub max_tokens: usize,
-    /// How to choose.
+    /// The options of sampling.
     pub sampling: SamplingOptions,
 }
 
 /// The pictures of a prompt.
 #[derive(Debug, Clone)]
 pub struct PromptPictures {
-    /// What the tower reads, and where its features go.
+    /// The patches that the tower reads, and the places of its features.
     pub pictures: Pictures,
-    /// Where the tokens of the prompt stand.
+    /// The positions of the tokens of the prompt.
     pub positions: RowPositions,
 }
 
-/// What was generated, and how fast.
+/// The generated answer, and its speed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generation {
     /// The answer.

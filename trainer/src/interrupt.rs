@@ -24,9 +24,9 @@ struct State {
     enforced: Option<i32>,
 }
 
-/// From now on the first SIGINT, SIGTERM or SIGHUP only makes [`asked`] true; the second ends the process at once, without
-/// the clean-up of libraries at exit, which is not made for threads that still compute. A SIGHUP that is ignored, as under
-/// `nohup`, stays ignored.
+/// Handles signals from now on: the first SIGINT, SIGTERM or SIGHUP only makes [`asked`] true. The second ends the
+/// process at once, without the clean-up of libraries at exit, which is not made for threads that still compute. A
+/// SIGHUP that is ignored, as under `nohup`, stays ignored.
 ///
 /// # Errors
 /// If the system does not let the process handle signals.

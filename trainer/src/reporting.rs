@@ -23,7 +23,8 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// For a run of `iterations`, of which `done` are. The bar appears if standard error is a terminal.
+    /// Creates a reporter for a run of `iterations`, `done` of which are done. The bar appears if standard error is a
+    /// terminal.
     pub fn new(iterations: usize, done: usize) -> Self {
         let bar = ProgressBar::with_draw_target(Some(iterations as u64), ProgressDrawTarget::stderr_with_hz(10));
         let template = "{bar:24} {pos}/{len}  {msg}  {eta} left";
@@ -133,12 +134,12 @@ fn log_line(event: &Event) -> Option<String> {
     })
 }
 
-/// At the end of a line, after what programs parse.
+/// Returns the loss of multi-token prediction as text for the end of a line, after what programs parse.
 fn mtp_text(losses: &Losses) -> String {
     losses.mtp_loss.map_or_else(String::new, |loss| format!(", MTP loss {loss:.3}"))
 }
 
-/// As [`mtp_text`], of the routers.
+/// Returns the report on the routers as text for the end of a line.
 fn routing_text(routing: Option<RoutingReport>) -> String {
     routing.map_or_else(String::new, |RoutingReport { loss, busiest, idlest }| {
         let (busiest, idlest) = (100.0 * busiest, 100.0 * idlest);
@@ -177,7 +178,7 @@ fn json_line(event: &Event) -> Option<serde_json::Value> {
     }
 }
 
-/// With the loss of multi-token prediction under `key`, if it is there.
+/// Adds the loss of multi-token prediction under `key`, if there is one.
 fn with_mtp(losses: &Losses, key: &str, mut line: serde_json::Value) -> serde_json::Value {
     if let Some(loss) = losses.mtp_loss {
         line[key] = json!(loss);
@@ -185,7 +186,7 @@ fn with_mtp(losses: &Losses, key: &str, mut line: serde_json::Value) -> serde_js
     line
 }
 
-/// With what the routers did, if that is known.
+/// Adds what the routers did, if that is known.
 fn with_routing(routing: Option<RoutingReport>, mut line: serde_json::Value) -> serde_json::Value {
     if let Some(RoutingReport { loss, busiest, idlest }) = routing {
         line["train_router_loss"] = json!(loss);

@@ -3,18 +3,18 @@
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-/// How the next token is chosen.
+/// The way in which the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SamplingOptions {
-    /// Scores are divided by it; 0 takes the best token always.
+    /// The divisor of the scores; 0 always takes the best token.
     pub temperature: f64,
-    /// Only the most probable tokens that together have at least this probability; 1 for all.
+    /// The choice is among the most probable tokens that together have at least this probability; 1 allows all.
     pub top_p: f64,
-    /// Only so many of the most probable tokens; 0 for all.
+    /// The choice is among this many of the most probable tokens; 0 allows all.
     pub top_k: usize,
-    /// Only tokens at least this times as probable as the best; 0 for all.
+    /// The choice is among tokens at least this times as probable as the best; 0 allows all.
     pub min_p: f64,
-    /// Of the random numbers.
+    /// The seed of the random numbers.
     pub seed: u64,
 }
 

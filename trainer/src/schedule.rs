@@ -2,15 +2,15 @@
 
 use std::f64::consts::PI;
 
-/// How the learning rate falls after the warm-up.
+/// The way in which the learning rate falls after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Decay {
-    /// It stays.
+    /// The rate does not change.
     #[default]
     Constant,
-    /// In a straight line.
+    /// The rate falls in a straight line.
     Linear,
-    /// Along half a cosine: slowly, fast, slowly.
+    /// The rate falls along half a cosine: slowly, fast, slowly.
     Cosine,
 }
 
@@ -19,13 +19,13 @@ pub enum Decay {
 pub struct Schedule {
     /// The highest learning rate.
     pub peak: f64,
-    /// Where the decay would arrive one step after the last.
+    /// The rate at which the decay would arrive one step after the last.
     pub minimum: f64,
     /// Steps below the peak at the beginning.
     pub warmup: usize,
     /// All steps, those of the warm-up included.
     pub steps: usize,
-    /// What follows the warm-up.
+    /// The decay that follows the warm-up.
     pub decay: Decay,
 }
 

@@ -9,9 +9,9 @@ pub use batch::spread_batch;
 use cotangent::{Audit, AuditedParameter, Cut, CutKind, GradientState};
 use serde_json::{Value, json};
 
-/// Columns of the text.
+/// The columns of the text.
 const WIDTH: usize = 80;
-/// From so many parameters on, layers that are alike share their lines.
+/// The number of parameters from which on layers that are alike share their lines.
 const LONG: usize = 30;
 
 /// An audit with what was audited.
@@ -19,11 +19,11 @@ const LONG: usize = 30;
 pub struct AuditReport {
     /// The checkpoint, as it was named.
     pub model: String,
-    /// What should train.
+    /// The selection of parameters that should train.
     pub view: &'static str,
-    /// Where it was computed.
+    /// The backend on which the audit was computed.
     pub backend: &'static str,
-    /// In what: the dtype of matrices.
+    /// The dtype of matrices in the computation.
     pub dtype: String,
     /// Rows of the batch.
     pub rows: usize,
@@ -31,7 +31,7 @@ pub struct AuditReport {
     pub tokens: usize,
     /// Pictures in the batch.
     pub pictures: usize,
-    /// What was found.
+    /// The audit itself.
     pub audit: Audit,
 }
 
@@ -79,7 +79,7 @@ impl AuditReport {
         text
     }
 
-    /// The same as JSON. Norms and losses that are no numbers are null.
+    /// Returns the audit as JSON. Norms and losses that are not numbers are null.
     pub fn to_json(&self) -> Value {
         let audit = &self.audit;
         let parameters = audit.parameters.iter().map(|parameter| {
@@ -135,7 +135,7 @@ fn state(gradient: GradientState) -> &'static str {
     }
 }
 
-/// What to look at first.
+/// Returns what to look at first.
 fn help(gradient: GradientState) -> Option<&'static str> {
     match gradient {
         GradientState::Finite { .. } => None,

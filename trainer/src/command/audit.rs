@@ -92,7 +92,7 @@ impl Audit {
         Ok(u8::from(!report.audit.passed()))
     }
 
-    /// What should train: the adapters where some are asked for, else every parameter.
+    /// Returns the selection that should train: the adapters where some are asked for, else every parameter.
     fn select(
         &self,
         model: &mut Model<Stored>,

@@ -36,7 +36,7 @@ pub struct DataArguments {
     pub pictures: PictureArguments,
 }
 
-/// How large pictures become.
+/// The size limits of pictures.
 #[derive(Args, Debug)]
 pub struct PictureArguments {
     /// Pictures of fewer pixels are enlarged [default: as the checkpoint's image processor has it]
@@ -81,7 +81,7 @@ impl DataArguments {
         self.prepare_format(&mut base.format, &base.config)
     }
 
-    /// As [`DataArguments::prepare`], for a model whose weights are not loaded.
+    /// Prepares as [`DataArguments::prepare`] does, for a model whose weights are not loaded.
     ///
     /// # Errors
     /// If the model or its template cannot do what is asked for.

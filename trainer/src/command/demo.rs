@@ -48,12 +48,12 @@ pub struct Demo {
     /// Iterations
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "100")]
     iters: usize,
-    /// Of the adapters' first values and of the order of the data
+    /// Seed of the adapters' first values and of the order of the data
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }
 
-/// What is taught, and how it is examined.
+/// The training data of the demo, and the questions that test it.
 struct Lesson {
     train: Dataset,
     valid: Option<Dataset>,
@@ -67,15 +67,15 @@ struct Lesson {
     exam: Vec<(Conversation, String)>,
 }
 
-/// What a model knows.
+/// The answers of a model.
 struct Answers {
-    /// To the questions.
+    /// The answers to the questions that are shown.
     shown: Vec<String>,
-    /// How many of the exam are right, word for word.
+    /// The number of answers in the exam that are right, word for word.
     right: usize,
 }
 
-/// How the run went.
+/// The losses and the duration of the run.
 struct Run {
     curve: LossCurve,
     last: Option<Report>,
@@ -285,7 +285,7 @@ fn compare(out: &mut impl Write, lesson: &Lesson, before: &Answers, after: &Answ
     )
 }
 
-/// Greedily.
+/// Answers greedily.
 fn answer(session: &mut Session, base: &BaseModel, question: &Conversation) -> Result<String> {
     let prompt = base.format.encode_prompt(question, None)?.tokens;
     let request = Request {
@@ -309,7 +309,7 @@ fn read(file: &Path) -> Result<Vec<Conversation>> {
     Ok(conversations)
 }
 
-/// What is asked last.
+/// Returns the question that a conversation ends with.
 fn question(conversation: &Conversation) -> &str {
     conversation.messages.last().map_or("", |message| &message.content)
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-/// What is said to an option of another program.
+/// The answer to an option of another program.
 enum Answer {
     /// The option of that meaning.
     Ours(&'static str),
-    /// What the option asks for happens without it.
+    /// The option is not needed: what it asks for always happens.
     Always(&'static str),
-    /// There is nothing of the kind; what there is instead.
+    /// There is nothing of the kind; the text says what there is instead.
     Absent(&'static str),
 }
 

@@ -60,16 +60,16 @@ pub struct Generate {
     /// Temperature; 0 takes the most probable token always
     #[arg(long, value_name = "X", value_parser = number_from_zero, default_value = "0", help_heading = "Answer")]
     temp: f64,
-    /// Only the most probable tokens that together have this probability
+    /// Choose only among the most probable tokens that together have this probability
     #[arg(long, value_name = "P", value_parser = probability, default_value = "1", help_heading = "Answer")]
     top_p: f64,
-    /// Only so many of the most probable tokens; 0 for all
+    /// Choose only among this many of the most probable tokens; 0 for all
     #[arg(long, value_name = "N", value_parser = count, default_value = "0", help_heading = "Answer")]
     top_k: usize,
-    /// Only tokens at least this times as probable as the most probable
+    /// Choose only among tokens at least this times as probable as the most probable
     #[arg(long, value_name = "P", value_parser = probability, default_value = "0", help_heading = "Answer")]
     min_p: f64,
-    /// Of the random choices
+    /// Seed of the random choices
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Answer")]
     seed: u64,
 }

@@ -42,7 +42,7 @@ pub struct Show {
     /// Batches in an iteration
     #[arg(long, value_name = "N", value_parser = positive_count, default_value = "1", help_heading = "As in training")]
     grad_accumulation_steps: usize,
-    /// Of the order of the data
+    /// Seed of the order of the data
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "As in training")]
     seed: u64,
     #[command(flatten)]

@@ -39,12 +39,12 @@ pub fn count_or_all(text: &str) -> Result<Count, String> {
     }
 }
 
-/// How many of something.
+/// A limit on the number of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// As many as there are.
+    /// There is no limit.
     All,
-    /// Not more.
+    /// At most this many.
     Only(usize),
 }
 

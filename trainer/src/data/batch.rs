@@ -34,12 +34,13 @@ pub struct Batch {
     pub pictures: Vec<Vec<Placed>>,
 }
 
-/// How many predictions losses count: of a batch, or of all batches of a step.
+/// The numbers of predictions that losses count, in a batch or in all batches of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// Of the next token.
+    /// The predictions of the next token.
     pub next: usize,
-    /// Of the token after that: in each row one less than of the next, if the row begins with targets.
+    /// The predictions of the token after the next: in each row one less than of the next, if the row begins with
+    /// targets.
     pub after_next: usize,
 }
 
@@ -52,7 +53,7 @@ impl std::iter::Sum for Targets {
     }
 }
 
-/// In which order an epoch visits the examples.
+/// The order in which an epoch visits the examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Shortest first, the same every time: for validation.
@@ -92,7 +93,7 @@ impl Batch {
         labels_after(&self.labels, self.width, places)
     }
 
-    /// How many predictions the losses count.
+    /// Returns the number of predictions that the losses count.
     pub fn counted(&self) -> Targets {
         let after_next = self.labels_after(2).into_iter().filter(|label| *label != IGNORED_LABEL).count();
         Targets { next: self.targets, after_next }

@@ -9,7 +9,7 @@ use super::{ChatFormat, Columns, Content, DataError, DataOptions, EncodedExample
 pub struct Example {
     /// The token ids.
     pub tokens: Vec<u32>,
-    /// For each token, whether the model has to learn to say it.
+    /// Whether the model has to learn each token.
     pub is_target: Vec<bool>,
     /// The pictures among the tokens, in order.
     pub pictures: Vec<Placed>,
@@ -21,13 +21,13 @@ pub struct Dataset {
     file: PathBuf,
     /// The examples, in the order of the file; none longer than the limit, each with at least one token to learn.
     pub examples: Vec<Example>,
-    /// How many were cut at the limit, those skipped included.
+    /// The number of examples that were cut at the limit, those skipped included.
     pub truncated: usize,
-    /// How many had no token to learn, or none left after the cut.
+    /// The number of examples that had no token to learn, or none left after the cut.
     pub skipped: usize,
     /// Length of the longest conversation before the cut, in tokens.
     pub longest: usize,
-    /// What became of the rows.
+    /// The report on all rows.
     pub report: Report,
     max_seq_length: usize,
 }
@@ -46,7 +46,7 @@ impl Example {
         }
     }
 
-    /// How many predictions the loss counts. The first token is predicted by nothing.
+    /// Returns the number of predictions that the loss counts. The first token is predicted by nothing.
     pub fn targets(&self) -> usize {
         self.is_target.iter().skip(1).filter(|target| **target).count()
     }
@@ -62,8 +62,8 @@ impl Dataset {
         Self::load_with(path, format, options, &mut |_, _, _| ())
     }
 
-    /// As [`Dataset::load`]; `look` gets each example before the cut, with its line, and whether something of it is left to
-    /// learn.
+    /// Loads as [`Dataset::load`] does; `look` gets each example before the cut, with its line, and whether something
+    /// of it is left to learn.
     ///
     /// # Errors
     /// As [`Dataset::load`].
@@ -163,7 +163,7 @@ impl Dataset {
         self.max_seq_length
     }
 
-    /// How many pictures there are in all examples.
+    /// Returns the number of pictures in all examples.
     pub fn pictures(&self) -> usize {
         self.examples.iter().map(|example| example.pictures.len()).sum()
     }
@@ -173,12 +173,12 @@ impl Dataset {
         self.examples.iter().map(Example::targets).sum()
     }
 
-    /// As [`targets`](Self::targets), of the token after the next.
+    /// Returns the number of targets of the token after the next, as [`targets`](Self::targets) does for the next.
     pub fn targets_after_next(&self) -> usize {
         self.examples.iter().map(|example| example.is_target.iter().skip(2).filter(|target| **target).count()).sum()
     }
 
-    /// What a person should know about what was left out, cut or skipped, a sentence each.
+    /// Returns warnings about what was left out, cut or skipped, a sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let total = self.examples.len() + self.skipped;
         let file = self.file.display();

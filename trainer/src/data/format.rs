@@ -10,28 +10,28 @@ use super::{
     ChatTemplate, Content, Conversation, DataError, Example, RenderOptions, Role, Tokenizer, TurnMarkers, VisionFormat,
 };
 
-/// How a checkpoint writes conversations as tokens.
+/// The way in which a checkpoint writes conversations as tokens.
 #[derive(Debug)]
 pub struct ChatFormat {
     template: ChatTemplate,
     tokenizer: Tokenizer,
     markers: TurnMarkers,
-    /// How pictures are written, or why there can be none.
+    /// The way in which pictures are written, or the reason why there can be none.
     vision: Result<VisionFormat, String>,
 }
 
 /// An example, and how it came about.
 #[derive(Debug, Clone)]
 pub struct EncodedExample {
-    /// What the template wrote.
+    /// The text that the template wrote.
     pub text: String,
     /// The tokens of `text`, and which are learned; not cut.
     pub example: Example,
-    /// For each token, the bytes of `text` that it stands for.
+    /// The bytes of `text` that each token stands for.
     pub offsets: Vec<Range<usize>>,
     /// The tokens with which turns end that are learned.
     pub ends: Vec<usize>,
-    /// What the template left out.
+    /// The parts that the template left out.
     pub inspection: Inspection,
 }
 
@@ -77,7 +77,7 @@ impl ChatFormat {
         &self.tokenizer
     }
 
-    /// How the checkpoint writes pictures; or why there can be none.
+    /// Returns how the checkpoint writes pictures, or an error that says why there can be none.
     ///
     /// # Errors
     /// The reason.

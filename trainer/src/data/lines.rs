@@ -107,7 +107,7 @@ impl Line {
 }
 
 enum Contents {
-    /// Without the line break.
+    /// The line, without its line break.
     Bytes(Vec<u8>),
     /// The number found, which is more than the limit.
     TooLong { length: usize, limit: usize },

@@ -10,13 +10,13 @@ use super::{DataOptions, EncodedExample};
 /// Distinct keys that are listed by name.
 const MOST_KEYS: usize = 1000;
 
-/// What became of the rows of a file.
+/// The report on the rows of a file.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     file: PathBuf,
     /// Rows read.
     pub rows: usize,
-    /// Those that are plain text, all of which is learned.
+    /// The rows that are plain text, all of which is learned.
     pub texts: Tally,
     /// Keys that mean nothing here, with the rows that have them.
     pub passed_over: BTreeMap<String, Tally>,
@@ -24,7 +24,7 @@ pub struct Report {
     pub nulls: Tally,
     /// Parts of the conversations that were looked for in what the template wrote.
     pub parts: BTreeMap<Part, usize>,
-    /// Those that the template left out.
+    /// The parts that the template left out.
     pub dropped: BTreeMap<Part, (Tally, Dropped)>,
     /// The length of each example before the cut, in tokens.
     pub lengths: Vec<usize>,
@@ -34,14 +34,14 @@ pub struct Report {
     pub skipped: Tally,
     /// End-of-turn marks to learn, before the cut.
     pub ends: usize,
-    /// Those beyond the cut.
+    /// The marks beyond the cut.
     pub lost_ends: Tally,
 }
 
-/// How many, and the line of the first.
+/// A count, and the line of the first that was counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How many.
+    /// The count.
     pub count: usize,
     /// The line of the first, counted from 1; 0 if there is none.
     pub first_line: usize,
@@ -97,7 +97,7 @@ impl Report {
         self.lengths.iter().copied().max().unwrap_or(0)
     }
 
-    /// What the template leaves out and the cut loses, a sentence each: what `--strict-template` refuses.
+    /// Returns what the template leaves out and the cut loses, a sentence each. `--strict-template` refuses these.
     pub fn losses(&self) -> Vec<String> {
         let file = self.file.display();
         let mut losses = Vec::new();
@@ -130,7 +130,7 @@ impl Report {
         losses
     }
 
-    /// What was passed over while rows were read, a sentence each.
+    /// Returns what was passed over while rows were read, a sentence each.
     pub fn notes(&self) -> Vec<String> {
         let file = self.file.display();
         let mut notes = Vec::new();
@@ -173,7 +173,7 @@ fn advice(part: Part, is_all: bool) -> &'static str {
     }
 }
 
-/// At most 60 characters of a foreign text, none of which a terminal obeys.
+/// Quotes at most 60 characters of a foreign text, with escapes for those that a terminal obeys.
 fn quoted(text: &str) -> String {
     let short: String = text.chars().take(60).collect();
     let dots = if short.len() < text.len() { ".." } else { "" };

@@ -7,22 +7,22 @@ use super::{Conversation, Message, Role, nulls, picture_parts};
 /// One row of a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// What is learned from.
+    /// The content that is learned.
     pub content: Content,
-    /// What was not read.
+    /// The parts of the row that were not read.
     pub left_out: LeftOut,
 }
 
-/// What a row holds.
+/// The content of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
     /// Messages, for the chat template to write.
     Conversation(Conversation),
-    /// Text as it is, all of which is learned.
+    /// Plain text, all of which is learned.
     Text(String),
 }
 
-/// The keys under which lists of messages stand.
+/// The keys of lists of messages.
 const LISTS: [&str; 3] = ["messages", "conversations", "conversation"];
 
 /// Names that others give to what is `prompt` and `completion` here.

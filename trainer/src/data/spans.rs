@@ -22,7 +22,7 @@ pub struct TurnMarkers {
 /// A rendered conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
-    /// What the template wrote.
+    /// The text that the template wrote.
     pub text: String,
     /// The bytes of `text` that the assistant has to say, ascending and disjoint: each turn from after what the
     /// generation prompt supplies to its end-of-turn marker, marker included, thoughts and calls included.

@@ -17,14 +17,15 @@ pub struct ChatTemplate {
     sandbox: Sandbox,
     /// Whether conversations with tools have a template of their own.
     has_tool_use: bool,
-    /// What every conversation is rendered with: `bos_token`, `eos_token` and so on, and the caller's arguments.
+    /// The variables with which every conversation is rendered: `bos_token`, `eos_token` and so on, and the caller's
+    /// arguments.
     variables: Members,
 }
 
-/// What rendering sets itself.
+/// The variables that rendering sets itself.
 const RESERVED: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
 
-/// What a caller of a template may ask for.
+/// The options of rendering.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RenderOptions {
     /// Whether to begin the assistant's next turn at the end.

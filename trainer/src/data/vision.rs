@@ -12,7 +12,7 @@ use crate::pictures::{VideoSource, VisualSource};
 /// A picture or a video among the tokens of an example.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Placed {
-    /// Where it is.
+    /// The file or bytes that hold it.
     pub source: VisualSource,
     /// The patches that it becomes.
     pub grid: Grid,
@@ -20,14 +20,14 @@ pub struct Placed {
     pub tokens: Range<usize>,
 }
 
-/// What is known of pictures before the weights are loaded.
+/// The facts about pictures that are known before the weights are loaded.
 #[derive(Debug, Clone)]
 pub struct VisionFormat {
     /// The tower.
     pub config: VisionConfig,
-    /// How pictures become patches.
+    /// The way in which pictures become patches.
     pub settings: ImageSettings,
-    /// How videos do; or why there can be none.
+    /// The way in which videos become patches, or the reason why there can be none.
     pub video_settings: Result<ImageSettings, String>,
 }
 

@@ -16,7 +16,7 @@ pub enum PictureError {
     Damaged {
         /// The kind of file.
         format: &'static str,
-        /// What its decoder said.
+        /// The message of its decoder.
         reason: String,
     },
     /// The file claims to have more pixels than a picture has.

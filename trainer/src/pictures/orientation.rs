@@ -8,10 +8,11 @@ pub(super) struct Orientation(u8);
 const TAG: u16 = 0x0112;
 
 impl Orientation {
-    /// As it lies in the file.
+    /// The orientation of a picture that is shown as the file holds it.
     pub(super) const UPRIGHT: Self = Orientation(1);
 
-    /// What EXIF metadata say: a TIFF file of tags, perhaps behind `Exif\0\0`. Damaged metadata say nothing.
+    /// Returns the orientation that EXIF metadata give: a TIFF file of tags, perhaps behind `Exif\0\0`. Damaged
+    /// metadata count as none.
     pub(super) fn of(exif: Option<&[u8]>) -> Self {
         exif.and_then(Self::find).unwrap_or(Self::UPRIGHT)
     }

@@ -26,7 +26,7 @@ pub enum PictureSource {
 }
 
 impl PictureSource {
-    /// From what data hold: a path, perhaps behind `file://`, or a `data:` address with base64 text.
+    /// Reads the source that data name: a path, perhaps behind `file://`, or a `data:` address with base64 text.
     ///
     /// # Errors
     /// If it is another address, or the text is not base64.
@@ -48,7 +48,7 @@ impl PictureSource {
         }
     }
 
-    /// From base64 text, in which blanks and padding do not matter.
+    /// Decodes base64 text, in which blanks and padding do not matter.
     ///
     /// # Errors
     /// If it is none.
@@ -61,7 +61,7 @@ impl PictureSource {
         }
     }
 
-    /// The same source, its path taken from `folder` on if it is relative.
+    /// Returns the same source, with a relative path resolved against `folder`.
     #[must_use]
     pub fn within(self, folder: &Path) -> Self {
         match self {

@@ -21,12 +21,12 @@ pub enum VisualSource {
 #[derive(Debug, Clone, PartialEq)]
 pub struct VideoSource {
     frames: Arc<[PictureSource]>,
-    /// In seconds from the beginning.
+    /// The times of the frames, in seconds from the beginning.
     times: Arc<[f64]>,
 }
 
 impl VideoSource {
-    /// From frames and their times in seconds.
+    /// Creates a video from frames and their times in seconds.
     ///
     /// # Errors
     /// If there are none, they are not as many as the times, or a time is none, or earlier than the one before.
@@ -43,7 +43,7 @@ impl VideoSource {
         Ok(VideoSource { frames: frames.into(), times: times.into() })
     }
 
-    /// How many frames there are.
+    /// Returns the number of frames.
     pub fn count(&self) -> usize {
         self.frames.len()
     }
@@ -65,7 +65,7 @@ impl VideoSource {
 }
 
 impl VisualSource {
-    /// The same source, its paths taken from `folder` on if they are relative.
+    /// Returns the same source, with relative paths resolved against `folder`.
     #[must_use]
     pub fn within(self, folder: &Path) -> Self {
         match self {

@@ -8,15 +8,15 @@ use crate::numbers::{counted, percent};
 
 use super::{Paint, Shade};
 
-/// Of a longer example the middle is left out, unless all is asked for.
+/// The number of tokens above which the middle of an example is left out, unless all is asked for.
 const MOST_TOKENS: usize = 600;
-/// What then stands at its end.
+/// The number of tokens that are then shown at its end.
 const LAST_TOKENS: usize = 150;
 
-/// How an example is written.
+/// The way in which an example is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExampleOptions {
-    /// Where it is cut, in tokens.
+    /// The number of tokens after which the example is cut.
     pub limit: usize,
     /// Whether a long one is written out in full.
     pub all: bool,

@@ -4,7 +4,7 @@ use crate::numbers::grouped;
 
 /// The longest bar, in characters.
 const WIDTH: usize = 40;
-/// Not more bars than this.
+/// The largest number of bars.
 const MOST_BARS: usize = 14;
 
 /// A line for each range of `lengths`: the range, a bar, how many. Ranges are of equal width, or double where the longest

@@ -2,36 +2,36 @@
 
 use cotangent_models::quoting::visible;
 
-/// Whether output is coloured.
+/// The way in which output is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Paint {
-    /// With escape sequences, for a terminal.
+    /// Escape sequences mark what is learned, for a terminal.
     Colors,
-    /// With brackets around what is learned, for everything else.
+    /// Brackets mark what is learned, for everything else.
     Marks,
 }
 
-/// How a piece of text is shown.
+/// The way in which a piece of text is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shade {
-    /// As it is.
+    /// Text without any mark.
     Plain,
     /// A headline.
     Strong,
-    /// What matters less: tokens that are given, not learned.
+    /// Text that matters less: tokens that are given, not learned.
     Faint,
     /// A token that is learned; neighbours differ, so that tokens can be distinguished.
     Learned {
-        /// Which of the two.
+        /// Whether the token has the second of the two colours.
         even: bool,
     },
-    /// What the cut loses.
+    /// Text that the cut loses.
     Lost,
-    /// What needs attention.
+    /// Text that needs attention.
     Warning,
 }
 
-/// Around what is learned, where there are no colours.
+/// The brackets around what is learned, where there are no colours.
 const OPEN: &str = "⟦";
 const CLOSE: &str = "⟧";
 

@@ -44,14 +44,14 @@ pub fn write_format(out: &mut impl Write, paint: Paint, format: &ChatFormat) -> 
     writeln!(out, "  {:<10}{marks}\n", "marks")
 }
 
-/// How a run takes batches.
+/// The way in which a run takes batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchOptions {
     /// Examples in a batch.
     pub batch_size: usize,
     /// Batches in an iteration.
     pub accumulation: usize,
-    /// In which order it visits the examples.
+    /// The order in which the run visits the examples.
     pub order: Order,
 }
 

@@ -40,7 +40,7 @@ pub enum TrainingError {
         steps: usize,
         /// The last of them.
         iteration: usize,
-        /// Its loss.
+        /// The loss of the iteration.
         loss: f64,
     },
     /// The output folder is not free.

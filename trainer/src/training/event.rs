@@ -1,6 +1,6 @@
 use super::{Losses, Saved};
 
-/// What a run tells its observer.
+/// An event of a run, for its observer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// An iteration is done. Its losses are its own; speeds are means since the last [`Trained`](Event::Trained).
@@ -13,16 +13,16 @@ pub enum Event {
         iteration: usize,
         /// Means over the counted tokens.
         losses: Losses,
-        /// How long it took.
+        /// The duration of the validation, in seconds.
         seconds: f64,
     },
     /// An iteration changed nothing, because a gradient was infinite or no number.
     Skipped {
         /// The iteration.
         iteration: usize,
-        /// Its loss.
+        /// The loss of the iteration.
         loss: f64,
-        /// The norm of its gradients.
+        /// The norm of the iteration's gradients.
         gradient_norm: f32,
     },
     /// The run was saved.
@@ -31,32 +31,32 @@ pub enum Event {
     NotSaved {
         /// Iterations done.
         iteration: usize,
-        /// What the system said, with the file.
+        /// The message of the system, with the file.
         reason: String,
     },
 }
 
-/// What the routers of a mixture of experts did: means over tokens and layers.
+/// The behaviour of the routers of a mixture of experts: means over tokens and layers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RoutingReport {
     /// The load-balancing loss, without its coefficient.
     pub loss: f64,
     /// The share of the tokens for which the expert was chosen that was chosen most often.
     pub busiest: f64,
-    /// That of the expert that was chosen least often.
+    /// The share of the tokens of the expert that was chosen least often.
     pub idlest: f64,
 }
 
-/// Where training stands.
+/// The progress of training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Report {
     /// Iterations done.
     pub iteration: usize,
     /// Means over the counted tokens.
     pub losses: Losses,
-    /// What the routers did, where their load-balancing loss is trained.
+    /// The behaviour of the routers, where their load-balancing loss is trained.
     pub routing: Option<RoutingReport>,
-    /// Of the last iteration.
+    /// The learning rate of the last iteration.
     pub learning_rate: f64,
     /// Iterations a second, without validating and saving.
     pub iterations_per_second: f64,

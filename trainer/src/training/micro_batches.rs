@@ -33,7 +33,7 @@ impl<'a> MicroBatches<'a> {
         MicroBatches { dataset, batch_size, seed, epoch: 0, plan }
     }
 
-    /// How many an epoch has.
+    /// The number of micro-batches of an epoch.
     pub fn per_epoch(&self) -> usize {
         self.plan.len()
     }
@@ -53,9 +53,9 @@ impl<'a> MicroBatches<'a> {
 #[derive(Debug)]
 pub struct BatchMaker {
     rope: RopeConfig,
-    /// Of a model with a vision tower.
+    /// The picture format of a model with a vision tower.
     vision: Option<VisionFormat>,
-    /// What the head of multi-token prediction learns.
+    /// The loss of the head of multi-token prediction, if it is trained.
     ahead: Option<AheadLoss>,
     /// The coefficient of the load-balancing loss of routers; 0 for none.
     router_aux_loss: f32,
@@ -63,19 +63,19 @@ pub struct BatchMaker {
 }
 
 impl BatchMaker {
-    /// For a model with these positions, and with a vision tower if its `vision` is given.
+    /// Creates a maker for a model with these positions, and with a vision tower if its `vision` is given.
     pub fn new(rope: RopeConfig, vision: Option<VisionFormat>) -> Self {
         BatchMaker { rope, vision, ahead: None, router_aux_loss: 0.0, tables: BTreeMap::new() }
     }
 
-    /// With what the head of multi-token prediction learns, if it learns.
+    /// Sets what the head of multi-token prediction learns, if it learns.
     #[must_use]
     pub fn ahead(mut self, ahead: Option<AheadLoss>) -> Self {
         self.ahead = ahead;
         self
     }
 
-    /// With the load-balancing loss of the model's routers, multiplied by this.
+    /// Adds the load-balancing loss of the model's routers, multiplied by this coefficient.
     #[must_use]
     pub fn balanced(mut self, coefficient: f32) -> Self {
         self.router_aux_loss = coefficient;
@@ -95,7 +95,7 @@ impl BatchMaker {
         Balance::new(model, &is_token, (f64::from(self.router_aux_loss) * share) as f32).map(Some)
     }
 
-    /// What the parts of the loss count, of these predictions.
+    /// Returns how many of these predictions each part of the loss counts.
     pub fn counted(&self, Targets { next, after_next }: Targets) -> [usize; 2] {
         if self.ahead == Some(AheadLoss::Alone) { [after_next, 0] } else { [next, after_next] }
     }

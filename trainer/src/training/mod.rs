@@ -36,7 +36,7 @@ pub use step::{Accumulated, Losses, Routing, accumulate, first_loss, validate};
 /// Steps in a row with gradients that are not finite after which a run gives up: one may be bad luck, these are not.
 const MOST_SKIPPED: usize = 20;
 
-/// How to train.
+/// The options of a training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingOptions {
     /// Rows of a micro-batch.
@@ -49,13 +49,13 @@ pub struct TrainingOptions {
     pub weight_decay: f32,
     /// Gradients are scaled down to this global norm.
     pub max_gradient_norm: Option<f32>,
-    /// What the head of multi-token prediction learns; `None` if nothing.
+    /// The loss of the head of multi-token prediction; `None` if it is not trained.
     pub mtp: Option<AheadLoss>,
     /// The coefficient of the load-balancing loss of routers; 0 for none.
     pub router_aux_loss: f32,
     /// Decides the order of the examples.
     pub seed: u64,
-    /// What the forward pass keeps.
+    /// The results that the forward pass keeps.
     pub keep: Keep,
     /// Iterations between reports.
     pub steps_per_report: usize,
@@ -82,7 +82,8 @@ impl TrainingOptions {
         if examples < batch_size { Err(TrainingError::TooFewExamples { examples, batch_size }) } else { Ok(()) }
     }
 
-    /// What must be the same for a run to go on where another stopped, by the names of the command's options.
+    /// Returns the options that must not change if a run goes on where another stopped, by the names of the command's
+    /// options.
     pub fn identity(&self, data: &Dataset) -> BTreeMap<String, String> {
         let Schedule { peak, minimum, warmup, steps, decay } = self.schedule;
         let mut identity = BTreeMap::from([
@@ -107,7 +108,7 @@ impl TrainingOptions {
     }
 }
 
-/// As the command's options say it.
+/// Returns the loss of multi-token prediction in the words of the command's options.
 fn mtp_text(mtp: Option<AheadLoss>) -> String {
     match mtp {
         None => "off".into(),
@@ -118,7 +119,7 @@ fn mtp_text(mtp: Option<AheadLoss>) -> String {
     }
 }
 
-/// Of all tokens, what is learned of them, and the names and sizes of pictures.
+/// Returns the checksum of all tokens, of what is learned of them, and of the names and sizes of pictures.
 fn checksum(data: &Dataset) -> Checksum {
     let mut checksum = Checksum::default();
     for example in &data.examples {
@@ -133,7 +134,7 @@ fn checksum(data: &Dataset) -> Checksum {
     checksum
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// All iterations are done.
@@ -145,28 +146,28 @@ pub enum Outcome {
     },
 }
 
-/// What a run works with.
+/// The model, data and options of a run.
 pub struct Trainer<'a> {
-    /// Where it computes.
+    /// The session in which the run computes.
     pub session: &'a mut Session,
     /// The model, adapters included; they are trained, all else is frozen. Where multi-token prediction is trained alone,
     /// only those of its head are trained, or all of its head where it has none.
     pub model: &'a mut Model<Stored>,
     /// The positions of the model.
     pub rope: &'a RopeConfig,
-    /// How it reads pictures, if it has a vision tower.
+    /// The way in which the model reads pictures, if it has a vision tower.
     pub vision: Option<&'a VisionFormat>,
-    /// What to learn.
+    /// The examples to train on.
     pub train: &'a Dataset,
-    /// What to measure.
+    /// The examples to measure on.
     pub valid: Option<&'a Dataset>,
-    /// How.
+    /// The options of the run.
     pub options: &'a TrainingOptions,
-    /// Where to save; `None` for nowhere.
+    /// The folder to save in; `None` to save nothing.
     pub output: Option<&'a Output>,
     /// Tensors of the head of multi-token prediction that an earlier run trained, by full name: they are saved again.
     pub kept: Vec<String>,
-    /// Gets the losses, after those of the run that this one goes on with.
+    /// The curve that gets the losses, after those of the run that this one continues.
     pub curve: &'a mut LossCurve,
 }
 

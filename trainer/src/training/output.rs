@@ -19,20 +19,20 @@ pub struct Output {
     config: AdapterConfig,
     /// The arguments of the run, which the configuration records.
     arguments: BTreeMap<String, Json>,
-    /// What must be the same for a run to go on.
+    /// The options that must not change if a run goes on.
     identity: BTreeMap<String, String>,
     /// Files of an earlier run that go once this one has saved.
     to_replace: RefCell<Vec<PathBuf>>,
 }
 
-/// What was saved.
+/// The files that were saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Saved {
     /// Iterations done.
     pub iteration: usize,
     /// The file with the newest adapters.
     pub adapters: PathBuf,
-    /// The same under the number of the iteration.
+    /// The file with the same adapters that is named by the iteration.
     pub numbered: PathBuf,
 }
 

@@ -207,7 +207,7 @@ impl TrainingState {
     }
 }
 
-/// Of all entries but that of the checksum itself.
+/// Returns the checksum of all entries but the one of the checksum itself.
 fn of_metadata(metadata: &BTreeMap<String, String>) -> Checksum {
     let mut checksum = Checksum::default();
     for (key, value) in metadata.iter().filter(|(key, _)| *key != CHECKSUM_KEY) {

@@ -10,16 +10,17 @@ use crate::data::{Batch, Dataset, Order, Targets};
 /// Losses, each a mean over the predictions that it counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Losses {
-    /// Of what is trained: of the next token, or, where multi-token prediction is trained alone, of the token after that.
+    /// The loss that is trained: of the next token, or, where multi-token prediction is trained alone, of the token
+    /// after that.
     pub loss: f64,
-    /// Of the token after the next, without its weight, where that is trained beside the next.
+    /// The loss of the token after the next, without its weight, where it is trained beside that of the next.
     pub mtp_loss: Option<f64>,
 }
 
 /// The gradients of some micro-batches together.
 #[derive(Debug)]
 pub struct Accumulated {
-    /// Over all micro-batches.
+    /// The losses over all micro-batches.
     pub losses: Losses,
     /// The gradients of the losses with their weights.
     pub gradients: Gradients,
@@ -27,7 +28,7 @@ pub struct Accumulated {
     pub targets: Targets,
     /// Tokens without padding.
     pub tokens: usize,
-    /// What the routers did, where their load-balancing loss is trained.
+    /// The behaviour of the routers, where their load-balancing loss is trained.
     pub routing: Option<Routing>,
 }
 
@@ -35,9 +36,9 @@ pub struct Accumulated {
 /// means over tokens and layers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Routing {
-    /// As many as the experts of a token where all experts are alike.
+    /// The loss; where all experts are alike it equals the number of experts of a token.
     pub loss: f64,
-    /// By expert.
+    /// The share of the tokens of each expert.
     pub shares: Vec<f64>,
 }
 
@@ -151,7 +152,7 @@ pub fn first_loss(
     Ok(losses.loss)
 }
 
-/// At most `wanted` of `0..total`, at equal distances, in the middle of what each stands for.
+/// Returns at most `wanted` of `0..total`, at equal distances, each in the middle of the range that it stands for.
 fn spread(total: usize, wanted: usize) -> impl Iterator<Item = usize> {
     let count = wanted.min(total);
     (0..count).map(move |index| (2 * index + 1) * total / (2 * count))

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{Losses, Report, Routing, RoutingReport};
 
-/// What one iteration did.
+/// The results of one iteration.
 pub(super) struct Step {
     pub(super) losses: Losses,
-    /// What each part of the loss counts.
+    /// The number of predictions that each part of the loss counts.
     pub(super) targets: [usize; 2],
     pub(super) tokens: usize,
     pub(super) routing: Option<Routing>,
@@ -15,17 +15,17 @@ pub(super) struct Step {
     pub(super) gradient_norm: f32,
 }
 
-/// What happened since the last report.
+/// The sums since the last report.
 #[derive(Default)]
 pub(super) struct Window {
     pub(super) iterations: usize,
     pub(super) elapsed: Duration,
     pub(super) tokens: usize,
-    /// Sums of the losses, and over how many predictions.
+    /// The sums of the losses, and the numbers of predictions that they count.
     pub(super) sums: [(f64, usize); 2],
-    /// Of the routers, each step times its tokens, and over how many.
+    /// The sums of the routers' values, each step times its tokens, and the number of these tokens.
     pub(super) routing: (Routing, usize),
-    /// Since the run began.
+    /// The tokens trained since the run began.
     pub(super) trained_tokens: usize,
 }
 
@@ -49,8 +49,8 @@ impl Window {
         }
     }
 
-    /// Of the tokens that the losses counted, that of multi-token prediction if it is `beside` the other; `None` if all steps
-    /// were skipped.
+    /// Returns the mean losses over the tokens that were counted, including that of multi-token prediction if it is
+    /// `beside` the other; `None` if all steps were skipped.
     pub(super) fn mean_losses(&self, beside: bool) -> Option<Losses> {
         let [mean, of_mtp] = self.sums.map(|(sum, targets)| (targets > 0).then(|| sum / targets as f64));
         mean.map(|loss| Losses { loss, mtp_loss: of_mtp.filter(|_| beside) })

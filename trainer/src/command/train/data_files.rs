@@ -13,7 +13,7 @@ use crate::command::warn;
 /// The files of `--data`: `train.jsonl` and, if it is there, `valid.jsonl` of a folder, or one file to train on.
 pub struct DataFiles {
     train: PathBuf,
-    /// To measure on, or why there is nothing.
+    /// The file to measure on, or the reason why there is none.
     valid: Result<PathBuf, String>,
 }
 

@@ -66,7 +66,7 @@ pub struct Train {
     /// Gradients are scaled down to this norm; 0 to leave them
     #[arg(long, value_name = "X", value_parser = number_from_zero, default_value = "1.0", help_heading = "Optimizer")]
     pub(super) max_grad_norm: f64,
-    /// Of the adapters' first values and of the order of the data
+    /// Seed of the adapters' first values and of the order of the data
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimizer")]
     pub(super) seed: u64,
 

@@ -18,7 +18,7 @@ use super::{ChatTemplate, Conversation, RenderOptions, Role};
 pub enum Part {
     /// The content of a message.
     Content,
-    /// What the assistant thought.
+    /// The thought of the assistant.
     Thought,
     /// The name of a tool that is called.
     Call,
@@ -31,20 +31,20 @@ pub enum Part {
 /// A part that the rendered text does not have where it belongs, or not as it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
-    /// What it is.
+    /// The kind of part.
     pub part: Part,
     /// The message it belongs to, counted from 0; a tool belongs to none.
     pub message: Option<usize>,
-    /// Its text, or the name of the argument or tool.
+    /// The text of the part, or the name of the argument or tool.
     pub text: String,
 }
 
-/// What was looked for in a rendered conversation.
+/// The parts that were looked for in a rendered conversation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// How many parts of each kind the conversation has.
+    /// The number of parts of each kind in the conversation.
     pub parts: BTreeMap<Part, usize>,
-    /// Those that the template left out.
+    /// The parts that the template left out.
     pub dropped: Vec<Dropped>,
 }
 
@@ -100,7 +100,7 @@ pub(super) fn inspect(
     inspection
 }
 
-/// Where marks came out.
+/// The places at which marks came out.
 #[derive(Default)]
 struct Marks {
     of_each: HashMap<char, Vec<usize>>,
@@ -115,7 +115,7 @@ impl Marks {
     }
 }
 
-/// Where in a text each message may stand.
+/// The range of a text in which each message may be.
 struct Places {
     of_messages: Vec<Range<usize>>,
     assistant: Vec<Range<usize>>,
@@ -164,7 +164,7 @@ const MOST_SEARCHES: usize = 1000;
 
 struct Finder<'a> {
     text: &'a str,
-    /// Where marks came out, if the text is the same with marks and without.
+    /// Returns the places at which marks came out, if the text is the same with marks and without.
     marks: Option<Marks>,
     places: Places,
 }
@@ -192,7 +192,7 @@ impl Finder<'_> {
         dropped
     }
 
-    /// Where the last of the part's pieces ends, if all are there.
+    /// Returns the end of the last of the part's pieces, if all are there.
     fn find(&self, wanted: &Wanted, place: Option<&Range<usize>>, from: usize) -> Option<usize> {
         let mut end = from;
         for piece in &wanted.pieces {

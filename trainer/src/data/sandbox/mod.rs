@@ -29,7 +29,7 @@ const STACK_BYTES: usize = 64 << 20;
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// From now on templates and tokenizers run in a process of this program, whose `main` has to begin with
+/// Makes templates and tokenizers run in a process of this program from now on. The program's `main` has to begin with
 /// [`is_requested`] and [`serve`].
 ///
 /// # Errors
@@ -40,7 +40,7 @@ pub fn enable() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether this process is to be the second one.
+/// Returns whether this process is the second one.
 pub fn is_requested() -> bool {
     std::env::args_os().nth(1).is_some_and(|argument| argument == ARGUMENT)
 }
@@ -78,11 +78,11 @@ pub(super) struct Sandbox {
 
 #[derive(Debug)]
 enum Place {
-    /// In this process.
+    /// The operator runs in this process.
     Here(Box<Operator>),
-    /// In a process of its own.
+    /// The operator runs in a process of its own.
     Apart(Process),
-    /// Nowhere any more; with the reason.
+    /// The operator has ended, for this reason.
     Ended(String),
 }
 

@@ -27,7 +27,7 @@ pub(in crate::data) enum Operation {
     TokenId(String),
 }
 
-/// What comes back.
+/// The answer to an operation.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::data) enum Answer {
     /// Templates were compiled.
