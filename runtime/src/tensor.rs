@@ -67,7 +67,7 @@ impl Origin {
         Origin { trace: Some(trace), needs_gradient, trains: needs_gradient, source: None }
     }
 
-    /// The same of the parameter of this full name.
+    /// Returns this origin with the parameter of this full name as its source.
     pub(crate) fn named(self, name: &str) -> Self {
         Origin { source: Source::named(name), ..self }
     }
@@ -106,7 +106,7 @@ impl Origin {
     }
 }
 
-/// That `result` of a function comes from another graph than its arguments.
+/// Returns the error that `result` of a function comes from another graph than its arguments.
 pub(crate) fn foreign(operation: &'static str, result: &str, origin: Origin) -> Error {
     let source = origin.source.map(|source| format!(" from {source}")).unwrap_or_default();
     Error::Refused {
