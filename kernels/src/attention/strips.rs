@@ -47,9 +47,16 @@ impl Strip {
         x.slice(2, 0, self.keys)
     }
 
-    /// The softmax of the scores, in float32: `[B, G, R * queries, keys]`.
-    fn weights(&self, queries: &Tensor<Infer>, keys: &Tensor<Infer>, host: &Host) -> Result<Tensor<Infer>> {
-        let scores = queries.matmul(&keys.swap_axes(2, 3)?)?.cast(Dtype::F32)?;
+    /// The softmax of the scores in `dtype`: `[B, G, R * queries, keys]`. It is summed in float32 whatever the dtype, so in a
+    /// narrower one it is that of float32, rounded.
+    fn weights(
+        &self,
+        queries: &Tensor<Infer>,
+        keys: &Tensor<Infer>,
+        host: &Host,
+        dtype: Dtype,
+    ) -> Result<Tensor<Infer>> {
+        let scores = queries.matmul(&keys.swap_axes(2, 3)?)?.cast(dtype)?;
         let queries = self.end - self.start;
         let &[batch, groups, rows, keys] = scores.shape() else { unreachable!("four axes") };
         let by_head = |scores: &Tensor<Infer>| scores.reshape(&[batch, groups * rows / queries, queries, keys]);
@@ -87,9 +94,11 @@ pub(super) fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tenso
     let [queries, keys, values] = inputs else { unreachable!("three inputs") };
     let mut outputs: Vec<Tensor<Infer>> = Vec::new();
     let mut kept: Vec<Tensor<Infer>> = Vec::new();
+    // What hides keys needs the range of float32, and so do slopes.
+    let dtype = if host.keeps_weights || host.segments.is_some() { Dtype::F32 } else { values.dtype() };
     for strip in Strip::all(queries, keys, host) {
         let scaled = strip.of_queries(&ordered(queries, outputs.last().as_slice())?)?.multiply(host.scale)?;
-        let weights = strip.weights(&scaled, &strip.of_keys(keys)?, host)?;
+        let weights = strip.weights(&scaled, &strip.of_keys(keys)?, host, dtype)?;
         let output = weights.cast(values.dtype())?.matmul(&strip.of_keys(values)?)?;
         outputs.push(strip.to_heads(&output, queries.dimension(1))?);
         if host.keeps_weights {
@@ -121,7 +130,7 @@ pub(super) fn backward(
         let (seen_keys, seen_values) = (strip.of_keys(keys)?, strip.of_keys(values)?);
         let weights = match kept.get(index) {
             Some(weights) => weights.clone(),
-            None => strip.weights(&scaled, &seen_keys, host)?,
+            None => strip.weights(&scaled, &seen_keys, host, Dtype::F32)?,
         };
         d_values.add(&weights.cast(values.dtype())?.swap_axes(2, 3)?.matmul(&d_strip)?.cast(Dtype::F32)?)?;
 
@@ -173,5 +182,30 @@ impl OfKeys {
     fn finish(self, dtype: Dtype) -> Result<Tensor<Infer>> {
         let pieces: Vec<_> = self.sum.iter().chain(self.done.iter().rev()).collect();
         Tensor::concatenate(&pieces, 2)?.cast(dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cotangent::{Session, Stored};
+
+    #[test]
+    fn weights_in_16_bits_are_those_of_float32_rounded() {
+        let values: Vec<f32> = (0..2 * 6 * 8).map(|i| (i as f32 * 0.37).sin() * 3.0).collect();
+        let heads = Tensor::<Stored>::from_slice(&values, &[1, 2, 6, 8]).unwrap().cast(Dtype::BF16).unwrap();
+        let weights = |narrow: bool, causal: bool| {
+            let weights = |heads: &Tensor<Infer>, _: &Tensor<Infer>, (narrow, causal): &(bool, bool)| {
+                let host = Host { scale: 1.0, rows: 6, keeps_weights: false, causal: *causal, segments: None };
+                let strip = Strip { start: 0, end: 6, keys: 6, groups: 2 };
+                let dtype = if *narrow { Dtype::BF16 } else { Dtype::F32 };
+                strip.weights(heads, heads, &host, dtype)?.cast(Dtype::BF16)?.cast(Dtype::F32)
+            };
+            let found = Session::new().unwrap().infer(&heads, &heads, &(narrow, causal), weights).unwrap();
+            found.to_vec::<f32>().unwrap()
+        };
+        for causal in [false, true] {
+            assert_eq!(weights(true, causal), weights(false, causal));
+        }
     }
 }
