@@ -67,7 +67,7 @@ pub struct Entry {
 /// A program from the compile-time tests: so every example is held to be what it says.
 macro_rules! fixture {
     ($name:literal) => {
-        include_str!(concat!("../../../tests/ui/", $name, ".rs"))
+        include_str!(concat!("../programs/", $name, ".rs"))
     };
 }
 
