@@ -13,6 +13,7 @@ mod macos;
 mod mlx_c;
 pub mod nvrtc;
 mod outside;
+mod parts;
 mod pins;
 mod problem;
 mod python;
@@ -24,6 +25,7 @@ use anyhow::{Result, bail};
 use std::path::Path;
 
 pub use outside::set_up_project;
+pub use parts::{Parts, parts, unpack_cuda, unpack_licences};
 pub use pins::Build;
 
 /// Sets MLX up in the folder `.mlx` below `root`, if it is not or `force` is given; without a `build`, the one that was set up

@@ -76,8 +76,8 @@ impl Backend {
             return Err(Error::Backend(format!("{VARIABLE} is `{wanted}`, but {NO_EMULATOR}")));
         }
         Err(Error::Backend(format!(
-            "{VARIABLE} is `{wanted}`, but this machine or this build of MLX has no such device; unset it to let \
-             Cotangent choose"
+            "{VARIABLE} is `{wanted}`, but this machine or this build of MLX has no such device; set it to \
+             `cpu` to go on with the CPU"
         )))
     }
 

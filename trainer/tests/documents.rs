@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Commands of which nothing can be checked here, and why.
-const NOT_CHECKED: [(&str, &str); 13] = [
+const NOT_CHECKED: [(&str, &str); 14] = [
     ("git checkout ", "takes back a change that the reader made"),
     ("cargo insta ", "a program of others, for looking at snapshots"),
+    ("cargo deny ", "a program of others, for licences and known holes"),
     ("cargo fmt", "a program of Rust's"),
     ("cargo doc ", "a program of Rust's"),
     ("COTANGENT=", "names the checkout for the commands after it"),
@@ -117,6 +118,10 @@ fn fault(command: &str, beside: &Path) -> Option<String> {
         ["cargo", "cotangent", subcommand, ..] => {
             let known = commands_of("cargo-cotangent").contains(*subcommand) || subcommand.starts_with('-');
             (!known).then(|| absent(subcommand))?
+        }
+        ["cargo", "package", rest @ ..] => {
+            let mut packages = rest.iter().filter(|word| **word != "-p");
+            packages.find(|name| package_folder(name).is_none()).and_then(|name| absent(name))
         }
         ["cargo", "install", ..] => option("--path").filter(|folder| !is_there(folder)).and_then(absent),
         ["cargo", "build" | "test" | "bench" | "run", ..] => {

@@ -2,6 +2,7 @@
 //!
 //! Must build before MLX is set up, so it depends on nothing that links MLX and runs everything else as a program.
 
+mod dist;
 mod error_pages;
 mod project_program;
 mod test;
@@ -94,6 +95,15 @@ enum Command {
         #[arg(long)]
         cuda: bool,
     },
+    /// Make an archive with the `cotangent` program that runs on Linux without Rust, Python or a compiler
+    ///
+    /// MLX's libraries and the licences of all that is inside lie beside the program. The archive is put into `target/dist`; its
+    /// size and the version of glibc that it needs are printed.
+    Dist {
+        /// With MLX's CUDA build: needs an NVIDIA driver and CUDA 13's libraries where it runs, not here
+        #[arg(long)]
+        cuda: bool,
+    },
     /// Explain a failure by the code in its message
     Explain {
         /// Such as C03; all codes are listed without one
@@ -140,6 +150,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let folders = CRATES.map(|folder| root.join(folder).join("src"));
             program::print(&expand::expand(&root, &folders, &kernel, CALLER)?)
         }
+        Command::Dist { cuda } => dist::run(&root, cuda),
         Command::Explain { write: true, .. } => error_pages::write(&root).map(|()| ExitCode::SUCCESS),
         Command::Explain { code, write: false } => program::print(&explain::text(code.as_deref(), CALLER)?),
         #[cfg(feature = "bindgen")]

@@ -28,7 +28,7 @@ pub fn write(root: &Path) -> Result<()> {
     let mut builder = bindgen::Builder::default()
         .clang_arg("-include")
         .clang_arg(half_types.display().to_string())
-        .clang_arg(format!("-I{}", source.include().display()))
+        .clang_arg(format!("-I{}", source.folder().display()))
         .allowlist_file(".*/mlx/c/.*")
         .allowlist_type("bfloat16_t")
         .blocklist_type("float16_t|FILE|_IO_.*|__off.*")

@@ -47,8 +47,8 @@ impl Source {
         Self { folder: mlx_sys.join("src/mlx-c") }
     }
 
-    #[cfg(feature = "bindgen")]
-    pub fn include(&self) -> &Path {
+    /// Where the sources lie, and their licence.
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
