@@ -28,9 +28,9 @@ pub struct Bound<'a> {
 /// What bound memory holds when a function starts, little-endian.
 #[derive(Clone, Debug)]
 pub enum Memory<'a> {
-    /// Only read.
+    /// Memory that is only read.
     Read(Cow<'a, [u8]>),
-    /// Read and written.
+    /// Memory that is read and written.
     Update(Cow<'a, [u8]>),
     /// An output, by its size in bytes: garbage until the function writes it.
     Garbage(usize),
@@ -56,26 +56,27 @@ pub struct BoundLaunch<'a> {
     pub grid: [u32; 3],
     /// Threads of a threadgroup along x, y, z.
     pub threadgroup: [u32; 3],
-    /// In any order. What the function does not bind is left alone; what it binds and is not here is null.
+    /// The buffers, in any order. A buffer that the function does not bind is left alone; one that it binds and that is
+    /// not here is null.
     pub buffers: Vec<Bound<'a>>,
     /// The order of threads.
     pub schedule: Schedule,
-    /// Whether memory is watched.
+    /// Whether accesses to memory are checked.
     pub checks: Checks,
-    /// As in [`Launch::turns`].
+    /// The limit on the turns of loops, as in [`Launch::turns`].
     pub turns: Option<u32>,
-    /// As in [`Launch::workers`].
+    /// The number of cores, as in [`Launch::workers`].
     pub workers: Option<usize>,
 }
 
-/// What a launch of a kernel function left behind.
+/// The results of a launch of a kernel function.
 #[derive(Clone, Debug)]
 pub struct BoundRun {
     /// The bytes of each buffer that could be written, with its number, in order of numbers.
     pub buffers: Vec<(u32, Vec<u8>)>,
-    /// As in [`Run::findings`](crate::Run::findings).
+    /// The defects found, as in [`Run::findings`](crate::Run::findings).
     pub findings: Vec<Finding>,
-    /// As in [`Run::notes`](crate::Run::notes).
+    /// The notes, as in [`Run::notes`](crate::Run::notes).
     pub notes: Vec<Finding>,
 }
 

@@ -35,7 +35,7 @@ pub enum Error {
     Cache {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }

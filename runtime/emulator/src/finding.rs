@@ -101,7 +101,7 @@ impl fmt::Display for Thread {
     }
 }
 
-/// What a thread did.
+/// The action of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
     /// A load.
@@ -131,26 +131,26 @@ impl fmt::Display for Action {
 /// One thread's part in a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Side {
-    /// What it did.
+    /// The thread's action.
     pub action: Action,
-    /// Where in the text; `None` if the compiler left no trace of it.
+    /// The place in the source; `None` if the compiler left no trace of it.
     pub at: Option<Location>,
-    /// Who did it.
+    /// The thread that did it.
     pub thread: Thread,
 }
 
 /// A defect, as it was first seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What is wrong.
+    /// The kind of defect.
     pub kind: FindingKind,
     /// The port, threadgroup array or operation concerned.
     pub subject: Option<String>,
     /// The element of `subject`, counted in its own element type; negative in front of its start.
     pub element: Option<i64>,
-    /// Where it stands in the text, for what no thread did; else `side` tells.
+    /// The place in the source of a defect that no thread caused; otherwise `side` has the place.
     pub place: Option<Location>,
-    /// The thread in whose doing it was seen.
+    /// The access in which the defect was seen.
     pub side: Option<Side>,
     /// The thread it collided with.
     pub other: Option<Side>,
@@ -163,12 +163,12 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Where it was seen.
+    /// Returns the place in the source at which the defect was seen.
     pub fn at(&self) -> Option<&Location> {
         self.place.as_ref().or_else(|| self.side.as_ref().and_then(|s| s.at.as_ref()))
     }
 
-    /// Where the thread was that it collided with.
+    /// Returns the place in the source of the other thread in a collision.
     pub fn other_at(&self) -> Option<&Location> {
         self.other.as_ref().and_then(|s| s.at.as_ref())
     }

@@ -7,16 +7,16 @@ use crate::{Dtype, Finding};
 /// An input's data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Buffer<'a> {
-    /// Must be the port's.
+    /// The element type, which must be the port's.
     pub dtype: Dtype,
-    /// Empty for a scalar.
+    /// The extents; empty for a scalar.
     pub shape: Vec<usize>,
-    /// In elements, one a dimension; `None` means row-contiguous.
+    /// The strides in elements, one for each dimension; `None` means row-contiguous.
     pub strides: Option<Vec<i64>>,
-    /// Little-endian elements; for a row-contiguous buffer as many as `shape` says, for others all of the memory that it
-    /// lies in, gaps included.
+    /// The elements, little-endian. A row-contiguous buffer has as many as `shape` says; another holds all of the
+    /// memory that it spans, gaps included.
     pub bytes: Cow<'a, [u8]>,
-    /// Which element of `bytes` the index 0 leads to: the last ones come first where strides are negative.
+    /// The element of `bytes` that the index 0 leads to; it is not the first one where strides are negative.
     pub first: usize,
 }
 
@@ -97,11 +97,11 @@ pub struct Launch<'a> {
     pub threadgroup: [u32; 3],
     /// One for each input port.
     pub inputs: Vec<Buffer<'a>>,
-    /// One for each output port.
+    /// The shapes of the outputs, one for each output port.
     pub output_shapes: Vec<Vec<usize>>,
     /// The order of threads.
     pub schedule: Schedule,
-    /// Whether memory is watched.
+    /// Whether accesses to memory are checked.
     pub checks: Checks,
     /// Turns of loops that a thread may make before it counts as endless, a barrier or an operation of its simdgroup
     /// counting for 32 turns and half a turn for each thread of the threadgroup; `None` means 2^22.
@@ -124,7 +124,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Whether nothing was found.
+    /// Returns whether nothing was found.
     pub fn is_clean(&self) -> bool {
         self.findings.is_empty()
     }

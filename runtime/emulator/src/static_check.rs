@@ -9,12 +9,12 @@ use cotangent_metal::translate::{arguments, breaches, check_unit};
 
 use crate::{Error, KernelText, Location};
 
-/// What breaks a rule of Metal.
+/// A violation of a rule of Metal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Complaint {
-    /// Where.
+    /// The place in the source.
     pub at: Location,
-    /// What, in clang's words or ours.
+    /// The message, from clang or from the emulator.
     pub message: String,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// That of a kernel, empty if the file has none.
+    /// Returns the record of a kernel, empty if the file has none.
     pub(super) fn of(&self, kernel: &str) -> &Record {
         self.records.get(kernel).unwrap_or(&NOTHING)
     }

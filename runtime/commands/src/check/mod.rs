@@ -12,19 +12,19 @@ use cotangent::kernel::Declaration;
 use cotangent::kernel::check::{Record, check_on, compare, record};
 use cotangent::{Backend, Session};
 
-/// What is asked for.
+/// The arguments of the command.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Arguments {
-    /// The name of the one kernel; all without.
+    /// The name of the one kernel to check; without it all are checked.
     pub kernel: Option<String>,
-    /// What else to do than to check.
+    /// The task beside the check itself.
     pub task: Task,
 }
 
-/// What else to do than to check.
+/// The task beside the check itself.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub enum Task {
-    /// Nothing.
+    /// The check alone.
     #[default]
     Check,
     /// Compare with the emulator's results as well, which a second run of this program makes.

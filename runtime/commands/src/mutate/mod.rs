@@ -20,18 +20,18 @@ use self::subjects::{Mutant, Subject, subjects};
 /// How the program is called.
 pub const USAGE: &str = "usage: mutate [KERNEL ..] [--at FILE:LINE ..] [--sample COUNT] [--seed NUMBER]";
 
-/// What is asked for.
+/// The arguments of the command.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Arguments {
-    /// Kernels, backwards or stages by name; all without.
+    /// The kernels, backwards or stages by name; without any, all are mutated.
     pub kernels: Vec<String>,
-    /// Lines, as survivors are printed with; all without.
+    /// The lines, in the form in which survivors are printed; without any, all are mutated.
     pub lines: Vec<String>,
-    /// How many mutants; all that there are without.
+    /// The number of mutants; without it all are tried.
     pub sample: Option<usize>,
-    /// Which sample.
+    /// The seed of the sample.
     pub seed: u64,
-    /// One mutant, in this process: the number of its subject, and its own.
+    /// The one mutant to try in this process: the number of its subject, and its own.
     trial: Option<(usize, String)>,
 }
 

@@ -54,11 +54,11 @@ impl fmt::Display for Mistake {
 /// One replacement in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// What kind of mistake it is.
+    /// The kind of mistake.
     pub mistake: Mistake,
     /// The bytes that are replaced.
     pub range: std::ops::Range<usize>,
-    /// By what.
+    /// The text that takes their place.
     pub by: String,
 }
 

@@ -13,9 +13,9 @@ const DRAWS: u64 = 20;
 /// A part of a kernel in which mistakes are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The text of a launch.
+    /// The source of a launch.
     Text,
-    /// What stands before it.
+    /// The headers before the source.
     Headers,
     /// A Rust body.
     Body,
@@ -23,9 +23,9 @@ pub enum Part {
 
 /// A kernel, backward or stage of which one part is mutated.
 pub struct Subject {
-    /// Whose part it is.
+    /// The kernel, backward or stage.
     pub declaration: &'static Declaration,
-    /// Which.
+    /// The part that is mutated.
     pub part: Part,
     /// Whether only what is saved is mutated.
     only_saved: bool,
@@ -36,19 +36,19 @@ pub struct Subject {
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mutant {
-    /// In a text.
+    /// A mistake in a kernel source.
     Edit(Edit),
-    /// In a Rust body.
+    /// A mistake in a Rust body.
     Operation {
         /// The tensor's number in a call.
         number: usize,
-        /// What it is instead.
+        /// The value that takes the tensor's place.
         change: Change,
     },
 }
 
 impl Mutant {
-    /// Its kind.
+    /// Returns the kind of the mistake.
     pub fn mistake(&self) -> Mistake {
         match self {
             Mutant::Edit(edit) => edit.mistake,

@@ -1,6 +1,6 @@
 //! The tokens of a Metal text, with their places.
 
-/// What a token is.
+/// The kinds of token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A name or a word of the language.
@@ -14,16 +14,16 @@ pub enum Kind {
 /// One token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token<'t> {
-    /// What it is.
+    /// The kind of the token.
     pub kind: Kind,
     /// The byte at which it begins.
     pub start: usize,
-    /// As written.
+    /// The text of the token, as written.
     pub text: &'t str,
 }
 
 impl Token<'_> {
-    /// The byte behind it.
+    /// Returns the byte behind the token.
     pub fn end(&self) -> usize {
         self.start + self.text.len()
     }

@@ -38,9 +38,9 @@ pub enum Damage {
     NoLibrary,
     /// Something lies outside the file.
     CutOff {
-        /// What.
+        /// The part that lies outside.
         what: &'static str,
-        /// Where it begins, in bytes.
+        /// The byte at which the part begins.
         at: usize,
     },
     /// A function's record lacks a tag.

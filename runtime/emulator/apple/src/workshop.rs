@@ -15,9 +15,9 @@ use crate::lower::{Lowered, Options, Refusal, Role, lower};
 /// The version of LLVM whose text form is read and written.
 const VERSION: &str = "19";
 
-/// What makes of function constants what they decide.
+/// The passes that replace function constants by their values and remove what these decide against.
 const SPECIALISING: &str = "globalopt,function(sccp,instsimplify,simplifycfg,adce),";
-/// What announces accesses.
+/// The passes that announce accesses to memory.
 const PASSES: &str = "function(bounds-checking,tsan)";
 
 /// LLVM's tools.
@@ -77,9 +77,9 @@ pub enum Failure {
     Refused(Refusal),
     /// A program failed.
     Tool {
-        /// Its name.
+        /// The name of the program.
         tool: String,
-        /// What it said.
+        /// The message of the program.
         what: String,
     },
     /// A file could not be written.
@@ -101,9 +101,9 @@ impl std::error::Error for Failure {}
 /// A kernel that is ready to run.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// For [`Emulator::run_object`].
+    /// The object for [`Emulator::run_object`].
     pub object: Object,
-    /// What was made of the module.
+    /// The lowered module.
     pub lowered: Lowered,
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct Build {
     pub checks: Checks,
     /// Whether the text casts pointers.
     pub casts: bool,
-    /// Whether `float` is `double`.
+    /// Whether `float` is compiled as `double`.
     pub double: bool,
     /// Whether the text is a whole file, without what MLX puts in front of bodies.
     pub whole: bool,

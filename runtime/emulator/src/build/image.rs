@@ -22,7 +22,7 @@ pub(crate) struct Image {
     pub sites: Vec<Site>,
     /// The names under which the kernel's own text appears in debug information.
     pub files: Vec<String>,
-    /// That text: body and header.
+    /// The sources of the kernel: body and header.
     sources: [Source; 2],
 }
 

@@ -15,7 +15,8 @@ pub(crate) const STACK_BYTES: usize = 1 << STACK_SHIFT;
 const COLOURS: usize = 64;
 const COLOUR_BYTES: usize = 832;
 const TOP_BYTES: usize = 640;
-/// At the bottom of each stack lies a bit for each of its bytes: whether it belongs to a variable that nothing has set.
+/// The bytes at the bottom of each stack that hold a bit for each of its bytes: whether the byte belongs to a variable
+/// that nothing has set.
 pub(crate) const UNSET_BYTES: usize = STACK_BYTES / 8;
 
 /// Buffers are aligned to pages of this many bytes, so that a page belongs to one buffer at most.
@@ -44,7 +45,7 @@ pub(crate) type Combine = unsafe extern "C" fn(*const *mut c_void, u32);
 pub(crate) struct Extent {
     pub begin: u64,
     pub end: u64,
-    /// Not zero: reads inside need no further look.
+    /// A flag that is not zero if reads inside need no further check.
     pub read_freely: u64,
 }
 

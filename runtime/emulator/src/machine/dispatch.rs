@@ -14,7 +14,7 @@ use crate::{Checks, Launch, Schedule, Thread};
 /// Turns of loops that a thread may make if the launch does not say so: at 20 to 50 ns each, a tenth of a second.
 const TURNS: u32 = 1 << 22;
 
-/// How threads form threadgroups.
+/// The sizes of a launch: how threads form threadgroups.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Geometry {
     /// Total threads.

@@ -8,7 +8,7 @@ use cotangent_metal::translate::MACROS;
 /// A place in the compiled kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
-    /// Not in the text.
+    /// A place outside the text.
     Nowhere,
     /// A return address, as an offset into the image.
     Code(usize),
@@ -17,7 +17,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// That of a site, whichever use of a macro it is in.
+    /// Returns the place of a site, whichever use of a macro it is in.
     pub fn site(number: u32) -> Self {
         Place::Site(number % MACROS)
     }

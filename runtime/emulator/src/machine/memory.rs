@@ -40,7 +40,7 @@ impl Block {
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(offset), bytes) }
     }
 
-    /// As [`Block::read`], to write.
+    /// Returns bytes to write, as [`Block::read`] does to read.
     ///
     /// # Safety
     /// Inside the block, and no other thread looks at them meanwhile.
@@ -292,12 +292,12 @@ pub(crate) struct ThreadgroupArray {
     filled_for: u32,
 }
 
-/// What a worker's threadgroups, one after the other, use as threadgroup memory.
+/// The threadgroup memory of a worker, which its threadgroups use one after the other.
 pub(crate) struct ThreadgroupMemory {
     block: Block,
-    /// By number in the text.
+    /// The arrays, by their numbers in the text.
     arrays: Vec<Option<ThreadgroupArray>>,
-    /// For each 256 bytes, the array's number plus one.
+    /// The number plus one of the array in each 256 bytes.
     array_of_granule: Vec<u16>,
     end: usize,
     /// Bytes of all arrays together.

@@ -198,7 +198,8 @@ pub(super) fn note_verdict(worker: &Worker<'_>, index: u32, address: usize, verd
     }
 }
 
-/// Only the first endless loop is named: the threads that follow have fewer turns, which is no defect of theirs.
+/// Notes an endless loop. Only the first one is named: the threads that follow have fewer turns, which is not a defect
+/// of theirs.
 pub(super) fn note_endless(worker: &Worker<'_>, index: u32, pc: usize, spinning: bool) {
     let (at, group, turns) = (worker.code(pc), worker.group.get(), worker.dispatch.turns);
     let known = worker.journal.borrow().has(FindingKind::NoProgress);

@@ -5,9 +5,9 @@ use crate::Buffer;
 /// The elements of a buffer that is not row-contiguous.
 #[derive(Clone, Debug)]
 pub(crate) struct Placement {
-    /// For each element of its memory, whether some index leads there.
+    /// Whether some index leads to each element of the memory.
     reached: Vec<bool>,
-    /// Where the element of index 0 lies, in elements.
+    /// The element of the memory that the index 0 leads to.
     first: usize,
     shape: Vec<usize>,
     strides: Vec<i64>,

@@ -105,12 +105,12 @@ impl Recent {
 pub(crate) struct Cell {
     writes: Recent,
     reads: Recent,
-    /// For threadgroup memory: the threadgroup whose memory this is now.
+    /// The threadgroup that owns this memory now, if it is threadgroup memory.
     owner: u32,
     initialised: u8,
 }
 
-/// What was wrong with an access.
+/// The faults of an access.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// An earlier, unordered access, one of the two being a write.

@@ -107,7 +107,7 @@ impl<'d> Worker<'d> {
         }
     }
 
-    /// What was seen.
+    /// Ends the worker, and returns the journal of what was seen.
     pub fn finish(self, pool: &StackPool) -> Journal {
         (0..self.dispatch.geometry.threads_per_threadgroup()).for_each(|i| self.forget_unset(i));
         pool.give_back(self.stacks);

@@ -8,13 +8,13 @@ use super::syntax::{closing, global, leading_type, parts};
 pub struct Argument {
     /// Its name in the source.
     pub name: String,
-    /// What is passed.
+    /// The role of the argument.
     pub role: Role,
     /// Its type in LLVM, without the address space.
     pub(super) ty: String,
 }
 
-/// What is passed for an argument.
+/// The roles of an argument: what is passed for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Memory that is bound by number.

@@ -12,17 +12,17 @@ pub(super) struct Signature {
     pub parameters: Vec<String>,
 }
 
-/// What became of one.
+/// The definition that replaces a built-in function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Definition {
     pub text: String,
     /// Whether calls pass their number as a last argument, because threads must reach them together.
     pub meets: bool,
-    /// From whom its results are.
+    /// The source of its results.
     pub source: Source,
 }
 
-/// Where the bits of a function's result come from.
+/// The source of the bits of a function's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// Instructions with one possible result.
@@ -65,7 +65,7 @@ const TWO: [&str; 5] = ["pow", "atan2", "fmod", "fmin", "fmax"];
 /// Results of these do not depend on a library.
 const EXACT: [&str; 10] = ["sqrt", "fabs", "floor", "ceil", "rint", "round", "trunc", "fmin", "fmax", "fmod"];
 
-/// In the order of `Operation` in the shim.
+/// The names of collectives, in the order of `Operation` in the shim.
 const COLLECTIVES: [&str; 14] = [
     "sum",
     "product",
@@ -82,7 +82,7 @@ const COLLECTIVES: [&str; 14] = [
     "shuffle_and_fill_up",
     "shuffle_and_fill_down",
 ];
-/// In the order of `Type` in the shim.
+/// The names of types, in the order of `Type` in the shim.
 const TYPES: [&str; 9] = ["f32", "f16", "bf16", "s.i8", "s.i16", "s.i32", "u.i8", "u.i16", "u.i32"];
 /// The first of the collectives that move what they are given.
 const MOVES: usize = 8;

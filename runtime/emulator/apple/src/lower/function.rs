@@ -24,7 +24,7 @@ pub(super) struct Lowering<'m> {
     line: u32,
     pub sites: Vec<(String, u32)>,
     pub contractions: usize,
-    /// For each line with a place, the line at which its function begins.
+    /// The line at which the function of each line with a place begins.
     pub lines: BTreeMap<u32, u32>,
 }
 

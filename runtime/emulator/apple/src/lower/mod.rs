@@ -41,7 +41,7 @@ pub struct Lowered {
     pub constants: BTreeMap<u32, (String, String)>,
     /// Products that are added.
     pub contractions: usize,
-    /// From whom the results of functions of AIR are.
+    /// The sources of the results of functions of AIR.
     pub sources: BTreeSet<Source>,
 }
 

@@ -58,7 +58,7 @@ pub struct Compiled {
     pub left: Vec<(Mode, usize, Left)>,
     /// Products that are added.
     pub contractions: usize,
-    /// Whose results take part.
+    /// The sources of results that take part.
     pub shared: Vec<Source>,
     /// Why there is no more.
     pub failure: Option<String>,

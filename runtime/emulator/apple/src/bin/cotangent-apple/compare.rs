@@ -20,7 +20,7 @@ pub struct Outcome {
     pub family: &'static str,
     pub function: String,
     pub kernel: String,
-    /// With products and sums rounded apart, and together.
+    /// The verdict with products and sums rounded separately; `contracted` is the verdict with both rounded together.
     pub plain: Verdict,
     pub contracted: Verdict,
     pub contractions: usize,
@@ -29,11 +29,11 @@ pub struct Outcome {
     pub findings: Vec<String>,
 }
 
-/// How two runs compare.
+/// The result of comparing two runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Equal,
-    /// So many elements of all differ, the first as it says.
+    /// Elements differ: how many, how many there are in all, and what the first difference is.
     Differs(usize, usize, String),
     /// The package has no text of the kernel.
     NoText,
