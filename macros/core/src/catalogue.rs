@@ -45,18 +45,18 @@ pub enum Source {
     Driver,
 }
 
-/// What is known about one failure.
+/// The entry of the catalogue about one failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
-    /// Its code.
+    /// The code of the failure.
     pub code: Code,
-    /// One line: what is wrong.
+    /// The failure in one line.
     pub title: &'static str,
-    /// Why it matters and how it shows where nothing refuses it.
+    /// The reason why the failure matters, and its effect where nothing refuses it.
     pub explanation: &'static str,
-    /// What to do; starts with a verb.
+    /// The remedy; it starts with a verb.
     pub help: &'static str,
-    /// Who writes the message.
+    /// The part of the project that writes the message.
     pub source: Source,
     /// A program that contains the failure, and so does not compile; or, of a driver's, holds that it ends in the error.
     pub wrong: &'static str,

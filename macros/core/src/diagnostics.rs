@@ -116,7 +116,7 @@ impl Diagnostics {
         self.found.is_empty()
     }
 
-    /// How many were found.
+    /// Returns the number of mistakes found.
     pub fn count(&self) -> usize {
         self.found.len()
     }

@@ -428,7 +428,7 @@ fn mentions(ty: &Type, mode: &Ident) -> bool {
 struct FieldOptions {
     config: Option<Span>,
     path: Option<BranchKind>,
-    /// Of the field's name in the tree, where that is given.
+    /// The place of the field's name in the tree, where that name is given.
     span: Option<Span>,
 }
 

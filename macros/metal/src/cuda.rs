@@ -42,7 +42,7 @@ const BLOCK_DEPTH: u32 = 64;
 const BLOCKS: u32 = 65_535;
 
 impl CudaGrid {
-    /// Of `grid` threads, as for Metal, in threadgroups of `threadgroup`.
+    /// Creates the grid of `grid` threads, as for Metal, in threadgroups of `threadgroup`.
     ///
     /// # Errors
     /// What the launch has too much of, in words: CUDA's limits are tighter than Metal's.

@@ -14,9 +14,9 @@ template <class T> struct Array { T at[10]; __device__ const T* data() const { r
 pub struct CudaUnit<'a> {
     /// The kernel.
     pub kernel: &'a KernelText,
-    /// The shapes of its inputs.
+    /// The shapes of the kernel's inputs.
     pub input_shapes: Vec<&'a [usize]>,
-    /// Its text for CUDA.
+    /// The kernel source for CUDA.
     pub text: &'a CudaText,
 }
 

@@ -8,11 +8,11 @@ pub enum Error {
     /// The text asks for something that the target does not have, or that Metal does not have.
     #[error("{at}: {what}\n  help: {help}")]
     Unsupported {
-        /// Where.
+        /// The place in the source.
         at: Location,
-        /// What was found.
+        /// The feature that was found.
         what: String,
-        /// What to do.
+        /// The remedy.
         help: String,
     },
 

@@ -5,9 +5,9 @@ use std::fmt;
 /// A place in a kernel's source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Location {
-    /// As given in [`Source::file`](crate::Source::file) or by `#line`.
+    /// The name of the file, as in [`Source::file`](crate::Source::file) or `#line`.
     pub file: String,
-    /// From 1.
+    /// The line, counted from 1.
     pub line: u32,
 }
 

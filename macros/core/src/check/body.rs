@@ -77,11 +77,11 @@ pub(super) struct Subject<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) launch: &'a Launch,
     pub(super) text: &'a Text,
-    /// What messages call it.
+    /// The name of the source in messages.
     called: &'static str,
 }
 
-/// What messages call the text of a kernel that has no other, or that others are made from.
+/// The name in messages of the source of a kernel that has no other, or that others are made from.
 const BODY: &str = "body";
 
 impl Subject<'_> {
@@ -321,7 +321,7 @@ fn check_ports(subject: &Subject<'_>, scan: &Scan, misspelled: &BTreeSet<String>
     }
 }
 
-/// Nothing is stored to an input, or to a value that a call gives.
+/// Checks that nothing is stored to an input, or to a value that a call gives.
 fn check_unwritten(subject: &Subject<'_>, scan: &Scan, name: &str, what: &str, diagnostics: &mut Diagnostics) {
     let Subject { kernel, called, .. } = subject;
     let is_write = |access: &&Access| access.kind.writes() || access.one_of.is_some_and(AccessKind::writes);

@@ -16,14 +16,14 @@ pub fn used_names(block: &TokenStream) -> BTreeSet<String> {
     flow.live()
 }
 
-/// What values go into.
+/// The names that values go into.
 #[derive(Default)]
 struct Flow {
-    /// Names that are used.
+    /// The names that are used.
     used: BTreeSet<String>,
-    /// Names that go into bindings, by binding.
+    /// The names that go into bindings, by binding.
     bound: BTreeMap<String, BTreeSet<String>>,
-    /// Names that stand for a variable of the body from here to the end of the block.
+    /// The names that mean a variable of the body from here to the end of the block.
     hidden: BTreeSet<String>,
 }
 

@@ -30,7 +30,7 @@ pub struct Launch {
     pub headers: Vec<TokenStream>,
     /// The value outputs start with, if any.
     pub init: Option<f32>,
-    /// Whether outputs are atomics.
+    /// The place where outputs are declared as atomics, if they are.
     pub atomic: Option<Span>,
     /// Whether results may differ from run to run.
     pub nondeterministic: bool,
@@ -50,9 +50,9 @@ impl Launch {
 pub struct RustBody {
     /// The block with its braces.
     pub block: TokenStream,
-    /// Where it begins.
+    /// The place where the block begins.
     pub span: Span,
-    /// Stages it may call. Without any it is made of operations only, and runs on every backend.
+    /// The stages that the body may call. Without any it consists of operations only, and runs on every backend.
     pub stages: Vec<TokenStream>,
     /// Every identifier in it, for the checks that ask whether a port is read.
     pub identifiers: Vec<Ident>,

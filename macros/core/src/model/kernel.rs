@@ -17,7 +17,7 @@ pub struct Kernel {
     pub visibility: TokenStream,
     /// Documentation and `cfg` attributes, as written.
     pub attributes: Vec<TokenStream>,
-    /// What the declaration is.
+    /// The role of the declaration.
     pub role: Role,
     /// `T: Float` and the like, in order.
     pub dtypes: Vec<DtypeParameter>,
@@ -37,30 +37,30 @@ pub struct Kernel {
     pub unreadable: Vec<Unreadable>,
     /// The order in which the author wrote inputs and scalars: it is the order of the generated function.
     pub arguments: Vec<Argument>,
-    /// What must hold of dimensions and constants for the kernel to run.
+    /// The conditions on dimensions and constants under which the kernel runs.
     pub requirements: Vec<Requirement>,
-    /// What runs.
+    /// The body that runs.
     pub body: Body,
     /// Sizes at which machinery tests the kernel.
     pub cases: Vec<Case>,
     /// The author's reason to have no generated test.
     pub untested: Option<String>,
-    /// Where `cases` is written, if it is.
+    /// The place where `cases` is written, if it is.
     pub cases_span: Option<Span>,
     /// Whether a part of the declaration could not be read, and was reported: what seems to be missing may be in it.
     pub is_partial: bool,
 }
 
-/// What a declaration is.
+/// The roles of a declaration.
 #[derive(Debug, Clone)]
 pub enum Role {
     /// A kernel that models call.
     Forward(Route),
     /// The gradient of another kernel.
     Backward {
-        /// Path of the forward.
+        /// The path of the forward.
         of: TokenStream,
-        /// Where that is written.
+        /// The place where that path is written.
         span: Span,
         /// Outputs of the forward whose cotangents it leaves out on purpose.
         ignores: Vec<Ident>,
@@ -120,12 +120,12 @@ impl GpuBackend {
     }
 }
 
-/// A constant of the kernel's text, a value in Rust.
+/// A constant of the kernel source, a value in Rust.
 #[derive(Debug, Clone)]
 pub struct TemplateConstant {
-    /// Its name, upper case.
+    /// The name of the constant, upper case.
     pub name: Ident,
-    /// Its type.
+    /// The type of the constant.
     pub kind: ConstantKind,
     /// The input and axis from which it is bound; without one it is an argument of the generated function.
     pub bound: Option<Binding>,
@@ -145,7 +145,7 @@ pub enum ConstantKind {
 /// A run-time dimension and where its value is read.
 #[derive(Debug, Clone)]
 pub struct Dimension {
-    /// Its name, upper case.
+    /// The name of the dimension, upper case.
     pub name: String,
     /// The input and axis from which it is bound.
     pub bound: Binding,
@@ -154,9 +154,9 @@ pub struct Dimension {
 /// A name for an expression over dimensions and constants. Shapes, extents and requirements hold the expression itself.
 #[derive(Debug, Clone)]
 pub struct Size {
-    /// Its name, upper case.
+    /// The name of the size, upper case.
     pub name: Ident,
-    /// What it stands for.
+    /// The expression that the name stands for.
     pub value: Polynomial,
 }
 
@@ -172,11 +172,11 @@ pub struct Binding {
 /// A plain value handed to the kernel.
 #[derive(Debug, Clone)]
 pub struct Scalar {
-    /// Its name.
+    /// The name of the scalar.
     pub name: Ident,
-    /// Its type.
+    /// The type of the scalar.
     pub kind: ScalarKind,
-    /// The ends between which the function has values, and why it has none elsewhere.
+    /// The lower and upper end of the range in which the function has values, and the reason why it has none elsewhere.
     pub domain: Option<(f64, f64, String)>,
 }
 
@@ -196,9 +196,9 @@ pub enum ScalarKind {
 /// A parameter whose type could not be read, and the input that it seems to be.
 #[derive(Debug, Clone)]
 pub struct Unreadable {
-    /// Its name.
+    /// The name of the parameter.
     pub name: Ident,
-    /// What it passes for.
+    /// The role that the parameter is taken to have.
     pub role: PortRole,
     /// Whether it is written as an `Option`.
     pub optional: bool,
@@ -220,7 +220,7 @@ pub enum Argument {
 pub struct Case {
     /// Names and values; bools are 0 and 1.
     pub values: Vec<(Ident, i64)>,
-    /// Where it is written.
+    /// The place where the case is written.
     pub span: Span,
 }
 

@@ -89,9 +89,9 @@ impl Dtype {
 /// A dtype parameter of a kernel, such as `T: Float`.
 #[derive(Debug, Clone)]
 pub struct DtypeParameter {
-    /// Its name, upper case.
+    /// The name of the parameter, upper case.
     pub name: Ident,
-    /// What it may stand for.
+    /// The dtypes that the parameter may stand for.
     pub class: Vec<Dtype>,
 }
 
@@ -105,13 +105,13 @@ impl DtypeParameter {
 /// The dtype of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortDtype {
-    /// Always this one.
+    /// Always this dtype.
     Fixed(Dtype),
-    /// That of a parameter; whether the parameter's class is of floats.
+    /// The dtype of a parameter of the declaration.
     Parameter {
         /// The parameter's name.
         name: String,
-        /// What it may stand for.
+        /// The dtypes that the parameter may stand for.
         class: Vec<Dtype>,
     },
 }
@@ -125,7 +125,7 @@ impl PortDtype {
         }
     }
 
-    /// Whether it is `bool`.
+    /// Returns whether the dtype is `bool`.
     pub fn is_bool(&self) -> bool {
         *self == Self::Fixed(Dtype::Bool)
     }
@@ -142,7 +142,7 @@ impl fmt::Display for PortDtype {
     }
 }
 
-/// What a port is to gradients.
+/// The role of a port in gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortRole {
     /// A float input that has a gradient.
@@ -160,7 +160,7 @@ pub enum PortRole {
 }
 
 impl PortRole {
-    /// That of an input of this dtype.
+    /// Returns the role of an input of this dtype.
     pub fn of_input(dtype: &PortDtype, is_nodiff: bool) -> Self {
         match dtype.is_float() {
             true if is_nodiff => Self::Constant,
@@ -183,28 +183,28 @@ pub enum Sample {
     Default,
     /// Floats between two literals.
     Floats(f64, f64),
-    /// Floats between two literals, and no others for this reason.
+    /// Floats between two literals only, for this reason.
     Domain(f64, f64, String),
-    /// Of a gradient: not the derivative, for this reason.
+    /// A gradient that is not the derivative, for this reason.
     Differs(String),
     /// Integers between two expressions, such as `0..V`.
     Integers(Polynomial, Polynomial),
 }
 
-/// One array of a signature.
+/// One array that a signature names.
 #[derive(Debug, Clone)]
 pub struct Port {
-    /// Its name; the caret of everything about it.
+    /// The name of the port, at which messages about it point.
     pub name: Ident,
-    /// Its element type.
+    /// The element type of the port.
     pub dtype: PortDtype,
-    /// Its dimensions, each with the place where it is written.
+    /// The extents of the port, each with the place where it is written.
     pub shape: Vec<(Polynomial, Span)>,
-    /// What it is to gradients.
+    /// The role of the port in gradients.
     pub role: PortRole,
     /// Whether a call may leave it out.
     pub optional: bool,
-    /// What tests fill it with.
+    /// The values that tests fill the port with.
     pub sample: Sample,
 }
 

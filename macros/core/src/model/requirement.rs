@@ -9,13 +9,13 @@ use super::expression::Polynomial;
 /// A comparison of two expressions over dimensions and template constants, such as `D % 16 == 0`.
 #[derive(Debug, Clone)]
 pub struct Requirement {
-    /// What stands to the left.
+    /// The left side of the comparison.
     pub left: Polynomial,
-    /// How the two are compared.
+    /// The relation of the two sides.
     pub relation: Relation,
-    /// What stands to the right.
+    /// The right side of the comparison.
     pub right: Polynomial,
-    /// Where it is written.
+    /// The place where the requirement is written.
     pub span: Span,
 }
 
@@ -37,7 +37,7 @@ pub enum Relation {
 }
 
 impl Relation {
-    /// Whether it holds.
+    /// Returns whether the relation holds.
     pub fn holds(self, left: i64, right: i64) -> bool {
         match self {
             Self::Equal => left == right,

@@ -13,9 +13,9 @@ use cotangent_metal::tokens::text::Text;
 
 /// A declaration as written.
 pub struct Decl {
-    /// The attribute it stands under.
+    /// The attribute of the declaration.
     pub attribute: Attribute,
-    /// Its options.
+    /// The options of the attribute.
     pub options: Options,
     /// Documentation and `cfg`.
     pub attributes: Vec<TokenStream>,
@@ -48,7 +48,7 @@ pub enum BodySyntax {
     Rust {
         /// The block.
         block: TokenStream,
-        /// Where it begins.
+        /// The place where the block begins.
         span: Span,
         /// Every identifier in it.
         identifiers: Vec<Ident>,
@@ -56,7 +56,7 @@ pub enum BodySyntax {
 }
 
 impl Decl {
-    /// Reads an attribute and the item under it. Nothing comes back if the item is no function.
+    /// Reads an attribute and the item under it. Returns `None` if the item is not a function.
     pub fn read(
         attribute: Attribute,
         options: TokenStream,

@@ -166,9 +166,9 @@ pub struct Options {
 
 /// One case: names and literal values.
 pub struct CaseSyntax {
-    /// As written.
+    /// The names and values, as written.
     pub values: Vec<(Ident, i64)>,
-    /// Where it is written.
+    /// The place where the case is written.
     pub span: Span,
 }
 

@@ -27,7 +27,7 @@ pub enum Parameter {
 
 /// An array as written.
 pub struct PortSyntax {
-    /// Its name.
+    /// The name of the port.
     pub name: Ident,
     /// `Out!` instead of `In!`.
     pub is_output: bool,
@@ -49,9 +49,9 @@ pub struct PortSyntax {
 
 /// A template constant as written.
 pub struct ConstantSyntax {
-    /// Its name.
+    /// The name of the constant.
     pub name: Ident,
-    /// Its type.
+    /// The type of the constant.
     pub kind: ConstantKind,
 }
 

@@ -43,7 +43,7 @@ pub enum FunctionKind {
     InferenceOnly,
     /// Called by Rust bodies, with the right to launch as first argument.
     Stage,
-    /// None: a backward is called by the machinery alone.
+    /// No public function: only the machinery calls a backward.
     None,
 }
 

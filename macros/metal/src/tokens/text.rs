@@ -15,15 +15,15 @@ use super::token::{self, Place, Token};
 pub struct Text {
     /// What a GPU compiler gets.
     pub content: String,
-    /// The same as tokens.
+    /// The source as tokens.
     pub tokens: Vec<Token>,
-    /// Whether all of it could be read: what was not found in the rest may be in what is missing.
+    /// Whether all of the source could be read. What was not found may otherwise be in the missing part.
     pub is_whole: bool,
-    /// Where it is from.
+    /// The origin of the source.
     pub origin: Origin,
 }
 
-/// Where a text is from.
+/// The origin of a source.
 #[derive(Debug, Clone)]
 pub enum Origin {
     /// Tokens of a macro, the first of them here.

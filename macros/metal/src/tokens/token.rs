@@ -4,12 +4,12 @@ use std::iter::Peekable;
 
 use proc_macro2::{Delimiter, Group, Spacing, Span, TokenStream, TokenTree, token_stream};
 
-/// Where a token stands.
+/// The place of a token.
 #[derive(Debug, Clone, Copy)]
 pub enum Place {
-    /// In the Rust source.
+    /// A place in the Rust source.
     Span(Span),
-    /// In a file of its own: line and column, both from 1, and how many characters it takes.
+    /// A place in a file of its own: the line and the column, both from 1, and the number of characters.
     File {
         /// The line.
         line: usize,
@@ -23,11 +23,11 @@ pub enum Place {
 /// One token.
 #[derive(Debug, Clone)]
 pub struct Token {
-    /// What it is.
+    /// The kind of the token.
     pub kind: Kind,
     /// Whether it is punctuation that the next punctuation follows without a blank: `- -x` is no `--x`.
     pub joint: bool,
-    /// Where it stands.
+    /// The place of the token.
     pub place: Place,
     /// The line on which it begins, lines that `\` continues counted as one.
     pub line: usize,
@@ -35,7 +35,7 @@ pub struct Token {
     pub end_line: usize,
 }
 
-/// What a token is.
+/// The kinds of token.
 #[derive(Debug, Clone)]
 pub enum Kind {
     /// An identifier or keyword.
@@ -66,7 +66,7 @@ pub enum Bracket {
 pub struct Name {
     /// The name.
     pub text: String,
-    /// Where it stands.
+    /// The place of the name.
     pub place: Place,
 }
 

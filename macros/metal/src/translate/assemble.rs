@@ -13,9 +13,9 @@ use crate::{Dtype, Error, KernelText, Source, TemplateValue};
 /// A translation unit, and what its parts mean.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// Its C++.
+    /// The C++ text of the unit.
     pub text: String,
-    /// Where threads meet, in the order of their numbers.
+    /// The sites at which threads meet, in the order of their numbers.
     pub sites: Vec<Site>,
     /// Whether pointers are cast to pointers.
     pub casts: bool,

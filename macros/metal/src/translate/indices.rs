@@ -275,7 +275,7 @@ impl Writer<'_, '_> {
         self.remembered.iter().any(|known| known.after < i && known.name == self.tokens[i].text)
     }
 
-    /// At the end of a block: forgets its variables.
+    /// Forgets the variables of a block, at its end.
     pub(super) fn forget(&mut self) {
         let depth = self.braces.len();
         self.remembered.retain(|known| known.depth <= depth);

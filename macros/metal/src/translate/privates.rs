@@ -8,9 +8,9 @@ use super::rewrite::Writer;
 /// An open brace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Brace {
-    /// Whether it encloses code.
+    /// Whether the brace encloses code.
     code: bool,
-    /// Whether that of a `switch`.
+    /// Whether the brace is that of a `switch`.
     switch: bool,
 }
 

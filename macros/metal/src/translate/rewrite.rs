@@ -18,14 +18,14 @@ use crate::{Error, Location, Source};
 pub struct Site {
     /// The operation.
     pub name: String,
-    /// Where it is called.
+    /// The place of the call.
     pub at: Location,
 }
 
 /// Sites are numbered below this; a multiple of it is added for each use of a macro.
 pub const MACROS: u32 = 1 << 16;
 
-/// What the text becomes.
+/// The languages that a source is translated to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// C++ that runs in the emulator: whether arms of `?:` are converted to a common type, and `float` is `double`.
@@ -119,7 +119,7 @@ pub(super) struct Writer<'a, 't> {
     pub(super) context: Context<'a>,
     /// Functions of a header.
     pub(super) definitions: Vec<Definition>,
-    /// Those to leave out.
+    /// The ranges of functions to leave out.
     pub(super) repeated: Vec<Range<usize>>,
     pub(super) sites: &'a mut Vec<Site>,
     pub(super) out: String,

@@ -47,9 +47,9 @@ pub enum Argument<'k> {
     },
     /// An attribute of the thread.
     Attribute {
-        /// Its name.
+        /// The name of the attribute.
         name: &'static str,
-        /// Its type.
+        /// The type of the attribute.
         ty: &'static str,
     },
 }

@@ -9,21 +9,21 @@ mod directives;
 
 use super::token::{Bracket, Kind, Place, Token};
 
-/// What is wrong with a text, and what to do.
+/// A fault of a source, and its remedy.
 #[derive(Debug)]
 pub struct Fault {
-    /// Where it is.
+    /// The place of the fault.
     pub place: Place,
-    /// What was found.
+    /// The message about what was found.
     pub message: String,
-    /// What to do.
+    /// The remedy.
     pub help: &'static str,
 }
 
-/// How deep brackets nest in a text that is written by hand; what reads the tokens recurses.
+/// The deepest nesting of brackets in a source. Code that reads the tokens recurses, so there has to be a limit.
 const DEEPEST: usize = 128;
 
-/// The tokens of `text`, and what could not be read in it.
+/// Returns the tokens of `text`, and the faults for what could not be read in it.
 pub fn lex(text: &str) -> (Vec<Token>, Vec<Fault>) {
     let mut lexer = Lexer {
         characters: text.chars().collect(),
@@ -229,7 +229,7 @@ impl Lexer {
         }
     }
 
-    /// From `start` to here, as far as its line goes.
+    /// Returns the place from `start` to here, as far as the line of `start` goes.
     fn since(&self, start: Position) -> Place {
         let Position { line, column, index, .. } = start;
         let length = self.characters[index..self.position.index].iter().take_while(|c| **c != '\n').count();

@@ -23,12 +23,12 @@ use super::token::{Name, Place, Token};
 use crate::names::{is_attribute, is_collective};
 use scopes::{Scopes, Sink};
 
-/// What was found.
+/// The names and accesses found in a source.
 #[derive(Debug, Default)]
 pub struct Scan {
     /// Names that the text declares itself: variables, parameters, types, macros.
     pub declared: BTreeSet<String>,
-    /// Of these, those that are known in the whole text: all but variables, which have a scope.
+    /// The names among these that are known in the whole source: all but variables, which have a scope.
     pub everywhere: BTreeSet<String>,
     /// Macros and their parameters.
     macros: BTreeSet<String>,
@@ -61,9 +61,9 @@ pub struct Scan {
 /// An array in threadgroup memory.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// Its name.
+    /// The name of the array.
     pub name: Name,
-    /// What one of its elements takes, where that is a type with a name.
+    /// The size of one element, where its type has a name.
     pub element: Option<Element>,
     /// Its lengths as Rust's expressions, with the values of the source's constants in place of their names.
     pub lengths: Vec<String>,
@@ -76,7 +76,7 @@ pub struct Shared {
 pub enum Element {
     /// This number of bytes.
     Bytes(i64),
-    /// As many as a value of this type, which the source does not define: a dtype of the declaration.
+    /// The size of a value of this type, which the source does not define: a dtype of the declaration.
     Type(String),
 }
 
@@ -96,7 +96,7 @@ pub struct Length {
 pub struct Access {
     /// The name: of an array also where the text uses a pointer into it.
     pub name: Name,
-    /// What happens to it.
+    /// The kind of access.
     pub kind: AccessKind,
     /// The pointer or reference that the text writes instead of the array.
     pub through: Option<String>,
@@ -109,14 +109,14 @@ pub struct Access {
     pub one_of: Option<AccessKind>,
 }
 
-/// What happens to a name.
+/// The kinds of access to a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessKind {
-    /// Its value is used.
+    /// The value is used.
     Read,
-    /// Something is stored to it, or to an element of it.
+    /// Something is stored to the name, or to an element of it.
     Store,
-    /// It, or an element of it, is changed in place: `+=`, `++`.
+    /// The value, or an element of it, is changed in place: `+=`, `++`.
     Accumulate,
     /// A pointer is set to it, which is followed from there.
     Alias,
@@ -219,7 +219,7 @@ struct Scanner {
     depth: usize,
     /// Types that the text declares.
     types: BTreeSet<String>,
-    /// Of these, names of pointers: `using P = device float*`.
+    /// The names among these of pointers: `using P = device float*`.
     pointers: BTreeSet<String>,
     /// Values of integer constants that the text defines, as text.
     constants: BTreeMap<String, String>,

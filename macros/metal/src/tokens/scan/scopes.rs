@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-/// Where a value goes.
+/// The destinations of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sink {
-    /// To memory, a condition, a call: it counts.
+    /// The value goes to memory, a condition or a call, so it counts.
     Used,
     /// Into a variable.
     Local(usize),
@@ -96,7 +96,7 @@ impl Scopes {
         }
     }
 
-    /// For each variable, whether anything is done with its value.
+    /// Returns for each variable whether anything is done with its value.
     pub(super) fn live(&self) -> Vec<bool> {
         let mut live = vec![false; self.locals.len()];
         loop {
