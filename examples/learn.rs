@@ -9,7 +9,7 @@ use cotangent_examples::softsign_gate;
 const INPUTS: usize = 130;
 const STEPS: usize = 60;
 
-/// What trains: `[INPUTS]` each.
+/// The parameters that train, `[INPUTS]` each.
 #[derive(Parameters)]
 struct Layer<M: Mode> {
     weight: Tensor<M>,

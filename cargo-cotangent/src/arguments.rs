@@ -43,7 +43,7 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// As the program that lists kernels takes them.
+    /// Returns these arguments in the form that the program that lists kernels takes.
     pub fn passed_on(self) -> Vec<OsString> {
         if self.names {
             return vec!["--names".into()];
@@ -73,7 +73,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// As the program that checks takes them.
+    /// Returns these arguments in the form that the program that checks takes.
     pub fn passed_on(self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = self.kernel.into_iter().collect();
         arguments.extend(self.device.then(|| "--device".into()));
@@ -83,24 +83,24 @@ impl Check {
     }
 }
 
-/// Which mistakes to make.
+/// The mistakes to make.
 #[derive(Args, Clone, Debug)]
 pub struct Mutate {
     /// Names of kernels, backwards or stages; all without
     kernels: Vec<OsString>,
-    /// Only mistakes in this line of a source, as survivors are printed with; can be repeated
+    /// Make only mistakes in this line of a source, as survivors are printed with; can be repeated
     #[arg(long, value_name = "FILE:LINE")]
     at: Vec<OsString>,
     /// How many mistakes to make, one of every kind in every source first; all without
     #[arg(long, value_name = "COUNT")]
     sample: Option<OsString>,
-    /// Which of them
+    /// Seed of the choice among them
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     seed: OsString,
 }
 
 impl Mutate {
-    /// As the program that makes mistakes takes them.
+    /// Returns these arguments in the form that the program that makes mistakes takes.
     pub fn passed_on(self) -> Vec<OsString> {
         let mut arguments = self.kernels;
         arguments.extend(self.at.into_iter().flat_map(|line| ["--at".into(), line]));

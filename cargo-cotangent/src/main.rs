@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// What a person types.
+/// The command that a person types.
 const CALLER: &str = "cargo cotangent";
 
 /// Set-up of MLX, and what authors of kernels run, in any crate that depends on `cotangent`.

@@ -8,28 +8,28 @@ use std::path::{Path, PathBuf};
 /// The workspace, or single crate, that a command is about.
 #[derive(Debug)]
 pub struct Project {
-    /// Where its `Cargo.lock` lies.
+    /// The folder of the project's `Cargo.lock`.
     pub root: PathBuf,
-    /// Where Cargo puts what it builds.
+    /// The folder into which Cargo builds.
     pub target: PathBuf,
     /// The packages that the command is about.
     pub packages: Vec<Package>,
-    /// Where its `cotangent` is from.
+    /// The origin of the `cotangent` that it depends on.
     pub cotangent: Origin,
 }
 
 /// A package of a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// As in its manifest.
+    /// The name of the package in its manifest.
     pub name: String,
-    /// Where its manifest lies.
+    /// The folder of the package's manifest.
     pub folder: PathBuf,
     /// The name of its library in Rust, if it has one that programs can link.
     pub library: Option<String>,
 }
 
-/// Where Cargo has a package from.
+/// The origin of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A folder on this machine, in which its manifest lies.

@@ -19,9 +19,9 @@ pub enum Kind {
 
 /// A kernel as its author wrote it.
 pub struct KernelSource {
-    /// Which attribute it has.
+    /// The attribute of the kernel.
     pub kind: Kind,
-    /// What stands in the attribute's parentheses.
+    /// The tokens in the attribute's parentheses.
     pub options: TokenStream,
     /// The function, without the attribute.
     pub function: ItemFn,

@@ -14,7 +14,7 @@ use project_program::{ProjectProgram, demo_arguments};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// What a person types.
+/// The command that a person types.
 const CALLER: &str = "cargo xtask";
 
 /// The crates whose kernels are the project's; tests have kernels too, some of them wrong on purpose.

@@ -13,9 +13,9 @@ pub struct ProjectProgram {
     binary: &'static str,
     /// Whether its matrices are too small for several threads.
     small: bool,
-    /// How Cargo builds it: what computes little is quicker to build as the tests are.
+    /// The profile with which Cargo builds it: programs that compute little are quicker to build in that of the tests.
     profile: &'static str,
-    /// Whether it links MLX.
+    /// Whether the program links MLX.
     mlx: bool,
 }
 

@@ -10,7 +10,8 @@ use std::path::Path;
 const HALF_TYPES: &str = "#include <stdint.h>\n#define HAS_FLOAT16\n#define HAS_BFLOAT16\n\
                           typedef uint16_t float16_t;\ntypedef uint16_t bfloat16_t;\n";
 
-/// As on macOS, where bindgen sees `__fp16`: mlx-rs counts on a type of its own for one half type but not the other.
+/// The declaration of float16 as on macOS, where bindgen sees `__fp16`: mlx-rs needs a separate type for one half type
+/// but not for the other.
 const FLOAT16: &str = "#[repr(transparent)]\n#[derive(Debug, Default, Copy, Clone)]\npub struct float16_t(pub u16);";
 
 /// The C library's type differs between processors and is only ever pointed at.

@@ -20,7 +20,7 @@ use std::time::Instant;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Report {
     Always,
-    /// Only if there is work to do.
+    /// Reports only if there is work to do.
     Work,
 }
 

@@ -40,7 +40,7 @@ impl Architecture {
     }
 }
 
-/// What MLX computes on.
+/// The devices that MLX computes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Build {
     /// The CPU alone.

@@ -5,7 +5,7 @@ use super::sources;
 use crate::setup::digest;
 use std::path::Path;
 
-/// To be raised when files of the same versions are laid out or compiled differently.
+/// The version of the layout, to be raised when files of the same versions are laid out or compiled differently.
 const LAYOUT: &str = "1";
 
 /// Named facts, one a line. A set-up holds as long as all of them do.

@@ -29,7 +29,7 @@ struct Tensor {
 }
 
 impl<'a> Head<'a> {
-    /// That of a `checkpoint` in this layout, whose head is at `place`.
+    /// Returns the head of a `checkpoint` in this layout; `place` is the head's place.
     ///
     /// # Errors
     /// If the configuration beside a head in a folder of its own is wrong.

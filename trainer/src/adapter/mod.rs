@@ -30,9 +30,9 @@ pub const WEIGHTS_FILE: &str = "adapters.safetensors";
 /// The file that says how the tensors are meant.
 pub const CONFIG_FILE: &str = "adapter_config.json";
 
-/// Where other programs put the tensors.
+/// The file into which other programs write the tensors.
 const OTHER_WEIGHTS_FILES: [&str; 2] = ["adapter_model.safetensors", "weights.safetensors"];
-/// What they leave in other formats.
+/// The files that they write in other formats.
 const UNREADABLE_WEIGHTS_FILES: [&str; 2] = ["adapter_model.bin", "adapters.npz"];
 
 /// Why an adapter cannot be read or written.
@@ -71,7 +71,7 @@ pub struct AdapterFile {
     pub rank: usize,
     /// What the configuration beside the file says, if there is one.
     pub config: Option<AdapterConfig>,
-    /// As those of [`Adapter`].
+    /// The tensors, in the form of those of [`Adapter`].
     pub tensors: BTreeMap<String, HostTensor>,
 }
 

@@ -8,7 +8,7 @@ enum Answer {
     Ours(&'static str),
     /// The option is not needed: what it asks for always happens.
     Always(&'static str),
-    /// There is nothing of the kind; the text says what there is instead.
+    /// The option has no counterpart; the text says what there is instead.
     Absent(&'static str),
 }
 

@@ -42,7 +42,7 @@ pub fn count_or_all(text: &str) -> Result<Count, String> {
 /// A limit on the number of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// There is no limit.
+    /// No limit.
     All,
     /// At most this many.
     Only(usize),

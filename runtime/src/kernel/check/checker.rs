@@ -12,7 +12,7 @@ use crate::kernel::declaration::Declaration;
 use crate::kernel::launch::DEFECT;
 use crate::{Dtype, Error, Result};
 
-/// How much is done in one call.
+/// The amount of work of one call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Depth {
     /// The plain call at the size that is varied.
@@ -68,7 +68,7 @@ enum Doubles {
 pub(super) struct Checker<'a> {
     pub(super) declaration: &'static Declaration,
     pub(super) report: &'a mut Report,
-    /// Of the kernel, and of its fallback.
+    /// The computations in double precision, of the kernel and of its fallback.
     doubles: [Doubles; 2],
     /// Whether the gradient, too, can be computed in double.
     double_gradients: bool,
@@ -179,7 +179,7 @@ impl<'a> Checker<'a> {
         Ok(kernel.into_iter().chain(self.declaration.fallback().map(Way::Fallback)).collect())
     }
 
-    /// What each way computes, where the backend has a counterpart of it.
+    /// Returns what each way computes, where the backend has a counterpart of it.
     fn computed(
         &mut self,
         experiment: &Experiment,
@@ -333,7 +333,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// What a way computes in double precision, if it can.
+    /// Returns what a way computes in double precision, if it can.
     fn in_double(&mut self, experiment: &Experiment, way: Way) -> Option<Computed> {
         match Precision::Double.within(|| experiment.train(way)) {
             Ok(computed) => Some(computed),

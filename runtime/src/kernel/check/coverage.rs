@@ -18,7 +18,8 @@ pub enum Check {
     Fallback,
     /// Outputs and gradients in half precision against float32.
     HalfPrecision,
-    /// The text runs in the emulator: races, bounds, uninitialised reads, unwritten elements, two orders of threads.
+    /// The source runs in the emulator, which looks for races, accesses out of bounds, uninitialised reads and
+    /// unwritten elements, in two orders of threads.
     Emulator,
 }
 
@@ -33,21 +34,21 @@ impl fmt::Display for Check {
     }
 }
 
-/// How a kernel's own body runs on CUDA.
+/// The way in which a kernel's own body runs on CUDA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnCuda {
-    /// It launches nothing of its own.
+    /// The kernel consists of operations and launches nothing itself.
     Operations,
-    /// By texts that its author wrote for CUDA.
+    /// The kernel runs by sources that its author wrote for CUDA.
     Native,
-    /// By its Metal texts, translated.
+    /// The kernel runs by its Metal sources, translated.
     Translated,
-    /// Not at all at one of its cases, for this reason; its fallback runs there.
+    /// The kernel does not run at one of its cases, for this reason; its fallback runs there.
     Refused(String),
 }
 
 impl Declaration {
-    /// Which checks apply. What is checked with a forward is its backward as well.
+    /// Returns the checks that apply. A forward is checked together with its backward.
     pub fn checks(&'static self) -> Vec<Check> {
         let mut checks = Vec::new();
         let forward = match self.route {
@@ -76,8 +77,8 @@ impl Declaration {
         self.launches().iter().all(|launch| !launch.nondeterministic)
     }
 
-    /// How the body, and that of the backward, run on CUDA. The texts are put together as for each of the cases, on any
-    /// machine; nothing is compiled.
+    /// Returns how the body, and that of the backward, run on CUDA. The sources are assembled as for each of the cases,
+    /// on any machine; nothing is compiled.
     ///
     /// # Errors
     /// If a case contradicts the signature.

@@ -23,22 +23,22 @@ pub(super) struct Draw {
     pub(super) wanted: Option<Vec<&'static str>>,
 }
 
-/// Which values a float input gets.
+/// The values that a float input gets.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Floats {
-    /// Of either sign, from a ten-thousandth to a tenth.
+    /// Values of either sign, from a ten-thousandth to a tenth.
     NearZero,
-    /// The same, positive.
+    /// Positive values, from a ten-thousandth to a tenth.
     NearZeroPositive,
     /// Half of them of either sign between 1 and 40, where exponentials saturate and do not overflow; the others as always.
     Far,
-    /// The same, positive.
+    /// Half of them positive between 1 and 40, as in [`Far`](Floats::Far); the others as always.
     FarPositive,
     /// Half of them exactly at points where a slope may change; the others as always.
     Kinks(Vec<f32>),
 }
 
-/// Which of their values indices and masks take.
+/// The values that indices and masks take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Pattern {
     #[default]
@@ -51,7 +51,7 @@ pub(super) enum Pattern {
     Repeated,
 }
 
-/// How the inputs of a `strided` launch lie in memory.
+/// The layout in memory of the inputs of a `strided` launch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Layout {
     #[default]
@@ -67,7 +67,7 @@ pub(super) enum Layout {
 }
 
 impl Layout {
-    /// That of one input, by its number.
+    /// Returns the layout of one input, by its number.
     pub(super) fn of(self, number: usize) -> Layout {
         match self {
             Layout::Mixed => [Layout::Rows, Layout::Padded, Layout::Transposed, Layout::Stepped][number % 4],

@@ -52,7 +52,7 @@ impl Precision {
     }
 }
 
-/// What one way computed, on the host.
+/// The results of one way, on the host.
 #[derive(Clone)]
 pub(super) struct Computed {
     pub(super) way: Way,
@@ -60,7 +60,7 @@ pub(super) struct Computed {
     pub(super) outputs: Vec<(&'static Port, Vec<f64>)>,
     /// The float ones among them, as training computes them; nothing where no gradient was taken.
     pub(super) trained: Vec<Vec<f64>>,
-    /// For each of [`Experiment::places`], the gradient of the outputs' weighted sum, where it is wanted.
+    /// The gradient of the outputs' weighted sum at each of [`Experiment::places`], where it is wanted.
     pub(super) gradients: Vec<Option<Vec<f64>>>,
 }
 
@@ -77,10 +77,10 @@ pub(super) struct Experiment {
     /// Whether its gradient is wanted.
     pub(super) wants: Vec<bool>,
     layout: Layout,
-    /// For each visible float output, what its elements count in the sum that is differentiated.
+    /// The weights of the elements of each visible float output in the sum that is differentiated.
     pub(super) weights: Vec<Vec<f64>>,
     weight_ports: Vec<(&'static Port, Vec<i32>)>,
-    /// What was computed already, by way and precision.
+    /// The results that were computed already, by way and precision.
     known: RefCell<Vec<(&'static str, bool, Outputs)>>,
 }
 

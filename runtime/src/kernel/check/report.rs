@@ -12,7 +12,7 @@ thread_local! {
     static STOPS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What a check that stops unwinds with.
+/// The payload with which a check that stops unwinds.
 struct Stopped(Comparison);
 
 /// Runs `check` as far as the first comparison that fails, and returns that one; what compared nothing fails as well.
@@ -45,7 +45,7 @@ pub fn first_failure(check: impl FnOnce() -> Result<Report>) -> Result<Option<Co
     }
 }
 
-/// What a check found.
+/// The report of a check.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub(super) kernel: &'static str,
@@ -56,11 +56,11 @@ pub struct Report {
 /// Two numbers that should agree.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    /// What is compared, at which case.
+    /// The values that are compared, and the case.
     pub subject: String,
-    /// How far the two are apart, relative to their size.
+    /// The distance of the two, relative to their size.
     pub deviation: f64,
-    /// How far they may be.
+    /// The largest distance that passes.
     pub bound: f64,
 }
 
@@ -104,7 +104,7 @@ impl Report {
         &self.comparisons
     }
 
-    /// What was left out, and why.
+    /// Returns what was left out, with the reasons.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }

@@ -12,7 +12,7 @@ use crate::kernel::signature::{ConstantKind, Expression, TemplateConstant};
 /// The most elements of a case that the declaration does not name.
 const ELEMENTS: u64 = 20_000;
 
-/// How far up a bound of a requirement is looked for.
+/// The largest value at which a bound of a requirement is looked for.
 const LARGEST: i64 = 1024;
 
 /// Threads of a simdgroup.
@@ -80,8 +80,9 @@ pub(super) fn planned(declaration: &'static Declaration, works: &dyn Fn(&Setting
     planned
 }
 
-/// In which of the half precisions a kernel is tried at each size, beside float32: in each at the largest, as there it sums
-/// most, and in one of them, in turn, at all others. The text is the same in all, so that sizes need not meet each.
+/// Returns the half precisions in which a kernel is tried at each size, beside float32. At the largest size, whose sums
+/// are longest, all are tried; at the others one of them, in turn. The source is the same in all, so each size does not
+/// need each precision.
 pub(super) fn halves(declaration: &'static Declaration, settings: &[&Setting]) -> Vec<Vec<Dtype>> {
     let halves: Vec<Dtype> = dtypes(declaration.signature).into_iter().filter(|dtype| *dtype != Dtype::F32).collect();
     let largest = settings.iter().rev().max_by_key(|setting| elements(declaration, setting));
@@ -228,10 +229,10 @@ fn others(declaration: &'static Declaration, varied: &Setting, declared: &[Setti
     long.into_iter().chain(found).collect()
 }
 
-/// Sizes at which as much as possible is beyond a simdgroup at once, the fullest first, of which one that runs will do: what
-/// a launch does for the second of its parts along two axes is seen nowhere else. Each is a declared case made longer, its
-/// innermost extents first. Constants that no shape gives are as large as they are declared up to a simdgroup, so that
-/// lengths are beyond them as well.
+/// Returns sizes at which as many extents as possible are longer than a simdgroup at once, the fullest first. One that
+/// runs is enough: it shows what a launch does for the second of its parts along two axes, which no other size does.
+/// Each is a declared case made longer, its innermost extents first. Constants that no shape gives keep their declared
+/// value up to a simdgroup, so that lengths are beyond them as well.
 ///
 /// A list for each way in which dimensions are the same or not: a text for groups may be another than that for heads of
 /// their own.

@@ -12,10 +12,10 @@ use crate::Result;
 /// square) are both some 1e-10 there.
 const DOUBLE_STEP: f64 = 1e-6;
 
-/// By how much the step shrinks where a function bends too much for it.
+/// The factor by which the step shrinks where a function bends too much for it.
 const FINER: f64 = 32.0;
 
-/// How many roundings an output that changed may have gone through.
+/// The number of roundings that an output that changed may have gone through.
 const ROUNDINGS: f64 = 64.0;
 
 /// The slopes of the outputs' weighted sum along one input.
@@ -26,14 +26,14 @@ pub(super) struct Slopes {
     pub(super) poles: usize,
 }
 
-/// Over how many steps the slope along a direction is measured.
+/// The number of steps over which the slope along a direction is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Steps {
-    /// None: it means nothing across kinks.
+    /// No step: the slope has no meaning across kinks.
     None,
-    /// One.
+    /// One step.
     One,
-    /// A second, finer one, where values are so that the function may bend.
+    /// Two steps, the second finer, where the function may bend at these values.
     Two,
 }
 
@@ -211,7 +211,7 @@ pub(super) fn natural(experiment: &Experiment, outputs: &[f64], position: usize)
 }
 
 impl Slopes {
-    /// How far a gradient is from the slopes, entry by entry, relative to their size.
+    /// Returns the distance of a gradient from the slopes, entry by entry, relative to their size.
     pub(super) fn entries_apart(&self, gradient: &[f64], natural: f64, bounds: &Bounds) -> f64 {
         let largest = self.entries.iter().map(|entry| entry.low.abs().max(entry.high.abs())).fold(0.0, f64::max);
         let largest = gradient.iter().fold(largest, |largest, entry| largest.max(entry.abs()));
@@ -228,7 +228,7 @@ impl Slopes {
         worst
     }
 
-    /// How far a gradient is from the slope along the direction, relative to its length.
+    /// Returns the distance of a gradient from the slope along the direction, relative to its length.
     pub(super) fn along_apart(&self, gradient: &[f64], natural: f64, bounds: &Bounds) -> Option<f64> {
         let Along { direction, slope, rounding } = self.along.as_ref()?;
         let claimed: f64 = gradient.iter().zip(direction).map(|(entry, sign)| entry * sign).sum();

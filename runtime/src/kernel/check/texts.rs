@@ -8,18 +8,18 @@ use super::experiment::{Experiment, dtypes};
 use crate::kernel::declaration::Declaration;
 use crate::{Error, Result};
 
-/// The text of one launch, at one case and in one dtype.
+/// The source of one launch, at one case and in one dtype.
 #[derive(Debug, Clone)]
 pub struct LaunchText {
-    /// Case and dtype.
+    /// The case and the dtype.
     pub place: String,
-    /// As Metal and the emulator get it.
+    /// The source that Metal and the emulator get.
     pub metal: KernelText,
-    /// Shapes of its inputs, scalars included.
+    /// The shapes of the inputs, scalars included.
     pub input_shapes: Vec<Vec<usize>>,
-    /// As MLX gets it on CUDA, or why there it is not.
+    /// The source that MLX gets on CUDA, or the reason why there is none.
     pub cuda: std::result::Result<CudaText, String>,
-    /// Whether the text for CUDA is the author's own.
+    /// Whether the source for CUDA is the author's own.
     pub is_native: bool,
 }
 

@@ -29,47 +29,47 @@ const TOLERANCES: [Tolerance; 3] = [
 /// rounding (1e-7 of the values) grows with its inverse, and the two meet near here.
 pub(super) const STEP: f32 = 1e-2;
 
-/// How far a gradient may be from measured slopes.
+/// The bounds on the distance of a gradient from measured slopes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// Of one entry, relative to its size: see the other fields.
+    /// The bound of one entry, relative to its size, to which the other fields contribute.
     pub(super) entry: f64,
-    /// Of the derivative along a direction, relative to the gradient's length.
+    /// The bound of the derivative along a direction, relative to the gradient's length.
     pub(super) along: f64,
-    /// What an entry's own size counts.
+    /// The weight of an entry's own size.
     pub(super) own: f64,
-    /// What the size of the largest entry counts for all others: they may be sums of terms as large as that one.
+    /// The weight of the size of the largest entry for all others, which may be sums of terms as large as that one.
     pub(super) floor: f64,
-    /// What the size counts that outputs and inputs alone give a gradient: terms of this size may cancel each other.
+    /// The weight of the size that outputs and inputs alone give a gradient: terms of this size may cancel each other.
     pub(super) natural: f64,
     /// The least size, where everything is zero.
     pub(super) least: f64,
 }
 
-/// Slopes and gradient in double precision, by the same source: an entry a hundred thousand times smaller than the largest
-/// still has three digits.
+/// The bounds where slopes and gradient are in double precision, by the same source: an entry a hundred thousand times
+/// smaller than the largest still has three digits.
 pub(super) const EXACT: Bounds =
     Bounds { entry: 1e-6, along: 1e-6, own: 1.0, floor: 1e-2, natural: 0.0, least: f64::MIN_POSITIVE };
 
-/// The same, but the gradient is made of operations as well, and MLX's exponential has float32's bits in double, too.
+/// The bounds where the gradient consists of operations: MLX's exponential has float32's bits in double, too.
 pub(super) const OPERATIONS: Bounds =
     Bounds { entry: 1e-5, along: 1e-5, own: 1.0, floor: 1e-1, natural: 0.1, least: f64::MIN_POSITIVE };
 
-/// Slopes in double, the gradient in float32: a sum of a thousand terms of one size differs by some thousand roundings of
-/// 6e-8 at worst, and one of terms that cancel by 2e-6 of their size.
+/// The bounds where slopes are in double and the gradient in float32: a sum of a thousand terms of one size differs by
+/// some thousand roundings of 6e-8 at worst, and one of terms that cancel by 2e-6 of their size.
 pub(super) const ROUNDED: Bounds =
     Bounds { entry: 1e-4, along: 1e-4, own: 1.0, floor: 2e-2, natural: 1.0, least: 1e-6 };
 
-/// The same for a function that is not computed as the source does it: its angles, say, have the bits of float32. Relative to
-/// the largest entry.
+/// The bounds for a function that is not computed as the source does it, for example because its angles have the bits
+/// of float32. They are relative to the largest entry.
 pub(super) const INEXACT: Bounds = Bounds { entry: 1e-4, along: 1e-4, own: 0.0, floor: 1.0, natural: 1.0, least: 1e-6 };
 
-/// Both in float32. Rounding leaves 1e-7 sqrt(n) / STEP of the function's value, curvature STEP^2 / 6 of its third
-/// derivative. A wrong sign or a missing term is off by its whole size.
+/// The bounds where both are in float32. Rounding leaves 1e-7 sqrt(n) / STEP of the function's value, curvature STEP^2
+/// / 6 of its third derivative. A wrong sign or a missing term is off by its whole size.
 pub(super) const COARSE: Bounds = Bounds { entry: 2e-3, along: 5e-3, own: 0.0, floor: 1.0, natural: 0.0, least: 1e-3 };
 
 impl Tolerance {
-    /// Of a float dtype; those of float32 for all others, whose values are compared exactly.
+    /// Returns the tolerance of a float dtype, and that of float32 for all others, whose values are compared exactly.
     pub(super) fn of(dtype: Dtype) -> Tolerance {
         TOLERANCES.into_iter().find(|tolerance| tolerance.dtype == dtype).unwrap_or(TOLERANCES[0])
     }
