@@ -1,4 +1,4 @@
-//! Where computations run: decided once, at run time.
+//! The backends on which computations run; the choice is made once, at run time.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,11 +10,11 @@ use crate::ffi;
 /// The environment variable that overrides the choice.
 const VARIABLE: &str = "COTANGENT_BACKEND";
 
-/// What is said where the emulator is asked for and not there.
+/// The message where the emulator is asked for and not built in.
 pub(crate) const NO_EMULATOR: &str = "this program was built without the feature `emulator` of `cotangent`, which runs the \
                                       source of kernels on the CPU; build it with `--features cotangent/emulator`";
 
-/// Where kernels and operations run.
+/// The backends on which kernels and operations run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// Apple GPU: kernels run as Metal.
@@ -99,7 +99,7 @@ impl fmt::Display for Backend {
 }
 
 thread_local! {
-    /// What a check of this thread runs on, whatever the process chose.
+    /// The backend of a check on this thread, which replaces the process's choice.
     static CHECKED_ON: Cell<Option<Backend>> = const { Cell::new(None) };
 }
 

@@ -1,4 +1,4 @@
-//! Where a training graph stops a gradient on purpose, for those who ask.
+//! Records of the places at which a training graph stops a gradient on purpose.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,9 +17,9 @@ use crate::tensor::{Origin, Tensor};
 pub struct Cut {
     /// The kind of operation that stopped the gradient.
     pub kind: CutKind,
-    /// Why that is right, in its author's words where there are any.
+    /// The author's reason, where one was given.
     pub reason: String,
-    /// Where in the sources it was asked for: file and line.
+    /// The file and line of the source that asked for it.
     pub place: (&'static str, u32),
     /// The part of the model that the driver was in, such as `layers.3`; empty outside [`train_stack`](crate::train_stack).
     pub part: String,
@@ -69,7 +69,7 @@ impl fmt::Display for CutKind {
     }
 }
 
-/// What the innermost recording of this thread has seen.
+/// The records of the innermost recording of this thread.
 #[derive(Default)]
 struct Recording {
     cuts: Vec<Cut>,

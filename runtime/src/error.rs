@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-/// What every fallible function of the crate returns.
+/// The result of every fallible function of the crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong: what was found, what was expected, and where.
+/// An error: what was found, what was expected, and where.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An operation got operands whose shapes do not fit.
     #[error("`{operation}`: found {found}, expected {expected}")]
     Shape {
-        /// The operation, as it is called.
+        /// The name of the operation.
         operation: &'static str,
         /// The shapes found.
         found: String,
@@ -22,17 +22,17 @@ pub enum Error {
     /// An operation got operands of the wrong element type.
     #[error("`{operation}`: found {found}, expected {expected}")]
     Dtype {
-        /// The operation, as it is called.
+        /// The name of the operation.
         operation: &'static str,
         /// The dtypes found.
         found: String,
         /// The dtypes that would have fitted.
         expected: String,
     },
-    /// An index points outside the axis it indexes; MLX would read out of bounds without a word.
+    /// An index points outside the axis that it indexes; MLX would read out of bounds without an error.
     #[error("`{operation}`: index {index} is outside 0..{length}")]
     IndexOutOfRange {
-        /// The operation, as it is called.
+        /// The name of the operation.
         operation: &'static str,
         /// The offending index.
         index: i64,
@@ -45,17 +45,17 @@ pub enum Error {
          pass the tensor as an argument instead of keeping it outside [C06]", Between(.sources)
     )]
     MixedTraces {
-        /// The operation, as it is called.
+        /// The name of the operation.
         operation: &'static str,
         /// A parameter that each of the two was computed from, in backticks, where that is known.
         sources: Box<[Option<String>; 2]>,
     },
-    /// A driver was given, or got back, what would train wrong without a word.
+    /// A driver was given, or got back, something that would train wrongly without an error.
     #[error("`{operation}`: {message} [{code}]")]
     Refused {
-        /// The driver or operation, as it is called.
+        /// The name of the driver or operation.
         operation: &'static str,
-        /// What was found, in which parameter or part, and what to do.
+        /// The message: what was found, in which parameter or part, and the remedy.
         message: String,
         /// The code of the failure, such as `C20`.
         code: &'static str,
@@ -67,17 +67,18 @@ pub enum Error {
         kernel: &'static str,
         /// The port at fault, if it is one.
         port: Option<&'static str>,
-        /// What was found and what was expected.
+        /// The message: what was found and what was expected.
         message: String,
     },
-    /// The backend has no counterpart of a kernel's text, at the sizes of this call; its fallback runs where it has one.
+    /// The backend has no counterpart of a kernel source at the sizes of this call; if the kernel has a fallback, that
+    /// runs instead.
     #[error("kernel `{kernel}` cannot run on the {backend} backend at these sizes: {message}")]
     Untranslated {
         /// The kernel's name.
         kernel: &'static str,
         /// The backend.
         backend: crate::Backend,
-        /// What there is no counterpart of.
+        /// The feature that has no counterpart.
         message: String,
     },
     /// A gradient does not fit its primal.
@@ -85,7 +86,7 @@ pub enum Error {
     Gradient {
         /// The function whose backward returned it.
         function: &'static str,
-        /// What was found and what was expected.
+        /// The message: what was found and what was expected.
         message: String,
     },
     /// A parameter is missing, extra, or of the wrong shape.
@@ -93,7 +94,7 @@ pub enum Error {
     Parameter {
         /// The parameter's full name.
         name: String,
-        /// What was found and what was expected.
+        /// The message: what was found and what was expected.
         message: String,
     },
     /// The machine or the environment cannot do what was asked for.
@@ -102,7 +103,7 @@ pub enum Error {
     /// MLX refused.
     #[error("`{operation}`: MLX: {message}")]
     Mlx {
-        /// The operation, as it is called.
+        /// The name of the operation.
         operation: &'static str,
         /// MLX's message, without the path of its source file.
         message: String,

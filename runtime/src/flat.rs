@@ -14,7 +14,7 @@ const OPERATION: &str = "flatten";
 /// lie at multiples of 256 bytes, which is this much in half precision.
 const ALIGNMENT: usize = 128;
 
-/// Which parameters lie in one flat array, and where.
+/// The parameters that lie in one flat array, and their places.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Layout {
     pieces: Vec<Piece>,
@@ -180,7 +180,7 @@ impl Casts {
 mod tests {
     use super::*;
 
-    /// Where the array's elements lie, in bytes.
+    /// The place of the array's elements, in bytes.
     fn address(array: &Array) -> usize {
         crate::ffi::evaluate("address", [array]).unwrap();
         // SAFETY: a live array that has been computed.

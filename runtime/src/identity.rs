@@ -1,10 +1,10 @@
-//! Which evaluated tensors are the same: names cannot say it, and memory may be shared by views.
+//! The identity of evaluated tensors, which neither names nor memory can tell: views may share memory.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Which value a tensor holds, and whose: a clone has both in common with the tensor it was cloned from, and what an
-/// optimizer's step or a cast makes of a parameter is another value of the same parameter.
+/// The identity of a tensor: its parameter, and its value. A clone shares both with its original. An optimizer's step
+/// or a cast makes another value of the same parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Identity {
     value: NonZeroU64,

@@ -1,4 +1,4 @@
-//! Computations that are under way while the next is put together.
+//! Computations that run while the next one is built.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! What is kept of a block that is computed again in the backward pass: its choices, which rounding must not change, and, if
-//! there is room, what expensive kernels computed.
+//! The results that are kept of a block that is computed again in the backward pass: its choices, which rounding must
+//! not change, and, if there is room, the results of expensive kernels.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -80,7 +80,7 @@ impl Kept {
         }
     }
 
-    /// What is in memory for the backward pass.
+    /// The bytes in memory for the backward pass.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
         self.calls.iter().filter_map(|call| call.outputs.as_ref()).flatten().chain(&self.choices)
     }

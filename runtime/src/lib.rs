@@ -126,7 +126,7 @@ pub use transform::{
     Trainable, VjpCase, audit_stack, checkpoint, custom_vjp, evaluate, evaluate_stack, train_stack, value_and_grad,
 };
 
-/// What the macros expand to. Not an interface: it changes with them.
+/// The items that the expansions of macros use. They are not an interface, and change with the macros.
 #[doc(hidden)]
 pub mod __private {
     pub use cotangent_macros::items;

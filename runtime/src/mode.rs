@@ -1,4 +1,4 @@
-//! The lives of a tensor: planned, stored, training, inferring.
+//! The modes of a tensor: planned, stored, training, inferring.
 
 use std::marker::PhantomData;
 
@@ -11,9 +11,10 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// What may be done with a tensor. Sealed: [`Planned`], [`Stored`], [`Train`], [`Infer`].
+/// The mode of a tensor, which says what may be done with it. The trait is sealed: [`Planned`], [`Stored`], [`Train`],
+/// [`Infer`].
 pub trait Mode: sealed::Sealed + Sized + 'static {
-    /// What a tensor of this mode holds: an array, or the plan of one.
+    /// The content of a tensor of this mode: an array, or the plan of one.
     #[doc(hidden)]
     type Value: Value;
     /// Decides whether tensors of this mode may cross threads: unevaluated MLX arrays may not.

@@ -1,4 +1,4 @@
-//! Matrices as MLX quantizes them: packed codes with a scale for each group of a row.
+//! Matrices quantized by MLX: packed codes with a scale for each group of a row.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::mode::{Graph, Held, Infer, Stored};
 use crate::parameters::Frozen;
 use crate::tensor::{Origin, Tensor};
 
-/// What a code stands for.
+/// The meaning of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CodeMode {
     /// `code * scale + bias`, with a float scale and bias for each group.
@@ -30,7 +30,7 @@ impl CodeMode {
     /// All modes.
     pub const ALL: [CodeMode; 4] = [CodeMode::Affine, CodeMode::Mxfp4, CodeMode::Mxfp8, CodeMode::Nvfp4];
 
-    /// MLX's name, as `config.json` has it.
+    /// Returns MLX's name of the mode, as in `config.json`.
     pub fn name(self) -> &'static str {
         self.c_name().to_str().unwrap_or_default()
     }
@@ -45,7 +45,7 @@ impl CodeMode {
     }
 }
 
-/// How the codes of a matrix are to be read.
+/// The format of the codes of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CodeFormat {
     mode: CodeMode,
@@ -54,7 +54,7 @@ pub struct CodeFormat {
 }
 
 impl CodeFormat {
-    /// A format; what is not given is MLX's default of the mode.
+    /// Creates a format; MLX's defaults of the mode replace what is not given.
     ///
     /// # Errors
     /// [`Error::Other`] if the mode has no such groups or codes.
@@ -81,7 +81,7 @@ impl CodeFormat {
         Ok(format)
     }
 
-    /// What a code stands for.
+    /// The meaning of a code.
     pub fn mode(self) -> CodeMode {
         self.mode
     }
@@ -187,7 +187,7 @@ impl Packed {
         Ok(packed)
     }
 
-    /// How its codes are to be read.
+    /// The format of the matrix's codes.
     pub fn format(&self) -> CodeFormat {
         self.format
     }
@@ -277,7 +277,7 @@ impl Packed {
         Ok(Packed { words, ..self.clone() })
     }
 
-    /// The numbers that the codes stand for, in `dtype`.
+    /// Returns the numbers that the codes stand for, in `dtype`.
     ///
     /// # Errors
     /// [`Error::Mlx`] if MLX refuses.

@@ -38,7 +38,7 @@ pub trait Parameters: Sized + 'static {
     // Of the other tree, which leads back to this one: what is written by hand is one error, and not one for each of the two.
     type In<N: Mode>: Parameters<Mode = N, In<Self::Mode> = Self> + crate::__private::DerivedParameters;
 
-    /// The tensors that stand in it directly: others may not have their names beside it.
+    /// The names of the tree's own tensors, which other tensors beside the tree may not have.
     #[doc(hidden)]
     const LEAVES: &'static crate::__private::Leaves = &crate::__private::Leaves::NONE;
 

@@ -1,4 +1,4 @@
-//! What is known of a parameter before its values are loaded.
+//! The facts about a parameter that are known before its values are loaded.
 
 use crate::dtype::Dtype;
 use crate::mode::Planned;
@@ -12,12 +12,12 @@ pub struct Plan {
     pub shape: Vec<usize>,
     /// The dtype in which the model holds it.
     pub dtype: Dtype,
-    /// How MLX's checkpoints store it.
+    /// The way in which MLX's checkpoints store the parameter.
     pub storage: Storage,
 }
 
-/// How a checkpoint in MLX's layout stores a parameter. A checkpoint in Hugging Face's layout stores every parameter as
-/// the model holds it.
+/// The way in which a checkpoint in MLX's layout stores a parameter. A checkpoint in Hugging Face's layout stores every
+/// parameter as the model holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Storage {
     /// Stored as the model holds it.

@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode};
 
 use crate::{Backend, backend, ffi};
 
-/// How long threads of OpenBLAS stay awake after a product of matrices, as a power of two of the processor's ticks; it reads
-/// the variable when it is loaded.
+/// The variable that says how long threads of OpenBLAS stay awake after a matrix product, as a power of two of the
+/// processor's ticks. OpenBLAS reads it when it is loaded.
 const BLAS_TIMEOUT: (&str, &str) = ("OPENBLAS_THREAD_TIMEOUT", "14");
 
 /// Prepares the process; `main` calls it first.
@@ -25,7 +25,7 @@ pub fn enter() {
     }
 }
 
-/// This program with the variable, where it has none.
+/// Returns the command of this program with the variable, if it has none.
 fn again(value: Option<&OsStr>) -> Option<Command> {
     let program = std::env::current_exe().ok().filter(|_| value.is_none())?;
     let mut arguments = std::env::args_os();

@@ -1,7 +1,7 @@
-//! Whether a function that is run again computes what it computed before.
+//! Checks whether a function that is run again computes the same as before.
 //!
-//! A block that is recomputed in the backward pass gives a gradient of what it computes then. If that is something else
-//! than in the forward pass (a mask drawn inside, a counter), loss and gradient belong to different functions.
+//! The gradient of a recomputed block is that of its second computation. If that differs from the first (a mask drawn
+//! inside, a counter), loss and gradient belong to different functions.
 
 use std::collections::BTreeSet;
 
@@ -62,7 +62,7 @@ pub(crate) struct Repetition {
     difference: Array,
 }
 
-/// How far the norm of a row's rounding errors may be from zero, relative to the norm of the row.
+/// Returns the largest norm that a row's rounding errors may have, relative to the norm of the row.
 ///
 /// A kernel runs in two variants, with saved outputs and without, which may round differently: a few units in the last
 /// place of a 16-bit result, some hundreds of one that is summed in float32.
@@ -91,7 +91,7 @@ impl Repetition {
         Ok(Repetition { name: name.to_owned(), tolerance, difference: difference(first, again).during(OPERATION)? })
     }
 
-    /// What is to be evaluated.
+    /// Returns the array to be evaluated.
     pub(crate) fn array(&self) -> &Array {
         &self.difference
     }
@@ -118,7 +118,8 @@ impl Repetition {
     }
 }
 
-/// Holds that two results of `name` have one shape and dtype, the first of which its cotangent has too.
+/// Checks that two results of `name` have one shape and dtype, and that the cotangent has the shape and dtype of the
+/// first.
 ///
 /// # Errors
 /// [`Error::Refused`] if they differ.

@@ -1,9 +1,9 @@
 //! Small operands of operations and launches, in the memory of an NVIDIA GPU.
 //!
-//! MLX keeps arrays of up to eight bytes, and all that the host writes, in memory of the host: a simdgroup that reads a
-//! scalar there waits for the bus, and a hundred thousand of them wait for each other. What an operation computes lies in
-//! the GPU's memory if it is larger than that. So each value is repeated there once, and every reader gets a view of
-//! the beginning.
+//! MLX keeps arrays of up to eight bytes, and everything that the host writes, in memory of the host. A simdgroup that
+//! reads a scalar there waits for the bus, and a hundred thousand of them wait for each other. The result of an
+//! operation lies in the GPU's memory if it is larger than eight bytes. So each scalar is broadcast to a longer array
+//! on the device once and cached; readers get a view of its first element.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! The graph that runs on this thread. There is one at most, whatever sessions there are.
+//! The graph that runs on this thread. There is at most one, for all sessions together.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use crate::identity::Identity;
 use crate::repeat::{Repeats, Repetition};
 use crate::transform::TrainableLeaves;
 
-/// What is known of the graph while it runs.
+/// The facts about a graph while it runs.
 struct Graph {
     operation: &'static str,
     /// Whether its functions are those of a training graph.
@@ -18,7 +18,7 @@ struct Graph {
     /// The first mistake that an operation could not return itself.
     refused: Option<Error>,
     repeats: Repeats,
-    /// What was run again and is to be compared.
+    /// The results that were computed again and have to be compared.
     repetitions: Vec<Repetition>,
 }
 
@@ -67,7 +67,7 @@ impl<'a> Running<'a> {
         });
     }
 
-    /// Compares in this graph whatever runs again.
+    /// Makes this graph compare everything that runs again.
     pub(crate) fn compare_all(&self) {
         with_graph(|graph| graph.repeats.always = true);
     }
@@ -162,7 +162,7 @@ pub(crate) fn repeated(repetition: Repetition) {
     with_graph(|graph| graph.repetitions.push(repetition));
 }
 
-/// What was run again since this was asked last.
+/// Returns what was run again since the last call.
 pub(crate) fn take_repetitions() -> Vec<Repetition> {
     with_graph(|graph| std::mem::take(&mut graph.repetitions)).unwrap_or_default()
 }

@@ -17,7 +17,7 @@ use crate::tensor::{Origin, TraceId};
 #[derive(Debug)]
 pub struct Session {
     backend: Backend,
-    /// Which steps are compared with themselves.
+    /// The schedule of the steps that are compared.
     repeats: Repeats,
     /// MLX's streams belong to threads.
     not_send: PhantomData<*const ()>,

@@ -1,4 +1,4 @@
-//! From which parameter a tensor was computed: a message about the tensor names it.
+//! The parameter that a tensor was computed from, which messages about the tensor name.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The tensor and where its value comes from.
+//! The tensor, and the origin of its value.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -29,7 +29,7 @@ pub struct Tensor<M: Mode> {
     thread: M::Thread,
 }
 
-/// What a tensor of some mode holds.
+/// The content of a tensor of some mode.
 #[doc(hidden)]
 pub trait Value: sealed::Value + Clone + 'static {}
 
@@ -47,7 +47,7 @@ impl TraceId {
     }
 }
 
-/// Where a value comes from: which graph, and whether a parameter that trains had a part in it.
+/// The origin of a value: its graph, and whether a parameter that trains had a part in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Origin {
     pub(crate) trace: Option<TraceId>,
@@ -218,7 +218,7 @@ impl<M: Held> Tensor<M> {
         self.origin
     }
 
-    /// Which value of which parameter an evaluated tensor is.
+    /// Returns the identity of an evaluated tensor: the parameter, and the value of it.
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
@@ -255,14 +255,14 @@ impl Tensor<Planned> {
         Tensor { value: plan, origin: Origin::HOST, identity: Identity::fresh(), place: None, thread: () }
     }
 
-    /// What is known of the parameter.
+    /// Returns the plan of the parameter.
     pub fn plan(&self) -> &Plan {
         &self.value
     }
 }
 
 impl<M: Mode> Tensor<M> {
-    /// What the tensor holds, for a message.
+    /// Returns a description of the tensor's content, for a message.
     fn describe(&self) -> String {
         sealed::Value::describe(&self.value)
     }
@@ -374,7 +374,7 @@ impl Tensor<Stored> {
         Tensor { place: Some(Box::new(place)), identity, ..Tensor::from_parts(array, Origin::HOST) }
     }
 
-    /// Where it lies in a flat array, if it does.
+    /// Returns the place of the tensor in a flat array, if it lies in one.
     pub(crate) fn place(&self) -> Option<&Place> {
         self.place.as_deref()
     }

@@ -47,7 +47,7 @@ pub(crate) fn array_to_bytes(array: &Array) -> Result<Vec<u8>> {
 pub(crate) struct Strided {
     /// The bytes from the lowest element to the highest, with what lies between them.
     pub bytes: Vec<u8>,
-    /// Which element of `bytes` the index 0 leads to.
+    /// The element of `bytes` that the index 0 leads to.
     pub first: usize,
     /// The strides in elements, one for each dimension.
     pub strides: Vec<i64>,
@@ -81,7 +81,7 @@ pub(crate) fn array_to_strided_bytes(array: &Array) -> Result<Strided> {
     Ok(Strided { bytes: bytes.to_vec(), first: lowest.unsigned_abs() as usize, strides })
 }
 
-/// Where the elements of an evaluated array lie; null if it has none.
+/// Returns the place of the elements of an evaluated array; null if it has none.
 fn data_of(array: &Array) -> *const u8 {
     let handle = array.as_ptr();
     // SAFETY: evaluated, and asked for in its own dtype.
@@ -178,7 +178,7 @@ unsafe fn array_in_memory_of<T>(owner: Box<T>, data: *const u8, shape: &[i32], d
     }
 }
 
-/// What must be done before MLX computes anything.
+/// Prepares the process before MLX computes anything.
 static BEFORE_EVALUATION: OnceLock<fn()> = OnceLock::new();
 
 /// Has `action` called before each evaluation from now on; only the first one counts.

@@ -98,13 +98,13 @@ impl Closure {
         Ok(closure)
     }
 
-    /// This function with `backward` for its gradient.
+    /// Returns this function with `backward` as its gradient.
     pub(crate) fn with_backward(&self, operation: &'static str, backward: &Custom) -> Result<Self> {
         // SAFETY: live closures; MLX shares their payloads by reference count.
         Self::derive(operation, |result| unsafe { mlx_sys::mlx_custom_vjp(result, self.0, backward.0) })
     }
 
-    /// This function, recomputed in the backward pass.
+    /// Returns this function, to be recomputed in the backward pass.
     pub(crate) fn checkpointed(&self, operation: &'static str) -> Result<Self> {
         // SAFETY: as above.
         Self::derive(operation, |result| unsafe { mlx_sys::mlx_checkpoint(result, self.0) })

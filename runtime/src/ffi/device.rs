@@ -1,4 +1,4 @@
-//! Which devices this build of MLX can use here, and what they are called.
+//! The devices that this build of MLX can use here, and their names.
 
 use std::ffi::{CStr, c_char};
 
@@ -36,7 +36,7 @@ pub(crate) fn mlx_version() -> Option<String> {
     version.flatten()
 }
 
-/// What the maker calls this thread's default device.
+/// Returns the maker's name of this thread's default device.
 pub(crate) fn device_name() -> Option<String> {
     device_information(c"device_name")
 }

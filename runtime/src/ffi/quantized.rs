@@ -53,7 +53,7 @@ fn result(
     Ok(array)
 }
 
-/// `x W^T`, or `x W` if `transposed` is false, with the matrix `W` that the codes stand for.
+/// Returns `x W^T`, or `x W` if `transposed` is false, with the matrix `W` that the codes stand for.
 pub(crate) fn quantized_matmul(
     operation: &'static str,
     x: &Array,
@@ -80,7 +80,7 @@ pub(crate) fn quantized_matmul(
     })
 }
 
-/// The matrix that the codes stand for, in `dtype`.
+/// Returns the matrix that the codes stand for, in `dtype`.
 pub(crate) fn dequantize(operation: &'static str, codes: &Codes<'_>, dtype: mlx_rs::Dtype) -> Result<Array> {
     let Codes { words, scales, biases, group_size, bits, mode } = codes;
     let dtype = mlx_sys::mlx_optional_dtype { value: dtype as mlx_sys::mlx_dtype, has_value: true };

@@ -27,7 +27,7 @@ impl ArrayVector {
         self.0
     }
 
-    /// Where MLX is to write its result.
+    /// Returns the pointer to which MLX writes its result.
     pub(crate) fn raw_mut(&mut self) -> &mut mlx_sys::mlx_vector_array {
         &mut self.0
     }

@@ -10,7 +10,8 @@ use super::threads::{pieces_for, share_out, vectorised};
 /// Elements whose operands are loaded together: a few vectors of each.
 const BLOCK: usize = 64;
 
-/// What [`elementwise`] computes of N operands: K results. Mark `of` `#[inline(always)]`, or it does not become vectors.
+/// The formula that [`elementwise`] computes: K results of N operands. Mark `of` `#[inline(always)]`, else it is not
+/// vectorised.
 pub trait Formula<const N: usize, const K: usize>: Sync {
     /// The results at one place.
     fn of(&self, operands: [f32; N]) -> [f32; K];

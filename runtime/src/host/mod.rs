@@ -1,7 +1,7 @@
 //! Computations that the CPU backend does in Rust, on slices.
 //!
-//! MLX's CPU build for x86 has no vectors wider than one element: its exponential calls the C library for each
-//! multiply-add and costs 12 ns an element, and each operation is a pass over memory of its own, on one thread. Here a
+//! MLX's CPU build for x86 has no vectors wider than one element. Its exponential calls the C library for each
+//! multiply-add and costs 12 ns an element, and each operation is a separate pass over memory, on one thread. Here a
 //! formula of several operations is one pass, vectorised, on all cores.
 //!
 //! Values are evaluated where they are met. That is safe where this is reached from: inside a custom VJP, whose forward

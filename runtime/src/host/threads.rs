@@ -1,4 +1,4 @@
-//! Shares work out over cores, and makes use of the widest vector instructions the processor has.
+//! Distributes work over cores, and uses the widest vector instructions of the processor.
 
 use std::sync::OnceLock;
 
@@ -27,13 +27,14 @@ pub(super) fn share_out<T: Send>(pieces: Vec<T>, work: &(impl Fn(T) + Sync)) {
     });
 }
 
-/// How many pieces to cut work on `elements` into.
+/// Returns the number of pieces to cut work on `elements` into.
 pub(super) fn pieces_for(elements: usize) -> usize {
     (elements / ELEMENTS_OF_A_THREAD).clamp(1, available())
 }
 
-/// Defines a function whose body is compiled for several processors and runs as the best that is there: with fused
-/// multiply-adds and vectors of 512 or 256 bits on x86, as it is elsewhere. What it calls must be inlined to profit.
+/// Defines a function whose body is compiled for several processors and runs in the best version that the processor
+/// supports. On x86 these have fused multiply-adds and vectors of 512 or 256 bits; elsewhere there is one version.
+/// Functions that it calls must be inlined to profit.
 macro_rules! vectorised {
     ([$($generics:tt)*] fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block) => {
         fn $name<$($generics)*>($($argument: $type),*) {

@@ -1,4 +1,4 @@
-//! Binds the names of a signature to the shapes and dtypes of a call, and holds everything else against them.
+//! Binds the names of a signature to the shapes and dtypes of a call, and checks everything else against them.
 
 use super::declaration::Declaration;
 use super::signature::{ConstantKind, Port, PortDtype, Signature};
@@ -18,7 +18,7 @@ impl Symbols {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
 
-    /// What a dtype parameter stands for.
+    /// Returns the dtype that a dtype parameter stands for.
     pub(super) fn dtype(&self, name: &str) -> Option<Dtype> {
         self.dtypes.iter().find(|(known, _)| *known == name).map(|(_, dtype)| *dtype)
     }

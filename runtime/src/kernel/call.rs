@@ -145,7 +145,7 @@ impl<M: Graph> Call<'_, M> {
         self.constant_i32(name).map(|value| value != 0)
     }
 
-    /// What a dtype parameter stands for.
+    /// Returns the dtype that a dtype parameter stands for.
     ///
     /// # Errors
     /// [`Error::Kernel`] if the signature has none of that name.
@@ -169,7 +169,7 @@ impl<M: Graph> Call<'_, M> {
     }
 }
 
-/// What a kernel returned: the outputs that its caller sees.
+/// The outputs of a kernel that its caller sees.
 pub struct Outputs<M: Graph> {
     pub(super) declaration: &'static Declaration,
     pub(super) values: Vec<Option<PortValue>>,

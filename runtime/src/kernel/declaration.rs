@@ -1,4 +1,4 @@
-//! What the macro declares about a kernel.
+//! The data that the macro declares about a kernel.
 
 use super::call::Call;
 use super::signature::{Case, Expression, Port, Sample, Signature};
@@ -32,7 +32,7 @@ pub trait Differentiable: Kernel {}
     note = "name the forward in the backward's own declaration: `backward_of = ..`; see `cotangent::errors::C16`"
 )]
 pub trait BackwardOf<F>: Kernel {
-    /// What is known of the backward.
+    /// Returns the declaration of the backward.
     fn backward() -> &'static Declaration {
         Self::declaration()
     }
@@ -48,7 +48,7 @@ pub trait PairedWith<B>: Kernel {
     /// The contract of the forward.
     const FORWARD: Signature = Self::SIGNATURE;
 
-    /// What is known of the forward.
+    /// Returns the declaration of the forward.
     fn forward() -> &'static Declaration {
         Self::declaration()
     }
@@ -80,7 +80,7 @@ pub enum Route {
     Gradient {
         /// The paired kernel.
         backward: Option<fn() -> &'static Declaration>,
-        /// The same function made of operations.
+        /// The fallback: the same function composed of differentiable operations.
         fallback: Option<Fallback>,
         /// Whether its outputs are worth their memory to a backward pass that would have to compute them again.
         expensive: bool,
@@ -102,14 +102,15 @@ pub enum Route {
 /// A body or fallback of a mode, behind a pointer. Returns one value for each output, where it has one.
 pub type Run<M> = fn(&Call<'_, M>) -> Result<Vec<Option<PortValue>>>;
 
-/// The same function made of differentiable operations, in both modes. Returns visible outputs only.
+/// The fallback of a kernel: the same function composed of differentiable operations, in both modes. It returns visible
+/// outputs only.
 #[derive(Clone, Copy)]
 pub struct Fallback {
     /// The body in a training graph.
     pub train: Run<Train>,
     /// The body in a graph without gradients.
     pub infer: Run<Infer>,
-    /// Backends on which it is measured to be faster than the kernel, and so runs in its place.
+    /// The backends on which the fallback is measured to be faster than the kernel, and runs in its place.
     pub preferred_on: &'static [Backend],
 }
 
@@ -146,24 +147,24 @@ impl std::fmt::Debug for Body {
 /// One launch of kernel text.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch {
-    /// The Metal text: the body of the kernel function.
+    /// The Metal source: the body of the kernel function.
     pub metal: &'static str,
     /// A text tuned for CUDA.
     pub cuda: Option<&'static str>,
     /// Texts that go before the kernel.
     pub headers: &'static [&'static str],
-    /// Dimensions that the text uses by name.
+    /// The dimensions that the source uses by name.
     pub dimensions: &'static [&'static str],
-    /// Definitions, in C++, of the sizes of `dims` that the text uses by name.
+    /// The definitions, in C++, of the sizes of `dims` that the source uses by name.
     pub sizes: &'static [&'static str],
     /// Threads of the whole grid.
     pub grid: [Expression; 3],
     /// Threads of one threadgroup.
     pub threads: [Expression; 3],
-    /// Bytes of threadgroup memory that the Metal text takes at least; a dtype parameter stands for the bytes of one
-    /// element.
+    /// The least number of bytes of threadgroup memory that the Metal source takes; a dtype parameter stands for the
+    /// bytes of one element.
     pub threadgroup_bytes: Expression,
-    /// What outputs start with; else they are uninitialised.
+    /// The value that outputs are filled with before the kernel runs; without one they are uninitialised.
     pub init: Option<f32>,
     /// Whether outputs are declared as atomics.
     pub atomic: bool,
@@ -171,9 +172,9 @@ pub struct Launch {
     pub nondeterministic: bool,
     /// Whether inputs arrive with their strides instead of being copied to rows.
     pub strided: bool,
-    /// The file that holds the text, as seen from the source file; without one the text stands in that itself.
+    /// The file that holds the kernel source, relative to the Rust file; `None` if it is in the Rust file itself.
     pub file: Option<&'static str>,
-    /// The line of its file on which the text begins.
+    /// The line of its file on which the kernel source begins.
     pub line: u32,
 }
 
@@ -198,7 +199,7 @@ impl Declaration {
         }
     }
 
-    /// The same function made of operations.
+    /// The fallback: the same function composed of differentiable operations.
     pub fn fallback(&self) -> Option<Fallback> {
         match self.route {
             Route::Gradient { fallback, .. } => fallback,
@@ -206,33 +207,33 @@ impl Declaration {
         }
     }
 
-    /// Whether [`Keep::Expensive`](crate::Keep::Expensive) keeps its outputs, residuals included.
+    /// Returns whether [`Keep::Expensive`](crate::Keep::Expensive) keeps the kernel's outputs, residuals included.
     pub fn is_expensive(&self) -> bool {
         matches!(self.route, Route::Gradient { expensive: true, .. })
     }
 
-    /// Whether it is the gradient of another kernel.
+    /// Returns whether the kernel is the gradient of another one.
     pub fn is_backward(&self) -> bool {
         matches!(self.route, Route::Backward { .. })
     }
 
-    /// Whether the body is one launch.
+    /// Returns whether the body is one launch.
     pub fn is_launch(&self) -> bool {
         matches!(self.body, Body::Launch(_))
     }
 
-    /// Whether the body is made of operations only.
+    /// Returns whether the body consists of operations only.
     pub fn is_operations(&self) -> bool {
         matches!(self.body, Body::Rust { stages: [], .. })
     }
 
-    /// Whether the body and that of its backward, if there is one, are made of operations only: such a pair runs on
-    /// every backend.
+    /// Returns whether the body, and that of the backward if there is one, consist of operations only. Such a pair runs
+    /// on every backend.
     pub fn is_portable(&self) -> bool {
         self.is_operations() && self.backward().is_none_or(Declaration::is_operations)
     }
 
-    /// Everything that the kernel and its backward launch: their own texts, or those of their stages.
+    /// Returns all launches of the kernel and its backward: their own sources, or those of their stages.
     pub fn launches(&'static self) -> Vec<&'static Launch> {
         fn collect(declaration: &'static Declaration, launches: &mut Vec<&'static Launch>) {
             match &declaration.body {

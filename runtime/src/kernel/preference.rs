@@ -1,16 +1,16 @@
-//! Which of a kernel's two ways runs, for measurements that hold one against the other.
+//! The choice between a kernel and its fallback, for measurements that compare the two.
 
 use std::cell::Cell;
 
-/// Which way runs where both can.
+/// The implementation that runs where both can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Preference {
-    /// What the declaration says: the kernel, but on the backends of its `fallback_on`.
+    /// The choice of the declaration: the kernel, except on the backends of its `fallback_on`.
     #[default]
     Declared,
     /// The kernel.
     Kernel,
-    /// The fallback. Pairs of bodies made of operations run as they are.
+    /// The fallback. A pair of bodies composed of operations is not replaced by its fallback.
     Fallback,
 }
 

@@ -182,7 +182,7 @@ pub enum Expression {
     Product(&'static [Expression]),
     /// Division, rounded down.
     Quotient(&'static Expression, &'static Expression),
-    /// What such a division leaves.
+    /// The remainder of such a division.
     Remainder(&'static Expression, &'static Expression),
     /// Division, rounded up.
     CeilingQuotient(&'static Expression, &'static Expression),
@@ -313,7 +313,7 @@ pub enum ScalarKind {
     Bool,
 }
 
-/// What generated tests fill an input with: uniform between the two ends.
+/// The values that generated tests fill an input with, uniform between the two ends.
 #[derive(Debug, Clone, Copy)]
 pub enum Sample {
     /// Floats in -1..1, indices in 0..8, both bools.

@@ -1,11 +1,10 @@
-//! Which kernels this process ran, and for which their fallbacks: so that a test of a whole model, or a person who wonders
-//! about a speed, need not guess.
+//! Counts of the kernels and fallbacks that this process ran, for tests of whole models and for questions about speed.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// How often a kernel was called, by what ran. Calls are counted as graphs are built; a compiled graph runs again without
-/// being counted.
+/// The numbers of calls of a kernel, by what ran. Calls are counted when graphs are built; a compiled graph that runs
+/// again is not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Calls {
     /// The kernel's own body; for a backward or a stage as well.

@@ -26,7 +26,7 @@ pub(super) enum Content {
 }
 
 impl PortValue {
-    /// What a port carries, from a tensor, a constant, indices, a mask, or an option of one.
+    /// Creates the value of a port from a tensor, a constant, indices, a mask, or an option of one.
     pub fn of(value: impl Into<Self>) -> Self {
         value.into()
     }
@@ -46,7 +46,7 @@ impl PortValue {
         }
     }
 
-    /// What an optional port carries that a call leaves out.
+    /// Creates the value of an optional port that a call leaves out.
     pub(super) fn absent() -> Self {
         Self(Content::Absent(Array::from_f32(0.0)))
     }

@@ -1,4 +1,4 @@
-//! Scaled dot-product attention, as MLX has it.
+//! Scaled dot-product attention, by MLX's own operation.
 
 use mlx_rs::fast::ScaledDotProductAttentionMask;
 
@@ -9,7 +9,7 @@ use crate::tensor::{Origin, Tensor};
 
 use super::{require_dtype, shape_error};
 
-/// Which keys a query sees.
+/// The keys that a query sees.
 #[derive(Debug, Clone, Copy)]
 pub enum Visible<'a> {
     /// All keys.

@@ -1,4 +1,4 @@
-//! Choices among what is computed on the device, and orders of them. They are indices: no gradient flows through one.
+//! Choices among computed values, on the device. They are indices, so no gradient flows through them.
 
 use mlx_rs::Array;
 use mlx_rs::Dtype as MlxDtype;
@@ -15,8 +15,8 @@ use crate::tensor::Tensor;
 use super::shape_error;
 
 impl<M: Graph> Tensor<M> {
-    /// Where the `count` largest elements of each row along the last axis are, the largest first, and of equal ones the
-    /// first: `[.., n]` to `[.., count]`.
+    /// Returns the indices of the `count` largest elements of each row along the last axis, the largest first, and of
+    /// equal elements the first one: `[.., n]` to `[.., count]`.
     ///
     /// A block that [`train_stack`](crate::train_stack) computes again does not choose again: rounding could turn a near
     /// tie round, and the gradient would be that of another choice.

@@ -13,7 +13,8 @@ use crate::tensor::{Origin, Tensor};
 use super::shape_error;
 
 impl Indices {
-    /// How often each of `0..length` is among these indices, as int32 `[length]`. Nothing waits for the device.
+    /// Returns how often each of `0..length` occurs among these indices, as int32 `[length]`. Nothing waits for the
+    /// device.
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`](crate::Error::IndexOutOfRange) if one of them is not below `length`.
@@ -29,8 +30,8 @@ impl Indices {
         Ok(Indices::from_array(equal().during(operation)?, size.saturating_add(1)))
     }
 
-    /// The group of each of `rows` rows, and whether it has one: these are the numbers of rows of the groups, in order. Rows
-    /// behind the last group have none; its number stands for it.
+    /// Returns the group of each of `rows` rows, and whether the row has one, from the numbers of rows of the groups,
+    /// in order. Rows behind the last group have none, and get the number of the last group.
     fn owners(&self, rows: i32) -> mlx_rs::error::Result<(Array, Array)> {
         let groups = self.array().size() as i32;
         // Sums of 64 bits: what a device computed may be anything.

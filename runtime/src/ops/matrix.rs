@@ -57,8 +57,9 @@ impl<M: Graph> Tensor<M> {
         Ok(Tensor::from_parts(crate::error::Context::during(array, operation)?, origin))
     }
 
-    /// `scale * (self right)`: `[n, k]` and `[k, m]` give what has the shape and dtype of `like`, `[n, m]`. The product is
-    /// scaled as it is written, which takes no pass of its own; of `like` nothing else is used, if its values are finite.
+    /// Returns `scale * (self right)`: `[n, k]` and `[k, m]` give a tensor with the shape and dtype of `like`, `[n,
+    /// m]`. The product is scaled while it is written, which needs no separate pass. Nothing else of `like` is used, if
+    /// its values are finite.
     ///
     /// # Errors
     /// Lengths or dtypes that do not fit.

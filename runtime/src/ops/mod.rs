@@ -26,8 +26,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::mode::Graph;
 use crate::tensor::{Origin, Tensor};
 
-/// What may stand on the right of a binary operation: `&Tensor`, `&Constant`, or an `f32` (taking on the dtype of
-/// the left).
+/// The right operand of a binary operation: `&Tensor`, `&Constant`, or an `f32`, which takes the dtype of the left one.
 pub struct Operand<'a, M: Graph>(Value<'a, M>);
 
 enum Value<'a, M: Graph> {
@@ -36,7 +35,7 @@ enum Value<'a, M: Graph> {
     Scalar(f32),
 }
 
-/// What can be an [`Operand`].
+/// A value that can be an [`Operand`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no operand of a tensor operation in mode `{M}` [C08] [C11]",
     label = "expected `&Tensor<{M}>`, `&Constant` or `f32`",

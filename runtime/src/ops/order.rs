@@ -1,4 +1,4 @@
-//! Order of evaluation, where memory depends on it.
+//! The order of evaluation, where memory depends on it.
 
 use mlx_rs::Array;
 

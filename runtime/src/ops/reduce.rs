@@ -74,7 +74,7 @@ impl<M: Graph> Tensor<M> {
         self.unary("cumsum_reverse", |x| mlx_rs::ops::cumsum(x, axis, true, true))
     }
 
-    /// Where the largest element along `axis` is; indices have no gradient.
+    /// Returns the index of the largest element along `axis`; indices have no gradient.
     ///
     /// # Errors
     /// An axis that is not there.

@@ -31,7 +31,8 @@ impl Default for AdamWOptions {
     }
 }
 
-/// What a mean that began at zero is divided by: of the gradients, and the root of that of their squares.
+/// The divisors of the means, which began at zero: of the mean of the gradients, and of the root of the mean of their
+/// squares.
 #[derive(Debug)]
 pub struct Corrections {
     first: Tensor<Infer>,

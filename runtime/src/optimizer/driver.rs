@@ -1,4 +1,4 @@
-//! What all optimizers share.
+//! The part that all optimizers share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,14 +20,15 @@ use super::state::State;
 
 /// An optimizer: a [`Rule`], and what it keeps of the parameters.
 ///
-/// State is float32 whatever the parameters are, and parameters keep their dtype. A step whose gradients are not
-/// finite changes nothing; the choice is made on the device, so that no step waits for it.
+/// State is float32 for parameters of every dtype, and parameters keep their dtype. A step whose gradients are not
+/// finite changes nothing; the device decides this, so that no step waits for it.
 ///
-/// Where the rule goes by element, parameters of one dtype are updated side by side in flat arrays, of 16 Mi elements at most
-/// on a GPU unless a parameter alone has more: a step computes a copy of each gradient into its flat array, and the rule's
-/// operations on each flat array (some 35 of [`AdamW`](super::AdamW)), whatever the number of parameters in it. The new
-/// parameters share its memory, and the next step does not copy them. Beside parameters, gradients and state, old and new, a
-/// step needs memory for the intermediate results of two flat arrays, each the size of the array in float32 at most.
+/// If the rule goes by element, parameters of one dtype are updated side by side in flat arrays. On a GPU such an array
+/// has at most 16 Mi elements, unless a single parameter has more. A step copies each gradient into its flat array, and
+/// runs the rule's operations once for each flat array (some 35 for [`AdamW`](super::AdamW)), not once for each
+/// parameter. The new parameters share the memory of the flat array, and the next step does not copy them. In addition
+/// to old and new parameters, gradients and state, a step needs memory for the intermediate results of two flat arrays,
+/// each at most the size of the array in float32.
 #[derive(Debug, Clone)]
 pub struct Optimizer<R> {
     /// The rule of all parameters that are in no group of their own comes first.
@@ -37,14 +38,14 @@ pub struct Optimizer<R> {
     state: State,
 }
 
-/// Parameters, by name, and the rule that is theirs.
+/// The names of parameters, and their rule.
 #[derive(Debug, Clone)]
 struct Group<R> {
     rule: R,
     names: BTreeSet<String>,
 }
 
-/// What a step reports, which may still be under way: to read it is to wait for the gradients.
+/// The report of a step, which may still be computing: reading it waits for the gradients.
 #[derive(Debug)]
 pub struct Update {
     norm: Tensor<Stored>,
@@ -283,7 +284,7 @@ where
     }
 }
 
-/// What all parameters of one step share, on the device.
+/// The values that all parameters of one step share, on the device.
 struct Step<R: Rule> {
     norm: Array,
     finite: Array,

@@ -1,4 +1,4 @@
-//! Which parameters lie side by side.
+//! The choice of the parameters that lie side by side.
 
 use mlx_rs::{Array, Dtype as MlxDtype};
 

@@ -1,4 +1,4 @@
-//! What one optimizer does that another does not.
+//! The part of an optimizer that differs from others.
 
 use std::fmt::Debug;
 
@@ -6,36 +6,37 @@ use crate::error::Result;
 use crate::mode::Infer;
 use crate::tensor::Tensor;
 
-/// How an optimizer makes new parameters of gradients; [`Optimizer`](super::Optimizer) does the rest.
+/// The way in which an optimizer computes new parameters from gradients; [`Optimizer`](super::Optimizer) does the rest.
 ///
-/// The rule says what is kept of each parameter from step to step, by name, and computes one step. All tensors it meets are
-/// float32, whatever the dtype of the parameter. Its own value holds the constants, so that groups of parameters may differ
-/// in them.
+/// The rule names the state that is kept of each parameter from step to step, and computes one step. All its tensors
+/// are float32, for parameters of every dtype. Its own value holds the constants, so that groups of parameters may
+/// differ in them.
 pub trait Rule: Clone + Debug {
     /// The operation that errors name, such as `AdamW::update`.
     const OPERATION: &'static str;
 
-    /// What all parameters of a step share: computed once, on the device.
+    /// The values that all parameters of a step share, computed once, on the device.
     type Shared;
 
-    /// The names of what is kept of each parameter, as saved files have them: `m` is saved as `<parameter>.m`. It is zero
-    /// before the first step.
+    /// Returns the names of the state of each parameter, as in saved files: `m` is saved as `<parameter>.m`. The state
+    /// is zero before the first step.
     fn state_names(&self) -> &'static [&'static str];
 
-    /// Whether each element is updated by itself. Then many parameters are handed over as one flat tensor, else one
-    /// parameter at a time in its own shape.
+    /// Returns whether each element is updated by itself. If so, many parameters are passed as one flat tensor, else
+    /// one parameter at a time in its own shape.
     fn by_element(&self) -> bool {
         true
     }
 
-    /// The shape of the state `name` of a parameter of `shape`: asked only of rules that are not by element, whose state
-    /// may be smaller than the parameter.
+    /// Returns the shape of the state `name` of a parameter of `shape`. It is called only for rules that are not by
+    /// element, whose state may be smaller than the parameter.
     fn state_shape(&self, name: &str, shape: &[i32]) -> Vec<i32> {
         let _ = name;
         shape.to_vec()
     }
 
-    /// Gradients are scaled down together to this global norm; `None` leaves them. Of several groups the first decides.
+    /// Returns the global norm to which all gradients are scaled down together; `None` leaves them unchanged. With
+    /// several groups the first one decides.
     fn max_norm(&self) -> Option<f32> {
         None
     }
@@ -46,14 +47,14 @@ pub trait Rule: Clone + Debug {
     /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
     fn share(&self, steps: &Tensor<Infer>) -> Result<Self::Shared>;
 
-    /// The new parameter, and the new state in the order of [`state_names`](Self::state_names).
+    /// Returns the new parameter, and the new state in the order of [`state_names`](Self::state_names).
     ///
     /// # Errors
     /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
     fn apply(&self, shared: &Self::Shared, old: &Old<'_>) -> Result<New>;
 }
 
-/// What a rule makes a step from: one parameter, or many side by side.
+/// The arguments of a step of a rule: one parameter, or many side by side.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Old<'a> {
@@ -67,7 +68,7 @@ pub struct Old<'a> {
     pub learning_rate: &'a Tensor<Infer>,
 }
 
-/// What a step of a rule gives.
+/// The results of a step of a rule.
 #[derive(Debug)]
 pub struct New {
     /// The parameter after the step, of the shape it had.

@@ -14,7 +14,7 @@ pub type Sgd = super::Optimizer<SgdOptions>;
 /// The constants of [`Sgd`].
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SgdOptions {
-    /// How much of the velocity stays; 0 is plain gradient descent.
+    /// The share of the velocity that stays; 0 is plain gradient descent.
     pub momentum: f32,
     /// Added to the gradient, as a multiple of the parameter.
     pub weight_decay: f32,

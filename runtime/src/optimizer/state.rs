@@ -1,4 +1,4 @@
-//! What optimizers keep of parameters from step to step.
+//! The state that optimizers keep of parameters from step to step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,8 +67,8 @@ impl State {
         Ok(by_name)
     }
 
-    /// What a step of `rule` needs for the parameters of each layout. What lies as it did is not copied; what was never
-    /// kept is zero.
+    /// Returns the state that a step of `rule` needs for the parameters of each layout. State whose layout is unchanged
+    /// is not copied; state of new parameters is zero.
     ///
     /// # Errors
     /// [`Error::Parameter`] if what is kept of a parameter has another shape than the rule says.

@@ -1,4 +1,4 @@
-//! Whether everything that should train does.
+//! The audit: whether every parameter that should train does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,14 +19,15 @@ use super::gradients::Gradients;
 use super::names::{self, Leaf};
 use super::stack::{Stack, leaves_of_parts, train_stack_compared};
 
-/// What one training step gave each parameter that should train, and where gradients were stopped on purpose.
+/// The gradient that one training step gave each parameter that should train, and the places at which gradients were
+/// stopped on purpose.
 #[derive(Debug, Clone)]
 pub struct Audit {
     /// The loss of the batch.
     pub loss: f32,
     /// The parameters that should train, in the order of the tree.
     pub parameters: Vec<AuditedParameter>,
-    /// How many parameters are frozen.
+    /// The number of frozen parameters.
     pub frozen: usize,
     /// The cuts that the graph met, each once for each part of the model, in the order in which they were met.
     pub cuts: Vec<Cut>,

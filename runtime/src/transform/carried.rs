@@ -1,4 +1,4 @@
-//! What flows from one stage of a stack to the next: a tree of tensors, between two graphs.
+//! The state that flows from one stage of a stack to the next: a tree of tensors, between two graphs.
 
 use std::rc::Rc;
 
@@ -11,11 +11,11 @@ use crate::tensor::{Origin, Tensor, TraceId};
 
 /// The tree that a stage returned, outside its graph.
 pub(super) struct Carried<T> {
-    /// Its shape, whose tensors belong to no graph.
+    /// The tree, whose tensors belong to no graph.
     tree: Rc<T>,
-    /// Its tensors, in visiting order.
+    /// The tree's tensors, in visiting order.
     pub(super) arrays: Vec<Array>,
-    /// What each of them comes from.
+    /// The origin of each of these tensors.
     origins: Vec<Origin>,
 }
 

@@ -98,7 +98,7 @@ where
     Ok(outputs.map(|(array, inner)| Tensor::from_parts(array, Origin { trace: outer.trace, ..inner })).collect())
 }
 
-/// What the function returned when it ran first.
+/// The results of the function's first run.
 #[derive(Default)]
 struct First {
     /// `None` until it has run, and empty unless they are compared.

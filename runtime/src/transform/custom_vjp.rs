@@ -1,4 +1,4 @@
-//! Functions that bring their own backward.
+//! Functions with their own backward.
 
 use mlx_rs::Array;
 

@@ -1,4 +1,4 @@
-//! Gradients by name, and whose they are.
+//! Gradients by name, with the identities of their parameters.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use super::gradient::TrainableLeaves;
 #[derive(Debug, Clone, Default)]
 pub struct Gradients {
     by_name: BTreeMap<String, Gradient>,
-    /// How often something was added.
+    /// The number of additions.
     additions: u64,
     /// Whether a driver failed after it had added some of its gradients.
     incomplete: bool,
@@ -31,7 +31,7 @@ pub struct Gradients {
 #[derive(Debug, Clone)]
 struct Gradient {
     tensor: Tensor<Stored>,
-    /// What it was taken with respect to.
+    /// The identity of the parameter with respect to which the gradient was taken.
     of: Identity,
 }
 
@@ -97,8 +97,8 @@ impl Gradients {
         Ok(moved)
     }
 
-    /// Adds to what is there: of tied weights, of micro-batches. A sum is in `dtype`, the parameter's; one gradient alone
-    /// stays as it is. What it is now is returned, not evaluated.
+    /// Adds to the gradient that is there, for tied weights and micro-batches. A sum has the parameter's `dtype`; a
+    /// single gradient keeps its own. Returns the new gradient, not evaluated.
     ///
     /// # Errors
     /// [`Error::Mlx`] if the shapes differ.

@@ -1,4 +1,4 @@
-//! Whether each parameter that trains answers to one name, and each name to one parameter.
+//! Checks that each parameter that trains has one name, and each name one parameter.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -63,7 +63,7 @@ impl<S: Stack> Stage<'_, S> {
         })
     }
 
-    /// What the stage computed when it was run again, beside what it computed `first`.
+    /// Compares the results of the stage's second run with those of the `first`.
     pub(super) fn repetitions(&self, first: &[Array], again: &[Array]) -> Result<Vec<Repetition>> {
         let dtypes = self.dtypes();
         let compare = |pair| Repetition::new(OPERATION, &format!("`{}`", self.name), dtypes.iter().copied(), pair);

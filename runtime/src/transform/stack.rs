@@ -33,10 +33,10 @@ use super::tail::Tail;
 ///
 /// The three functions get all they read as arguments. `Batch` is host-built data: indices, masks, constants.
 pub trait Stack {
-    /// What a step is computed from, apart from the parameters.
+    /// The data that a step is computed from, apart from the parameters.
     type Batch;
-    /// What flows between blocks: one tensor, or a small tree of them that derives [`Parameters`]. Every tensor holds floats;
-    /// a block may return another number of them than it got.
+    /// The state that flows between blocks: one tensor, or a small tree of tensors that derives [`Parameters`]. Every
+    /// tensor holds floats; a block may return more or fewer of them than it got.
     type State: Parameters<Mode = Train, In<Train> = Self::State>;
     /// Parameters of the first hidden state.
     type Embedding: Parameters<Mode = Stored>;
@@ -110,7 +110,7 @@ pub trait Stack {
     }
 }
 
-/// What the forward pass keeps for the backward pass.
+/// The results that the forward pass keeps for the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Keep {
     /// Every intermediate result: fastest where memory allows.

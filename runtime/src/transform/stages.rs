@@ -1,4 +1,4 @@
-//! What a stack consists of apart from its head: stages, each with parameters of its own type, that pass a state on.
+//! The stages of a stack before its head, each with its own type of parameters, which pass a state on.
 
 use mlx_rs::Array;
 
@@ -33,7 +33,7 @@ struct Unselected<'a, S: Stack> {
 
 /// A stage, and its leaves that train.
 pub(super) struct Stage<'a, S: Stack> {
-    /// What [`Cut::part`](crate::Cut::part) and messages call it.
+    /// The name of the stage in [`Cut::part`](crate::Cut::part) and in messages.
     pub(super) name: String,
     prefix: Path,
     pub(super) leaves: TrainableLeaves,
@@ -165,7 +165,7 @@ impl<'a, S: Stack + 'a> StackStages<'a, S> {
 }
 
 impl<S: Stack> Stage<'_, S> {
-    /// What the stage computes in the graph `trace`; `differentiated` where its leaves' gradients are asked for.
+    /// Runs the stage in the graph `trace`; `differentiated` says whether gradients of its leaves are asked for.
     pub(super) fn run(
         &self,
         trace: TraceId,
@@ -192,7 +192,7 @@ impl<S: Stack> Stage<'_, S> {
         Carried::leave(operation, trace, &output, &self.name)
     }
 
-    /// The dtypes of all leaves and of what stands for those that train.
+    /// Returns the dtypes of all leaves, and of the primals of those that train.
     pub(super) fn dtypes(&self) -> Vec<Dtype> {
         let trained = self.leaves.primals.iter().map(|array| Dtype::from_mlx(array.dtype()));
         trained.chain(self.body.leaves(&self.prefix).into_iter().map(|leaf| leaf.dtype)).collect()

@@ -1,4 +1,4 @@
-//! The end of a stack, of which everything is kept.
+//! The end of a stack, all of whose intermediate results are kept.
 
 use mlx_rs::Array;
 
@@ -27,7 +27,7 @@ impl<S: Stack> Tail<'_, S> {
         stages.chain(&self.head.leaves.primals).cloned().collect()
     }
 
-    /// What the gradient of the loss is pulled back from: the weights of its parts.
+    /// Returns the cotangent of the loss: the weights of its parts.
     pub(super) fn cotangent(&self) -> Array {
         match S::weights(self.batch).as_slice() {
             [weight] => Array::from_f32(*weight),

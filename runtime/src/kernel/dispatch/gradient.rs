@@ -72,7 +72,7 @@ impl Request {
         }
     }
 
-    /// What the generated checks take on trust: gradients that differ, and values that are never drawn.
+    /// Records what the generated checks cannot check: gradients that differ, and values that are never drawn.
     pub(super) fn note_exceptions(&self) {
         let place = (self.declaration.file, self.declaration.line);
         for (port, input) in self.declaration.signature.inputs.iter().zip(&self.inputs) {

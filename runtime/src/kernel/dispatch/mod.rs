@@ -136,7 +136,7 @@ impl Request {
         Ok(Self { declaration, inputs, symbols, scalars: scalars.to_vec(), origin })
     }
 
-    /// The kernel, or its fallback where the backend has no counterpart of the kernel's text at these sizes.
+    /// Runs the kernel, or its fallback where the backend has no counterpart of the kernel source at these sizes.
     fn run_kernel_or_fallback<M: Graph>(self) -> Result<Outputs<M>> {
         let Some(fallback) = self.declaration.fallback() else { return self.run_kernel() };
         match self.clone().run_kernel() {
@@ -160,13 +160,13 @@ impl Request {
         Ok(self.outputs(values))
     }
 
-    /// The fallback as it is: MLX differentiates its operations.
+    /// Runs the fallback, whose operations MLX differentiates.
     pub(super) fn run_fallback<M: Graph>(self, fallback: Fallback) -> Result<Outputs<M>> {
         let values = if M::TRAINING { self.run_function(fallback.train)? } else { self.run_function(fallback.infer)? };
         Ok(self.outputs(values))
     }
 
-    /// What the caller gets: one value for each visible output.
+    /// Returns what the caller gets: one value for each visible output.
     fn outputs<M: Graph>(self, values: Vec<Option<PortValue>>) -> Outputs<M> {
         Outputs { declaration: self.declaration, values, symbols: self.symbols, origin: self.origin, mode: PhantomData }
     }

@@ -41,13 +41,13 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
     unsafe { prepared.kernel.apply(request.name(), &inputs, &launch) }
 }
 
-/// What CUDA makes of the sizes.
+/// Returns the sizes of the launch on CUDA.
 pub(super) fn grid(request: &Request<'_>, extents: &Extents) -> Result<CudaGrid> {
     CudaGrid::new(unsigned(extents.grid), unsigned(extents.threads))
         .map_err(|found| request.error(format!("its launch has {found}")))
 }
 
-/// What MLX runs again and again.
+/// The kernel that MLX runs repeatedly.
 struct Prepared {
     kernel: CudaKernel,
     reads_grid: bool,
@@ -109,7 +109,7 @@ fn prepare(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> Result<Ar
     Ok(Arc::new(Prepared { kernel, reads_grid: text.reads_grid }))
 }
 
-/// What MLX is given for a translated text.
+/// Returns the source that MLX is given for a translated kernel.
 fn cuda_source<'a>(
     request: &Request<'_>,
     inputs: &[Array],
@@ -130,7 +130,7 @@ fn cuda_source<'a>(
     Ok(CudaSource { name, header, source: &text.source, inputs: ports, outputs })
 }
 
-/// The text for CUDA.
+/// Returns the source for CUDA.
 ///
 /// # Errors
 /// [`Error::Untranslated`] if there is none at these sizes.
@@ -150,8 +150,8 @@ pub(super) fn text(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> R
     })
 }
 
-/// The author's own text, with the names that its contract promises: ports as pointers, or as values where they have no
-/// dimensions; scalars, dimensions and template parameters.
+/// Returns the author's own source with the names that its contract promises: ports as pointers, or as values where
+/// they have no dimensions; scalars, dimensions and template parameters.
 fn native_text(request: &Request<'_>, text: &str, inputs: &[Array]) -> CudaText {
     let mut source = String::new();
     for (name, value) in request.template_arguments() {

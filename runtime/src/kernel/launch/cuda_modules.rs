@@ -121,7 +121,7 @@ fn work() {
     }
 }
 
-/// Returns when everything is compiled that was begun: MLX would compile it once more.
+/// Returns when everything is compiled that was begun; MLX would otherwise compile it again.
 fn wait() {
     let mut queue = lock_queue();
     while queue.unfinished > 0 {
@@ -133,8 +133,8 @@ fn lock_queue() -> MutexGuard<'static, Queue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where MLX keeps machine code: in the folder its variable names, or below the system's temporary one, which C++ looks
-/// for in four variables.
+/// Returns the folder in which MLX keeps machine code: the one that its variable names, or one below the system's
+/// temporary folder, which C++ looks for in four variables.
 fn folder(variable: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
     variable("MLX_PTX_CACHE_DIR").unwrap_or_else(|| {
         let temporary = ["TMPDIR", "TMP", "TEMP", "TEMPDIR"].into_iter().find_map(variable);

@@ -106,7 +106,8 @@ fn doubles(inputs: Vec<Array>) -> Result<Vec<Array>> {
     inputs.into_iter().map(wide).collect()
 }
 
-/// What holds the place of a port that the call leaves out: it has a shape and no element, so that any read is found.
+/// Returns the buffer in the place of a port that the call leaves out. It has a shape and no element, so that any read
+/// is found.
 fn nothing(dtype: Dtype, shape: Vec<usize>) -> Buffer<'static> {
     let strides = vec![1; shape.len()];
     Buffer { dtype, shape, strides: Some(strides), bytes: Cow::Borrowed(&[]), first: 0 }

@@ -52,8 +52,10 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
 /// MLX's bound between inputs in `constant` and in `device` memory, in elements.
 const SMALL: usize = 8;
 
-/// The kernel's name with a number for what MLX makes its signature of. Under one name MLX keeps one text, template values
-/// apart, and compiles again whenever another comes: a namesake's, or the same for a short last batch.
+/// Returns the kernel's name with a hash of its module and of what decides the signature that MLX makes for it: the dtype
+/// of each input, whether it is a scalar, and whether it is small. MLX caches one source per name, template values apart.
+/// Two sources of one name, such as those of a full and of a short last batch, would replace each other in the cache and
+/// be compiled at every switch.
 fn distinct_name(request: &Request<'_>, inputs: &[Array]) -> String {
     let mut hasher = DefaultHasher::new();
     request.declaration.signature.module.hash(&mut hasher);
@@ -63,7 +65,7 @@ fn distinct_name(request: &Request<'_>, inputs: &[Array]) -> String {
     format!("{}_{:016x}", request.name(), hasher.finish())
 }
 
-/// What goes before the kernel: our `tile`, which Metal does not have, where the text speaks of it.
+/// Returns the header of the kernel. It contains `tile`, which Metal does not have, if the source uses it.
 fn header(request: &Request<'_>) -> String {
     let own = request.launch.headers.concat();
     if request.launch.metal.contains("tile") || own.contains("tile") { format!("{TILE_METAL}{own}") } else { own }

@@ -1,4 +1,4 @@
-//! Runs one launch: puts the text together and hands it to the backend.
+//! Runs one launch: assembles the source and passes it to the backend.
 
 mod cuda;
 mod cuda_modules;
@@ -24,7 +24,7 @@ use super::signature::{ConstantKind, Expression, Port, PortRole, Signature};
 use super::value::{Content, PortValue, ScalarValue};
 use crate::{Backend, Error, Result};
 
-/// What an error begins with that the emulator's findings are behind.
+/// The beginning of an error that the emulator's findings caused.
 pub(super) const DEFECT: &str = "the emulator found a defect";
 
 /// A launch with everything it needs.
@@ -32,7 +32,7 @@ pub(super) struct Request<'a> {
     pub(super) declaration: &'static Declaration,
     pub(super) launch: &'static Launch,
     pub(super) inputs: &'a [&'a Array],
-    /// Which of them only hold the place of an optional port that the call leaves out.
+    /// Whether each input only holds the place of an optional port that the call leaves out.
     pub(super) absent: &'a [bool],
     pub(super) symbols: &'a Symbols,
     pub(super) scalars: &'a [ScalarValue],
@@ -83,13 +83,13 @@ impl Request<'_> {
         }
     }
 
-    /// What Metal and the emulator get, with the shapes of all inputs.
+    /// Returns the source that Metal and the emulator get, with the shapes of all inputs.
     pub(super) fn metal_text(&self) -> Result<(KernelText, Vec<Vec<usize>>)> {
         let inputs = self.input_arrays();
         Ok((text::kernel_text(self, &inputs)?, inputs.iter().map(text::shape).collect()))
     }
 
-    /// What MLX gets on CUDA.
+    /// Returns the source that MLX gets on CUDA.
     ///
     /// # Errors
     /// As a launch there would fail.
@@ -154,15 +154,15 @@ impl Request<'_> {
         line
     }
 
-    /// The file that the Metal text is from.
+    /// Returns the file of the Metal source.
     fn file(&self) -> String {
         let source = Path::new(self.declaration.file);
         let file = self.launch.file.map_or_else(|| source.to_owned(), |file| source.with_file_name(file));
         file.display().to_string()
     }
 
-    /// The Metal text after the dimensions it names. A directive says where it is from, so that compilers' messages name
-    /// the author's line.
+    /// Returns the Metal source behind the definitions of the dimensions that it names. A `#line` directive gives its
+    /// origin, so that messages of compilers name the author's line.
     fn placed_text(&self) -> String {
         let (definitions, line, file) = (self.dimension_definitions(), self.launch.line, self.file());
         let text = mutation::text(self.declaration, self.launch);
@@ -250,7 +250,8 @@ impl Request<'_> {
     }
 }
 
-/// Whether a text declares a variable of this name outside all braces and parentheses: its type stands in front of it.
+/// Returns whether a source declares a variable of this name outside all braces and parentheses, with its type before
+/// the name.
 fn declares(text: &str, name: &str) -> bool {
     let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let (mut depth, mut previous, mut rest) = (0_i32, "", text);
@@ -290,8 +291,8 @@ pub(super) fn hold_places(signature: &Signature, symbols: &Symbols, inputs: &mut
     }
 }
 
-/// Zeros of a port's dtype and rank, so that the text has the same types as with the port. It must not read them. MLX
-/// puts arrays of fewer than eight elements into `constant` memory.
+/// Returns zeros of a port's dtype and rank, so that the source has the same types as with the port. The source must
+/// not read them. MLX puts arrays of fewer than eight elements into `constant` memory.
 fn placeholder(port: &Port, dtype: crate::Dtype) -> Array {
     const ELEMENTS: usize = 8;
     static MADE: Mutex<BTreeMap<(crate::Dtype, usize), Array>> = Mutex::new(BTreeMap::new());

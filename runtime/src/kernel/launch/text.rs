@@ -7,7 +7,7 @@ use super::super::mutation;
 use super::Request;
 use crate::{Error, Result};
 
-/// The kernel's text with its ports and template values.
+/// Returns the kernel source with its ports and template values.
 pub(super) fn kernel_text(request: &Request<'_>, inputs: &[Array]) -> Result<KernelText> {
     let input_ports = request.input_names().into_iter().zip(inputs);
     let outputs = request.outputs()?;

@@ -16,9 +16,9 @@ pub use outcome::{Outcome, outcome};
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mutation {
-    /// Another Metal text than the launch's own.
+    /// A Metal source that replaces the launch's own.
     Text(String),
-    /// Another text than all the launch's headers together.
+    /// A text that replaces all headers of the launch together.
     Headers(String),
     /// A Rust body reads or computes another tensor: of the float tensors that it takes or that operations and stages give
     /// it, the one with this number, counted from 0 in each call.
@@ -109,7 +109,7 @@ pub(super) fn is_mutated(declaration: &'static Declaration) -> bool {
     of(declaration, |_| Some(String::new())).is_some()
 }
 
-/// The Metal text of a launch.
+/// Returns the Metal source of a launch.
 pub(super) fn text(declaration: &'static Declaration, launch: &'static Launch) -> Cow<'static, str> {
     let mutated = of(declaration, |mutation| match mutation {
         Mutation::Text(text) => Some(text.clone()),
@@ -166,7 +166,7 @@ fn alike(left: &Array, right: &Array) -> bool {
     left.shape() == right.shape() && left.dtype() == right.dtype()
 }
 
-/// What a body gets instead of `array`, which it takes or computed.
+/// Returns the array that a body gets instead of `array`, which it takes or computed.
 pub(crate) fn met(array: Array) -> Array {
     // Costs a look at a thread-local where nothing is mutated.
     ACTIVE.with_borrow_mut(|active| {

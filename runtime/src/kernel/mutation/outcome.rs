@@ -19,8 +19,8 @@ pub type Outcome = Vec<(String, Vec<f32>)>;
 /// The most elements of all arrays of a draw.
 const ELEMENTS: i64 = 20_000;
 
-/// What the kernel, stage or inference-only kernel `declaration` computes at draw `number`: in the emulator, or on the CPU if
-/// it is made of operations. The same number draws the same inputs everywhere.
+/// Returns what the kernel, stage or inference-only kernel `declaration` computes at draw `number`: in the emulator, or
+/// on the CPU if it consists of operations. The same number draws the same inputs everywhere.
 ///
 /// # Errors
 /// What the kernel returns, be it that it refuses the sizes of this draw, of which its signature says only a part; in the

@@ -18,7 +18,7 @@ pub(crate) const fn same_text(left: &str, right: &str) -> bool {
     true
 }
 
-/// Whether `text` is `d_` and then `name`.
+/// Returns whether `text` is `d_` followed by `name`.
 pub(super) const fn is_derivative_of(text: &str, name: &str) -> bool {
     match strip_derivative(text) {
         Some(rest) => same_text(rest, name),

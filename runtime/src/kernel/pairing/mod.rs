@@ -17,7 +17,7 @@ use message::Message;
 pub(crate) use compare::same_text;
 pub use values::{assert_constant, assert_scalar};
 
-/// Shape, dtype and presence of a backward's port against those of the forward's port it stands for.
+/// Compares the shape, dtype and presence of a backward's port with those of the forward's port that it corresponds to.
 #[track_caller]
 const fn assert_fits(forward: &Signature, backward: &Signature, expected: &Port, found: &Port) {
     if found.optional != expected.optional {
