@@ -41,7 +41,7 @@ enum Gates {
 #[derive(Clone, Copy)]
 enum Form {
     Kernel,
-    /// The kernel's fallback, with chunks of so many tokens.
+    /// The kernel's fallback, with chunks of this number of tokens.
     Operations(usize),
     Steps,
 }

@@ -10,8 +10,8 @@ pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Declares a launch that only the Rust bodies of kernels may call, those that list it in `stages = [..]`.
 ///
-/// It is written like a kernel of one launch and takes the options of a launch, `dims`, `cases`, `requires`, `untested` and `crate`. It
-/// has no gradient of its own: the kernel that calls it declares one.
+/// A stage is written like a kernel of one launch and takes the options of a launch, `dims`, `cases`, `requires`,
+/// `untested` and `crate`. It has no gradient of its own: the kernel that calls it declares one.
 #[proc_macro_attribute]
 pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::stage_as_one(options.into(), item.into()).into()

@@ -1,4 +1,4 @@
-//! Where tokens stand, and the rotation that tells attention.
+//! The positions of tokens, and the rotation that makes attention depend on them.
 
 use cotangent::{Graph, Indices, Result, Tensor};
 use cotangent_kernels::Frequencies;

@@ -194,7 +194,7 @@ impl Indices {
         Ok(Indices { array: crate::ffi::array_from_slice(words, shape), range })
     }
 
-    /// Words of 32 bits that are on the device, whatever they are.
+    /// Words of 32 bits on the device, of any value.
     pub(crate) fn of_words(array: Array) -> Self {
         Indices { array, range: (0, i64::from(u32::MAX)) }
     }
@@ -278,7 +278,7 @@ impl Indices {
     }
 
     /// The codes in packed words `[outputs, inputs * bits / 32]`, as float32 data `[outputs, inputs]`: `bits` bits a code,
-    /// lowest first, in groups of `group_size` inputs as MLX quantises.
+    /// lowest first, in groups of `group_size` inputs as MLX quantizes.
     ///
     /// # Errors
     /// [`Error::Mlx`] if MLX knows no such group or number of bits.

@@ -50,7 +50,7 @@ pub enum BaseModelError {
     AdapterDoesNotFit {
         /// The adapter's weights.
         file: PathBuf,
-        /// What was found, what was expected, what to do.
+        /// The message: what was found, what was expected, and the remedy.
         reason: String,
     },
     /// The tokenizer and the model do not fit each other.

@@ -27,7 +27,7 @@ impl LossCurve {
         }
     }
 
-    /// Adds a validation loss after so many iterations; what is not finite is left out.
+    /// Adds a validation loss after this number of iterations; one that is not finite is left out.
     pub fn add_validation(&mut self, iteration: usize, loss: f64) {
         if loss.is_finite() {
             self.validation.push((iteration as f64, loss));

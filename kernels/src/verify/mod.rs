@@ -47,7 +47,7 @@ pub fn verify_switch_linear<M: Graph>(x: &Tensor<M>, weight: &Tensor<M>, experts
 }
 
 /// `x W^T` with `W = scale * code + bias`, each group of `group_size` inputs of an output having its own scale and bias, as
-/// MLX quantises (`affine`): `[.., inputs]`, scales and biases `[outputs, inputs / group_size]` of the same dtype, summed in
+/// MLX quantizes (`affine`): `[.., inputs]`, scales and biases `[outputs, inputs / group_size]` of the same dtype, summed in
 /// float32.
 ///
 /// `codes` `[outputs, inputs * bits / 32]` are [packed words](Indices::from_words): `bits` bits a code, lowest first, codes

@@ -1,4 +1,4 @@
-//! The quantised layer for a few rows.
+//! The quantized layer for a few rows.
 
 use cotangent::{Backend, Dtype, Graph, Indices, Result, Tensor, differentiable, stage};
 
@@ -158,8 +158,8 @@ fn quantised_group_gradients<T: Float, const G: usize, const GROUP: usize, const
     }
 }
 
-/// The same, by MLX's own product with a quantised matrix; on CUDA, where it has none for some sizes, with the matrix
-/// unpacked.
+/// Computes the same products with MLX's own product of a quantized matrix. On CUDA, where MLX has none for some sizes,
+/// the matrix is unpacked.
 fn verify_quantised_linear_by_operations<M: Graph>(
     inputs: FusedVerifyQuantisedLinearInputs<'_, M>,
 ) -> Result<Tensor<M>> {
@@ -171,7 +171,7 @@ fn verify_quantised_linear_by_operations<M: Graph>(
     }
 }
 
-/// The same, with the matrix unpacked.
+/// Computes the same products with the matrix unpacked.
 fn unpacked_linear<M: Graph>(
     x: &Tensor<M>,
     codes: &Indices,

@@ -1,4 +1,4 @@
-//! The failures that a program built on Cotangent cannot contain without a word, each with its explanation.
+//! The failures that a program built on Cotangent cannot contain without an error, each with its explanation.
 
 use std::fmt;
 

@@ -37,12 +37,12 @@ pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
     expand(Attribute::Stage, options, item).items
 }
 
-/// Expands `#[differentiable(..)]` to one item, which stands for all of them.
+/// Expands `#[differentiable(..)]` to one item, which contains all of them.
 pub fn differentiable_as_one(options: TokenStream, item: TokenStream) -> TokenStream {
     as_one(Attribute::Differentiable, options, item)
 }
 
-/// Expands `#[stage(..)]` to one item, which stands for all of them.
+/// Expands `#[stage(..)]` to one item, which contains all of them.
 pub fn stage_as_one(options: TokenStream, item: TokenStream) -> TokenStream {
     as_one(Attribute::Stage, options, item)
 }

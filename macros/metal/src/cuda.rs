@@ -12,27 +12,28 @@ pub struct CudaText {
     pub header: String,
     /// The function's body: one call.
     pub source: String,
-    /// Whether the text reads [`GRID_INPUT`].
+    /// Whether the source reads [`GRID_INPUT`].
     pub reads_grid: bool,
 }
 
-/// The name of one more input, after all others, for texts that say so: the grid's three extents in threads, as `i32`.
-/// CUDA counts whole blocks only, and a text that had the numbers in it would be compiled again for each batch.
+/// The name of one more input, after all others, for sources that ask for it: the grid's three extents in threads, as
+/// `i32`. CUDA counts whole blocks only, and a source that contained the numbers would be compiled again for each
+/// batch.
 pub const GRID_INPUT: &str = "threads_of_grid_";
 
 impl CudaText {
-    /// `kernel` with a number that no other text has. MLX keeps compiled kernels by their names alone, also on disk, so
-    /// two texts of one name would be one kernel.
+    /// The name of the kernel with a number that no other source has. MLX keeps compiled kernels by their names alone,
+    /// also on disk, so two sources of one name would be one kernel.
     pub fn name(&self, kernel: &str) -> String {
         format!("{}_{:032x}", identifier(kernel), content_key([self.header.as_str(), &self.source]))
     }
 }
 
-/// What CUDA makes of a launch's sizes.
+/// The sizes of a launch on CUDA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CudaGrid {
-    /// Whether some blocks or warps have threads that the grid has not: CUDA starts whole ones. A text depends on its
-    /// launch's sizes by this alone.
+    /// Whether some blocks or warps have threads outside the grid: CUDA starts whole ones. A source depends on its
+    /// launch's sizes only through this.
     pub ragged: bool,
 }
 

@@ -35,7 +35,8 @@ impl CudaUnit<'_> {
         source
     }
 
-    /// What MLX's `cuda_kernel` makes of it, but for MLX's own headers; `entry` is the function's name.
+    /// Returns the program that MLX's `cuda_kernel` makes of it, without MLX's own headers; `entry` is the function's
+    /// name.
     pub fn source(&self, entry: &str) -> String {
         format!("{PRELUDE}{}\n{}", self.text.header, self.function(entry))
     }

@@ -5,7 +5,7 @@ use crate::Location;
 /// Why a kernel cannot be translated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The text asks for something that the target does not have, or that Metal does not have.
+    /// The source uses something that the target does not have, or that Metal does not have.
     #[error("{at}: {what}\n  help: {help}")]
     Unsupported {
         /// The place in the source.
@@ -21,7 +21,7 @@ pub enum Error {
     Launch {
         /// The kernel's name.
         kernel: String,
-        /// What was found and what was expected.
+        /// The message: what was found and what was expected.
         what: String,
     },
 }

@@ -16,13 +16,13 @@ pub const MATH: &str = include_str!("../shim/math.h");
 /// Metal's nested namespaces in C++, for all targets.
 pub const NAMESPACES: &str = include_str!("../shim/namespaces.h");
 
-/// What MLX puts before every kernel, in C++, on a host and in CUDA.
+/// The text that MLX puts before every kernel, in C++, on a host and in CUDA.
 pub const MLX: &str = include_str!("../shim/mlx.h");
 
 /// Metal's functions that pack vectors into integers, in C++, on a host and in CUDA.
 pub const PACK: &str = include_str!("../shim/pack.h");
 
-/// What all CUDA kernels share, in order.
+/// The headers that all CUDA kernels share, in order.
 const CUDA: [&str; 6] =
     [include_str!("../shim/cuda_begin.h"), TYPES, MATH, NAMESPACES, include_str!("../shim/cuda.h"), MLX];
 

@@ -2,7 +2,7 @@
 
 use crate::Dtype;
 
-/// Kernel text and where a person finds it.
+/// A source, and the place where a person finds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// Metal Shading Language.
@@ -36,7 +36,7 @@ impl Port {
     }
 }
 
-/// What a template parameter of the kernel is bound to.
+/// The value that a template parameter of the kernel is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TemplateValue {
     /// `typename NAME`
@@ -54,9 +54,10 @@ pub enum TemplateValue {
 ///   (`thread_position_in_grid` …), is a parameter if its name occurs anywhere in the body, comments included;
 /// - an output is `device T*`, or `device atomic<T>*` if `atomic_outputs` is set.
 ///
-/// In the emulator alone, [`Dtype::F64`] stands for [`Dtype::F32`] in ports and template types: then `float` is `double`
-/// everywhere, literals, vectors, tiles and collectives included, so that derivatives can be measured. All of a kernel's
-/// floats must then be `F64`, or small. A text that looks at the bits of a `float` does not compile so.
+/// Only in the emulator, [`Dtype::F64`] can replace [`Dtype::F32`] in ports and template types. Then `float` is
+/// `double` everywhere, including literals, vectors, tiles and collectives, so that derivatives can be measured. All of
+/// a kernel's floats must then be `F64`, or small. A source that reads the bits of a `float` does not compile in this
+/// way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelText {
     /// Shown in messages; need not be an identifier.

@@ -19,7 +19,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("virtual", "use templates: Metal has no virtual functions"),
 ];
 
-/// What to do instead of using a word that Metal leaves out.
+/// Returns what to use instead of a word that Metal leaves out.
 pub fn instead_of(word: &str) -> &'static str {
     LEFT_OUT.iter().find(|(known, _)| *known == word).map_or("leave it out", |(_, instead)| instead)
 }

@@ -1,4 +1,4 @@
-/// A checksum of 64 bits over words: it tells accidents and mix-ups, not forgeries.
+/// A checksum of 64 bits over words. It finds accidents and mix-ups, not forgeries.
 ///
 /// Each step (turn by 27 bits, exclusive or, multiply by an odd number) can be undone, so two inputs of one length that
 /// differ in a single word never have the same checksum.

@@ -187,7 +187,7 @@ impl Checkpoint {
     }
 }
 
-/// Whether anything, a broken link included, stands at `path`.
+/// Returns whether anything, a broken link included, exists at `path`.
 fn is_present(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }

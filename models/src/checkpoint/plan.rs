@@ -40,7 +40,7 @@ impl<'a> LoadPlan<'a> {
     ///
     /// # Errors
     /// With all missing, extra and misshapen tensors in one error; or if two tensors claim to be the same parameter,
-    /// the checkpoint is quantised, or its layout cannot be recognised.
+    /// the checkpoint is quantized, or its layout cannot be recognised.
     pub fn new(checkpoint: &'a Checkpoint, expected: Vec<(String, Plan)>) -> Result<Self, CheckpointError> {
         Self::in_layout(checkpoint, expected, None)
     }

@@ -100,7 +100,7 @@ const OF_ABSENT_PARTS: &[&str] = &[
     "vision_start_token_id",
 ];
 
-/// Whether a key changes nothing, wherever it stands.
+/// Returns whether a key changes nothing, in any place.
 pub(super) fn has_no_effect(key: &str) -> bool {
     [OF_TRANSFORMERS, OF_TRAINING, OF_ABSENT_PARTS].iter().any(|keys| keys.binary_search(&key).is_ok())
 }

@@ -64,7 +64,7 @@ pub(super) fn read(text: &Fields, head_dim: usize, share: f64) -> Result<RopeCon
     Ok(RopeConfig { theta, rotary_dim, mrope_section })
 }
 
-/// The value of a field that may stand in several places, if these agree.
+/// Returns the value of a field that may be in several places, if these agree.
 fn agreed(places: &[&Fields], field: &str) -> Result<Option<f64>, ConfigError> {
     let mut agreed = None;
     for place in places {

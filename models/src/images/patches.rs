@@ -5,8 +5,9 @@ use super::{Grid, ImageSettings, Picture, SizeError, resize, size};
 /// The patches of one picture or video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patches {
-    /// `[patches, channels * frames * patch * patch]`, row-major. Groups of `merge` by `merge` patches stand together, in
-    /// reading order; within a row channels are slowest, then the frames of the patch, then its rows of pixels.
+    /// The values `[patches, channels * frames * patch * patch]`, row-major. Groups of `merge` by `merge` patches lie
+    /// together, in reading order. Within a row channels are slowest, then the frames of the patch, then its rows of
+    /// pixels.
     pub values: Vec<f32>,
     /// The number of patches along each axis.
     pub grid: Grid,

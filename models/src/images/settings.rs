@@ -132,7 +132,8 @@ impl ImageSettings {
     }
 }
 
-/// `size`, whose edges are areas, or the older `min_pixels` and `max_pixels`, which win where both stand.
+/// Returns the limits from `size`, whose edges are areas, or from the older `min_pixels` and `max_pixels`, which win
+/// where both are given.
 fn limits(fields: &Fields) -> Result<PixelLimits, ConfigError> {
     let size = fields.object("size")?;
     let read = |older: &str, newer: &str| {

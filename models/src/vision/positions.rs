@@ -1,4 +1,4 @@
-//! Where the tokens of a row stand in time, height and width, if some of them are pictures.
+//! The positions of the tokens of a row in time, height and width, if some of them are pictures.
 
 use crate::config::VisionConfig;
 use crate::images::Grid;

@@ -78,7 +78,7 @@ pub fn of(crates: &[&str]) -> Vec<&'static Declaration> {
     kernels
 }
 
-/// What a person typed before the name of the command, for messages.
+/// The words that a person typed before the name of the command, for messages.
 fn caller() -> String {
     std::env::var("COTANGENT_CALLER").unwrap_or_else(|_| "cargo cotangent".to_owned())
 }
@@ -123,7 +123,7 @@ fn again() -> ExitCode {
     }
 }
 
-/// An error with its causes in one line, those left out that it tells itself.
+/// Returns an error with its causes in one line, without causes that its own message contains.
 pub fn describe(error: &anyhow::Error) -> String {
     error
         .chain()

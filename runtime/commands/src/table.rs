@@ -12,7 +12,7 @@ use cotangent::{Backend, Dtype};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
     symbols: Vec<(String, i64)>,
-    /// What dtype parameters stand for.
+    /// The dtypes that dtype parameters stand for.
     dtype: Dtype,
 }
 
@@ -69,7 +69,7 @@ fn mentions(shape: &[Extent], name: &str) -> bool {
 
 const USAGE: &str = "usage: kernels [KERNEL] [--at B=4,T=2048] [--dtype f32] | kernels --names | kernels --cuda KERNEL";
 
-/// What is asked of `kernels` in `arguments`.
+/// Returns what `arguments` ask of `kernels`.
 pub(crate) fn answer(kernels: &[&'static Declaration], arguments: Vec<String>) -> Result<String> {
     let mut arguments = arguments.into_iter();
     let (mut name, mut at, mut dtype) = (None, None, "f32".to_owned());
@@ -187,7 +187,7 @@ fn row(kernel: &'static Declaration, depth: usize, sizes: Option<&Sizes>) -> Res
     ])
 }
 
-/// What the generated check of a kernel leaves out because its declaration says so, with the reasons.
+/// Returns what the generated check of a kernel leaves out because its declaration says so, with the reasons.
 fn exceptions(kernel: &'static Declaration) -> Vec<String> {
     let drawn = |name: &str, low: f64, high: f64, reason: &str| format!("`{name}` is {low} to {high} only: {reason}");
     let signature = kernel.signature;
@@ -213,7 +213,7 @@ fn checks(kernel: &'static Declaration) -> String {
     kernel.checks().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Where the gradient comes from, in a word or two.
+/// Returns the source of the gradient, in a word or two.
 fn route(kernel: &'static Declaration) -> String {
     match kernel.route {
         Route::Gradient { backward, fallback, expensive } => {

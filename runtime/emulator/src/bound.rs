@@ -19,13 +19,14 @@ pub struct Bound<'a> {
     pub index: u32,
     /// The name in findings.
     pub name: String,
-    /// How its memory is watched, and what counts as NaN in it. A buffer of structs may be of bytes.
+    /// The element type, which decides how the memory is watched and what counts as NaN in it. A buffer of structs may
+    /// have the type of bytes.
     pub dtype: Dtype,
-    /// What it holds at first, and whether the function may write it.
+    /// The initial content, and whether the function may write it.
     pub memory: Memory<'a>,
 }
 
-/// What bound memory holds when a function starts, little-endian.
+/// The content of bound memory when a function starts, little-endian.
 #[derive(Clone, Debug)]
 pub enum Memory<'a> {
     /// Memory that is only read.

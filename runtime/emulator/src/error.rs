@@ -16,7 +16,7 @@ pub enum Error {
         tried: String,
     },
 
-    /// The text is not valid.
+    /// The kernel source is not valid.
     #[error("kernel `{kernel}` does not compile\n{messages}")]
     Compile {
         /// The kernel's name.
@@ -25,8 +25,8 @@ pub enum Error {
         messages: String,
     },
 
-    /// The text asks for something that the emulator does not model or that Metal does not have, or the launch does not fit
-    /// the kernel.
+    /// The kernel source uses something that the emulator does not model or that Metal does not have, or the launch
+    /// does not fit the kernel.
     #[error(transparent)]
     Source(#[from] cotangent_metal::Error),
 

@@ -154,11 +154,11 @@ pub struct Finding {
     pub side: Option<Side>,
     /// The thread it collided with.
     pub other: Option<Side>,
-    /// What was found, in one sentence.
+    /// The finding in one sentence.
     pub message: String,
-    /// What to do, in one sentence that starts with a verb.
+    /// The remedy in one sentence that starts with a verb.
     pub advice: String,
-    /// How often the same thing was seen at the same place.
+    /// The number of times that the same defect was seen at the same place.
     pub count: u64,
 }
 

@@ -9,7 +9,7 @@ use cotangent_metal::translate::{Unit, function_unit};
 /// A kernel function in the text of a `.metal` file.
 #[derive(Clone, Debug, Default)]
 pub struct FunctionText {
-    /// The file's text. `#include` and macros are taken as the preprocessor takes them.
+    /// The file's text, with `#include` and macros as for the preprocessor.
     pub source: Source,
     /// Folders in which `#include` finds files; others are refused.
     pub folders: Vec<PathBuf>,
@@ -42,7 +42,7 @@ impl Emulator {
         }
     }
 
-    /// The text with everything that it includes, in one piece, with `#line` where files change.
+    /// Returns the text with everything that it includes, in one piece, with `#line` where files change.
     fn preprocessed(&self, function: &FunctionText) -> Result<Source, Error> {
         let failed = |messages: String| Error::Compile { kernel: function.name.clone(), messages };
         let mut expanded = self.preprocess(&function.source, &function.folders)?.map_err(failed)?;

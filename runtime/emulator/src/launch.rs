@@ -51,7 +51,7 @@ impl<'a> Buffer<'a> {
         self.shape.iter().product()
     }
 
-    /// Its strides in elements, one a dimension.
+    /// Returns the strides in elements, one for each dimension.
     pub fn element_strides(&self) -> Vec<i64> {
         self.strides.clone().unwrap_or_else(|| contiguous_strides(&self.shape))
     }
@@ -110,14 +110,14 @@ pub struct Launch<'a> {
     pub workers: Option<usize>,
 }
 
-/// What a launch left behind.
+/// The results of a launch.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// The bytes of each output, row-contiguous, little-endian.
     pub outputs: Vec<Vec<u8>>,
-    /// What was found, in order of place in the kernel; the same for the same launch.
+    /// The defects found, in the order of their places in the kernel; they are the same for the same launch.
     pub findings: Vec<Finding>,
-    /// What may be meant and may be wrong, such as a float too large for `half`.
+    /// Notes on what may be intended and may be wrong, such as a float too large for `half`.
     pub notes: Vec<Finding>,
     /// Threads run.
     pub threads: u64,

@@ -24,7 +24,7 @@ impl fmt::Display for Complaint {
     }
 }
 
-/// Checks text with clang, the one compiler on every platform that knows address spaces.
+/// A check of kernel sources with clang, the only compiler on every platform that knows address spaces.
 #[derive(Clone, Debug)]
 pub struct StaticCheck {
     clang: OsString,
@@ -47,8 +47,8 @@ impl StaticCheck {
         candidates.into_iter().find(|c| version(c).is_some_and(|v| v >= NEEDED)).map(|clang| StaticCheck { clang })
     }
 
-    /// Everything in the text that Metal would refuse, for inputs of these shapes: an input of fewer than 8 elements is
-    /// in `constant` memory, so check small and large ones if both occur.
+    /// Returns everything in the source that Metal would refuse, for inputs of these shapes. An input of fewer than 8
+    /// elements is in `constant` memory, so check small and large ones if both occur.
     ///
     /// # Errors
     /// If the text cannot be taken apart, or clang does not start.

@@ -78,7 +78,7 @@ impl<M: Graph> Tensor<M> {
         self.matmul_rows(&weight.swap_axes(0, 1)?)
     }
 
-    /// `x W^T` with a weight that MLX quantised (`affine`): `codes` are its packed words `[outputs, inputs * bits / 32]`, scales
+    /// `x W^T` with a weight that MLX quantized (`affine`): `codes` are its packed words `[outputs, inputs * bits / 32]`, scales
     /// and biases `[outputs, inputs / group_size]`. Codes have no gradient; inputs, scales and biases do.
     ///
     /// # Errors

@@ -86,7 +86,8 @@ pub(crate) fn vjp_arrays<'a>(
     ScopedClosure::new(distinct).vjp(operation, primals, cotangents)
 }
 
-/// The same outputs, no two of them one array: MLX would drop the cotangent of the second, without a word.
+/// Returns the same outputs, no two of which are one array: MLX would drop the cotangent of the second without an
+/// error.
 fn distinct(operation: &'static str, mut outputs: Vec<Array>) -> Result<Vec<Array>> {
     for output in outputs.iter_mut().skip(1) {
         // Shares the memory of what is contiguous.

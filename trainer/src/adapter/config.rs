@@ -16,7 +16,7 @@ use super::{AdapterError, peft};
 /// The field that no other program has.
 const BASE_NORMS: &str = "base_norms";
 
-/// What `adapter_config.json` says of an adapter.
+/// The content of `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterConfig {
     /// The inner dimension.
@@ -133,8 +133,8 @@ impl AdapterConfig {
         Ok(Self { rank, scale, dropout, keys, num_layers, base_norms })
     }
 
-    /// What a person should know before the adapter goes onto a model whose norms have this checksum. `None` if the adapter was
-    /// trained with these norms, or does not say with which.
+    /// Returns a warning about using the adapter on a model whose norms have this checksum. It is `None` if the adapter
+    /// was trained with these norms, or does not say with which.
     pub fn doubt(&self, norms: Checksum) -> Option<&'static str> {
         self.base_norms.as_ref().filter(|trained| **trained != norms.to_string()).map(|_| {
             "the adapter was trained on a model with other norms: where a quantizer folds scales into them, as AWQ does, an \

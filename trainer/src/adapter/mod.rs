@@ -46,7 +46,7 @@ pub enum AdapterError {
     Config {
         /// The configuration's file.
         file: PathBuf,
-        /// What was found and what was expected.
+        /// The message: what was found and what was expected.
         reason: String,
     },
 }
@@ -54,28 +54,28 @@ pub enum AdapterError {
 /// An adapter: its configuration, and its tensors by the model's names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapter {
-    /// Where the tensors are from.
+    /// The file of the tensors.
     pub file: PathBuf,
-    /// How the tensors are meant.
+    /// The configuration that says how the tensors are used.
     pub config: AdapterConfig,
     /// `layers.{i}.{module}.lora_a` and `.lora_b`, always both; and `mtp.*` of a head that trained whole.
     pub tensors: BTreeMap<String, HostTensor>,
 }
 
-/// Tensors of which it may not be known how they are meant.
+/// Tensors whose configuration may be unknown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterFile {
-    /// Where the tensors are from.
+    /// The file of the tensors.
     pub file: PathBuf,
     /// The inner dimension of all.
     pub rank: usize,
-    /// What the configuration beside the file says, if there is one.
+    /// The configuration beside the file, if there is one.
     pub config: Option<AdapterConfig>,
     /// The tensors, in the form of those of [`Adapter`].
     pub tensors: BTreeMap<String, HostTensor>,
 }
 
-/// What of a model is loaded only where it is needed.
+/// The parts of a model that are loaded only where they are needed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Parts {
     /// The vision tower.
@@ -94,7 +94,7 @@ fn layers(tensors: &BTreeMap<String, HostTensor>) -> Vec<String> {
 }
 
 impl Adapter {
-    /// What it adapts beside the text model.
+    /// Returns the parts that the adapter adapts beside the text model.
     pub fn parts(&self) -> Parts {
         parts(&self.tensors)
     }
@@ -186,7 +186,7 @@ impl AdapterFile {
         Ok(Self { file: path.to_owned(), rank, config, tensors })
     }
 
-    /// What it adapts beside the text model.
+    /// Returns the parts that the adapter adapts beside the text model.
     pub fn parts(&self) -> Parts {
         parts(&self.tensors)
     }

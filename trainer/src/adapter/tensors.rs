@@ -9,10 +9,10 @@ use cotangent_models::checkpoint::{
 
 use super::AdapterError;
 
-/// How the model's names of the vision tower begin.
+/// The beginning of the model's names of the vision tower.
 const TOWER: &str = "visual.";
 
-/// How those of the head of multi-token prediction begin.
+/// The beginning of the model's names of the head of multi-token prediction.
 const MULTI_TOKEN: &str = "mtp.";
 
 /// The head, which is in no layer.
@@ -125,7 +125,7 @@ pub(super) fn rank(name: &str, tensor: &HostTensor) -> usize {
     }
 }
 
-/// How the two factors are stored, of all layers but those of experts.
+/// The way in which the two factors are stored, in all layers but those of experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FactorLayout {
     /// `lora_a` is `[inputs, rank]`, `lora_b` is `[rank, outputs]`.

@@ -14,7 +14,7 @@ pub use cotangent_kernels::IGNORED as IGNORED_LABEL;
 /// alike, few enough that an epoch does not always meet the same rows together.
 const BATCHES_PER_BUCKET: usize = 32;
 
-/// Rows of the same width. Padding stands on the right, where no token before it can see it.
+/// Rows of the same width. Padding is on the right, where no token before it can see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Number of rows.

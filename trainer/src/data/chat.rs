@@ -20,12 +20,12 @@ pub struct Conversation {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What is said. Text parts are joined; a call without words is empty. [`PICTURE`](super::PICTURE) stands for a picture or
-    /// a video.
+    /// The text of the message. Text parts are joined; a call without words is empty. [`PICTURE`](super::PICTURE)
+    /// stands for a picture or a video.
     pub content: String,
     /// The pictures and videos in it, in order; `None` where a column of the row holds it, until that is read.
     pub pictures: Vec<Option<VisualSource>>,
-    /// What the assistant thought first.
+    /// The thought of the assistant before its words.
     pub reasoning: Option<String>,
     /// The tools the assistant calls.
     pub tool_calls: Vec<ToolCall>,
@@ -59,7 +59,7 @@ pub struct ToolCall {
     pub id: Option<String>,
     /// The name of the function.
     pub name: String,
-    /// Its arguments by name, in order.
+    /// The arguments by name, in order.
     pub arguments: Members,
 }
 

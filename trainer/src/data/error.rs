@@ -11,7 +11,7 @@ pub enum DataError {
     File {
         /// The file or folder.
         file: PathBuf,
-        /// What was found and what was expected.
+        /// The message: what was found and what was expected.
         reason: String,
     },
     /// Lines of a JSON-lines file.
@@ -21,7 +21,7 @@ pub enum DataError {
         file: PathBuf,
         /// The first bad lines, at least one and at most [`DataError::MOST_FAULTS`].
         faults: Vec<LineFault>,
-        /// How many lines are bad in all.
+        /// The number of bad lines in all.
         bad: usize,
     },
     /// A picture of a conversation cannot be used.
@@ -30,19 +30,19 @@ pub enum DataError {
     /// The template leaves something out, or the cut does, where that is not allowed.
     #[error("{}\nhelp: without `--strict-template` these are warnings", losses.join("\n"))]
     Strict {
-        /// What is lost, a sentence each.
+        /// The losses, a sentence each.
         losses: Vec<String>,
     },
 }
 
-/// What is wrong with one line.
+/// The fault of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineFault {
     /// The line, counted from 1.
     pub line: usize,
     /// The column in bytes, counted from 1, where it is known.
     pub column: Option<usize>,
-    /// What was found and what was expected; after a line break, what to do.
+    /// The message: what was found and what was expected, and after a line break the remedy.
     pub reason: String,
 }
 

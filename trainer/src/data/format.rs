@@ -25,7 +25,7 @@ pub struct ChatFormat {
 pub struct EncodedExample {
     /// The text that the template wrote.
     pub text: String,
-    /// The tokens of `text`, and which are learned; not cut.
+    /// The tokens of `text`, not cut, and which of them are learned.
     pub example: Example,
     /// The bytes of `text` that each token stands for.
     pub offsets: Vec<Range<usize>>,
@@ -186,7 +186,7 @@ impl ChatFormat {
         placed.map_err(DataError::Picture)
     }
 
-    /// Text as it is, all of which is learned, and the token that ends a text.
+    /// Encodes plain text, all of which is learned, with the token that ends a text.
     fn encode_text(&self, text: &str) -> Result<EncodedExample, DataError> {
         let (mut tokens, mut offsets): (Vec<u32>, Vec<Range<usize>>) =
             self.tokenizer.encode_with_offsets(text)?.into_iter().unzip();

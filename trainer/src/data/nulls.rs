@@ -26,7 +26,7 @@ fn alike(objects: &[&Members]) -> bool {
         })
 }
 
-/// The objects that stand at the place of `value`: itself, or the items of a list.
+/// Returns the objects at the place of `value`: itself, or the items of a list.
 fn collect<'a>(value: &'a Json, objects: &mut Vec<&'a Members>) {
     match value {
         Json::Object(members) => objects.push(members),

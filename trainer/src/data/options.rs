@@ -1,15 +1,15 @@
-//! How a data set is read.
+//! The options of reading a data set.
 
 use super::lines::DEFAULT_MAX_LINE_BYTES;
 
-/// How a data set is read.
+/// The options of reading a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataOptions {
     /// The most tokens of an example; longer ones are cut.
     pub max_seq_length: usize,
     /// Longer lines are refused, before they are read whole.
     pub max_line_bytes: usize,
-    /// What becomes of keys that mean nothing here.
+    /// The treatment of keys without a meaning here.
     pub columns: Columns,
     /// Whether something that the template leaves out of a conversation, or an end-of-turn mark that is cut off, is an
     /// error instead of a warning.
@@ -19,13 +19,13 @@ pub struct DataOptions {
     pub one_example_per_turn: bool,
 }
 
-/// What becomes of keys that mean nothing here.
+/// The treatment of keys without a meaning here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Columns {
-    /// They are passed over and counted.
+    /// Such keys are ignored and counted.
     #[default]
     Extra,
-    /// They are errors.
+    /// Such keys are errors.
     Strict,
 }
 

@@ -128,7 +128,7 @@ fn message_list(list: Option<&Json>, path: &str, left_out: &mut LeftOut) -> Resu
     items.iter().enumerate().map(|(i, item)| message(item, &format!("{path}[{i}]"), left_out)).collect()
 }
 
-/// `prompt` and `completion`, each text or a list of messages. Only the completion is learned.
+/// Reads `prompt` and `completion`, each text or a list of messages. Only the completion is learned.
 fn prompt_and_completion(top: &Members, left_out: &mut LeftOut) -> Result<Conversation, SchemaError> {
     let mut side = |key: &str, role| match member(top, key) {
         Some(Json::String(text)) => Ok(vec![Message::new(role, text)]),
@@ -169,7 +169,7 @@ fn instruction(top: &Members, input: &str, output: &str) -> Result<Conversation,
     finish(top, messages, &mut LeftOut::default())
 }
 
-/// Adds what stands beside the messages in a row.
+/// Adds the parts of a row beside its messages.
 fn finish(top: &Members, mut messages: Vec<Message>, left_out: &mut LeftOut) -> Result<Conversation, SchemaError> {
     if let Some(system) = text(top, "", "system")?.filter(|system| !system.is_empty()) {
         if messages[0].role == Role::System {
@@ -198,7 +198,7 @@ fn finish(top: &Members, mut messages: Vec<Message>, left_out: &mut LeftOut) -> 
     Ok(Conversation { messages, tools })
 }
 
-/// The tools: a list, each of whose items may be JSON text, or all of it as JSON text.
+/// Reads the tools: a list, each of whose items may be JSON text, or the whole list as JSON text.
 fn tools(top: &Members) -> Result<Vec<Json>, SchemaError> {
     let found = member(top, "tools");
     let tools = encoded(found, "tools")?;

@@ -8,20 +8,20 @@ use super::video_parts;
 use super::{Message, Role, ToolCall};
 use crate::pictures::VisualSource;
 
-/// Where a row departs from the forms that are read, and how.
+/// A place at which a row differs from the forms that are read.
 #[derive(Debug, thiserror::Error)]
 #[error("`{path}`: {reason}")]
 pub struct SchemaError {
     /// The place, as in `messages[2].content`.
     pub path: String,
-    /// What was found and what was expected.
+    /// The message: what was found and what was expected.
     pub reason: String,
 }
 
 /// The most keys without a meaning that are noted of a row.
 const MOST_KEYS: usize = 100;
 
-/// What reading a row left out.
+/// The parts of a row that reading left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeftOut {
     /// Keys that mean nothing here and hold something, as in `messages[].timestamp`, each once.

@@ -10,11 +10,11 @@ use super::json::Members;
 use super::template::RenderError;
 use super::{ChatTemplate, Conversation, Message, RenderOptions, Role, ToolCall};
 
-/// What a template writes around each turn of the assistant.
+/// The text that a template writes around each turn of the assistant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TurnMarkers {
     header: String,
-    /// What the generation prompt adds to the header: an empty thought, or the beginning of one.
+    /// The text that the generation prompt adds to the header: an empty thought, or the beginning of one.
     supplied: String,
     end: String,
 }
@@ -24,8 +24,8 @@ pub struct TurnMarkers {
 pub struct Rendered {
     /// The text that the template wrote.
     pub text: String,
-    /// The bytes of `text` that the assistant has to say, ascending and disjoint: each turn from after what the
-    /// generation prompt supplies to its end-of-turn marker, marker included, thoughts and calls included.
+    /// The bytes of `text` that the assistant has to say, ascending and disjoint. Each turn begins behind what the
+    /// generation prompt supplies and ends with its end-of-turn marker; thoughts and calls are included.
     pub assistant: Vec<Range<usize>>,
 }
 
@@ -98,17 +98,17 @@ impl TurnMarkers {
         (turns.len() == 2 && says(&turns[0], ANSWERS[0]) && says(&turns[1], ANSWERS[1])).then_some(markers)
     }
 
-    /// What opens a turn of the assistant.
+    /// Returns the text that opens a turn of the assistant.
     pub fn header(&self) -> &str {
         &self.header
     }
 
-    /// What the generation prompt adds to the header.
+    /// Returns the text that the generation prompt adds to the header.
     pub fn supplied(&self) -> &str {
         &self.supplied
     }
 
-    /// What closes it, without the blanks that may follow.
+    /// Returns the text that closes a turn, without the blanks that may follow.
     pub fn end(&self) -> &str {
         &self.end
     }

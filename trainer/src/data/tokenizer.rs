@@ -78,7 +78,7 @@ impl Tokenizer {
         &self.file
     }
 
-    /// The tokens of `text`, in which special tokens are recognised and to which none are added.
+    /// Returns the tokens of `text`. Special tokens are recognised, and none are added.
     ///
     /// # Errors
     /// If the tokenizer fails, which a sound one does not.
@@ -100,7 +100,7 @@ impl Tokenizer {
         })
     }
 
-    /// The text of `ids`, special tokens included only if `with_special`.
+    /// Returns the text of `ids`, special tokens included only if `with_special`.
     ///
     /// # Errors
     /// If the tokenizer fails, which a sound one does not.
@@ -116,7 +116,7 @@ impl Tokenizer {
         TextStream { tokenizer: self, ids: Vec::new(), shown: 0 }
     }
 
-    /// The id of a token given by its text.
+    /// Returns the id of a token given by its text.
     ///
     /// # Errors
     /// If the tokenizer fails, which a sound one does not.
@@ -132,7 +132,8 @@ impl Tokenizer {
         &self.eos_ids
     }
 
-    /// The token that ends a text: the one that `tokenizer_config.json` names, else the first that another file does.
+    /// Returns the token that ends a text: the one that `tokenizer_config.json` names, else the first that another file
+    /// names.
     pub fn eos_id(&self) -> Option<u32> {
         self.eos_id
     }
@@ -143,13 +144,13 @@ impl Tokenizer {
     }
 }
 
-/// Text from tokens that come one at a time. A character may need several tokens, so text comes in whole characters.
+/// A decoder of tokens that come one at a time. A character may need several tokens, so text comes in whole characters.
 #[derive(Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     /// The tokens since the last whole character, after a few before it that decide about a space between.
     ids: Vec<u32>,
-    /// How many of `ids` are shown already.
+    /// The number of `ids` that are shown already.
     shown: usize,
 }
 

@@ -23,7 +23,7 @@ impl Format {
 const CONVERT: &str = "expected a PNG, JPEG, GIF or WebP file\nhelp: convert it";
 const FRAMES: &str = "expected a picture\nhelp: write the frames of the video as pictures";
 
-/// How other files begin, what they are, and what to do.
+/// The beginnings of other files, their kinds, and the remedies.
 const OTHERS: [(&[u8], &str, &str); 12] = [
     (b"BM", "a BMP picture", CONVERT),
     (b"II*\0", "a TIFF picture", CONVERT),

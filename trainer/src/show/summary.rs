@@ -14,7 +14,7 @@ use super::{Paint, Shade, histogram};
 /// The most batches that are described one by one.
 const BATCHES: usize = 3;
 
-/// Writes what belongs to all data of a checkpoint: its files, what stands around an answer, and how tokens are marked.
+/// Writes what belongs to all data of a checkpoint: its files, the text around an answer, and how tokens are marked.
 ///
 /// # Errors
 /// If `out` cannot be written.

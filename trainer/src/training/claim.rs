@@ -9,14 +9,14 @@ use cotangent_models::checkpoint::{CheckpointError, TEMPORARY_PREFIX};
 use super::{STATE_FILE, TrainingError};
 use crate::adapter::{CONFIG_FILE, WEIGHTS_FILE};
 
-/// What becomes of an earlier run in the folder.
+/// The treatment of an earlier run in the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Earlier {
-    /// It is kept, and the new run refused.
+    /// The earlier run is kept, and the new one refused.
     Refuse,
     /// The new run goes on with it.
     Resume,
-    /// It is replaced as soon as the new run saves.
+    /// The earlier run is replaced as soon as the new one saves.
     Replace,
 }
 

@@ -48,7 +48,7 @@ pub enum TrainingError {
     Output {
         /// The folder.
         dir: PathBuf,
-        /// What was found, what to do.
+        /// The message: what was found, and the remedy.
         reason: String,
     },
     /// A saved state is not one of this run.
@@ -56,7 +56,7 @@ pub enum TrainingError {
     State {
         /// The file of the state.
         file: PathBuf,
-        /// What was found, what was expected, what to do.
+        /// The message: what was found, what was expected, and the remedy.
         reason: String,
     },
 }

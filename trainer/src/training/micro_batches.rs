@@ -146,7 +146,7 @@ impl BatchMaker {
 }
 
 impl VisionFormat {
-    /// The pictures of a prompt, and where its tokens stand.
+    /// Returns the pictures of a prompt, and the positions of its tokens.
     ///
     /// # Errors
     /// If a picture can no longer be read.

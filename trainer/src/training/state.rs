@@ -24,7 +24,7 @@ const VALIDATED_KEY: &str = "validated";
 /// The sum of each loss, and over how many predictions.
 const UNREPORTED_KEYS: [[&str; 2]; 2] =
     [["unreported_loss", "unreported_targets"], ["unreported_mtp_loss", "unreported_mtp_targets"]];
-/// What the routers did, summed over tokens, and how many: the loss, then the share of each expert.
+/// The sums over tokens of the routers' loss and of the share of each expert, and the number of tokens.
 const ROUTING: &str = "unreported_routing";
 const ROUTING_TOKENS_KEY: &str = "unreported_routing_tokens";
 const CURVES: [&str; 2] = ["curve.training", "curve.validation"];
@@ -51,7 +51,7 @@ pub struct TrainingState {
     pub validated: bool,
     /// The summed losses since the last report, and over how many predictions: of the next token, of the token after it.
     pub unreported: [(f64, usize); 2],
-    /// What the routers did since then, summed over tokens, and over how many.
+    /// The sums over tokens of what the routers did since then, and the number of these tokens.
     pub unreported_routing: (Routing, usize),
     /// The losses so far.
     pub curve: LossCurve,

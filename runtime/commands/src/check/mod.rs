@@ -35,7 +35,7 @@ pub enum Task {
     Record(PathBuf),
 }
 
-/// How the program is called.
+/// The usage of the program.
 pub const USAGE: &str = "usage: check [KERNEL] [--device | --against FILE | --record FILE]";
 
 impl Arguments {
@@ -106,7 +106,7 @@ fn header(session: &Session) -> String {
     format!("{}{driver}, {date}", session.description())
 }
 
-/// The version of NVIDIA's driver, as far as the machine tells.
+/// Returns the version of NVIDIA's driver, if the machine reports it.
 fn driver() -> String {
     let query = ["--query-gpu=driver_version", "--format=csv,noheader"];
     let told = Command::new("nvidia-smi").args(query).output().ok().filter(|output| output.status.success());

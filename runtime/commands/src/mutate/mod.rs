@@ -17,7 +17,7 @@ use self::pool::Trial;
 use self::source::Mistake;
 use self::subjects::{Mutant, Subject, subjects};
 
-/// How the program is called.
+/// The usage of the program.
 pub const USAGE: &str = "usage: mutate [KERNEL ..] [--at FILE:LINE ..] [--sample COUNT] [--seed NUMBER]";
 
 /// The arguments of the command.

@@ -14,16 +14,17 @@ use super::encode;
 use super::subjects::{Mutant, Subject};
 use super::trial::Verdict;
 
-/// What the line of a verdict begins with.
+/// The beginning of the line of a verdict.
 pub const MARK: &str = "verdict: ";
 
 /// Seconds of computing that one mutant may take: every kernel's own checks take a fraction of it.
 const COMPUTING: u64 = 120;
 
-/// How long it may take by the clock: other processes may leave it little of the machine.
+/// The limit on its wall time: other processes may leave it little of the machine.
 const LIMIT: Duration = Duration::from_secs(1200);
 
-/// What the system ends a process with that has computed for too long: SIGXCPU, or SIGKILL where it comes first.
+/// The signals with which the system ends a process that has computed for too long: SIGXCPU, or SIGKILL where it comes
+/// first.
 const OVER_LIMIT: [i32; 2] = [24, 9];
 
 /// One mutant that is tried.

@@ -27,7 +27,7 @@ pub enum Mistake {
     Barrier,
     /// A branch on what is wanted is dropped, or asks for another gradient.
     Wants,
-    /// What the forward saves for the backward is wrong.
+    /// A residual that the forward saves is wrong.
     Saved,
     /// A Rust body has another tensor than it should.
     Operation,
@@ -63,18 +63,18 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// The text with the mistake.
+    /// Returns the text with the mistake.
     pub fn apply(&self, text: &str) -> String {
         [&text[..self.range.start], &self.by, &text[self.range.end..]].concat()
     }
 
-    /// The line of the text on which it is made, from 0.
+    /// Returns the line of the text on which the mistake is made, counted from 0.
     pub fn line(&self, text: &str) -> usize {
         text[..self.range.start].matches('\n').count()
     }
 }
 
-/// Every mistake in a text of a kernel; of the text of a forward those in what it saves alone.
+/// Returns every mistake in a kernel source; for a forward, only those in the residuals that it saves.
 pub fn edits(text: &str, signature: &Signature, only_saved: bool) -> Vec<Edit> {
     let maker = Maker { text, tokens: tokens(text), signature };
     let all = (0..maker.tokens.len()).flat_map(|at| if only_saved { maker.saved(at) } else { maker.at(at) });

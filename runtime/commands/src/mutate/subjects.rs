@@ -100,7 +100,7 @@ impl Subject {
         self.declaration.signature.name
     }
 
-    /// The text that is mutated; none of a Rust body.
+    /// Returns the text that is mutated; `None` for a Rust body.
     pub fn text(&self) -> String {
         match (&self.declaration.body, self.part) {
             (Body::Launch(launch), Part::Text) => launch.metal.to_owned(),
@@ -109,7 +109,7 @@ impl Subject {
         }
     }
 
-    /// Every mistake, in the order of the text.
+    /// Returns every mistake, in the order of the text.
     ///
     /// # Errors
     /// If a Rust body cannot be run to see what it computes.
@@ -142,7 +142,7 @@ impl Subject {
         }
     }
 
-    /// Where the mistake is and what it is, for a person.
+    /// Returns the place and the kind of the mistake, for a person.
     pub fn describe(&self, mutant: &Mutant) -> String {
         let Declaration { file, line, body, .. } = self.declaration;
         match mutant {

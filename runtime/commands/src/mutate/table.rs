@@ -13,7 +13,7 @@ const MUST_DIE: f64 = 0.98;
 /// The same of one kernel's, where there are enough of them to speak of a share.
 const OF_EACH: (f64, usize) = (0.90, 10);
 
-/// How many mutants met each end.
+/// The numbers of mutants that met each end.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     number: usize,

@@ -16,7 +16,7 @@ const DRAWS: u64 = 20;
 /// Differences that no check would call one, relative to the largest value: the bounds for float32 of the checks.
 const BOUND: f64 = 1e-4;
 
-/// What became of a mutant.
+/// The end of a mutant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
     /// A comparison failed.
@@ -25,9 +25,9 @@ pub enum Verdict {
     Finding,
     /// The process ended by itself.
     Crash,
-    /// It ran into the limit of turns or of time.
+    /// The mutant ran into the limit of turns or of time.
     Hang,
-    /// It is no text of Metal, so that nothing was tried.
+    /// The mutant is not valid Metal, so nothing was tried.
     Invalid,
     /// All checks passed, and every draw has the same bits.
     Equivalent,
@@ -121,7 +121,7 @@ fn told(kernel: &Declaration, draw: u64) -> String {
     format!("draw {draw} of `{}`", kernel.signature.name)
 }
 
-/// What an error of a check means.
+/// Returns the meaning of an error of a check.
 fn classified(error: &str) -> (Verdict, String) {
     let verdict = if error.contains("does not compile") {
         Verdict::Invalid

@@ -50,7 +50,7 @@ const EMPTY: &[&str] = &[
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
     folder: PathBuf,
-    /// Where the shim's files lie.
+    /// The folder of the shim's files.
     pub include: PathBuf,
     shim_key: u128,
 }

@@ -11,7 +11,7 @@ use crate::{Checks, Error};
 pub const SAME_BITS: [&str; 5] =
     ["-fno-builtin", "-fno-math-errno", "-ffp-contract=off", "-fno-strict-aliasing", "-fsigned-char"];
 
-/// How a kernel is compiled.
+/// The way in which a kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Build {
     pub checks: Checks,
@@ -24,7 +24,7 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    /// How the hooks are compiled.
+    /// Returns the way in which the hooks are compiled.
     pub fn of_hooks(checks: Checks) -> Self {
         Build { checks, casts: false, double: false, whole: false }
     }
@@ -34,7 +34,7 @@ impl Build {
 #[derive(Clone, Debug)]
 pub(crate) struct Compiler {
     program: OsString,
-    /// What it says about itself, so that a new version compiles again.
+    /// The compiler's report of its version, so that a new version compiles again.
     pub version: String,
     is_clang: bool,
     /// Whether a product and what is added to it are rounded once.

@@ -5,7 +5,7 @@ use crate::{Location, Source};
 /// Errors that are shown.
 const SHOWN: usize = 5;
 
-/// What is said of `c ? a : b` where the arms do not meet in one type.
+/// The message about `c ? a : b` where the arms have no common type.
 pub(crate) const MIXED_ARMS: &str = "the two arms of `?:` have different types";
 
 /// What a compiler says, in sentences about the kernel's text where it names a line of it.

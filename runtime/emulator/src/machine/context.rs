@@ -65,7 +65,7 @@ pub(crate) struct Shared {
     pub lane: u32,
     /// Turns of loops that are left to it.
     pub turns: u32,
-    /// Which calls of helpers it is in.
+    /// The calls of helpers that the thread is in.
     pub path: u32,
     /// Where, between these addresses of its stack, bytes may lie that nothing has set.
     pub unset_begin: usize,
@@ -91,7 +91,7 @@ impl Shared {
     }
 }
 
-/// Where threads meet: an operation in the text, and the calls of helpers that led there.
+/// A place at which threads meet: an operation in the source, and the calls of helpers that led there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Meeting {
     pub site: u32,
@@ -101,15 +101,15 @@ pub(crate) struct Meeting {
 /// Why a thread does not run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stop {
-    /// It can.
+    /// The thread can run.
     Ready,
-    /// It waits for its simdgroup or quadgroup.
+    /// The thread waits for its simdgroup or quadgroup.
     Collective { operand: *mut c_void, combine: Combine, meeting: Meeting, width: u32, may_diverge: bool },
-    /// It waits at a barrier.
+    /// The thread waits at a barrier.
     Barrier { meeting: Meeting, flags: u32, simdgroup_only: bool },
-    /// It was about to do something that must not happen; it is never resumed.
+    /// The thread was about to do something that must not happen; it is never resumed.
     Trapped,
-    /// It returned.
+    /// The thread has returned.
     Finished,
 }
 
@@ -133,15 +133,15 @@ pub(crate) struct Lane {
     pub pending: Option<PendingStore>,
     /// Index in the threadgroup.
     pub index: u32,
-    /// Which of the simdgroup's finished collectives it takes its result from.
+    /// The number of the simdgroup's finished collective that the thread takes its result from.
     pub release: u32,
     /// Atomic operations since it last waited.
     pub atomics: u32,
-    /// It has met a NaN before, so that later ones are no news.
+    /// Whether the thread has met a NaN before, so that later ones are not reported.
     pub saw_nan: bool,
     /// The bits of a sum that did not change when it last added, and how often it did not.
     pub staying: (u32, u32),
-    /// How often it still lets others go first at an atomic operation.
+    /// The number of times that the thread still lets others go first at an atomic operation.
     pub yields: u32,
     /// The first thing that was found wrong with it.
     pub cause: Option<(FindingKind, Place)>,

@@ -59,7 +59,7 @@ impl Drop for Block {
     }
 }
 
-/// What a buffer holds when the kernel starts.
+/// The content of a buffer when the kernel starts.
 pub(crate) enum Contents<'d> {
     /// An input: only read. How it lies there, if not row by row.
     Data(&'d [u8], Option<Placement>),
@@ -69,7 +69,7 @@ pub(crate) enum Contents<'d> {
     Garbage(usize),
 }
 
-/// What garbage is made of: NaN in every float type.
+/// The byte of garbage: NaN in every float type.
 pub(crate) const GARBAGE: u8 = 0xff;
 
 /// A buffer in device memory.
@@ -79,14 +79,14 @@ pub(crate) struct DeviceBuffer {
     pub begin: usize,
     pub bytes: usize,
     pub writable: bool,
-    /// How an input with gaps lies in its memory.
+    /// The layout of an input with gaps in its memory.
     pub placement: Option<Placement>,
     watch: Watch,
     shards: Vec<Mutex<Vec<Cell>>>,
     initialised: bool,
 }
 
-/// How memory is cut into cells.
+/// The way in which memory is cut into cells.
 #[derive(Clone, Copy, Debug)]
 struct Watch {
     cell_bytes: usize,

@@ -7,7 +7,7 @@ use super::shadow::{Touch, Verdict};
 use super::worker::Worker;
 use crate::{Action, FindingKind};
 
-/// What an address belongs to.
+/// The owner of an address.
 pub(super) struct Object {
     /// Number for the journal.
     number: u32,

@@ -43,7 +43,7 @@ impl Moment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Touch {
     pub moment: Moment,
-    /// Which bytes of the cell.
+    /// The bytes of the cell, a bit each.
     pub bytes: u8,
     pub atomic: bool,
     /// Offset into the image.
@@ -100,7 +100,7 @@ impl Recent {
     }
 }
 
-/// What is known of one cell: up to four bytes of memory.
+/// The history of one cell: up to four bytes of memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cell {
     writes: Recent,
@@ -115,7 +115,7 @@ pub(crate) struct Cell {
 pub(crate) struct Verdict {
     /// An earlier, unordered access, one of the two being a write.
     pub race: Option<(Action, Touch)>,
-    /// It reads bytes that nothing has written.
+    /// The access reads bytes that nothing has written.
     pub uninitialised: bool,
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value as Json, json};
 use crate::command::data_arguments::DataArguments;
 use crate::command::values::{Count, count, count_or_all, number_from_zero, positive_count, positive_number};
 
-/// The most that `--epochs` may amount to.
+/// The largest number of iterations that `--epochs` may give.
 const MOST_ITERATIONS: usize = 1_000_000_000;
 
 /// Options of `cotangent train`.
@@ -93,7 +93,7 @@ pub struct Train {
     /// What to adapt: attention, linear_attention, mlp, vision, mtp, q_proj, mlp.down_proj, in_proj_*, ..; [default: every linear layer]
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Adapters")]
     pub(super) target: Vec<String>,
-    /// Adapt only the last so many layers; -1 for all
+    /// Adapt only this number of layers at the end of the model; -1 for all
     #[arg(long, value_name = "N", value_parser = count_or_all, default_value = "-1", allow_hyphen_values = true, help_heading = "Adapters")]
     pub(super) num_layers: Count,
     /// Begin with this adapter, a folder or its adapters.safetensors, and with its rank, scale and layers
@@ -203,7 +203,7 @@ impl Train {
         })
     }
 
-    /// What the head of multi-token prediction learns.
+    /// Returns what the head of multi-token prediction learns.
     pub(super) fn ahead(&self) -> Result<Option<AheadLoss>> {
         let words: Vec<&str> = self.mtp.iter().map(String::as_str).collect();
         let weight = match words[..] {
@@ -233,7 +233,7 @@ impl Train {
         ahead == Some(AheadLoss::Alone) && self.target.is_empty() && !start.is_some_and(adapts)
     }
 
-    /// How adapters are made: as the options say, or as the adapter is that the run begins with.
+    /// Returns how adapters are made: by the options, or like the adapter that the run begins with.
     pub(super) fn lora(
         &self,
         layers: usize,

@@ -19,7 +19,7 @@ pub(super) struct Wanted {
     pub part: Part,
     /// The message it belongs to; a tool belongs to none.
     pub message: Option<usize>,
-    /// Its text, or the name of the argument or tool.
+    /// The text of the part, or the name of the argument or tool.
     pub text: String,
     pub pieces: Vec<Piece>,
 }
@@ -216,7 +216,7 @@ fn insert(text: &mut String, mark: char) -> Piece {
     piece
 }
 
-/// What the assistant says, in parts: thoughts that stand in it between tags, and the rest.
+/// Returns the words of the assistant in parts: thoughts between tags, and the rest.
 fn segments(content: &str) -> Vec<(Part, Range<usize>)> {
     let mut segments = Vec::new();
     let mut rest = 0..content.len();

@@ -142,7 +142,7 @@ impl Places {
         Self { of_messages, assistant: rendered.assistant.clone(), instructed }
     }
 
-    /// The range for a part; `None` for what may stand anywhere but in what the assistant says.
+    /// Returns the range for a part; `None` for a part that may be anywhere outside the words of the assistant.
     fn of_part(&self, wanted: &Wanted) -> Option<&Range<usize>> {
         match wanted.message {
             None => None,
@@ -235,7 +235,7 @@ impl Finder<'_> {
     }
 }
 
-/// A text as it stands within a string of JSON.
+/// Returns a text in the form that it has inside a string of JSON.
 fn escaped(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()

@@ -27,7 +27,7 @@ pub enum Json {
     String(String),
     /// A list.
     Array(Vec<Json>),
-    /// An object, no key of which stands twice.
+    /// An object, no key of which occurs twice.
     Object(Box<Members>),
 }
 
@@ -72,7 +72,7 @@ impl Json {
         }
     }
 
-    /// The text, if this is one.
+    /// Returns the text, if the value is one.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Json::String(text) => Some(text),
@@ -110,7 +110,7 @@ impl Json {
     }
 }
 
-/// The text of the value, on one line.
+/// Returns the text of the value, on one line.
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,7 +183,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// What kind of value this is and, where it is short, the value: for messages.
+/// Returns the kind of the value and, if it is short, the value itself, for messages.
 pub(super) fn describe(value: Option<&Json>) -> String {
     match value {
         None => "nothing".into(),

@@ -5,15 +5,15 @@
 
 use super::{Json, Members, Number};
 
-/// Why a text is not JSON.
+/// The reason why a text is not JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct JsonError {
     /// The byte at which the fault was noticed, counted from 0.
     pub at: usize,
-    /// What kind of fault it is, where that matters to who reads a file.
+    /// The kind of fault, where that matters to the reader of a file.
     pub fault: JsonFault,
-    /// What was found and what was expected.
+    /// The message: what was found and what was expected.
     pub message: String,
 }
 
@@ -62,7 +62,7 @@ impl Reader<'_> {
         bytes.get(self.at).copied()
     }
 
-    /// What stands at this place instead of `expected`.
+    /// Returns the error about what is at this place instead of `expected`.
     fn unexpected<T>(&self, expected: &str) -> Result<T, JsonError> {
         match self.text[self.at..].chars().next() {
             None => Err(self.error(JsonFault::Unfinished, format!("the text ends, expected {expected}"))),
