@@ -315,13 +315,40 @@ fn gradients_of_another_model_are_refused_unless_it_is_said() {
     let moved = gradients.moved_to(&other).unwrap();
     assert!(optimizer.update(&mut other, &moved, 0.1).unwrap().applied().unwrap());
     // A parameter in another dtype, and after a step, is the same parameter.
-    let mut master = mine;
+    let (mut master, mut optimizer) = (mine, AdamW::new(AdamWOptions::default()));
     let half = Pair { left: master.left.cast(Dtype::BF16).unwrap(), right: master.right.clone() };
     let gradients = gradients_of(&half, &[1.0], &[1.0]);
     for _ in 0..2 {
         optimizer.update(&mut master, &gradients, 0.1).unwrap();
     }
     assert!(gradients.moved_to(&master.left).is_err(), "no parameter of these names");
+}
+
+#[test]
+fn an_optimizer_is_of_one_model_unless_its_state_is_taken_over() {
+    let [mut mine, mut other] = [pair(&[1.0], &[1.0]), pair(&[1.0], &[1.0])];
+    let mut optimizer = AdamW::new(AdamWOptions::default());
+    let gradients = gradients_of(&mine, &[1.0], &[1.0]);
+    optimizer.update(&mut mine, &gradients, 0.1).unwrap();
+    let gradients = gradients_of(&other, &[1.0], &[1.0]);
+    let error = optimizer.update(&mut other, &gradients, 0.1).unwrap_err().to_string();
+    assert!(error.contains("what the optimizer keeps of `left` is of another model's") && error.ends_with("[C21]"));
+    let mut resumed = AdamW::resume(AdamWOptions::default(), &optimizer.state().unwrap()).unwrap();
+    assert!(resumed.update(&mut other, &gradients, 0.1).unwrap().applied().unwrap());
+}
+
+#[test]
+fn a_learning_rate_that_is_no_size_of_a_step_is_refused() {
+    let mut parameters = pair(&[1.0], &[1.0]);
+    let gradients = gradients_of(&parameters, &[1.0], &[1.0]);
+    for rate in [f32::NAN, f32::INFINITY, -0.1] {
+        let error =
+            AdamW::new(AdamWOptions::default()).update(&mut parameters, &gradients, rate).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("`AdamW::update`: found a learning rate of {rate}, expected a finite number from 0 on")
+        );
+    }
 }
 
 #[test]

@@ -79,6 +79,23 @@ fn one_cause_is_one_error() {
 }
 
 #[test]
+fn help_is_about_what_was_meant() {
+    let options = "inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]";
+    for (item, expected) in [
+        (
+            "pub fn k(x: In![f32; N], y: Out![f32; N]) { uint i = thread_position_in_grid.x; y[i] = x[i]; }",
+            "help: write the source of a launch in `metal! { .. }`",
+        ),
+        ("pub struct K { x: f32 }", "help: declare a kernel as `pub fn name("),
+        ("pub fn k(x: In![half; N], y: Out![f32; N]) { metal! { y[0] = x[0]; } }", "help: write `f16`:"),
+        ("pub fn k(x: In![F; N], y: Out![f32; N]) { metal! { y[0] = x[0]; } }", "declare a parameter: `<F: Float>`"),
+    ] {
+        let found = plan(options, item);
+        assert!(found.len() == 1 && found[0].contains(expected), "{item}\nexpected {expected}\nfound {found:#?}");
+    }
+}
+
+#[test]
 fn cases_give_constants_values_that_they_can_have() {
     let with = |constant: &str, case: &str, text: &str| {
         let options =

@@ -7,6 +7,7 @@ use mlx_rs::{Array, Dtype as MlxDtype};
 use crate::error::{Context as _, Error, Result};
 use crate::ffi;
 use crate::flat::{Flat, Layout};
+use crate::identity::Identity;
 use crate::in_flight::InFlight;
 use crate::mode::{Infer, Stored};
 use crate::parameters::{Parameters, Path};
@@ -36,6 +37,8 @@ pub struct Optimizer<R> {
     /// Steps taken, a float32 scalar on the device.
     steps: Array,
     state: State,
+    /// The parameters that it has updated: what it keeps is of them.
+    updated: BTreeMap<String, Identity>,
 }
 
 /// The names of parameters, and their rule.
@@ -75,7 +78,7 @@ impl<R: Rule> Optimizer<R> {
     pub fn new(rule: R) -> Self {
         ffi::initialise();
         let groups = vec![Group { rule, names: BTreeSet::new() }];
-        Optimizer { groups, steps: Array::from_f32(0.0), state: State::default() }
+        Optimizer { groups, steps: Array::from_f32(0.0), state: State::default(), updated: BTreeMap::new() }
     }
 
     /// Has the parameters called `names` follow `rule`: norms and biases without weight decay, say. A name that was in
@@ -96,19 +99,27 @@ impl<R: Rule> Optimizer<R> {
         self.groups.iter().position(|group| group.names.contains(name)).unwrap_or(0)
     }
 
-    /// One step: `parameters` are replaced where `gradients` names them.
+    /// One step: `parameters` are replaced where `gradients` names them. An optimizer is of one model; one that goes on with
+    /// what another keeps is made by [`resume`](Self::resume).
     ///
     /// # Errors
     /// [`Error::Parameter`] if a gradient or a group names no parameter, or a gradient or the state has another shape than
-    /// its parameter; [`Error::Refused`] if there are no gradients, if one is another model's, or if two parameters have one
-    /// name; [`Error::Mlx`].
+    /// its parameter; [`Error::Refused`] if there are no gradients, if one is another model's, if two parameters have one
+    /// name, or if earlier steps were of another model; [`Error::Other`] unless the learning rate is a number from 0 on;
+    /// [`Error::Mlx`].
     pub fn update<P>(&mut self, parameters: &mut P, gradients: &Gradients, learning_rate: f32) -> Result<Update>
     where
         P: Parameters<Mode = Stored, In<Stored> = P>,
     {
         let operation = R::OPERATION;
+        if !(learning_rate.is_finite() && learning_rate >= 0.0) {
+            return Err(Error::Other(format!(
+                "`{operation}`: found a learning rate of {learning_rate}, expected a finite number from 0 on"
+            )));
+        }
         let targets = targets(operation, parameters, gradients)?;
         self.check_groups(parameters)?;
+        self.check_model(&targets)?;
         let kind = |name: &str| {
             let group = self.group_of(name);
             Kind { dtype: targets[name].dtype(), group, alone: !self.groups[group].rule.by_element() }
@@ -152,10 +163,32 @@ impl<R: Rule> Optimizer<R> {
         let updated = parameters.convert(&mut Path::root(), &mut |path, parameter| {
             Ok(updated.get(path.as_str()).unwrap_or(parameter).clone())
         })?;
+        for (name, parameter) in targets {
+            self.updated.insert(name, parameter.identity());
+        }
         self.steps = step.steps;
         self.state = state;
         *parameters = updated;
         Ok(Update { norm, finite })
+    }
+
+    /// Checks that the parameters are those of earlier steps, but for some that were replaced or renamed.
+    fn check_model(&self, targets: &BTreeMap<String, &Tensor<Stored>>) -> Result<()> {
+        let is_known = |parameter: &&Tensor<Stored>| {
+            self.updated.values().any(|known| known.is_of_same_parameter(parameter.identity()))
+        };
+        let name = targets.keys().find(|name| self.updated.contains_key(*name));
+        match name {
+            Some(name) if !targets.values().any(is_known) => Err(Error::Refused {
+                operation: R::OPERATION,
+                message: format!(
+                    "what the optimizer keeps of `{name}` is of another model's parameter of this name: make an optimizer for \
+                     each model, or one that goes on from this one's state with `Optimizer::resume`"
+                ),
+                code: "C21",
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that groups name only parameters that exist.

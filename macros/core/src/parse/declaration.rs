@@ -1,7 +1,7 @@
 //! Reads the whole declaration: attributes, the function's head, and which kind of body it has.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::ToTokens;
+use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
 use syn::spanned::Spanned;
 use syn::{Expr, ItemFn, LitStr, Macro, ReturnType, Safety, Stmt};
 
@@ -64,12 +64,15 @@ impl Decl {
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let options = Options::read(attribute, options, diagnostics);
-        let function: ItemFn = match syn::parse2(item) {
+        let function: ItemFn = match syn::parse2(item.clone()) {
             Ok(function) => function,
             Err(error) => {
-                diagnostics.push(
-                    Diagnostic::from(error).help("declare a kernel as `pub fn name(x: In![..], y: Out![..]) { .. }`"),
-                );
+                let help = if has_a_head(item) {
+                    "write the source of a launch in `metal! { .. }`: what stands in the body alone is Rust"
+                } else {
+                    "declare a kernel as `pub fn name(x: In![..], y: Out![..]) { .. }`"
+                };
+                diagnostics.push(Diagnostic::from(error).help(help));
                 return None;
             }
         };
@@ -105,6 +108,14 @@ impl Decl {
             body: BodySyntax::read(&function, diagnostics),
         })
     }
+}
+
+/// Whether all but the body is a function.
+fn has_a_head(item: TokenStream) -> bool {
+    let mut tokens: Vec<TokenTree> = item.into_iter().collect();
+    let is_body = matches!(tokens.pop(), Some(TokenTree::Group(body)) if body.delimiter() == Delimiter::Brace);
+    let head = tokens.into_iter().collect::<TokenStream>();
+    is_body && syn::parse2::<ItemFn>(quote!(#head {})).is_ok()
 }
 
 /// What becomes of an attribute beside ours.

@@ -19,6 +19,24 @@ pub(super) fn resolve_dtype(written: &Ident, dtypes: &[DtypeParameter]) -> Optio
     }
 }
 
+/// The dtype that Metal and MLX call so.
+fn meant(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "float" | "float32" => "f32",
+        "half" | "float16" => "f16",
+        "bfloat" | "bfloat16" => "bf16",
+        "char" | "int8" => "i8",
+        "uchar" | "uint8" => "u8",
+        "short" | "int16" => "i16",
+        "ushort" | "uint16" => "u16",
+        "int" | "int32" => "i32",
+        "uint" | "uint32" => "u32",
+        "long" | "int64" => "i64",
+        "ulong" | "uint64" => "u64",
+        _ => return None,
+    })
+}
+
 /// A port whose dtype is unknown passes for one of floats, once that is reported.
 pub(super) fn resolve_port(
     port: PortSyntax,
@@ -31,10 +49,11 @@ pub(super) fn resolve_port(
     let resolved = resolve_dtype(&dtype, dtypes);
     if resolved.is_none() {
         let names: Vec<String> = Dtype::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
-        diagnostics.push(
-            Diagnostic::new(dtype.span(), format!("`{dtype}` is no dtype"))
-                .help(format!("use {}, or declare a parameter: `<{dtype}: Float>`", names.join(", "))),
-        );
+        let help = match meant(&dtype.to_string()) {
+            Some(name) => format!("write `{name}`: dtypes have Rust's names"),
+            None => format!("use {}, or declare a parameter: `<{dtype}: Float>`", names.join(", ")),
+        };
+        diagnostics.push(Diagnostic::new(dtype.span(), format!("`{dtype}` is no dtype")).help(help));
     }
     let shape: Vec<_> = shape
         .iter()
