@@ -1,6 +1,7 @@
 //! What holds for every kernel and launch.
 
 use cotangent_emulator::{Buffer, Checks, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Run, Schedule};
+use cotangent_metal::left_out::{LEFT_OUT, NOT_MODELLED};
 use proptest::prelude::*;
 
 fn run(kernel: &KernelText, launch: &Launch<'_>) -> Run {
@@ -197,6 +198,25 @@ fn text_that_is_not_metal_names_its_own_line() {
         let error = Emulator::global().and_then(|e| e.run(&kernel, &launch)).expect_err(body);
         assert!(error.to_string().contains(expected), "{expected}: {error}");
         assert!(matches!(error, Error::Compile { .. } | Error::Source(_)));
+    }
+}
+
+#[test]
+fn what_is_not_modelled_is_refused_by_name() {
+    let words = LEFT_OUT.iter().chain(NOT_MODELLED).filter(|(word, _)| !["static", "register"].contains(word));
+    let refused = words.map(|(word, help)| {
+        let body = if *word == "std" { "y[0] = std::exp(1.0f);".to_owned() } else { format!("{word} a(1);") };
+        (body, format!("`{word}` cannot be used in a kernel here"), *help)
+    });
+    let matrices = ["float", "half"].into_iter().flat_map(|scalar| {
+        (2..=4).flat_map(move |rows| (2..=4).map(move |columns| format!("{scalar}{rows}x{columns}")))
+    });
+    let matrices = matrices.map(|name| (format!("{name} a;"), format!("`{name}` is not modelled"), "use vectors"));
+    for (body, message, help) in refused.chain(matrices) {
+        let kernel = KernelText::new("k", &body).output("y", Dtype::F32);
+        let launch = Launch { grid: [1; 3], threadgroup: [1; 3], output_shapes: vec![vec![1]], ..Launch::default() };
+        let error = Emulator::global().and_then(|e| e.run(&kernel, &launch)).expect_err(&body).to_string();
+        assert!(error.contains(&message) && error.contains(help), "{body}: {error}");
     }
 }
 
