@@ -3,7 +3,11 @@
 //! Every token has a row for each of its experts, and the rows stand in the order of the experts, so that an expert's rows are
 //! neighbours. Rows only move and add up here. Both directions read, and none scatters: sums have one order in every run.
 
-use cotangent::{Error, Graph, Indices, Infer, Result, Tensor, VjpCase, custom_vjp};
+mod fused;
+
+use cotangent::{Error, Graph, Indices, Result, Tensor, VjpCase, custom_vjp};
+
+pub use fused::{row_products, spread_rows, summed_rows};
 
 /// The assignment of rows to tokens, for one choice of experts. Cloning shares the memory.
 #[derive(Debug, Clone)]
@@ -12,9 +16,7 @@ pub struct ExpertRows {
     counts: Indices,
     /// The choice that each row is of, row-major in `[N, S]`: `[N S]`.
     choices: Indices,
-    /// The token of each row: `[N S]`.
-    tokens: Indices,
-    /// The row of each choice: `[N S]`.
+    /// The row of each choice: `[N, S]`.
     rows: Indices,
     /// N.
     count: i32,
@@ -39,8 +41,7 @@ impl ExpertRows {
         let choices = chosen.sort_order()?;
         Ok(ExpertRows {
             counts: chosen.occurrences(experts)?,
-            tokens: choices.divide(per_token)?,
-            rows: choices.sort_order()?,
+            rows: choices.sort_order()?.reshape(&[count, per_token])?,
             choices,
             count,
             per_token,
@@ -51,18 +52,13 @@ impl ExpertRows {
     pub fn counts(&self) -> &Indices {
         &self.counts
     }
-
-    /// Reorders rows by choice: `[N S, width]` to `[N, S, width]`.
-    fn by_choice(&self, rows: &Tensor<Infer>) -> Result<Tensor<Infer>> {
-        rows.take_rows(&self.rows)?.reshape(&[self.count, self.per_token, rows.dimension(1)])
-    }
 }
 
 custom_vjp! {
     /// d_x is the sum of the gradients of a token's rows.
     static SPREAD: ExpertRows = "spread_to_experts" {
-        forward: |inputs, rows| Ok(vec![inputs[0].take_rows(&rows.tokens)?]),
-        backward: |_, cotangents, _, rows| Ok(vec![rows.by_choice(&cotangents[0])?.sum(&[1])?]),
+        forward: |inputs, rows| Ok(vec![spread_rows(&inputs[0], None, &rows.choices, rows.per_token as usize)?]),
+        backward: |_, cotangents, _, rows| Ok(vec![summed_rows(&cotangents[0], None, &rows.rows)?]),
         outputs: 1,
         cases: [VjpCase::new(&[&[4, 3]], example()?)],
     }
@@ -72,15 +68,11 @@ custom_vjp! {
     /// Gathers the rows' results by token. With y = sum over s of w_s r_s: d_r = w_s d_y of the row's token and choice,
     /// and d_w_s is the product of r_s and d_y.
     static GATHER: ExpertRows = "gather_from_experts" {
-        forward: |inputs, rows| {
-            let weights = inputs[1].expand_dims(1)?;
-            Ok(vec![weights.matmul(&rows.by_choice(&inputs[0])?)?.squeeze(1)?])
-        },
+        forward: |inputs, rows| Ok(vec![summed_rows(&inputs[0], Some(&inputs[1]), &rows.rows)?]),
         backward: |primals, cotangents, _, rows| {
             let (values, weights, d_y) = (&primals[0], &primals[1], &cotangents[0]);
-            let of_rows = weights.reshape(&[-1, 1])?.take_rows(&rows.choices)?;
-            let d_weights = rows.by_choice(values)?.matmul(&d_y.expand_dims(2)?)?.squeeze(2)?;
-            Ok(vec![d_y.take_rows(&rows.tokens)?.multiply(&of_rows)?, d_weights])
+            let d_values = spread_rows(d_y, Some(weights), &rows.choices, rows.per_token as usize)?;
+            Ok(vec![d_values, row_products(values, d_y, &rows.rows)?])
         },
         outputs: 1,
         cases: [VjpCase::new(&[&[8, 3], &[4, 2]], example()?)],
@@ -121,7 +113,7 @@ fn expect<M: Graph>(operation: &'static str, tensor: &Tensor<M>, shape: [i32; 2]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cotangent::{Constant, Session, Stored};
+    use cotangent::{Constant, Infer, Session, Stored};
 
     #[test]
     fn rows_of_an_expert_are_neighbours_and_find_their_way_back() {
