@@ -23,6 +23,7 @@
 //! | [`mod@rms_norm`], [`mod@layer_norm`], [`mod@swiglu`], [`mod@gelu`] | norms and feed-forward layers |
 //! | [`mod@grouped_linear`] | the layers of many experts, each for the rows that chose it |
 //! | [`expert_rows`] | the rows of tokens for the experts that a router chose |
+//! | [`packed_linear`](mod@packed_linear), [`mod@decoded_matrix`] | linear maps of packed codes |
 //! | [`mod@cross_entropy`], [`low_rank`] | the loss over a large vocabulary, and linear maps with an adapter |
 //! | [`verify`] | products whose rows have the same bits in any company, for speculative decoding |
 //!
@@ -34,6 +35,7 @@ pub mod attention;
 pub mod attention_gate;
 pub mod causal_conv;
 pub mod cross_entropy;
+pub mod decoded_matrix;
 pub mod delta_rule;
 pub mod expert_rows;
 pub mod gates;
@@ -59,6 +61,7 @@ pub use cross_entropy::{
     IGNORED, Labels, cross_entropy, cross_entropy_adapted, cross_entropy_packed, labels_after, token_losses,
     token_losses_packed,
 };
+pub use decoded_matrix::decoded_matrix;
 pub use delta_rule::{
     AcceptStateInputs, DeltaTokens, GatedDeltaByChannelInputs, GatedDeltaByChannelStepInputs, GatedDeltaInputs,
     GatedDeltaOutputs, GatedDeltaStateInputs, GatedDeltaStepInputs, GatedDeltaWithStatesInputs, accept_state,

@@ -8,6 +8,8 @@ use cotangent::{
     VjpCase, custom_vjp,
 };
 
+use crate::decoded_matrix::decoded_matrix;
+
 const OPERATION: &str = "packed_linear";
 
 /// The values that forward and backward need in addition to tensors.
@@ -104,7 +106,7 @@ pub(crate) fn product(x: &Tensor<Infer>, matrix: &Packed, transposed: bool) -> R
     if multiplies_codes(cotangent::backend()?, x.dimension(0), x.dtype(), matrix, transposed) {
         return x.multiply_codes(matrix, transposed);
     }
-    let decoded: Tensor<Infer> = matrix.after(&[x])?.decode(x.dtype())?.to_tensor();
+    let decoded = decoded_matrix(&matrix.after(&[x])?, x.dtype())?;
     if transposed { x.linear(&decoded) } else { x.matmul(&decoded) }
 }
 

@@ -176,7 +176,7 @@ impl<M: Graph> Weight<M> {
             Weight::Dense(Dense { weight }) if weight.rank() == 2 => weight.take_rows(indices),
             Weight::Dense(Dense { weight }) => weight.reshape(&[-1, weight.dimension(-1)])?.take_rows(indices),
             Weight::Quantized(codes) => {
-                Ok(codes.packed()?.flat()?.take_rows(indices)?.decode(codes.dtype)?.to_tensor())
+                cotangent_kernels::decoded_matrix(&codes.packed()?.flat()?.take_rows(indices)?, codes.dtype)
             }
         }
     }

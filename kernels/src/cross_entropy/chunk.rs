@@ -3,6 +3,7 @@
 use cotangent::host::{CrossEntropyRows, cross_entropy_rows};
 use cotangent::{Backend, Constant, Dtype, Indices, Infer, Packed, Result, Tensor};
 
+use crate::decoded_matrix::decoded_matrix;
 use crate::packed_linear::multiplies_codes;
 
 use super::labels::{Counted, Labels};
@@ -120,7 +121,7 @@ impl Matrix {
             Matrix::Packed(matrix) => {
                 let rows = matrix.slice(start, end)?;
                 let rows = before.map_or_else(|| Ok(rows.clone()), |before| rows.after(&[before]))?;
-                Ok(rows.decode(dtype)?.to_tensor())
+                decoded_matrix(&rows, dtype)
             }
         }
     }

@@ -20,8 +20,8 @@ inline float sum_of_part(float4 part) { return (part.x + part.y) + (part.z + par
 inline float sum_of_part(float part) { return part; }
 ";
 
-/// `y[r] = x[c / S]` for each choice `c` of `S` a token, times `weights[c]` if there are weights: rows `[N, W]`, weights `[N, S]` and
-/// choices `[R]` to `[R, W]`, rounded once.
+/// Spreads rows to choices: `y[r] = x[c / S]` for each choice `c` of `S` a token, times `weights[c]` if there are weights. Rows `[N, W]`,
+/// weights `[N, S]` and choices `[R]` give `[R, W]`, rounded once.
 ///
 /// A simdgroup has a row. It takes no rows of fewer than eight elements in all, which lie in another address space on Metal.
 #[differentiable(
@@ -76,8 +76,8 @@ fn spread_rows_by_operations<M: Graph>(
     }
 }
 
-/// `y[n] = sum over s of values[rows[n, s]]`, each times `weights[n, s]` if there are weights: `[R, W]`, weights and rows `[N, S]` to
-/// `[N, W]`.
+/// Sums the rows of each token: `y[n] = sum over s of values[rows[n, s]]`, each times `weights[n, s]` if there are weights. Values
+/// `[R, W]`, weights and rows `[N, S]` give `[N, W]`.
 ///
 /// A simdgroup has a token, and asks for eight of its rows at a time. Its limits are those of [`spread_rows`].
 #[differentiable(
@@ -135,7 +135,8 @@ fn summed_rows_by_operations<M: Graph>(
     }
 }
 
-/// The product of each token's row with each of its `S` rows: `values` `[R, W]`, `others` `[N, W]` and rows `[N, S]` to `[N, S]`.
+/// Multiplies each token's row with each of its `S` rows of the experts: `values` `[R, W]`, `others` `[N, W]` and rows `[N, S]` give
+/// `[N, S]`.
 ///
 /// A simdgroup has a choice; those of one token are neighbours, and share its row. Its limits are those of [`spread_rows`].
 #[differentiable(

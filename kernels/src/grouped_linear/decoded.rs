@@ -4,6 +4,8 @@ use cotangent::{
     CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Infer, Packed, Result, Stored, Tensor, VjpCase, custom_vjp,
 };
 
+use crate::decoded_matrix::decoded_matrix;
+
 /// The values that forward and backward need in addition to rows.
 #[derive(Clone)]
 struct Host {
@@ -29,7 +31,7 @@ custom_vjp! {
 
 /// The matrices in the dtype of `rows`, decoded only after these are computed.
 fn decode(rows: &Tensor<Infer>, host: &Host) -> Result<Tensor<Infer>> {
-    Ok(host.matrices.after(&[rows])?.decode(rows.dtype())?.to_tensor())
+    decoded_matrix(&host.matrices.after(&[rows])?, rows.dtype())
 }
 
 /// Five rows of three experts, one of which has none.

@@ -8,6 +8,7 @@ mod cases;
 mod causal_attention;
 mod causal_conv;
 mod cross_entropy;
+mod decoded_matrix;
 mod gated_delta;
 mod gated_delta_by_channel;
 mod gated_delta_states;
