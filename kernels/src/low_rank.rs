@@ -1,7 +1,7 @@
 //! A linear layer with a low-rank adapter beside it (Hu et al., "LoRA: low-rank adaptation of large language models", 2021).
 //!
-//! The adapter's product is added where the layer's lies already, one pass over the outputs instead of three; likewise its
-//! part of the gradient of the inputs. Products of matrices are MLX's own on every backend.
+//! The adapter's product is added to the layer's in place, with one pass over the outputs instead of three. The same
+//! holds for its part of the gradient of the inputs. Matrix products are MLX's own on every backend.
 
 use cotangent::{Error, Graph, Result, Tensor, differentiable};
 

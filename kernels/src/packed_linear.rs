@@ -1,7 +1,7 @@
 //! A linear layer whose matrix is packed codes, with or without a low-rank adapter.
 //!
-//! Codes never train, so the backward gives the gradients of the inputs and of the adapter alone. Where the product reads a
-//! decoded matrix, the matrix lives for that one product and is decoded again in the backward.
+//! Codes never train, so the backward computes only the gradients of the inputs and of the adapter. Where the product
+//! reads a decoded matrix, the matrix is in memory for that one product, and is decoded again in the backward.
 
 use cotangent::{
     Backend, CodeFormat, CodeMode, Constant, Dtype, Error, Frozen, Graph, Infer, Packed, Result, Stored, Tensor,

@@ -1,4 +1,5 @@
-//! How rotary embeddings lie in a head: which lanes rotate together, and which position a frequency follows.
+//! The layout of rotary embeddings in a head: the lanes that rotate together, and the position that a frequency
+//! follows.
 
 use cotangent::{Error, Graph, Result, Tensor};
 

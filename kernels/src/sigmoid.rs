@@ -1,4 +1,4 @@
-//! The sigmoid as texts form it.
+//! The sigmoid in kernel sources.
 
 /// `1 / (1 + exp(-x))` without a division, which costs a GPU ten instructions and a branch: the sum is at least 1, so that
 /// a reciprocal root, which is one instruction, and its square are right to a few units in the last place.

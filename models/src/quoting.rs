@@ -1,7 +1,7 @@
-//! Strings that others wrote, made fit for a message on a terminal.
+//! Foreign strings, made safe for a message on a terminal.
 //!
-//! A name or a text out of a file may hold escape sequences that move the cursor, rename the window or turn letters
-//! round, and it may be megabytes long.
+//! A name or a text from a file may hold escape sequences that move the cursor, rename the window or reverse letters,
+//! and it may be megabytes long.
 
 use std::borrow::Cow;
 use std::path::Path;

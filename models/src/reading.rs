@@ -1,7 +1,7 @@
-//! Small files that others wrote, read with a bound.
+//! Small foreign files, read with a limit.
 //!
-//! A pipe under the name of a configuration blocks the program that opens it, and a device never ends: what is no regular file
-//! is refused before it is opened, and no file is read beyond a limit.
+//! A pipe under the name of a configuration blocks the program that opens it, and a device never ends. So only regular
+//! files are opened, and no file is read beyond a limit.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};

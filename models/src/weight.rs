@@ -1,4 +1,4 @@
-//! How the matrix of a linear layer or an embedding is held.
+//! The matrix of a linear layer or an embedding, in floats or quantized.
 
 use cotangent::{
     CodeFormat, Dtype, Frozen, Graph, Held, Indices, Infer, Mode, Packed, Parameters, Planned, Result, Stored, Tensor,

@@ -1,4 +1,4 @@
-//! What a run shows: log lines, a progress bar, JSON lines.
+//! The output of a run: log lines, a progress bar, JSON lines.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

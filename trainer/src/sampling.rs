@@ -1,4 +1,4 @@
-//! From scores to the next token.
+//! Chooses the next token from scores.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};

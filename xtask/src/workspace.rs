@@ -1,4 +1,4 @@
-//! Where the checkout lies.
+//! The place of the checkout.
 
 use anyhow::{Context, Result};
 use std::path::PathBuf;

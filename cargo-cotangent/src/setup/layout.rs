@@ -1,4 +1,4 @@
-//! Where set-up keeps things: all in `.mlx` at the root of the checkout.
+//! The places of everything that set-up keeps: all in `.mlx` at the root of the checkout.
 
 use super::pins::{self, Build};
 use std::path::{Path, PathBuf};

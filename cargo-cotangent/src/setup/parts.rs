@@ -1,4 +1,4 @@
-//! What a finished set-up is made of, for those who give it away with a program.
+//! The parts of a finished set-up, for those who distribute it with a program.
 
 use super::layout::Layout;
 use super::linux::{lock, remove_if_there};

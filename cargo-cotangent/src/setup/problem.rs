@@ -1,4 +1,4 @@
-//! What a machine lacks, in words for the person before it.
+//! The message about what a machine lacks.
 
 use anyhow::{Result, bail};
 use std::fmt;

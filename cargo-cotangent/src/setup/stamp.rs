@@ -1,4 +1,4 @@
-//! The stamp of a finished set-up: what it was made from, to tell whether it still holds.
+//! The stamp of a finished set-up: what it was made from, which shows whether it is up to date.
 
 use super::pins::{self, Architecture, Build};
 use super::sources;

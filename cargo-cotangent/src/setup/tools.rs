@@ -1,4 +1,4 @@
-//! What a Linux machine must have before MLX can be set up.
+//! The tools that a Linux machine must have before MLX can be set up.
 
 use super::pins::{self, Build};
 use super::problem::Problem;

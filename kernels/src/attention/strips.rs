@@ -1,4 +1,4 @@
-//! Attention in strips of queries: each strip has its scores for all keys it sees at once, and no more.
+//! Attention in strips of queries: only the scores of one strip, for all keys that it sees, are in memory at once.
 //!
 //! The backward pass recomputes a strip's weights from queries and keys, as in Dao et al., "FlashAttention" (2022),
 //! but over whole rows of the softmax, so that there is no log-sum-exp to save and nothing to rescale.

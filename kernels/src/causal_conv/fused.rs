@@ -1,5 +1,5 @@
-//! The convolution in one launch each way, and one more for the gradient of a weight that trains. A thread has a piece of
-//! one channel in registers, and reads little more than its own inputs.
+//! The convolution in one launch in each direction, and one more for the gradient of a weight that trains. A thread
+//! keeps a piece of one channel in registers, and reads little more than its own inputs.
 
 use cotangent::{differentiable, stage};
 

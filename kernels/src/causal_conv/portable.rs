@@ -1,7 +1,7 @@
-//! The convolution as a pair of bodies made of operations: what runs where texts do not.
+//! The convolution as a pair of bodies composed of operations, which runs where kernel sources do not.
 //!
-//! With K taps it is a sum of K products of the shifted input. On the CPU that takes 60% of the time of MLX's convolution
-//! and its gradient.
+//! With K taps the convolution is a sum of K products of the shifted input. On the CPU this takes 60% of the time of
+//! MLX's convolution and its gradient.
 
 use cotangent::host::{self, Formula};
 use cotangent::{Constant, Dtype, Graph, Infer, Mask, Result, Tensor, differentiable};

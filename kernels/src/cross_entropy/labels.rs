@@ -1,4 +1,4 @@
-//! What the hidden states are to predict.
+//! The tokens that hidden states predict.
 
 use cotangent::{Error, Indices, Result};
 

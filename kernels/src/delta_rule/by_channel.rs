@@ -1,4 +1,4 @@
-//! A gate for each channel of the keys, as Kimi Delta Attention has them.
+//! The gated delta rule with a gate for each channel of the keys, as in Kimi Delta Attention.
 
 use cotangent::kernel::Stages;
 use cotangent::{Graph, Infer, Result, Tensor, differentiable};

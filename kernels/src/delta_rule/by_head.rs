@@ -1,4 +1,4 @@
-//! A gate for each head, as Gated DeltaNet has it.
+//! The gated delta rule with a gate for each head, as in Gated DeltaNet.
 
 use cotangent::{Graph, Result, differentiable};
 

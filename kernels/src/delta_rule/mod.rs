@@ -6,7 +6,7 @@
 //! S_t = g_t S_{t-1} + beta_t (v_t - g_t S_{t-1} k_t) k_t^T        y_t = S_t q_t
 //! ```
 //!
-//! All arithmetic is float32, whatever the inputs are: in bfloat16 the recurrence loses its gradients.
+//! All arithmetic is float32, for inputs of every dtype: in bfloat16 the recurrence loses its gradients.
 
 mod by_channel;
 mod by_head;

@@ -1,7 +1,8 @@
 //! Rows of tokens on their way to the experts that a router chose for them, and back.
 //!
-//! Every token has a row for each of its experts, and the rows stand in the order of the experts, so that an expert's rows are
-//! neighbours. Rows only move and add up here. Both directions read, and none scatters: sums have one order in every run.
+//! Every token has a row for each of its experts. The rows are in the order of the experts, so that an expert's rows
+//! are neighbours. Rows are only moved and added here. Both directions gather and neither scatters, so sums have the
+//! same order in every run.
 
 mod fused;
 

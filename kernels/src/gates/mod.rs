@@ -1,4 +1,4 @@
-//! The gates of the gated delta rule: how much of the state stays, and how much of a token is written.
+//! The gates of the gated delta rule: the share of the state that stays, and the share of a token that is written.
 //!
 //! Formulas of Yang, Kautz and Hatamizadeh, "Gated delta networks" (2024), in the parameters of Mamba 2 (Dao and Gu, 2024).
 

@@ -1,8 +1,8 @@
 //! Linear layers of many experts, each for the rows that chose it.
 //!
-//! Rows are sorted by expert, so that an expert's are one block, and counts say how many each has. The counts may be computed
-//! on the device: nothing here waits for them. Where they are more than there are rows, the last experts have none;
-//! rows that they do not reach give 0.
+//! Rows are sorted by expert, so that an expert's rows are one block, and counts give the number of rows of each. The
+//! counts may be computed on the device: nothing here waits for them. If they add up to more than the number of rows,
+//! the last experts have none; rows beyond their sum give 0.
 
 mod blocks;
 mod coded_product;

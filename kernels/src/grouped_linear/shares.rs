@@ -1,4 +1,4 @@
-//! Which rows a threadgroup works on, found on the device.
+//! The rows that a threadgroup works on, found on the device.
 
 /// The places of threadgroups that share out `rows` rows in blocks of `ROWS`, and the rows before an expert.
 ///

@@ -1,4 +1,4 @@
-//! The rotation in one launch; its gradient is the same launch the other way round.
+//! The rotation in one launch. Its gradient is the same launch in the other direction.
 
 use cotangent::{Constant, Dtype, Graph, Indices, Result, Tensor, differentiable, stage};
 

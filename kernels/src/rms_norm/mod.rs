@@ -1,8 +1,8 @@
 //! Root-mean-square normalisation, in the three forms of the Qwen models (Zhang and Sennrich, "Root mean square layer
 //! normalization", 2019).
 //!
-//! All compute in float32, round once, and return the dtype of `x`; weights are float32 as they train best there, and stay
-//! as the checkpoint has them.
+//! All compute in float32, round once, and return the dtype of `x`. Weights are float32, because they train best there,
+//! and keep the form that the checkpoint has.
 
 mod fused;
 mod fused_gated;

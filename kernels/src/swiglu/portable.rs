@@ -1,4 +1,4 @@
-//! SwiGLU as a pair of bodies made of operations: what runs where texts do not.
+//! SwiGLU as a pair of bodies composed of operations, which runs where kernel sources do not.
 
 use cotangent::host::{self, Formula};
 use cotangent::{Graph, Result, Tensor, differentiable};

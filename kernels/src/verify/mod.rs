@@ -1,8 +1,9 @@
 //! Linear layers for a few rows, such as the drafted tokens that speculative decoding verifies (Leviathan, Kalman and Matias,
 //! 2023).
 //!
-//! Where the texts run, on GPUs, a row's result has the same bits however many rows are computed with it, so that tokens are
-//! accepted as if each had been decoded alone: therefore they run also where a product of MLX's is faster. Where rows are many, [`Tensor::linear`](cotangent::Tensor::linear) is faster.
+//! On GPUs, where kernel sources run, a row's result has the same bits for every number of rows that are computed with
+//! it. So tokens are accepted as if each had been decoded alone. For this reason the sources also run where a product
+//! of MLX's is faster. For many rows [`Tensor::linear`](cotangent::Tensor::linear) is faster.
 
 mod dense;
 mod quantised;

@@ -1,4 +1,4 @@
-//! What Metal allows a kernel.
+//! The limits of Metal for a kernel.
 
 /// Threads of one threadgroup.
 pub const MAX_THREADS: i64 = 1024;

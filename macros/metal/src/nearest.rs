@@ -1,4 +1,4 @@
-//! What a misspelled name was meant to be.
+//! Finds the name that a misspelled one was meant to be.
 
 /// The candidate nearest to `name`, at most `limit` edits away.
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>, limit: usize) -> Option<&'a str> {

@@ -1,4 +1,4 @@
-//! Which matrices of a checkpoint are packed codes, and whether these are the ones that its configuration names.
+//! Finds the matrices of a checkpoint that are packed codes, and checks that its configuration names the same ones.
 
 use std::collections::BTreeMap;
 

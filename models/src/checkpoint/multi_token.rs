@@ -1,5 +1,5 @@
-//! Where checkpoints keep their head of multi-token prediction: among their tensors, in a file beside them, or in a folder of
-//! its own.
+//! The places in which checkpoints keep their head of multi-token prediction: among their tensors, in a file beside
+//! them, or in a folder of its own.
 
 use std::fs;
 use std::path::PathBuf;

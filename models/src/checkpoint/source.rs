@@ -1,4 +1,4 @@
-//! Which stored tensors a parameter is made of. Checkpoints store the matrices of experts in several ways:
+//! The stored tensors that a parameter is made of. Checkpoints store the matrices of experts in several ways:
 //!
 //! | name | shape | who writes it |
 //! |---|---|---|

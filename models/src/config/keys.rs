@@ -1,5 +1,5 @@
-//! Keys of a `config.json` that change nothing of what a model computes here, and what is said of all others that no reader
-//! of fields has asked for.
+//! The keys of a `config.json` that do not change what a model computes here, and the report on all other keys that
+//! nothing has read.
 
 /// What transformers writes into the configuration of any model: how its Python object behaves, and what older versions
 /// kept there for generation (`PreTrainedConfig` of 4.40 to 5.24).

@@ -1,5 +1,5 @@
 //! The text part of a Qwen3.5 checkpoint's `config.json`, read strictly: a value that is absent, of the wrong type or
-//! in contradiction with another one is an error naming file and field, never a silent default.
+//! in contradiction with another one is an error that names file and field, never a silent default.
 //!
 //! Defaults exist only where transformers and mlx-lm agree on them and published files rely on them.
 

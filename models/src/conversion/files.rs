@@ -1,4 +1,4 @@
-//! Files of a checkpoint that are no weights: tokenizer, chat templates, settings of images.
+//! The files of a checkpoint that are not weights: tokenizer, chat templates, settings of images.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! The head of multi-token prediction in a converted checkpoint: as it is, in a file that MLX's programs pass over.
+//! The head of multi-token prediction in a converted checkpoint: not quantized, in a file that MLX's programs ignore.
 
 use std::collections::BTreeMap;
 

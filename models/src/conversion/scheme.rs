@@ -1,4 +1,4 @@
-//! Which matrices become codes of which format.
+//! The choice of the matrices that become codes, and of their formats.
 
 use cotangent::{CodeFormat, CodeMode, Error, Result};
 

@@ -1,4 +1,4 @@
-//! From pixels to the patches that a vision tower reads, equal to the Hugging Face fast processor bit for bit.
+//! The way from pixels to the patches that a vision tower reads, equal to the Hugging Face fast processor bit for bit.
 //!
 //! `settings` reads how a checkpoint wants its images; `size` chooses the size that an image is brought to; `resize`
 //! interpolates; `patches` normalises and orders. Decoding files is not done here.

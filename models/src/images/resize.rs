@@ -1,4 +1,4 @@
-//! Bicubic interpolation of 8-bit pixels with antialiasing, as torchvision does it on a CPU.
+//! Bicubic interpolation of 8-bit pixels with antialiasing, as in torchvision on a CPU.
 //!
 //! Keys' kernel with a = -0.5 is stretched where an image shrinks. Its weights are computed in double precision and
 //! rounded to 16-bit fixed point, with the most fractional bits that the largest of them has room for. Rows are

@@ -1,7 +1,7 @@
-//! How a checkpoint wants its images, from the files that its processor was saved to.
+//! The settings of a checkpoint's images, from the files to which its processor was saved.
 //!
-//! There are no defaults: where the files lack a value, libraries differ in what they take for it, and a model sees other
-//! pixels than it was trained on, without a word.
+//! There are no defaults: libraries use different values where the files lack one, and a model would then silently see
+//! other pixels than in its training.
 
 use std::path::{Path, PathBuf};
 

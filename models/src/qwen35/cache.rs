@@ -1,4 +1,4 @@
-//! What generation keeps from one call to the next.
+//! The state that generation keeps from one call to the next.
 
 use cotangent::{Graph, Mode, Parameters, Result, Stored, Tensor};
 

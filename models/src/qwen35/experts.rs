@@ -1,4 +1,5 @@
-//! A mixture of experts: a router chooses a few of many gated layers for each token, and one more is there for all.
+//! A mixture of experts: a router chooses a few of many gated layers for each token, and one more layer serves all
+//! tokens.
 
 use cotangent::{Dtype, Graph, Indices, Mode, Parameters, Planned, Result, Tensor};
 use cotangent_kernels::ExpertRows;

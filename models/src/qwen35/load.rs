@@ -1,4 +1,4 @@
-//! A model from a checkpoint.
+//! Loads a model from a checkpoint.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The head of multi-token prediction: what the model says of the token after the next.
+//! The head of multi-token prediction, which predicts the token after the next.
 
 use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
 

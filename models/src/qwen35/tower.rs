@@ -1,4 +1,4 @@
-//! The vision tower as the block driver sees it: stage by stage, up to the text with pictures in it.
+//! The stages of the vision tower for the block driver, up to the text with pictures in it.
 
 use cotangent::{Result, StackStages, Stored, Train};
 

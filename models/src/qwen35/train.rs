@@ -1,4 +1,4 @@
-//! The model as the block driver sees it.
+//! The model as a stack for the block driver.
 
 use cotangent::{Dtype, Error, Indices, Mode, Parameters, Result, Stack, StackStages, Stored, Tensor, Train};
 use cotangent_kernels::Labels;

@@ -1,4 +1,4 @@
-//! What the tower reads beside its parameters: built on the host, before the graph.
+//! The input of the tower, built on the host before the graph.
 
 use cotangent::{Constant, Error, Graph, Indices, Result, Tensor};
 use cotangent_kernels::{Pairing, RotaryLayout, TableLayout, rotary};

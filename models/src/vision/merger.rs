@@ -1,4 +1,4 @@
-//! From groups of patches to tokens of the text model.
+//! The merger, which turns groups of patches into tokens of the text model.
 
 use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
 

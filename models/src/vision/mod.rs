@@ -1,4 +1,4 @@
-//! The vision tower of Qwen3.5 and Qwen3-VL: from patches of pixels to tokens of the text model.
+//! The vision tower of Qwen3.5 and Qwen3-VL, which turns patches of pixels into tokens of the text model.
 //!
 //! Patches are embedded and get a learned position, stretched from a square table over each picture; blocks of attention
 //! within each frame follow, and a merger makes one token of each group of patches. Qwen3-VL takes features for its first

@@ -1,5 +1,5 @@
-//! What `cargo cotangent` does about the kernels of a program: [`kernels`] lists them, [`check`] checks them, [`mutate`] makes
-//! mistakes in their gradients.
+//! The commands of `cargo cotangent` about the kernels of a program: [`kernels`] lists them, [`check`] checks them,
+//! [`mutate`] makes mistakes in their gradients.
 //!
 //! A kernel is known only to a program that links it. So each command is the whole of a program's `main`, which names the
 //! crates that it is about:

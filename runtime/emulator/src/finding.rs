@@ -1,4 +1,4 @@
-//! What the emulator found wrong with a kernel.
+//! The defects that the emulator finds in a kernel.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Whether a launch fits its kernel, before anything is made of it.
+//! Checks that a launch fits its kernel, before anything is compiled.
 
 use cotangent_metal::left_out::NOT_MODELLED;
 use cotangent_metal::names::is_reserved;

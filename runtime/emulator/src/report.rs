@@ -1,4 +1,4 @@
-//! From what the machine saw to findings with files and lines.
+//! Turns the machine's journal into findings with files and lines.
 
 use crate::build::Image;
 use crate::machine::{Entry, Geometry, Place};

@@ -64,8 +64,9 @@
 //!
 //! ## Calls
 //!
-//! The generated function takes inputs and scalars in the order in which they are declared, then the template constants that no
-//! shape binds, in lower case. More than three inputs it takes by name, in a struct that stands beside it and is as visible:
+//! The generated function takes inputs and scalars in the order in which they are declared, then the template constants
+//! that no shape binds, in lower case. If there are more than three inputs, it takes them by name, in a struct beside
+//! it with the same visibility:
 //!
 //! ```
 //! # use cotangent::{Graph, Result, Tensor, differentiable};
@@ -96,9 +97,10 @@
 //!
 //! ## Extents
 //!
-//! Extents are made of integers, upper-case names, `+ - * / %`, `ceil_div(a, b)`, `min(a, b)` and `max(a, b)`. An input's shape binds a
-//! name that stands in it alone; any other name is a template constant, `const N: usize`, which becomes an argument of the generated
-//! function. Extents are compared in a normal form: `B * H` is `H * B`.
+//! Extents consist of integers, upper-case names, `+ - * / %`, `ceil_div(a, b)`, `min(a, b)` and `max(a, b)`. A name
+//! that is an extent of an input by itself is bound by the input's shape. Any other name is a template constant, `const
+//! N: usize`, which becomes an argument of the generated function. Extents are compared in a normal form: `B * H`
+//! equals `H * B`.
 //!
 //! `dims = [CHUNKS = ceil_div(T, C), ROWS = CHUNKS * 4]` names expressions, each made of dimensions, constants and the names before
 //! it. In Metal such a name is a `constexpr int` if only constants decide it (an array may then have that length), else a
@@ -123,10 +125,10 @@
 //!
 //! ## Source in files
 //!
-//! What is not made of Rust tokens cannot stand inside `metal! { .. }`: lines that `\` continues, `1'000`, hexadecimal floats, raw
-//! strings, brackets that do not match inside `#if`. Such source stands in a file, `metal_file!("rotate.metal")` instead of
-//! `metal! { .. }`, with the path as seen from the Rust file (`cuda_file!("rotate.cu")` for CUDA). The same checks apply; messages name
-//! file, line and column.
+//! Code that does not consist of Rust tokens cannot be inside `metal! { .. }`: lines that `\` continues, `1'000`,
+//! hexadecimal floats, raw strings, brackets that do not match inside `#if`. Put such source into a file, and write
+//! `metal_file!("rotate.metal")` instead of `metal! { .. }`, with the path relative to the Rust file
+//! (`cuda_file!("rotate.cu")` for CUDA). The same checks apply; messages name file, line and column.
 //!
 //! ## CUDA
 //!

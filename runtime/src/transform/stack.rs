@@ -1,9 +1,9 @@
 //! The training step of a stack of blocks, in bounded memory.
 //!
-//! MLX's tape over a whole model keeps every intermediate result, and its checkpoint does not bound memory either:
+//! MLX's tape over a whole model keeps every intermediate result. Its checkpoint does not bound memory either:
 //! recomputation does not depend on the cotangent, so MLX may run it early for all blocks at once. Here the driver
-//! walks the blocks itself: the forward pass keeps the blocks' inputs only, and each block's backward is evaluated
-//! before the next but one is begun.
+//! walks the blocks itself. The forward pass keeps only the blocks' inputs, and each block's backward is evaluated
+//! before the next but one begins.
 
 use mlx_rs::Array;
 

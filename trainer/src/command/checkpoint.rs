@@ -1,4 +1,4 @@
-//! What all commands do with a checkpoint before they begin.
+//! The steps that all commands take with a checkpoint before they begin.
 
 use std::path::Path;
 use std::time::Duration;

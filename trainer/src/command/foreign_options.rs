@@ -1,4 +1,4 @@
-//! What people who come from mlx-lm, mlx-vlm, unsloth, TRL or PEFT type, and what it is called here.
+//! The options of mlx-lm, mlx-vlm, unsloth, TRL and PEFT, and their names here.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What is wrong with a file or a line that is not the JSON it should be: the cause, not the symptom.
+//! The cause, not the symptom, of a fault in a file or a line that is not the JSON that it should be.
 
 use crate::numbers::counted;
 

@@ -1,4 +1,4 @@
-//! From a JSON-lines file of conversations to padded batches with labels.
+//! The way from a JSON-lines file of conversations to padded batches with labels.
 //!
 //! `lines` reads a file line by line, `json` a line, `row` what form it has, `schema` its messages (`chat`); `damage`
 //! says what is wrong with what is not JSON; `picture_parts` and `video_parts` find pictures and videos in it. The checkpoint's own `template` renders a conversation; `spans` finds in the

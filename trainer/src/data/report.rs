@@ -1,4 +1,4 @@
-//! What became of the rows of a file: what a person should know before training on it.
+//! The report on the rows of a file, which a person should read before training on it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

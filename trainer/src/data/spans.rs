@@ -1,4 +1,4 @@
-//! Where, in a rendered conversation, the assistant speaks.
+//! Finds the parts of a rendered conversation in which the assistant speaks.
 //!
 //! The markers around the assistant's turns are learned from the template itself, by rendering conversations of known
 //! contents. A conversation is then rendered once, and the turns are found by the markers; contents that hold a

@@ -1,4 +1,4 @@
-//! Where checkpoints keep their chat templates.
+//! The files in which checkpoints keep their chat templates.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Where checkpoints keep their tokenizers.
+//! The files in which checkpoints keep their tokenizers.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! How a checkpoint writes pictures and videos among tokens.
+//! The way in which a checkpoint writes pictures and videos among tokens.
 
 use std::ops::Range;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! How a camera was held, out of EXIF metadata.
+//! The orientation of a camera, from EXIF metadata.
 
 /// The value of EXIF's tag `Orientation`, from 1 to 8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What kind of file bytes are, by how they begin.
+//! The kind of a file, by its first bytes.
 
 /// The kinds that are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

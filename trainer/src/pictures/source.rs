@@ -1,4 +1,4 @@
-//! Where a picture of a data set is: in a file, or in the data themselves.
+//! The source of a picture of a data set: a file, or the data themselves.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

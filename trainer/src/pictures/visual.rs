@@ -1,4 +1,4 @@
-//! What a message shows: a picture, or the frames of a video.
+//! A picture or a video of a message.
 
 use std::fmt;
 use std::path::Path;

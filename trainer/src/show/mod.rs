@@ -1,4 +1,4 @@
-//! What a data set becomes before a model learns it, as text for people: examples token by token, and a summary.
+//! Shows people what a model would learn from a data set: examples token by token, and a summary.
 
 mod example;
 mod histogram;

@@ -1,4 +1,4 @@
-//! Which examples a micro-batch holds: a function of its number alone, so that a run can go on anywhere.
+//! The examples of a micro-batch: a function of its number alone, so that a run can go on anywhere.
 
 use cotangent::{Indices, Stored};
 use cotangent_kernels::Labels;

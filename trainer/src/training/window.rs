@@ -1,4 +1,4 @@
-//! What happens between two reports.
+//! The sums between two reports.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How many tests ran, read from what test programs say.
+//! The number of tests that ran, read from the output of test programs.
 
 use std::fmt;
 

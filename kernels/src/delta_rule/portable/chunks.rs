@@ -1,4 +1,4 @@
-//! How rows of tokens are cut into chunks, and joined again.
+//! Cuts rows of tokens into chunks, and joins chunks again.
 
 use cotangent::{Dtype, Infer, Result, Tensor};
 

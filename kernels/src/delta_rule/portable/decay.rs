@@ -1,4 +1,4 @@
-//! What the decays of a chunk do to its tokens, whether a gate is a head's or a channel's.
+//! The effect of the decays of a chunk on its tokens, for gates of heads and of channels.
 
 use cotangent::{Infer, Result, Tensor};
 

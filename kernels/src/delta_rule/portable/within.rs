@@ -1,4 +1,4 @@
-//! What every chunk computes without knowing the state it starts from.
+//! The part of every chunk that does not depend on the state that it starts from.
 
 use cotangent::{Infer, Result, Tensor};
 

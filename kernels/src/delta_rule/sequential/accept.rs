@@ -1,4 +1,4 @@
-//! What stays of a draft.
+//! The tokens of a draft that are accepted.
 
 use cotangent::{Graph, Result, differentiable};
 

@@ -1,4 +1,4 @@
-//! The recurrence as it is written, in differentiable operations: slow, and easy to believe.
+//! The recurrence by its definition, in differentiable operations: slow, and easy to verify.
 
 use cotangent::{Dtype, Graph, Indices, Result, Tensor};
 

@@ -1,5 +1,5 @@
-//! Token by token: the reference of the chunked form, the step of generation, and what speculative decoding needs of states in
-//! between.
+//! The recurrence token by token: the reference implementation of the chunked form, the step of generation, and the
+//! states in between that speculative decoding needs.
 
 mod accept;
 mod by_operations;

@@ -1,4 +1,4 @@
-//! Some tokens, one after the other.
+//! The recurrence over some tokens, one after the other.
 
 use cotangent::stage;
 

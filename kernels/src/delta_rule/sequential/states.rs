@@ -1,4 +1,4 @@
-//! States in between, for speculative decoding: those after every token, and that after some.
+//! The states in between, for speculative decoding: those after every token, and the one after a number of tokens.
 
 use cotangent::{Graph, Result, Tensor, differentiable};
 

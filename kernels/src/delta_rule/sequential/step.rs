@@ -1,4 +1,4 @@
-//! A single token, as generation needs it.
+//! The step of a single token, which generation needs.
 
 use cotangent::{Graph, Result, differentiable, stage};
 

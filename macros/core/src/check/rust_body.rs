@@ -1,4 +1,4 @@
-//! Which names a Rust body does anything with.
+//! Finds the names that a Rust body uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 

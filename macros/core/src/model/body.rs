@@ -1,4 +1,4 @@
-//! What a kernel runs.
+//! The body of a kernel.
 
 use proc_macro2::{Ident, Span, TokenStream};
 

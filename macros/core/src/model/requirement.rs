@@ -1,4 +1,4 @@
-//! What a kernel requires of the sizes it runs at.
+//! The requirements of a kernel on the sizes at which it runs.
 
 use std::fmt;
 

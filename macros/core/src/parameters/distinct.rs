@@ -1,4 +1,4 @@
-//! Whether the parameters of one struct have names of their own, as far as the struct and its flattened fields show it.
+//! Checks that the parameters of one struct have distinct names, as far as the struct and its flattened fields show it.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};

@@ -1,4 +1,4 @@
-//! What a kernel's arrays in threadgroup memory take.
+//! The sizes of a kernel's arrays in threadgroup memory.
 
 use cotangent_metal::tokens::scan::{Element, Scan, Shared};
 

@@ -1,4 +1,4 @@
-//! What is generated for a kernel: the last decision before tokens.
+//! The plan of what is generated for a kernel: the last decision before tokens.
 
 mod description;
 

@@ -1,5 +1,5 @@
-//! What a preprocessor leaves of a text: macros that the text defines are replaced, directives are gone, and so is what
-//! stands in `#if 0`. Every token keeps the place where its author wrote it.
+//! Expands a source as a preprocessor does: macros that the source defines are replaced, and directives and the code in
+//! `#if 0` are removed. Every token keeps the place where its author wrote it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

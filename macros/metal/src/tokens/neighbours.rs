@@ -1,4 +1,4 @@
-//! What stands around a token: the questions that reading a text without a grammar asks of its neighbours.
+//! The neighbours of a token, of which a reader without a grammar asks these questions.
 
 use super::operator::operator;
 use super::token::{Kind, Token};

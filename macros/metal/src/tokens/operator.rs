@@ -1,4 +1,4 @@
-//! Operators: punctuation that stands together, read as far as it goes.
+//! Operators: adjacent punctuation, read as far as it forms one.
 
 use super::token::{Kind, Token};
 

@@ -1,4 +1,4 @@
-//! Where a kernel's text comes from: from inside a macro, or from a file of its own.
+//! The source of a kernel, inside a macro or in a file of its own.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};

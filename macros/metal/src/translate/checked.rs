@@ -1,4 +1,4 @@
-//! What only the static check needs: types and casts that clang can judge.
+//! The rewrites that only the static check needs: types and casts that clang can judge.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! What only whole files have: instances under a name on the host, function constants, functions that are called as Metal's
-//! collectives are.
+//! The rewrites that only whole files need: instances under a name on the host, function constants, functions with the
+//! names of Metal's collectives.
 
 use crate::names::is_collective;
 use std::collections::HashSet;

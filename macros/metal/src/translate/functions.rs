@@ -1,5 +1,5 @@
-//! Where functions are defined in a header: CUDA needs a word that says that they run on the device, and overloads that differ
-//! in address space alone are one function where there is one space.
+//! Finds the definitions of functions in a header. CUDA needs a word that says that they run on the device, and
+//! overloads that differ only in address space are one function where there is one space.
 
 use std::ops::Range;
 

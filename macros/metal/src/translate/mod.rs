@@ -1,4 +1,4 @@
-//! From kernel source to C++: lexing, the few rewrites that Metal's words need, MLX's signature rules.
+//! Translates kernel source to C++: lexing, the few rewrites that Metal's words need, MLX's rules for signatures.
 
 mod arms;
 mod assemble;

@@ -1,4 +1,4 @@
-//! What is indexed and what is pointed to, by the look of the text.
+//! Finds what is indexed and what is pointed to, by the form of the source.
 
 use super::lexer::{Kind, Places, Token, lex};
 use crate::{Location, Source};

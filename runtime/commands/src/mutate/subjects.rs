@@ -1,4 +1,4 @@
-//! What is mutated: every source and Rust body of a gradient, and what forwards save for them.
+//! The parts that are mutated: every source and Rust body of a gradient, and the residuals that forwards save for them.
 
 use anyhow::{Context, Result};
 use cotangent::kernel::mutation::{Change, Mutation, met_in_body, outcome};

@@ -1,4 +1,4 @@
-//! What became of the mutants: a row for each kernel, then those that no check noticed.
+//! The table of the mutants: a row for each kernel, then the mutants that no check noticed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

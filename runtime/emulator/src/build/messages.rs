@@ -1,4 +1,4 @@
-//! C++ compilers' errors as sentences about the author's line: what stands there, and not what our own files make of it.
+//! The errors of C++ compilers as sentences about the author's line, and not about the emulator's own files.
 
 use crate::{Location, Source};
 

@@ -1,4 +1,4 @@
-//! From C++ to code in this process: the system's compiler, a cache of what it made, the loaded image.
+//! The way from C++ to code in this process: the system's compiler, a cache of its results, the loaded image.
 
 mod cache;
 mod compiler;

@@ -1,4 +1,4 @@
-//! What Rust and the compiled kernel share. `shim/host.h` declares the same structures.
+//! The structures that Rust and the compiled kernel share. `shim/host.h` declares the same.
 
 use std::ffi::{c_char, c_void};
 

@@ -1,4 +1,5 @@
-//! What the kernel itself notices, by the compiler's checks of arithmetic, arrays and alignment or by code of the shim.
+//! The faults that the kernel itself notices, by the compiler's checks of arithmetic, arrays and alignment or by code
+//! of the shim.
 
 use std::ffi::{CStr, c_char};
 

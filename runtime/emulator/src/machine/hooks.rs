@@ -1,6 +1,6 @@
-//! What compiled kernels call: on every access that is not harmless at sight, at every meeting of threads.
-//! These run on a thread's own stack; nothing with a destructor may live across [`suspend`], as a stopped thread never
-//! comes back to it.
+//! The hooks that compiled kernels call: on every access that is not obviously harmless, and where threads meet. They
+//! run on a thread's own stack. No value with a destructor may live across [`suspend`], because a stopped thread never
+//! returns to it.
 
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! What was seen, before places become lines.
+//! The journal of what was seen, before places become lines.
 
 use std::collections::BTreeMap;
 

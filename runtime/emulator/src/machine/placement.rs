@@ -1,4 +1,5 @@
-//! How an input lies in its memory: which elements its shape and strides lead to. What lies between them is not its.
+//! The placement of an input in its memory: the elements that its shape and strides lead to. Elements between them do
+//! not belong to it.
 
 use crate::Buffer;
 

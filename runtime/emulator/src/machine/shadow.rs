@@ -1,4 +1,4 @@
-//! Who touched an element last, and whether two touches are ordered.
+//! The last accesses to each element, and whether two accesses are ordered.
 //!
 //! Metal orders two accesses of different threads only by a barrier that both pass and that names their memory
 //! (`mem_flags`): `threadgroup_barrier` for a threadgroup, `simdgroup_barrier` for a simdgroup. Nothing orders different

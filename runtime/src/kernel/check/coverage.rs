@@ -1,4 +1,4 @@
-//! Where a kernel's own body runs, and which generated checks look at it.
+//! The backends on which a kernel's own body runs, and the generated checks that cover it.
 
 use std::fmt;
 

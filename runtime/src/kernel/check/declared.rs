@@ -1,4 +1,4 @@
-//! What the generated test of a kernel runs.
+//! The body of a kernel's generated test.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! What one call of a check is given beyond its sizes: scalars, ranges of values, patterns, layouts, wanted gradients.
+//! The arguments of one call of a check beyond its sizes: scalars, ranges of values, patterns, layouts, wanted
+//! gradients.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The values that a check gives a kernel, and how they lie in memory.
+//! The values that a check gives a kernel, and their layout in memory.
 
 use mlx_rs::Array;
 

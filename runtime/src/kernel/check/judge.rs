@@ -1,4 +1,4 @@
-//! Holds what one call computed against measured slopes, and kernel and fallback against each other.
+//! Compares the results of one call with measured slopes, and the kernel with its fallback.
 
 use super::cases::{Setting, elements};
 use super::checker::{Checker, Depth, LEAST};

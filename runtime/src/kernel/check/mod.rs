@@ -1,4 +1,4 @@
-//! Checks of kernels that no author writes: each kernel at the sizes its declaration names, in the dtypes it allows.
+//! The generated checks of kernels: each kernel at the sizes that its declaration names, in the dtypes that it allows.
 //!
 //! - Gradients against central finite differences: along a random direction of each input, and entry by entry. Where the
 //!   source can run with `float` as `double`, both are in double precision, so that a factor of 1.0001 is found; where it
@@ -51,14 +51,15 @@ pub use self::texts::LaunchText;
 pub use self::vjp::{assert_function, check_function};
 pub use super::launch::nvrtc::CudaCompiler;
 
-/// Checks a kernel: where its source runs on the session's backend, there, and in any case in the emulator.
+/// Checks a kernel in the emulator, and also on the session's backend if its source runs there.
 ///
-/// On the CPU backend sources do not run, so that the check is that of the emulator, which needs a C++ compiler and the
-/// feature `emulator`. Without them, the fallback alone is checked and a note says what was not. On a GPU both are checked, one after the other.
+/// On the CPU backend sources do not run, so the check is that of the emulator, which needs a C++ compiler and the
+/// feature `emulator`. Without them only the fallback is checked, and a note says what was not. On a GPU both are
+/// checked, one after the other.
 ///
-/// Stages and inference-only kernels have no gradient: what they write must be numbers. A backward is checked with its
-/// forward, and its report says so. A case that breaks a requirement of the kernel checks the fallback alone; where the
-/// fallback is preferred because it is faster, the kernel is checked all the same.
+/// Stages and inference-only kernels have no gradient; the check is that everything they write is a number. A backward
+/// is checked with its forward, and its report says so. A case that breaks a requirement of the kernel checks only the
+/// fallback. A kernel whose fallback is preferred because it is faster is still checked.
 ///
 /// # Errors
 /// What the kernel or its fallback returns; in the emulator also a defect it found.
@@ -84,9 +85,10 @@ pub fn check(session: &mut Session, declaration: &'static Declaration) -> Result
     }
 }
 
-/// Checks a kernel on one backend, whatever that of the process is: on [`Backend::Emulated`] its source runs on the CPU of
-/// any machine, watched for races and accesses out of bounds, and is held against finite differences and its fallback. On
-/// [`Backend::Cpu`] sources do not run, and the fallback alone is checked, with a note that says so.
+/// Checks a kernel on one backend, which need not be that of the process. On [`Backend::Emulated`] its source runs on
+/// the CPU of any machine, watched for races and accesses out of bounds, and its results are compared with finite
+/// differences and with its fallback. On [`Backend::Cpu`] sources do not run, and only the fallback is checked, with a
+/// note that says so.
 ///
 /// The report of a backward is one comparison: how many of those of its forward failed.
 ///

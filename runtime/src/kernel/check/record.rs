@@ -1,4 +1,4 @@
-//! Results that travel: what one machine computed, for another to be held against.
+//! Records of the results of one machine, for comparison with another's.
 
 use super::cases::{cases, runs_at};
 use super::draw::Draw;

@@ -1,4 +1,4 @@
-//! What checks say.
+//! The reports of checks.
 
 use std::any::Any;
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! The sizes of the input plan: the declared cases, and what they leave out.
+//! The sizes of the input plan: the declared cases, and sizes that they leave out.
 
 use std::cmp::Reverse;
 

@@ -1,4 +1,4 @@
-//! How far apart two computations of the same values may be.
+//! The bounds on the difference of two computations of the same values.
 
 use crate::Dtype;
 

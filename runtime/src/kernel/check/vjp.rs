@@ -1,4 +1,4 @@
-//! Functions that bring a backward of their own, against finite differences.
+//! Compares functions that have their own backward with finite differences.
 
 use mlx_rs::Array;
 

@@ -1,9 +1,9 @@
 //! A launch on an NVIDIA GPU, through MLX's `cuda_kernel`: the kernel's Metal text translated, or the author's own text
 //! for CUDA.
 //!
-//! A training step makes thousands of launches, and a translation takes milliseconds: each is made once for all launches
-//! that share a text. Sizes are not in it: shapes come with the arrays, and the grid, where the text asks, as one more
-//! input. MLX has every input as a pointer, so that small ones are like all others.
+//! A training step makes thousands of launches, and a translation takes milliseconds, so each is made once for all
+//! launches that share a source. The source contains no sizes: shapes come with the arrays, and the grid, where the
+//! source asks for it, as one more input. MLX passes every input as a pointer, small ones too.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

@@ -1,13 +1,14 @@
 //! Kernels for CUDA compiled ahead of MLX, on all cores.
 //!
-//! MLX compiles a kernel when it first runs, one after the other, each with headers of its own that take longer than the
-//! kernel does, and in each process again. But it looks into a folder before it compiles. There it finds what is put here:
-//! `MODULE.ptx` with the code, and `MODULE.txt` with the function it looks for and the name that one has in the code.
-//! Where anything is missing (NVIDIA's compiler, a folder that can be written, the one version of MLX whose ways are
-//! known), nothing is done, and MLX compiles as always; so it does for a text that does not compile, and says why.
+//! MLX compiles kernels when they first run, one after the other, and again in each process. Its headers take longer to
+//! compile than the kernel does. But MLX looks into a folder before it compiles. This module writes its results there:
+//! `MODULE.ptx` with the code, and `MODULE.txt` with the function that MLX looks for and its name in the code. If
+//! anything is missing (NVIDIA's compiler, a folder that can be written, the one version of MLX whose folder has this
+//! form), nothing is written, and MLX compiles as always. MLX also compiles a source that does not compile here, and
+//! says why.
 //!
-//! The long part of a text lies in that folder too, and MLX is given one line that includes it: at each launch MLX copies
-//! a kernel's whole program, and hashes it.
+//! The long part of a source is in that folder too, and MLX is given one line that includes it, because MLX copies and
+//! hashes a kernel's whole program at each launch.
 
 use std::collections::VecDeque;
 use std::panic::catch_unwind;

@@ -1,9 +1,10 @@
-//! The program that MLX makes of a CUDA kernel, and the name under which it keeps what is compiled of it.
+//! The program that MLX makes of a CUDA kernel, and the name under which it keeps the compiled module.
 //!
-//! MLX 0.32.2 keeps a custom kernel's module by the kernel's name and a hash of the whole program, its own includes and
-//! signature around the text. Code that leaves a compiled module where MLX looks for it must know both to the
-//! letter. `mlx/backend/cuda/custom_kernel.cpp` says how the program is put together; that the hash is `std::hash` of a
-//! string, in hexadecimal, since MLX's pull request 4273. Where this is wrong, MLX finds nothing, and compiles itself.
+//! MLX 0.32.2 keeps a custom kernel's module by the kernel's name and a hash of the whole program, including MLX's own
+//! includes and the signature around the source. Code that puts a compiled module where MLX looks for it must reproduce
+//! both exactly. `mlx/backend/cuda/custom_kernel.cpp` shows how the program is assembled; since MLX's pull request 4273
+//! the hash is `std::hash` of a string, in hexadecimal. Where this is wrong, MLX finds no module and compiles the
+//! kernel itself.
 
 use super::cuda::cuda_type;
 use crate::Dtype;

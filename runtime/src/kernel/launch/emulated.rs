@@ -1,7 +1,7 @@
-//! A launch in the emulator: the kernel's own text, run and checked on the CPU.
+//! A launch in the emulator: the kernel's own source, run and checked on the CPU.
 //!
-//! Inputs are evaluated on the host in the middle of the graph. That is safe where this is reached from: inside a custom
-//! VJP, whose forward and backward MLX never differentiates, and in inference.
+//! Inputs are evaluated on the host in the middle of the graph. This is safe in the two places that call it: inside a
+//! custom VJP, whose forward and backward MLX never differentiates, and in inference.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! A launch as `cotangent-metal` has it: what the emulator runs and what is translated to CUDA.
+//! A launch in the form of `cotangent-metal`, which the emulator runs and which is translated to CUDA.
 
 use cotangent_metal::{Dtype, KernelText, Port, Source, TemplateValue};
 use mlx_rs::Array;

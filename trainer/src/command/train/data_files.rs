@@ -1,4 +1,4 @@
-//! Where the conversations are.
+//! The files of the conversations.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! What a chat template leaves out of a conversation.
+//! Finds what a chat template leaves out of a conversation.
 //!
 //! A mark, a character that occurs nowhere else, is put into each content, thought, name and text of the conversation,
 //! and the template writes it a second time. Where a mark comes out shows where its text stands, however short the text

@@ -1,4 +1,4 @@
-//! From text to tokens in little memory.
+//! Encodes text as tokens in little memory.
 //!
 //! `Tokenizer::encode` of the crate `tokenizers` keeps the text of every token and six numbers for each, and trims blanks
 //! from what some tokens stand for. Here a token is its id and its bytes, and each word is forgotten when it is tokens:

@@ -1,4 +1,4 @@
-//! What the process of a template or a tokenizer may take.
+//! The limits on the process of a template or a tokenizer.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};

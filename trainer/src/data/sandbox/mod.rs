@@ -1,4 +1,4 @@
-//! Where the templates and tokenizers of others run.
+//! The process in which foreign templates and tokenizers run.
 //!
 //! Both are programs: a template computes, a tokenizer runs regular expressions and merges, and a damaged or hostile one
 //! never ends, takes all memory, or overflows the stack, which nothing in the same process can survive. The program

@@ -1,4 +1,4 @@
-//! What can be asked of a template or a tokenizer.
+//! The operations of templates and tokenizers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

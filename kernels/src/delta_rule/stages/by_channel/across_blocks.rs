@@ -1,4 +1,4 @@
-//! What the tokens of a block owe to the other blocks and to the states.
+//! The part of the gradients of a block's tokens that comes from the other blocks and from the states.
 
 use cotangent::stage;
 

@@ -1,4 +1,4 @@
-//! What the queries and keys of a chunk have to do with the keys before them.
+//! The scores of the queries and keys of a chunk with the keys before them.
 
 use cotangent::stage;
 

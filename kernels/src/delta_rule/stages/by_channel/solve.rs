@@ -1,4 +1,4 @@
-//! What a chunk computes from its scores without knowing the state it starts from.
+//! The part of a chunk, from its scores, that does not depend on the state that it starts from.
 
 use cotangent::stage;
 

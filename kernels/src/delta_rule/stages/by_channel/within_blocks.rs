@@ -1,4 +1,5 @@
-//! The gradients of a block's tokens: what they owe to each other, and what the other blocks and the states left.
+//! The gradients of a block's tokens: the part that comes from the block itself, added to that of the other blocks and
+//! the states.
 
 use cotangent::stage;
 

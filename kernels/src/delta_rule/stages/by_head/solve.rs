@@ -1,4 +1,4 @@
-//! What a chunk computes without knowing the state it starts from.
+//! The part of a chunk that does not depend on the state that it starts from.
 
 use cotangent::stage;
 

@@ -1,4 +1,4 @@
-//! Conditions whose answer stands in the text: what is behind them always runs, or never.
+//! Conditions that the source itself decides: the code behind them always runs, or never.
 
 use super::Scanner;
 use crate::tokens::operator::operator;

@@ -1,4 +1,4 @@
-//! What assignments, changes and calls do to what stands in them.
+//! The effects of assignments, changes and calls on the names in them.
 
 use super::operand::Operand;
 use super::scopes::{Level, Sink};

@@ -1,4 +1,4 @@
-//! What a kernel text does with names: which it declares, reads, stores to and accumulates into.
+//! The use of names in a kernel source: which it declares, reads, stores to and accumulates into.
 //!
 //! This is no C++ compiler. It follows declarations, scopes, pointers and expressions well enough to be sure of what it
 //! reports; what it cannot follow may be a write, and is left to those who run the text.

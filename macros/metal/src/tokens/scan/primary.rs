@@ -1,4 +1,4 @@
-//! What expressions are made of: names, members, elements, brackets.
+//! The parts of expressions: names, members, elements, brackets.
 
 use super::operand::{Cursor, Operand, element};
 use super::scopes::{Level, Local, Sink};
