@@ -11,7 +11,8 @@ pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// What `cargo metadata` answers in `folder`: all packages with their dependencies, or only those of the workspace.
+/// Returns what `cargo metadata` answers in `folder`: all packages with their dependencies, or only those of the
+/// workspace.
 ///
 /// # Errors
 /// If there is no workspace, or its dependencies cannot be found or downloaded.

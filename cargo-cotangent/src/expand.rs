@@ -51,7 +51,7 @@ fn expansion(kernel: KernelSource, caller: &str) -> Result<String> {
     Ok(text)
 }
 
-/// What is generated for a kernel.
+/// Returns what is generated for a kernel.
 ///
 /// # Errors
 /// The mistakes in it.

@@ -63,7 +63,7 @@ pub fn report(error: &anyhow::Error) {
     }
 }
 
-/// Where `program` lies, if it is on the `PATH`.
+/// Returns where `program` lies, if it is on the `PATH`.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())

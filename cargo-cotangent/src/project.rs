@@ -97,7 +97,8 @@ fn package(package: &Value) -> Option<Package> {
     })
 }
 
-/// What the `source` of a package says: `registry+https://…`, `git+https://…?branch=main#abc`, nothing of a folder.
+/// Returns what the `source` of a package says: `registry+https://…`, `git+https://…?branch=main#abc`, nothing of a
+/// folder.
 fn origin(package: &Value) -> Result<Origin> {
     let Some(source) = package["source"].as_str() else {
         let manifest = package["manifest_path"].as_str().context("`cargo metadata` names no manifest")?;

@@ -46,7 +46,7 @@ pub fn set_up(root: &Path, build: Option<Build>, force: bool) -> Result<()> {
     }
 }
 
-/// What every command that builds the project begins with: silent if MLX is set up.
+/// Sets MLX up if that has not been done, and is silent otherwise. Every command that builds the project begins with this.
 ///
 /// # Errors
 /// As [`set_up`].

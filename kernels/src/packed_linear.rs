@@ -113,7 +113,7 @@ pub(crate) fn product(x: &Tensor<Infer>, matrix: &Packed, transposed: bool) -> R
 /// Rows up to which a GPU reads codes: then a product is bound by the bytes of its matrix.
 const FEW_ROWS: i32 = 8;
 
-/// Whether a product reads the codes as they lie, or the matrix decoded for this one product.
+/// Returns whether a product reads the codes as they lie, or the matrix decoded for this one product.
 ///
 /// Measured with MLX 0.32.2 (`docs/performance.md`). For many rows a GPU decodes and multiplies three to four times as fast,
 /// in both directions. A CPU is as fast with the codes, except of 8-bit floats; in 16 bits its sums are wrong by several

@@ -47,8 +47,8 @@ pub fn visible(message: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether a terminal does something with `char` other than to show it: control characters, and those that change the
-/// direction of text or have no width. The joiners that scripts and emoji need are not among them.
+/// Returns whether a terminal does something with `char` other than to show it: control characters, and those that
+/// change the direction of text or have no width. The joiners that scripts and emoji need are not among them.
 fn is_obeyed(char: char) -> bool {
     char.is_control()
         || matches!(char,

@@ -38,7 +38,7 @@ thread_local! {
     static IN_DOUBLE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether [`Dtype::F32`] is held as `float64` on this thread.
+/// Returns whether [`Dtype::F32`] is held as `float64` on this thread.
 pub(crate) fn is_in_double() -> bool {
     IN_DOUBLE.get()
 }
@@ -57,7 +57,7 @@ pub(crate) fn in_double<R>(function: impl FnOnce() -> R) -> R {
 }
 
 impl Dtype {
-    /// Whether gradients of this element type make sense.
+    /// Returns whether gradients of this element type make sense.
     pub fn is_float(self) -> bool {
         matches!(self, Dtype::F16 | Dtype::BF16 | Dtype::F32)
     }

@@ -147,7 +147,7 @@ impl Flat {
         (together && *first.flat.layout == *layout).then_some(&first.flat.array)
     }
 
-    /// Whether both are one array.
+    /// Returns whether both are one array.
     fn is(&self, other: &Flat) -> bool {
         Arc::ptr_eq(&self.layout, &other.layout)
     }

@@ -28,7 +28,7 @@ impl Identity {
         Identity { value: next(), ..self }
     }
 
-    /// Whether both are values of one parameter.
+    /// Returns whether both are values of one parameter.
     pub(crate) fn is_of_same_parameter(self, other: Identity) -> bool {
         self.parameter == other.parameter
     }

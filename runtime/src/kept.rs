@@ -103,7 +103,7 @@ fn during<T>(pass: Pass, run: impl FnOnce() -> Result<T>) -> (Result<T>, Option<
     (result, PASS.take())
 }
 
-/// Whether a driver keeps what expensive kernels compute.
+/// Returns whether a driver keeps what expensive kernels compute.
 pub(crate) fn is_kept() -> bool {
     PASS.with_borrow(|pass| match pass {
         None => false,

@@ -177,7 +177,7 @@ pub mod __private {
         /// The empty list, of a tree whose names the compiler does not see.
         pub const NONE: Leaves = Leaves { own: &[], flattened: &[] };
 
-        /// Whether one of the tensors has this name.
+        /// Returns whether one of the tensors has this name.
         pub const fn has(&self, name: &str) -> bool {
             let mut index = 0;
             while index < self.own.len() {
@@ -196,7 +196,7 @@ pub mod __private {
             false
         }
 
-        /// Whether two tensors, one of each, have one name.
+        /// Returns whether two tensors, one of each, have one name.
         pub const fn meets(&self, other: &Leaves) -> bool {
             let mut index = 0;
             while index < self.own.len() {

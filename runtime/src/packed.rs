@@ -101,7 +101,7 @@ impl CodeFormat {
         columns * self.bits / 32
     }
 
-    /// Whether every group has a bias beside its scale.
+    /// Returns whether every group has a bias beside its scale.
     pub fn has_biases(self) -> bool {
         self.mode == CodeMode::Affine
     }

@@ -40,7 +40,7 @@ impl Repeats {
         self.steps += 1;
     }
 
-    /// Whether what has this key, which says what is run and in which shapes, is compared now.
+    /// Returns whether what has this key, which says what is run and in which shapes, is compared now.
     pub(crate) fn is_due(&mut self, key: impl FnOnce() -> String) -> bool {
         self.always || IN_EVERY_STEP || self.is_scheduled(key)
     }

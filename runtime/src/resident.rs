@@ -77,7 +77,7 @@ fn resident(key: Key, small: impl FnOnce() -> Array) -> Result<Array> {
 struct Residents(HashMap<Key, Array>);
 
 impl Residents {
-    /// What `small` makes of `key`, if it was not made before.
+    /// Returns what `small` makes of `key`, if it was not made before.
     fn find(&mut self, key: Key, small: impl FnOnce() -> Array) -> Result<Array> {
         if let Some(array) = self.0.get(&key) {
             return Ok(array.clone());

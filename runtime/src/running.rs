@@ -116,12 +116,12 @@ pub(crate) fn outside(operation: &'static str, done: &str) -> Result<()> {
     }
 }
 
-/// Whether a training graph runs.
+/// Returns whether a training graph runs.
 pub(crate) fn is_training() -> bool {
     with_graph(|graph| graph.training).unwrap_or(false)
 }
 
-/// Whether the tensor trains in the graph that runs.
+/// Returns whether the tensor trains in the graph that runs.
 pub(crate) fn trains(identity: Identity) -> bool {
     with_graph(|graph| graph.trains.contains_key(&identity)).unwrap_or(false)
 }
@@ -152,7 +152,7 @@ pub(crate) fn refuse(error: Error) {
     });
 }
 
-/// Whether what runs again under this key is to be compared in this step.
+/// Returns whether what runs again under this key is to be compared in this step.
 pub(crate) fn compares(key: impl FnOnce() -> String) -> bool {
     with_graph(|graph| graph.repeats.is_due(key)).unwrap_or(false)
 }

@@ -155,7 +155,7 @@ impl<M: Held> Tensor<M> {
         Dtype::from_mlx(self.value.dtype())
     }
 
-    /// Whether a parameter that trains had a part in this value; always false outside training.
+    /// Returns whether a parameter that trains had a part in this value; always false outside training.
     pub fn needs_gradient(&self) -> bool {
         self.origin.needs_gradient
     }

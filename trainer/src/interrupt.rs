@@ -44,7 +44,7 @@ pub fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a signal asked for an end since [`install`].
+/// Returns whether a signal asked for an end since [`install`].
 pub fn asked() -> bool {
     state().asked.is_some()
 }

@@ -18,7 +18,7 @@ pub fn use_libraries_of(python: &Python, installation: &Installation) -> Result<
         .with_context(|| format!("cannot link to `{}`", folder.display()))
 }
 
-/// What to say if MLX does not load.
+/// Returns what to say if MLX does not load.
 pub fn missing_libraries() -> Problem {
     Problem::new(
         "MLX's CUDA build does not load: it needs an NVIDIA driver for CUDA 13, and CUDA's libraries",

@@ -18,7 +18,7 @@ impl Layout {
         self.folder.join("downloads")
     }
 
-    /// What is being made; it becomes `installation` by being renamed once complete.
+    /// Returns the folder that is being made. Once complete it is renamed to `installation`.
     pub fn unfinished(&self, build: Build) -> Installation {
         Installation { folder: self.folder.join("unfinished"), build }
     }
@@ -108,7 +108,7 @@ impl Installation {
         self.folder.join("bindings/bindings.rs")
     }
 
-    /// Whether the files that programs need are there. What is in them is vouched for by the stamp.
+    /// Returns whether the files that programs need are there. What is in them is vouched for by the stamp.
     pub fn is_complete(&self) -> bool {
         [self.libmlxc(), self.bindings(), self.libmlx_folder().join("libmlx.so")].iter().all(|file| file.is_file())
     }

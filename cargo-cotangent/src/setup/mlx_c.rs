@@ -47,7 +47,7 @@ impl Source {
         Self { folder: mlx_sys.join("src/mlx-c") }
     }
 
-    /// Where the sources lie, and their licence.
+    /// Returns where the sources lie, and their licence.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -55,7 +55,7 @@ fn compiles_cpp20(compiler: &str) -> bool {
     program::output(Command::new(compiler).args(arguments)).is_ok()
 }
 
-/// What to say if the C library is older than the one MLX was built for.
+/// Returns what to say if the C library is older than the one MLX was built for.
 pub fn glibc_problem() -> Option<Problem> {
     let text = program::output(Command::new("getconf").arg("GNU_LIBC_VERSION")).ok()?;
     old_glibc(&text)
@@ -75,7 +75,7 @@ fn old_glibc(text: &str) -> Option<Problem> {
     })
 }
 
-/// What to say if there is too little room for `folder`.
+/// Returns what to say if there is too little room for `folder`.
 pub fn disk_problem(folder: &Path, build: Build) -> Option<Problem> {
     let text = program::output(Command::new("df").arg("-Pk").arg(folder)).ok()?;
     full_disk(&text, folder, needed_megabytes(build))

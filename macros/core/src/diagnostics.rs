@@ -111,7 +111,7 @@ impl Diagnostics {
         result.map_err(|error| self.push(error)).ok()
     }
 
-    /// Whether nothing was found yet.
+    /// Returns whether nothing was found yet.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
     }

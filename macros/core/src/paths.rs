@@ -80,7 +80,7 @@ impl Paths {
     }
 }
 
-/// Where the runtime is, for a derive: `#[attribute(crate = path)]` on the type, else `::cotangent`.
+/// Returns where the runtime is, for a derive: `#[attribute(crate = path)]` on the type, else `::cotangent`.
 pub fn read_paths(input: &DeriveInput, attribute: &str, diagnostics: &mut Diagnostics) -> Paths {
     let mut root: Option<syn::Path> = None;
     for found in input.attrs.iter().filter(|found| found.path().is_ident(attribute)) {

@@ -101,12 +101,12 @@ impl Dtype {
         }
     }
 
-    /// Whether elements can be NaN.
+    /// Returns whether elements can be NaN.
     pub fn is_float(self) -> bool {
         matches!(self, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)
     }
 
-    /// Whether the element that starts `bytes` is NaN; false for integers and for a cut-off element.
+    /// Returns whether the element that starts `bytes` is NaN; false for integers and for a cut-off element.
     pub fn is_nan(self, bytes: &[u8]) -> bool {
         match (self, bytes) {
             (Dtype::F64, [_, _, _, _, _, _, _, _, ..]) => self.decode(&bytes[..8])[0].is_nan(),

@@ -94,7 +94,7 @@ impl KernelText {
         }
     }
 
-    /// Whether it is compiled with `float` as `double`: a port or a template type is [`Dtype::F64`].
+    /// Returns whether it is compiled with `float` as `double`: a port or a template type is [`Dtype::F64`].
     pub fn is_double(&self) -> bool {
         let ports = self.inputs.iter().chain(&self.outputs).map(|port| port.dtype);
         let types = self.template.iter().filter_map(|(_, value)| match value {

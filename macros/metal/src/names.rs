@@ -371,45 +371,45 @@ const RESERVED: &[&str] = &[
     "xor_eq",
 ];
 
-/// Whether nothing may be called `name` because Metal, or MLX around the text, gives it a meaning.
+/// Returns whether nothing may be called `name` because Metal, or MLX around the text, gives it a meaning.
 pub fn is_reserved(name: &str) -> bool {
     is_keyword(name) || is_type(name) || is_attribute(name) || RESERVED.contains(&name) || is_macro(name)
 }
 
-/// Whether `name` is a macro of Metal's headers.
+/// Returns whether `name` is a macro of Metal's headers.
 fn is_macro(name: &str) -> bool {
     let is_number = name.starts_with("M_") && (name.ends_with("_F") || name.ends_with("_H"));
     CONSTANTS.contains(&name) || is_number || name.starts_with("__") || name.starts_with("METAL_")
 }
 
-/// Whether the function `name` makes a value of values and does nothing else.
+/// Returns whether the function `name` makes a value of values and does nothing else.
 pub fn is_function(name: &str) -> bool {
     FUNCTIONS.contains(&name) || name.starts_with("simd_") || name.starts_with("quad_")
 }
 
-/// Whether `name` is an attribute.
+/// Returns whether `name` is an attribute.
 pub fn is_attribute(name: &str) -> bool {
     ATTRIBUTES.iter().any(|(known, _)| *known == name)
 }
 
-/// Whether the attribute has the component, or several of them, that is written `member`.
+/// Returns whether the attribute has the component, or several of them, that is written `member`.
 pub fn has_component(attribute: &str, member: &str) -> bool {
     let all_in = |letters: &str| member.chars().all(|letter| letters.contains(letter));
     ATTRIBUTES.contains(&(attribute, "uint3")) && (1..=4).contains(&member.len()) && (all_in("xyz") || all_in("rgb"))
 }
 
-/// Whether lanes or threads must reach a call of this function together.
+/// Returns whether lanes or threads must reach a call of this function together.
 pub fn is_collective(name: &str) -> bool {
     let operation = name.strip_prefix("simd_").or_else(|| name.strip_prefix("quad_"));
     operation.is_some_and(|o| GROUP_OPERATIONS.contains(&o)) || OTHER_COLLECTIVES.contains(&name)
 }
 
-/// Whether `name` belongs to the language.
+/// Returns whether `name` belongs to the language.
 pub fn is_keyword(name: &str) -> bool {
     KEYWORDS.contains(&name)
 }
 
-/// Whether `name` is a type, vectors such as `float4` and matrices such as `half3x3` included.
+/// Returns whether `name` is a type, vectors such as `float4` and matrices such as `half3x3` included.
 pub fn is_type(name: &str) -> bool {
     size_of(name).is_some()
         || TEMPLATES.contains(&name)
@@ -420,7 +420,7 @@ pub fn is_type(name: &str) -> bool {
         || name == "double"
 }
 
-/// Whether `name` is a constant of Metal's headers.
+/// Returns whether `name` is a constant of Metal's headers.
 pub fn is_constant(name: &str) -> bool {
     let prefixes = [
         "M_",
@@ -458,13 +458,13 @@ pub fn size_of(name: &str) -> Option<i64> {
     }
 }
 
-/// Whether `name` is a vector type: `float2` … `ulong4`, without those that are packed.
+/// Returns whether `name` is a vector type: `float2` … `ulong4`, without those that are packed.
 pub fn is_vector(name: &str) -> bool {
     let scalar = name.strip_suffix(['2', '3', '4']).unwrap_or_default();
     SCALARS.iter().any(|(known, _)| *known == scalar)
 }
 
-/// Whether `name` is a matrix type: `float2x2` … `half4x4`.
+/// Returns whether `name` is a matrix type: `float2x2` … `half4x4`.
 pub fn is_matrix(name: &str) -> bool {
     ["float", "half"].iter().filter_map(|scalar| name.strip_prefix(scalar)).any(|rest| {
         matches!(rest.as_bytes(), [rows @ b'2'..=b'4', b'x', columns @ b'2'..=b'4'] if rows.is_ascii() && columns.is_ascii())

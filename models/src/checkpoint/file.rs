@@ -111,8 +111,8 @@ impl SafetensorsFile {
         Ok(HostTensor { dtype: entry.dtype, shape: [&[*matrices, rows / 2], rest].concat(), bytes })
     }
 
-    /// Whether tensor `name` and tensor `other_name` of file `other` have the same dtype, shape and bytes; piece by piece,
-    /// so that neither is held whole. `false` if one is not there.
+    /// Returns whether tensor `name` and tensor `other_name` of file `other` have the same dtype, shape and bytes;
+    /// piece by piece, so that neither is held whole. `false` if one is not there.
     ///
     /// # Errors
     /// If a file cannot be read any more.

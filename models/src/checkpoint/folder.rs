@@ -45,7 +45,7 @@ pub fn checkpoint_folder(dir: &Path) -> Result<PathBuf, CheckpointError> {
     }
 }
 
-/// Whether `text` is the name of a commit, and so no path.
+/// Returns whether `text` is the name of a commit, and so no path.
 fn is_commit(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -30,7 +30,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, String>, CheckpointEr
     Ok(index.weight_map.0)
 }
 
-/// Whether `file` names a safetensors file directly in the folder: no path, no `..`.
+/// Returns whether `file` names a safetensors file directly in the folder: no path, no `..`.
 fn is_plain_name(file: &str) -> bool {
     let mut components = Path::new(file).components();
     matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == file)

@@ -21,7 +21,7 @@ pub(super) fn stored_shape(layout: Layout, plan: &Plan) -> Vec<usize> {
     }
 }
 
-/// Whether a checkpoint of this layout may store a parameter under this shape.
+/// Returns whether a checkpoint of this layout may store a parameter under this shape.
 pub(super) fn is_stored_shape(layout: Layout, plan: &Plan, found: &[usize]) -> bool {
     found == stored_shape(layout, plan) || plan.storage == Storage::PixelsLast && found == pixels_last(&plan.shape)
 }

@@ -181,7 +181,7 @@ impl Checkpoint {
         }
     }
 
-    /// Whether a file says that MLX wrote it.
+    /// Returns whether a file says that MLX wrote it.
     fn written_by_mlx(&self) -> bool {
         self.files.iter().any(|file| file.metadata().get("format").is_some_and(|format| format == "mlx"))
     }

@@ -43,7 +43,7 @@ pub fn name_in_mlx(name: &str, is_nested: bool) -> String {
     }
 }
 
-/// Whether only a quantized checkpoint has a tensor of this name.
+/// Returns whether only a quantized checkpoint has a tensor of this name.
 pub(super) fn is_quantisation_detail(stored: &str) -> bool {
     const SUFFIXES: [&str; 10] = [
         "scales",

@@ -151,8 +151,8 @@ impl<'a> LoadPlan<'a> {
 }
 
 impl Checkpoint {
-    /// Whether both an embedding and a head are stored, and differ. Then they are not tied, whatever `config.json` says:
-    /// so does transformers (`PreTrainedModel.tie_weights`).
+    /// Returns whether both an embedding and a head are stored, and differ. Then they are not tied, whatever
+    /// `config.json` says: so does transformers (`PreTrainedModel.tie_weights`).
     ///
     /// # Errors
     /// If a file cannot be read any more.
@@ -175,7 +175,7 @@ impl Checkpoint {
     }
 }
 
-/// Whether the model has a parameter of this name, or the name is that of a head tied to the embedding.
+/// Returns whether the model has a parameter of this name, or the name is that of a head tied to the embedding.
 fn is_expected(expected: &BTreeMap<String, Plan>, name: &str) -> bool {
     let tied = name.strip_prefix("lm_head.").map(|part| format!("embed_tokens.{part}"));
     expected.contains_key(name) || tied.is_some_and(|name| expected.contains_key(&name))

@@ -117,7 +117,7 @@ impl Source {
         }
     }
 
-    /// Whether its tensors may have this shape.
+    /// Returns whether its tensors may have this shape.
     pub(super) fn may_be(&self, layout: Layout, plan: &Plan, found: &[usize]) -> bool {
         match self {
             Source::Whole(_) => is_stored_shape(layout, plan, found),

@@ -271,7 +271,7 @@ fn select_text_config<'a>(top: &Fields<'a>) -> Result<Fields<'a>, ConfigError> {
     }
 }
 
-/// Whether models of this type have experts, and are of a family that is supported with them.
+/// Returns whether models of this type have experts, and are of a family that is supported with them.
 fn is_of_experts(model_type: &str) -> bool {
     matches!(model_type, "qwen3_5_moe" | "qwen3_5_moe_text")
 }

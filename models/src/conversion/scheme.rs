@@ -63,7 +63,7 @@ impl Scheme {
         self.format
     }
 
-    /// Whether the configuration names the format of a module, by its canonical name.
+    /// Returns whether the configuration names the format of a module, by its canonical name.
     pub(super) fn names(&self, module: &str) -> bool {
         self.recipe.is_some() || is_router(module)
     }
@@ -88,7 +88,7 @@ impl Scheme {
     }
 }
 
-/// Whether a module chooses experts or weighs the shared one.
+/// Returns whether a module chooses experts or weighs the shared one.
 fn is_router(module: &str) -> bool {
     module.ends_with(".mlp.gate") || module.ends_with(".mlp.shared_expert_gate")
 }

@@ -92,7 +92,7 @@ impl Weights {
         Weights { taps, precision }
     }
 
-    /// What a sum begins with, so that cutting it off rounds it.
+    /// Returns what a sum begins with, so that cutting it off rounds it.
     fn half(&self) -> i32 {
         1 << (self.precision - 1)
     }

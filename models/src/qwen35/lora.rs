@@ -96,13 +96,13 @@ impl Place<'_> {
         names.iter().any(|name| matches(pattern, name)) || self.is_called_by_mlx(pattern)
     }
 
-    /// Whether the pattern is the name that mlx-lm gives the layer.
+    /// Returns whether the pattern is the name that mlx-lm gives the layer.
     fn is_called_by_mlx(&self, pattern: &str) -> bool {
         let others = [self.relative, self.name].map(|name| name.replace("mlp.experts.", "mlp.switch_mlp."));
         self.role == EXPERTS && others.iter().any(|name| matches(pattern, name))
     }
 
-    /// Whether it is adapted where nothing is named.
+    /// Returns whether it is adapted where nothing is named.
     fn is_default(&self) -> bool {
         !matches!(self.role, EXPERTS | ROUTER)
     }
@@ -266,7 +266,7 @@ impl Model<Stored> {
         Ok(())
     }
 
-    /// Whether there are experts that a router chooses from, and none of them has an adapter.
+    /// Returns whether there are experts that a router chooses from, and none of them has an adapter.
     pub fn leaves_experts_as_they_are(&mut self) -> bool {
         let (mut any, mut adapted) = (false, false);
         self.nodes(&mut Path::root(), &mut |_, node| {

@@ -60,7 +60,7 @@ impl Sizes {
     }
 }
 
-/// Whether one of the extents has the name in it.
+/// Returns whether one of the extents has the name in it.
 fn mentions(shape: &[Extent], name: &str) -> bool {
     shape.iter().any(|extent| {
         extent.text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == name)

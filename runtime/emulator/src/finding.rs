@@ -42,7 +42,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    /// Whether what was seen may be meant: notes do not make a run unclean.
+    /// Returns whether what was seen may be meant: notes do not make a run unclean.
     pub fn is_note(self) -> bool {
         matches!(self, FindingKind::BecomesInfinite | FindingKind::SumStays)
     }

@@ -70,7 +70,7 @@ impl Emulator {
     }
 }
 
-/// Whether a compiler refused `?:` with arms of two types, in its own words or in ours.
+/// Returns whether a compiler refused `?:` with arms of two types, in its own words or in ours.
 fn mixes_arms(messages: &str) -> bool {
     let known = [MIXED_ARMS, "operands to ?:", "operands to ‘?:’", "conditional expression is ambiguous"];
     known.iter().any(|words| messages.contains(words))

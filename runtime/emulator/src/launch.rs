@@ -38,7 +38,7 @@ impl<'a> Buffer<'a> {
         self
     }
 
-    /// Whether elements lie row by row, nothing between them.
+    /// Returns whether elements lie row by row, nothing between them.
     pub fn is_row_contiguous(&self) -> bool {
         let Some(strides) = &self.strides else { return true };
         let plain = contiguous_strides(&self.shape);

@@ -133,7 +133,7 @@ fn complaints(messages: &str, own: &[&str], start: &Location) -> (Vec<Complaint>
 
 const UNCAST_BFLOAT: &str = "a float becomes a `bfloat` without a cast, which Metal refuses\n  help: write `bfloat(..)` or `static_cast<T>(..)`";
 
-/// Whether clang warns of a float that becomes a `bfloat`.
+/// Returns whether clang warns of a float that becomes a `bfloat`.
 fn uncast_bfloat(line: &str) -> bool {
     let Some((_, warning)) = line.split_once(": warning: implicit conversion loses floating-point precision: ") else {
         return false;
@@ -141,8 +141,9 @@ fn uncast_bfloat(line: &str) -> bool {
     warning.contains("to 'bfloat'") || warning.contains("to '__bf16'") || warning.contains("(aka '__bf16')")
 }
 
-/// Whether the error is that a struct is copied into or out of an address space: Metal's implicit members work in all,
-/// those of C++ in none. A value of another type, which this takes for a copy as well, does not compile for a run either.
+/// Returns whether the error is that a struct is copied into or out of an address space: Metal's implicit members work
+/// in all, those of C++ in none. A value of another type, which this takes for a copy as well, does not compile for a
+/// run either.
 fn copies_a_struct(notes: &[&str]) -> bool {
     notes.iter().any(|note| note.contains("(the implicit copy ") && note.contains("address space"))
 }

@@ -40,7 +40,7 @@ extern "C" fn handle_error(message: *const c_char, data: *mut c_void) {
 
 static INITIALISED: Once = Once::new();
 
-/// Whether MLX was used in this process.
+/// Returns whether MLX was used in this process.
 pub(crate) fn is_initialised() -> bool {
     INITIALISED.is_completed()
 }

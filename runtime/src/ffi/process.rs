@@ -28,7 +28,8 @@ unsafe extern "C" {
 const SIGHUP: c_int = 1;
 const SIG_IGN: usize = 1;
 
-/// Whether the process ignores SIGHUP. The one way to ask in C alone is to set and put back: meanwhile it is ignored.
+/// Returns whether the process ignores SIGHUP. The one way to ask in C alone is to set and put back: meanwhile it is
+/// ignored.
 pub(crate) fn ignores_hangup() -> bool {
     // SAFETY: both handlers are valid: `SIG_IGN`, and the one that the process had.
     unsafe {

@@ -22,7 +22,7 @@ use crate::mode::Infer;
 use crate::tensor::Tensor;
 use crate::{Backend, Result};
 
-/// Whether tensors like these are computed here: float32, on the CPU backend.
+/// Returns whether tensors like these are computed here: float32, on the CPU backend.
 fn takes(tensors: &[&Tensor<Infer>]) -> Result<bool> {
     let is_taken = |tensor: &&Tensor<Infer>| tensor.array().dtype() == mlx_rs::Dtype::Float32;
     Ok(crate::backend()? == Backend::Cpu && tensors.iter().all(is_taken))

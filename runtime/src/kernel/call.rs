@@ -153,7 +153,7 @@ impl<M: Graph> Call<'_, M> {
         self.symbols.dtype(name).ok_or_else(|| self.mismatch(&format!("`{name}` is no dtype")))
     }
 
-    /// Whether the output is wanted at `index`; always so outside backwards.
+    /// Returns whether the output is wanted at `index`; always so outside backwards.
     pub fn wants(&self, index: usize) -> bool {
         self.wants.get(index).copied().unwrap_or(true)
     }

@@ -31,7 +31,7 @@ pub fn with_preference<R>(preference: Preference, function: impl FnOnce() -> R) 
     function()
 }
 
-/// Whether the fallback of a kernel that can run is to run instead.
+/// Returns whether the fallback of a kernel that can run is to run instead.
 pub(super) fn prefers_fallback(is_portable: bool, is_declared: bool) -> bool {
     match PREFERENCE.get() {
         Preference::Declared => is_declared,

@@ -265,7 +265,7 @@ pub enum Relation {
 }
 
 impl Requirement {
-    /// Whether it holds with `value_of` for each symbol; what has no value does not hold.
+    /// Returns whether it holds with `value_of` for each symbol; what has no value does not hold.
     pub fn holds(&self, value_of: &dyn Fn(&str) -> Option<i64>) -> bool {
         let (Some(left), Some(right)) = (self.left.evaluate(value_of), self.right.evaluate(value_of)) else {
             return false;

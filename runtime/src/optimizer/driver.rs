@@ -64,7 +64,7 @@ impl Update {
         self.norm.item()
     }
 
-    /// Whether the parameters changed: false if a gradient was infinite or NaN.
+    /// Returns whether the parameters changed: false if a gradient was infinite or NaN.
     ///
     /// # Errors
     /// [`Error::Mlx`] if it cannot be computed.

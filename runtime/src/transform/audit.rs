@@ -78,7 +78,7 @@ impl Audit {
         self.parameters.iter().filter(|parameter| !parameter.gradient.trains())
     }
 
-    /// Whether every parameter that should train does, and there is one.
+    /// Returns whether every parameter that should train does, and there is one.
     pub fn passed(&self) -> bool {
         !self.parameters.is_empty() && self.failures().next().is_none()
     }

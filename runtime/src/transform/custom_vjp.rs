@@ -79,7 +79,7 @@ impl<H> std::fmt::Debug for CustomVjp<H> {
 }
 
 impl<H> CustomVjp<H> {
-    /// What [`custom_vjp!`](macro@crate::custom_vjp) makes: it adds the test.
+    /// The expansion of [`custom_vjp!`](macro@crate::custom_vjp), which adds the test.
     #[doc(hidden)]
     pub const fn declared(
         name: &'static str,

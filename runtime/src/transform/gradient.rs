@@ -54,7 +54,7 @@ impl Trainable {
         Trainable { names: names.into_iter().collect() }
     }
 
-    /// Whether the parameter of this full name trains.
+    /// Returns whether the parameter of this full name trains.
     pub fn contains(&self, name: &str) -> bool {
         self.names.contains(name)
     }

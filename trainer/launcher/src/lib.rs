@@ -67,7 +67,8 @@ pub fn command(lib: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Resul
     Ok(command)
 }
 
-/// Where MLX looks for CUDA's headers: in the folder of Python's packages that its own lies in, then in that of CUDA.
+/// Returns where MLX looks for CUDA's headers: in the folder of Python's packages that its own lies in, then in that of
+/// CUDA.
 fn headers(lib: &Path, variable: &impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let packages = ["nvidia/cu13/include", "nvidia/cuda_runtime/include"].map(|folder| lib.join(folder));
     let named = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable).map(PathBuf::from);

@@ -142,7 +142,8 @@ impl AdapterConfig {
         })
     }
 
-    /// Whether `keys` and `num_layers` cover the module of a layer, in a model of `layers` layers if that is known.
+    /// Returns whether `keys` and `num_layers` cover the module of a layer, in a model of `layers` layers if that is
+    /// known.
     pub(super) fn covers(&self, layer: Option<usize>, module: &str, layers: Option<usize>) -> Result<(), String> {
         let Some(keys) = &self.keys else { return self.covers_layer(layer, layers) };
         let whole = layer.map_or(module.to_owned(), |layer| format!("layers.{layer}.{module}"));

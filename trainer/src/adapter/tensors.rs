@@ -110,7 +110,7 @@ fn check_pairs(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()
     Ok(())
 }
 
-/// Whether the tensor of this name has an axis of experts.
+/// Returns whether the tensor of this name has an axis of experts.
 fn of_experts(name: &str) -> bool {
     name.contains(".mlp.experts.")
 }

@@ -310,7 +310,7 @@ fn listed(title: &str, cuts: &[&Cut]) -> String {
     text
 }
 
-/// Whether a cut of this kind lists also what had no gradient to lose.
+/// Returns whether a cut of this kind lists also what had no gradient to lose.
 fn says_what_it_needed(kind: CutKind) -> bool {
     matches!(kind, CutKind::Detach | CutKind::StoredAsData)
 }

@@ -100,7 +100,7 @@ impl DataArguments {
         })
     }
 
-    /// What must be the same when a run goes on, beside the data itself.
+    /// Returns what must be the same when a run goes on, beside the data itself.
     pub fn identity(&self) -> [(String, String); 4] {
         let limit = |limit: Option<usize>| limit.map_or("the checkpoint's".into(), |limit| limit.to_string());
         [

@@ -161,8 +161,8 @@ const OPTIONS: &[(&[&str], Answer)] = &[
     (&["audio", "video"], Absent("text and pictures are read")),
 ];
 
-/// What to say to those of the `arguments` that are options of other programs and not of this command, whose own `accepts`
-/// knows by name: a line each.
+/// Returns what to say to those of the `arguments` that are options of other programs and not of this command, whose
+/// own `accepts` knows by name: a line each.
 pub fn answers(arguments: impl IntoIterator<Item = String>, accepts: impl Fn(&str) -> bool) -> Vec<String> {
     let mut asked = BTreeSet::new();
     let mut lines = Vec::new();

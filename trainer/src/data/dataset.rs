@@ -132,7 +132,7 @@ impl Dataset {
         }
     }
 
-    /// Whether something of the example is left to learn.
+    /// Returns whether something of the example is left to learn.
     fn add(&mut self, example: &Example) -> bool {
         let length = example.tokens.len();
         self.longest = self.longest.max(length);

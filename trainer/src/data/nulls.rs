@@ -14,7 +14,7 @@ pub(super) fn remove(objects: &mut [&mut Members]) -> usize {
     objects.iter_mut().map(|members| remove_from(members)).sum()
 }
 
-/// Whether all of `objects` have the same keys, and so have the objects within them at the same place.
+/// Returns whether all of `objects` have the same keys, and so have the objects within them at the same place.
 fn alike(objects: &[&Members]) -> bool {
     let Some((first, others)) = objects.split_first() else { return true };
     let same_keys = |other: &&Members| other.len() == first.len() && other.keys().all(|key| first.contains_key(key));

@@ -16,7 +16,7 @@ const MARK: &str = "<image>";
 /// The keys under which rows list their pictures.
 const COLUMNS: [&str; 2] = ["images", "image"];
 
-/// Whether a part of a message is a picture: by its type, or by what it holds.
+/// Returns whether a part of a message is a picture: by its type, or by what it holds.
 pub(super) fn is_picture(part: &Members) -> bool {
     match member(part, "type").and_then(Json::as_str) {
         Some("image" | "image_url" | "input_image") => true,

@@ -201,8 +201,8 @@ const ANSWERS: [&str; 2] = ["probe-answer-one", "probe-answer-two"];
 const THOUGHTS: [&str; 2] = ["probe-thought-one", "probe-thought-two"];
 const CALLS: [&str; 2] = ["probe_call_one", "probe_call_two"];
 
-/// What stands, in a dialogue of the probes, between each question and what the assistant first does, where it does
-/// something.
+/// Returns what stands, in a dialogue of the probes, between each question and what the assistant first does, where it
+/// does something.
 fn openings<'a>(dialogue: &'a str, end_of_question: &str) -> Vec<&'a str> {
     let opening = |i: usize| {
         let (_, rest) = dialogue.split_once(QUESTIONS[i])?;

@@ -5,7 +5,7 @@ use super::picture_parts::source;
 use super::schema::{SchemaError, fail, member};
 use crate::pictures::VideoSource;
 
-/// Whether a part of a message is a video: by its type, or by what it holds.
+/// Returns whether a part of a message is a video: by its type, or by what it holds.
 pub(super) fn is_video(part: &Members) -> bool {
     match member(part, "type").and_then(Json::as_str) {
         Some(kind) => matches!(kind, "video" | "video_url"),

@@ -73,8 +73,8 @@ fn moved((id, range): Token, start: usize) -> Token {
     (id, start + range.start..start + range.end)
 }
 
-/// Whether two windows have the same tokens where both see the text around, which they share for `shared` bytes from
-/// where the second begins.
+/// Returns whether two windows have the same tokens where both see the text around, which they share for `shared` bytes
+/// from where the second begins.
 fn agree(first: &[Token], second: &[Token], shared: usize) -> bool {
     let begin = first.first().map_or(0, |(_, range)| range.start);
     let reach = shared - shared / 4;

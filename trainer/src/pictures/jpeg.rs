@@ -30,8 +30,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, PictureError> {
     Ok(Decoded { height, width, values, orientation })
 }
 
-/// What is left of white light, where the file holds the complements of a colour's ink and of black, as Adobe's do.
-/// Pillow takes all files to be such, and rounds so.
+/// Returns what is left of white light, where the file holds the complements of a colour's ink and of black, as Adobe's
+/// do. Pillow takes all files to be such, and rounds so.
 fn without_ink(color: u8, black: u8) -> u8 {
     let product = u32::from(255 - color) * u32::from(black) + 128;
     black - ((product + (product >> 8)) >> 8) as u8

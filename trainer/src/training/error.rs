@@ -62,7 +62,7 @@ pub enum TrainingError {
 }
 
 impl TrainingError {
-    /// Whether a file could not be read or written, which another time may succeed.
+    /// Returns whether a file could not be read or written, which another time may succeed.
     pub fn is_about_a_file(&self) -> bool {
         matches!(
             self,

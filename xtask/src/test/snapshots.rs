@@ -27,7 +27,7 @@ impl References {
         command.env("INSTA_SNAPSHOT_REFERENCES_FILE", &self.list)
     }
 
-    /// Whether each snapshot in the checkout is in the list; names those that are not.
+    /// Returns whether each snapshot in the checkout is in the list; names those that are not.
     pub fn check(&self, root: &Path) -> Result<bool> {
         let list = fs::read_to_string(&self.list).with_context(|| format!("cannot read `{}`", self.list.display()))?;
         // insta's paths may go through `..`.

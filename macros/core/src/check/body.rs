@@ -67,7 +67,7 @@ fn check_rust(kernel: &Kernel, body: &RustBody, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// Whether a backward has to do something with the port: what is read of others may be thrown away.
+/// Returns whether a backward has to do something with the port: what is read of others may be thrown away.
 fn is_cotangent(kernel: &Kernel, port: &Port) -> bool {
     kernel.is_backward() && port.name.to_string().starts_with("d_")
 }

@@ -263,12 +263,12 @@ fn check_sizes(kernel: &Kernel, case: &Case, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// Whether it is a template constant that is true or false.
+/// Returns whether it is a template constant that is true or false.
 fn is_bool(kernel: &Kernel, symbol: &str) -> bool {
     kernel.constants.iter().any(|constant| constant.name == symbol && constant.kind == ConstantKind::Bool)
 }
 
-/// Whether 32 bits hold it.
+/// Returns whether 32 bits hold it.
 fn is_size(value: i64) -> bool {
     i32::try_from(value).is_ok()
 }
@@ -282,7 +282,7 @@ fn broken<'a>(kernel: &'a Kernel, case: &Case) -> Option<&'a Requirement> {
     })
 }
 
-/// What a case binds: dimensions and constants, in order.
+/// Returns what a case binds: dimensions and constants, in order.
 fn symbols(kernel: &Kernel) -> Vec<String> {
     let dimensions = kernel.dimensions.iter().map(|dimension| dimension.name.clone());
     dimensions.chain(kernel.constants.iter().map(|constant| constant.name.to_string())).collect()

@@ -47,7 +47,7 @@ fn taken(kernel: &Kernel, name: &str) -> String {
     format!("`{name}` is a word of Metal, so the text of `{}` cannot use it as a name", kernel.name)
 }
 
-/// Where a dimension is bound.
+/// Returns where a dimension is bound.
 fn place(kernel: &Kernel, dimension: &Dimension) -> Option<Span> {
     let port = kernel.inputs.get(dimension.bound.input)?;
     port.shape.get(dimension.bound.axis).map(|(_, span)| *span)

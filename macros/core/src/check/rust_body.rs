@@ -134,7 +134,7 @@ impl Flow {
         }
     }
 
-    /// What a name stands for here.
+    /// Returns what a name stands for here.
     fn name(&self, written: &str) -> String {
         if self.hidden.contains(written) { format!("{written}'") } else { written.to_owned() }
     }
@@ -160,7 +160,7 @@ impl Flow {
     }
 }
 
-/// Whether what follows a name asks what it is like: `.shape()`.
+/// Returns whether what follows a name asks what it is like: `.shape()`.
 fn describes(behind: &[TokenTree]) -> bool {
     let [TokenTree::Punct(dot), TokenTree::Ident(method), TokenTree::Group(arguments), ..] = behind else {
         return false;
@@ -168,7 +168,7 @@ fn describes(behind: &[TokenTree]) -> bool {
     dot.as_char() == '.' && DESCRIPTIONS.iter().any(|known| method == known) && arguments.stream().is_empty()
 }
 
-/// Whether what follows a name is a chain of methods: `.square()?.sum(&[0])?`.
+/// Returns whether what follows a name is a chain of methods: `.square()?.sum(&[0])?`.
 fn is_chain(behind: &[TokenTree]) -> bool {
     let is_link = |token: &TokenTree| match token {
         TokenTree::Punct(punct) => matches!(punct.as_char(), '.' | '?'),
@@ -179,7 +179,7 @@ fn is_chain(behind: &[TokenTree]) -> bool {
     matches!(behind.first(), Some(TokenTree::Punct(punct)) if punct.as_char() == '.') && behind.iter().all(is_link)
 }
 
-/// Whether a statement is a block, with or without a head.
+/// Returns whether a statement is a block, with or without a head.
 fn opens_block(statement: &[TokenTree]) -> bool {
     match statement.first() {
         Some(TokenTree::Ident(word)) => {

@@ -151,7 +151,7 @@ fn constant_type(kind: ConstantKind) -> TokenStream {
     }
 }
 
-/// What the function returns, without the `Result` around it.
+/// Returns what the function returns, without the `Result` around it.
 pub fn returned_type(plan: &Plan, mode: &TokenStream, paths: &Paths) -> TokenStream {
     let types = &plan.types;
     match &plan.outputs_name {

@@ -39,7 +39,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// What one of its texts does with names.
+    /// Returns what one of its texts does with names.
     pub fn scan(&self, kernel: &Kernel, text: &Text) -> Scan {
         Scan::of(&text.tokens, kernel.arrays())
     }

@@ -272,13 +272,13 @@ impl Kernel {
         written.chain(self.free_constants().map(|constant| self.argument(constant))).collect()
     }
 
-    /// Whether `name` is a dimension or an integer template constant.
+    /// Returns whether `name` is a dimension or an integer template constant.
     pub fn has_symbol(&self, name: &str) -> bool {
         self.dimensions.iter().any(|dimension| dimension.name == name)
             || self.constants.iter().any(|constant| constant.name == name)
     }
 
-    /// Whether `name` is a dimension, or a size that is made of one: only a launch gives it a value.
+    /// Returns whether `name` is a dimension, or a size that is made of one: only a launch gives it a value.
     pub fn is_known_at_launch(&self, name: &str) -> bool {
         let is_dimension = |name: &str| self.dimensions.iter().any(|dimension| dimension.name == name);
         let size = self.sizes.iter().find(|size| size.name == name);
@@ -295,7 +295,7 @@ impl Kernel {
         wants.chain(saves).chain(optional.map(|port| format!("HAS_{}", port.name))).collect()
     }
 
-    /// Whether the declaration is the gradient of another kernel.
+    /// Returns whether the declaration is the gradient of another kernel.
     pub fn is_backward(&self) -> bool {
         matches!(self.role, Role::Backward { .. })
     }

@@ -62,7 +62,7 @@ impl Dtype {
         Self::ALL.iter().map(|(_, dtype)| *dtype).find(|dtype| dtype.variant() == name)
     }
 
-    /// Whether gradients of this dtype exist.
+    /// Returns whether gradients of this dtype exist.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F16 | Self::BF16 | Self::F32)
     }
@@ -96,7 +96,7 @@ pub struct DtypeParameter {
 }
 
 impl DtypeParameter {
-    /// Whether it stands for floats.
+    /// Returns whether it stands for floats.
     pub fn is_float(&self) -> bool {
         self.class.iter().all(|dtype| dtype.is_float())
     }
@@ -117,7 +117,7 @@ pub enum PortDtype {
 }
 
 impl PortDtype {
-    /// Whether every dtype it may be is a float.
+    /// Returns whether every dtype it may be is a float.
     pub fn is_float(&self) -> bool {
         match self {
             Self::Fixed(dtype) => dtype.is_float(),
@@ -170,7 +170,7 @@ impl PortRole {
         }
     }
 
-    /// Whether the kernel writes the port.
+    /// Returns whether the kernel writes the port.
     pub fn is_output(self) -> bool {
         matches!(self, Self::Output | Self::Saved)
     }

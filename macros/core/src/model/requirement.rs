@@ -72,7 +72,7 @@ impl Requirement {
         names
     }
 
-    /// Whether it holds with `value_of` for each symbol; what has no value does not hold.
+    /// Returns whether it holds with `value_of` for each symbol; what has no value does not hold.
     pub fn holds(&self, value_of: &dyn Fn(&str) -> Option<i64>) -> bool {
         match (self.left.evaluate(value_of), self.right.evaluate(value_of)) {
             (Ok(left), Ok(right)) => self.relation.holds(left, right),

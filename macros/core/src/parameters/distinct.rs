@@ -111,7 +111,7 @@ fn is_tensor(ty: &Type) -> bool {
     }
 }
 
-/// Whether two fields hold parameters of the same names for certain.
+/// Returns whether two fields hold parameters of the same names for certain.
 pub(super) fn is_called_alike(one: &Branch, other: &Branch) -> bool {
     match (&one.kind, &other.kind) {
         (BranchKind::Named(name), BranchKind::Named(again)) => {

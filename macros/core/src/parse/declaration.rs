@@ -289,7 +289,7 @@ fn read_text(invocation: &Macro, block: Span, diagnostics: &mut Diagnostics) -> 
     }
 }
 
-/// What stands in the place of a text if that is a string, or a macro that makes one.
+/// Returns what stands in the place of a text if that is a string, or a macro that makes one.
 fn quoted(tokens: &TokenStream) -> Option<(Span, &'static str)> {
     let mut tokens = tokens.clone().into_iter();
     let first = tokens.next()?;

@@ -216,7 +216,7 @@ impl Options {
         options
     }
 
-    /// Where an option's name is written.
+    /// Returns where an option's name is written.
     pub fn span_of(&self, name: &str) -> Option<Span> {
         self.given.iter().find(|(given, _)| given == name).map(|(_, span)| *span)
     }
@@ -284,7 +284,7 @@ impl Options {
     }
 }
 
-/// How an option is written.
+/// Returns how an option is written.
 fn form(name: &str) -> &'static str {
     match name {
         "backward" => "write `backward = path::to::kernel`",

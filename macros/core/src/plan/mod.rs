@@ -128,14 +128,14 @@ impl Plan {
         self.kernel.is_backward()
     }
 
-    /// Whether the struct of inputs is generic over the mode: constants, indices and masks have none.
+    /// Returns whether the struct of inputs is generic over the mode: constants, indices and masks have none.
     pub fn inputs_have_a_mode(&self) -> bool {
         let kernel = &self.kernel;
         let roles = kernel.inputs.iter().map(|port| port.role);
         roles.chain(kernel.unreadable.iter().map(|one| one.role)).any(|role| role == PortRole::Differentiable)
     }
 
-    /// Whether the struct of several outputs is generic over the mode: indices and masks have none.
+    /// Returns whether the struct of several outputs is generic over the mode: indices and masks have none.
     pub fn outputs_have_a_mode(&self) -> bool {
         self.kernel.visible_outputs().any(|port| port.dtype.is_float())
     }

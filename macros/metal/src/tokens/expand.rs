@@ -173,7 +173,7 @@ fn parameters(token: &Token) -> Option<Vec<String>> {
         .collect()
 }
 
-/// Whether no blank stands between a name and the token behind it. Where places say nothing, it may be so.
+/// Returns whether no blank stands between a name and the token behind it. Where places say nothing, it may be so.
 fn touches(name: &Token, next: &Token) -> bool {
     match (name.place, next.place) {
         (Place::Span(name), Place::Span(next)) => name.start() == next.start() || name.end() == next.start(),
@@ -237,7 +237,7 @@ fn paste(output: &mut Vec<Token>, next: Vec<Token>) {
     output.extend(next);
 }
 
-/// Where the directive that begins at `index` ends: with its line.
+/// Returns where the directive that begins at `index` ends: with its line.
 fn line_end(tokens: &[Token], index: usize) -> usize {
     let line = tokens[index].line;
     tokens[index..].iter().position(|token| token.line != line).map_or(tokens.len(), |length| index + length)

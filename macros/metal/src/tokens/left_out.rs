@@ -3,12 +3,12 @@
 use super::token::{Kind, Name, Token};
 use crate::left_out::LEFT_OUT;
 
-/// Whether Metal leaves a word of C++ out wherever it stands. `static` is left out only of variables.
+/// Returns whether Metal leaves a word of C++ out wherever it stands. `static` is left out only of variables.
 fn is_left_out(name: &str) -> bool {
     name != "static" && LEFT_OUT.iter().any(|(word, _)| *word == name)
 }
 
-/// Where words that Metal leaves out stand in what is compiled.
+/// Returns where words that Metal leaves out stand in what is compiled.
 pub(super) fn find(tokens: &[Token]) -> Vec<Name> {
     let mut found = Vec::new();
     for (index, token) in tokens.iter().enumerate() {

@@ -24,7 +24,7 @@ pub(super) fn operator(tokens: &[Token], index: usize) -> Option<(&'static str, 
     LONG.iter().chain(SHORT).find(fits).map(|operator| (*operator, operator.len()))
 }
 
-/// Whether `operator` changes what stands to its left by what stands to its right.
+/// Returns whether `operator` changes what stands to its left by what stands to its right.
 pub(super) fn is_compound_assignment(operator: &str) -> bool {
     operator.len() > 1 && operator.ends_with('=') && !matches!(operator, "==" | "!=" | "<=" | ">=")
 }

@@ -102,8 +102,8 @@ impl Text {
         (text, faults)
     }
 
-    /// Where in the Rust file a place in this text is shown, and for a text in a file of its own the line there, marked as the
-    /// compiler marks its own.
+    /// Returns where in the Rust file a place in this text is shown, and for a text in a file of its own the line
+    /// there, marked as the compiler marks its own.
     pub fn shown(&self, place: Place) -> (Span, Option<String>) {
         match (place, &self.origin) {
             (Place::Span(span), _) => (span, None),

@@ -89,14 +89,14 @@ impl Token {
         Token { kind: Kind::Punct(' '), joint: false, place: self.place, line: self.line, end_line: self.end_line }
     }
 
-    /// Whether it is this character.
+    /// Returns whether it is this character.
     pub fn is(&self, character: char) -> bool {
         matches!(self.kind, Kind::Punct(found) if found == character)
     }
 }
 
 impl Bracket {
-    /// How it opens and closes.
+    /// Returns the characters that open and close the bracket.
     pub fn characters(self) -> (char, char) {
         match self {
             Self::Parenthesis => ('(', ')'),

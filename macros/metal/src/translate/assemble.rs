@@ -149,7 +149,7 @@ pub fn cuda_parts(
     Ok(CudaParts { text, instance: template_arguments(kernel, dtype_name), threads_meet: !sites.is_empty() })
 }
 
-/// Whether vectors are packed into integers or taken from there.
+/// Returns whether vectors are packed into integers or taken from there.
 pub fn packs(kernel: &KernelText) -> bool {
     let names = ["pack_float_to_", "pack_half_to_", "_to_float(", "_to_half("];
     [&kernel.header, &kernel.body].iter().any(|source| names.iter().any(|name| source.text.contains(name)))
@@ -207,7 +207,7 @@ fn parameter(kernel: &KernelText, argument: &Argument<'_>) -> (String, String) {
     }
 }
 
-/// Where the shim keeps an attribute's value; some names mean the same.
+/// Returns where the shim keeps an attribute's value; some names mean the same.
 pub(super) fn attribute_field(name: &'static str) -> &'static str {
     match name {
         "grid_size" => "threads_per_grid",

@@ -67,7 +67,7 @@ impl Writer<'_, '_> {
         self.own_collective(i, end)
     }
 
-    /// Whether token `i` stands directly in a struct.
+    /// Returns whether token `i` stands directly in a struct.
     fn in_struct(&self, i: usize) -> bool {
         let mut depth = 0;
         let open = (0..i).rev().find(|&n| {

@@ -92,7 +92,7 @@ pub(super) fn definitions(tokens: &[Token<'_>]) -> Vec<Definition> {
     found
 }
 
-/// What follows a constructor's list of initialisers, `a(1), b{2}`, that begins at `start`.
+/// Returns what follows a constructor's list of initialisers, `a(1), b{2}`, that begins at `start`.
 fn after_initialisers(
     start: usize,
     is: &dyn Fn(usize, char) -> bool,

@@ -86,7 +86,7 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    /// Whether the variable declared at `name` is set behind `stop`, in its block, to what might wrap around.
+    /// Returns whether the variable declared at `name` is set behind `stop`, in its block, to what might wrap around.
     fn is_set_later(&self, name: usize, stop: usize) -> bool {
         let mut depth = 0i32;
         let inside = |&n: &usize| {
@@ -160,7 +160,7 @@ impl Writer<'_, '_> {
         Ok(Some(stop))
     }
 
-    /// Whether a function of this name may return what wrapped around.
+    /// Returns whether a function of this name may return what wrapped around.
     pub(super) fn returns_sums(&self, name: &str) -> bool {
         self.returning.iter().any(|function| function.name == name)
             || self.context.returning.iter().any(|function| function == name)
@@ -182,7 +182,7 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Where a loop ends whose head ends at `close`.
+    /// Returns where a loop ends whose head ends at `close`.
     fn loop_end(&self, close: usize) -> usize {
         let mut depth = 0i32;
         let ends = |&n: &usize| {
@@ -270,7 +270,7 @@ impl Writer<'_, '_> {
         })
     }
 
-    /// Whether it is known what the variable at `i` would be if nothing wrapped around.
+    /// Returns whether it is known what the variable at `i` would be if nothing wrapped around.
     fn is_remembered(&self, i: usize) -> bool {
         self.remembered.iter().any(|known| known.after < i && known.name == self.tokens[i].text)
     }
@@ -281,7 +281,7 @@ impl Writer<'_, '_> {
         self.remembered.retain(|known| known.depth <= depth);
     }
 
-    /// Whether what the tree computes may wrap around, if its leaves are of moderate size.
+    /// Returns whether what the tree computes may wrap around, if its leaves are of moderate size.
     fn risky(&self, tree: &Tree) -> bool {
         let small = |tree: &Tree| match tree {
             Tree::Leaf(range) if self.tokens[range.start].kind == Kind::Number => {
@@ -303,7 +303,7 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Whether a variable's own value is part of the sum.
+    /// Returns whether a variable's own value is part of the sum.
     fn mentions(&self, tree: &Tree, name: &str) -> bool {
         match tree {
             Tree::Leaf(_) | Tree::Call(_) => false,
@@ -313,7 +313,7 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Whether tokens can be computed twice: nothing is set, and nothing called but casts.
+    /// Returns whether tokens can be computed twice: nothing is set, and nothing called but casts.
     fn pure(&self, range: &Range<usize>) -> bool {
         range.clone().all(|n| {
             let t = &self.tokens[n];

@@ -44,7 +44,7 @@ impl Writer<'_, '_> {
         Some((found.next()?, found.next()?))
     }
 
-    /// Whether a condition declares a variable, as in `while (int n = next())`.
+    /// Returns whether a condition declares a variable, as in `while (int n = next())`.
     fn declares(&self, from: usize, close: usize) -> bool {
         let words = (from..close).filter(|&n| self.tokens[n].kind != Kind::Space).take(2);
         words.filter(|&n| self.tokens[n].kind == Kind::Identifier).count() == 2

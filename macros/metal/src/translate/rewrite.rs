@@ -318,7 +318,7 @@ impl<'t> Writer<'_, 't> {
         Ok(())
     }
 
-    /// What a collective is given: its number, and in a macro which use of the macro it is.
+    /// Returns what a collective is given: its number, and in a macro which use of the macro it is.
     fn site(&self, number: usize) -> String {
         match self.context.is_macro {
             true => format!("metal::site<{number}u + (1 + __COUNTER__) * {MACROS}u>()"),
@@ -352,7 +352,7 @@ impl<'t> Writer<'_, 't> {
         before.is_none_or(|t| t.kind == Kind::Directive || [';', '{', '}'].iter().any(|&c| t.is(c)))
     }
 
-    /// Whether the token is a member's name, after `.` or `->`.
+    /// Returns whether the token is a member's name, after `.` or `->`.
     pub(super) fn is_member(&self, i: usize) -> bool {
         let Some(before) = self.tokens[..i].iter().rposition(|t| t.kind != Kind::Space) else { return false };
         self.tokens[before].is('.') || (self.tokens[before].is('>') && before > 0 && self.tokens[before - 1].is('-'))

@@ -24,7 +24,7 @@ impl Writer<'_, '_> {
         Ok(Some(stop))
     }
 
-    /// Whether the two `>` at `i` close lists of template arguments.
+    /// Returns whether the two `>` at `i` close lists of template arguments.
     fn closes_two(&self, i: usize) -> bool {
         let start = (0..i).rev().find(|&n| [';', '{', '}'].iter().any(|&c| self.tokens[n].is(c))).map_or(0, |n| n + 1);
         // For each open parenthesis, how many `<` are open in it.

@@ -55,7 +55,7 @@ pub enum Argument<'k> {
 }
 
 impl Argument<'_> {
-    /// Whether Metal binds a buffer for it.
+    /// Returns whether Metal binds a buffer for it.
     pub fn is_buffer(&self) -> bool {
         !matches!(self, Argument::Attribute { .. })
     }

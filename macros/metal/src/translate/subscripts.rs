@@ -3,13 +3,13 @@
 use super::lexer::{Kind, Places, Token, lex};
 use crate::{Location, Source};
 
-/// Whether the text casts pointers: `(device float4*)p`, `reinterpret_cast<float4*>(p)`.
+/// Returns whether the text casts pointers: `(device float4*)p`, `reinterpret_cast<float4*>(p)`.
 pub fn casts_pointers(source: &Source) -> bool {
     let tokens = significant(&source.text);
     tokens.windows(3).any(|t| t[0].is('*') && ((t[1].is(')') && !t[2].is('{')) || (t[1].is('>') && t[2].is('('))))
 }
 
-/// Where a port is first used; a member that is called so, as in `position.x`, is none.
+/// Returns where a port is first used; a member that is called so, as in `position.x`, is none.
 pub fn first_use(source: &Source, name: &str) -> Option<Location> {
     let all = lex(&source.text);
     let places = Places::new(source, &all);

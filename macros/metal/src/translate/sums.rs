@@ -175,7 +175,8 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Where a sum ends that is a whole operand: at what closes what is open, or at `,`, `;` and operators that bind less.
+    /// Returns where a sum ends that is a whole operand: at what closes what is open, or at `,`, `;` and operators that
+    /// bind less.
     pub(super) fn tree_end(&self, from: usize, end: usize) -> usize {
         let (mut depth, mut arguments) = (0, from);
         (from..end)
@@ -201,7 +202,7 @@ impl Writer<'_, '_> {
         })
     }
 
-    /// Whether the bracket at `open` says how long an array is, or belongs to an attribute.
+    /// Returns whether the bracket at `open` says how long an array is, or belongs to an attribute.
     pub(super) fn declares_array(&self, open: usize) -> bool {
         let significant = |before: usize| (0..before).rev().find(|&n| self.tokens[n].kind != Kind::Space);
         let Some(name) = significant(open) else { return true };

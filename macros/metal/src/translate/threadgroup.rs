@@ -57,7 +57,8 @@ impl Writer<'_, '_> {
         end
     }
 
-    /// Whether token `n` stands outside all brackets opened since `from`; parentheses of `(&a)[4]` do not count.
+    /// Returns whether token `n` stands outside all brackets opened since `from`; parentheses of `(&a)[4]` do not
+    /// count.
     fn depth_free(&self, from: usize, n: usize) -> bool {
         let mut depth = 0i32;
         for t in &self.tokens[from..n] {

@@ -94,7 +94,7 @@ impl File<'_, '_> {
         })
     }
 
-    /// Where the names of kernel functions stand, in their definitions.
+    /// Returns where the names of kernel functions stand, in their definitions.
     fn kernels(&self) -> Vec<usize> {
         // `kernel void f(..)` or `[[kernel, ..]] void f(..)`.
         let marked = |i: usize| {
@@ -136,7 +136,7 @@ impl File<'_, '_> {
         (text, i)
     }
 
-    /// Whether `template <..>` stands in front of the definition whose name stands at `i`.
+    /// Returns whether `template <..>` stands in front of the definition whose name stands at `i`.
     fn is_template(&self, i: usize) -> bool {
         let start = (0..i).rev().find(|&n| [";", "}", "{"].contains(&self.word(n))).map_or(0, |n| n + 1);
         self.word(start) == "template"

@@ -182,7 +182,8 @@ fn check_all(
     Ok(failed == 0)
 }
 
-/// What `examine` says of each kernel, printed in their order as soon as may be. A thread has a session of its own.
+/// Returns what `examine` says of each kernel, printed in their order as soon as may be. A thread has a session of its
+/// own.
 fn on_all_cores(
     kernels: &[&'static Declaration],
     examine: impl Fn(&mut Session, &'static Declaration) -> (String, bool) + Sync,
@@ -226,7 +227,7 @@ fn on_all_cores(
     })
 }
 
-/// What is said of one kernel, and whether all of it agreed.
+/// Returns what is said of one kernel, and whether all of it agreed.
 fn examine(
     session: &mut Session,
     kernel: &'static Declaration,

@@ -202,7 +202,7 @@ impl Maker<'_> {
         ]
     }
 
-    /// What is stored into an output of one of `roles`.
+    /// Returns what is stored into an output of one of `roles`.
     fn store(&self, at: usize, roles: &[PortRole], mistake: Mistake) -> Vec<Edit> {
         let (mut from, mut depth) = (at, 0_usize);
         while from > 0 {

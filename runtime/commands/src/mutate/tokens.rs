@@ -28,7 +28,7 @@ impl Token<'_> {
         self.start + self.text.len()
     }
 
-    /// Whether a value can end with it, so that an operator behind it has a left side.
+    /// Returns whether a value can end with it, so that an operator behind it has a left side.
     pub fn ends_operand(&self) -> bool {
         match self.kind {
             Kind::Number => true,
@@ -37,7 +37,7 @@ impl Token<'_> {
         }
     }
 
-    /// Whether it names a type of Metal, with which a declaration begins.
+    /// Returns whether it names a type of Metal, with which a declaration begins.
     pub fn is_type(&self) -> bool {
         const TYPES: [&str; 13] = [
             "float", "half", "bfloat", "int", "uint", "short", "ushort", "long", "ulong", "char", "uchar", "bool",

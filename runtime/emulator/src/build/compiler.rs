@@ -164,7 +164,7 @@ impl Compiler {
         run(self.command(object, include, Build::of_hooks(checks)).args(["-O2", "-c"]).arg(source))
     }
 
-    /// What the preprocessor makes of `source`. Metal's own headers are empty files of the shim.
+    /// Returns what the preprocessor makes of `source`. Metal's own headers are empty files of the shim.
     pub fn preprocess(&self, source: &Path, shim: &Path, folders: &[PathBuf]) -> io::Result<Result<String, String>> {
         let mut command = Command::new(&self.program);
         command.args(["-std=c++17", "-x", "c++", "-E", "-nostdinc", "-D__METAL__", "-D__METAL_VERSION__=320"]);
@@ -198,7 +198,7 @@ impl Compiler {
     }
 }
 
-/// Whether this machine multiplies and adds in one instruction.
+/// Returns whether this machine multiplies and adds in one instruction.
 fn fuses() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("fma");

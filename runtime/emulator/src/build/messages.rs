@@ -8,7 +8,7 @@ const SHOWN: usize = 5;
 /// The message about `c ? a : b` where the arms have no common type.
 pub(crate) const MIXED_ARMS: &str = "the two arms of `?:` have different types";
 
-/// What a compiler says, in sentences about the kernel's text where it names a line of it.
+/// Returns what a compiler says, in sentences about the kernel's text where it names a line of it.
 pub(crate) fn explain(messages: &str, sources: &[&Source]) -> String {
     sentences(messages, sources).unwrap_or_else(|| errors(messages))
 }

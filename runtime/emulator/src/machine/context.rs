@@ -149,7 +149,7 @@ pub(crate) struct Lane {
 
 const _: () = assert!(size_of::<Lane>() <= TOP_BYTES);
 
-/// Where the context of the stack that starts at `stack` lies; the stack itself begins there and grows down.
+/// Returns where the context of the stack that starts at `stack` lies; the stack itself begins there and grows down.
 pub(crate) fn context_address(stack: usize) -> usize {
     let number = stack >> STACK_SHIFT;
     stack + STACK_BYTES - TOP_BYTES - (number % COLOURS) * COLOUR_BYTES

@@ -32,7 +32,8 @@ impl Described {
         Some((file.to_string_lossy().into_owned(), self.line))
     }
 
-    /// How many elements the array has: its type's name is `'float [4]'` or `'float [4][2]'`, behind four bytes.
+    /// Returns how many elements the array has: its type's name is `'float [4]'` or `'float [4][2]'`, behind four
+    /// bytes.
     fn length(&self) -> Option<u64> {
         // SAFETY: a description of a type in the image.
         let name = (!self.indexed.is_null()).then(|| unsafe { CStr::from_ptr(self.indexed.add(4).cast()) })?;

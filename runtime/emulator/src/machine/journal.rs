@@ -60,12 +60,12 @@ impl Journal {
         self.entries.is_empty()
     }
 
-    /// Whether anything of this kind was seen.
+    /// Returns whether anything of this kind was seen.
     pub fn has(&self, kind: FindingKind) -> bool {
         self.entries.keys().any(|(k, ..)| *k == kind)
     }
 
-    /// Whether this was seen at this place.
+    /// Returns whether this was seen at this place.
     pub fn has_at(&self, kind: FindingKind, at: Place) -> bool {
         self.entries.keys().any(|(k, place, ..)| (*k, *place) == (kind, at))
     }

@@ -249,7 +249,7 @@ impl Arena {
         verdict
     }
 
-    /// How many elements of a watched output were not written in full, and the first of them.
+    /// Returns how many elements of a watched output were not written in full, and the first of them.
     pub fn unwritten(&self, buffer: usize) -> Option<(usize, usize)> {
         let buffer = &self.buffers[buffer];
         if buffer.initialised || buffer.shards.is_empty() {

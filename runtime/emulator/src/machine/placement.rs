@@ -39,7 +39,7 @@ impl Placement {
         Some(Placement { reached, first, shape, strides })
     }
 
-    /// Whether there is any element that no index leads to.
+    /// Returns whether there is any element that no index leads to.
     pub fn has_gaps(&self) -> bool {
         self.reached.contains(&false)
     }

@@ -30,7 +30,7 @@ impl Moment {
         self.group == other.group && self.index / 32 == other.index / 32
     }
 
-    /// Whether what was done at `self` is ordered before what is done at `now`.
+    /// Returns whether what was done at `self` is ordered before what is done at `now`.
     fn is_before(&self, now: &Moment) -> bool {
         self.same_thread(now)
             || (self.group == now.group
@@ -125,7 +125,7 @@ impl Cell {
         Cell { initialised: 0xff, ..Cell::default() }
     }
 
-    /// Whether all of `bytes` were written.
+    /// Returns whether all of `bytes` were written.
     pub fn is_written(&self, bytes: u8) -> bool {
         self.initialised & bytes == bytes
     }

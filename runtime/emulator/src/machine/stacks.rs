@@ -38,7 +38,7 @@ impl Stacks {
         self.memory.as_ptr() as usize + i * STACK_BYTES
     }
 
-    /// Whether an address lies in any of them.
+    /// Returns whether an address lies in any of them.
     pub fn contains(&self, address: usize) -> bool {
         address.wrapping_sub(self.memory.as_ptr() as usize) < self.count * STACK_BYTES
     }

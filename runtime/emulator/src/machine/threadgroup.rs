@@ -199,7 +199,7 @@ impl Worker<'_> {
         true
     }
 
-    /// What nearly always happens: all lanes wait at one operation of the simdgroup.
+    /// Runs the operation in the usual case, in which all lanes of the simdgroup wait at it, and returns whether it did.
     fn all_meet(&self, simdgroup: usize, first: usize, width: usize) -> bool {
         let Stop::Collective { combine, meeting: wanted, width: 32, .. } = self.stop_of(first) else { return false };
         let mut operands = [std::ptr::null_mut(); 32];
@@ -337,7 +337,7 @@ impl Worker<'_> {
     }
 }
 
-/// Where those are that are missing at a place.
+/// Returns where those are that are missing at a place.
 fn whereabouts(at: Place, other: Place, elsewhere: &str) -> String {
     match other {
         Place::Nowhere => "have returned".into(),

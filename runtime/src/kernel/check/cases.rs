@@ -43,7 +43,7 @@ pub(super) fn cases(declaration: &'static Declaration) -> Vec<Setting> {
     cases_without_absences(declaration).into_iter().flat_map(with).collect()
 }
 
-/// Which optional inputs are left out, call by call: none, each alone, and all of several.
+/// Returns which optional inputs are left out, call by call: none, each alone, and all of several.
 fn absences(signature: &Signature) -> Vec<Vec<&'static str>> {
     let optional: Vec<&str> = signature.inputs.iter().filter(|port| port.optional).map(|port| port.name).collect();
     let mut absences = vec![Vec::new()];
@@ -105,7 +105,7 @@ pub(super) fn with_small_inputs(declaration: &'static Declaration, base: &Settin
     found
 }
 
-/// Whether an array would be empty: such a launch is none.
+/// Returns whether an array would be empty: such a launch is none.
 fn has_nothing(declaration: &'static Declaration, case: &Setting) -> bool {
     let mut ports = declaration.signature.inputs.iter().chain(declaration.signature.outputs);
     ports.any(|port| shape_of(port, case).is_some_and(|shape| shape.contains(&0)))
@@ -126,13 +126,13 @@ fn elements_of<'a>(ports: impl Iterator<Item = &'a Port>, case: &Setting) -> u64
     ports.filter_map(|port| shape_of(port, case)).map(of).sum()
 }
 
-/// Whether the kernel itself can run a case on this backend, be its fallback faster there or not.
+/// Returns whether the kernel itself can run a case on this backend, be its fallback faster there or not.
 pub(super) fn runs_at(declaration: &'static Declaration, case: &Setting) -> Result<bool> {
     let value_of = |name: &str| case.value(name);
     Ok(runs_on(declaration, crate::backend()?) && declaration.signature.broken_requirement(&value_of).is_none())
 }
 
-/// Whether shapes and grid have values there, and the kernel's own requirements hold.
+/// Returns whether shapes and grid have values there, and the kernel's own requirements hold.
 pub(super) fn is_possible(declaration: &'static Declaration, case: &Setting) -> bool {
     let value_of = |name: &str| case.value(name);
     let signature = declaration.signature;

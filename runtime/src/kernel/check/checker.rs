@@ -165,7 +165,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Whether everything runs at a size that the declaration does not name.
+    /// Returns whether everything runs at a size that the declaration does not name.
     pub(super) fn works(&self, setting: &Setting) -> bool {
         let run = || -> Result<()> {
             let experiment = Experiment::new(self.declaration, setting, &Draw::default(), Dtype::F32, Dtype::F32)?;
@@ -247,7 +247,8 @@ impl<'a> Checker<'a> {
         Ok(false)
     }
 
-    /// Whether a call can be judged: not where the function has no value, which its fallback knows, or else the kernel.
+    /// Returns whether a call can be judged: not where the function has no value, which its fallback knows, or else the
+    /// kernel.
     fn has_values(
         &self,
         experiment: &Experiment,
@@ -385,7 +386,7 @@ fn place(setting: &Setting, draw: &Draw, dtype: Dtype) -> String {
     if dtype == Dtype::F32 { format!("({setting}{draw})") } else { format!("({setting}{draw}, {dtype})") }
 }
 
-/// Whether a source did something wrong, as the emulator saw.
+/// Returns whether a source did something wrong, as the emulator saw.
 fn is_defect(error: &Error) -> bool {
     error.to_string().contains(DEFECT)
 }

@@ -72,7 +72,7 @@ impl Declaration {
         }
     }
 
-    /// Whether the same inputs give the same bits in every run.
+    /// Returns whether the same inputs give the same bits in every run.
     pub fn is_deterministic(&'static self) -> bool {
         self.launches().iter().all(|launch| !launch.nondeterministic)
     }

@@ -78,8 +78,8 @@ impl Layout {
 }
 
 impl Draw {
-    /// Whether differences of single precision can be taken: inputs are those of the plain call, and no scalar is so large
-    /// that the function may bend within their step, which is wide.
+    /// Returns whether differences of single precision can be taken: inputs are those of the plain call, and no scalar
+    /// is so large that the function may bend within their step, which is wide.
     pub(super) fn suits_single_precision(&self) -> bool {
         let is_small = |value: &ScalarValue| match value {
             ScalarValue::F32(value) => value.abs() <= LARGE as f32,
@@ -90,7 +90,7 @@ impl Draw {
         self.floats.is_empty() && self.scalars.iter().all(|(_, value)| is_small(value))
     }
 
-    /// Whether some values lie far outside the range that is declared.
+    /// Returns whether some values lie far outside the range that is declared.
     pub(super) fn is_far(&self) -> bool {
         self.floats.iter().any(|(_, floats)| matches!(floats, Floats::Far | Floats::FarPositive))
     }

@@ -210,7 +210,7 @@ impl Experiment {
         &self.declaration.signature.inputs[self.places[position]]
     }
 
-    /// Whether the gradient of the input at `position` is meant not to be the derivative.
+    /// Returns whether the gradient of the input at `position` is meant not to be the derivative.
     pub(super) fn differs(&self, position: usize) -> bool {
         self.port(position).differs(self.declaration).is_some()
     }
@@ -341,7 +341,7 @@ pub(super) fn shape_of(port: &Port, setting: &Setting) -> Option<Vec<i32>> {
     extents.map(|extent| i32::try_from(extent?).ok().filter(|extent| *extent >= 0)).collect()
 }
 
-/// What a port's dtype is where parameters are `wanted` as far as they can be.
+/// Returns what a port's dtype is where parameters are `wanted` as far as they can be.
 pub(super) fn dtype_of(signature: &Signature, dtype: PortDtype, wanted: Dtype) -> Dtype {
     match dtype {
         PortDtype::Fixed(dtype) => dtype,

@@ -144,7 +144,7 @@ impl Checker<'_> {
         self.report.compare(subject, deviation, Tolerance::of(Dtype::F32).fallback);
     }
 
-    /// Whether the gradient is not by launches alone.
+    /// Returns whether the gradient is not by launches alone.
     fn has_operations(&self) -> bool {
         self.declaration.backward().is_none_or(|backward| !backward.is_launch())
     }
@@ -209,7 +209,8 @@ impl Checker<'_> {
     }
 }
 
-/// Whether two ways compute the same outputs in double precision, but for the bits that MLX's exponential lacks.
+/// Returns whether two ways compute the same outputs in double precision, but for the bits that MLX's exponential
+/// lacks.
 fn are_exact(left: &[f64], right: &[f64]) -> bool {
     distance(left, right) < OPERATIONS.entry * OPERATIONS.floor
 }
@@ -244,7 +245,7 @@ fn gradients(
     both.collect()
 }
 
-/// Which of `count` elements: kinks first, the others spread over all.
+/// Returns which of `count` elements: kinks first, the others spread over all.
 fn chosen(count: usize, limit: usize, is_kink: &dyn Fn(usize) -> bool) -> Vec<usize> {
     let mut chosen: Vec<usize> = (0..count).filter(|element| is_kink(*element)).take(limit).collect();
     let left = limit - chosen.len();

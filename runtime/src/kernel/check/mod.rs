@@ -121,7 +121,7 @@ pub fn check_on(backend: Backend, declaration: &'static Declaration) -> Result<R
     })
 }
 
-/// Whether neither the kernel nor what it is paired with launches a source.
+/// Returns whether neither the kernel nor what it is paired with launches a source.
 fn launches_nothing(declaration: &'static Declaration) -> bool {
     match declaration.route {
         Route::Backward { of } => of().is_portable(),
@@ -129,7 +129,7 @@ fn launches_nothing(declaration: &'static Declaration) -> bool {
     }
 }
 
-/// Whether sources can run in the emulator, else why not.
+/// Returns whether sources can run in the emulator, else why not.
 fn emulator() -> std::result::Result<(), String> {
     #[cfg(feature = "emulator")]
     return super::launch::emulated::is_ready();

@@ -73,7 +73,7 @@ fn is_float(port: &Port) -> bool {
     matches!(port.role, PortRole::Differentiable | PortRole::Constant)
 }
 
-/// Which gradients are wanted, call by call, beside the call that wants all.
+/// Returns which gradients are wanted, call by call, beside the call that wants all.
 fn wanted(declaration: &'static Declaration, setting: &Setting) -> Vec<Vec<&'static str>> {
     if declaration.backward().is_none() {
         return Vec::new();
@@ -116,7 +116,7 @@ fn scalars(signature: &Signature) -> Vec<Vec<(&'static str, ScalarValue)>> {
     draws
 }
 
-/// What a scalar is in the plain call.
+/// Returns what a scalar is in the plain call.
 pub(super) fn plain(scalar: &Scalar) -> ScalarValue {
     match scalar.kind {
         ScalarKind::F32 => match scalar.domain {
@@ -129,8 +129,8 @@ pub(super) fn plain(scalar: &Scalar) -> ScalarValue {
     }
 }
 
-/// What it is in others: zero, one, a negative number, some other, a large one; of those that have a domain, what of these
-/// lies in it, its upper end, and what is near the lower one.
+/// Returns what it is in others: zero, one, a negative number, some other, a large one; of those that have a domain,
+/// what of these lies in it, its upper end, and what is near the lower one.
 fn values_of(scalar: &Scalar) -> Vec<ScalarValue> {
     match scalar.kind {
         ScalarKind::F32 => {
@@ -173,7 +173,7 @@ fn numbers(source: &str) -> Vec<f32> {
     floating.filter_map(|word| word.trim_end_matches(['f', 'h']).parse().ok()).collect()
 }
 
-/// Whether values beyond the range of an input may be drawn: not where it is declared as all there are.
+/// Returns whether values beyond the range of an input may be drawn: not where it is declared as all there are.
 pub(super) fn domain(port: &Port) -> Option<(f32, f32)> {
     match port.sample {
         Sample::Domain(low, high, _) => Some((low as f32, high as f32)),

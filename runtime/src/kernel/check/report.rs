@@ -65,7 +65,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Whether the two agree; what is not a number agrees with nothing.
+    /// Returns whether the two agree; what is not a number agrees with nothing.
     pub fn passed(&self) -> bool {
         self.deviation <= self.bound
     }
@@ -94,7 +94,7 @@ impl Report {
         self.notes.extend(other.notes.into_iter().map(|note| format!("{note}, {place}")));
     }
 
-    /// Whether something was compared, and all of it agreed.
+    /// Returns whether something was compared, and all of it agreed.
     pub fn passed(&self) -> bool {
         !self.comparisons.is_empty() && self.comparisons.iter().all(Comparison::passed)
     }

@@ -98,7 +98,7 @@ impl<'a> Probe<'a> {
         Ok(slopes)
     }
 
-    /// Whether differences mean something here: those over a step and over another one agree.
+    /// Returns whether differences mean something here: those over a step and over another one agree.
     ///
     /// # Errors
     /// What the function returns.

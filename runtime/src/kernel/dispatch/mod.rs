@@ -91,7 +91,7 @@ fn path(declaration: &'static Declaration, symbols: &Symbols, backend: Backend) 
     }
 }
 
-/// Whether the body of a kernel, and that of its backward, can run on a backend at all.
+/// Returns whether the body of a kernel, and that of its backward, can run on a backend at all.
 pub(super) fn runs_on(declaration: &'static Declaration, backend: Backend) -> bool {
     declaration.is_portable()
         || match backend {

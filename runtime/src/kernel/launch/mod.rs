@@ -109,13 +109,13 @@ impl Request<'_> {
         ports.chain(signature.scalars.iter().map(|scalar| scalar.name)).collect()
     }
 
-    /// Whether the input at `index` only holds the place of a port that the call leaves out.
+    /// Returns whether the input at `index` only holds the place of a port that the call leaves out.
     fn is_absent(&self, index: usize) -> bool {
         self.absent.get(index).copied().unwrap_or(false)
     }
 
-    /// Whether the output is read at `index`: gradients that are not wanted and residuals that are not kept need
-    /// not be written.
+    /// Returns whether the output is read at `index`: gradients that are not wanted and residuals that are not kept
+    /// need not be written.
     #[cfg(feature = "emulator")]
     fn is_needed(&self, index: usize) -> bool {
         let is_saved = self.declaration.signature.outputs[index].role == PortRole::Saved;

@@ -103,7 +103,7 @@ fn of(declaration: &'static Declaration, choose: impl FnOnce(&Mutation) -> Optio
     })
 }
 
-/// Whether `declaration` has a mistake.
+/// Returns whether `declaration` has a mistake.
 #[cfg(feature = "emulator")]
 pub(super) fn is_mutated(declaration: &'static Declaration) -> bool {
     of(declaration, |_| Some(String::new())).is_some()

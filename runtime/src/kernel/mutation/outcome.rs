@@ -231,7 +231,7 @@ fn shape_of(port: &Port, sizes: &[(&'static str, i64)]) -> Option<Vec<i32>> {
     extents.map(|extent| i32::try_from(extent?).ok().filter(|extent| *extent > 0)).collect()
 }
 
-/// Whether the kernel's own body runs at these sizes, and they are few.
+/// Returns whether the kernel's own body runs at these sizes, and they are few.
 fn is_possible(declaration: &'static Declaration, sizes: &[(&'static str, i64)]) -> bool {
     let value_of = |name: &str| value(sizes, name);
     let signature = declaration.signature;

@@ -124,7 +124,7 @@ pub(super) const fn same_class(forward: &Signature, backward: &Signature, dtype:
     }
 }
 
-/// Whether no port before `port` has its dtype parameter: what is wrong with that is said once.
+/// Returns whether no port before `port` has its dtype parameter: what is wrong with that is said once.
 pub(super) const fn is_first_of_its_dtype(signature: &Signature, port: &Port) -> bool {
     let PortDtype::Parameter(name) = port.dtype else { return true };
     match find_dtype(signature.inputs, name) {

@@ -227,7 +227,8 @@ impl Train {
         bail!("`--mtp-detach` is about the gradient of `--mtp loss`; give that too, or leave it out")
     }
 
-    /// Whether all of the head of multi-token prediction trains: alone, and where no adapters of it are asked for.
+    /// Returns whether all of the head of multi-token prediction trains: alone, and where no adapters of it are asked
+    /// for.
     pub(super) fn trains_whole_head(&self, start: Option<&AdapterFile>, ahead: Option<AheadLoss>) -> bool {
         let adapts = |start: &AdapterFile| start.layers().iter().any(|layer| is_of_head(layer));
         ahead == Some(AheadLoss::Alone) && self.target.is_empty() && !start.is_some_and(adapts)
@@ -294,7 +295,7 @@ impl Train {
         }
     }
 
-    /// What `adapter_config.json` records of the run, by mlx-lm's names where it has one.
+    /// Returns what `adapter_config.json` records of the run, by mlx-lm's names where it has one.
     pub(super) fn arguments(&self, options: &TrainingOptions, max_seq_length: usize) -> BTreeMap<String, Json> {
         let Schedule { peak, minimum, warmup, steps, decay } = options.schedule;
         let count = |count: Count| count.limit().map_or(json!(-1), |count| json!(count));
@@ -331,7 +332,7 @@ impl Train {
     }
 }
 
-/// Whether a target is the head of multi-token prediction or a part of it.
+/// Returns whether a target is the head of multi-token prediction or a part of it.
 fn is_of_head(target: &str) -> bool {
     target == "mtp" || target.starts_with("mtp.")
 }

@@ -236,7 +236,7 @@ fn segments(content: &str) -> Vec<(Part, Range<usize>)> {
     segments
 }
 
-/// Where a mark disturbs least: within a word, as near to the middle as can be, and not within a tag.
+/// Returns where a mark disturbs least: within a word, as near to the middle as can be, and not within a tag.
 fn place_for_mark(text: &str) -> usize {
     const REACH: usize = 256;
     let middle = text.floor_char_boundary(text.len() / 2);

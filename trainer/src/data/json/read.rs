@@ -140,7 +140,7 @@ impl Reader<'_> {
         ends
     }
 
-    /// Whether the list or object ends here; else passes over the comma.
+    /// Returns whether the list or object ends here; else passes over the comma.
     fn separated(&mut self, bracket: u8, expected: &str) -> Result<bool, JsonError> {
         match self.peek() {
             Some(b',') => self.at += 1,

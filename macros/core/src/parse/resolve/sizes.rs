@@ -165,7 +165,7 @@ pub(super) fn resolve_requirements(
     requirements
 }
 
-/// Whether each of `symbols` is a dimension or constant of the kernel; reports those that are not.
+/// Returns whether each of `symbols` is a dimension or constant of the kernel; reports those that are not.
 pub(super) fn check_symbols(kernel: &Kernel, symbols: &[String], span: Span, diagnostics: &mut Diagnostics) -> bool {
     // What could not be read may be what names them.
     let is_partial = kernel.is_partial || !diagnostics.is_empty();

@@ -111,7 +111,7 @@ impl Lexer {
         self.characters.get(self.position.index + ahead).copied()
     }
 
-    /// Whether the text goes on with `expected`.
+    /// Returns whether the text goes on with `expected`.
     fn sees(&self, expected: &str) -> bool {
         expected.chars().enumerate().all(|(ahead, character)| self.peek(ahead) == Some(character))
     }

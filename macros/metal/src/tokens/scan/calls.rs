@@ -23,7 +23,7 @@ const TYPE_WORDS: &[&str] = &[
 ];
 
 impl Scanner {
-    /// Whether brackets with `inner` before `next` are a cast.
+    /// Returns whether brackets with `inner` before `next` are a cast.
     pub(super) fn is_cast(&self, inner: &[Token], next: Option<&Token>) -> bool {
         let Some(first) = inner.first().and_then(Token::name) else { return false };
         let plain = |token: &Token| match &token.kind {

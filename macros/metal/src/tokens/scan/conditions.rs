@@ -8,7 +8,7 @@ use crate::tokens::token::{Bracket, Kind, Token};
 const DEEPEST: usize = 16;
 
 impl Scanner {
-    /// Whether a condition always holds or never does, where the text says so.
+    /// Returns whether a condition always holds or never does, where the text says so.
     pub(super) fn truth(&self, condition: &[Token]) -> Option<bool> {
         self.truth_within(condition, DEEPEST)
     }

@@ -255,7 +255,7 @@ impl Scanner {
         }
     }
 
-    /// Whether a variable of the text is found by that name here.
+    /// Returns whether a variable of the text is found by that name here.
     pub(super) fn is_local(&self, name: &str) -> bool {
         self.scopes.find(name).is_some()
     }

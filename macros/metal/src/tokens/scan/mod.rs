@@ -174,7 +174,7 @@ impl Scan {
         called.map(|access| access.name.text.as_str()).filter(|name| is_collective(name)).collect()
     }
 
-    /// Whether the text defines a macro of this name.
+    /// Returns whether the text defines a macro of this name.
     pub fn is_macro(&self, name: &str) -> bool {
         self.macros.contains(name)
     }
@@ -186,12 +186,12 @@ impl Scan {
 }
 
 impl AccessKind {
-    /// Whether it may write to memory.
+    /// Returns whether it may write to memory.
     pub fn may_write(self) -> bool {
         self.writes() || self == Self::Address
     }
 
-    /// Whether it writes to memory.
+    /// Returns whether it writes to memory.
     pub fn writes(self) -> bool {
         matches!(self, Self::Store | Self::Accumulate | Self::Atomic)
     }
@@ -244,7 +244,7 @@ impl Scanner {
         self.found.everywhere.insert(name.to_owned());
     }
 
-    /// Where a value goes that is read here.
+    /// Returns where a value goes that is read here.
     fn current_sink(&self) -> Sink {
         if self.is_dead { Sink::Nothing } else { self.sink }
     }

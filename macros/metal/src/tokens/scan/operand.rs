@@ -39,7 +39,7 @@ impl Cursor<'_> {
     }
 }
 
-/// What an index or `->` leaves of an operand.
+/// Returns what an index or `->` leaves of an operand.
 pub(super) fn element(operand: Operand) -> Operand {
     let level = if operand.level == Level::Value { Level::Value } else { Level::Element };
     Operand { level, is_bare: false, ..operand }

@@ -295,22 +295,22 @@ impl Scanner {
     }
 }
 
-/// Where the statement that begins at `index` ends: at its `;`.
+/// Returns where the statement that begins at `index` ends: at its `;`.
 fn end_of(tokens: &[Token], index: usize) -> usize {
     tokens[index..].iter().position(|token| token.is(';')).map_or(tokens.len(), |length| index + length)
 }
 
-/// Whether a word begins a statement that is no declaration and no expression.
+/// Returns whether a word begins a statement that is no declaration and no expression.
 fn opens(word: &str) -> bool {
     matches!(word, "for" | "while" | "do" | "if" | "switch")
 }
 
-/// Whether a statement leaves its block.
+/// Returns whether a statement leaves its block.
 fn leaves(first: &Token) -> bool {
     matches!(first.name(), Some("return" | "break" | "continue"))
 }
 
-/// Whether a block may be entered here.
+/// Returns whether a block may be entered here.
 fn is_label(tokens: &[Token], index: usize) -> bool {
     matches!(tokens[index].name(), Some("case" | "default"))
         || tokens[index].name().is_some()
@@ -318,7 +318,7 @@ fn is_label(tokens: &[Token], index: usize) -> bool {
             && !is_scope(tokens, index + 1)
 }
 
-/// Whether a statement may do more than make a value.
+/// Returns whether a statement may do more than make a value.
 fn has_effect(statement: &[Token]) -> bool {
     let returns = ["return", "goto"].iter().any(|word| statement[0].name() == Some(word));
     returns

@@ -187,7 +187,8 @@ fn type_of_element(element: &str) -> usize {
     ["float", "half", "bfloat"].iter().position(|name| *name == element).unwrap_or(0)
 }
 
-/// What a declared function becomes. `contract`: whether a product that is added is rounded once. `None` if it is not known.
+/// Returns what a declared function becomes. `contract`: whether a product that is added is rounded once. `None` if it
+/// is not known.
 pub(super) fn define(signature: &Signature, contract: bool) -> Option<Definition> {
     let name = signature.name.strip_prefix("air.")?;
     let mut body = Body::default();

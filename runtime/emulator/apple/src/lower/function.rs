@@ -105,7 +105,7 @@ impl<'m> Lowering<'m> {
         Ok(())
     }
 
-    /// What stands in front of a function's first instruction: the addresses of the arrays that it uses.
+    /// Returns what stands in front of a function's first instruction: the addresses of the arrays that it uses.
     fn arrays(&self, instructions: &[String], hoisted: &[String]) -> Vec<String> {
         let mentioned = |name: &str| {
             let whole = |line: &String| {

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether the kernel is clean.
+/// Returns whether the kernel is clean.
 fn run(kernel: &Path, launch: &Path) -> Result<bool> {
     let text = std::fs::read_to_string(kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
     let body = Source::new(kernel.to_string_lossy(), text);

@@ -128,7 +128,7 @@ fn one(case: &Case, library: &Library, texts: &Texts<'_>, cache: &Path) -> Resul
     Ok(Outcome { family: case.family, function, kernel, plain, contracted, contractions, shared, findings })
 }
 
-/// Whether the compiled kernel gives the same in the reverse order of threads.
+/// Returns whether the compiled kernel gives the same in the reverse order of threads.
 fn reversed(case: &Case, compiled: &Compiled) -> Option<String> {
     let buffers = |mode, launch| compiled.of(mode, launch).map(|left| &left.buffers);
     let differs = (0..case.launches.len()).find(|&n| {
@@ -176,7 +176,7 @@ fn verdict_of(case: &Case, compiled: &Compiled, text: &Left, mode: Mode, number:
     }
 }
 
-/// Whether two elements have the same bits. Any NaN is like any other.
+/// Returns whether two elements have the same bits. Any NaN is like any other.
 fn same(dtype: Dtype, a: &[u8], b: &[u8]) -> bool {
     a == b || (dtype.is_nan(a) && dtype.is_nan(b))
 }

@@ -43,7 +43,7 @@ fn with_constants(module: &str, name: &str) -> Options {
     options
 }
 
-/// What is known of one kernel.
+/// Returns what is known of one kernel.
 pub fn describe(library: &Library, workshop: &Workshop<'_>, name: &str) -> Result<bool> {
     let Some(function) = library.functions().iter().find(|function| function.name == name) else {
         println!("{name}: the library has no such kernel");
