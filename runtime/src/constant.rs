@@ -119,7 +119,7 @@ impl Constant {
         cut::note_at(place, CutKind::StoredAsData, reason, &self.array, running::trains(identity));
     }
 
-    /// The same values in another float type.
+    /// Returns the same values in another float type.
     ///
     /// # Errors
     /// [`Error::Dtype`] unless `dtype` is a float.
@@ -230,13 +230,13 @@ impl Indices {
         Indices { array, range: self.range }
     }
 
-    /// The same indices divided by a positive number and rounded down, which `array` holds.
+    /// Returns the same indices divided by a positive number and rounded down, which `array` holds.
     pub(crate) fn divided(&self, array: Array, divisor: i32) -> Self {
         let divide = |bound: i64| bound.div_euclid(i64::from(divisor));
         Indices { array, range: (divide(self.range.0), divide(self.range.1)) }
     }
 
-    /// The same indices in another shape.
+    /// Returns the same indices in another shape.
     ///
     /// # Errors
     /// [`Error::Mlx`] if the number of elements differs.
@@ -329,7 +329,7 @@ impl Mask {
         Ok(Mask { array })
     }
 
-    /// The same mask in another shape.
+    /// Returns the same mask in another shape.
     ///
     /// # Errors
     /// [`Error::Mlx`] if the number of elements differs.

@@ -45,7 +45,8 @@ pub trait Parameters: Sized + 'static {
     /// Shows every leaf with its name, in a fixed order.
     fn leaves<'a>(&'a self, path: &mut Path, visitor: &mut dyn FnMut(&Path, Leaf<'a, Self::Mode>));
 
-    /// The same tree with every leaf replaced by what `map` makes of it, in the order of [`leaves`](Self::leaves).
+    /// Returns the same tree with every leaf replaced by what `map` makes of it, in the order of
+    /// [`leaves`](Self::leaves).
     ///
     /// # Errors
     /// What `map` returns.
@@ -68,8 +69,8 @@ pub trait Parameters: Sized + 'static {
         });
     }
 
-    /// The same tree with every leaf that may train converted, in the order of [`visit`](Self::visit). Frozen leaves are
-    /// shared.
+    /// Returns the same tree with every leaf that may train converted, in the order of [`visit`](Self::visit). Frozen
+    /// leaves are shared.
     ///
     /// # Errors
     /// What `convert` returns; [`Error::Parameter`] if a frozen leaf has no values yet.

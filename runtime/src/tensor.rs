@@ -244,7 +244,7 @@ impl<M: Held> Tensor<M> {
         Tensor { value: array, origin, identity: Identity::fresh(), place: None, thread }
     }
 
-    /// The same value in another mode. Only drivers may do this: it is what modes are there to forbid.
+    /// Returns the same value in another mode. Only drivers may do this: it is what modes are there to forbid.
     pub(crate) fn in_mode<N: Held>(&self, origin: Origin) -> Tensor<N> {
         Tensor::from_parts(self.value.clone(), origin)
     }
@@ -267,7 +267,7 @@ impl<M: Mode> Tensor<M> {
         sealed::Value::describe(&self.value)
     }
 
-    /// The same value in another mode, if both hold arrays.
+    /// Returns the same value in another mode, if both hold arrays.
     pub(crate) fn shared<N: Mode>(&self) -> Option<Tensor<N>> {
         let value = sealed::Value::array(&self.value).and_then(<N::Value as sealed::Value>::of_array)?;
         Some(Tensor { value, origin: Origin::HOST, identity: self.identity, place: None, thread: N::Thread::default() })
@@ -406,7 +406,7 @@ impl Tensor<Stored> {
         Ok(Tensor::from_parts(crate::ffi::array_from_bytes(bytes, dtype.of_host(), shape), Origin::HOST))
     }
 
-    /// The same values in another element type.
+    /// Returns the same values in another element type.
     ///
     /// # Errors
     /// [`Error::Mlx`] if the conversion fails.

@@ -28,8 +28,8 @@ fn takes(tensors: &[&Tensor<Infer>]) -> Result<bool> {
     Ok(crate::backend()? == Backend::Cpu && tensors.iter().all(is_taken))
 }
 
-/// The same values without the graph they came from: what is computed from them is free to go when it is not needed any
-/// more, also while MLX traces. On other backends than the CPU, the tensor as it is.
+/// Returns the same values without the graph they came from: what is computed from them is free to go when it is not
+/// needed any more, also while MLX traces. On other backends than the CPU, the tensor as it is.
 ///
 /// # Errors
 /// [`Error::Mlx`](crate::Error::Mlx) if the tensor cannot be computed.

@@ -69,7 +69,7 @@ impl<M: Graph> Tensor<M> {
         self.unary("floor", |x| ops::floor(x))
     }
 
-    /// The same values in another float type; the gradient comes back in this one.
+    /// Returns the same values in another float type; the gradient comes back in this one.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) unless `dtype` is a float: integers would cut the gradient.

@@ -10,7 +10,7 @@ use crate::tensor::{Origin, Tensor};
 use super::{require_dtype, shape_error};
 
 impl<M: Graph> Tensor<M> {
-    /// The same elements in another shape; one length may be -1.
+    /// Returns the same elements in another shape; one length may be -1.
     ///
     /// # Errors
     /// A different number of elements.

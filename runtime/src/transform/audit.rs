@@ -176,8 +176,8 @@ fn state(gradient: &Array) -> Result<GradientState> {
     Ok(GradientState::Finite { norm, zeros: f64::from(read(zeros).item::<f32>()?) })
 }
 
-/// The same cut of the same part once: the driver runs a block's forward pass before it asks for its gradient, and a
-/// cut counts if either of the two needed one.
+/// Returns the same cut of the same part once: the driver runs a block's forward pass before it asks for its gradient,
+/// and a cut counts if either of the two needed one.
 fn merge(cuts: Vec<Cut>) -> Vec<Cut> {
     let mut merged: Vec<Cut> = Vec::new();
     let identity = |cut: &Cut| -> (CutKind, (&'static str, u32), String, String) {

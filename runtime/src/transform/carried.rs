@@ -37,7 +37,7 @@ impl<T: Parameters<Mode = Train, In<Train> = T>> Carried<T> {
         Ok(Carried { tree: Rc::new(tree), arrays, origins })
     }
 
-    /// The same tree of other tensors, which are asked for their gradients, or are not.
+    /// Returns the same tree of other tensors, which are asked for their gradients, or are not.
     pub(super) fn asked(&self, arrays: Vec<Array>, needs_gradient: bool) -> Self {
         let origins = self.origins.iter().map(|origin| Origin { needs_gradient, ..*origin }).collect();
         Carried { tree: self.tree.clone(), arrays, origins }

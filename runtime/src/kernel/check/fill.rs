@@ -103,7 +103,7 @@ pub(super) fn array(values: &[f64], shape: &[i32], dtype: Dtype, layout: Layout)
     lay_out(array, layout)
 }
 
-/// The same elements in another place of memory, among others that are no numbers.
+/// Returns the same elements in another place of memory, among others that are no numbers.
 pub(super) fn lay_out(array: Array, layout: Layout) -> Result<Array> {
     let shape: Vec<i64> = array.shape().iter().map(|extent| i64::from(*extent)).collect();
     let rank = shape.len();

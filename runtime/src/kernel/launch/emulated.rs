@@ -97,7 +97,7 @@ pub(in crate::kernel) fn is_ready() -> std::result::Result<(), String> {
     Emulator::global().map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// The same values with every `float32` as `float64`: scalars, and what the host made, are still single.
+/// Returns the same values with every `float32` as `float64`: scalars, and what the host made, are still single.
 fn doubles(inputs: Vec<Array>) -> Result<Vec<Array>> {
     let wide = |array: Array| match array.dtype() {
         mlx_rs::Dtype::Float32 => array.as_dtype(mlx_rs::Dtype::Float64).during("check"),
