@@ -47,7 +47,8 @@ impl Project {
     /// If there is none, if it does not depend on `cotangent`, or if Cargo cannot tell what it depends on.
     pub fn at(folder: &Path) -> Result<Self> {
         let locate = ["locate-project", "--message-format=plain"];
-        let manifest = program::output(cargo::cargo().current_dir(folder).args(locate))?;
+        let manifest = program::output(cargo::cargo().current_dir(folder).args(locate))
+            .context("found no crate here\n  help: run it in the folder of a crate that depends on `cotangent`")?;
         Self::of(&cargo::metadata(folder, false)?, Path::new(manifest.trim()))
     }
 
@@ -171,6 +172,13 @@ mod tests {
             let project = Project::of(&metadata(&[cotangent(source)]), Path::new("")).unwrap();
             assert_eq!(project.cotangent, expected);
         }
+    }
+
+    #[test]
+    fn a_folder_without_a_crate_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Project::at(folder.path()).unwrap_err().to_string();
+        assert!(error.starts_with("found no crate here\n  help: "), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Libraries find each other by their place. On the machine where it runs, the C library alone must be there; for CUDA also
-//! what [`cotangent_launcher`](../../trainer/launcher) names.
+//! what `cotangent-launcher` names.
 
 mod elf;
 mod licences;
