@@ -31,8 +31,7 @@ const SEARCH: &str = "link-arg=-Wl,-rpath,$ORIGIN/../lib";
 const RUNTIME: [&str; 2] = ["libstdc++.so.6", "libgcc_s.so.1"];
 
 /// Parts of the C library, which every machine has.
-const C_LIBRARY: [&str; 8] =
-    ["linux-vdso", "libc.so", "libm.so", "libdl.so", "libpthread.so", "librt.so", "/ld-linux", "ld-linux"];
+const C_LIBRARY: [&str; 7] = ["linux-vdso", "libc.so", "libm.so", "libdl.so", "libpthread.so", "librt.so", "ld-linux"];
 
 /// Makes the archive below `target/dist`, and says what it needs.
 pub fn run(root: &Path, cuda: bool) -> Result<ExitCode> {
@@ -168,17 +167,22 @@ fn readme(cuda: bool, (major, minor): (u32, u32)) -> String {
 /// Starts the program as it would start elsewhere, and holds that it loads nothing but the archive's files and the C library.
 fn try_out(folder: &Path) -> Result<()> {
     let loaded = program::output(Command::new(folder.join("bin/cotangent")).env("LD_TRACE_LOADED_OBJECTS", "1"))?;
-    let folder = folder.canonicalize()?;
-    let strange = loaded.lines().map(str::trim).filter(|line| {
-        let (name, file) = line.split_once(" => ").unwrap_or((line, line));
-        !C_LIBRARY.iter().any(|known| name.starts_with(known))
-            && !Path::new(file.split(" (").next().unwrap_or(file))
-                .canonicalize()
-                .is_ok_and(|file| file.starts_with(&folder))
-    });
-    let strange: Vec<&str> = strange.collect();
+    let strange = loaded_from_elsewhere(&loaded, &folder.canonicalize()?);
     ensure!(strange.is_empty(), "the program loads what is not in the archive: {}", strange.join(", "));
     program::output(Command::new(folder.join("bin/cotangent")).arg("--version")).map(drop)
+}
+
+/// The lines of the dynamic linker's list that name neither the C library nor a file in `folder`:
+/// `libm.so.6 => /lib/libm.so.6 (0x7f00)`, or `/lib64/ld-linux-x86-64.so.2 (0x7f00)`.
+fn loaded_from_elsewhere<'l>(list: &'l str, folder: &Path) -> Vec<&'l str> {
+    let is_elsewhere = |line: &&str| {
+        let (name, file) = line.split_once(" => ").unwrap_or((line, line));
+        let file_name = name.rsplit('/').next().unwrap_or(name);
+        let is_inside = |file: &str| Path::new(file).canonicalize().is_ok_and(|file| file.starts_with(folder));
+        !C_LIBRARY.iter().any(|known| file_name.starts_with(known))
+            && !is_inside(file.split(" (").next().unwrap_or(file))
+    };
+    list.lines().map(str::trim).filter(is_elsewhere).collect()
 }
 
 /// The newest glibc that a program or library in `folder` asks for.
@@ -254,6 +258,23 @@ mod tests {
         assert!(text.contains("glibc 2.35 or newer"), "{text}");
         assert!(cotangent_launcher::NEEDED.iter().all(|(file, _)| text.contains(file)), "{text}");
         assert!(!readme(false, (2, 35)).contains("NVIDIA"));
+    }
+
+    #[test]
+    fn only_the_c_library_may_lie_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        write_file(&folder.join("libmlxc.so"), "").unwrap();
+        let list = format!(
+            "\tlinux-vdso.so.1 (0x7f00)\n\tlibmlxc.so => {}/libmlxc.so (0x7f00)\n\tlibm.so.6 => /lib/libm.so.6 (0x7f00)\n\
+             \tlibblas.so.3 => /usr/lib/libblas.so.3 (0x7f00)\n\tlibgfortran.so.5 => not found\n\
+             \t/lib64/ld-linux-x86-64.so.2 (0x7f00)\n",
+            folder.display()
+        );
+        assert_eq!(
+            loaded_from_elsewhere(&list, &folder),
+            ["libblas.so.3 => /usr/lib/libblas.so.3 (0x7f00)", "libgfortran.so.5 => not found"]
+        );
     }
 
     #[test]
