@@ -118,9 +118,9 @@ impl Demo {
         writeln!(
             out,
             "  {} generate --model {} --adapter-path {} --prompt \"What is the capital of Spain?\"",
-            std::env::args().next().unwrap_or_else(|| "cotangent".into()),
-            checkpoint.display(),
-            self.output.display()
+            shell_word(&std::env::args().next().unwrap_or_else(|| "cotangent".into())),
+            shell_word(&checkpoint.display().to_string()),
+            shell_word(&self.output.display().to_string())
         )?;
         Ok(0)
     }
@@ -316,4 +316,30 @@ fn question(conversation: &Conversation) -> &str {
 
 fn on_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell takes it: in quotation marks where it has a blank or another character with a meaning of its own.
+fn shell_word(word: &str) -> String {
+    let plain = |char: char| char.is_alphanumeric() || "/._-+:@%".contains(char);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_pasted_whatever_its_paths_are() {
+        for (word, expected) in [
+            ("target/release/cotangent", "target/release/cotangent"),
+            ("/opt/my folder", "'/opt/my folder'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(word), expected);
+        }
+    }
 }
