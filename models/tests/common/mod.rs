@@ -8,20 +8,24 @@ use cotangent_models::checkpoint::HostTensor;
 use cotangent_models::config::TextConfig;
 use cotangent_models::qwen35::{Batch, Model};
 use cotangent_models::rope::{Positions, Rotary};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub const HIDDEN: usize = 64;
 
-pub fn config(layers: usize) -> TextConfig {
-    let json = json!({
+/// The configuration of a model of so many layers, as `config.json` has it.
+pub fn json(layers: usize) -> Value {
+    json!({
         "model_type": "qwen3_5_text", "vocab_size": 256, "hidden_size": HIDDEN, "intermediate_size": 128,
         "num_hidden_layers": layers, "full_attention_interval": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 32, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16,
         "linear_value_head_dim": 16, "linear_conv_kernel_dim": 4, "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.25,
             "mrope_section": [2, 1, 1], "mrope_interleaved": true},
-    });
-    TextConfig::from_json(&json, Path::new("config.json")).unwrap()
+    })
+}
+
+pub fn config(layers: usize) -> TextConfig {
+    TextConfig::from_json(&json(layers), Path::new("config.json")).unwrap()
 }
 
 /// A model whose matrices are in `dtype`.
