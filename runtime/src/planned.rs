@@ -51,7 +51,7 @@ impl Tensor<Planned> {
         Self::from_plan(Plan { shape: shape.to_vec(), dtype, storage: Storage::Plain })
     }
 
-    /// Returns the same parameter where MLX's checkpoints store it otherwise.
+    /// Returns the same parameter with this storage in MLX's checkpoints.
     #[must_use]
     pub fn stored_as(self, storage: Storage) -> Self {
         Self::from_plan(Plan { storage, ..self.plan().clone() })

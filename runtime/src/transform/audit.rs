@@ -176,7 +176,7 @@ fn state(gradient: &Array) -> Result<GradientState> {
     Ok(GradientState::Finite { norm, zeros: f64::from(read(zeros).item::<f32>()?) })
 }
 
-/// Returns the same cut of the same part once: the driver runs a block's forward pass before it asks for its gradient,
+/// Returns each cut of a part once: the driver runs a block's forward pass before it asks for its gradient,
 /// and a cut counts if either of the two needed one.
 fn merge(cuts: Vec<Cut>) -> Vec<Cut> {
     let mut merged: Vec<Cut> = Vec::new();
