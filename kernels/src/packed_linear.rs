@@ -24,25 +24,30 @@ struct Host {
 custom_vjp! {
     /// The product with codes, and what an adapter adds to it.
     static OF_CODES: Host = "packed_linear" {
+        inputs: [x, lora_a, lora_b],
+        outputs: [y],
         forward: forward,
         backward: backward,
-        outputs: 1,
         cases: [
             case(&[&[3, 64]], true)?,
             case(&[&[5, 64], &[64, 2], &[2, 8]], true)?,
-            case(&[&[2, 64], &[64, 3], &[3, 8]], false)?.of_inputs(&[1, 2]),
+            case(&[&[2, 64], &[64, 3], &[3, 8]], false)?.of_inputs(&["lora_a", "lora_b"]),
         ],
     }
 }
 
-/// A case of codes of a matrix `[8, 64]`.
+/// A case of inputs of these shapes.
 fn case(shapes: &[&[i32]], wants_d_x: bool) -> Result<VjpCase<Host>> {
+    Ok(VjpCase::new(shapes, Host { matrix: example()?, scale: 0.7, wants_d_x }))
+}
+
+/// Codes of a matrix `[8, 64]`, to test with.
+pub(crate) fn example() -> Result<Packed> {
     let values: Vec<f32> = (0..8 * 64).map(|i| (i as f32 * 0.7).sin()).collect();
     let format = CodeFormat::new(CodeMode::Affine, Some(32), Some(4))?;
     let parts = Tensor::<Stored>::from_slice(&values, &[8, 64])?.quantize(format)?;
     let parts: Vec<_> = parts.into_iter().map(Frozen::new).collect();
-    let matrix = Packed::new(&parts[0], &parts[1], parts.get(2), format, Dtype::F32)?;
-    Ok(VjpCase::new(shapes, Host { matrix, scale: 0.7, wants_d_x }))
+    Packed::new(&parts[0], &parts[1], parts.get(2), format, Dtype::F32)
 }
 
 /// `x W^T`, plus `scale (x A) B` if there is an adapter: inputs `[.., I]`, codes of a matrix `W` `[O, I]`, `A` `[I, R]` and `B`

@@ -28,7 +28,8 @@ fn values(gradients: &Gradients, name: &str) -> Vec<f32> {
 fn tenfold(parameters: &Pair<Train>, backward: cotangent::Backward<()>) -> Result<Tensor<Train>> {
     let forward = |inputs: &[Tensor<Infer>], (): &()| Ok(vec![inputs[0].multiply(&inputs[1])?]);
     // Declared without its test, which would find it.
-    let function = CustomVjp::declared("tenfold", forward, backward, 1, || Ok(Vec::new()));
+    let function =
+        CustomVjp::declared("tenfold", &["left", "right"], &["product"], forward, backward, || Ok(Vec::new()));
     let mut outputs = custom_vjp(&function, &[&parameters.left, &parameters.right], &())?;
     outputs.swap_remove(0).sum_all()
 }
@@ -55,7 +56,7 @@ fn a_missing_gradient_does_not_become_the_cotangent() {
         tenfold(parameters, |p, c, o, ()| Ok(right_backward(p, c, o, &())?.into_iter().take(1).collect()))
     })
     .unwrap_err();
-    assert_eq!(error.to_string(), "backward of `tenfold`: found 1 gradients, expected one for each of 2 primals");
+    assert_eq!(error.to_string(), "backward of `tenfold`: found 1 gradients, expected one for each of `left`, `right`");
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn a_gradient_of_another_shape_is_refused() {
     .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "backward of `tenfold`: gradient 1 is float32 [3, 1], expected float32 [3] as its primal"
+        "backward of `tenfold`: gradient of `right` is float32 [3, 1], expected float32 [3] as its primal"
     );
 }
 
@@ -84,14 +85,15 @@ fn a_gradient_of_another_dtype_is_refused() {
         })
     })
     .unwrap_err();
-    assert!(error.to_string().contains("gradient 0 is bfloat16 [3], expected float32 [3]"), "{error}");
+    assert!(error.to_string().contains("gradient of `left` is bfloat16 [3], expected float32 [3]"), "{error}");
 }
 
 custom_vjp! {
     static TWO: () = "two" {
+        inputs: [x],
+        outputs: [twice, thrice],
         forward: |inputs, ()| Ok(vec![inputs[0].multiply(2.0)?, inputs[0].multiply(3.0)?]),
         backward: |_, cotangents, _, ()| Ok(vec![cotangents[0].multiply(2.0)?.add(&cotangents[1].multiply(3.0)?)?]),
-        outputs: 2,
         cases: [VjpCase::new(&[&[5]], ())],
     }
 }

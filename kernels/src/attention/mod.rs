@@ -56,9 +56,10 @@ struct Host {
 custom_vjp! {
     /// Attention in strips. Its backward computes the weights again where they were not kept.
     static BY_STRIPS: Host = "causal_attention" {
+        inputs: [queries, keys, values],
+        outputs: [output],
         forward: strips::forward,
         backward: strips::backward,
-        outputs: 1,
         cases: [
             // More queries than fit in a strip, of two heads a key head; more keys than queries.
             case([1, 4, 2], [5, 5], (2, true), false, None),

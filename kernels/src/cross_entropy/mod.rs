@@ -8,6 +8,7 @@ mod softmax;
 use cotangent::host::leaf;
 use cotangent::{Constant, Dtype, Error, Graph, Infer, Packed, Result, Tensor, VjpCase, custom_vjp};
 
+use crate::packed_linear;
 use adapter::Adapter;
 use chunk::{Chunks, Head, Matrix};
 pub use labels::{IGNORED, Labels, labels_after};
@@ -44,16 +45,28 @@ impl Host {
 custom_vjp! {
     /// The loss in chunks of rows. Its forward forms the gradients, which its backward multiplies by the cotangent.
     static IN_CHUNKS: Host = "cross_entropy" {
+        inputs: [hidden, weight, lora_a, lora_b],
+        outputs: [loss],
         forward: forward,
         backward: backward,
-        outputs: 1,
         cases: [
             case(&[2, IGNORED, 0, 6, 2], 7, 2, &[true, true])?,
             case(&[1, 3, 0], 4, 9, &[true, true])?,
-            case(&[1, IGNORED, 0], 4, 1, &[true, false])?.of_inputs(&[0]),
+            case(&[1, IGNORED, 0], 4, 1, &[true, false])?.of_inputs(&["hidden"]),
             case(&[5, 3, IGNORED, 3], 6, 2, &[true, true, true, true])?,
-            case(&[0, 2], 3, 1, &[true, false, true, true])?.of_inputs(&[0, 2, 3]),
+            case(&[0, 2], 3, 1, &[true, false, true, true])?.of_inputs(&["hidden", "lora_a", "lora_b"]),
         ],
+    }
+}
+
+custom_vjp! {
+    /// [`IN_CHUNKS`] with a head of codes, which is host data.
+    static IN_CHUNKS_OF_CODES: Host = "cross_entropy_packed" {
+        inputs: [hidden, lora_a, lora_b],
+        outputs: [loss],
+        forward: forward,
+        backward: backward,
+        cases: [case_of_codes(&[&[3, 64]])?, case_of_codes(&[&[3, 64], &[64, 2], &[2, 8]])?],
     }
 }
 
@@ -70,6 +83,19 @@ fn case(labels: &[i32], words: i32, rows: usize, wants: &[bool]) -> Result<VjpCa
     };
     let shapes: [&[i32]; 4] = [&[labels.len() as i32, WIDTH], &[words, WIDTH], &[WIDTH, 2], &[2, words]];
     Ok(VjpCase::new(&shapes[..wants.len()], host))
+}
+
+/// A case of three rows and a head of eight words, with an adapter if there are three shapes.
+fn case_of_codes(shapes: &[&[i32]]) -> Result<VjpCase<Host>> {
+    let host = Host {
+        labels: Labels::from_slice(&[5, IGNORED, 0])?,
+        scale: 0.5,
+        chunk_bytes: 8 * Dtype::F32.size(),
+        head: Some(packed_linear::example()?),
+        adapter_scale: (shapes.len() > 1).then_some(0.25),
+        wants: vec![true; shapes.len()],
+    };
+    Ok(VjpCase::new(shapes, host))
 }
 
 /// `scale * sum(-log softmax(hidden weight^T)[label])` over the rows that count, a scalar of float32: hidden states
@@ -189,7 +215,8 @@ fn run<M: Graph>(
 ) -> Result<Tensor<M>> {
     let wants = inputs.iter().map(|input| input.needs_gradient()).collect();
     let host = Host { labels: labels.clone(), scale, chunk_bytes, head, adapter_scale, wants };
-    let mut outputs = custom_vjp(&IN_CHUNKS, inputs, &host)?;
+    let function = if host.head.is_some() { &IN_CHUNKS_OF_CODES } else { &IN_CHUNKS };
+    let mut outputs = custom_vjp(function, inputs, &host)?;
     Ok(outputs.swap_remove(0))
 }
 

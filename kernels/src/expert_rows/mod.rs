@@ -58,9 +58,10 @@ impl ExpertRows {
 custom_vjp! {
     /// d_x is the sum of the gradients of a token's rows.
     static SPREAD: ExpertRows = "spread_to_experts" {
+        inputs: [x],
+        outputs: [rows],
         forward: |inputs, rows| Ok(vec![spread_rows(&inputs[0], None, &rows.choices, rows.per_token as usize)?]),
         backward: |_, cotangents, _, rows| Ok(vec![summed_rows(&cotangents[0], None, &rows.rows)?]),
-        outputs: 1,
         cases: [VjpCase::new(&[&[4, 3]], example()?)],
     }
 }
@@ -69,13 +70,14 @@ custom_vjp! {
     /// Gathers the rows' results by token. With y = sum over s of w_s r_s: d_r = w_s d_y of the row's token and choice,
     /// and d_w_s is the product of r_s and d_y.
     static GATHER: ExpertRows = "gather_from_experts" {
+        inputs: [rows, weights],
+        outputs: [y],
         forward: |inputs, rows| Ok(vec![summed_rows(&inputs[0], Some(&inputs[1]), &rows.rows)?]),
         backward: |primals, cotangents, _, rows| {
             let (values, weights, d_y) = (&primals[0], &primals[1], &cotangents[0]);
             let d_values = spread_rows(d_y, Some(weights), &rows.choices, rows.per_token as usize)?;
             Ok(vec![d_values, row_products(values, d_y, &rows.rows)?])
         },
-        outputs: 1,
         cases: [VjpCase::new(&[&[8, 3], &[4, 2]], example()?)],
     }
 }

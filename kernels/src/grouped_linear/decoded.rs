@@ -16,6 +16,8 @@ struct Host {
 custom_vjp! {
     /// The product with matrices that are decoded for it, and decoded again for its backward pass.
     static DECODED: Host = "grouped_packed_linear" {
+        inputs: [x],
+        outputs: [y],
         forward: |inputs, host| {
             let weight = decode(&inputs[0], host)?;
             Ok(vec![super::grouped_linear(&inputs[0], &weight, &host.counts)?])
@@ -24,7 +26,6 @@ custom_vjp! {
             let weight = decode(&cotangents[0], host)?;
             Ok(vec![super::grouped_linear(&cotangents[0], &weight.swap_axes(1, 2)?, &host.counts)?])
         },
-        outputs: 1,
         cases: [case()?],
     }
 }

@@ -10,38 +10,49 @@ use crate::mode::{Graph, Infer};
 use crate::tensor::{Origin, Tensor, TraceId};
 
 /// One gradient per primal, checked: MLX takes a missing one for the cotangent and any shape for the right one.
-fn check_gradients(function: &'static str, primals: &[Array], gradients: &[Array]) -> Result<()> {
+fn check_gradients(
+    function: &'static str,
+    names: &[&'static str],
+    primals: &[Array],
+    gradients: &[Array],
+) -> Result<()> {
     let fail = |message| Err(Error::Gradient { function, message });
     if gradients.len() != primals.len() {
-        return fail(format!(
-            "found {} gradients, expected one for each of {} primals",
-            gradients.len(),
-            primals.len()
-        ));
+        return fail(format!("found {} gradients, expected one for each of {}", gradients.len(), listed(names)));
     }
-    for (index, (gradient, primal)) in gradients.iter().zip(primals).enumerate() {
+    for ((gradient, primal), name) in gradients.iter().zip(primals).zip(names) {
         if gradient.shape() != primal.shape() || Dtype::from_mlx(gradient.dtype()) != Dtype::from_mlx(primal.dtype()) {
             let show = |array: &Array| format!("{} {:?}", Dtype::from_mlx(array.dtype()), array.shape());
-            return fail(format!("gradient {index} is {}, expected {} as its primal", show(gradient), show(primal)));
+            return fail(format!(
+                "gradient of `{name}` is {}, expected {} as its primal",
+                show(gradient),
+                show(primal)
+            ));
         }
     }
     Ok(())
+}
+
+/// `` `x`, `weight` ``.
+fn listed(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Calls `forward` so that MLX asks `backward` for its gradient.
 ///
 /// Whatever `forward` reads must be among `inputs`: MLX gives a captured array gradient zero, silently.
 /// `backward` gets primals, cotangents (zero where an output was not used) and outputs; it returns one gradient
-/// for every input, integers included.
+/// for every input, integers included. `names` are those of the inputs.
 pub(crate) fn custom_vjp_arrays(
     name: &'static str,
+    names: Vec<&'static str>,
     inputs: &[Array],
     forward: impl Fn(&[Array]) -> Result<Vec<Array>> + Send + 'static,
     backward: impl Fn(&[Array], &[Array], &[Array]) -> Result<Vec<Array>> + Send + 'static,
 ) -> Result<Vec<Array>> {
     let backward = Custom::new(move |primals, cotangents, outputs| {
         let gradients = backward(primals, cotangents, outputs)?;
-        check_gradients(name, primals, &gradients)?;
+        check_gradients(name, &names, primals, &gradients)?;
         Ok(gradients)
     });
     Closure::new(forward).with_backward(name, &backward)?.call(name, inputs)
@@ -58,9 +69,12 @@ pub type Backward<H> = fn(&[Tensor<Infer>], &[Tensor<Infer>], &[Tensor<Infer>], 
 /// the backward against finite differences.
 pub struct CustomVjp<H> {
     pub(crate) name: &'static str,
+    /// Names of the inputs; a call may leave out the last of them.
+    pub(crate) inputs: &'static [&'static str],
+    /// Names of the results that a caller sees.
+    outputs: &'static [&'static str],
     forward: Forward<H>,
     backward: Backward<H>,
-    outputs: usize,
     pub(crate) cases: fn() -> Result<Vec<VjpCase<H>>>,
 }
 
@@ -83,12 +97,13 @@ impl<H> CustomVjp<H> {
     #[doc(hidden)]
     pub const fn declared(
         name: &'static str,
+        inputs: &'static [&'static str],
+        outputs: &'static [&'static str],
         forward: Forward<H>,
         backward: Backward<H>,
-        outputs: usize,
         cases: fn() -> Result<Vec<VjpCase<H>>>,
     ) -> Self {
-        CustomVjp { name, forward, backward, outputs, cases }
+        CustomVjp { name, inputs, outputs, forward, backward, cases }
     }
 }
 
@@ -98,20 +113,21 @@ impl<H> CustomVjp<H> {
 pub struct VjpCase<H> {
     pub(crate) shapes: Vec<Vec<i32>>,
     pub(crate) host: H,
-    pub(crate) compared: Vec<usize>,
+    /// Names of the inputs whose gradients count; without any, all do.
+    pub(crate) compared: &'static [&'static str],
 }
 
 impl<H> VjpCase<H> {
     /// Inputs of these shapes, and what has no gradient.
     pub fn new(shapes: &[&[i32]], host: H) -> Self {
         let shapes: Vec<Vec<i32>> = shapes.iter().map(|shape| shape.to_vec()).collect();
-        VjpCase { compared: (0..shapes.len()).collect(), shapes, host }
+        VjpCase { compared: &[], shapes, host }
     }
 
-    /// Compares the gradients of these inputs alone, because `host` asks for no others.
+    /// Compares the gradients of the inputs of these names alone, because `host` asks for no others.
     #[must_use]
-    pub fn of_inputs(mut self, compared: &[usize]) -> Self {
-        compared.clone_into(&mut self.compared);
+    pub fn of_inputs(mut self, compared: &'static [&'static str]) -> Self {
+        self.compared = compared;
         self
     }
 }
@@ -125,11 +141,12 @@ impl<H> VjpCase<H> {
 /// custom_vjp! {
 ///     /// `x y`, element by element.
 ///     static PRODUCT: () = "product" {
+///         inputs: [x, y],
+///         outputs: [product],
 ///         forward: |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?]),
 ///         backward: |primals, cotangents, _, ()| {
 ///             Ok(vec![cotangents[0].multiply(&primals[1])?, cotangents[0].multiply(&primals[0])?])
 ///         },
-///         outputs: 1,
 ///         cases: [VjpCase::new(&[&[3, 5], &[3, 5]], ())],
 ///     }
 /// }
@@ -139,21 +156,29 @@ impl<H> VjpCase<H> {
 /// }
 /// ```
 ///
-/// `outputs` says how many of forward's results a caller sees; what comes after them is kept for the backward.
+/// `inputs` and `outputs` are names for messages, in the order of forward's arguments and results. A call may leave out the last
+/// inputs. What `forward` returns after the outputs is kept for the backward, and no caller sees it.
 #[macro_export]
 macro_rules! custom_vjp {
     (
         $(#[$attribute:meta])*
         $visibility:vis static $name:ident: $host:ty = $title:literal {
+            inputs: [$($input:ident),+ $(,)?],
+            outputs: [$($output:ident),+ $(,)?],
             forward: $forward:expr,
             backward: $backward:expr,
-            outputs: $outputs:expr,
             cases: [$($case:expr),+ $(,)?] $(,)?
         }
     ) => {
         $(#[$attribute])*
-        $visibility static $name: $crate::CustomVjp<$host> =
-            $crate::CustomVjp::declared($title, $forward, $backward, $outputs, || ::core::result::Result::Ok(::std::vec![$($case),+]));
+        $visibility static $name: $crate::CustomVjp<$host> = $crate::CustomVjp::declared(
+            $title,
+            &[$(::core::stringify!($input)),+],
+            &[$(::core::stringify!($output)),+],
+            $forward,
+            $backward,
+            || ::core::result::Result::Ok(::std::vec![$($case),+]),
+        );
 
         $crate::__private::inventory::submit! {
             $crate::kernel::registry::RegisteredFunction {
@@ -184,13 +209,25 @@ macro_rules! custom_vjp {
 /// # Errors
 /// What `forward` returns; at the backward pass [`Error::Gradient`] unless there is a gradient of the right shape and
 /// dtype for every primal; [`Error::MixedTraces`] if the inputs belong to different graphs; [`Error::Refused`] if a result
-/// or a gradient was computed in another graph; [`Error::Other`] if there are fewer results than the declaration says.
+/// or a gradient was computed in another graph; [`Error::Other`] if there are more inputs or fewer results than the
+/// declaration names.
 pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
     function: &CustomVjp<H>,
     inputs: &[&Tensor<M>],
     host: &H,
 ) -> Result<Vec<Tensor<M>>> {
-    let CustomVjp { name, forward, backward, outputs: seen, .. } = *function;
+    let CustomVjp { name, inputs: names, outputs: seen, forward, backward, .. } = *function;
+    let Some(given) = names.get(..inputs.len()) else {
+        let found = inputs.len();
+        return Err(Error::Other(format!(
+            "`{name}` got {found} inputs, where its declaration names {}",
+            listed(names)
+        )));
+    };
+    let result = move |index: usize| match seen.get(index) {
+        Some(output) => format!("result `{output}`"),
+        None => format!("result {index}, which is kept for the backward"),
+    };
     let origin = Origin::join(name, inputs.iter().map(|input| input.origin()))?;
     let arrays: Vec<Array> = inputs.iter().map(|input| input.array().clone()).collect();
     let (forward_host, backward_host) = (host.clone(), host.clone());
@@ -198,23 +235,30 @@ pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
     let forward = move |inputs: &[Array]| {
         let _pause = Pause::new();
         let trace = TraceId::fresh();
-        unwrap(name, "result", trace, forward(&wrap(trace, inputs), &forward_host)?)
+        unwrap(name, result, trace, forward(&wrap(trace, inputs), &forward_host)?)
     };
     let mut outputs = if origin.needs_gradient {
-        custom_vjp_arrays(name, &arrays, forward, move |primals, cotangents, outputs| {
+        custom_vjp_arrays(name, given.to_vec(), &arrays, forward, move |primals, cotangents, outputs| {
             let _pause = Pause::new();
             let trace = TraceId::fresh();
             let [primals, cotangents, outputs] = [primals, cotangents, outputs].map(|arrays| wrap(trace, arrays));
-            unwrap(name, "gradient", trace, backward(&primals, &cotangents, &outputs, &backward_host)?)
+            let gradient = |index: usize| match given.get(index) {
+                Some(input) => format!("gradient of `{input}`"),
+                None => format!("gradient {index}"),
+            };
+            unwrap(name, gradient, trace, backward(&primals, &cotangents, &outputs, &backward_host)?)
         })?
     } else {
         forward(&arrays)?
     };
-    if outputs.len() < seen {
+    if outputs.len() < seen.len() {
         let found = outputs.len();
-        return Err(Error::Other(format!("`{name}` returned {found} results, where its declaration says {seen}")));
+        return Err(Error::Other(format!(
+            "`{name}` returned {found} results, where its declaration names {}",
+            listed(seen)
+        )));
     }
-    outputs.truncate(seen);
+    outputs.truncate(seen.len());
     Ok(outputs.into_iter().map(|array| Tensor::from_parts(array, origin)).collect())
 }
 
@@ -223,7 +267,12 @@ fn wrap(trace: TraceId, arrays: &[Array]) -> Vec<Tensor<Infer>> {
 }
 
 /// The arrays of what a function returned whose arguments belong to `trace`.
-fn unwrap(name: &'static str, what: &str, trace: TraceId, tensors: Vec<Tensor<Infer>>) -> Result<Vec<Array>> {
+fn unwrap(
+    name: &'static str,
+    what: impl Fn(usize) -> String,
+    trace: TraceId,
+    tensors: Vec<Tensor<Infer>>,
+) -> Result<Vec<Array>> {
     let tensors = tensors.into_iter().enumerate();
-    tensors.map(|(index, tensor)| tensor.leave(trace, name, || format!("{what} {index}"))).collect()
+    tensors.map(|(index, tensor)| tensor.leave(trace, name, || what(index))).collect()
 }

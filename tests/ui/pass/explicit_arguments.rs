@@ -10,11 +10,12 @@ struct Scale<M: Mode> {
 
 custom_vjp! {
     static PRODUCT: () = "product" {
+        inputs: [x, y],
+        outputs: [product],
         forward: |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?]),
         backward: |primals, cotangents, _, ()| {
             Ok(vec![cotangents[0].multiply(&primals[1])?, cotangents[0].multiply(&primals[0])?])
         },
-        outputs: 1,
         cases: [VjpCase::new(&[&[2], &[2]], ())],
     }
 }

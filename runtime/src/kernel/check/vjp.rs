@@ -99,14 +99,18 @@ fn check_case<H: Clone + Send + 'static>(
         Ok(sum)
     };
     let mut random = Random::DIRECTIONS;
-    for &place in &case.compared {
-        let gradient = gradients.get(place).ok_or_else(|| {
-            Error::Other(format!(
-                "case {number} of `{}` compares input {place}, and there are {}",
-                function.name,
-                gradients.len()
-            ))
-        })?;
+    let names = &function.inputs[..gradients.len()];
+    if let Some(unknown) = case.compared.iter().find(|name| !names.contains(name)) {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let names = names.join(", ");
+        let message = format!("case {number} of `{}` compares `{unknown}`, and its inputs are {names}", function.name);
+        return Err(Error::Other(message));
+    }
+    let is_compared = |name: &str| case.compared.is_empty() || case.compared.contains(&name);
+    for (place, (name, gradient)) in names.iter().zip(&gradients).enumerate() {
+        if !is_compared(name) {
+            continue;
+        }
         for direction_number in 0..DIRECTIONS {
             let direction: Vec<f32> = gradient.iter().map(|_| random.sign()).collect();
             let at = |step: f32| {
@@ -118,7 +122,7 @@ fn check_case<H: Clone + Send + 'static>(
             let claimed: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
             let length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
             let subject = format!(
-                "gradient of input {place} along direction {direction_number} against a difference {:?}",
+                "gradient of `{name}` along direction {direction_number} against a difference {:?}",
                 case.shapes
             );
             report.compare(subject, (measured - claimed).abs() / length.max(1e-3), BOUND);
@@ -142,9 +146,10 @@ mod tests {
     const fn product(backward: Backward<()>) -> CustomVjp<()> {
         CustomVjp::declared(
             "product",
+            &["x", "y"],
+            &["product"],
             |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?, inputs[0].multiply(3.0)?]),
             backward,
-            1,
             || Ok(vec![VjpCase::new(&[&[7], &[7]], ()), VjpCase::new(&[&[3, 5], &[3, 5]], ())]),
         )
     }
@@ -169,30 +174,30 @@ mod tests {
         let report = check_function(&product(wrong)).unwrap();
         let failed = report.comparisons().iter().filter(|comparison| !comparison.passed());
         let failed: Vec<&str> = failed.map(|comparison| comparison.subject.as_str()).collect();
-        assert!(failed.len() == 2 * DIRECTIONS && failed.iter().all(|subject| subject.contains("input 0")), "{report}");
+        assert!(failed.len() == 2 * DIRECTIONS && failed.iter().all(|subject| subject.contains("of `x`")), "{report}");
+    }
+
+    /// `x` as it is, with results of these names.
+    const fn identity(outputs: &'static [&'static str], cases: fn() -> Result<Vec<VjpCase<()>>>) -> CustomVjp<()> {
+        CustomVjp::declared("identity", &["x"], outputs, |x, ()| Ok(x.to_vec()), |_, c, _, ()| Ok(c.to_vec()), cases)
     }
 
     #[test]
     fn what_compares_nothing_is_no_success() {
-        let nothing =
-            CustomVjp::declared("nothing", |x, ()| Ok(x.to_vec()), |_, c, _, ()| Ok(c.to_vec()), 1, || Ok(Vec::new()));
-        assert!(!check_function::<()>(&nothing).unwrap().passed());
-        let one = || Ok(vec![VjpCase::new(&[&[3]], ()).of_inputs(&[1])]);
-        let beyond = CustomVjp::declared("beyond", |x, ()| Ok(x.to_vec()), |_, c, _, ()| Ok(c.to_vec()), 1, one);
-        let error = check_function::<()>(&beyond).unwrap_err().to_string();
-        assert_eq!(error, "case 0 of `beyond` compares input 1, and there are 1");
+        assert!(!check_function(&identity(&["y"], || Ok(Vec::new()))).unwrap().passed());
     }
 
     #[test]
-    fn results_that_a_declaration_promises_must_come() {
-        let few = CustomVjp::declared(
-            "few",
-            |x, ()| Ok(x.to_vec()),
-            |_, c, _, ()| Ok(c.to_vec()),
-            2,
-            || Ok(vec![VjpCase::new(&[&[3]], ())]),
-        );
-        let error = check_function::<()>(&few).unwrap_err().to_string();
-        assert_eq!(error, "`few` returned 1 results, where its declaration says 2");
+    fn what_does_not_fit_the_names_of_a_declaration_is_refused() {
+        let one = || Ok(vec![VjpCase::new(&[&[3]], ())]);
+        let other = || Ok(vec![VjpCase::new(&[&[3]], ()).of_inputs(&["z"])]);
+        let two = || Ok(vec![VjpCase::new(&[&[3], &[3]], ())]);
+        for (function, expected) in [
+            (identity(&["y"], other), "case 0 of `identity` compares `z`, and its inputs are `x`"),
+            (identity(&["y", "kept"], one), "`identity` returned 1 results, where its declaration names `y`, `kept`"),
+            (identity(&["y"], two), "`identity` got 2 inputs, where its declaration names `x`"),
+        ] {
+            assert_eq!(check_function(&function).unwrap_err().to_string(), expected);
+        }
     }
 }

@@ -19,6 +19,7 @@ impl Request {
         let name = self.declaration.signature.name;
         let places = self.differentiable_places();
         let primals: Vec<Array> = places.iter().map(|place| self.inputs[*place].array().clone()).collect();
+        let names = places.iter().map(|place| self.declaration.signature.inputs[*place].name).collect();
         let forward = {
             let request = self.detached();
             let places = places.clone();
@@ -28,7 +29,7 @@ impl Request {
             (Some(backward), fallback) => {
                 let request = self.detached();
                 let wants: Vec<bool> = self.inputs.iter().map(|input| input.origin().needs_gradient).collect();
-                custom_vjp_arrays(name, &primals, forward, move |primals, cotangents, outputs| {
+                custom_vjp_arrays(name, names, &primals, forward, move |primals, cotangents, outputs| {
                     let call = request.with_primals(&places, primals, Origin::alone());
                     match (call.run_backward(backward, &places, &wants, cotangents, outputs), fallback) {
                         (Err(Error::Untranslated { .. }), Some(fallback)) => {
@@ -40,7 +41,7 @@ impl Request {
             }
             (None, Some(fallback)) => {
                 let request = self.detached();
-                custom_vjp_arrays(name, &primals, forward, move |primals, cotangents, _| {
+                custom_vjp_arrays(name, names, &primals, forward, move |primals, cotangents, _| {
                     request.differentiate_fallback(fallback, &places, primals, cotangents)
                 })?
             }
