@@ -37,6 +37,7 @@ pub mod causal_conv;
 pub mod cross_entropy;
 pub mod decoded_matrix;
 pub mod delta_rule;
+mod documents;
 pub mod expert_rows;
 pub mod gates;
 pub mod gelu;
@@ -56,19 +57,20 @@ pub mod verify;
 
 pub use attention::{causal_attention, decode_attention, full_attention};
 pub use attention_gate::attention_gate;
-pub use causal_conv::{ConvTokens, causal_conv_silu, causal_conv_window};
+pub use causal_conv::{causal_conv_silu, causal_conv_window};
 pub use cross_entropy::{
     IGNORED, Labels, cross_entropy, cross_entropy_adapted, cross_entropy_packed, labels_after, token_losses,
     token_losses_packed,
 };
 pub use decoded_matrix::decoded_matrix;
 pub use delta_rule::{
-    AcceptStateInputs, DeltaTokens, GatedDeltaByChannelInputs, GatedDeltaByChannelStepInputs, GatedDeltaInputs,
-    GatedDeltaOutputs, GatedDeltaStateInputs, GatedDeltaStepInputs, GatedDeltaWithStatesInputs, accept_state,
-    chunk_length, gated_delta, gated_delta_by_channel, gated_delta_by_channel_of_tokens, gated_delta_by_channel_step,
-    gated_delta_by_channel_steps, gated_delta_of_tokens, gated_delta_state, gated_delta_step, gated_delta_steps,
+    AcceptStateInputs, GatedDeltaByChannelInputs, GatedDeltaByChannelStepInputs, GatedDeltaInputs, GatedDeltaOutputs,
+    GatedDeltaStateInputs, GatedDeltaStepInputs, GatedDeltaWithStatesInputs, accept_state, chunk_length, gated_delta,
+    gated_delta_by_channel, gated_delta_by_channel_of_documents, gated_delta_by_channel_step,
+    gated_delta_by_channel_steps, gated_delta_of_documents, gated_delta_state, gated_delta_step, gated_delta_steps,
     gated_delta_with_states,
 };
+pub use documents::Documents;
 pub use expert_rows::{ExpertRows, gather_from_experts, spread_to_experts};
 pub use gates::{GatesOutputs, gates};
 pub use gelu::{gelu, gelu_tanh};

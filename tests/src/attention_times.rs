@@ -6,7 +6,8 @@ use cotangent::random::Key;
 use cotangent::{
     Backend, Dtype, Graph, Infer, Result, Session, Stored, Tensor, Train, Trainable, memory, value_and_grad,
 };
-use cotangent_kernels::attention::{Segments, Strips, causal_attention_in_strips};
+use cotangent_kernels::Documents;
+use cotangent_kernels::attention::{Strips, causal_attention_in_strips};
 use cotangent_kernels::causal_attention;
 
 use crate::deviation::deviation;
@@ -36,8 +37,8 @@ fn attend<M: Graph>(inputs: &[Tensor<M>], way: Way) -> Result<Tensor<M>> {
         Way::Documents => {
             let tokens = queries.dimension(2);
             let row = vec![tokens / 2, tokens - tokens / 2];
-            let segments = Segments::new(&vec![row; queries.dimension(0) as usize], tokens, tokens)?;
-            causal_attention(queries, keys, values, SCALE, Some(&segments))
+            let documents = Documents::new(&vec![row; queries.dimension(0) as usize], tokens, tokens)?;
+            causal_attention(queries, keys, values, SCALE, Some(&documents))
         }
         Way::Strips => {
             let strips = Strips::of(cotangent::backend()?);

@@ -9,9 +9,9 @@ use cotangent::{
     Backend, Dtype, Graph, Indices, Infer, Result, Session, Stored, Tensor, Train, Trainable, value_and_grad,
 };
 use cotangent_kernels::{
-    AxisChoice, ConvTokens, Frequencies, Pairing, RotaryLayout, TableLayout, adapted_linear, attention_gate,
-    causal_conv_silu, gates, l2norm, rms_norm_gated, rms_norm_zero_centred, rotary, swiglu, verify_linear,
-    verify_quantised_linear, verify_switch_linear,
+    AxisChoice, Frequencies, Pairing, RotaryLayout, TableLayout, adapted_linear, attention_gate, causal_conv_silu,
+    gates, l2norm, rms_norm_gated, rms_norm_zero_centred, rotary, swiglu, verify_linear, verify_quantised_linear,
+    verify_switch_linear,
 };
 
 /// Measured runs, after one that is not counted.
@@ -79,7 +79,7 @@ impl Call {
                 let gates = gates(&inputs[0], &inputs[1], &inputs[2], &inputs[3])?;
                 gates.log_decay.add(&gates.beta)
             }
-            Call::CausalConv => causal_conv_silu(&inputs[0], &inputs[1], None, ConvTokens::default()),
+            Call::CausalConv => causal_conv_silu(&inputs[0], &inputs[1], None, None),
             Call::MRope(frequencies, positions) => frequencies.rotate(&inputs[0].swap_axes(1, 2)?, positions),
             Call::Rotary(layout) => rotary(&inputs[0].swap_axes(1, 2)?, &inputs[1], &inputs[2], *layout),
             Call::AdaptedLinear => adapted_linear(&inputs[0], &inputs[1], &inputs[2], &inputs[3], 2.0),

@@ -3,14 +3,14 @@
 mod blocks;
 mod blocks_backward;
 mod decode;
-mod segments;
 mod strips;
 
-use cotangent::{Backend, Dtype, Error, Graph, Result, Tensor, VjpCase, custom_vjp};
+use cotangent::{Backend, Dtype, Error, Graph, Indices, Result, Tensor, VjpCase, custom_vjp};
+
+use crate::documents::Documents;
 
 pub use blocks::{AttendInBlocksInputs, attend_in_blocks};
 pub use decode::{AttendOneQueryInputs, attend_one_query, decode_attention};
-pub use segments::Segments;
 
 const OPERATION: &str = "causal_attention";
 
@@ -50,7 +50,8 @@ struct Host {
     keeps_weights: bool,
     /// Whether a query sees keys up to its own only, else all.
     causal: bool,
-    segments: Option<Segments>,
+    /// The first key that each query sees, `[B, T]`; all if there is none.
+    first_keys: Option<Indices>,
 }
 
 custom_vjp! {
@@ -64,7 +65,7 @@ custom_vjp! {
             // More queries than fit in a strip, of two heads a key head; more keys than queries.
             case([1, 4, 2], [5, 5], (2, true), false, None),
             case([2, 2, 2], [3, 6], (8, true), true, None),
-            case([2, 2, 1], [7, 7], (3, true), true, Some(Segments::new(&[vec![3, 2], vec![4]], 7, 7)?)),
+            case([2, 2, 1], [7, 7], (3, true), true, Some(Documents::new(&[vec![3, 2], vec![4]], 7, 7)?)),
             case([1, 4, 2], [5, 5], (2, false), false, None),
         ],
     }
@@ -77,9 +78,10 @@ fn case(
     [queries, keys]: [i32; 2],
     (rows, causal): (i32, bool),
     keeps_weights: bool,
-    segments: Option<Segments>,
+    documents: Option<Documents>,
 ) -> VjpCase<Host> {
-    let host = Host { scale: 0.5, rows, keeps_weights, causal, segments };
+    let first_keys = documents.map(|documents| documents.first_keys().clone());
+    let host = Host { scale: 0.5, rows, keeps_weights, causal, first_keys };
     VjpCase::new(&[&[batch, heads, queries, 4], &[batch, groups, keys, 4], &[batch, groups, keys, 3]], host)
 }
 
@@ -91,8 +93,8 @@ fn case(
 /// multiples of 16 up to 256 (float32: 128) go through [`attend_in_blocks`](fn@attend_in_blocks). All others, and all on
 /// CPUs, go through strips of queries.
 ///
-/// Rows padded on the right need no `segments`: padding comes after every token that counts, so none sees it. Only what
-/// the padding's own queries give is meaningless; with `segments` it is 0, without a gradient.
+/// Rows padded on the right need no `documents`: padding comes after every token that counts, so none sees it. Only what
+/// the padding's own queries give is meaningless; with `documents` it is 0, without a gradient.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
@@ -101,25 +103,27 @@ pub fn causal_attention<M: Graph>(
     keys: &Tensor<M>,
     values: &Tensor<M>,
     scale: f32,
-    segments: Option<&Segments>,
+    documents: Option<&Documents>,
 ) -> Result<Tensor<M>> {
     let backend = cotangent::backend()?;
-    check(queries, keys, values, segments)?;
+    check(queries, keys, values)?;
     let wide = queries.dtype() == Dtype::F32 && queries.dimension(3).max(values.dimension(3)) > WIDEST_FLOATS;
     if backend == Backend::Cpu || wide {
-        return causal_attention_in_strips(queries, keys, values, scale, segments, Strips::of(backend));
+        return causal_attention_in_strips(queries, keys, values, scale, documents, Strips::of(backend));
     }
+    let shape = [queries.dimension(0), queries.dimension(2)];
     let whole;
-    let segments = match segments {
-        Some(segments) => segments,
+    let documents = match documents {
+        Some(documents) => documents,
         None => {
-            whole = Segments::whole(queries.dimension(0), queries.dimension(2))?;
+            whole = Documents::whole(shape[0], shape[1])?;
             &whole
         }
     };
+    documents.check(OPERATION, shape)?;
     // Twice 32 rows of a wide head exceed what Metal gives a threadgroup.
     let block = if backend == Backend::Cuda { 32 } else { 16 };
-    attend_in_blocks(AttendInBlocksInputs { queries, keys, values, first_keys: segments.first_keys(), scale, block })
+    attend_in_blocks(AttendInBlocksInputs { queries, keys, values, first_keys: documents.first_keys(), scale, block })
 }
 
 /// Computes [`causal_attention`] in strips of queries, on every backend.
@@ -131,10 +135,14 @@ pub fn causal_attention_in_strips<M: Graph>(
     keys: &Tensor<M>,
     values: &Tensor<M>,
     scale: f32,
-    segments: Option<&Segments>,
+    documents: Option<&Documents>,
     strips: Strips,
 ) -> Result<Tensor<M>> {
-    in_strips(queries, keys, values, scale, (true, segments), strips)
+    check(queries, keys, values)?;
+    if let Some(documents) = documents {
+        documents.check(OPERATION, [queries.dimension(0), queries.dimension(2)])?;
+    }
+    in_strips(queries, keys, values, scale, (true, documents.map(Documents::first_keys)), strips)
 }
 
 /// `softmax(scale * q k^T) v`, each query seeing all keys: queries `[B, H, T, D]`, keys `[B, G, S, D]`, values
@@ -158,10 +166,10 @@ fn in_strips<M: Graph>(
     keys: &Tensor<M>,
     values: &Tensor<M>,
     scale: f32,
-    (causal, segments): (bool, Option<&Segments>),
+    (causal, first_keys): (bool, Option<&Indices>),
     strips: Strips,
 ) -> Result<Tensor<M>> {
-    check(queries, keys, values, segments)?;
+    check(queries, keys, values)?;
     let [batch, heads, steps] = [0, 1, 2].map(|axis| queries.dimension(axis) as usize);
     let score_bytes = Dtype::F32.size() * batch * heads;
     let query_bytes = score_bytes * keys.dimension(2) as usize;
@@ -170,7 +178,7 @@ fn in_strips<M: Graph>(
     let rows = (strips.bytes / query_bytes.max(1)).min(strips.queries.max(1) as usize).clamp(1, steps) as i32;
     let trains = [queries, keys, values].iter().any(|input| input.needs_gradient());
     let keeps_weights = trains && seen_bytes <= strips.kept_bytes;
-    let host = Host { scale, rows, keeps_weights, causal, segments: segments.cloned() };
+    let host = Host { scale, rows, keeps_weights, causal, first_keys: first_keys.cloned() };
     let mut outputs = custom_vjp(&BY_STRIPS, &[queries, keys, values], &host)?;
     Ok(outputs.swap_remove(0))
 }
@@ -178,17 +186,11 @@ fn in_strips<M: Graph>(
 /// The fallback of [`attend_in_blocks`](fn@attend_in_blocks), to which blocks mean nothing.
 fn by_strips<M: Graph>(inputs: AttendInBlocksInputs<'_, M>) -> Result<Tensor<M>> {
     let AttendInBlocksInputs { queries, keys, values, first_keys, scale, .. } = inputs;
-    let segments = Segments::of_first_keys(first_keys, [queries.dimension(0), queries.dimension(2)]);
     let strips = Strips::of(cotangent::backend()?);
-    causal_attention_in_strips(queries, keys, values, scale, Some(&segments), strips)
+    in_strips(queries, keys, values, scale, (true, Some(first_keys)), strips)
 }
 
-fn check<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    segments: Option<&Segments>,
-) -> Result<()> {
+fn check<M: Graph>(queries: &Tensor<M>, keys: &Tensor<M>, values: &Tensor<M>) -> Result<()> {
     let (q, k, v) = (queries.shape(), keys.shape(), values.shape());
     let fits = q.len() == 4
         && k.len() == 4
@@ -203,15 +205,6 @@ fn check<M: Graph>(
             operation: OPERATION,
             found: format!("{q:?}, {k:?}, {v:?}"),
             expected: "[B, H, T, D], [B, G, S, D], [B, G, S, E] with H % G = 0 and 0 < T <= S".into(),
-        });
-    }
-    if let Some(segments) = segments
-        && segments.shape() != [q[0], q[2]]
-    {
-        return Err(Error::Shape {
-            operation: OPERATION,
-            found: format!("segments of {:?} rows and queries", segments.shape()),
-            expected: format!("{:?}", [q[0], q[2]]),
         });
     }
     if keys.dtype() != queries.dtype() || values.dtype() != queries.dtype() {

@@ -65,7 +65,7 @@ impl Strip {
         } else {
             None
         };
-        let Some(segments) = &host.segments else {
+        let Some(first_keys) = &host.first_keys else {
             return match causal {
                 Some(causal) => {
                     let seen = by_head(&scores)?.select(&causal, f32::NEG_INFINITY)?;
@@ -75,7 +75,7 @@ impl Strip {
             };
         };
         let reason = "which keys a query sees is no float path";
-        let first = segments.first_keys().to_constant(reason)?.to_tensor::<Infer>().slice(1, self.start, self.end)?;
+        let first = first_keys.to_constant(reason)?.to_tensor::<Infer>().slice(1, self.start, self.end)?;
         let places: Vec<f32> = (0..keys).map(|key| key as f32 + 0.5).collect();
         let places = Constant::from_slice(&places, &[1, 1, 1, keys])?.to_tensor::<Infer>();
         let own = places.greater(&first.reshape(&[batch, 1, queries, 1])?)?;

@@ -3,11 +3,14 @@
 mod fused;
 mod portable;
 
-use cotangent::{Dtype, Error, Graph, Mask, Result, Tensor};
+use cotangent::{Dtype, Error, Graph, Result, Tensor};
+
+use crate::documents::Documents;
 
 pub use fused::{FusedCausalConvInputs, fused_causal_conv, fused_causal_conv_backward};
 pub use portable::{portable_conv_silu, portable_conv_silu_backward};
 
+<<<<<<< HEAD
 /// The tokens of a row that count, and the beginnings of its documents.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConvTokens<'a> {
@@ -18,10 +21,12 @@ pub struct ConvTokens<'a> {
     pub starts: Option<&'a Mask>,
 }
 
+=======
+>>>>>>> a585eda (Say where documents lie in rows once, for attention, the convolution and the delta rule)
 /// `y[b, t, c] = silu(sum_j weight[c, 0, j] x[b, t - (K - 1) + j, c])`: `[B, T, C]` with a weight `[C, 1, K]`, K > 1.
 ///
 /// Inputs before the first are those of `initial_window` `[B, K - 1, C]`, which has a gradient, or 0. Computed in float32, in
-/// the dtype of `x` otherwise.
+/// the dtype of `x` otherwise. [`Documents`] say what of a row counts, and how it is parted.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
@@ -29,16 +34,19 @@ pub fn causal_conv_silu<M: Graph>(
     x: &Tensor<M>,
     weight: &Tensor<M>,
     initial_window: Option<&Tensor<M>>,
-    tokens: ConvTokens<'_>,
+    documents: Option<&Documents>,
 ) -> Result<Tensor<M>> {
     match (x.shape(), weight.shape()) {
-        (&[_, _, channels], &[filters, 1, taps]) if channels == filters && taps > 1 => {
+        (&[rows, tokens, channels], &[filters, 1, taps]) if channels == filters && taps > 1 => {
+            if let Some(documents) = documents {
+                documents.check("causal_conv_silu", [rows, tokens])?;
+            }
             fused_causal_conv(FusedCausalConvInputs {
                 x,
                 weight: &weight.cast(Dtype::F32)?,
                 window: initial_window,
-                mask: tokens.mask,
-                starts: tokens.starts,
+                mask: documents.and_then(Documents::counts),
+                starts: documents.and_then(Documents::starts),
             })
         }
         (x, weight) => {

@@ -10,17 +10,18 @@
 
 mod by_channel;
 mod by_head;
+mod documents;
 mod geometry;
 mod padding;
 mod portable;
 mod sequential;
 mod stages;
-mod tokens;
 
 use cotangent::Backend;
 
 pub use by_channel::{GatedDeltaByChannelInputs, GatedDeltaByChannelOutputs, gated_delta_by_channel};
 pub use by_head::{GatedDeltaInputs, GatedDeltaOutputs, gated_delta};
+pub use documents::{gated_delta_by_channel_of_documents, gated_delta_of_documents};
 pub use portable::{
     GatedDeltaByChannelInOperationsInputs, GatedDeltaByChannelInOperationsOutputs, GatedDeltaInOperationsInputs,
     GatedDeltaInOperationsOutputs, gated_delta_by_channel_in_operations, gated_delta_in_operations,
@@ -31,7 +32,6 @@ pub use sequential::{
     GatedDeltaWithStatesOutputs, accept_state, gated_delta_by_channel_step, gated_delta_by_channel_steps,
     gated_delta_state, gated_delta_step, gated_delta_steps, gated_delta_with_states,
 };
-pub use tokens::{DeltaTokens, gated_delta_by_channel_of_tokens, gated_delta_of_tokens};
 
 /// Tokens of a chunk that suit a backend. Longer chunks save fewer states and take fewer steps one after the other, but
 /// the work within a chunk grows with the square of its length: a CPU pays for that work, a GPU for the steps.

@@ -7,9 +7,9 @@ use crate::cases::{
 use cotangent::Indices;
 use cotangent::ops::Visible;
 use cotangent::{Dtype, Graph, Mask, Result, Tensor};
+use cotangent_kernels::Documents;
 use cotangent_kernels::attention::{
-    AttendOneQueryInputs, Segments, Strips, attend_one_query, causal_attention, causal_attention_in_strips,
-    decode_attention,
+    AttendOneQueryInputs, Strips, attend_one_query, causal_attention, causal_attention_in_strips, decode_attention,
 };
 
 /// queries, keys, values.
@@ -29,9 +29,9 @@ impl Attention {
 impl Operator for Attention {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let [q, k, v] = inputs else { unreachable!() };
-        let of_lengths = |lengths: &Vec<i32>| Segments::of_lengths(lengths, q.dimension(2), k.dimension(2));
-        let segments = self.lengths.as_ref().map(of_lengths).transpose()?;
-        Ok(vec![causal_attention_in_strips(q, k, v, self.scale, segments.as_ref(), self.strips)?])
+        let of_lengths = |lengths: &Vec<i32>| Documents::of_lengths(lengths, q.dimension(2), k.dimension(2));
+        let documents = self.lengths.as_ref().map(of_lengths).transpose()?;
+        Ok(vec![causal_attention_in_strips(q, k, v, self.scale, documents.as_ref(), self.strips)?])
     }
 }
 
@@ -45,9 +45,9 @@ struct OfBackend {
 impl Operator for OfBackend {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let [q, k, v] = inputs else { unreachable!() };
-        let of_documents = |documents: &Vec<Vec<i32>>| Segments::new(documents, q.dimension(2), k.dimension(2));
-        let segments = self.documents.as_ref().map(of_documents).transpose()?;
-        Ok(vec![causal_attention(q, k, v, self.scale, segments.as_ref())?])
+        let of_documents = |documents: &Vec<Vec<i32>>| Documents::new(documents, q.dimension(2), k.dimension(2));
+        let documents = self.documents.as_ref().map(of_documents).transpose()?;
+        Ok(vec![causal_attention(q, k, v, self.scale, documents.as_ref())?])
     }
 }
 

@@ -5,7 +5,8 @@ use crate::cases::{
     outputs, random,
 };
 use cotangent::{Dtype, Graph, Mask, Result, Stored, Tensor};
-use cotangent_kernels::{ConvTokens, causal_conv_silu, causal_conv_window};
+use cotangent_kernels::causal_conv::{FusedCausalConvInputs, fused_causal_conv};
+use cotangent_kernels::{Documents, causal_conv_silu, causal_conv_window};
 
 /// x, weight, and perhaps a window, to y and the window after it.
 #[derive(Clone, Copy)]
@@ -15,7 +16,7 @@ impl Operator for Conv {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let (x, weight, window) = (&inputs[0], &inputs[1], inputs.get(2));
         let taps = weight.dimension(2);
-        Ok(vec![causal_conv_silu(x, weight, window, ConvTokens::default())?, causal_conv_window(x, window, taps)?])
+        Ok(vec![causal_conv_silu(x, weight, window, None)?, causal_conv_window(x, window, taps)?])
     }
 }
 
@@ -28,8 +29,26 @@ struct ConvOf {
 
 impl Operator for ConvOf {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-        let tokens = ConvTokens { mask: self.mask.as_ref(), starts: self.starts.as_ref() };
-        Ok(vec![causal_conv_silu(&inputs[0], &inputs[1], inputs.get(2), tokens)?])
+        let (x, weight, window) = (&inputs[0], &inputs[1], inputs.get(2));
+        let (mask, starts) = (self.mask.as_ref(), self.starts.as_ref());
+        Ok(vec![fused_causal_conv(FusedCausalConvInputs { x, weight, window, mask, starts })?])
+    }
+}
+
+/// x, weight and a window, to y; documents of these lengths lie behind so many keys.
+#[derive(Clone)]
+struct ConvOfDocuments {
+    lengths: Vec<i32>,
+    before: i32,
+}
+
+impl Operator for ConvOfDocuments {
+    fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
+        let tokens = inputs[0].dimension(1);
+        let before = (self.before > 0).then_some(self.before);
+        let lengths: Vec<i32> = before.into_iter().chain(self.lengths.iter().copied()).collect();
+        let documents = Documents::new(&[lengths], tokens, tokens + self.before)?;
+        Ok(vec![causal_conv_silu(&inputs[0], &inputs[1], inputs.get(2), Some(&documents))?])
     }
 }
 
@@ -100,8 +119,8 @@ fn documents_packed_into_a_row_do_not_see_each_other() {
     // Lengths of one token and of many, borders within pieces of threads and between them; one goes on from the window.
     for bounds in [&[0, 41][..], &[0, 1, 2, 4, 9, 16, 30, 33, 41], &[0, 15, 17, 32, 41]] {
         for goes_on in [false, true] {
-            let begin = if goes_on { &bounds[1..bounds.len() - 1] } else { &bounds[..bounds.len() - 1] };
-            let packed = ConvOf { mask: None, starts: Some(places(begin, 41)) };
+            let lengths = bounds.windows(2).map(|bounds| (bounds[1] - bounds[0]) as i32).collect();
+            let packed = ConvOfDocuments { lengths, before: if goes_on { 0 } else { 1 } };
             let inputs = [x.clone(), weight.clone(), window.clone()];
             let y = outputs(&packed, &inputs).remove(0);
             let together = gradients(&packed, &inputs, std::slice::from_ref(&cotangent));

@@ -1,7 +1,7 @@
 //! The gated delta net: linear attention with a state of one size.
 
 use cotangent::{Constant, Dtype, Graph, Mode, Parameters, Planned, Result, Storage, Tensor};
-use cotangent_kernels::{ConvTokens, GatedDeltaInputs, GatedDeltaStepInputs};
+use cotangent_kernels::{GatedDeltaInputs, GatedDeltaStepInputs};
 
 use crate::config::TextConfig;
 use crate::linear::Linear;
@@ -90,8 +90,7 @@ impl<M: Graph> GatedDeltaNet<M> {
 
         let mixed = self.in_proj_qkv.forward(x)?;
         let window = cache.as_ref().map(|cache| &cache.window);
-        let convolved =
-            cotangent_kernels::causal_conv_silu(&mixed, &self.conv1d.weight, window, ConvTokens::default())?;
+        let convolved = cotangent_kernels::causal_conv_silu(&mixed, &self.conv1d.weight, window, None)?;
         let kernel = self.conv1d.weight.dimension(2);
         let next_window =
             window.map(|window| cotangent_kernels::causal_conv_window(&mixed, Some(window), kernel)).transpose()?;

@@ -1,9 +1,9 @@
 //! Inputs of the gated delta rule, and rows of several documents.
 
-use cotangent::{Constant, Dtype, Graph, Mask, Result, Stored, Tensor};
+use cotangent::{Constant, Dtype, Graph, Result, Stored, Tensor};
 use cotangent_kernels::{
-    DeltaTokens, GatedDeltaByChannelInputs, GatedDeltaInputs, gated_delta_by_channel_of_tokens,
-    gated_delta_by_channel_steps, gated_delta_of_tokens, gated_delta_steps,
+    Documents, GatedDeltaByChannelInputs, GatedDeltaInputs, gated_delta_by_channel_of_documents,
+    gated_delta_by_channel_steps, gated_delta_of_documents, gated_delta_steps,
 };
 
 use super::{Operator, random};
@@ -71,36 +71,21 @@ impl Operator for Packed {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
         let by_channel = log_decay.rank() == 4;
-        let &[batch, time, heads, dim] = values.shape() else { panic!("four axes") };
+        let &[_, time, heads, dim] = values.shape() else { panic!("four axes") };
         let zeros = |shape: &[i32]| Ok::<_, cotangent::Error>(Constant::full(shape, 0.0, Dtype::F32)?.to_tensor::<M>());
         if self.together {
-            let at = |row: usize, token: i32| -> (bool, bool) {
-                let mut begin = 0;
-                for length in &self.documents[row] {
-                    if token < begin + length {
-                        // The first document of a row goes on from its initial state.
-                        return (true, token == begin && begin > 0);
-                    }
-                    begin += length;
-                }
-                (false, false)
-            };
-            let each = (0..batch as usize).flat_map(|row| (0..time).map(move |token| at(row, token)));
-            let (counts, starts): (Vec<bool>, Vec<bool>) = each.unzip();
-            let (counts, starts) =
-                (Mask::from_slice(&counts, &[batch, time])?, Mask::from_slice(&starts, &[batch, time])?);
-            let tokens = DeltaTokens { mask: Some(&counts), starts: Some(&starts) };
+            let documents = &Documents::new(&self.documents, time, time)?;
             let chunk = self.chunk;
             if by_channel {
-                let outputs = gated_delta_by_channel_of_tokens(
+                let outputs = gated_delta_by_channel_of_documents(
                     GatedDeltaByChannelInputs { queries, keys, values, log_decay, beta, initial_state: state, chunk },
-                    tokens,
+                    documents,
                 )?;
                 return Ok(vec![outputs.y, outputs.final_state]);
             }
-            let outputs = gated_delta_of_tokens(
+            let outputs = gated_delta_of_documents(
                 GatedDeltaInputs { queries, keys, values, log_decay, beta, initial_state: state, chunk },
-                tokens,
+                documents,
             )?;
             return Ok(vec![outputs.y, outputs.final_state]);
         }
