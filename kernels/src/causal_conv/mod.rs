@@ -10,23 +10,10 @@ use crate::documents::Documents;
 pub use fused::{FusedCausalConvInputs, fused_causal_conv, fused_causal_conv_backward};
 pub use portable::{portable_conv_silu, portable_conv_silu_backward};
 
-<<<<<<< HEAD
-/// The tokens of a row that count, and the beginnings of its documents.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ConvTokens<'a> {
-    /// `[B, T]`: inputs of tokens where it is false are 0, and have no gradient.
-    pub mask: Option<&'a Mask>,
-    /// `[B, T]`: true for the first token of each document packed into a row; no token sees inputs of another document.
-    /// Where the first of a row is false, its document goes on from the initial window.
-    pub starts: Option<&'a Mask>,
-}
-
-=======
->>>>>>> a585eda (Say where documents lie in rows once, for attention, the convolution and the delta rule)
 /// `y[b, t, c] = silu(sum_j weight[c, 0, j] x[b, t - (K - 1) + j, c])`: `[B, T, C]` with a weight `[C, 1, K]`, K > 1.
 ///
 /// Inputs before the first are those of `initial_window` `[B, K - 1, C]`, which has a gradient, or 0. Computed in float32, in
-/// the dtype of `x` otherwise. [`Documents`] say what of a row counts, and how it is parted.
+/// the dtype of `x` otherwise. [`Documents`] say which tokens count, and where documents begin.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.

@@ -24,13 +24,8 @@ use super::stages::{
 ///
 /// For a single token [`gated_delta_step`](fn@super::gated_delta_step) is faster: its chunk would be mostly padding.
 ///
-<<<<<<< HEAD
 /// A token with `log_decay` and `beta` 0 does not change the state, and its `y` reads that state.
-/// [`gated_delta_of_tokens`](super::gated_delta_of_tokens) masks padding and separates documents in this way.
-=======
-/// A token with `log_decay` and `beta` 0 leaves the state as it was, and its `y` reads that state: so does
-/// [`gated_delta_of_documents`](super::gated_delta_of_documents) mask padding, and part documents.
->>>>>>> a585eda (Say where documents lie in rows once, for attention, the convolution and the delta rule)
+/// [`gated_delta_of_documents`](super::gated_delta_of_documents) masks padding and separates documents in this way.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
