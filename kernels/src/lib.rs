@@ -27,9 +27,10 @@
 //! | [`mod@cross_entropy`], [`low_rank`] | the loss over a large vocabulary, and linear maps with an adapter |
 //! | [`verify`] | products whose rows have the same bits in any company, for speculative decoding |
 //!
-//! The models of `cotangent-models` call most of them. Nothing there calls yet: [`decode_attention()`], [`verify`], the delta
-//! rule with a gate for each channel, and what serves speculative decoding ([`accept_state()`], [`gated_delta_steps()`],
-//! [`gated_delta_with_states()`], [`gated_delta_state()`]).
+//! `cargo xtask kernels` says what calls each kernel: models, or other kernels. Nothing calls `attend_one_query` of
+//! [`decode_attention()`] yet, the three of [`verify`], `fused_verify_linear`, `fused_verify_quantised_linear` and
+//! `fused_verify_switch_linear`, a gate for each channel, `gated_delta_by_channel` and `gated_delta_by_channel_step`, nor the states
+//! of speculative decoding, `accept_state`, `gated_delta_state` and `gated_delta_with_states`.
 
 pub mod attention;
 pub mod attention_gate;

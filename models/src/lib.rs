@@ -40,6 +40,7 @@ pub mod config;
 pub mod conversion;
 pub mod expert_linear;
 pub mod images;
+mod kernels;
 pub mod linear;
 pub mod norm;
 pub mod quoting;

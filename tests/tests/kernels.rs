@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use cotangent::kernel::signature::PortRole;
+use cotangent::kernel::{self, Declaration};
 use cotangent::{Graph, Result, Tensor, differentiable, stage};
 use cotangent_commands::{Sizes, of};
 use cotangent_tests as _;
@@ -111,7 +112,7 @@ fn what_is_not_checked_everywhere_is_listed_with_its_reason() {
 fn functions_with_a_backward_of_their_own_are_listed() {
     let text = cotangent_commands::table(&of(&[]), None).unwrap();
     let line = "functions with a backward of their own, checked by differences: causal_attention, cross_entropy, \
-                gather_from_experts, grouped_packed_linear, packed_linear, spread_to_experts\n";
+                cross_entropy_packed, gather_from_experts, grouped_packed_linear, packed_linear, spread_to_experts\n";
     assert!(text.ends_with(line), "{text}");
 }
 
@@ -126,6 +127,7 @@ fn a_row_says_what_the_declaration_does() {
         row("windows"),
         [
             "windows",
+            "nothing",
             "pair + fallback",
             "operations",
             "yes",
@@ -136,10 +138,13 @@ fn a_row_says_what_the_declaration_does() {
     );
     assert_eq!(row("windows_backward"), ["windows_backward", "(backward)", "operations", "yes"]);
     let checks = "differences, fallback, emulator";
-    assert_eq!(row("twice"), ["twice", "fallback", "metal (cuda*) emulated", "yes", "2", checks, "N % 2 == 0"]);
-    assert_eq!(row("doubled"), ["doubled", "(stage)", "metal cuda* emulated", "yes", "1", "emulator"]);
+    assert_eq!(
+        row("twice"),
+        ["twice", "nothing", "fallback", "metal (cuda*) emulated", "yes", "2", checks, "N % 2 == 0"]
+    );
+    assert_eq!(row("doubled"), ["doubled", "twice", "(stage)", "metal cuda* emulated", "yes", "1", "emulator"]);
     let untested = "nothing: it counts for nothing";
-    assert_eq!(row("uncounted"), ["uncounted", "(stage)", "metal cuda* emulated", "yes", "1", untested]);
+    assert_eq!(row("uncounted"), ["uncounted", "nothing", "(stage)", "metal cuda* emulated", "yes", "1", untested]);
     // Backwards stand beneath their forwards, stages beneath what runs them.
     assert!(text.contains("\n  windows_backward ") && text.contains("\n  doubled "), "{text}");
     for kernel in cotangent_kernels::kernels() {
@@ -150,6 +155,22 @@ fn a_row_says_what_the_declaration_does() {
             assert!(row.last().unwrap().contains(&format!("{} ", residual.name)), "{row:?}");
         }
     }
+}
+
+/// The front page of the kernels names exactly those that nothing calls, in the paragraph that says so.
+#[test]
+fn kernels_that_nothing_calls_are_named_where_a_reader_begins() {
+    let page = include_str!("../../kernels/src/lib.rs");
+    let (_, said) = page.split_once("Nothing calls ").unwrap();
+    let (said, _) = said.split_once("\n\n").unwrap();
+    let mut said: Vec<&str> =
+        said.split('`').skip(1).step_by(2).filter(|word| !word.ends_with("()") && *word != "verify").collect();
+    said.sort_unstable();
+    let is_uncalled = |kernel: &&&Declaration| !kernel.is_backward() && kernel::callers(kernel).is_empty();
+    let kernels = of(&["cotangent_kernels"]);
+    let mut uncalled: Vec<&str> = kernels.iter().filter(is_uncalled).map(|kernel| kernel.signature.name).collect();
+    uncalled.sort_unstable();
+    assert_eq!(said, uncalled);
 }
 
 #[test]

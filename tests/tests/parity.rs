@@ -1,6 +1,10 @@
 //! The shipped checkpoints against transformers, on every backend that any machine has.
 
+use std::collections::BTreeSet;
 use std::process::Command;
+
+use cotangent::kernel::{self, Declaration, Route};
+use cotangent_tests as _;
 
 /// Runs the command that people run, on one backend. What it prints.
 fn parity(backend: &str, fixture: &str) -> String {
@@ -30,6 +34,37 @@ fn parity_with(backend: &str, folder: &str, references: &str, kinds: usize) -> S
     table.into_owned()
 }
 
+/// The forward kernels among the two lists of what ran, whichever way they did.
+fn forwards_that_ran(table: &str) -> BTreeSet<&str> {
+    let lines = table.lines().filter_map(|line| {
+        line.strip_prefix("kernels that ran: ").or_else(|| line.strip_prefix("kernels whose fallbacks ran: "))
+    });
+    let ran = lines.flat_map(|line| line.split(", ")).filter_map(|kernel| kernel.split(' ').next());
+    let is_forward = |name: &&str| {
+        let is_it = |kernel: &&Declaration| kernel.signature.name == *name && !kernel.is_backward();
+        let kernels = cotangent_kernels::kernels();
+        kernels.into_iter().find(is_it).is_some_and(|kernel| !matches!(kernel.route, Route::Stage))
+    };
+    ran.filter(is_forward).collect()
+}
+
+/// The forward kernels that one of `callers` calls, as `calls!` says.
+fn called_by(callers: &[&str]) -> BTreeSet<&'static str> {
+    let is_called = |kernel: &&Declaration| kernel::callers(kernel).iter().any(|caller| callers.contains(caller));
+    let is_stage = |kernel: &&Declaration| matches!(kernel.route, Route::Stage);
+    let kernels = cotangent_kernels::kernels().into_iter().filter(|kernel| !is_stage(kernel));
+    kernels.filter(is_called).map(|kernel| kernel.signature.name).collect()
+}
+
+/// On a CPU: attention goes through strips, and kernels that others fall back on run as well.
+fn calls_on_the_cpu(table: &str, callers: &[&str]) {
+    let ran = forwards_that_ran(table);
+    let mut expected = called_by(callers);
+    assert!(expected.remove("attend_in_blocks"));
+    expected.extend(called_by(&ran.iter().copied().collect::<Vec<_>>()));
+    assert_eq!(ran, expected, "`models/src/kernels.rs` says otherwise");
+}
+
 /// A whole training step in the emulator: every kernel that the model calls ran by its own text, and so did its backward.
 fn parity_by_own_text(fixture: &str) {
     let table = parity("emulated", fixture);
@@ -41,6 +76,7 @@ fn parity_by_own_text(fixture: &str) {
         let backward = kernel.backward().filter(|_| ran.contains(&name));
         assert!(backward.is_none_or(|backward| ran.contains(&backward.signature.name)), "the backward of `{name}`");
     }
+    assert_eq!(forwards_that_ran(&table), called_by(&["text models"]), "`models/src/kernels.rs` says otherwise");
     for block in ["gated_delta_backward", "mrope_backward", "row_sums", "row_slopes"] {
         assert!(ran.contains(&block), "`{block}` is not among {ran:?}");
     }
@@ -58,7 +94,7 @@ fn untied_embeddings_on_the_cpu() {
 
 #[test]
 fn a_vision_tower_on_the_cpu() {
-    parity("cpu", "vlm");
+    calls_on_the_cpu(&parity("cpu", "vlm"), &["text models", "vision towers"]);
 }
 
 #[test]
@@ -74,7 +110,7 @@ fn multi_token_prediction_on_the_cpu() {
 
 #[test]
 fn experts_in_every_layout_on_the_cpu() {
-    parity("cpu", "moe");
+    calls_on_the_cpu(&parity("cpu", "moe"), &["text models", "experts"]);
     // The same weights in one tensor for each expert.
     parity_with("cpu", "fixtures/moe-per-expert", "fixtures/moe", 12);
 }

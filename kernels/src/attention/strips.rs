@@ -95,7 +95,7 @@ pub(super) fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tenso
     let mut outputs: Vec<Tensor<Infer>> = Vec::new();
     let mut kept: Vec<Tensor<Infer>> = Vec::new();
     // What hides keys needs the range of float32, and so do slopes.
-    let dtype = if host.keeps_weights || host.segments.is_some() { Dtype::F32 } else { values.dtype() };
+    let dtype = if host.keeps_weights || host.first_keys.is_some() { Dtype::F32 } else { values.dtype() };
     for strip in Strip::all(queries, keys, host) {
         let scaled = strip.of_queries(&ordered(queries, outputs.last().as_slice())?)?.multiply(host.scale)?;
         let weights = strip.weights(&scaled, &strip.of_keys(keys)?, host, dtype)?;
@@ -196,7 +196,7 @@ mod tests {
         let heads = Tensor::<Stored>::from_slice(&values, &[1, 2, 6, 8]).unwrap().cast(Dtype::BF16).unwrap();
         let weights = |narrow: bool, causal: bool| {
             let weights = |heads: &Tensor<Infer>, _: &Tensor<Infer>, (narrow, causal): &(bool, bool)| {
-                let host = Host { scale: 1.0, rows: 6, keeps_weights: false, causal: *causal, segments: None };
+                let host = Host { scale: 1.0, rows: 6, keeps_weights: false, causal: *causal, first_keys: None };
                 let strip = Strip { start: 0, end: 6, keys: 6, groups: 2 };
                 let dtype = if *narrow { Dtype::BF16 } else { Dtype::F32 };
                 strip.weights(heads, heads, &host, dtype)?.cast(Dtype::BF16)?.cast(Dtype::F32)

@@ -292,3 +292,5 @@ fn conv_weight_parts<T: Float, const K: usize>(
         for (int j = 0; j < K; ++j) { parts[(start + (K - 1 - j)) * C + channel] = sums[j]; }
     }
 }
+
+cotangent::calls! { "fused_causal_conv": super::portable_conv_silu }

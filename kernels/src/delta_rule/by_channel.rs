@@ -281,3 +281,5 @@ fn in_operations<M: Graph>(inputs: GatedDeltaByChannelInputs<'_, M>) -> Result<G
     })?;
     Ok(GatedDeltaByChannelOutputs { y: outputs.y, final_state: outputs.final_state })
 }
+
+cotangent::calls! { "gated_delta_by_channel": gated_delta_by_channel_in_operations }

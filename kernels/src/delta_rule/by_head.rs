@@ -239,3 +239,5 @@ fn in_operations<M: Graph>(inputs: GatedDeltaInputs<'_, M>) -> Result<GatedDelta
     })?;
     Ok(GatedDeltaOutputs { y: outputs.y, final_state: outputs.final_state })
 }
+
+cotangent::calls! { "gated_delta": gated_delta_in_operations }

@@ -68,3 +68,5 @@ pub fn fused_swiglu_backward<T: Float>(
         }
     }
 }
+
+cotangent::calls! { "fused_swiglu": portable_swiglu }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, bail};
 use cotangent::kernel::check::OnCuda;
 use cotangent::kernel::signature::{Extent, Port, PortDtype, PortRole, Sample};
-use cotangent::kernel::{Declaration, Route, functions};
+use cotangent::kernel::{Declaration, Route, callers, functions};
 use cotangent::{Backend, Dtype};
 
 /// The sizes at which residuals are counted.
@@ -129,7 +129,7 @@ pub fn table(kernels: &[&'static Declaration], sizes: Option<&Sizes>) -> Result<
         text,
         "\nown text on: elsewhere the fallback runs; in parentheses, where the text could but the fallback is faster.\n\
          operations: no text of its own, so that it runs everywhere. cuda*: the Metal text, translated.\n\
-         same bits: whether every run gives the same. expensive: `--keep-gib` keeps its outputs and residuals.\n"
+         called by: what `calls!` says, and kernels that launch a stage. same bits: whether every run gives the same. expensive: `--keep-gib` keeps its outputs and residuals.\n"
     );
     let exceptions: Vec<String> = kernels
         .iter()
@@ -151,14 +151,14 @@ pub fn table(kernels: &[&'static Declaration], sizes: Option<&Sizes>) -> Result<
     Ok(text)
 }
 
-const TITLES: [&str; 8] =
-    ["kernel", "gradient", "own text on", "same bits", "cases", "checked by", "requires", "residuals"];
+const TITLES: [&str; 9] =
+    ["kernel", "called by", "gradient", "own text on", "same bits", "cases", "checked by", "requires", "residuals"];
 
 fn family(
     kernel: &'static Declaration,
     depth: usize,
     sizes: Option<&Sizes>,
-    rows: &mut Vec<[String; 8]>,
+    rows: &mut Vec<[String; 9]>,
     shown: &mut Vec<*const Declaration>,
 ) -> Result<()> {
     shown.push(kernel);
@@ -172,11 +172,12 @@ fn family(
     Ok(())
 }
 
-fn row(kernel: &'static Declaration, depth: usize, sizes: Option<&Sizes>) -> Result<[String; 8]> {
+fn row(kernel: &'static Declaration, depth: usize, sizes: Option<&Sizes>) -> Result<[String; 9]> {
     // A backward is checked with its forward, at its cases.
     let own = |text: String| if kernel.is_backward() { String::new() } else { text };
     Ok([
         format!("{:indent$}{}", "", kernel.signature.name, indent = 2 * depth),
+        own(called_by(kernel)),
         route(kernel),
         places(kernel)?,
         if kernel.is_deterministic() { "yes" } else { "no" }.to_owned(),
@@ -185,6 +186,12 @@ fn row(kernel: &'static Declaration, depth: usize, sizes: Option<&Sizes>) -> Res
         requirements(kernel),
         residuals(kernel, sizes),
     ])
+}
+
+/// Returns what calls a kernel, or `nothing`; a backward is its forward's alone.
+fn called_by(kernel: &'static Declaration) -> String {
+    let callers = callers(kernel);
+    if callers.is_empty() { "nothing".to_owned() } else { callers.join(", ") }
 }
 
 /// Returns what the generated check of a kernel leaves out because its declaration says so, with the reasons.
@@ -308,6 +315,9 @@ pub fn kernel(kernels: &[&'static Declaration], name: &str, sizes: Option<&Sizes
     line("residuals", residuals(kernel, sizes));
     line("gradient", gradient(kernel));
     let stages = kernel.stages();
+    if !kernel.is_backward() {
+        line("called by", called_by(kernel));
+    }
     line("stages", stages.iter().map(|stage| stage.signature.name).collect::<Vec<_>>().join(", "));
     line("own text on", places(kernel)?);
     match kernel.on_cuda()? {

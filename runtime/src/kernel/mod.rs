@@ -172,6 +172,6 @@ pub use declaration::{
 };
 pub use dispatch::{call, call_stage};
 pub use preference::{Preference, with_preference};
-pub use registry::{functions, kernels};
+pub use registry::{callers, functions, kernels};
 pub use tally::{Calls, calls};
 pub use value::{ConstantValue, PortValue, ScalarValue};

@@ -30,6 +30,55 @@ pub fn kernels() -> Vec<&'static Declaration> {
     kernels
 }
 
+/// Kernels that something calls: models, or the fallback of another kernel. Made by [`calls!`](macro@crate::calls).
+pub struct Called {
+    /// What calls them.
+    pub caller: &'static str,
+    /// The kernels.
+    pub kernels: &'static [fn() -> &'static Declaration],
+}
+
+inventory::collect!(Called);
+
+/// What calls `kernel`, sorted: what says so in [`calls!`](macro@crate::calls), and the kernels whose bodies launch it.
+pub fn callers(kernel: &Declaration) -> Vec<&'static str> {
+    let is_it = |other: &&'static Declaration| std::ptr::eq(*other, kernel);
+    let said = inventory::iter::<Called>
+        .into_iter()
+        .filter(|called| called.kernels.iter().any(|declaration| is_it(&declaration())))
+        .map(|called| called.caller);
+    let launched = inventory::iter::<Registered>
+        .into_iter()
+        .map(|registered| (registered.0)())
+        .filter(|other| other.stages().iter().any(is_it))
+        .map(|other| other.signature.name);
+    let mut callers: Vec<_> = said.chain(launched).collect();
+    callers.sort_unstable();
+    callers.dedup();
+    callers
+}
+
+/// Says that something calls kernels, for the table that `cargo cotangent kernels` prints: nothing else of a program knows
+/// which functions call which.
+///
+/// ```
+/// # use cotangent::{Infer, Result, Tensor, differentiable};
+/// # #[differentiable(inference_only = "an example", cases = [(N = 3)])]
+/// # pub fn doubled(x: In![f32; N], y: Out![f32; N]) { Ok(Outputs { y: x.add(x)? }) }
+/// cotangent::calls! { "my model": doubled }
+/// ```
+#[macro_export]
+macro_rules! calls {
+    ($caller:literal: $($kernel:path),+ $(,)?) => {
+        $crate::kernel::registry::submit! {
+            $crate::kernel::registry::Called {
+                caller: $caller,
+                kernels: &[$(<$kernel as $crate::kernel::Kernel>::declaration),+],
+            }
+        }
+    };
+}
+
 /// A function with a backward of its own. Made by [`custom_vjp!`](macro@crate::custom_vjp).
 #[derive(Debug)]
 pub struct RegisteredFunction {

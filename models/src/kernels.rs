@@ -1,0 +1,25 @@
+//! The kernels that the models call, for the table of `cargo xtask kernels`. The parity tests hold this list to what runs.
+
+use cotangent::calls;
+use cotangent_kernels::{
+    attention, attention_gate, causal_conv, cross_entropy, delta_rule, expert_rows, gates, grouped_linear, l2norm,
+    low_rank, mrope, rms_norm, rotary, swiglu,
+};
+
+calls! {
+    "text models":
+    attention::attend_in_blocks, attention_gate::fused_attention_gate, causal_conv::fused_causal_conv,
+    cross_entropy::label_losses, delta_rule::gated_delta, delta_rule::gated_delta_step, gates::fused_gates,
+    l2norm::fused_l2norm, low_rank::portable_adapted_linear, mrope::mrope, rms_norm::fused_rms_norm,
+    rms_norm::fused_rms_norm_gated, swiglu::fused_swiglu,
+}
+
+calls! { "vision towers": rotary::fused_rotary }
+
+calls! {
+    "experts":
+    expert_rows::row_products, expert_rows::spread_rows, expert_rows::summed_rows, grouped_linear::grouped_product,
+}
+
+// On GPUs alone, where no parity test of this machine runs: `grouped_packed_linear` is what calls it.
+calls! { "experts of codes": grouped_linear::grouped_coded_product }
