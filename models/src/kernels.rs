@@ -2,8 +2,8 @@
 
 use cotangent::calls;
 use cotangent_kernels::{
-    attention, attention_gate, causal_conv, cross_entropy, delta_rule, expert_rows, gates, grouped_linear, l2norm,
-    low_rank, mrope, rms_norm, rotary, swiglu,
+    attention, attention_gate, causal_conv, cross_entropy, decoded_matrix, delta_rule, expert_rows, gates,
+    grouped_linear, l2norm, low_rank, mrope, rms_norm, rotary, swiglu,
 };
 
 calls! {
@@ -21,5 +21,5 @@ calls! {
     expert_rows::row_products, expert_rows::spread_rows, expert_rows::summed_rows, grouped_linear::grouped_product,
 }
 
-// On GPUs alone, where no parity test of this machine runs: `grouped_packed_linear` is what calls it.
-calls! { "experts of codes": grouped_linear::grouped_coded_product }
+// Not on CPUs, where the parity tests run codes: `decoded_matrix` and `grouped_packed_linear` call these.
+calls! { "packed codes": decoded_matrix::decode_affine, grouped_linear::grouped_coded_product }
