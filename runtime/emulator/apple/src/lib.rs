@@ -2,10 +2,12 @@
 //! run as text in the emulator, and as what Apple's compiler made of it.
 //!
 //! A [`Library`] gives a kernel's bitcode, [`lower`](lower::lower) makes of its text form a module for this machine, and
-//! [`Workshop`] compiles that and has it run by the emulator's scheduler, its memory watched.
+//! [`Workshop`] compiles that and has it run by the emulator's scheduler, its memory watched. [`planted`] has defects that
+//! the emulator must find.
 
 pub mod lower;
 mod metallib;
+pub mod planted;
 mod workshop;
 
 pub use metallib::{Damage, Function, Library};

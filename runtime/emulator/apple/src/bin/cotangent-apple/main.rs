@@ -7,12 +7,12 @@ mod families;
 mod survey;
 mod wheel;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use cotangent_apple::{Llvm, Workshop};
+use cotangent_apple::{Llvm, Workshop, planted};
 use cotangent_emulator::Emulator;
 
 use compare::{Texts, Verdict};
@@ -47,6 +47,9 @@ struct Arguments {
     /// With --survey: compile them, too
     #[arg(long, requires = "survey")]
     compile: bool,
+    /// Run the kernels with planted defects in the emulator instead, and count what it finds. Needs no LLVM
+    #[arg(long, conflicts_with_all = ["kernels", "survey"])]
+    planted: bool,
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
+    if arguments.planted {
+        return planted(&arguments.cache);
+    }
     let llvm = Llvm::find().context(Llvm::MISSING)?;
     let emulator = Emulator::with_cache(&arguments.cache.join("emulator"))?;
     let workshop = Workshop::new(llvm, &emulator, &arguments.cache.join("objects"))?;
@@ -100,4 +106,18 @@ fn run(arguments: &Arguments) -> Result<bool> {
     println!("{}", compare::table(&outcomes));
     println!("{} of {} kernels were compared; each: {}", outcomes.len(), cases.len(), report.display());
     Ok(good && outcomes.iter().all(|outcome| matches!(outcome.plain, Verdict::Equal | Verdict::NoText)))
+}
+
+fn planted(cache: &Path) -> Result<bool> {
+    let emulator = Emulator::with_cache(&cache.join("emulator"))?;
+    let planted = planted::plant(&emulator, true)?;
+    for one in &planted {
+        for (what, said) in [("missed", &one.missed), ("found in the repaired kernel", &one.falsely)] {
+            if let Some(said) = said {
+                eprintln!("{}: {what}: {said}", one.name);
+            }
+        }
+    }
+    println!("{}", planted::table(&planted));
+    Ok(planted.iter().all(|one| one.missed.is_none() && one.falsely.is_none()))
 }

@@ -1,0 +1,242 @@
+//! Planted defects: small kernels in Metal's text, each with one defect, which the emulator must find in both orders of
+//! threads, and each with a repaired twin, in which it must find nothing.
+
+mod list;
+
+use std::fmt::Write as _;
+
+use cotangent_emulator::{
+    Buffer, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Schedule, Source, TemplateValue,
+};
+
+pub use list::DEFECTS;
+
+/// The kinds of planted defects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Two threads touch one element, and no barrier would help.
+    Race,
+    /// A barrier is missing, or orders the wrong memory or too few threads.
+    Barrier,
+    /// An access outside of a buffer, an array or a vector.
+    Bounds,
+    /// An index whose arithmetic wraps around or overflows.
+    Overflow,
+    /// A read of what nothing has set.
+    Unset,
+    /// Elements of an output that no thread writes.
+    Unwritten,
+    /// A barrier or an operation of a simdgroup that only some threads reach.
+    Collective,
+    /// A pointer to a type that its memory is not aligned for.
+    Misaligned,
+}
+
+impl Kind {
+    /// All kinds, in the order of the table.
+    pub const ALL: [Kind; 8] = [
+        Kind::Race,
+        Kind::Barrier,
+        Kind::Bounds,
+        Kind::Overflow,
+        Kind::Unset,
+        Kind::Unwritten,
+        Kind::Collective,
+        Kind::Misaligned,
+    ];
+
+    /// The kind in words.
+    pub fn title(self) -> &'static str {
+        match self {
+            Kind::Race => "data race",
+            Kind::Barrier => "missing barrier",
+            Kind::Bounds => "out of bounds",
+            Kind::Overflow => "index overflow",
+            Kind::Unset => "uninitialised read",
+            Kind::Unwritten => "unwritten output",
+            Kind::Collective => "divergent collective",
+            Kind::Misaligned => "misaligned vector",
+        }
+    }
+
+    /// Returns whether this finding is what the kind must lead to.
+    fn is(self, finding: FindingKind) -> bool {
+        match self {
+            Kind::Race | Kind::Barrier => finding == FindingKind::DataRace,
+            Kind::Bounds => finding == FindingKind::OutOfBounds,
+            Kind::Overflow => matches!(finding, FindingKind::WrappedIndex | FindingKind::UndefinedArithmetic),
+            Kind::Unset => finding == FindingKind::UninitialisedRead,
+            Kind::Unwritten => finding == FindingKind::UnwrittenOutput,
+            Kind::Collective => matches!(finding, FindingKind::DivergentBarrier | FindingKind::DivergentSimd),
+            Kind::Misaligned => finding == FindingKind::Misaligned,
+        }
+    }
+}
+
+/// A defect in a snippet, and the kernels that it is planted in.
+#[derive(Clone, Copy, Debug)]
+pub struct Defect {
+    /// The kind of defect.
+    pub kind: Kind,
+    /// The defect in words.
+    pub name: &'static str,
+    /// The kernels that it is planted in, a letter each; [`frame`] has them.
+    pub frames: &'static str,
+    /// The snippet, in the notation of the list.
+    pub text: &'static str,
+}
+
+/// A kernel around a snippet.
+struct Frame {
+    grid: [u32; 3],
+    threadgroup: [u32; 3],
+    dtype: Dtype,
+    header: &'static str,
+    body: &'static str,
+}
+
+/// The frames: one threadgroup, a grid of many, two dimensions, a ragged grid, a function template, a method, a loop, half,
+/// one simdgroup, a macro.
+fn frame(letter: char) -> Frame {
+    let plain = Frame { grid: [64, 1, 1], threadgroup: [64, 1, 1], dtype: Dtype::F32, header: "", body: "SNIPPET" };
+    match letter {
+        'g' => Frame { grid: [256, 1, 1], ..plain },
+        'd' => Frame { grid: [16, 12, 1], threadgroup: [8, 4, 1], ..plain },
+        'r' => Frame { grid: [150, 1, 1], ..plain },
+        't' => Frame {
+            grid: [128, 1, 1],
+            header: "template <typename T, uint SIZE>\ninline void work(const device T* x, device T* y, threadgroup T* s, \
+                     uint i, uint t, uint n, uint count) {\nSNIPPET\n}",
+            body: "work<T, SIZE>(x, y, s, i, t, n, count);",
+            ..plain
+        },
+        'm' => Frame {
+            header: "template <typename T, uint SIZE>\nstruct Worker {\n  uint i, t, n, count;\n\
+                     \x20 void work(const device T* x, device T* y, threadgroup T* s) const {\nSNIPPET\n  }\n};",
+            body: "Worker<T, SIZE> worker{i, t, n, count};\nworker.work(x, y, s);",
+            ..plain
+        },
+        'l' => Frame { grid: [192, 1, 1], body: "for (uint step = 0; step < 2; ++step) {\nSNIPPET\n@\n}", ..plain },
+        'h' => Frame { dtype: Dtype::F16, ..plain },
+        's' => Frame { grid: [32, 1, 1], threadgroup: [32, 1, 1], ..plain },
+        'f' => Frame {
+            grid: [128, 1, 1],
+            header: "#define WORK(x, y) { SNIPPET }",
+            body: "if (count > 1) WORK(x, y)",
+            ..plain
+        },
+        _ => plain,
+    }
+}
+
+const BARRIER: &str = "threadgroup_barrier(mem_flags::mem_threadgroup | mem_flags::mem_device);";
+
+/// Elements of threadgroup memory.
+const SIZE: i32 = 64;
+
+impl Defect {
+    /// The snippet with the defect, or with its repair.
+    fn snippet(&self, repaired: bool) -> String {
+        let mut text = String::new();
+        for part in self.text.split('»') {
+            let (before, choice) = part.split_once('«').unwrap_or((part, ""));
+            // The bars of `||` belong to the text.
+            let (bad, good) = choice.split_once('|').unwrap_or((choice, ""));
+            text += before;
+            text += if repaired { good } else { bad };
+        }
+        text
+    }
+
+    /// The kernel in one of its frames, and its launch.
+    pub fn kernel(&self, letter: char, repaired: bool) -> (KernelText, Launch<'static>) {
+        let Frame { grid, threadgroup, dtype, header, body } = frame(letter);
+        let fill = |text: &str| text.replace("SNIPPET", &self.snippet(repaired)).replace('@', BARRIER);
+        let body = format!(
+            "const uint n = threads_per_threadgroup.x * threads_per_threadgroup.y;\n\
+             const uint t = thread_index_in_threadgroup;\n\
+             const uint count = threads_per_grid.x * threads_per_grid.y;\n\
+             const uint i = thread_position_in_grid.y * threads_per_grid.x + thread_position_in_grid.x;\n\
+             threadgroup T s[SIZE];\n{}",
+            fill(body)
+        );
+        let count = grid.iter().product::<u32>();
+        let mut kernel = KernelText::new("planted", body)
+            .header(Source::new("planted.h", fill(header)))
+            .input("x", dtype)
+            .output("y", dtype)
+            .template("T", TemplateValue::Dtype(dtype))
+            .template("SIZE", TemplateValue::Int(SIZE));
+        // Without a value in the output, a thread that was stopped would leave a second defect.
+        kernel.init_value = (!matches!(self.kind, Kind::Unset | Kind::Unwritten)).then_some(0.0);
+        let x = Buffer::of(dtype, [count as usize], (0..count).map(f64::from));
+        let output_shapes = vec![vec![count as usize]];
+        (kernel, Launch { grid, threadgroup, inputs: vec![x], output_shapes, ..Launch::default() })
+    }
+}
+
+/// What became of a planted kernel.
+#[derive(Clone, Debug)]
+pub struct Planted {
+    /// The kind of defect.
+    pub kind: Kind,
+    /// The defect and its frame, for a reader.
+    pub name: String,
+    /// What is wrong with the findings, if anything is.
+    pub missed: Option<String>,
+    /// What was found in the repaired kernel, if anything was.
+    pub falsely: Option<String>,
+}
+
+/// Plants all defects, or only the first kernel of each.
+///
+/// # Errors
+/// If a kernel does not compile or cannot be launched.
+pub fn plant(emulator: &Emulator, all: bool) -> Result<Vec<Planted>, Error> {
+    let mut planted = Vec::new();
+    for defect in DEFECTS {
+        for letter in defect.frames.chars().take(if all { usize::MAX } else { 1 }) {
+            let mut one = Planted {
+                kind: defect.kind,
+                name: format!("{}, {} ({letter})", defect.kind.title(), defect.name),
+                missed: None,
+                falsely: None,
+            };
+            for schedule in [Schedule::Forward, Schedule::Reversed] {
+                for repaired in [false, true] {
+                    let (kernel, launch) = defect.kernel(letter, repaired);
+                    let run = emulator.run(&kernel, &Launch { schedule, ..launch })?;
+                    let found: Vec<String> = run.findings.iter().map(ToString::to_string).collect();
+                    let right = !found.is_empty() && run.findings.iter().all(|finding| defect.kind.is(finding.kind));
+                    let said = format!("{schedule:?}: {}", found.join("\n"));
+                    match repaired {
+                        true if !found.is_empty() => one.falsely = Some(said),
+                        false if !right => one.missed = Some(said),
+                        _ => {}
+                    }
+                }
+            }
+            planted.push(one);
+        }
+    }
+    Ok(planted)
+}
+
+/// The table of kinds, in Markdown.
+pub fn table(planted: &[Planted]) -> String {
+    let mut text = String::from(
+        "| kind | planted | found in both orders | missed | findings in the repaired kernels |\n|---|---:|---:|---:|---:|\n",
+    );
+    let mut row = |title: &str, kinds: &[Kind]| {
+        let members = || planted.iter().filter(|one| kinds.contains(&one.kind));
+        let missed = members().filter(|one| one.missed.is_some()).count();
+        let falsely = members().filter(|one| one.falsely.is_some()).count();
+        let count = members().count();
+        let _ = writeln!(text, "| {title} | {count} | {} | {missed} | {falsely} |", count - missed);
+    };
+    for kind in Kind::ALL {
+        row(kind.title(), &[kind]);
+    }
+    row("all", &Kind::ALL);
+    text
+}
