@@ -3,10 +3,19 @@
 use super::lexer::{Kind, Places, Token, lex};
 use crate::{Location, Source};
 
-/// Returns whether the text casts pointers: `(device float4*)p`, `reinterpret_cast<float4*>(p)`.
+/// Returns whether the text casts pointers: `(device float4*)p`, `reinterpret_cast<float4*>(p)`. Definitions of macros count.
 pub fn casts_pointers(source: &Source) -> bool {
-    let tokens = significant(&source.text);
-    tokens.windows(3).any(|t| t[0].is('*') && ((t[1].is(')') && !t[2].is('{')) || (t[1].is('>') && t[2].is('('))))
+    casts(&source.text)
+}
+
+fn casts(text: &str) -> bool {
+    let (directives, tokens): (Vec<_>, Vec<_>) =
+        significant(text).into_iter().partition(|token| token.kind == Kind::Directive);
+    let defined = directives.iter().filter_map(|directive| directive.text.trim_start().strip_prefix('#'));
+    defined.into_iter().any(casts)
+        || tokens
+            .windows(3)
+            .any(|t| t[0].is('*') && ((t[1].is(')') && !t[2].is('{')) || (t[1].is('>') && t[2].is('('))))
 }
 
 /// Returns where a port is first used; a member that is called so, as in `position.x`, is none.
@@ -57,11 +66,21 @@ mod tests {
     #[test]
     fn casts_of_pointers_are_seen() {
         let casts = |text: &str| casts_pointers(&Source::new("k.metal", text));
-        for text in ["(device float4*)p", "reinterpret_cast<const device uint*>(p)", "*(thread uint*)&f"] {
+        for text in [
+            "(device float4*)p",
+            "reinterpret_cast<const device uint*>(p)",
+            "*(thread uint*)&f",
+            "#define AT(p) ((device float4*)p)[0]",
+        ] {
             assert!(casts(text), "{text}");
         }
-        for text in ["a * (b)", "device float* p = x;", "float f(device float* x) { return x[0]; }", "vec<float, 4> v"]
-        {
+        for text in [
+            "a * (b)",
+            "device float* p = x;",
+            "float f(device float* x) { return x[0]; }",
+            "vec<float, 4> v",
+            "#define AT(a, b) (a * (b))",
+        ] {
             assert!(!casts(text), "{text}");
         }
     }

@@ -6,7 +6,7 @@ mod list;
 use std::fmt::Write as _;
 
 use cotangent_emulator::{
-    Buffer, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Schedule, Source, TemplateValue,
+    Buffer, Dtype, Emulator, Finding, FindingKind, KernelText, Launch, Schedule, Source, TemplateValue,
 };
 
 pub use list::DEFECTS;
@@ -140,7 +140,6 @@ impl Defect {
         let mut text = String::new();
         for part in self.text.split('»') {
             let (before, choice) = part.split_once('«').unwrap_or((part, ""));
-            // The bars of `||` belong to the text.
             let (bad, good) = choice.split_once('|').unwrap_or((choice, ""));
             text += before;
             text += if repaired { good } else { bad };
@@ -182,57 +181,72 @@ pub struct Planted {
     pub kind: Kind,
     /// The defect and its frame, for a reader.
     pub name: String,
-    /// What is wrong with the findings, if anything is.
-    pub missed: Option<String>,
-    /// What was found in the repaired kernel, if anything was.
+    /// What was found of the defect, in the worse one of the two orders.
+    pub verdict: Verdict,
+    /// What was found in the repaired kernel, if anything was, or why it did not run.
     pub falsely: Option<String>,
 }
 
+/// What the emulator found of a planted defect.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Findings of its kind, and no others.
+    Found,
+    /// These findings, of which one at least is of another kind.
+    AsAnother(String),
+    /// Nothing; or the kernel did not run, for this reason.
+    Missed(String),
+}
+
 /// Plants all defects, or only the first kernel of each.
-///
-/// # Errors
-/// If a kernel does not compile or cannot be launched.
-pub fn plant(emulator: &Emulator, all: bool) -> Result<Vec<Planted>, Error> {
-    let mut planted = Vec::new();
-    for defect in DEFECTS {
-        for letter in defect.frames.chars().take(if all { usize::MAX } else { 1 }) {
-            let mut one = Planted {
-                kind: defect.kind,
-                name: format!("{}, {} ({letter})", defect.kind.title(), defect.name),
-                missed: None,
-                falsely: None,
-            };
-            for schedule in [Schedule::Forward, Schedule::Reversed] {
-                for repaired in [false, true] {
-                    let (kernel, launch) = defect.kernel(letter, repaired);
-                    let run = emulator.run(&kernel, &Launch { schedule, ..launch })?;
-                    let found: Vec<String> = run.findings.iter().map(ToString::to_string).collect();
-                    let right = !found.is_empty() && run.findings.iter().all(|finding| defect.kind.is(finding.kind));
-                    let said = format!("{schedule:?}: {}", found.join("\n"));
-                    match repaired {
-                        true if !found.is_empty() => one.falsely = Some(said),
-                        false if !right => one.missed = Some(said),
-                        _ => {}
-                    }
-                }
-            }
-            planted.push(one);
-        }
+pub fn plant(emulator: &Emulator, all: bool) -> Vec<Planted> {
+    let kernels = |defect: &'static Defect| defect.frames.chars().take(if all { usize::MAX } else { 1 });
+    DEFECTS.iter().flat_map(|defect| kernels(defect).map(|letter| planted(emulator, defect, letter))).collect()
+}
+
+fn planted(emulator: &Emulator, defect: &Defect, letter: char) -> Planted {
+    let run = |schedule: Schedule, repaired: bool| {
+        let (kernel, launch) = defect.kernel(letter, repaired);
+        emulator.run(&kernel, &Launch { schedule, ..launch }).map(|run| run.findings)
+    };
+    let words = |schedule: Schedule, findings: &[Finding]| {
+        let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        format!("{schedule:?}: {}", findings.join("\n"))
+    };
+    let orders = [Schedule::Forward, Schedule::Reversed];
+    let verdict = |schedule: Schedule| match run(schedule, false) {
+        Err(error) => Verdict::Missed(error.to_string()),
+        Ok(found) if found.is_empty() => Verdict::Missed(format!("{schedule:?}: nothing")),
+        Ok(found) if found.iter().all(|finding| defect.kind.is(finding.kind)) => Verdict::Found,
+        Ok(found) => Verdict::AsAnother(words(schedule, &found)),
+    };
+    let falsely = |schedule: Schedule| match run(schedule, true) {
+        Err(error) => Some(error.to_string()),
+        Ok(found) => (!found.is_empty()).then(|| words(schedule, &found)),
+    };
+    Planted {
+        kind: defect.kind,
+        name: format!("{}, {} ({letter})", defect.kind.title(), defect.name),
+        verdict: orders.map(verdict).into_iter().max().unwrap_or(Verdict::Found),
+        falsely: orders.into_iter().find_map(falsely),
     }
-    Ok(planted)
 }
 
 /// The table of kinds, in Markdown.
 pub fn table(planted: &[Planted]) -> String {
     let mut text = String::from(
-        "| kind | planted | found in both orders | missed | findings in the repaired kernels |\n|---|---:|---:|---:|---:|\n",
+        "| kind | planted | found in both orders | found as another kind | missed | findings in the repaired kernels |\n\
+         |---|---:|---:|---:|---:|---:|\n",
     );
     let mut row = |title: &str, kinds: &[Kind]| {
-        let members = || planted.iter().filter(|one| kinds.contains(&one.kind));
-        let missed = members().filter(|one| one.missed.is_some()).count();
-        let falsely = members().filter(|one| one.falsely.is_some()).count();
-        let count = members().count();
-        let _ = writeln!(text, "| {title} | {count} | {} | {missed} | {falsely} |", count - missed);
+        let count = |wanted: &dyn Fn(&Planted) -> bool| {
+            planted.iter().filter(|one| kinds.contains(&one.kind) && wanted(one)).count()
+        };
+        let found = count(&|one| one.verdict == Verdict::Found);
+        let other = count(&|one| matches!(one.verdict, Verdict::AsAnother(_)));
+        let missed = count(&|one| matches!(one.verdict, Verdict::Missed(_)));
+        let falsely = count(&|one| one.falsely.is_some());
+        let _ = writeln!(text, "| {title} | {} | {found} | {other} | {missed} | {falsely} |", count(&|_| true));
     };
     for kind in Kind::ALL {
         row(kind.title(), &[kind]);

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use cotangent_apple::{Llvm, Workshop, planted};
+use cotangent_apple::planted::{self, Verdict as Found};
+use cotangent_apple::{Llvm, Workshop};
 use cotangent_emulator::Emulator;
 
 use compare::{Texts, Verdict};
@@ -110,14 +111,17 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 fn planted(cache: &Path) -> Result<bool> {
     let emulator = Emulator::with_cache(&cache.join("emulator"))?;
-    let planted = planted::plant(&emulator, true)?;
+    let planted = planted::plant(&emulator, true);
     for one in &planted {
-        for (what, said) in [("missed", &one.missed), ("found in the repaired kernel", &one.falsely)] {
-            if let Some(said) = said {
-                eprintln!("{}: {what}: {said}", one.name);
-            }
+        match &one.verdict {
+            Found::Found => {}
+            Found::AsAnother(found) => eprintln!("{}: found as another kind: {found}", one.name),
+            Found::Missed(why) => eprintln!("{}: missed: {why}", one.name),
+        }
+        if let Some(found) = &one.falsely {
+            eprintln!("{}: in the repaired kernel: {found}", one.name);
         }
     }
     println!("{}", planted::table(&planted));
-    Ok(planted.iter().all(|one| one.missed.is_none() && one.falsely.is_none()))
+    Ok(planted.iter().all(|one| !matches!(one.verdict, Found::Missed(_)) && one.falsely.is_none()))
 }
