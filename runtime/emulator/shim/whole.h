@@ -23,6 +23,24 @@ struct bound_reference {
   template <class T> METAL_INLINE METAL_UNWATCHED operator T&() const { return *(T*)at; }
 };
 
+// Memory of `[[threadgroup(n)]]`: one array for the whole threadgroup.
+struct threadgroup_memory {
+  unsigned id;
+  unsigned long bytes;
+  const char* name;
+  template <class T> METAL_INLINE METAL_UNWATCHED void* of() const {
+    typedef component_of_t<remove_cv_t<typename element_of<T>::type>> scalar;
+    emulator::Context* c = emulator::context();
+    return c->threadgroup_array(c, id, bytes, sizeof(scalar), dtype_number<scalar>::value, name);
+  }
+};
+struct threadgroup_pointer : threadgroup_memory {
+  template <class T> METAL_INLINE METAL_UNWATCHED operator T*() const { return (T*)of<T>(); }
+};
+struct threadgroup_reference : threadgroup_memory {
+  template <class T> METAL_INLINE METAL_UNWATCHED operator T&() const { return *(T*)of<T>(); }
+};
+
 struct position {
   uint3 xyz;
   METAL_INLINE METAL_UNWATCHED operator uint() const { return xyz.x; }

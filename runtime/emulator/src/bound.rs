@@ -10,6 +10,7 @@ use crate::build::Image;
 use crate::emulator::{THREADS, unwritten};
 use crate::machine::{Contents, Geometry};
 use crate::{Checks, Dtype, Emulator, Error, Finding, Launch, Location, Schedule, report};
+use cotangent_metal::limits::MAX_THREADGROUP_BYTES;
 use cotangent_metal::translate::Site;
 
 /// Memory bound to a kernel function.
@@ -60,6 +61,9 @@ pub struct BoundLaunch<'a> {
     /// The buffers, in any order. A buffer that the function does not bind is left alone; one that it binds and that is
     /// not here is null.
     pub buffers: Vec<Bound<'a>>,
+    /// The bytes of the memory behind each `[[threadgroup(n)]]` parameter of a function of a `.metal` file, by its number:
+    /// multiples of 16, as in Metal.
+    pub threadgroup_memory: Vec<(u32, usize)>,
     /// The order of threads.
     pub schedule: Schedule,
     /// Whether accesses to memory are checked.
@@ -171,7 +175,8 @@ impl Emulator {
     }
 }
 
-fn misfit(launch: &BoundLaunch<'_>) -> Option<String> {
+/// Returns what is wrong with a launch, whatever the function.
+pub(crate) fn misfit(launch: &BoundLaunch<'_>) -> Option<String> {
     let (grid, threadgroup) = (launch.grid, launch.threadgroup);
     let product = |extents: [u32; 3]| extents.iter().try_fold(1u32, |all, &n| all.checked_mul(n));
     if product(grid).is_none_or(|n| n == 0) || threadgroup.contains(&0) {
@@ -180,6 +185,17 @@ fn misfit(launch: &BoundLaunch<'_>) -> Option<String> {
     let threads = Geometry::new(grid, threadgroup).threads_per_threadgroup();
     if threads > THREADS {
         return Some(format!("a threadgroup of {threads} threads; Metal allows {THREADS}"));
+    }
+    let memory = &launch.threadgroup_memory;
+    for (i, (index, bytes)) in memory.iter().enumerate() {
+        if memory[..i].iter().any(|(known, _)| known == index) {
+            return Some(format!("`threadgroup_memory` has two sizes for number {index}"));
+        }
+        let allowed = 16..=MAX_THREADGROUP_BYTES as usize;
+        if !bytes.is_multiple_of(16) || !allowed.contains(bytes) {
+            let wanted = format!("Metal takes multiples of 16, up to {MAX_THREADGROUP_BYTES}");
+            return Some(format!("`[[threadgroup({index})]]` has {bytes} bytes; {wanted}"));
+        }
     }
     launch.buffers.iter().enumerate().find_map(|(i, bound)| {
         let same = |other: &Bound<'_>| other.index == bound.index;

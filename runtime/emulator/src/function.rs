@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::bound::misfit;
 use crate::build::{Build, MIXED_ARMS};
 use crate::{BoundLaunch, BoundRun, Emulator, Error, Location, Source};
 use cotangent_metal::translate::{Unit, function_unit};
@@ -26,6 +27,9 @@ impl Emulator {
     /// As for [`Emulator::run`]; also if the file has no function of that name, includes what lies outside of the given
     /// folders, or has a parameter that is not modelled.
     pub fn run_function(&self, function: &FunctionText, launch: &BoundLaunch<'_>) -> Result<BoundRun, Error> {
+        if let Some(what) = misfit(launch) {
+            return Err(Error::misfit(&function.name, what));
+        }
         let text = self.preprocessed(function)?;
         let files: Vec<String> = marked_files(&text.text).map(|(_, file)| file.to_owned()).collect();
         let sources = [&Source::default(), &text];
@@ -34,9 +38,10 @@ impl Emulator {
             let image = self.image_of(&function.name, sources, files.clone(), unit, build)?;
             self.run_bound(&image, &buffers, launch, &function.name)
         };
-        match compile(function_unit(&function.name, &function.constants, &text, false)?) {
+        let given = (function.constants.as_slice(), launch.threadgroup_memory.as_slice());
+        match compile(function_unit(&function.name, given, &text, false)?) {
             Err(Error::Compile { messages, .. }) if mixes_arms(&messages) => {
-                compile(function_unit(&function.name, &function.constants, &text, true)?)
+                compile(function_unit(&function.name, given, &text, true)?)
             }
             run => run,
         }

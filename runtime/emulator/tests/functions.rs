@@ -118,6 +118,62 @@ fn findings_name_the_file_that_is_included() {
     assert!(places.contains(&Some((true, 3))) && places.contains(&Some((true, 4))), "{finding}");
 }
 
+/// Two arrays whose sizes the launch gives, beside one of the function's own.
+const SHARED: &str = "\
+kernel void k(device const float* x, device float* y, threadgroup float* s [[threadgroup(1)]],
+              threadgroup half4& last [[threadgroup(0)]], uint i [[thread_position_in_grid]],
+              uint t [[thread_index_in_threadgroup]], uint n [[threads_per_threadgroup]]) {
+  threadgroup float first[1];
+  s[t] = x[i];
+  if (t == 0) first[0] = x[i];
+  if (t == n - 1) last = half4(x[i]);
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  y[i] = s[n - 1 - t] + 1000 * first[0] + 100000 * float(last.w);
+}";
+
+fn run_shared(text: &str, threadgroup_memory: &[(u32, usize)]) -> Result<BoundRun, Error> {
+    let function = FunctionText { source: Source::new("k.metal", text), name: "k".into(), ..FunctionText::default() };
+    let buffers = vec![Bound::read(0, "x", Dtype::F32, (0..32).map(f64::from)), Bound::written(1, "y", Dtype::F32, 32)];
+    let threadgroup_memory = threadgroup_memory.to_vec();
+    let launch = BoundLaunch {
+        grid: [32, 1, 1],
+        threadgroup: [16, 1, 1],
+        buffers,
+        threadgroup_memory,
+        ..BoundLaunch::default()
+    };
+    Emulator::global().unwrap().run_function(&function, &launch)
+}
+
+#[test]
+fn the_launch_gives_the_sizes_of_threadgroup_parameters() {
+    let run = run_shared(SHARED, &[(0, 16), (1, 64)]).unwrap();
+    assert!(run.findings.is_empty(), "{:?}", run.findings);
+    let group = |i: u32| i / 16 * 16;
+    let expected = (0..32).map(|i| f64::from(group(i) * 2 + 15 - i + 1000 * group(i) + 100_000 * (group(i) + 15)));
+    assert_eq!(Dtype::F32.decode(run.buffer(1).unwrap()), expected.collect::<Vec<_>>());
+
+    let barrier = "  threadgroup_barrier(mem_flags::mem_threadgroup);\n";
+    for (text, bytes, kind, subject) in [
+        (SHARED.to_owned(), 48, FindingKind::OutOfBounds, "s"),
+        (SHARED.replace("  s[t] = x[i];\n", ""), 64, FindingKind::UninitialisedRead, "s"),
+        (SHARED.replace(barrier, ""), 64, FindingKind::DataRace, "s"),
+    ] {
+        let run = run_shared(&text, &[(0, 16), (1, bytes)]).unwrap();
+        let found = run.findings.iter().any(|f| (f.kind, f.subject.as_deref()) == (kind, Some(subject)));
+        assert!(found, "{kind:?}: {:?}", run.findings);
+    }
+    for (sizes, expected) in [
+        (&[(1, 64)][..], "`k` takes `[[threadgroup(0)]]`, which has no size"),
+        (&[(0, 8), (1, 64)], "`[[threadgroup(0)]]` has 8 bytes; Metal takes multiples of 16, up to 32768"),
+        (&[(0, 16), (1, 1 << 40)], "`[[threadgroup(1)]]` has 1099511627776 bytes"),
+        (&[(0, 16), (1, 64), (0, 16)], "two sizes for number 0"),
+    ] {
+        let error = run_shared(SHARED, sizes).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 #[test]
 fn what_is_not_modelled_is_refused_by_name() {
     let refused = |text: &str, name: &str| {
@@ -129,7 +185,7 @@ fn what_is_not_modelled_is_refused_by_name() {
     for (text, name, expected) in [
         ("kernel void k(device float* y) {}", "other", "no kernel function is called `other`; the file has `k`"),
         ("kernel void k(texture2d<float> t [[texture(0)]]) {}", "k", "`[[texture]]` is not modelled"),
-        ("kernel void k(threadgroup float* s [[threadgroup(0)]]) {}", "k", "`[[threadgroup]]` is not modelled"),
+        ("kernel void k(threadgroup float* s [[threadgroup(0)]]) {}", "k", "which has no size"),
         ("#include \"missing.h\"\nkernel void k() {}", "k", "missing.h"),
         ("#include \"/etc/hostname\"\nkernel void k() {}", "k", "lies in none of the folders given"),
         ("kernel void k() { goto end; end: return; }", "k", "`goto` cannot be used"),

@@ -9,20 +9,25 @@ use super::subscripts::casts_pointers;
 use crate::names::ATTRIBUTES;
 use crate::{Error, Location, Source};
 
+/// The numbers that memory of one kind may have: 0 to 30.
+const NUMBERS: u32 = 31;
+
 /// A parameter of a kernel function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Parameter {
     /// Memory, by its number, as a reference or a pointer.
     Buffer { index: u32, reference: bool },
+    /// Threadgroup memory, by its number, under its name in findings.
+    Threadgroup { index: u32, reference: bool, name: String },
     /// The value of an attribute.
     Attribute(&'static str),
 }
 
-/// The unit that runs the function of this name in preprocessed text, and the numbers of its buffers in order. `arms` is as
-/// for a body.
+/// The unit that runs the function of this name in preprocessed text, and the numbers of its buffers in order. `given` are
+/// the values of function constants, and the bytes of each `[[threadgroup(n)]]`. `arms` is as for a body.
 pub fn function_unit(
     name: &str,
-    constants: &[(u32, i64)],
+    given: (&[(u32, i64)], &[(u32, usize)]),
     text: &Source,
     arms: bool,
 ) -> Result<(Unit, Vec<u32>), Error> {
@@ -38,6 +43,15 @@ pub fn function_unit(
         Error::Unsupported { at, what, help: "name one of them, as its `[[host_name(..)]]` or itself".into() }
     })?;
     let parameters = file.parameters(kernel)?;
+    let (constants, memory) = given;
+    let missing = parameters.iter().find_map(|parameter| match parameter {
+        Parameter::Threadgroup { index, .. } if memory.iter().all(|(known, _)| known != index) => Some(*index),
+        _ => None,
+    });
+    if let Some(index) = missing {
+        let help = "give its bytes in the launch's `threadgroup_memory`";
+        return Err(file.error(kernel, format!("`{name}` takes `[[threadgroup({index})]]`, which has no size"), help));
+    }
 
     let mut sites = Vec::new();
     let context = Context { is_header: true, constants: Some(constants), ..Context::default() };
@@ -45,6 +59,8 @@ pub fn function_unit(
     let mut unit = String::from("#include \"host.h\"\nusing namespace metal;\n");
     let _ = writeln!(unit, "#line 1 \"{}\"\n{body}\n#line 1 \"entry\"", text.file);
     let mut buffers = Vec::new();
+    // The text's own arrays have the numbers from 0 on.
+    let mut arrays = body.matches("metal::threadgroup_array<").count();
     let values: Vec<String> = parameters
         .iter()
         .map(|parameter| match parameter {
@@ -52,6 +68,12 @@ pub fn function_unit(
                 buffers.push(*index);
                 let kind = if *reference { "bound_reference" } else { "bound_pointer" };
                 format!("metal::{kind}{{buffers[{}]}}", buffers.len() - 1)
+            }
+            Parameter::Threadgroup { index, reference, name } => {
+                let kind = if *reference { "threadgroup_reference" } else { "threadgroup_pointer" };
+                let bytes = memory.iter().find(|(known, _)| known == index).map_or(0, |(_, bytes)| *bytes);
+                arrays += 1;
+                format!("metal::{kind}{{{}, {bytes}, \"{name}\"}}", arrays - 1)
             }
             Parameter::Attribute(name) => format!("metal::position_of(attributes->{})", attribute_field(name)),
         })
@@ -197,14 +219,14 @@ impl File<'_, '_> {
         if start < close {
             parts.push(start..close);
         }
-        let mut next = 0;
+        let (mut next_buffer, mut next_array) = (0, 0);
         let mut found = Vec::new();
         for part in parts {
             let attributes = || part.clone().filter(|&i| self.word(i) == "[" && self.word(i + 1) == "[");
             let attribute = attributes().map(|i| i + 2).find(|&i| self.word(i) != "function_constant");
             let declared = part.start..attributes().next().unwrap_or(part.end);
             let has = |word: &str| declared.clone().any(|i| self.word(i) == word);
-            if let Some(i) = attribute.filter(|&i| self.word(i) != "buffer") {
+            if let Some(i) = attribute.filter(|&i| !["buffer", "threadgroup"].contains(&self.word(i))) {
                 let word = self.word(i);
                 let known = ATTRIBUTES.iter().find(|(name, _)| *name == word);
                 let (attribute, _) = known.ok_or_else(|| {
@@ -214,24 +236,40 @@ impl File<'_, '_> {
                 found.push(Parameter::Attribute(attribute));
                 continue;
             }
-            if has("threadgroup") {
-                let help = "declare the array in the function";
-                return Err(self.error(part.start, "threadgroup memory as a parameter is not modelled", help));
+            let shared = has("threadgroup");
+            let kind = if shared { "threadgroup" } else { "buffer" };
+            if let Some(i) = attribute.filter(|&i| self.word(i) != kind) {
+                let what = format!("`[[{}]]` stands at a parameter of other memory", self.word(i));
+                return Err(self.error(
+                    i,
+                    what,
+                    "write `[[threadgroup(n)]]` for `threadgroup` memory, else `[[buffer(n)]]`",
+                ));
             }
+            let next = if shared { &mut next_array } else { &mut next_buffer };
             let index = match attribute {
-                Some(i) => self.word(i + 2).parse().map_err(|_| {
-                    let what = format!("`[[buffer({})]]` is not modelled", self.word(i + 2));
-                    self.error(i, what, "write the number itself")
+                Some(i) => self.word(i + 2).parse().ok().filter(|&index: &u32| index < NUMBERS).ok_or_else(|| {
+                    let what = format!("`[[{kind}({})]]` is not modelled", self.word(i + 2));
+                    self.error(i, what, "write the number itself, below 31")
                 })?,
-                None => next,
+                None => *next,
             };
-            next = index + 1;
+            *next = index + 1;
             let pointer = has("*") || has("[");
             if !pointer && !has("&") {
                 let what = "a parameter that is neither memory nor an attribute is not modelled";
                 return Err(self.error(part.start, what, "pass it by reference, in `constant` memory"));
             }
-            found.push(Parameter::Buffer { index, reference: !pointer });
+            if !shared {
+                found.push(Parameter::Buffer { index, reference: !pointer });
+                continue;
+            }
+            // `T* s`, `T& s`, `T (&s)[4]`: the name follows the last of these marks.
+            let mark = declared.clone().rfind(|&i| ["*", "&"].contains(&self.word(i))).unwrap_or(part.start);
+            let name =
+                (mark..declared.end).find(|&i| self.tokens[i].kind == Kind::Identifier && self.word(i) != "const");
+            let name = name.map_or("threadgroup memory", |i| self.word(i)).to_owned();
+            found.push(Parameter::Threadgroup { index, reference: has("&"), name });
         }
         Ok(found)
     }
@@ -274,10 +312,23 @@ mod tests {
     }
 
     #[test]
+    fn threadgroup_memory_has_numbers_of_its_own() {
+        let text = "kernel void f(threadgroup float* const s, device float* y, threadgroup float (&t)[4] [[threadgroup(3)]]) { }";
+        let array = |index, reference, name: &str| Parameter::Threadgroup { index, reference, name: name.into() };
+        let expected = [array(0, false, "s"), Parameter::Buffer { index: 0, reference: false }, array(3, true, "t")];
+        assert_eq!(with(text, |file| file.parameters(file.kernels()[0]).unwrap()), expected);
+        let source = Source::new("k.metal", text);
+        let error = function_unit("f", (&[], &[(0, 16)]), &source, false).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("`f` takes `[[threadgroup(3)]]`, which has no size"), "{error}");
+    }
+
+    #[test]
     fn parameters_that_are_not_modelled_are_refused_by_name() {
         for (parameter, named) in [
             ("texture2d<float> t [[texture(0)]]", "`[[texture]]`"),
-            ("threadgroup float* s [[buffer(0)]]", "threadgroup memory"),
+            ("threadgroup float* s [[buffer(0)]]", "`[[buffer]]` stands at a parameter of other memory"),
+            ("device float* s [[threadgroup(0)]]", "`[[threadgroup]]` stands at a parameter of other memory"),
+            ("threadgroup float* s [[threadgroup(31)]]", "`[[threadgroup(31)]]` is not modelled"),
             ("float x", "neither memory nor an attribute"),
         ] {
             let text = format!("kernel void f({parameter}) {{ }}");
