@@ -1,14 +1,16 @@
 //! Planted defects: small kernels in Metal's text, each with one defect, which the emulator must find in both orders of
 //! threads, and each with a repaired twin, in which it must find nothing.
 
+mod compiled;
 mod list;
 
 use std::fmt::Write as _;
 
 use cotangent_emulator::{
-    Buffer, Dtype, Emulator, Finding, FindingKind, KernelText, Launch, Schedule, Source, TemplateValue,
+    Buffer, Dtype, Emulator, Error, Finding, FindingKind, KernelText, Launch, Schedule, Source, TemplateValue,
 };
 
+pub use compiled::plant_compiled;
 pub use list::DEFECTS;
 
 /// The kinds of planted defects.
@@ -134,23 +136,23 @@ const BARRIER: &str = "threadgroup_barrier(mem_flags::mem_threadgroup | mem_flag
 /// Elements of threadgroup memory.
 const SIZE: i32 = 64;
 
-impl Defect {
-    /// The snippet with the defect, or with its repair.
-    fn snippet(&self, repaired: bool) -> String {
-        let mut text = String::new();
-        for part in self.text.split('»') {
-            let (before, choice) = part.split_once('«').unwrap_or((part, ""));
-            let (bad, good) = choice.split_once('|').unwrap_or((choice, ""));
-            text += before;
-            text += if repaired { good } else { bad };
-        }
-        text
+/// The text with the defect, or with its repair.
+fn chosen(text: &str, repaired: bool) -> String {
+    let mut all = String::new();
+    for part in text.split('»') {
+        let (before, choice) = part.split_once('«').unwrap_or((part, ""));
+        let (bad, good) = choice.split_once('|').unwrap_or((choice, ""));
+        all += before;
+        all += if repaired { good } else { bad };
     }
+    all
+}
 
+impl Defect {
     /// The kernel in one of its frames, and its launch.
     pub fn kernel(&self, letter: char, repaired: bool) -> (KernelText, Launch<'static>) {
         let Frame { grid, threadgroup, dtype, header, body } = frame(letter);
-        let fill = |text: &str| text.replace("SNIPPET", &self.snippet(repaired)).replace('@', BARRIER);
+        let fill = |text: &str| text.replace("SNIPPET", &chosen(self.text, repaired)).replace('@', BARRIER);
         let body = format!(
             "const uint n = threads_per_threadgroup.x * threads_per_threadgroup.y;\n\
              const uint t = thread_index_in_threadgroup;\n\
@@ -205,10 +207,15 @@ pub fn plant(emulator: &Emulator, all: bool) -> Vec<Planted> {
 }
 
 fn planted(emulator: &Emulator, defect: &Defect, letter: char) -> Planted {
-    let run = |schedule: Schedule, repaired: bool| {
+    let name = format!("{}, {} ({letter})", defect.kind.title(), defect.name);
+    judged(defect.kind, name, |schedule, repaired| {
         let (kernel, launch) = defect.kernel(letter, repaired);
         emulator.run(&kernel, &Launch { schedule, ..launch }).map(|run| run.findings)
-    };
+    })
+}
+
+/// Runs a kernel and its repaired twin in both orders.
+fn judged(kind: Kind, name: String, run: impl Fn(Schedule, bool) -> Result<Vec<Finding>, Error>) -> Planted {
     let words = |schedule: Schedule, findings: &[Finding]| {
         let findings: Vec<String> = findings.iter().map(ToString::to_string).collect();
         format!("{schedule:?}: {}", findings.join("\n"))
@@ -217,7 +224,7 @@ fn planted(emulator: &Emulator, defect: &Defect, letter: char) -> Planted {
     let verdict = |schedule: Schedule| match run(schedule, false) {
         Err(error) => Verdict::Missed(error.to_string()),
         Ok(found) if found.is_empty() => Verdict::Missed(format!("{schedule:?}: nothing")),
-        Ok(found) if found.iter().all(|finding| defect.kind.is(finding.kind)) => Verdict::Found,
+        Ok(found) if found.iter().all(|finding| kind.is(finding.kind)) => Verdict::Found,
         Ok(found) => Verdict::AsAnother(words(schedule, &found)),
     };
     let falsely = |schedule: Schedule| match run(schedule, true) {
@@ -225,8 +232,8 @@ fn planted(emulator: &Emulator, defect: &Defect, letter: char) -> Planted {
         Ok(found) => (!found.is_empty()).then(|| words(schedule, &found)),
     };
     Planted {
-        kind: defect.kind,
-        name: format!("{}, {} ({letter})", defect.kind.title(), defect.name),
+        kind,
+        name,
         verdict: orders.map(verdict).into_iter().max().unwrap_or(Verdict::Found),
         falsely: orders.into_iter().find_map(falsely),
     }
@@ -248,7 +255,7 @@ pub fn table(planted: &[Planted]) -> String {
         let falsely = count(&|one| one.falsely.is_some());
         let _ = writeln!(text, "| {title} | {} | {found} | {other} | {missed} | {falsely} |", count(&|_| true));
     };
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| planted.iter().any(|one| one.kind == *kind)) {
         row(kind.title(), &[kind]);
     }
     row("all", &Kind::ALL);

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use cotangent_apple::planted::{self, Verdict as Found};
+use cotangent_apple::planted::{self, Planted, Verdict as Found};
 use cotangent_apple::{Llvm, Workshop};
 use cotangent_emulator::Emulator;
 
@@ -48,7 +48,7 @@ struct Arguments {
     /// With --survey: compile them, too
     #[arg(long, requires = "survey")]
     compile: bool,
-    /// Run the kernels with planted defects in the emulator instead, and count what it finds. Needs no LLVM
+    /// Run the kernels with planted defects in the emulator instead, and count what it finds: as text, and compiled if there is LLVM
     #[arg(long, conflicts_with_all = ["kernels", "survey"])]
     planted: bool,
 }
@@ -111,8 +111,20 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 fn planted(cache: &Path) -> Result<bool> {
     let emulator = Emulator::with_cache(&cache.join("emulator"))?;
-    let planted = planted::plant(&emulator, true);
-    for one in &planted {
+    let texts = planted::plant(&emulator, true);
+    let good = report("text", &texts);
+    let Some(llvm) = Llvm::find() else {
+        println!("The compiled kernels were skipped: {}", Llvm::MISSING);
+        return Ok(good);
+    };
+    let workshop = Workshop::new(llvm, &emulator, &cache.join("objects"))?;
+    let compiled = planted::plant_compiled(&workshop, true)?;
+    Ok(report("compiled", &compiled) && good)
+}
+
+/// Prints what was found; returns whether nothing was missed.
+fn report(form: &str, planted: &[Planted]) -> bool {
+    for one in planted {
         match &one.verdict {
             Found::Found => {}
             Found::AsAnother(found) => eprintln!("{}: found as another kind: {found}", one.name),
@@ -122,6 +134,6 @@ fn planted(cache: &Path) -> Result<bool> {
             eprintln!("{}: in the repaired kernel: {found}", one.name);
         }
     }
-    println!("{}", planted::table(&planted));
-    Ok(planted.iter().all(|one| !matches!(one.verdict, Found::Missed(_)) && one.falsely.is_none()))
+    println!("{form}:\n\n{}", planted::table(planted));
+    planted.iter().all(|one| !matches!(one.verdict, Found::Missed(_)) && one.falsely.is_none())
 }
