@@ -19,6 +19,8 @@ const VERSION: &str = "19";
 const SPECIALISING: &str = "globalopt,function(sccp,instsimplify,simplifycfg,adce),";
 /// The passes that announce accesses to memory.
 const PASSES: &str = "function(bounds-checking,tsan)";
+/// Has a read announced that a write to the same place follows: nothing may have been written there.
+const READS: &str = "-tsan-instrument-read-before-write=1";
 
 /// LLVM's tools.
 #[derive(Clone, Debug)]
@@ -145,7 +147,7 @@ impl<'e> Workshop<'e> {
         let plain = name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "_");
         let file = format!("{plain}.ll");
         let lowered = lower(module, &file, options).map_err(Failure::Refused)?;
-        let key = Sha256::digest(format!("{}\n{AIR}\n{PASSES}", lowered.text));
+        let key = Sha256::digest(format!("{}\n{AIR}\n{PASSES}\n{READS}", lowered.text));
         let key: String = key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let folder = self.folder.join(format!("{plain}-{key}"));
         fs::create_dir_all(&folder).map_err(|e| Failure::File(folder.clone(), e))?;
@@ -173,7 +175,7 @@ impl<'e> Workshop<'e> {
         let constants = if specialised { SPECIALISING } else { "" };
         // Each access is announced to the emulator, and one outside of a private array ends its thread.
         let passes = format!("-passes=always-inline,{constants}{PASSES}");
-        let common: [&OsStr; 4] = [passes.as_ref(), "-S".as_ref(), "-o".as_ref(), "-".as_ref()];
+        let common: [&OsStr; 5] = [passes.as_ref(), READS.as_ref(), "-S".as_ref(), "-o".as_ref(), "-".as_ref()];
         let watched = self.llvm.run("opt", &common, text.as_bytes())?;
         // Each call a place of its own: equal ones would become one, at none.
         let watched = String::from_utf8_lossy(&watched);

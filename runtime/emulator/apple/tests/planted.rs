@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use cotangent_apple::planted::{DEFECTS, Kind, Verdict, plant};
+use cotangent_apple::planted::{DEFECTS, Kind, Verdict, plant, plant_compiled};
+use cotangent_apple::{Llvm, Workshop};
 use cotangent_emulator::Emulator;
 
 /// Defects that the emulator finds under another name: an index below zero as the access that it leads to, a lane that
@@ -22,6 +23,20 @@ fn planted_defects_are_found_and_their_repairs_are_clean() {
         let expected = if other { matches!(one.verdict, Verdict::AsAnother(_)) } else { one.verdict == Verdict::Found };
         assert!(expected, "{}: {:?}", one.name, one.verdict);
         assert_eq!(one.falsely, None, "{}", one.name);
+    }
+}
+
+#[test]
+fn planted_defects_of_compiled_code_are_found_and_their_repairs_are_clean() {
+    let Some(llvm) = Llvm::find() else {
+        println!("skipped: {}", Llvm::MISSING);
+        return;
+    };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("planted");
+    let emulator = Emulator::with_cache(&folder).unwrap();
+    let workshop = Workshop::new(llvm, &emulator, &folder).unwrap();
+    for one in plant_compiled(&workshop, true).unwrap() {
+        assert_eq!((one.verdict, one.falsely), (Verdict::Found, None), "{}", one.name);
     }
 }
 

@@ -1,9 +1,9 @@
-//! The defects that compiled code still shows, in LLVM's text form as Apple's compiler writes it.
+//! The defects that the emulator looks for in compiled code, in LLVM's text form as Apple's compiler writes it.
 //!
-//! `«bad|good»` is as in the list of texts, `;` ends a line, words in capitals stand for the lines of [`line`]. `%i` is the thread's
-//! place in the grid and `%t` its place in the threadgroup (`%2` and `%3` in 32 bits), `%v` is `x[i]`, `%yi` points to `y[i]` and
-//! `%s` to the thread's place in threadgroup memory. Indices that wrap around and misaligned vectors are left out: once
-//! compiled, they show as accesses out of bounds or not at all.
+//! `«bad|good»` is as in the list of texts, `;` ends a line, and words in capitals stand for the lines of [`line`]. `%i` is the
+//! thread's place in the grid and `%t` its place in the threadgroup (`%2` and `%3` in 32 bits), `%v` is `x[i]`, `%yi` points to
+//! `y[i]` and `%s` to the thread's place in threadgroup memory. Indices that wrap around and misaligned vectors are not here:
+//! the emulator does not look for them in compiled code.
 
 use cotangent_emulator::{Bound, BoundLaunch, Dtype, Finding, Memory, Schedule};
 
@@ -124,18 +124,19 @@ fn line(word: &str) -> String {
 
 /// The module of a kernel `k(x, y, i, t)` with this defect, or its repair.
 fn module(text: &str, repaired: bool) -> String {
-    let lines: Vec<String> = chosen(text, repaired).split("; ").map(line).collect();
+    let before = "%i = zext i32 %2 to i64; %t = zext i32 %3 to i64; %xi = getelementptr float, ptr addrspace(1) %0, i64 %i; \
+                  %v = load float, ptr addrspace(1) %xi; %yi = getelementptr float, ptr addrspace(1) %1, i64 %i; GEP(%s, %t)";
+    let words = format!("{before}; {}; ret void", chosen(text, repaired));
+    let lines: Vec<String> = words.split("; ").map(line).collect();
+    // As LLVM writes it: instructions are indented, labels are not.
+    let indent = |line: &str| if line.ends_with(':') { format!("{line}\n") } else { format!("  {line}\n") };
+    let body: String = lines.join("\n").lines().map(indent).collect();
     format!(
         "@_ZZ1kvE1s = internal addrspace(3) global [64 x float] undef, align 4\n\
          declare void @air.wg.barrier(i32, i32)\ndeclare void @air.simdgroup.barrier(i32, i32)\n\
          declare float @air.simd_sum.f32(float)\n\
-         define void @k(ptr addrspace(1) noundef %0, ptr addrspace(1) noundef %1, i32 noundef %2, i32 noundef %3) #0 {{\n\
-         %i = zext i32 %2 to i64\n%t = zext i32 %3 to i64\n\
-         %xi = getelementptr float, ptr addrspace(1) %0, i64 %i\n%v = load float, ptr addrspace(1) %xi\n\
-         %yi = getelementptr float, ptr addrspace(1) %1, i64 %i\n{}\n{}\nret void\n}}\n\
-         attributes #0 = {{ convergent nounwind }}\n{NAMES}",
-        line("GEP(%s, %t)"),
-        lines.join("\n")
+         define void @k(ptr addrspace(1) noundef %0, ptr addrspace(1) noundef %1, i32 noundef %2, i32 noundef %3) #0 {{\n{body}}}\n\
+         attributes #0 = {{ convergent nounwind }}\n{NAMES}"
     )
 }
 
