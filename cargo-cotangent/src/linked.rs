@@ -20,12 +20,12 @@ pub const CALLER: &str = "COTANGENT_CALLER";
 /// # Errors
 /// If no package has a library, or Cargo cannot be started.
 pub fn run(project: &Project, command: &str, arguments: &[OsString], caller: &str) -> Result<ExitCode> {
-    let folder = write(project)?;
+    let (folder, libraries) = write(project)?;
     let mut program = cargo::cargo();
     let status = cargo::with_one_blas_thread(&mut program)
         .args(["run", "--quiet", "--manifest-path"])
         .arg(folder.join("Cargo.toml"))
-        .args(["--bin", command, "--"])
+        .args(["--bin", &binary(command, &libraries), "--"])
         .args(arguments)
         .env("CARGO_TARGET_DIR", &project.target)
         .env(CALLER, caller)
@@ -35,8 +35,8 @@ pub fn run(project: &Project, command: &str, arguments: &[OsString], caller: &st
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Writes the package with the programs, and returns its folder.
-fn write(project: &Project) -> Result<PathBuf> {
+/// Writes the package with the programs, and returns its folder and the libraries that its programs link, as names hold them.
+fn write(project: &Project) -> Result<(PathBuf, String)> {
     let linked: Vec<(&Package, &str)> =
         project.packages.iter().filter_map(|package| Some((package, package.library.as_deref()?))).collect();
     if linked.is_empty() {
@@ -46,23 +46,28 @@ fn write(project: &Project) -> Result<PathBuf> {
             project.root.display()
         );
     }
-    let folder = project.target.join("cotangent").join(name(&linked));
+    let libraries = linked.iter().map(|(_, library)| *library).collect::<Vec<_>>().join("-");
+    let folder = project.target.join("cotangent").join(binary("commands", &libraries));
     let own = fs::read_to_string(project.root.join("Cargo.toml")).context("cannot read the workspace's Cargo.toml")?;
-    put(&folder.join("Cargo.toml"), &manifest(project, &linked, &own.parse().context("Cargo.toml is not TOML")?))?;
+    put(
+        &folder.join("Cargo.toml"),
+        &manifest(project, &linked, &libraries, &own.parse().context("Cargo.toml is not TOML")?),
+    )?;
     let lock = folder.join("Cargo.lock");
     if !lock.exists() {
         // The same versions, so that what is compiled need not be compiled again.
         fs::copy(project.root.join("Cargo.lock"), &lock).context("cannot copy Cargo.lock")?;
     }
     for command in ["kernels", "check", "mutate"] {
-        put(&folder.join(format!("src/bin/{command}.rs")), &program(command, &linked))?;
+        put(&folder.join(format!("src/bin/{}.rs", binary(command, &libraries))), &program(command, &linked))?;
     }
-    Ok(folder)
+    Ok((folder, libraries))
 }
 
-/// The name of the package with the programs: projects may share a target directory.
-fn name(linked: &[(&Package, &str)]) -> String {
-    format!("commands-of-{}", linked.iter().map(|(_, library)| *library).collect::<Vec<_>>().join("-"))
+/// The name of a program about these libraries. Projects may share a target directory, and may have a program that is called
+/// `check`.
+fn binary(command: &str, libraries: &str) -> String {
+    format!("{command}-of-{libraries}")
 }
 
 fn program(command: &str, linked: &[(&Package, &str)]) -> String {
@@ -74,14 +79,14 @@ fn program(command: &str, linked: &[(&Package, &str)]) -> String {
     )
 }
 
-fn manifest(project: &Project, linked: &[(&Package, &str)], own: &toml::Table) -> String {
+fn manifest(project: &Project, linked: &[(&Package, &str)], libraries: &str, own: &toml::Table) -> String {
     let mut dependencies = toml::Table::new();
     dependencies.insert("cotangent-commands".to_owned(), commands_of(&project.cotangent));
     for (package, _) in linked {
         dependencies.insert(package.name.clone(), in_folder(&package.folder));
     }
     let mut package = toml::Table::new();
-    package.insert("name".to_owned(), name(linked).into());
+    package.insert("name".to_owned(), binary("commands", libraries).into());
     package.insert("edition".to_owned(), "2024".into());
     let mut manifest = toml::Table::new();
     manifest.insert("package".to_owned(), package.into());
@@ -146,7 +151,7 @@ mod tests {
         );
 
         let own = "[package]\nname = \"my-kernels\"\n[profile.dev.package.\"*\"]\nopt-level = 1\n".parse().unwrap();
-        let manifest: toml::Table = manifest(&project, &linked, &own).parse().unwrap();
+        let manifest: toml::Table = manifest(&project, &linked, "my_kernels", &own).parse().unwrap();
         assert_eq!(manifest["dependencies"]["my-kernels"]["path"].as_str(), Some("/home/ada/my kernels"));
         let commands = &manifest["dependencies"]["cotangent-commands"];
         assert_eq!(commands["path"].as_str(), Some("/home/ada/cotangent/runtime/commands"));

@@ -10,6 +10,7 @@ use crate::dtype::Dtype;
 use crate::error::{Context as _, Error, Result};
 use crate::identity::Identity;
 use crate::mode::{Graph, Stored};
+use crate::packed::CodeFormat;
 use crate::running;
 use crate::session::Session;
 use crate::tensor::{Origin, Tensor, check_length};
@@ -281,12 +282,13 @@ impl Indices {
     /// lowest first, in groups of `group_size` inputs as MLX quantizes.
     ///
     /// # Errors
-    /// [`Error::Mlx`] if MLX knows no such group or number of bits.
+    /// [`Error::Other`] if MLX has no such groups or codes.
     pub fn unpack(&self, group_size: i32, bits: i32) -> Result<Constant> {
+        CodeFormat::require_affine(group_size, bits)?;
         let words = self.shape().last().copied().unwrap_or_default();
         let mut groups = self.shape().to_vec();
         if let Some(last) = groups.last_mut() {
-            *last = (i64::from(words) * 32 / i64::from(bits.max(1)) / i64::from(group_size.max(1))) as i32;
+            *last = (i64::from(words) * 32 / i64::from(bits) / i64::from(group_size)) as i32;
         }
         // A weight with scales of one and biases of zero is its codes.
         let scales = Constant::full(&groups, 1.0, Dtype::F32)?;

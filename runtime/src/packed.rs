@@ -81,6 +81,13 @@ impl CodeFormat {
         Ok(format)
     }
 
+    /// Checks that MLX has affine codes of `bits` bits in groups of `group_size`. On CUDA it returns numbers without a
+    /// meaning for others.
+    pub(crate) fn require_affine(group_size: i32, bits: i32) -> Result<()> {
+        let size = |number: i32| Some(usize::try_from(number).unwrap_or(0));
+        CodeFormat::new(CodeMode::Affine, size(group_size), size(bits)).map(drop)
+    }
+
     /// The meaning of a code.
     pub fn mode(self) -> CodeMode {
         self.mode
@@ -351,5 +358,23 @@ impl Tensor<Stored> {
         let parts = ffi::quantize("quantize", self.array(), group_size, bits, format.mode.c_name())?;
         ffi::evaluate("quantize", &parts)?;
         Ok(parts.into_iter().map(|part| Tensor::from_parts(part, Origin::HOST)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_and_codes_that_mlx_does_not_have_are_refused() {
+        for group_size in [32, 64, 128] {
+            for bits in [2, 3, 4, 5, 6, 8] {
+                CodeFormat::require_affine(group_size, bits).unwrap();
+            }
+        }
+        for (group_size, bits) in [(160, 4), (4, 4), (0, 4), (-32, 4), (32, 7), (32, 1), (32, 0)] {
+            let error = CodeFormat::require_affine(group_size, bits).unwrap_err().to_string();
+            assert!(error.starts_with("the mode `affine` has no "), "{error}");
+        }
     }
 }

@@ -6,7 +6,9 @@ use cotangent::{Backend, Dtype, Graph, Indices, Result, Tensor, differentiable, 
 #[differentiable(
     backward = fused_verify_quantised_linear_backward,
     fallback = verify_quantised_linear_by_operations,
-    requires = [GROUP * G * BITS % 32 == 0, 2 <= BITS, BITS <= 8, R <= 65535],
+    requires = [
+        32 <= GROUP, GROUP <= 128, GROUP % 32 == 0, GROUP != 96, 2 <= BITS, BITS <= 8, BITS != 7, R <= 65535,
+    ],
     grid = (256 * ceil_div(O, 8), ceil_div(R, 8), 1),
     threads = (256, 1, 1),
     cases = [

@@ -3,6 +3,7 @@
 use crate::constant::Indices;
 use crate::error::Result;
 use crate::mode::Graph;
+use crate::packed::CodeFormat;
 use crate::tensor::Tensor;
 
 use super::{IntoOperand, shape_error};
@@ -92,6 +93,7 @@ impl<M: Graph> Tensor<M> {
         bits: i32,
     ) -> Result<Tensor<M>> {
         let operation = "quantised_linear";
+        CodeFormat::require_affine(group_size, bits)?;
         for other in [scales, biases] {
             super::require_dtype(operation, other.dtype(), self.dtype())?;
         }
