@@ -11,7 +11,7 @@ const fn defect(kind: Kind, name: &'static str, frames: &'static str, text: &'st
     Defect { kind, name, frames, text }
 }
 
-/// All defects. A letter of the third column is a frame of [`frame`](super::frame).
+/// All defects. A letter of the third column is a frame of `frame` in `mod.rs`.
 pub const DEFECTS: &[Defect] = &[
     defect(Race, "two threads for one element", "oh", "y[«i / 2|i»] = x[i];"),
     defect(Race, "windows that overlap", "gm", "for (uint k = 0; k < 2; ++k) y[«min(i + k, count - 1)|i»] = x[i];"),

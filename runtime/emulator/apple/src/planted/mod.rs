@@ -82,7 +82,7 @@ pub struct Defect {
     pub kind: Kind,
     /// The defect in words.
     pub name: &'static str,
-    /// The kernels that it is planted in, a letter each; [`frame`] has them.
+    /// The kernels that it is planted in, a letter each; `frame` has them.
     pub frames: &'static str,
     /// The snippet, in the notation of the list.
     pub text: &'static str,
