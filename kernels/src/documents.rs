@@ -49,7 +49,7 @@ impl Documents {
         Documents::of_places(&rows, tokens, keys)
     }
 
-    /// One document a row, of so many tokens, and padding behind it.
+    /// One document in each row, as long as `lengths` says, and padding behind it.
     ///
     /// # Errors
     /// As [`Documents::new`].
@@ -58,7 +58,7 @@ impl Documents {
         Documents::new(&documents, tokens, keys)
     }
 
-    /// One document a row behind so many tokens of padding, as batches of prompts have them.
+    /// One document in each row, behind as much padding as `pads` says: the form of a batch of prompts.
     ///
     /// # Errors
     /// As [`Documents::new`].
@@ -113,7 +113,7 @@ impl Documents {
         self.starts.as_ref()
     }
 
-    /// That there are so many rows and tokens.
+    /// Checks that the documents have the rows and tokens of `shape`.
     pub(crate) fn check(&self, operation: &'static str, shape: [i32; 2]) -> Result<()> {
         if self.shape == shape {
             return Ok(());

@@ -23,7 +23,7 @@ struct Kind {
     input: usize,
     /// What is adapted; in these blocks, and nowhere else.
     targets: &'static [&'static str],
-    /// A model of so many blocks.
+    /// A model with the given number of blocks.
     config: fn(usize) -> TextConfig,
     batch: fn(&TextConfig) -> Batch,
 }

@@ -34,7 +34,7 @@ fn parity_with(backend: &str, folder: &str, references: &str, kinds: usize) -> S
     table.into_owned()
 }
 
-/// The forward kernels among the two lists of what ran, whichever way they did.
+/// The forward kernels in the two lists of what ran: as kernels, and as their fallbacks.
 fn forwards_that_ran(table: &str) -> BTreeSet<&str> {
     let lines = table.lines().filter_map(|line| {
         line.strip_prefix("kernels that ran: ").or_else(|| line.strip_prefix("kernels whose fallbacks ran: "))

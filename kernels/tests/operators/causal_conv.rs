@@ -35,7 +35,7 @@ impl Operator for ConvOf {
     }
 }
 
-/// x, weight and a window, to y; documents of these lengths lie behind so many keys.
+/// x, weight and a window, to y; documents of these lengths lie behind the given number of keys.
 #[derive(Clone)]
 struct ConvOfDocuments {
     lengths: Vec<i32>,

@@ -23,7 +23,7 @@ const CHUNK: usize = 32;
 
 #[derive(Clone, Copy)]
 enum Form {
-    /// In chunks of so many tokens.
+    /// In chunks of the given number of tokens.
     Chunked(usize),
     Steps,
 }

@@ -15,7 +15,7 @@ use cotangent_kernels::{
 
 #[derive(Clone, Copy)]
 enum Form {
-    /// As the backend has it, with chunks of so many tokens.
+    /// As the backend has it, with chunks of the given number of tokens.
     Default(usize),
     /// In operations.
     Chunked(usize),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub const HIDDEN: usize = 64;
 
-/// The configuration of a model of so many layers, as `config.json` has it.
+/// The configuration of a model with `layers` layers, as `config.json` has it.
 pub fn json(layers: usize) -> Value {
     json!({
         "model_type": "qwen3_5_text", "vocab_size": 256, "hidden_size": HIDDEN, "intermediate_size": 128,

@@ -30,16 +30,16 @@ pub(crate) struct Description {
     /// Whether intermediate results are computed again in the backward pass instead of being kept.
     #[serde(default)]
     grad_checkpoint: bool,
-    /// But those of the last so many layers, if others are not.
+    /// The number of last layers whose intermediate results are kept nevertheless.
     #[serde(default)]
     keep_last_layers: usize,
-    /// And so much of what expensive kernels computed, in GiB.
+    /// GiB of what expensive kernels computed that are kept nevertheless.
     #[serde(default)]
     keep_expensive_gib: f64,
     /// `float32` or `bfloat16`.
     #[serde(default)]
     dtype: Option<String>,
-    /// Every row begins with a picture of so many patches on each side. Without it the vision tower is left out.
+    /// The number of patches on each side of the picture that each row begins with. Without it the vision tower is left out.
     #[serde(default)]
     pub(super) patches_per_side: Option<usize>,
     /// Whether all of the vision tower trains.

@@ -79,7 +79,7 @@ fn draw(name: &str, plan: &Plan, quantization: Option<&Quantization>, key: &Key)
     key.uniform(low, high, &shape)?.cast(plan.dtype)
 }
 
-/// Rows of so many random tokens, each with a picture in front if there are to be some.
+/// Rows of `tokens` random tokens each, with a picture in front if the description has pictures.
 pub(super) fn batch(description: &Description, tokens: usize, config: &TextConfig) -> Result<Batch> {
     let rows = description.batch;
     let mut spread = Spread(description.seed ^ 0x5eed);

@@ -17,7 +17,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// Returns the place of a site, whichever use of a macro it is in.
+    /// Returns the place of a site. All uses of a macro share it.
     pub fn site(number: u32) -> Self {
         Place::Site(number % MACROS)
     }
