@@ -3,8 +3,8 @@
 //! A kernel is known only to a program that links it, so a command about kernels is such a program. What it does stands in
 //! `cotangent-commands`.
 
-use crate::cargo;
 use crate::project::{Origin, Package, Project};
+use crate::{cargo, program};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fs;
@@ -21,18 +21,15 @@ pub const CALLER: &str = "COTANGENT_CALLER";
 /// If no package has a library, or Cargo cannot be started.
 pub fn run(project: &Project, command: &str, arguments: &[OsString], caller: &str) -> Result<ExitCode> {
     let (folder, libraries) = write(project)?;
-    let mut program = cargo::cargo();
-    let status = cargo::with_one_blas_thread(&mut program)
+    let mut command_line = cargo::cargo();
+    cargo::with_one_blas_thread(&mut command_line)
         .args(["run", "--quiet", "--manifest-path"])
         .arg(folder.join("Cargo.toml"))
         .args(["--bin", &binary(command, &libraries), "--"])
         .args(arguments)
         .env("CARGO_TARGET_DIR", &project.target)
-        .env(CALLER, caller)
-        .status()
-        .context("cannot start `cargo`")?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+        .env(CALLER, caller);
+    program::pass_through(&mut command_line)
 }
 
 /// Writes the package with the programs, and returns its folder and the libraries that its programs link, as names hold them.

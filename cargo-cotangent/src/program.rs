@@ -30,6 +30,16 @@ pub fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("`{}` wrote something that is not UTF-8", describe(command)))
 }
 
+/// Runs `command` to its end with the standard streams of this program, and returns its exit code.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn pass_through(command: &mut Command) -> Result<ExitCode> {
+    let status = command.status().with_context(|| format!("cannot start `{}`", command.get_program().display()))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
 /// The command as a person would type it, cut where it gets long.
 pub fn describe(command: &Command) -> String {
     let mut text = command.get_program().display().to_string();

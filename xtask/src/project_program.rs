@@ -1,8 +1,8 @@
 //! Programs of this workspace: built and started by Cargo, once MLX is set up where they link it.
 
 use crate::CALLER;
-use anyhow::{Context, Result};
-use cargo_cotangent::{cargo, linked, setup};
+use anyhow::Result;
+use cargo_cotangent::{cargo, linked, program, setup};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -51,16 +51,13 @@ impl ProjectProgram {
         if self.small {
             cargo::with_one_blas_thread(&mut command);
         }
-        let status = command
+        command
             .args(["run", "--profile", self.profile, "--manifest-path"])
             .arg(root.join("Cargo.toml"))
             .args(["--package", self.package, "--bin", self.binary, "--"])
             .args(arguments)
-            .env(linked::CALLER, CALLER)
-            .status()
-            .context("cannot start `cargo`")?;
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+            .env(linked::CALLER, CALLER);
+        program::pass_through(&mut command)
     }
 }
 
