@@ -23,11 +23,12 @@ const TEXT_PREFIXES: [&str; 5] =
 pub fn classify(stored: &str) -> Role {
     let name = TEXT_PREFIXES.iter().find_map(|prefix| stored.strip_prefix(prefix)).unwrap_or(stored);
     let first = name.split('.').next().unwrap_or_default();
+    let ours = || name.replace("mlp.switch_mlp.", "mlp.experts.");
     match first {
-        "mtp" => Role::MultiTokenPrediction(name.replace("mlp.switch_mlp.", "mlp.experts.")),
+        "mtp" => Role::MultiTokenPrediction(ours()),
         "visual" | "vision_tower" | "vision_model" => Role::Vision(format!("visual{}", &name[first.len()..])),
         _ if name.ends_with("rotary_emb.inv_freq") => Role::Buffer,
-        _ => Role::Parameter(name.replace("mlp.switch_mlp.", "mlp.experts.")),
+        _ => Role::Parameter(ours()),
     }
 }
 
