@@ -65,6 +65,12 @@ impl Checkpoint {
         let name = dir.file_name()?.to_str()?;
         Some(dir.with_file_name(format!("{name}-mtp")))
     }
+
+    /// Returns the layout of a head that this folder alone holds. Tensors with their full names are copies from a Hugging Face
+    /// checkpoint; others were converted by mlx-vlm.
+    pub(crate) fn layout_of_head(&self) -> Layout {
+        if self.names().any(is_of_head) { Layout::HuggingFace } else { Layout::Mlx }
+    }
 }
 
 impl<'a> LoadPlan<'a> {
@@ -76,9 +82,8 @@ impl<'a> LoadPlan<'a> {
         folder: &'a Checkpoint,
         expected: Vec<(String, Plan)>,
     ) -> Result<(Self, &'static str), CheckpointError> {
-        // With their full names the tensors are copies from a Hugging Face checkpoint, else mlx-vlm has converted them.
-        let (prefix, layout) =
-            if folder.names().any(is_of_head) { ("mtp", Layout::HuggingFace) } else { ("", Layout::Mlx) };
+        let layout = folder.layout_of_head();
+        let prefix = if layout == Layout::HuggingFace { "mtp" } else { "" };
         let name = |name: String| if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
         let expected = expected.into_iter().map(|(own, plan)| (name(own), plan)).collect();
         Ok((Self::in_layout(folder, expected, Some(layout))?, prefix))

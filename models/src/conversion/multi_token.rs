@@ -36,12 +36,7 @@ impl<'a> Head<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint, place: &'a HeadPlace, layout: Layout) -> Result<Self, LoadError> {
         let (checkpoint, layout, quantization) = match place {
             HeadPlace::Inside => (checkpoint, layout, None),
-            HeadPlace::Folder(folder) => {
-                // With full names they are copies from a Hugging Face checkpoint, else mlx-vlm has converted them.
-                let is_copy = folder.names().any(|stored| matches!(classify(stored), Role::MultiTokenPrediction(_)));
-                let layout = if is_copy { Layout::HuggingFace } else { Layout::Mlx };
-                (folder, layout, Quantization::load(folder.dir())?)
-            }
+            HeadPlace::Folder(folder) => (folder, folder.layout_of_head(), Quantization::load(folder.dir())?),
         };
         let mut head = Head { checkpoint, tensors: Vec::new(), codes: BTreeMap::new() };
         for stored in checkpoint.names() {
