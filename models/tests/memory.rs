@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{HIDDEN, batch, config, json, model};
 use cotangent::random::Key;
 use cotangent::{Dtype, Gradients, Indices, Keep, Session, memory, train_stack};
-use cotangent_kernels::Labels;
+use cotangent_kernels::{IGNORED, Labels};
 use cotangent_models::config::TextConfig;
 use cotangent_models::images::{Grid, Patches};
 use cotangent_models::qwen35::{Batch, LoraOptions, LoraTargets};
@@ -77,7 +77,7 @@ fn of_picture(config: &TextConfig) -> Batch {
     let is_slot: Vec<bool> = tokens.iter().map(|token| *token == vision.image_token).collect();
     let width = tokens.len();
     let ids: Vec<i32> = tokens.into_iter().map(u32::cast_signed).collect();
-    let labels: Vec<i32> = (0..width).map(|place| if place < slots { -100 } else { 7 }).collect();
+    let labels: Vec<i32> = (0..width).map(|place| if place < slots { IGNORED } else { 7 }).collect();
     Batch {
         tokens: Indices::from_slice(&ids, &[1, width as i32]).unwrap(),
         rotary: Rotary::new(&config.rope, &Positions::of_rows(&[&positions], width)).unwrap(),
