@@ -58,9 +58,15 @@ enum Command {
         /// What to time
         #[arg(value_name = "CONFIG.json")]
         configuration: OsString,
-        /// Instead make so many steps on rows of random lengths, and fail if memory grows; prints a table
-        #[arg(long, value_name = "STEPS")]
+        /// Instead make this many steps on rows of random lengths, and fail if memory grows; prints a table
+        #[arg(long, value_name = "STEPS", conflicts_with_all = ["record", "against"])]
         random_lengths: Option<OsString>,
+        /// Instead write the loss and the gradients of one step into a file, for another backend
+        #[arg(long, value_name = "FILE", conflicts_with = "against")]
+        record: Option<OsString>,
+        /// Instead compare the loss and the gradients of one step with those that another backend recorded
+        #[arg(long, value_name = "FILE")]
+        against: Option<OsString>,
     },
     /// Check kernels at the sizes they declare: outputs, gradients, and on a GPU the emulator's results
     ///
@@ -133,9 +139,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test => test::run(&root),
         Command::Demo { arguments } => ProjectProgram::DEMO.run(&root, &demo_arguments(&root, arguments)),
         Command::Parity { folder } => ProjectProgram::PARITY.run(&root, &[folder]),
-        Command::Bench { configuration, random_lengths } => {
-            let mut arguments = vec![configuration];
-            arguments.extend(random_lengths.into_iter().flat_map(|steps| ["--random-lengths".into(), steps]));
+        Command::Bench { configuration, random_lengths, record, against } => {
+            let options = [("--random-lengths", random_lengths), ("--record", record), ("--against", against)];
+            let given = options.into_iter().filter_map(|(name, value)| Some([name.into(), value?]));
+            let arguments: Vec<OsString> = std::iter::once(configuration).chain(given.flatten()).collect();
             ProjectProgram::BENCH.run(&root, &arguments)
         }
         Command::Check(arguments) => ProjectProgram::CHECK.run(&root, &arguments.passed_on()),
