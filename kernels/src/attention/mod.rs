@@ -148,7 +148,7 @@ pub fn causal_attention_in_strips<M: Graph>(
 /// `softmax(scale * q k^T) v`, each query seeing all keys: queries `[B, H, T, D]`, keys `[B, G, S, D]`, values
 /// `[B, G, S, E]`, G a divisor of H, T at most S, give `[B, H, T, E]`.
 ///
-/// Computes [`causal_attention`] in strips of queries, on every backend.
+/// It goes through strips of queries on every backend.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
