@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     };
 
     let mut session = Session::new()?;
-    let trainable = Trainable::of(&layer, |_| true)?;
+    let trainable = Trainable::new(&layer, |_| true)?;
     let mut optimizer = AdamW::new(AdamWOptions { weight_decay: 0.0, ..AdamWOptions::default() });
     for step in 0..=STEPS {
         let (value, gradients) = value_and_grad(&mut session, &layer, &trainable, &target, loss)?;

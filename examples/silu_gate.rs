@@ -56,7 +56,7 @@ fn main() -> Result<()> {
         b: Tensor::from_slice(&[-1.0_f32, 0.0, 1.0], &[3])?,
     };
     let mut session = Session::new()?;
-    let trainable = Trainable::of(&inputs, |_| true)?;
+    let trainable = Trainable::new(&inputs, |_| true)?;
     let (total, gradients) = value_and_grad(&mut session, &inputs, &trainable, &(), sum)?;
     println!("the sum of a silu(b): {:.4}", total.item::<f32>()?);
     for name in ["a", "b"] {

@@ -49,11 +49,11 @@ impl Project {
         let locate = ["locate-project", "--message-format=plain"];
         let manifest = program::output(cargo::cargo().current_dir(folder).args(locate))
             .context("found no crate here\n  help: run it in the folder of a crate that depends on `cotangent`")?;
-        Self::of(&cargo::metadata(folder, false)?, Path::new(manifest.trim()))
+        Self::from_metadata(&cargo::metadata(folder, false)?, Path::new(manifest.trim()))
     }
 
     /// The project that `metadata` describes, asked about in the package or workspace with this `manifest`.
-    fn of(metadata: &Value, manifest: &Path) -> Result<Self> {
+    fn from_metadata(metadata: &Value, manifest: &Path) -> Result<Self> {
         let path = |value: &Value| Some(PathBuf::from(value.as_str()?));
         let root = path(&metadata["workspace_root"]).context("`cargo metadata` names no workspace")?;
         let target = path(&metadata["target_directory"]).context("`cargo metadata` names no target directory")?;
@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn names(manifest: &str) -> Vec<(String, Option<String>)> {
-        let project = Project::of(&metadata(&[cotangent(json!(null))]), Path::new(manifest)).unwrap();
+        let project = Project::from_metadata(&metadata(&[cotangent(json!(null))]), Path::new(manifest)).unwrap();
         project.packages.into_iter().map(|package| (package.name, package.library)).collect()
     }
 
@@ -169,7 +169,7 @@ mod tests {
             (json!("git+https://example.org/cotangent#0123"), git(None)),
             (json!("git+https://example.org/cotangent?branch=main#0123"), git(Some(("branch", "main")))),
         ] {
-            let project = Project::of(&metadata(&[cotangent(source)]), Path::new("")).unwrap();
+            let project = Project::from_metadata(&metadata(&[cotangent(source)]), Path::new("")).unwrap();
             assert_eq!(project.cotangent, expected);
         }
     }
@@ -190,7 +190,7 @@ mod tests {
                 "`/home/ada/work` has several `cotangent`s\n",
             ),
         ] {
-            let error = Project::of(&metadata(&used), Path::new("")).unwrap_err().to_string();
+            let error = Project::from_metadata(&metadata(&used), Path::new("")).unwrap_err().to_string();
             assert!(error.starts_with(problem) && error.contains("help: add"), "{error}");
         }
     }

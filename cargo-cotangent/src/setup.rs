@@ -7,7 +7,7 @@ mod cargo_config;
 mod cuda;
 mod digest;
 mod download;
-mod layout;
+mod folder;
 mod linux;
 mod macos;
 mod mlx_c;

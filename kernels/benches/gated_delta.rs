@@ -105,7 +105,7 @@ fn forward(bench: &mut criterion::Bencher<'_>, inputs: &Inputs<Stored>, rule: Ru
 
 fn backward(bench: &mut criterion::Bencher<'_>, inputs: &Inputs<Stored>, unused: &str, rule: Rule<Train>) {
     let mut session = Session::new().expect("a session");
-    let trainable = Trainable::of(inputs, |name| name != unused).expect("floats");
+    let trainable = Trainable::new(inputs, |name| name != unused).expect("floats");
     bench.iter(|| black_box(value_and_grad(&mut session, inputs, &trainable, &rule, loss).expect("gradients")));
 }
 

@@ -176,7 +176,7 @@ fn forward(session: &mut Session, inputs: &Inputs<Stored>, way: Way) -> Result<I
 }
 
 fn gradients(session: &mut Session, inputs: &Inputs<Stored>, way: Way) -> Result<Vec<Tensor<Stored>>> {
-    let trainable = Trainable::of(inputs, |name| !way.only_state || name == "5")?;
+    let trainable = Trainable::new(inputs, |name| !way.only_state || name == "5")?;
     let (_, gradients) = value_and_grad(session, inputs, &trainable, &way, loss)?;
     Ok((0..inputs.len()).filter_map(|index| gradients.get(&index.to_string()).cloned()).collect())
 }
@@ -214,7 +214,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(arguments: impl Iterator<Item = String>) -> Self {
+    fn new(arguments: impl Iterator<Item = String>) -> Self {
         let mut asked = Asked { tokens: Vec::new(), gates: Vec::new(), chunk: None, steps: false };
         for argument in arguments {
             match argument.as_str() {
@@ -237,7 +237,7 @@ impl Asked {
 fn main() -> Result<()> {
     cotangent::enter();
     let mut session = Session::new()?;
-    let asked = Asked::of(std::env::args().skip(1));
+    let asked = Asked::new(std::env::args().skip(1));
     println!("backend {}; median and fastest of {RUNS} runs, peak memory beyond the inputs", session.backend());
     for &gates in &asked.gates {
         measure_gates(&mut session, &asked, gates)?;

@@ -103,7 +103,7 @@ fn decode_affine_by_operations<M: Graph>(
 ) -> Result<Tensor<M>> {
     let format = CodeFormat::new(CodeMode::Affine, Some(group), Some(bits))?;
     let dtype = scales.dtype();
-    Ok(Packed::of_parts(codes, scales, Some(biases), format, dtype)?.decode(dtype)?.to_tensor())
+    Ok(Packed::from_parts(codes, scales, Some(biases), format, dtype)?.decode(dtype)?.to_tensor())
 }
 
 #[cfg(test)]

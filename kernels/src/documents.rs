@@ -46,14 +46,14 @@ impl Documents {
             row.resize(keys as usize, padding);
             rows.push(row);
         }
-        Documents::of_places(&rows, tokens, keys)
+        Documents::from_places(&rows, tokens, keys)
     }
 
     /// One document in each row, as long as `lengths` says, and padding behind it.
     ///
     /// # Errors
     /// As [`Documents::new`].
-    pub fn of_lengths(lengths: &[i32], tokens: i32, keys: i32) -> Result<Self> {
+    pub fn from_lengths(lengths: &[i32], tokens: i32, keys: i32) -> Result<Self> {
         let documents: Vec<Vec<i32>> = lengths.iter().map(|length| vec![*length]).collect();
         Documents::new(&documents, tokens, keys)
     }
@@ -72,10 +72,10 @@ impl Documents {
             };
             rows.push((0..keys).map(of).collect());
         }
-        Documents::of_places(&rows, tokens, keys)
+        Documents::from_places(&rows, tokens, keys)
     }
 
-    fn of_places(rows: &[Vec<Place>], tokens: i32, keys: i32) -> Result<Self> {
+    fn from_places(rows: &[Vec<Place>], tokens: i32, keys: i32) -> Result<Self> {
         if tokens > keys {
             return Err(error(format!("{tokens} tokens"), format!("at most {keys}, one a key")));
         }

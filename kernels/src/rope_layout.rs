@@ -61,7 +61,7 @@ pub(crate) struct Pairs<M: Graph> {
 
 impl<M: Graph> Pairs<M> {
     /// The `count` pairs of heads `[.., D]`.
-    pub(crate) fn of(x: &Tensor<M>, count: i32, even_odd: bool) -> Result<Self> {
+    pub(crate) fn new(x: &Tensor<M>, count: i32, even_odd: bool) -> Result<Self> {
         let parts = x.split(&[2 * count, x.dimension(-1) - 2 * count], -1)?;
         let (first, second) = pairs_of(&parts[0], even_odd)?;
         Ok(Pairs { first, second, passing: parts[1].clone() })

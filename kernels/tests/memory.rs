@@ -108,7 +108,7 @@ impl Operator for Attention {
 fn attention_is_linear_in_the_length() {
     let _alone = alone();
     let (heads, width) = (2, 16);
-    let attention = Attention(Strips { bytes: 2 << 20, kept_bytes: 0, ..Strips::of(cotangent::Backend::Cpu) });
+    let attention = Attention(Strips { bytes: 2 << 20, kept_bytes: 0, ..Strips::new(cotangent::Backend::Cpu) });
     let of_length = |length: i32| {
         let inputs = [1, 2, 3].map(|seed| random(seed, &[1, heads, length, width], 1.0));
         let cotangent = [random(4, &[1, heads, length, width], 1.0)];

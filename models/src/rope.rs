@@ -26,7 +26,7 @@ impl Positions {
     ///
     /// # Panics
     /// If a row is longer.
-    pub fn of_rows(rows: &[&[[i32; 3]]], tokens: usize) -> Self {
+    pub fn from_rows(rows: &[&[[i32; 3]]], tokens: usize) -> Self {
         assert!(rows.iter().all(|row| row.len() <= tokens), "a row of positions is longer than the batch");
         let of_axis = |axis: usize| {
             rows.iter().flat_map(move |row| {

@@ -80,7 +80,7 @@ fn of_picture(config: &TextConfig) -> Batch {
     let labels: Vec<i32> = (0..width).map(|place| if place < slots { IGNORED } else { 7 }).collect();
     Batch {
         tokens: Indices::from_slice(&ids, &[1, width as i32]).unwrap(),
-        rotary: Rotary::new(&config.rope, &Positions::of_rows(&[&positions], width)).unwrap(),
+        rotary: Rotary::new(&config.rope, &Positions::from_rows(&[&positions], width)).unwrap(),
         pictures: Some(Pictures::new(vision, &is_slot, [1, width], &[Patches { values, grid }]).unwrap()),
         labels: Labels::from_slice(&labels).unwrap(),
         scale: 0.5,

@@ -161,7 +161,7 @@ fn pulled(
     loss: Option<AheadLoss>,
     select: fn(&str) -> bool,
 ) -> (Vec<f32>, BTreeMap<String, Vec<f32>>) {
-    let trainable = Trainable::of(model, select).unwrap();
+    let trainable = Trainable::new(model, select).unwrap();
     let mut gradients = Gradients::new();
     let batch = with_ahead(config, loss);
     let losses =

@@ -65,7 +65,7 @@ fn loss(toy: &Toy<Train>, x: &Constant) -> Result<Tensor<Train>> {
 fn run(toy: &Toy<Stored>) -> (f32, Gradients) {
     let numbers: Vec<f32> = (0..3 * INPUTS).map(|at| (at as f32 * 0.3).cos()).collect();
     let x = Constant::from_slice(&numbers, &[3, INPUTS as i32]).unwrap();
-    let trainable = Trainable::of(toy, |_| true).unwrap();
+    let trainable = Trainable::new(toy, |_| true).unwrap();
     let (loss, gradients) = value_and_grad(&mut Session::new().unwrap(), toy, &trainable, &x, loss).unwrap();
     (loss.item().unwrap(), gradients)
 }

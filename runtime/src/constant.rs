@@ -196,7 +196,7 @@ impl Indices {
     }
 
     /// Words of 32 bits on the device, of any value.
-    pub(crate) fn of_words(array: Array) -> Self {
+    pub(crate) fn from_device_words(array: Array) -> Self {
         Indices { array, range: (0, i64::from(u32::MAX)) }
     }
 

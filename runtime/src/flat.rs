@@ -16,7 +16,7 @@ const ALIGNMENT: usize = 128;
 
 /// The parameters that lie in one flat array, and their places.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Layout {
+pub(crate) struct FlatLayout {
     pieces: Vec<Piece>,
     /// Elements, with the gaps before pieces.
     size: usize,
@@ -40,10 +40,10 @@ impl Piece {
     }
 }
 
-impl Layout {
+impl FlatLayout {
     /// The parameter alone.
-    pub(crate) fn of_one(name: &str, shape: &[i32]) -> Self {
-        let mut layout = Layout::default();
+    pub(crate) fn from_one(name: &str, shape: &[i32]) -> Self {
+        let mut layout = FlatLayout::default();
         layout.push(name, shape);
         layout
     }
@@ -123,11 +123,11 @@ pub(crate) struct Place {
 pub(crate) struct Flat {
     array: Array,
     /// The layout, which belongs to this array alone: equal layouts of other arrays are other allocations.
-    layout: Arc<Layout>,
+    layout: Arc<FlatLayout>,
 }
 
 impl Flat {
-    pub(crate) fn new(array: Array, layout: Layout) -> Self {
+    pub(crate) fn new(array: Array, layout: FlatLayout) -> Self {
         Flat { array, layout: Arc::new(layout) }
     }
 
@@ -138,7 +138,10 @@ impl Flat {
     }
 
     /// The array in which `layout` has all its pieces, if these are their places.
-    pub(crate) fn whole<'a>(layout: &Layout, mut place: impl FnMut(&Piece) -> Option<&'a Place>) -> Option<&'a Array> {
+    pub(crate) fn whole<'a>(
+        layout: &FlatLayout,
+        mut place: impl FnMut(&Piece) -> Option<&'a Place>,
+    ) -> Option<&'a Array> {
         let first = place(layout.pieces.first()?)?;
         let together =
             layout.pieces.iter().enumerate().all(|(index, piece)| {
@@ -191,7 +194,7 @@ mod tests {
     fn parts_lie_aligned_in_the_flat_array_itself() {
         crate::ffi::initialise();
         let shapes: [&[i32]; 6] = [&[2, 3], &[128], &[], &[2, 64], &[0, 2], &[5, 60]];
-        let mut layout = Layout::default();
+        let mut layout = FlatLayout::default();
         let mut arrays = Vec::new();
         for (index, shape) in shapes.into_iter().enumerate() {
             layout.push(&index.to_string(), shape);
@@ -216,7 +219,7 @@ mod tests {
     fn a_parameter_alone_is_not_copied() {
         crate::ffi::initialise();
         let array = Array::from_slice(&[1.0_f32, 2.0, 3.0, 4.0], &[2, 2]);
-        let layout = Layout::of_one("weight", &[2, 2]);
+        let layout = FlatLayout::from_one("weight", &[2, 2]);
         let flat = layout.join(|_| Ok(array.clone())).unwrap();
         assert_eq!((flat.shape(), address(&flat)), (&[4] as &[i32], address(&array)));
         assert_eq!(address(&layout.part(&flat).unwrap()[0]), address(&array));

@@ -41,7 +41,7 @@
 //!     height: Tensor::from_slice(&[0.0_f32], &[1])?,
 //! };
 //! let mut session = Session::new()?;
-//! let trainable = Trainable::of(&line, |_| true)?;
+//! let trainable = Trainable::new(&line, |_| true)?;
 //! let mut optimizer = AdamW::new(AdamWOptions { weight_decay: 0.0, ..AdamWOptions::default() });
 //! for _ in 0..200 {
 //!     let (_, gradients) = value_and_grad(&mut session, &line, &trainable, &points, loss)?;

@@ -158,7 +158,7 @@ impl Packed {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn of_parts(
+    pub fn from_parts(
         words: &Indices,
         scales: &Constant,
         biases: Option<&Constant>,
@@ -167,7 +167,7 @@ impl Packed {
     ) -> Result<Self> {
         let biases = biases.map(|biases| biases.array().clone());
         let (words, scales) = (words.array().clone(), scales.array().clone());
-        Packed { words, scales, biases, format, dtype }.checked("Packed::of_parts")
+        Packed { words, scales, biases, format, dtype }.checked("Packed::from_parts")
     }
 
     fn checked(self, operation: &'static str) -> Result<Self> {
@@ -234,7 +234,7 @@ impl Packed {
             return Err(Error::Dtype { operation: "Packed::parts", found, expected });
         };
         let [scales, biases] = [&self.scales, biases].map(|part| Constant::from_array(part.clone()));
-        Ok((Indices::of_words(self.words.clone()), scales, biases))
+        Ok((Indices::from_device_words(self.words.clone()), scales, biases))
     }
 
     /// The number of columns.

@@ -97,6 +97,6 @@ impl Session {
 
 fn enter<P: Parameters<Mode = Stored>>(tree: &P, trace: TraceId) -> Result<P::In<Infer>> {
     tree.convert(&mut Path::root(), &mut |path, tensor| {
-        Ok(tensor.in_mode(Origin::of(trace, false).named(path.as_str())))
+        Ok(tensor.in_mode(Origin::new(trace, false).named(path.as_str())))
     })
 }

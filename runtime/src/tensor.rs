@@ -63,7 +63,7 @@ impl Origin {
     /// A value that no graph knows: host data.
     pub(crate) const HOST: Origin = Origin { trace: None, needs_gradient: false, trains: false, source: None };
 
-    pub(crate) fn of(trace: TraceId, needs_gradient: bool) -> Self {
+    pub(crate) fn new(trace: TraceId, needs_gradient: bool) -> Self {
         Origin { trace: Some(trace), needs_gradient, trains: needs_gradient, source: None }
     }
 
@@ -75,7 +75,7 @@ impl Origin {
     /// Returns the origin of the arguments of a function that nothing differentiates through: whatever else it reads
     /// belongs to another graph.
     pub(crate) fn alone() -> Self {
-        Origin::of(TraceId::fresh(), false)
+        Origin::new(TraceId::fresh(), false)
     }
 
     /// Returns this origin in a graph that is run without gradients.
@@ -269,7 +269,7 @@ impl<M: Mode> Tensor<M> {
 
     /// Returns the same value in another mode, if both hold arrays.
     pub(crate) fn shared<N: Mode>(&self) -> Option<Tensor<N>> {
-        let value = sealed::Value::array(&self.value).and_then(<N::Value as sealed::Value>::of_array)?;
+        let value = sealed::Value::array(&self.value).and_then(<N::Value as sealed::Value>::from_array)?;
         Some(Tensor { value, origin: Origin::HOST, identity: self.identity, place: None, thread: N::Thread::default() })
     }
 }
@@ -309,7 +309,7 @@ pub(crate) mod sealed {
     pub trait Value: Sized {
         fn describe(&self) -> String;
         fn array(&self) -> Option<&Array>;
-        fn of_array(array: &Array) -> Option<Self>;
+        fn from_array(array: &Array) -> Option<Self>;
     }
 
     impl Value for Array {
@@ -321,7 +321,7 @@ pub(crate) mod sealed {
             Some(self)
         }
 
-        fn of_array(array: &Array) -> Option<Self> {
+        fn from_array(array: &Array) -> Option<Self> {
             Some(array.clone())
         }
     }
@@ -335,7 +335,7 @@ pub(crate) mod sealed {
             None
         }
 
-        fn of_array(_: &Array) -> Option<Self> {
+        fn from_array(_: &Array) -> Option<Self> {
             None
         }
     }

@@ -49,7 +49,7 @@ impl Tower<Stored> {
     }
 
     fn audit(&self, trains: fn(&str) -> bool, defect: Defect) -> Audit {
-        let trainable = Trainable::of(self, trains).unwrap();
+        let trainable = Trainable::new(self, trains).unwrap();
         audit_stack(&mut Session::new().unwrap(), self, &trainable, &defect).unwrap()
     }
 }
@@ -192,7 +192,7 @@ fn a_cut_is_listed_once_for_each_part_with_its_reason_and_place() {
 /// Cuts of a loss over one parameter.
 fn cuts(loss: fn(&Tensor<Train>, &()) -> Result<Tensor<Train>>) -> Vec<Cut> {
     let parameter = Tensor::from_slice(&[1.5_f32, -0.5, 2.5], &[3]).unwrap();
-    let trainable = Trainable::of(&parameter, |_| true).unwrap();
+    let trainable = Trainable::new(&parameter, |_| true).unwrap();
     let mut session = Session::new().unwrap();
     let (result, cuts) =
         session.record_cuts(|session| value_and_grad(session, &parameter, &trainable, &(), loss).map(drop));
@@ -320,7 +320,7 @@ fn recordings_of_threads_do_not_mix_and_end_with_their_run() {
     // Outside a recording nothing is kept, and a recording starts empty.
     let parameter = Tensor::from_slice(&[1.0_f32], &[1]).unwrap();
     let mut session = Session::new().unwrap();
-    let trainable = Trainable::of(&parameter, |_| true).unwrap();
+    let trainable = Trainable::new(&parameter, |_| true).unwrap();
     value_and_grad(&mut session, &parameter, &trainable, &(), |x, ()| x.multiply(&x.detach("unheard"))?.sum_all())
         .unwrap();
     assert_eq!(session.record_cuts(|_| ()).1, []);

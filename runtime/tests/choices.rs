@@ -96,7 +96,7 @@ impl Stack for Layers {
 fn run(choice: Choice, keep: Keep) -> Result<(f32, Gradients)> {
     BLOCKS.set(0);
     let (layers, mut gradients) = (Layers::new(), Gradients::new());
-    let trainable = Trainable::of(&layers.layers[0], |_| true)?;
+    let trainable = Trainable::new(&layers.layers[0], |_| true)?;
     assert_eq!(trainable.names().count(), 1);
     let names = (0..LAYERS).map(|layer| format!("layers.{layer}.weight"));
     let trainable = Trainable::named(names.chain(["weight".to_owned()]));

@@ -171,7 +171,7 @@ fn a_model_trains_with_and_without_the_optional_parameter() {
         (false, keep, 20.0, [1.0, 6.0], None),
     ] {
         let layer = layer(bias);
-        let trainable = Trainable::of(&layer, |_| true).unwrap();
+        let trainable = Trainable::new(&layer, |_| true).unwrap();
         let (found, gradients) = value_and_grad(&mut session, &layer, &trainable, &keep, loss).unwrap();
         assert_eq!(found.item::<f32>().unwrap(), value);
         assert_eq!(gradients.get("w").unwrap().to_vec::<f32>().unwrap(), d_w);

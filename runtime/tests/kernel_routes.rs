@@ -119,14 +119,14 @@ fn the_declared_backward_is_what_a_training_step_runs() {
         rows: Indices::from_slice(&[1, 1], &[2]).unwrap(),
         offset: Constant::from_slice(&[10.0, 20.0], &[2]).unwrap(),
     };
-    let trainable = Trainable::of(&model, |_| true).unwrap();
+    let trainable = Trainable::new(&model, |_| true).unwrap();
     let (value, gradients) = value_and_grad(&mut session, &model, &trainable, &batch, loss).unwrap();
     // y = 2 x w[1] + offset: [[8, 28], [4, 36]]; norm = [5, 25].
     assert_eq!(value.item::<f32>().unwrap(), 8.0 + 28.0 + 4.0 + 36.0 + 30.0);
     assert_eq!(gradients.get("x").unwrap().to_vec::<f32>().unwrap(), [0.0, 8.0, 4.0, 12.0]);
     assert_eq!(gradients.get("w").unwrap().to_vec::<f32>().unwrap(), [0.0, 0.0, 8.0, 12.0]);
 
-    let only_x = Trainable::of(&model, |name| name == "x").unwrap();
+    let only_x = Trainable::new(&model, |name| name == "x").unwrap();
     let (_, gradients) = value_and_grad(&mut session, &model, &only_x, &batch, loss).unwrap();
     assert_eq!(gradients.len(), 1);
     assert_eq!(gradients.get("x").unwrap().to_vec::<f32>().unwrap(), [0.0, 8.0, 4.0, 12.0]);

@@ -72,7 +72,7 @@ fn the_fallback_runs_for_what_is_refused() {
         (7, "the fallback", 7.0 * 2.0, 2.0),
     ] {
         let model = Model::<Stored> { x: Tensor::from_slice(&vec![1.0_f32; columns], &[1, columns as i32]).unwrap() };
-        let trainable = Trainable::of(&model, |_| true).unwrap();
+        let trainable = Trainable::new(&model, |_| true).unwrap();
         let (found, gradients) = value_and_grad(&mut session, &model, &trainable, &(), loss).unwrap();
         assert_eq!(found.item::<f32>().unwrap(), value, "{way}");
         assert_eq!(gradients.get("x").unwrap().to_vec::<f32>().unwrap(), vec![gradient; columns], "{way}");
@@ -83,7 +83,7 @@ fn the_fallback_runs_for_what_is_refused() {
 fn without_a_fallback_the_refusal_is_the_error() {
     let mut session = Session::new().unwrap();
     let model = Model::<Stored> { x: Tensor::from_slice(&[1.0_f32], &[1]).unwrap() };
-    let trainable = Trainable::of(&model, |_| true).unwrap();
+    let trainable = Trainable::new(&model, |_| true).unwrap();
     let error = value_and_grad(&mut session, &model, &trainable, &(), lonely_loss).map(|_| ()).unwrap_err();
     assert_eq!(error, refused("lonely"));
     let message = "kernel `lonely` cannot run on the cuda backend at these sizes: its threads meet";

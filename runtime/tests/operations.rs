@@ -94,7 +94,7 @@ fn value(session: &mut Session, parameters: &Pair<Stored>, operation: &Operation
 fn every_gradient_is_the_slope() {
     let mut session = Session::new().unwrap();
     let parameters = pair(&LEFT, &RIGHT);
-    let trainable = Trainable::of(&parameters, |_| true).unwrap();
+    let trainable = Trainable::new(&parameters, |_| true).unwrap();
     for (name, operation) in OPERATIONS {
         let (_, gradients) = value_and_grad(&mut session, &parameters, &trainable, operation, loss).unwrap();
         let step = 1e-2_f32;

@@ -193,7 +193,7 @@ fn gradients_in_step(tree: &Tree, step: u64, trains: impl Fn(usize) -> bool) -> 
         let drawn = Key::new(1000 * step + index as u64).unwrap().uniform(-1.0, 1.0, &shape).unwrap();
         constants.push(Constant::from_stored(&drawn).unwrap());
     }
-    let trainable = Trainable::of(tree, |name| trains(name.parse().unwrap())).unwrap();
+    let trainable = Trainable::new(tree, |name| trains(name.parse().unwrap())).unwrap();
     value_and_grad(&mut Session::new().unwrap(), tree, &trainable, &constants, |tree, constants| {
         let mut sum: Option<Tensor<_>> = None;
         for (parameter, constant) in tree.iter().zip(constants) {
@@ -297,7 +297,7 @@ fn a_parameter_that_was_replaced_or_moved_steps_from_its_new_value() {
 #[test]
 fn the_norm_of_more_ones_than_float32_counts_is_exact() {
     let parameter: Tensor<Stored> = Tensor::zeros(&[1 << 13, 1 << 12], Dtype::F32).unwrap();
-    let trainable = Trainable::of(&parameter, |_| true).unwrap();
+    let trainable = Trainable::new(&parameter, |_| true).unwrap();
     let sum = |parameter: &Tensor<_>, (): &()| parameter.sum_all();
     let (_, gradients) = value_and_grad(&mut Session::new().unwrap(), &parameter, &trainable, &(), sum).unwrap();
     assert_eq!(global_norm(&gradients).unwrap().item::<f32>().unwrap(), 2.0_f32.powf(12.5));

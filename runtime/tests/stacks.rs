@@ -166,7 +166,7 @@ fn two_stacks_have_the_gradients_of_one_function() {
         ("what both share", |name| name == "text.table"),
     ];
     for (what, select) in selections {
-        let trainable = Trainable::of(&model, select).unwrap();
+        let trainable = Trainable::new(&model, select).unwrap();
         let (loss, expected) = value_and_grad(&mut session, &model, &trainable, &(), whole).unwrap();
         let loss: f32 = loss.item().unwrap();
         for keep in [Keep::All, Keep::BlockInputs, Keep::LastBlocks(2), Keep::LastBlocks(6), Keep::LastBlocks(99)] {
@@ -183,7 +183,7 @@ fn two_stacks_have_the_gradients_of_one_function() {
 fn evaluation_walks_both_stacks() {
     let model = Model::new();
     let mut session = Session::new().unwrap();
-    let trainable = Trainable::of(&model, |_| true).unwrap();
+    let trainable = Trainable::new(&model, |_| true).unwrap();
     let (loss, _) = value_and_grad(&mut session, &model, &trainable, &(), whole).unwrap();
     let (loss, found): (f32, f32) =
         (loss.item().unwrap(), evaluate_stack(&mut session, &model, &()).unwrap().item().unwrap());

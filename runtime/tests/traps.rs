@@ -11,7 +11,7 @@ use cotangent::{
 };
 
 fn all(parameters: &Pair<Stored>) -> Trainable {
-    Trainable::of(parameters, |_| true).unwrap()
+    Trainable::new(parameters, |_| true).unwrap()
 }
 
 fn gradients(loss: fn(&Pair<Train>, &()) -> Result<Tensor<Train>>) -> Result<Gradients> {
@@ -209,7 +209,7 @@ fn a_broadcast_gradient_can_be_read() {
 #[test]
 fn integers_cannot_train() {
     let tokens = Tensor::from_slice(&[1_i32, 2], &[2]).unwrap();
-    let error = Trainable::of(&tokens, |_| true).unwrap_err();
+    let error = Trainable::new(&tokens, |_| true).unwrap_err();
     assert!(error.to_string().contains("found int32, expected a float type"), "{error}");
 }
 
@@ -222,7 +222,7 @@ fn a_loss_is_a_scalar() {
 #[test]
 fn what_is_frozen_has_no_gradient_and_needs_none() {
     let parameters = pair(&[1.0], &[2.0]);
-    let trainable = Trainable::of(&parameters, |name| name == "right").unwrap();
+    let trainable = Trainable::new(&parameters, |name| name == "right").unwrap();
     let mut session = Session::new().unwrap();
     let (_, found) = value_and_grad(&mut session, &parameters, &trainable, &(), |parameters, ()| {
         assert!(!parameters.left.needs_gradient());

@@ -63,7 +63,7 @@ fn main() -> Result<()> {
         value: Tensor::from_slice(&vec![0.5_f32; count], &shape)?,
         gate: Tensor::from_slice(&wave(count, 0.7), &shape)?,
     };
-    let trainable = Trainable::of(&model, |_| true)?;
+    let trainable = Trainable::new(&model, |_| true)?;
     let mut optimizer = AdamW::new(AdamWOptions { weight_decay: 0.0, ..AdamWOptions::default() });
     let mut losses = Vec::new();
     for _ in 0..60 {

@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     let mut session = Session::new()?;
     let model: Model<Stored> = Model { x: Tensor::from_slice(&[1.0_f32, -2.0, 3.0], &[3])? };
     let target = Constant::from_slice(&[4.0, 1.0, 9.5], &[3])?;
-    let trainable = Trainable::of(&model, |_| true)?;
+    let trainable = Trainable::new(&model, |_| true)?;
     let (_, found) = gradients::value_and_grad(&mut session, &model, &trainable, &target, loss)?;
     assert_eq!(found.get("x").unwrap().to_vec::<f32>()?, [-2.0, -4.0, -6.0]);
     println!("{}: gradients through a re-export", session.backend());

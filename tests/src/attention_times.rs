@@ -41,7 +41,7 @@ fn attend<M: Graph>(inputs: &[Tensor<M>], way: Way) -> Result<Tensor<M>> {
             causal_attention(queries, keys, values, SCALE, Some(&documents))
         }
         Way::Strips => {
-            let strips = Strips::of(cotangent::backend()?);
+            let strips = Strips::new(cotangent::backend()?);
             causal_attention_in_strips(queries, keys, values, SCALE, None, strips)
         }
     }
@@ -66,7 +66,7 @@ fn loss(inputs: &Inputs<Train>, way: &Way) -> Result<Tensor<Train>> {
 }
 
 fn backward(session: &mut Session, inputs: &Inputs<Stored>, way: Way) -> Result<Vec<Tensor<Stored>>> {
-    let trainable = Trainable::of(inputs, |_| true)?;
+    let trainable = Trainable::new(inputs, |_| true)?;
     let (_, gradients) = value_and_grad(session, inputs, &trainable, &way, loss)?;
     Ok((0..3).filter_map(|index: usize| gradients.get(&index.to_string()).cloned()).collect())
 }

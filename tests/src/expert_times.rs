@@ -94,7 +94,7 @@ fn backward(
     (host, calls): (&Host, usize),
     trains: &[usize],
 ) -> Result<Inputs<Stored>> {
-    let trainable = Trainable::of(inputs, |name| name.parse().is_ok_and(|index: usize| trains.contains(&index)))?;
+    let trainable = Trainable::new(inputs, |name| name.parse().is_ok_and(|index: usize| trains.contains(&index)))?;
     let (_, gradients) = value_and_grad(session, inputs, &trainable, &(host.clone(), calls), loss)?;
     Ok(trains.iter().filter_map(|index| gradients.get(&index.to_string()).cloned()).collect())
 }

@@ -32,7 +32,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(backend: Backend) -> Self {
+    fn new(backend: Backend) -> Self {
         match backend {
             Backend::Metal | Backend::Cuda => Sizes { rows: 4, tokens: 2048, shrunk: 1 },
             Backend::Cpu => Sizes { rows: 1, tokens: 256, shrunk: 1 },
@@ -221,7 +221,7 @@ fn loss(inputs: &Vec<Tensor<Train>>, call: &Call) -> Result<Tensor<Train>> {
 
 fn forward_and_backward(session: &mut Session, line: &Line) -> Result<()> {
     let trains = |name: &str| name.parse().is_ok_and(|index: usize| line.trains.contains(&index));
-    let trainable = Trainable::of(&line.inputs, trains)?;
+    let trainable = Trainable::new(&line.inputs, trains)?;
     value_and_grad(session, &line.inputs, &trainable, &line.call, loss).map(drop)
 }
 
@@ -244,7 +244,7 @@ fn median(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
 /// What drawing inputs returns; a kernel or fallback that fails is printed on standard error.
 pub fn run(only: Option<&str>) -> Result<()> {
     let mut session = Session::new()?;
-    let sizes = Sizes::of(session.backend());
+    let sizes = Sizes::new(session.backend());
     // Products of bfloat16 matrices are slow on CPUs.
     let dtype = if session.backend() == Backend::Cpu { Dtype::F32 } else { Dtype::BF16 };
     let device = session.description();

@@ -36,7 +36,7 @@ pub fn run() -> Result<()> {
         let mut times = [0.0; 2];
         memory::reset_peak()?;
         for (time, trains) in times.iter_mut().zip([false, true]) {
-            let trainable = Trainable::of(&inputs, |name| trains && name == "0")?;
+            let trainable = Trainable::new(&inputs, |name| trains && name == "0")?;
             let mut run = || {
                 with_preference(preference, || {
                     let start = Instant::now();

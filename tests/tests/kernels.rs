@@ -5,7 +5,7 @@ use std::process::Command;
 use cotangent::kernel::signature::PortRole;
 use cotangent::kernel::{self, Declaration};
 use cotangent::{Graph, Result, Tensor, differentiable, stage};
-use cotangent_commands::{Sizes, of};
+use cotangent_commands::{Sizes, kernels_of};
 use cotangent_tests as _;
 
 /// A pair made of operations, with residuals of two dtypes.
@@ -91,7 +91,7 @@ pub fn coarse_backward(
 
 #[test]
 fn what_is_not_checked_everywhere_is_listed_with_its_reason() {
-    let text = cotangent_commands::table(&of(&[]), None).unwrap();
+    let text = cotangent_commands::table(&kernels_of(&[]), None).unwrap();
     let (_, listed) = text.split_once("not checked everywhere, as declared:\n").unwrap();
     for line in [
         "coarse: `x` is 0.25 to 8 only: it is a rate",
@@ -101,7 +101,7 @@ fn what_is_not_checked_everywhere_is_listed_with_its_reason() {
     ] {
         assert!(listed.contains(&format!("  {line}\n")), "{listed}");
     }
-    let details = cotangent_commands::kernel(&of(&[]), "coarse_backward", None).unwrap();
+    let details = cotangent_commands::kernel(&kernels_of(&[]), "coarse_backward", None).unwrap();
     assert!(
         details.contains("\nbut           `d_x` is not the derivative: a straight-through estimate\n"),
         "{details}"
@@ -110,7 +110,7 @@ fn what_is_not_checked_everywhere_is_listed_with_its_reason() {
 
 #[test]
 fn functions_with_a_backward_of_their_own_are_listed() {
-    let text = cotangent_commands::table(&of(&[]), None).unwrap();
+    let text = cotangent_commands::table(&kernels_of(&[]), None).unwrap();
     let line = "functions with a backward of their own, checked by differences: causal_attention, cross_entropy, \
                 cross_entropy_packed, gather_from_experts, grouped_packed_linear, packed_linear, spread_to_experts\n";
     assert!(text.ends_with(line), "{text}");
@@ -118,7 +118,7 @@ fn functions_with_a_backward_of_their_own_are_listed() {
 
 #[test]
 fn a_row_says_what_the_declaration_does() {
-    let text = cotangent_commands::table(&of(&[]), None).unwrap();
+    let text = cotangent_commands::table(&kernels_of(&[]), None).unwrap();
     let row = |name: &str| {
         let row = text.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
         row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>()
@@ -167,7 +167,7 @@ fn kernels_that_nothing_calls_are_named_where_a_reader_begins() {
         said.split('`').skip(1).step_by(2).filter(|word| !word.ends_with("()") && *word != "verify").collect();
     said.sort_unstable();
     let is_uncalled = |kernel: &&&Declaration| !kernel.is_backward() && kernel::callers(kernel).is_empty();
-    let kernels = of(&["cotangent_kernels"]);
+    let kernels = kernels_of(&["cotangent_kernels"]);
     let mut uncalled: Vec<&str> = kernels.iter().filter(is_uncalled).map(|kernel| kernel.signature.name).collect();
     uncalled.sort_unstable();
     assert_eq!(said, uncalled);
@@ -176,7 +176,8 @@ fn kernels_that_nothing_calls_are_named_where_a_reader_begins() {
 #[test]
 fn residuals_are_counted_at_given_sizes() {
     let residuals = |at: &str, dtype: &str| {
-        let text = cotangent_commands::kernel(&of(&[]), "windows", Some(&Sizes::parse(at, dtype).unwrap())).unwrap();
+        let text =
+            cotangent_commands::kernel(&kernels_of(&[]), "windows", Some(&Sizes::parse(at, dtype).unwrap())).unwrap();
         text.lines().find_map(|line| line.strip_prefix("residuals")).unwrap().trim().to_owned()
     };
     // 3 (9 - 4 + 1) float32, and 3 9 of the dtype parameter.
@@ -188,9 +189,9 @@ fn residuals_are_counted_at_given_sizes() {
 
 #[test]
 fn cuda_texts_are_those_of_the_stages() {
-    let text = cotangent_commands::cuda(&of(&[]), "twice").unwrap();
+    let text = cotangent_commands::cuda(&kernels_of(&[]), "twice").unwrap();
     assert!(text.starts_with("// doubled\n") && text.contains("namespace kernel_doubled "), "{text}");
-    assert!(cotangent_commands::cuda(&of(&[]), "windows").unwrap().contains("made of operations"));
+    assert!(cotangent_commands::cuda(&kernels_of(&[]), "windows").unwrap().contains("made of operations"));
 }
 
 /// Exit code, standard output, standard error.

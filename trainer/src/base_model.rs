@@ -94,7 +94,7 @@ impl BaseModel {
         let rank = options.rank.unsigned_abs() as usize;
         // Through its decimal digits: 0.1 must not become 0.10000000149.
         let scale = options.scale.to_string().parse().unwrap_or(f64::from(options.scale));
-        let mut config = AdapterConfig::of_tensors(adapters.keys().map(String::as_str), rank, scale);
+        let mut config = AdapterConfig::from_tensors(adapters.keys().map(String::as_str), rank, scale);
         config.num_layers = options.last_layers;
         config.base_norms = Some(self.findings.norms.to_string());
         Ok(config)
@@ -126,7 +126,7 @@ impl BaseModel {
         // By module, the blocks of a list together: `attn.qkv of visual.blocks 0 1`.
         let mut targets: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
         for name in names.keys().filter_map(|name| name.strip_suffix(".lora_a")) {
-            let (list, index, module) = of_block(name).unwrap_or((name, "", ""));
+            let (list, index, module) = split_at_block(name).unwrap_or((name, "", ""));
             targets.entry((list, module)).or_default().push(index);
         }
         let described = |((list, module), blocks): (&(&str, &str), &Vec<&str>)| match *module {
@@ -227,7 +227,7 @@ pub fn load_parts(
 }
 
 /// `visual.blocks.0.attn.qkv` as `visual.blocks`, `0` and `attn.qkv`.
-fn of_block(name: &str) -> Option<(&str, &str, &str)> {
+fn split_at_block(name: &str) -> Option<(&str, &str, &str)> {
     let index = name.split('.').find(|segment| segment.bytes().all(|byte| byte.is_ascii_digit()))?;
     let (list, module) = name.split_once(&format!(".{index}."))?;
     Some((list, index, module))

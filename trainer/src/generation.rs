@@ -72,7 +72,7 @@ pub fn generate<E: From<cotangent::Error>>(
         let ids: Vec<i32> = tokens.iter().map(|id| id.cast_signed()).collect();
         let (positions, pictures) = match pictures.take() {
             Some(PromptPictures { pictures, positions }) => {
-                (Positions::of_rows(&[&positions.tokens], ids.len()), Some(pictures))
+                (Positions::from_rows(&[&positions.tokens], ids.len()), Some(pictures))
             }
             None => (Positions::text(1, (cache.length as i64 + delta).max(0) as usize, ids.len()), None),
         };

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use cotangent_models::checkpoint::{CheckpointError, write_atomically};
 
-use crate::training::{Event, Losses, Report, RoutingReport, TrainingState};
+use crate::training::{Event, Losses, RoutingReport, StepReport, TrainingState};
 
 const GIGABYTE: f64 = 1e9;
 
@@ -88,7 +88,7 @@ impl Reporter {
     }
 }
 
-fn bar_message(report: &Report) -> String {
+fn bar_message(report: &StepReport) -> String {
     format!(
         "loss {:.3}  {:.0} tokens/s  peak {:.2} GB",
         report.losses.loss,
@@ -231,8 +231,8 @@ mod tests {
     use super::*;
     use crate::training::Saved;
 
-    fn report() -> Report {
-        Report {
+    fn report() -> StepReport {
+        StepReport {
             iteration: 10,
             losses: Losses { loss: 2.6624, mtp_loss: None },
             routing: None,
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(line["peak_memory"], 9.707);
         assert_eq!(line["train_loss"], 2.6624);
         let routing = Some(RoutingReport { loss: 2.25, busiest: 0.5, idlest: 0.125 });
-        let event = Event::Trained(Report { routing, ..report() });
+        let event = Event::Trained(StepReport { routing, ..report() });
         let line = json_line(&event).unwrap();
         assert_eq!((&line["train_router_loss"], &line["idlest_expert"]), (&json!(2.25), &json!(0.125)));
         let text = log_line(&event).unwrap();

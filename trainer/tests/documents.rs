@@ -52,7 +52,7 @@ struct Commands {
 }
 
 impl Commands {
-    fn of(text: &str) -> Self {
+    fn new(text: &str) -> Self {
         let mut commands = Commands::default();
         let mut fence: Option<&str> = None;
         let mut end_of_input: Option<String> = None;
@@ -198,7 +198,7 @@ fn help(arguments: &[&str]) -> String {
 fn commands_name_what_is_there() {
     let mut faults = Vec::new();
     for document in documents() {
-        let commands = Commands::of(&fs::read_to_string(top(&document)).unwrap());
+        let commands = Commands::new(&fs::read_to_string(top(&document)).unwrap());
         let beside = top(&document).parent().unwrap().to_owned();
         for command in commands.blocks.iter().chain(&commands.indented).chain(&commands.inline) {
             faults.extend(fault(command, &beside).map(|fault| format!("{}: {fault}", document.display())));
@@ -222,7 +222,7 @@ fn commands_name_what_is_there() {
 fn commands_of_this_program_work_when_pasted() {
     let mut ran = 0;
     for document in documents() {
-        let commands = Commands::of(&fs::read_to_string(top(&document)).unwrap()).blocks;
+        let commands = Commands::new(&fs::read_to_string(top(&document)).unwrap()).blocks;
         let is_own = |command: &String| {
             let command = without_variables(command);
             command.starts_with("target/release/cotangent ") || command.contains("-p cotangent-trainer -- ")

@@ -11,7 +11,7 @@ use cotangent_models::checkpoint::SafetensorsFile;
 use cotangent_trainer::adapter::{Adapter, AdapterConfig};
 use cotangent_trainer::loss_curve::LossCurve;
 use cotangent_trainer::training::{
-    Claim, Earlier, Event, Outcome, Output, Routing, Trainer, TrainingOptions, TrainingState, state_file,
+    Claim, Earlier, Event, Outcome, Output, RoutingMeans, Trainer, TrainingOptions, TrainingState, state_file,
 };
 
 use common::{adapted_model, counting, options};
@@ -21,7 +21,7 @@ const LENGTHS: [usize; 9] = [24, 12, 30, 9, 18, 24, 15, 40, 21];
 fn output(dir: &Path, options: &TrainingOptions) -> Output {
     let (model, _) = adapted_model();
     let adapters = model.adapters();
-    let config = AdapterConfig::of_tensors(adapters.keys().map(String::as_str), 4, 2.0);
+    let config = AdapterConfig::from_tensors(adapters.keys().map(String::as_str), 4, 2.0);
     let claim = Claim::new(dir, Earlier::Resume).unwrap();
     Output::prepare(claim, config, BTreeMap::new(), options.identity(&counting(&LENGTHS))).unwrap()
 }
@@ -110,8 +110,8 @@ fn what_routers_did_since_the_last_report_is_not_lost() {
     let options = options(2);
     run(dir.path(), &options, None, usize::MAX);
     let state = load(dir.path(), &options).unwrap();
-    assert_eq!(state.unreported_routing, (Routing::default(), 0));
-    let routing = Routing { loss: 17.3, shares: vec![0.1, 5.0, 2.5] };
+    assert_eq!(state.unreported_routing, (RoutingMeans::default(), 0));
+    let routing = RoutingMeans { loss: 17.3, shares: vec![0.1, 5.0, 2.5] };
     let state = TrainingState { unreported_routing: (routing, 9), ..state };
     state.save(&state_file(dir.path()), &options.identity(&counting(&LENGTHS))).unwrap();
     assert_eq!(load(dir.path(), &options).unwrap().unreported_routing, state.unreported_routing);
@@ -137,7 +137,7 @@ fn a_new_run_replaces_an_earlier_one_once_it_has_saved() {
     fs::write(dir.path().join("0009999_adapters.safetensors"), "").unwrap();
     let state = load(dir.path(), &options).unwrap();
     let claim = Claim::new(dir.path(), Earlier::Replace).unwrap();
-    let config = AdapterConfig::of_tensors(state.adapters.keys().map(String::as_str), 4, 2.0);
+    let config = AdapterConfig::from_tensors(state.adapters.keys().map(String::as_str), 4, 2.0);
     let output = Output::prepare(claim, config, BTreeMap::new(), BTreeMap::new()).unwrap();
     assert!(files(dir.path()).contains(&"0009999_adapters.safetensors".to_owned()));
     output.save(&state).unwrap();

@@ -3,7 +3,7 @@
 mod common;
 
 use cotangent::{Gradients, Keep, Session, Tensor};
-use cotangent_trainer::data::Batch;
+use cotangent_trainer::data::TokenBatch;
 use cotangent_trainer::loss_curve::LossCurve;
 use cotangent_trainer::training::{
     Accumulated, BatchMaker, Event, Outcome, Trainer, TrainingError, accumulate, validate,
@@ -11,7 +11,7 @@ use cotangent_trainer::training::{
 
 use common::{adapted_model, counting, options};
 
-fn gradients(batches: &[Batch], keep: Keep) -> Accumulated {
+fn gradients(batches: &[TokenBatch], keep: Keep) -> Accumulated {
     let mut session = Session::new().unwrap();
     let (model, config) = adapted_model();
     let trainable = model.adapters_trainable().unwrap();

@@ -106,7 +106,7 @@ fn a_video_is_read_as_transformers_reads_it() {
     }
     let grids: Vec<_> = pictures.iter().map(|picture| picture.grid).collect();
     let positions = row_positions(&vision.config, tokens, &grids).unwrap().tokens;
-    let found = Positions::of_rows(&[&positions], tokens.len());
+    let found = Positions::from_rows(&[&positions], tokens.len());
     let axes = (0..3).flat_map(|axis| positions.iter().map(move |position| position[axis])).collect::<Vec<_>>();
     assert_eq!(axes, integers("position_ids"), "{found:?}");
 

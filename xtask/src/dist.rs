@@ -72,7 +72,7 @@ pub fn run(root: &Path, cuda: bool) -> Result<ExitCode> {
     let places = [(Entry::Name, "libmlxc.so", "libmlxc.so"), (Entry::SearchPath, "mlx/lib", "$ORIGIN/mlx/lib:$ORIGIN")];
     relocated(&parts.library, &library.join("libmlxc.so"), &places)?;
     for name in RUNTIME {
-        copy(&of_the_compiler(name)?, &library.join(name))?;
+        copy(&compiler_library(name)?, &library.join(name))?;
     }
     copy_tree(&root.join("demo"), &folder.join("demo"), &|path| !path.ends_with("demo/make"))?;
     write_licences(root, &parts, &folder.join("licences"))?;
@@ -123,7 +123,7 @@ fn copy_package(parts: &Parts, into: &Path) -> Result<()> {
     copy_tree(&parts.wheel.join("mlx_cpu.libs"), &into.join("mlx_cpu.libs"), &|_| true)
 }
 
-fn of_the_compiler(library: &str) -> Result<PathBuf> {
+fn compiler_library(library: &str) -> Result<PathBuf> {
     let argument = format!("-print-file-name={library}");
     let path = PathBuf::from(program::output(Command::new("c++").arg(argument))?.trim());
     ensure!(path.is_absolute(), "the C++ compiler does not say where `{library}` lies\n  help: use g++");

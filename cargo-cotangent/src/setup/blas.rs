@@ -3,7 +3,7 @@
 //! MLX calls plain names (`cblas_sgemm`, `spotrf_`); the OpenBLAS published as a wheel has them with the prefix `scipy_`.
 //! A small library jumps from the ones to the others, under the file name of the library it replaces.
 
-use super::layout::Installation;
+use super::folder::Installation;
 use super::pins::Architecture;
 use super::tools::Compiler;
 use crate::program;

@@ -1,6 +1,6 @@
 //! Cargo's configuration: overrides the build script of mlx-sys, which can only build MLX with macOS' tools.
 
-use super::layout::Installation;
+use super::folder::Installation;
 
 /// The text of a configuration file by which mlx-sys uses `installation` on `target`.
 ///

@@ -1,6 +1,6 @@
 //! The libraries of CUDA that MLX's CUDA build needs and does not bring.
 
-use super::layout::Installation;
+use super::folder::Installation;
 use super::problem::Problem;
 use super::python::Python;
 use anyhow::{Context, Result};

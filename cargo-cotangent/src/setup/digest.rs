@@ -7,12 +7,12 @@ use std::io::Read;
 use std::path::Path;
 
 /// The digest of `bytes` in lower-case hexadecimal.
-pub fn of(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
 
 /// The digest of a file's contents.
-pub fn of_file(path: &Path) -> Result<String> {
+pub fn file_sha256(path: &Path) -> Result<String> {
     let cannot_read = || format!("cannot read `{}`", path.display());
     let mut file = File::open(path).with_context(cannot_read)?;
     let mut hasher = Sha256::new();
@@ -38,18 +38,18 @@ mod tests {
 
     #[test]
     fn the_standards_example_comes_out() {
-        assert_eq!(of(b"abc"), ABC);
+        assert_eq!(sha256(b"abc"), ABC);
     }
 
     #[test]
     fn a_file_has_the_digest_of_its_bytes() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
-        assert_eq!(of_file(file.path()).unwrap(), ABC);
+        assert_eq!(file_sha256(file.path()).unwrap(), ABC);
     }
 
     #[test]
     fn a_missing_file_is_named() {
-        assert_eq!(of_file(Path::new("/no/such/wheel")).unwrap_err().to_string(), "cannot read `/no/such/wheel`");
+        assert_eq!(file_sha256(Path::new("/no/such/wheel")).unwrap_err().to_string(), "cannot read `/no/such/wheel`");
     }
 }

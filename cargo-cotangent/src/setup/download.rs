@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub fn fetch(wheel: &Wheel, downloads: &Path, download: impl FnOnce(&Wheel, &Path) -> Result<()>) -> Result<PathBuf> {
     let path = downloads.join(wheel.file);
     if path.is_file() {
-        if digest::of_file(&path)? == wheel.sha256 {
+        if digest::file_sha256(&path)? == wheel.sha256 {
             return Ok(path);
         }
         eprintln!("  `{}` is damaged", path.display());
@@ -37,7 +37,7 @@ pub fn fetch(wheel: &Wheel, downloads: &Path, download: impl FnOnce(&Wheel, &Pat
         )
     })?;
     let arrived = arriving.join(wheel.file);
-    let found = if arrived.is_file() { digest::of_file(&arrived)? } else { "no such file".to_owned() };
+    let found = if arrived.is_file() { digest::file_sha256(&arrived)? } else { "no such file".to_owned() };
     if found != wheel.sha256 {
         bail!(
             "what was downloaded as `{}` is not what its authors published\n  found SHA-256:    {found}\n  \

@@ -1,7 +1,7 @@
 //! Set-up on Linux, where mlx-sys cannot build itself: MLX as published, its C interface compiled here, and Cargo told
 //! to use both in place of mlx-sys' build script.
 
-use super::layout::{Installation, Layout};
+use super::folder::{Installation, SetupFolder};
 use super::pins::{self, Architecture, Build};
 use super::problem;
 use super::python::Python;
@@ -28,13 +28,13 @@ pub fn set_up(root: &Path, build: Option<Build>, force: bool, report: Report) ->
     let architecture = supported_architecture()?;
     check_path(root)?;
     check_locked_version(root)?;
-    let layout = Layout::new(root);
-    fs::create_dir_all(&layout.folder).with_context(|| format!("cannot create `{}`", layout.folder.display()))?;
-    let _lock = lock(&layout.lock())?;
+    let home = SetupFolder::new(root);
+    fs::create_dir_all(&home.folder).with_context(|| format!("cannot create `{}`", home.folder.display()))?;
+    let _lock = lock(&home.lock())?;
 
-    let build = build.unwrap_or_else(|| stamp::build_in(&fs::read_to_string(layout.stamp()).unwrap_or_default()));
+    let build = build.unwrap_or_else(|| stamp::build_in(&fs::read_to_string(home.stamp()).unwrap_or_default()));
     let (version, stamp) = (build.version(), Stamp::current(root, build, architecture));
-    let reason = if force { Some("asked for".to_owned()) } else { outdated(&layout, build, &stamp) };
+    let reason = if force { Some("asked for".to_owned()) } else { outdated(&home, build, &stamp) };
     let Some(reason) = reason else {
         if report == Report::Always {
             eprintln!("MLX {version} is set up.");
@@ -43,9 +43,9 @@ pub fn set_up(root: &Path, build: Option<Build>, force: bool, report: Report) ->
     };
     let start = Instant::now();
     eprintln!("Setting up MLX {version} ({reason}) …");
-    let unfinished = layout.unfinished(build);
-    install(root, architecture, &layout, &unfinished)?;
-    finish(&layout, &unfinished, architecture, &stamp)?;
+    let unfinished = home.unfinished(build);
+    install(root, architecture, &home, &unfinished)?;
+    finish(&home, &unfinished, architecture, &stamp)?;
     let seconds = start.elapsed().as_secs();
     eprintln!("MLX {version} is set up, in {seconds} s. `cargo build` and `cargo test` work now.");
     Ok(())
@@ -108,34 +108,34 @@ pub(super) fn lock(path: &Path) -> Result<File> {
 }
 
 /// Why there is work to do; nothing if the set-up holds.
-fn outdated(layout: &Layout, build: Build, stamp: &Stamp) -> Option<String> {
-    let Ok(found) = fs::read_to_string(layout.stamp()) else {
-        let begun = layout.unfinished(build).folder.exists();
+fn outdated(home: &SetupFolder, build: Build, stamp: &Stamp) -> Option<String> {
+    let Ok(found) = fs::read_to_string(home.stamp()) else {
+        let begun = home.unfinished(build).folder.exists();
         return Some(if begun { "the last set-up was interrupted" } else { "first time here" }.to_owned());
     };
     stamp.difference(&found).or_else(|| {
-        let complete = layout.installation(build).is_complete() && layout.cargo_config().is_file();
+        let complete = home.installation(build).is_complete() && home.cargo_config().is_file();
         (!complete).then(|| "files in `.mlx` are missing".to_owned())
     })
 }
 
-fn install(root: &Path, architecture: Architecture, layout: &Layout, unfinished: &Installation) -> Result<()> {
+fn install(root: &Path, architecture: Architecture, home: &SetupFolder, unfinished: &Installation) -> Result<()> {
     let wheels = [pins::mlx(unfinished.build, architecture), pins::openblas(architecture)];
     let (compiler, python) = (Compiler::find(), Python::find());
-    let (glibc, disk) = (tools::glibc_problem(), tools::disk_problem(&layout.folder, unfinished.build));
+    let (glibc, disk) = (tools::glibc_problem(), tools::disk_problem(&home.folder, unfinished.build));
     let problems = [compiler.as_ref().err(), python.as_ref().err(), glibc.as_ref(), disk.as_ref()];
     problem::report(&problems.into_iter().flatten().collect::<Vec<_>>())?;
     let (compiler, python) = (compiler?, python?);
 
     let mut paths = Vec::new();
     for wheel in &wheels {
-        paths.push(download::fetch(wheel, &layout.downloads(), |wheel, folder| {
+        paths.push(download::fetch(wheel, &home.downloads(), |wheel, folder| {
             eprintln!("  downloading {} {} ({} MB)", wheel.project, wheel.version, wheel.megabytes);
-            python.download(wheel, folder, &layout.python())
+            python.download(wheel, folder, &home.python())
         })?);
     }
 
-    remove_if_there(&layout.python())?;
+    remove_if_there(&home.python())?;
     remove_if_there(&unfinished.folder)?;
     create(&unfinished.folder)?;
     eprintln!("  unpacking");
@@ -155,24 +155,24 @@ fn install(root: &Path, architecture: Architecture, layout: &Layout, unfinished:
     let mlx_sys = cargo::source_of(root, "mlx-sys", pins::MLX_SYS)?;
     let mlx_c = mlx_c::Source::open(&mlx_sys)?;
     mlx_c.compile(&compiler, unfinished)?;
-    mlx_c::link(&compiler, unfinished, &layout.installation(unfinished.build))?;
+    mlx_c::link(&compiler, unfinished, &home.installation(unfinished.build))?;
     fs::write(unfinished.bindings(), sources::BINDINGS.text).context("cannot write the bindings of mlx-c")
 }
 
 /// Puts the new installation in the old one's place. Whenever this is interrupted, Cargo either finds a whole
 /// installation or says that MLX is not set up.
-fn finish(layout: &Layout, unfinished: &Installation, architecture: Architecture, stamp: &Stamp) -> Result<()> {
-    let installation = layout.installation(unfinished.build);
-    remove_if_there(&layout.stamp())?;
-    remove_if_there(&layout.cargo_config())?;
+fn finish(home: &SetupFolder, unfinished: &Installation, architecture: Architecture, stamp: &Stamp) -> Result<()> {
+    let installation = home.installation(unfinished.build);
+    remove_if_there(&home.stamp())?;
+    remove_if_there(&home.cargo_config())?;
     remove_if_there(&installation.folder)?;
     fs::rename(&unfinished.folder, &installation.folder)
         .with_context(|| format!("cannot rename `{}`", unfinished.folder.display()))?;
     eprintln!("  trying it");
     try_out(&installation)?;
     fs::remove_dir_all(installation.build()).context("cannot remove what was only needed to compile")?;
-    write_whole(&layout.cargo_config(), &cargo_config::text(architecture.target(), &installation, stamp.inputs()))?;
-    write_whole(&layout.stamp(), &stamp.text())
+    write_whole(&home.cargo_config(), &cargo_config::text(architecture.target(), &installation, stamp.inputs()))?;
+    write_whole(&home.stamp(), &stamp.text())
 }
 
 fn try_out(installation: &Installation) -> Result<()> {
@@ -220,8 +220,8 @@ mod tests {
             Self(tempfile::tempdir().unwrap())
         }
 
-        fn layout(&self) -> Layout {
-            Layout::new(self.0.path())
+        fn home(&self) -> SetupFolder {
+            SetupFolder::new(self.0.path())
         }
 
         fn stamp(&self) -> Stamp {
@@ -229,19 +229,19 @@ mod tests {
         }
 
         fn set_up(&self) {
-            let (layout, installation) = (self.layout(), self.layout().installation(Build::Cpu));
+            let (home, installation) = (self.home(), self.home().installation(Build::Cpu));
             for file in
                 [installation.libmlxc(), installation.bindings(), installation.libmlx_folder().join("libmlx.so")]
             {
                 create(file.parent().unwrap()).unwrap();
                 fs::write(file, "").unwrap();
             }
-            write_whole(&layout.cargo_config(), "").unwrap();
-            write_whole(&layout.stamp(), &self.stamp().text()).unwrap();
+            write_whole(&home.cargo_config(), "").unwrap();
+            write_whole(&home.stamp(), &self.stamp().text()).unwrap();
         }
 
         fn outdated(&self) -> Option<String> {
-            outdated(&self.layout(), Build::Cpu, &self.stamp())
+            outdated(&self.home(), Build::Cpu, &self.stamp())
         }
     }
 
@@ -256,16 +256,16 @@ mod tests {
     fn a_new_checkout_and_an_interrupted_set_up_are_distinguished() {
         let checkout = Checkout::new();
         assert_eq!(checkout.outdated().as_deref(), Some("first time here"));
-        create(&checkout.layout().unfinished(Build::Cpu).folder).unwrap();
+        create(&checkout.home().unfinished(Build::Cpu).folder).unwrap();
         assert_eq!(checkout.outdated().as_deref(), Some("the last set-up was interrupted"));
     }
 
     #[test]
     fn missing_files_are_noticed() {
-        for missing in [Layout::cargo_config, |layout: &Layout| layout.installation(Build::Cpu).libmlxc()] {
+        for missing in [SetupFolder::cargo_config, |home: &SetupFolder| home.installation(Build::Cpu).libmlxc()] {
             let checkout = Checkout::new();
             checkout.set_up();
-            fs::remove_file(missing(&checkout.layout())).unwrap();
+            fs::remove_file(missing(&checkout.home())).unwrap();
             assert_eq!(checkout.outdated().as_deref(), Some("files in `.mlx` are missing"));
         }
     }

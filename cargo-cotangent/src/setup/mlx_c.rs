@@ -1,6 +1,6 @@
 //! mlx-c, MLX's C interface: its sources are part of mlx-sys, and become one shared library.
 
-use super::layout::Installation;
+use super::folder::Installation;
 use super::tools::Compiler;
 use super::{digest, pins, sources};
 use crate::program;
@@ -59,8 +59,8 @@ impl Source {
 
     /// Digest of all public headers.
     pub fn headers_digest(&self) -> Result<String> {
-        let digests: Result<Vec<_>> = self.headers()?.iter().map(|header| digest::of_file(header)).collect();
-        Ok(digest::of(digests?.join("\n").as_bytes()))
+        let digests: Result<Vec<_>> = self.headers()?.iter().map(|header| digest::file_sha256(header)).collect();
+        Ok(digest::sha256(digests?.join("\n").as_bytes()))
     }
 
     fn files(&self, extension: &str) -> Result<Vec<PathBuf>> {

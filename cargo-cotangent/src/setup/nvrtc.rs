@@ -1,6 +1,6 @@
 //! NVIDIA's run-time compiler, with which tests compile kernels for a GPU that is not there. Nothing else needs it.
 
-use super::layout::Layout;
+use super::folder::SetupFolder;
 use super::pins::{self, Architecture};
 use super::python::Python;
 use super::{download, linux};
@@ -16,24 +16,24 @@ pub fn library(root: &Path) -> Result<PathBuf> {
     let Some(architecture) = Architecture::host().filter(|_| std::env::consts::OS == "linux") else {
         bail!("NVIDIA publishes it for x86_64 and aarch64 Linux");
     };
-    let layout = Layout::new(root);
-    let library = layout.nvrtc().join("nvidia/cu13/lib/libnvrtc.so.13");
+    let home = SetupFolder::new(root);
+    let library = home.nvrtc().join("nvidia/cu13/lib/libnvrtc.so.13");
     if library.is_file() {
         return Ok(library);
     }
-    fs::create_dir_all(&layout.folder).with_context(|| format!("cannot create `{}`", layout.folder.display()))?;
-    let _lock = linux::lock(&layout.lock())?;
+    fs::create_dir_all(&home.folder).with_context(|| format!("cannot create `{}`", home.folder.display()))?;
+    let _lock = linux::lock(&home.lock())?;
     let python = Python::find()?;
-    let wheel = download::fetch(&pins::nvrtc(architecture), &layout.downloads(), |wheel, folder| {
+    let wheel = download::fetch(&pins::nvrtc(architecture), &home.downloads(), |wheel, folder| {
         eprintln!("  downloading {} {} ({} MB)", wheel.project, wheel.version, wheel.megabytes);
-        python.download(wheel, folder, &layout.python())
+        python.download(wheel, folder, &home.python())
     })?;
-    let unfinished = layout.folder.join("unfinished-nvrtc");
-    for folder in [&unfinished, &layout.nvrtc()] {
+    let unfinished = home.folder.join("unfinished-nvrtc");
+    for folder in [&unfinished, &home.nvrtc()] {
         linux::remove_if_there(folder)?;
     }
     python.unzip(&wheel, &unfinished)?;
-    fs::rename(&unfinished, layout.nvrtc()).with_context(|| format!("cannot rename `{}`", unfinished.display()))?;
+    fs::rename(&unfinished, home.nvrtc()).with_context(|| format!("cannot rename `{}`", unfinished.display()))?;
     // Unpacked, it is of no more use: another checkout brings its own.
     linux::remove_if_there(&wheel)?;
     if !library.is_file() {

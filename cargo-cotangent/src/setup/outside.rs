@@ -1,6 +1,6 @@
 //! Set-up of a crate outside the checkout: its Cargo is shown where MLX is.
 
-use super::layout::Layout;
+use super::folder::SetupFolder;
 use super::pins::Build;
 use super::{linux, set_up};
 use crate::project::{Origin, Project};
@@ -45,10 +45,10 @@ pub fn set_up_project(folder: &Path, build: Option<Build>, force: bool) -> Resul
     if std::env::consts::OS != "linux" || (home == project.root && matches!(project.cotangent, Origin::Folder(_))) {
         return Ok(());
     }
-    let own = Layout::new(&project.root);
+    let own = SetupFolder::new(&project.root);
     write(&own.folder.join(".gitignore"), "*\n")?;
     if home != project.root {
-        write(&own.cargo_config(), &borrowed(&Layout::new(&home).cargo_config())?)?;
+        write(&own.cargo_config(), &borrowed(&SetupFolder::new(&home).cargo_config())?)?;
     }
     let cargo = project.root.join(".cargo");
     write(&cargo.join("mlx-is-not-set-up.toml"), NOT_SET_UP)?;

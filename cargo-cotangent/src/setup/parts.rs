@@ -1,6 +1,6 @@
 //! The parts of a finished set-up, for those who distribute it with a program.
 
-use super::layout::Layout;
+use super::folder::SetupFolder;
 use super::linux::{lock, remove_if_there};
 use super::pins::{self, Architecture, Build, Wheel};
 use super::python::Python;
@@ -28,7 +28,7 @@ pub struct Parts {
 /// # Errors
 /// If only the CUDA build is; if this is not Linux.
 pub fn parts(root: &Path) -> Result<Parts> {
-    let installation = Layout::new(root).installation(Build::Cpu);
+    let installation = SetupFolder::new(root).installation(Build::Cpu);
     ensure!(
         installation.is_complete(),
         "MLX's CPU build is not set up\n  help: set it up with `cargo xtask setup --cpu`"
@@ -80,12 +80,12 @@ pub fn unpack_licences(root: &Path, folder: &Path) -> Result<()> {
 }
 
 fn unpack(root: &Path, wheel: &Wheel, folder: &Path) -> Result<()> {
-    let layout = Layout::new(root);
-    let _lock = lock(&layout.lock())?;
+    let home = SetupFolder::new(root);
+    let _lock = lock(&home.lock())?;
     let python = Python::find()?;
-    let path = download::fetch(wheel, &layout.downloads(), |wheel, folder| {
+    let path = download::fetch(wheel, &home.downloads(), |wheel, folder| {
         eprintln!("  downloading {} {} ({} MB)", wheel.project, wheel.version, wheel.megabytes);
-        python.download(wheel, folder, &layout.python())
+        python.download(wheel, folder, &home.python())
     })?;
     python.unzip(&path, folder)
 }

@@ -22,7 +22,7 @@ impl Stamp {
             ("checkout", root.display().to_string()),
             ("MLX", build.version()),
             ("mlx-sys", pins::MLX_SYS.to_owned()),
-            ("inputs", digest::of(inputs.join("\n").as_bytes())),
+            ("inputs", digest::sha256(inputs.join("\n").as_bytes())),
         ])
     }
 

@@ -32,7 +32,7 @@ pub struct Strips {
 
 impl Strips {
     /// Returns what suits a backend: on GPUs launches cost more than scores that no query sees.
-    pub fn of(backend: Backend) -> Self {
+    pub fn new(backend: Backend) -> Self {
         let queries = match backend {
             Backend::Metal | Backend::Cuda => 512,
             Backend::Cpu | Backend::Emulated => 64,
@@ -109,7 +109,7 @@ pub fn causal_attention<M: Graph>(
     check(queries, keys, values)?;
     let wide = queries.dtype() == Dtype::F32 && queries.dimension(3).max(values.dimension(3)) > WIDEST_FLOATS;
     if backend == Backend::Cpu || wide {
-        return causal_attention_in_strips(queries, keys, values, scale, documents, Strips::of(backend));
+        return causal_attention_in_strips(queries, keys, values, scale, documents, Strips::new(backend));
     }
     let shape = [queries.dimension(0), queries.dimension(2)];
     let whole;
@@ -158,7 +158,7 @@ pub fn full_attention<M: Graph>(
     values: &Tensor<M>,
     scale: f32,
 ) -> Result<Tensor<M>> {
-    in_strips(queries, keys, values, scale, (false, None), Strips::of(cotangent::backend()?))
+    in_strips(queries, keys, values, scale, (false, None), Strips::new(cotangent::backend()?))
 }
 
 fn in_strips<M: Graph>(
@@ -186,7 +186,7 @@ fn in_strips<M: Graph>(
 /// The fallback of [`attend_in_blocks`](fn@attend_in_blocks), to which blocks mean nothing.
 fn by_strips<M: Graph>(inputs: AttendInBlocksInputs<'_, M>) -> Result<Tensor<M>> {
     let AttendInBlocksInputs { queries, keys, values, first_keys, scale, .. } = inputs;
-    let strips = Strips::of(cotangent::backend()?);
+    let strips = Strips::new(cotangent::backend()?);
     in_strips(queries, keys, values, scale, (true, Some(first_keys)), strips)
 }
 

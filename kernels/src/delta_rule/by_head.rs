@@ -67,7 +67,7 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
-    let padding = Padding::of(geometry);
+    let padding = Padding::new(geometry);
     let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
     let [log_decay, beta] = [padding.tokens(log_decay)?, padding.tokens(beta)?];
     let initial_state = padding.states(initial_state)?;
@@ -147,7 +147,7 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
 ) {
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
-    let padding = Padding::of(geometry);
+    let padding = Padding::new(geometry);
     let [queries, keys] = [padding.heads(queries)?, padding.heads(keys)?];
     let [beta, d_y] = [padding.tokens(beta)?, padding.heads(d_y)?];
     let d_final_state = padding.states(d_final_state)?;

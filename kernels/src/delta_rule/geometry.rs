@@ -32,7 +32,7 @@ pub(super) const SHORTEST_CHUNK: i32 = 8;
 impl Geometry {
     /// The sizes, if all shapes and dtypes fit: queries and keys `[B, T, Hk, Dk]`, values `[B, T, Hv, Dv]`, `log_decay` as
     /// `gates` says, `beta` `[B, T, Hv]`, the state `[B, Hv, Dv, Dk]`; gate and state in float32.
-    pub(super) fn of<M: Graph>(inputs: [&Tensor<M>; 6], gates: Gates) -> Result<Self> {
+    pub(super) fn new<M: Graph>(inputs: [&Tensor<M>; 6], gates: Gates) -> Result<Self> {
         let [queries, keys, values, log_decay, beta, initial_state] = inputs;
         let &[batch, time, key_heads, key_dim] = keys.shape() else {
             return Err(shape_error("keys", keys, "[B, T, Hk, Dk]"));

@@ -21,7 +21,7 @@ pub(super) struct Padding {
 
 impl Padding {
     /// Chunks as long as asked for, within limits.
-    pub(super) fn of(geometry: Geometry) -> Self {
+    pub(super) fn new(geometry: Geometry) -> Self {
         Padding { geometry, chunk: geometry.chunk.clamp(TILE, LONGEST_CHUNK) as usize }
     }
 

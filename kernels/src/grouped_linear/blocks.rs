@@ -17,7 +17,7 @@ pub struct Blocks {
 impl Blocks {
     /// Returns the blocks that suit a backend for results of `width` columns. Two blocks of either factor are in
     /// threadgroup memory at once, of which Metal gives 32 KiB and CUDA 48.
-    pub fn of(backend: Backend, dtype: Dtype, width: i32) -> Self {
+    pub fn new(backend: Backend, dtype: Dtype, width: i32) -> Self {
         let widest = match (backend, dtype) {
             (Backend::Cuda, Dtype::F16 | Dtype::BF16) => 128,
             (Backend::Cuda | Backend::Metal, _) => 64,
@@ -213,7 +213,7 @@ mod tests {
         for (backend, bytes) in [(Backend::Cuda, 48 << 10), (Backend::Metal, 32 << 10), (Backend::Emulated, 32 << 10)] {
             for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
                 for width in [1, 8, 33, 64, 70, 512, 2048] {
-                    let dense = Blocks::of(backend, dtype, width);
+                    let dense = Blocks::new(backend, dtype, width);
                     for Blocks { rows, columns, depth } in [dense, dense.for_codes()] {
                         let padding = 16 / dtype.size();
                         let as_stored = (rows + columns) * (depth + padding);

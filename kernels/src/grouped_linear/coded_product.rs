@@ -130,7 +130,7 @@ pub fn grouped_coded_product_backward<
     d_x: Out![T; R, GROUP * G],
 ) {
     let inputs = GROUP as i32 * G;
-    let Blocks { rows, columns, depth } = Blocks::of(cotangent::backend()?, d_y.dtype(), inputs).for_codes();
+    let Blocks { rows, columns, depth } = Blocks::new(cotangent::backend()?, d_y.dtype(), inputs).for_codes();
     let d_x = coded_input_gradient(
         stages,
         CodedInputGradientInputs {
@@ -186,6 +186,6 @@ pub(super) fn coded_input_gradient<
 fn grouped_coded_product_by_operations<M: Graph>(inputs: GroupedCodedProductInputs<'_, M>) -> Result<Tensor<M>> {
     let GroupedCodedProductInputs { x, codes, scales, biases, counts, group, bits, .. } = inputs;
     let format = CodeFormat::new(CodeMode::Affine, Some(group), Some(bits))?;
-    let matrices = Packed::of_parts(codes, scales, Some(biases), format, x.dtype())?.decode(x.dtype())?;
+    let matrices = Packed::from_parts(codes, scales, Some(biases), format, x.dtype())?.decode(x.dtype())?;
     x.grouped_matmul(&matrices.to_tensor().swap_axes(1, 2)?, counts)
 }

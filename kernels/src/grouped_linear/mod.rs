@@ -26,7 +26,7 @@ pub use product::{grouped_product, grouped_product_backward};
 /// Shapes or dtypes that do not fit; no row, no expert.
 pub fn grouped_linear<M: Graph>(x: &Tensor<M>, weight: &Tensor<M>, counts: &Indices) -> Result<Tensor<M>> {
     check(x, weight.shape(), counts)?;
-    let Blocks { rows, columns, depth } = Blocks::of(cotangent::backend()?, x.dtype(), weight.dimension(1));
+    let Blocks { rows, columns, depth } = Blocks::new(cotangent::backend()?, x.dtype(), weight.dimension(1));
     grouped_product(x, weight, counts, rows, columns, depth)
 }
 
@@ -46,7 +46,7 @@ pub fn grouped_packed_linear<M: Graph>(x: &Tensor<M>, matrices: &Packed, counts:
     }
     let (codes, scales, biases) = matrices.parts()?;
     let (scales, biases) = (scales.cast(x.dtype())?, biases.cast(x.dtype())?);
-    let Blocks { rows, columns, depth } = Blocks::of(backend, x.dtype(), matrices.rows()).for_codes();
+    let Blocks { rows, columns, depth } = Blocks::new(backend, x.dtype(), matrices.rows()).for_codes();
     let (group, bits) = (format.group_size(), format.bits());
     grouped_coded_product(GroupedCodedProductInputs {
         x,

@@ -52,9 +52,9 @@ pub fn grouped_product_backward<T: Float, const ROWS: usize, const COLUMNS: usiz
     d_weight: Out![T; E, N, K],
 ) {
     let backend = cotangent::backend()?;
-    let Blocks { rows, columns, depth } = Blocks::of(backend, x.dtype(), K);
+    let Blocks { rows, columns, depth } = Blocks::new(backend, x.dtype(), K);
     let d_x = if wants_d_x { Some(input_gradient(stages, d_y, weight, counts, rows, columns, depth)?) } else { None };
-    let Blocks { columns: rows, .. } = Blocks::of(backend, x.dtype(), N);
+    let Blocks { columns: rows, .. } = Blocks::new(backend, x.dtype(), N);
     let d_weight =
         if wants_d_weight { Some(expert_gradients(stages, x, d_y, counts, rows, columns, depth)?) } else { None };
     Ok(Outputs { d_x, d_weight })

@@ -109,7 +109,7 @@ fn mrope_by_operations<M: Graph>(inputs: MropeInputs<'_, M>) -> Result<Tensor<M>
     let MropeInputs { x, positions, turns, axes, even_odd } = inputs;
     let angles = angles::<M>(positions, turns, axes)?;
     let (cosine, sine) = (angles.cos()?, angles.sin()?);
-    let pairs = Pairs::of(x, axes.shape()[0], even_odd)?;
+    let pairs = Pairs::new(x, axes.shape()[0], even_odd)?;
     let (first, second) = (pairs.first.cast(Dtype::F32)?, pairs.second.cast(Dtype::F32)?);
     let turned_first = first.multiply(&cosine)?.subtract(&second.multiply(&sine)?)?.cast(x.dtype())?;
     let turned_second = second.multiply(&cosine)?.add(&first.multiply(&sine)?)?.cast(x.dtype())?;

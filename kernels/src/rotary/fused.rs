@@ -181,7 +181,7 @@ fn rotary_by_operations<M: Graph>(inputs: FusedRotaryInputs<'_, M>) -> Result<Te
         Ok((chosen(left)?, chosen(right)?))
     };
     let ((left_cosine, right_cosine), (left_sine, right_sine)) = (values(cosine)?, values(sine)?);
-    let pairs = Pairs::of(x, count, even_odd)?;
+    let pairs = Pairs::new(x, count, even_odd)?;
     let wide = |lanes: &Tensor<M>| lanes.cast(cotangent::Dtype::F32);
     let (first, second) = (wide(&pairs.first)?, wide(&pairs.second)?);
     let turned_first = first.multiply(&left_cosine)?.subtract(&second.multiply(&left_sine)?)?.cast(x.dtype())?;

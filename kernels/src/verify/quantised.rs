@@ -214,7 +214,7 @@ mod tests {
             };
             y.square()?.sum_all()
         };
-        let trainable = Trainable::of(&inputs, |_| true).unwrap();
+        let trainable = Trainable::new(&inputs, |_| true).unwrap();
         let mut session = Session::new().unwrap();
         let (value, gradients) = value_and_grad(&mut session, &inputs, &trainable, &(codes, unpacked), loss).unwrap();
         let mut all = vec![value.item::<f32>().unwrap()];

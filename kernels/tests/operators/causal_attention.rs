@@ -22,14 +22,14 @@ struct Attention {
 
 impl Attention {
     fn new(head_dim: i32) -> Self {
-        Attention { scale: (head_dim as f32).powf(-0.5), lengths: None, strips: Strips::of(cotangent::Backend::Cpu) }
+        Attention { scale: (head_dim as f32).powf(-0.5), lengths: None, strips: Strips::new(cotangent::Backend::Cpu) }
     }
 }
 
 impl Operator for Attention {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let [q, k, v] = inputs else { unreachable!() };
-        let of_lengths = |lengths: &Vec<i32>| Documents::of_lengths(lengths, q.dimension(2), k.dimension(2));
+        let of_lengths = |lengths: &Vec<i32>| Documents::from_lengths(lengths, q.dimension(2), k.dimension(2));
         let documents = self.lengths.as_ref().map(of_lengths).transpose()?;
         Ok(vec![causal_attention_in_strips(q, k, v, self.scale, documents.as_ref(), self.strips)?])
     }
@@ -65,7 +65,7 @@ impl Operator for Whole {
 
 /// Strips of one query, of a few that do not divide the rows, and whole rows; with weights kept and computed again.
 fn strips() -> Vec<Strips> {
-    let of = |queries, kept_bytes| Strips { queries, kept_bytes, ..Strips::of(cotangent::Backend::Cpu) };
+    let of = |queries, kept_bytes| Strips { queries, kept_bytes, ..Strips::new(cotangent::Backend::Cpu) };
     [1, 3, 5, 64].into_iter().flat_map(|queries| [of(queries, 0), of(queries, usize::MAX)]).collect()
 }
 
@@ -307,7 +307,7 @@ fn gradients_are_those_of_finite_differences() {
             random(3, &[2, key_heads, keys, 4], 1.0),
         ];
         for kept_bytes in [0, usize::MAX] {
-            let strips = Strips { queries: strip, kept_bytes, ..Strips::of(cotangent::Backend::Cpu) };
+            let strips = Strips { queries: strip, kept_bytes, ..Strips::new(cotangent::Backend::Cpu) };
             assert_finite_differences(&Attention { strips, ..Attention::new(8) }, &inputs, 3e-3);
         }
     }
@@ -320,12 +320,12 @@ fn strips_change_nothing() {
     let whole = Whole { scale: 0.25 };
     for queries in [1, 7, 64, 149, 150] {
         for kept_bytes in [0, usize::MAX] {
-            let strips = Strips { queries, kept_bytes, ..Strips::of(cotangent::Backend::Cpu) };
+            let strips = Strips { queries, kept_bytes, ..Strips::new(cotangent::Backend::Cpu) };
             assert_gradients(&Attention { strips, ..Attention::new(16) }, &whole, &inputs, &cotangent, 2e-6);
         }
     }
     // Seven queries of 2 rows and 4 heads over 150 keys, by their bytes.
-    let strips = Strips { bytes: 7 * 4 * 2 * 4 * 150, ..Strips::of(cotangent::Backend::Cpu) };
+    let strips = Strips { bytes: 7 * 4 * 2 * 4 * 150, ..Strips::new(cotangent::Backend::Cpu) };
     assert_gradients(&Attention { strips, ..Attention::new(16) }, &whole, &inputs, &cotangent, 2e-6);
 }
 
@@ -339,7 +339,7 @@ fn bfloat16_stays_near_float32() {
     let expected = gradients(&Attention::new(64), &wide, &wide_cotangent);
     for kept_bytes in [0, usize::MAX] {
         let attention =
-            Attention { strips: Strips { kept_bytes, ..Strips::of(cotangent::Backend::Cpu) }, ..Attention::new(64) };
+            Attention { strips: Strips { kept_bytes, ..Strips::new(cotangent::Backend::Cpu) }, ..Attention::new(64) };
         let output = &outputs(&attention, &inputs)[0];
         assert_eq!(output.dtype(), Dtype::BF16);
         assert_close("output", output, &outputs(&attention, &wide)[0], 1e-2);

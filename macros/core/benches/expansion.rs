@@ -41,13 +41,13 @@ fn declarations(folder: &Path) -> Vec<Declaration> {
         if path.is_dir() {
             found.extend(declarations(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.extend(of_file(&path));
+            found.extend(declarations_in(&path));
         }
     }
     found
 }
 
-fn of_file(path: &Path) -> Vec<Declaration> {
+fn declarations_in(path: &Path) -> Vec<Declaration> {
     let source = std::fs::read_to_string(path).expect("a source file");
     let file = syn::parse_file(&source).expect("Rust");
     let mut declarations = Vec::new();

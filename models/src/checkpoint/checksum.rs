@@ -41,7 +41,7 @@ impl std::fmt::Display for Checksum {
 mod tests {
     use super::*;
 
-    fn of(parts: &[&[u8]]) -> Checksum {
+    fn checksum(parts: &[&[u8]]) -> Checksum {
         let mut checksum = Checksum::default();
         parts.iter().for_each(|part| checksum.add_bytes(part));
         checksum
@@ -53,19 +53,19 @@ mod tests {
         for bit in 0..8 * bytes.len() {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_ne!(of(&[&flipped]), of(&[&bytes]), "bit {bit}");
+            assert_ne!(checksum(&[&flipped]), checksum(&[&bytes]), "bit {bit}");
         }
         let mut negated = bytes.clone();
         for byte in [7, 15, 23, 31] {
             negated[byte] ^= 0x80;
         }
-        assert_ne!(of(&[&negated]), of(&[&bytes]));
+        assert_ne!(checksum(&[&negated]), checksum(&[&bytes]));
     }
 
     #[test]
     fn where_one_part_ends_and_the_next_begins_counts() {
-        assert_ne!(of(&[b"ab", b"c"]), of(&[b"a", b"bc"]));
-        assert_ne!(of(&[b"a"]), of(&[b"a\0"]));
-        assert_eq!(of(&[b"abc"]).to_string().len(), 16);
+        assert_ne!(checksum(&[b"ab", b"c"]), checksum(&[b"a", b"bc"]));
+        assert_ne!(checksum(&[b"a"]), checksum(&[b"a\0"]));
+        assert_eq!(checksum(&[b"abc"]).to_string().len(), 16);
     }
 }

@@ -8,7 +8,7 @@ use cotangent::{CodeFormat, Dtype, Parameters, Plan, Planned};
 use crate::config::Quantization;
 use crate::weight::Weight;
 
-use super::names::Role;
+use super::names::TensorRole;
 use super::source::Source;
 use super::{Checkpoint, CheckpointError, TensorInfo};
 
@@ -46,7 +46,9 @@ impl Checkpoint {
     ) -> Result<(), CheckpointError> {
         let sources = self.sources(|_, role| {
             Ok(match role {
-                Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name) => Some(name),
+                TensorRole::Parameter(name) | TensorRole::Vision(name) | TensorRole::MultiTokenPrediction(name) => {
+                    Some(name)
+                }
                 _ => None,
             })
         })?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use cotangent::Plan;
 
-use super::names::{Role, classify};
+use super::names::{TensorRole, classify};
 use super::{Checkpoint, CheckpointError, Layout, LoadPlan, SafetensorsFile, is_present};
 
 /// The file with the head alone, under its names in the model; no index lists it.
@@ -78,7 +78,7 @@ impl<'a> LoadPlan<'a> {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn of_head_folder(
+    pub fn from_head_folder(
         folder: &'a Checkpoint,
         expected: Vec<(String, Plan)>,
     ) -> Result<(Self, &'static str), CheckpointError> {
@@ -91,5 +91,5 @@ impl<'a> LoadPlan<'a> {
 }
 
 fn is_of_head(stored: &str) -> bool {
-    matches!(classify(stored), Role::MultiTokenPrediction(_))
+    matches!(classify(stored), TensorRole::MultiTokenPrediction(_))
 }

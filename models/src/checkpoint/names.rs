@@ -1,6 +1,6 @@
 /// What a stored tensor is to the text model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
+pub enum TensorRole {
     /// A tensor of the text model, by canonical name: the Hugging Face name without the prefix that differs between
     /// exports (`layers.3.mlp.up_proj.weight`, `lm_head.weight`).
     Parameter(String),
@@ -20,15 +20,15 @@ const TEXT_PREFIXES: [&str; 5] =
 ///
 /// The names are `model.language_model.*` (multimodal), `model.*` (text), `language_model.model.*` (MLX) and bare
 /// (without a head), each with the head beside or inside the prefix.
-pub fn classify(stored: &str) -> Role {
+pub fn classify(stored: &str) -> TensorRole {
     let name = TEXT_PREFIXES.iter().find_map(|prefix| stored.strip_prefix(prefix)).unwrap_or(stored);
     let first = name.split('.').next().unwrap_or_default();
     let ours = || name.replace("mlp.switch_mlp.", "mlp.experts.");
     match first {
-        "mtp" => Role::MultiTokenPrediction(ours()),
-        "visual" | "vision_tower" | "vision_model" => Role::Vision(format!("visual{}", &name[first.len()..])),
-        _ if name.ends_with("rotary_emb.inv_freq") => Role::Buffer,
-        _ => Role::Parameter(ours()),
+        "mtp" => TensorRole::MultiTokenPrediction(ours()),
+        "visual" | "vision_tower" | "vision_model" => TensorRole::Vision(format!("visual{}", &name[first.len()..])),
+        _ if name.ends_with("rotary_emb.inv_freq") => TensorRole::Buffer,
+        _ => TensorRole::Parameter(ours()),
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
         for (canonical, prefixes) in table {
             let in_mlx = [true, false].map(|is_nested| name_in_mlx(canonical, is_nested));
             for stored in prefixes.iter().map(|prefix| format!("{prefix}{canonical}")).chain(in_mlx) {
-                assert_eq!(classify(&stored), Role::Parameter(canonical.to_owned()), "{stored}");
+                assert_eq!(classify(&stored), TensorRole::Parameter(canonical.to_owned()), "{stored}");
             }
         }
     }
@@ -85,17 +85,17 @@ mod tests {
     #[test]
     fn what_is_no_part_of_the_text_model_is_distinguished() {
         for (stored, role) in [
-            ("mtp.fc.weight", Role::MultiTokenPrediction("mtp.fc.weight".into())),
-            ("language_model.mtp.norm.weight", Role::MultiTokenPrediction("mtp.norm.weight".into())),
+            ("mtp.fc.weight", TensorRole::MultiTokenPrediction("mtp.fc.weight".into())),
+            ("language_model.mtp.norm.weight", TensorRole::MultiTokenPrediction("mtp.norm.weight".into())),
             (
                 "mtp.layers.0.mlp.switch_mlp.up_proj.weight",
-                Role::MultiTokenPrediction("mtp.layers.0.mlp.experts.up_proj.weight".into()),
+                TensorRole::MultiTokenPrediction("mtp.layers.0.mlp.experts.up_proj.weight".into()),
             ),
-            ("model.visual.blocks.0.norm1.bias", Role::Vision("visual.blocks.0.norm1.bias".into())),
-            ("visual.patch_embed.proj.weight", Role::Vision("visual.patch_embed.proj.weight".into())),
-            ("vision_tower.merger.norm.weight", Role::Vision("visual.merger.norm.weight".into())),
-            ("model.language_model.visual.pos_embed.weight", Role::Vision("visual.pos_embed.weight".into())),
-            ("model.layers.3.self_attn.rotary_emb.inv_freq", Role::Buffer),
+            ("model.visual.blocks.0.norm1.bias", TensorRole::Vision("visual.blocks.0.norm1.bias".into())),
+            ("visual.patch_embed.proj.weight", TensorRole::Vision("visual.patch_embed.proj.weight".into())),
+            ("vision_tower.merger.norm.weight", TensorRole::Vision("visual.merger.norm.weight".into())),
+            ("model.language_model.visual.pos_embed.weight", TensorRole::Vision("visual.pos_embed.weight".into())),
+            ("model.layers.3.self_attn.rotary_emb.inv_freq", TensorRole::Buffer),
         ] {
             assert_eq!(classify(stored), role, "{stored}");
         }

@@ -4,7 +4,7 @@ use cotangent::{Plan, Storage};
 use safetensors::Dtype;
 
 use super::layout::{stored_shape, to_hugging_face};
-use super::names::{Role, classify, is_quantisation_detail};
+use super::names::{TensorRole, classify, is_quantisation_detail};
 use super::source::Source;
 use super::{Checkpoint, CheckpointError, HostTensor, Layout, Mismatch};
 
@@ -57,10 +57,10 @@ impl<'a> LoadPlan<'a> {
         let (has_tower, has_head) = (expects("visual."), expects("mtp."));
         let mut found = checkpoint.sources(|stored, role| {
             match role {
-                Role::MultiTokenPrediction(_) if !has_head => skipped.multi_token_prediction += 1,
-                Role::Vision(_) if !has_tower => skipped.vision += 1,
-                Role::Buffer => skipped.redundant += 1,
-                Role::Vision(name) | Role::MultiTokenPrediction(name) | Role::Parameter(name) => {
+                TensorRole::MultiTokenPrediction(_) if !has_head => skipped.multi_token_prediction += 1,
+                TensorRole::Vision(_) if !has_tower => skipped.vision += 1,
+                TensorRole::Buffer => skipped.redundant += 1,
+                TensorRole::Vision(name) | TensorRole::MultiTokenPrediction(name) | TensorRole::Parameter(name) => {
                     if is_quantisation_detail(stored) && !is_expected(&expected, &name) {
                         return Err(quantised(checkpoint, stored));
                     }
@@ -158,7 +158,7 @@ impl Checkpoint {
     /// If a file cannot be read any more.
     pub fn has_head_of_its_own(&self) -> Result<bool, CheckpointError> {
         let stored = |wanted: &str| {
-            self.names().find(|name| matches!(classify(name), Role::Parameter(parameter) if parameter == wanted))
+            self.names().find(|name| matches!(classify(name), TensorRole::Parameter(parameter) if parameter == wanted))
         };
         let (Some(embedding), Some(head)) = (stored(EMBEDDING), stored(HEAD)) else { return Ok(false) };
         let file = |name: &str| &self.files[self.tensors[name]];

@@ -48,7 +48,7 @@ impl ShardWriter {
             1 => SINGLE_FILE.to_owned(),
             _ => format!("model-{number:05}-of-{count:05}.safetensors"),
         };
-        Self::of_files(dir, (1..).map(name).zip(shards).collect(), true)
+        Self::from_files(dir, (1..).map(name).zip(shards).collect(), true)
     }
 
     /// Makes the one file `name` in the folder `dir`, which no index lists.
@@ -56,10 +56,14 @@ impl ShardWriter {
     /// # Errors
     /// As [`create`](Self::create).
     pub fn beside(dir: &Path, name: &str, tensors: Vec<TensorPlan>) -> Result<Self, CheckpointError> {
-        Self::of_files(dir, vec![(name.to_owned(), tensors)], false)
+        Self::from_files(dir, vec![(name.to_owned(), tensors)], false)
     }
 
-    fn of_files(dir: &Path, shards: Vec<(String, Vec<TensorPlan>)>, is_listed: bool) -> Result<Self, CheckpointError> {
+    fn from_files(
+        dir: &Path,
+        shards: Vec<(String, Vec<TensorPlan>)>,
+        is_listed: bool,
+    ) -> Result<Self, CheckpointError> {
         let total = shards.iter().flat_map(|(_, tensors)| tensors).map(TensorPlan::bytes).sum();
         let mut writer = ShardWriter {
             dir: dir.to_owned(),
@@ -72,7 +76,7 @@ impl ShardWriter {
         for (number, (name, shard)) in shards.into_iter().enumerate() {
             let path = dir.join(&name);
             let metadata = [("format".to_owned(), "mlx".to_owned())].into();
-            let header = WrittenHeader::of(&path, shard, &metadata)?;
+            let header = WrittenHeader::new(&path, shard, &metadata)?;
             let io_error = |source| CheckpointError::io(&path, source);
             let file = File::create_new(&path).map_err(io_error)?;
             file.write_all_at(&header.bytes, 0).map_err(io_error)?;

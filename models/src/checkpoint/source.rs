@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use cotangent::Plan;
 
 use super::layout::{is_stored_shape, stored_shape};
-use super::names::{Role, classify};
+use super::names::{TensorRole, classify};
 use super::{Checkpoint, CheckpointError, HostTensor, Layout};
 
 /// The tensors of one parameter.
@@ -210,7 +210,7 @@ impl Checkpoint {
     /// If two tensors claim to be the same parameter.
     pub(super) fn sources(
         &self,
-        mut select: impl FnMut(&str, Role) -> Result<Option<String>, CheckpointError>,
+        mut select: impl FnMut(&str, TensorRole) -> Result<Option<String>, CheckpointError>,
     ) -> Result<BTreeMap<String, Source>, CheckpointError> {
         let mut sources = BTreeMap::new();
         for stored in self.names() {
@@ -236,10 +236,12 @@ mod tests {
             ("language_model.model.layers.3.mlp.switch_mlp.up_proj.weight", Part::Whole),
             ("model.layers.3.mlp.experts.up_proj", Part::Whole),
         ] {
-            let Role::Parameter(canonical) = classify(stored) else { panic!("{stored}") };
+            let TensorRole::Parameter(canonical) = classify(stored) else { panic!("{stored}") };
             assert!(parameters(canonical).contains(&(name.to_owned(), part)), "{stored}");
         }
-        let Role::Parameter(shared) = classify("model.layers.3.mlp.shared_expert.up_proj.weight") else { panic!() };
+        let TensorRole::Parameter(shared) = classify("model.layers.3.mlp.shared_expert.up_proj.weight") else {
+            panic!()
+        };
         assert_eq!(parameters(shared.clone()), [(shared, Part::Whole)]);
         assert_eq!(modules("layers.0.mlp.experts.gate_up_proj").len(), 2);
     }

@@ -57,7 +57,7 @@ pub fn write_safetensors(
         dtype: tensor.dtype,
         shape: tensor.shape.clone(),
     };
-    let header = WrittenHeader::of(path, tensors.iter().map(plan).collect(), metadata)?;
+    let header = WrittenHeader::new(path, tensors.iter().map(plan).collect(), metadata)?;
     for (tensor, _) in &header.tensors {
         let (found, expected) = (tensors[&tensor.name].bytes.len() as u64, tensor.bytes());
         if found != expected {
@@ -96,7 +96,7 @@ pub(super) struct WrittenHeader {
 }
 
 impl WrittenHeader {
-    pub(super) fn of(
+    pub(super) fn new(
         path: &Path,
         mut tensors: Vec<TensorPlan>,
         metadata: &BTreeMap<String, String>,

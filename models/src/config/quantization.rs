@@ -6,7 +6,7 @@ use std::path::Path;
 use cotangent::{CodeFormat, CodeMode};
 use serde_json::Value;
 
-use crate::checkpoint::{Role, classify, modules as modules_of};
+use crate::checkpoint::{TensorRole, classify, modules as modules_of};
 
 use super::fields::{Fields, describe};
 use super::{ConfigError, read_json};
@@ -64,7 +64,8 @@ impl Quantization {
         let format = read_format(fields)?;
         let mut modules = BTreeMap::new();
         for (module, value) in fields.entries() {
-            let (Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name)) = classify(module)
+            let (TensorRole::Parameter(name) | TensorRole::Vision(name) | TensorRole::MultiTokenPrediction(name)) =
+                classify(module)
             else {
                 continue;
             };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cotangent::CodeFormat;
 
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Dtype, HeadPlace, HostTensor, Layout, Role, TensorPlan, classify, name_in_mlx,
+    Checkpoint, CheckpointError, Dtype, HeadPlace, HostTensor, Layout, TensorPlan, TensorRole, classify, name_in_mlx,
 };
 use crate::config::Quantization;
 use crate::qwen35::LoadError;
@@ -41,8 +41,8 @@ impl<'a> Head<'a> {
         let mut head = Head { checkpoint, tensors: Vec::new(), codes: BTreeMap::new() };
         for stored in checkpoint.names() {
             let own = match (classify(stored), place) {
-                (Role::MultiTokenPrediction(name), _) => name,
-                (Role::Parameter(name), HeadPlace::Folder(_)) => format!("{PREFIX}{name}"),
+                (TensorRole::MultiTokenPrediction(name), _) => name,
+                (TensorRole::Parameter(name), HeadPlace::Folder(_)) => format!("{PREFIX}{name}"),
                 _ => continue,
             };
             let Some(info) = checkpoint.get(stored) else { continue };

@@ -19,7 +19,7 @@ impl ImageSettings {
     /// # Errors
     /// If one side is more than 200 times the other.
     pub fn grid(&self, height: usize, width: usize) -> Result<Grid, SizeError> {
-        let sides = size::of_picture(height, width, self.patch * self.merge, self.limits)?;
+        let sides = size::picture_size(height, width, self.patch * self.merge, self.limits)?;
         Ok(self.grid_of(1, sides))
     }
 
@@ -28,7 +28,7 @@ impl ImageSettings {
     /// # Errors
     /// As [`grid`](Self::grid).
     pub fn patches(&self, picture: &Picture) -> Result<Patches, SizeError> {
-        let sides = size::of_picture(picture.height, picture.width, self.patch * self.merge, self.limits)?;
+        let sides = size::picture_size(picture.height, picture.width, self.patch * self.merge, self.limits)?;
         let frame = resize::resize(picture, sides);
         let mut values = Vec::new();
         self.push_patches(&vec![&frame; self.frames], &mut values);
@@ -40,7 +40,7 @@ impl ImageSettings {
     /// # Errors
     /// If there are fewer frames than a patch takes, or one side is more than 200 times the other.
     pub fn video_grid(&self, frames: usize, height: usize, width: usize) -> Result<Grid, SizeError> {
-        let sides = size::of_video(frames, [height, width], self.patch * self.merge, self.frames, self.limits)?;
+        let sides = size::video_size(frames, [height, width], self.patch * self.merge, self.frames, self.limits)?;
         Ok(self.grid_of(frames.div_ceil(self.frames), sides))
     }
 
@@ -66,7 +66,7 @@ impl ImageSettings {
                 let found = [frame.height, frame.width];
                 let (first, sides) = match of_video {
                     Some(known) => known,
-                    None => (found, size::of_video(count, found, self.patch * self.merge, self.frames, self.limits)?),
+                    None => (found, size::video_size(count, found, self.patch * self.merge, self.frames, self.limits)?),
                 };
                 if found != first {
                     return Err(SizeError::UnequalFrames { index, found, first }.into());

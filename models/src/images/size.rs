@@ -42,7 +42,7 @@ pub enum SizeError {
 }
 
 /// Height and width for a picture of `height` by `width` pixels, both multiples of `factor`.
-pub(super) fn of_picture(
+pub(super) fn picture_size(
     height: usize,
     width: usize,
     factor: usize,
@@ -56,7 +56,7 @@ pub(super) fn of_picture(
 
 /// Height and width for `frames` frames of `height` by `width` pixels, `group` of which make a patch. The limits count
 /// the pixels of all frames.
-pub(super) fn of_video(
+pub(super) fn video_size(
     frames: usize,
     [height, width]: [usize; 2],
     factor: usize,
@@ -116,15 +116,15 @@ mod tests {
     fn halves_go_to_the_even_multiple() {
         let wide = PixelLimits { least: 0, most: usize::MAX };
         for (side, expected) in [(48, 64), (80, 64), (112, 128), (144, 128), (176, 192)] {
-            assert_eq!(of_picture(side, side, 32, wide), Ok([expected; 2]), "{side}");
+            assert_eq!(picture_size(side, side, 32, wide), Ok([expected; 2]), "{side}");
         }
     }
 
     #[test]
     fn areas_outside_the_limits_are_scaled_to_them() {
-        assert_eq!(of_picture(48, 80, 32, LIMITS), Ok([224, 352]));
-        assert_eq!(of_picture(1, 150, 32, LIMITS), Ok([32, 3136]));
-        assert_eq!(of_picture(1, 200, 32, LIMITS), Ok([32, 3648]));
-        assert_eq!(of_picture(201, 1, 32, LIMITS), Err(SizeError::Ratio { height: 201, width: 1 }));
+        assert_eq!(picture_size(48, 80, 32, LIMITS), Ok([224, 352]));
+        assert_eq!(picture_size(1, 150, 32, LIMITS), Ok([32, 3136]));
+        assert_eq!(picture_size(1, 200, 32, LIMITS), Ok([32, 3648]));
+        assert_eq!(picture_size(201, 1, 32, LIMITS), Err(SizeError::Ratio { height: 201, width: 1 }));
     }
 }

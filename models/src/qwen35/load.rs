@@ -5,7 +5,7 @@ use std::path::Path;
 use cotangent::{Dtype, Parameters, Plan, Planned, Stored, Tensor, parameters};
 
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, Checksum, HeadPlace, HostTensor, LoadPlan, Role, Skipped, classify, to_mlx,
+    Checkpoint, CheckpointError, Checksum, HeadPlace, HostTensor, LoadPlan, Skipped, TensorRole, classify, to_mlx,
 };
 use crate::config::{ConfigError, Quantization, TextConfig};
 
@@ -151,7 +151,7 @@ impl Model<Stored> {
             }
             Some(HeadPlace::Folder(folder)) => {
                 folder.plan_codes(&mut head, Quantization::load(folder.dir())?.as_ref())?;
-                let (plan, prefix) = LoadPlan::of_head_folder(&folder, Plan::all(&head))?;
+                let (plan, prefix) = LoadPlan::from_head_folder(&folder, Plan::all(&head))?;
                 Some(loaded(&head, prefix, &mut |name, _| findings.add(name, plan.read(name)?)))
             }
         };
@@ -216,7 +216,7 @@ impl Model<Stored> {
 /// configuration ties it to the embedding.
 pub(crate) fn correct(config: &mut TextConfig, checkpoint: &Checkpoint) -> Result<bool, CheckpointError> {
     // Exports of the text alone keep the description of the tower now and then.
-    let has_tower = || checkpoint.names().any(|name| matches!(classify(name), Role::Vision(_)));
+    let has_tower = || checkpoint.names().any(|name| matches!(classify(name), TensorRole::Vision(_)));
     config.vision = config.vision.take().filter(|_| has_tower());
     let own_head = config.tie_word_embeddings && checkpoint.has_head_of_its_own()?;
     config.tie_word_embeddings &= !own_head;

@@ -299,7 +299,7 @@ impl Model<Stored> {
     /// # Errors
     /// None of its own: adapters are floats.
     pub fn adapters_trainable(&self) -> Result<Trainable> {
-        Trainable::of(self, is_adapter)
+        Trainable::new(self, is_adapter)
     }
 
     /// The head of multi-token prediction as what trains: its adapters, or all of it where it has none.
@@ -320,7 +320,7 @@ impl Model<Stored> {
                 message: "is packed codes, which never train\nhelp: train adapters of the head, by the target `mtp`"
                     .into(),
             }),
-            None => Trainable::of(self, |name| name.starts_with("mtp.") && (is_adapter(name) || !adapted)),
+            None => Trainable::new(self, |name| name.starts_with("mtp.") && (is_adapter(name) || !adapted)),
         }
     }
 }

@@ -29,7 +29,7 @@ pub use table::{Sizes, cuda, kernel, names, table};
 
 /// Prints the table of all kernels of `crates`; all about one; or the CUDA source of one, as the program's arguments say.
 pub fn kernels(crates: &[&str]) -> ExitCode {
-    match arguments().and_then(|arguments| table::answer(&of(crates), arguments)) {
+    match arguments().and_then(|arguments| table::answer(&kernels_of(crates), arguments)) {
         Ok(text) => {
             // A reader that stops has seen enough.
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -53,13 +53,13 @@ pub fn check(crates: &[&str]) -> ExitCode {
     if std::env::var_os(TENSOR_FLOAT).is_none() {
         return again();
     }
-    leave(check::run(of(crates), &arguments))
+    leave(check::run(kernels_of(crates), &arguments))
 }
 
 /// Makes mistakes in the gradients of the kernels of `crates`, and prints those that their generated checks miss.
 pub fn mutate(crates: &[&str]) -> ExitCode {
     match arguments().and_then(mutate::Arguments::parse) {
-        Ok(arguments) => leave(mutate::run(&of(crates), &arguments)),
+        Ok(arguments) => leave(mutate::run(&kernels_of(crates), &arguments)),
         Err(error) => misunderstood(&error, mutate::USAGE),
     }
 }
@@ -68,7 +68,7 @@ pub fn mutate(crates: &[&str]) -> ExitCode {
 ///
 /// # Panics
 /// If the program links no kernel.
-pub fn of(crates: &[&str]) -> Vec<&'static Declaration> {
+pub fn kernels_of(crates: &[&str]) -> Vec<&'static Declaration> {
     let mut kernels = cotangent::kernel::kernels();
     kernels.retain(|kernel| {
         let own = kernel.signature.module.split("::").next().unwrap_or_default();

@@ -98,7 +98,7 @@ fn product() -> (KernelText, Launch<'static>) {
 
 fn waves(shape: Vec<usize>) -> Buffer<'static> {
     let size: usize = shape.iter().product();
-    Buffer::of(Dtype::F32, shape, (0..size).map(|i| (i as f64 * 0.37).sin() * 0.1))
+    Buffer::from_values(Dtype::F32, shape, (0..size).map(|i| (i as f64 * 0.37).sin() * 0.1))
 }
 
 /// Seconds that all threads of this process have computed so far, where the system tells: on a busy machine the only

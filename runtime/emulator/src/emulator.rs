@@ -44,7 +44,7 @@ impl Emulator {
     /// # Errors
     /// As for [`Emulator::new`].
     pub fn with_cache(folder: &Path) -> Result<Self, Error> {
-        Emulator::of(Compiler::find()?, folder)
+        Emulator::from_parts(Compiler::find()?, folder)
     }
 
     /// An emulator as [`Emulator::with_cache`] that rounds a product and what is added to it once, as GPUs do: contraction
@@ -54,10 +54,10 @@ impl Emulator {
     /// # Errors
     /// As for [`Emulator::new`]; also if there is no clang, or this machine has no such instruction.
     pub fn contracting(folder: &Path) -> Result<Self, Error> {
-        Emulator::of(Compiler::find_contracting()?, folder)
+        Emulator::from_parts(Compiler::find_contracting()?, folder)
     }
 
-    fn of(compiler: Compiler, folder: &Path) -> Result<Self, Error> {
+    fn from_parts(compiler: Compiler, folder: &Path) -> Result<Self, Error> {
         let (images, asked) = Default::default();
         Ok(Emulator { compiler, cache: Cache::open(folder)?, images, asked, stacks: StackPool::default() })
     }
@@ -101,7 +101,7 @@ impl Emulator {
                 Some(match *argument {
                     Argument::Input { port, index, .. } => {
                         let buffer = &launch.inputs[index];
-                        (port.name.clone(), port.dtype, Contents::Data(buffer.bytes.as_ref(), Placement::of(buffer)))
+                        (port.name.clone(), port.dtype, Contents::Data(buffer.bytes.as_ref(), Placement::new(buffer)))
                     }
                     Argument::Shape { port, index } => {
                         (format!("{}_shape", port.name), Dtype::I32, Contents::Data(&metadata.shapes[index], None))
@@ -273,7 +273,7 @@ impl Emulator {
     /// The compiled hooks, which are the same for all kernels.
     fn hooks(&self, checks: Checks) -> Result<PathBuf, Error> {
         let include = &self.cache.include;
-        let object = include.join(format!("hooks-{:032x}.o", self.key_of(Build::of_hooks(checks))));
+        let object = include.join(format!("hooks-{:032x}.o", self.key_of(Build::for_hooks(checks))));
         let source = include.join("hooks.cpp");
         own_part(&object, |draft| self.compiler.compile_hooks(&source, draft, include, checks))?;
         Ok(object)

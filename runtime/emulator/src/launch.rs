@@ -27,7 +27,7 @@ impl<'a> Buffer<'a> {
     }
 
     /// A row-contiguous buffer of `values`, rounded to `dtype`.
-    pub fn of(dtype: Dtype, shape: impl Into<Vec<usize>>, values: impl IntoIterator<Item = f64>) -> Self {
+    pub fn from_values(dtype: Dtype, shape: impl Into<Vec<usize>>, values: impl IntoIterator<Item = f64>) -> Self {
         let bytes: Vec<u8> = values.into_iter().flat_map(|v| dtype.encode(v)).collect();
         Buffer::new(dtype, shape, bytes)
     }

@@ -102,7 +102,7 @@ mod tests {
         let launch = |grid, elements: usize, output: &[usize]| Launch {
             grid: [grid, 1, 1],
             threadgroup: [32, 1, 1],
-            inputs: vec![Buffer::of(Dtype::F32, [4], vec![0.0; elements])],
+            inputs: vec![Buffer::from_values(Dtype::F32, [4], vec![0.0; elements])],
             output_shapes: vec![output.to_vec()],
             ..Launch::default()
         };

@@ -13,7 +13,7 @@ fn run(header: &str, body: &str, x: &[f64]) -> Result<Vec<f64>, Error> {
     let launch = Launch {
         grid: [size as u32, 1, 1],
         threadgroup: [size as u32, 1, 1],
-        inputs: vec![Buffer::of(Dtype::F64, [size], x.iter().copied())],
+        inputs: vec![Buffer::from_values(Dtype::F64, [size], x.iter().copied())],
         output_shapes: vec![vec![size]],
         ..Launch::default()
     };
@@ -81,7 +81,7 @@ fn a_tile_that_is_loaded_is_no_finding_where_nothing_is_watched() {
         let launch = Launch {
             grid: [32, 1, 1],
             threadgroup: [32, 1, 1],
-            inputs: vec![Buffer::of(Dtype::F64, [256], identity.clone())],
+            inputs: vec![Buffer::from_values(Dtype::F64, [256], identity.clone())],
             output_shapes: vec![vec![256]],
             checks,
             ..Launch::default()

@@ -25,7 +25,7 @@ fn rows(rows: usize, values: impl Fn(usize) -> f64) -> Launch<'static> {
     Launch {
         grid: [rows as u32 * 128, 1, 1],
         threadgroup: [128, 1, 1],
-        inputs: vec![Buffer::of(Dtype::F32, [rows, 100], (0..rows * 100).map(values))],
+        inputs: vec![Buffer::from_values(Dtype::F32, [rows, 100], (0..rows * 100).map(values))],
         output_shapes: vec![vec![rows]],
         ..Launch::default()
     }
@@ -156,7 +156,7 @@ fn what_does_not_fit_is_refused_before_it_runs() {
     let good = Launch {
         grid: [1, 1, 1],
         threadgroup: [1, 1, 1],
-        inputs: vec![Buffer::of(Dtype::F32, [2], [1.0, 2.0])],
+        inputs: vec![Buffer::from_values(Dtype::F32, [2], [1.0, 2.0])],
         output_shapes: vec![vec![1]],
         ..Launch::default()
     };
@@ -166,11 +166,11 @@ fn what_does_not_fit_is_refused_before_it_runs() {
         ("0 output shapes given, 1 expected", Launch { output_shapes: vec![], ..good.clone() }),
         (
             "input `x` is f16, expected f32",
-            Launch { inputs: vec![Buffer::of(Dtype::F16, [2], [1.0, 2.0])], ..good.clone() },
+            Launch { inputs: vec![Buffer::from_values(Dtype::F16, [2], [1.0, 2.0])], ..good.clone() },
         ),
         (
             "input `x` has 8 bytes, expected 12",
-            Launch { inputs: vec![Buffer::of(Dtype::F32, [3], [1.0, 2.0])], ..good.clone() },
+            Launch { inputs: vec![Buffer::from_values(Dtype::F32, [3], [1.0, 2.0])], ..good.clone() },
         ),
         ("must not contain 0", Launch { grid: [0, 1, 1], ..good.clone() }),
         ("more than 2^32 threads", Launch { grid: [1 << 31, 4, 1], ..good.clone() }),

@@ -10,7 +10,7 @@ fn sums(folder: &Path, addend: u32) -> Vec<u8> {
     let body = format!("y[thread_position_in_grid.x] = x[thread_position_in_grid.x] + {addend};");
     let kernel = KernelText::new("k", body).input("x", Dtype::I32).output("y", Dtype::I32);
     let launch = Launch {
-        inputs: vec![Buffer::of(Dtype::I32, [2], [1.0, 2.0])],
+        inputs: vec![Buffer::from_values(Dtype::I32, [2], [1.0, 2.0])],
         output_shapes: vec![vec![2]],
         grid: [2, 1, 1],
         threadgroup: [2, 1, 1],

@@ -11,7 +11,7 @@ use table::{Case, defect, judge, sound};
 /// `x` lies in memory that counts 0, 1, 2 …
 fn lies(case: Case, shape: &[usize], strides: &[i64], elements: usize, first: usize) -> Case {
     let mut case = case;
-    let memory = Buffer::of(Dtype::F32, shape, (0..elements).map(|v| v as f64));
+    let memory = Buffer::from_values(Dtype::F32, shape, (0..elements).map(|v| v as f64));
     let buffer = Buffer { first, ..memory.strided(strides) };
     let size = buffer.size();
     case.launch.inputs[0] = buffer;

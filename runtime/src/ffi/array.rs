@@ -111,7 +111,7 @@ pub(crate) struct HostSlices<const N: usize>([Array; N]);
 
 impl<const N: usize> HostSlices<N> {
     /// Evaluates the arrays. The caller has checked that they hold float32.
-    pub(crate) fn of(operation: &'static str, arrays: [&Array; N]) -> Result<Self> {
+    pub(crate) fn new(operation: &'static str, arrays: [&Array; N]) -> Result<Self> {
         let mut rows = arrays.map(Array::clone);
         for array in &mut rows {
             assert_eq!(array.dtype(), mlx_rs::Dtype::Float32, "host slices are float32");

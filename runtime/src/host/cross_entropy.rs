@@ -36,7 +36,7 @@ pub fn cross_entropy_rows(logits: &Tensor<Infer>, labels: &[i32]) -> Result<Opti
     if let Some(label) = labels.iter().find(|label| !(0..width).contains(*label)) {
         return Err(Error::IndexOutOfRange { operation: OPERATION, index: (*label).into(), length: width.into() });
     }
-    let operand = ffi::HostSlices::of(OPERATION, [logits.array()])?;
+    let operand = ffi::HostSlices::new(OPERATION, [logits.array()])?;
     let [values] = operand.slices();
     let width = width as usize;
     let mut slopes = vec![0.0; values.len()];

@@ -38,7 +38,7 @@ pub fn elementwise<const N: usize, const K: usize>(
         });
     }
     let origin = Origin::join("elementwise", inputs.iter().map(|input| input.origin()))?;
-    let operands = ffi::HostSlices::of("elementwise", inputs.map(Tensor::array))?;
+    let operands = ffi::HostSlices::new("elementwise", inputs.map(Tensor::array))?;
     let operands = operands.slices();
     let mut results: [Vec<f32>; K] = std::array::from_fn(|_| vec![0.0; inputs[0].size()]);
     apply(operands, results.each_mut().map(Vec::as_mut_slice), formula);

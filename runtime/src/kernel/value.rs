@@ -27,7 +27,7 @@ pub(super) enum Content {
 
 impl PortValue {
     /// Creates the value of a port from a tensor, a constant, indices, a mask, or an option of one.
-    pub fn of(value: impl Into<Self>) -> Self {
+    pub fn new(value: impl Into<Self>) -> Self {
         value.into()
     }
 
@@ -135,7 +135,7 @@ pub enum ScalarValue {
 
 impl ScalarValue {
     /// A scalar argument, from the number itself.
-    pub fn of(value: impl Into<Self>) -> Self {
+    pub fn new(value: impl Into<Self>) -> Self {
         value.into()
     }
 
@@ -168,7 +168,7 @@ pub struct ConstantValue(pub(super) i64);
 
 impl ConstantValue {
     /// A template constant, from the number or bool itself.
-    pub fn of(value: impl Into<Self>) -> Self {
+    pub fn new(value: impl Into<Self>) -> Self {
         value.into()
     }
 }

@@ -3,7 +3,7 @@
 use mlx_rs::Array;
 
 use crate::error::{Context as _, Result};
-use crate::flat::Layout;
+use crate::flat::FlatLayout;
 use crate::in_flight::InFlight;
 use crate::tensor::{Origin, Tensor};
 use crate::transform::Gradients;
@@ -27,7 +27,7 @@ pub fn global_norm(gradients: &Gradients) -> Result<Tensor<Stored>> {
 /// The norm, not waited for, and the flat gradients of the last layout. The others' are gone: to keep them all would be to
 /// have all gradients twice.
 pub(super) fn norm_and_last<'a>(
-    layouts: impl IntoIterator<Item = &'a Layout>,
+    layouts: impl IntoIterator<Item = &'a FlatLayout>,
     gradients: &Gradients,
 ) -> Result<(Array, Option<Array>)> {
     let mut in_flight = InFlight::new(OPERATION);

@@ -6,7 +6,7 @@ use mlx_rs::{Array, Dtype as MlxDtype};
 
 use crate::error::{Context as _, Error, Result};
 use crate::ffi;
-use crate::flat::{Flat, Layout};
+use crate::flat::{Flat, FlatLayout};
 use crate::identity::Identity;
 use crate::in_flight::InFlight;
 use crate::mode::{Infer, Stored};
@@ -127,7 +127,7 @@ impl<R: Rule> Optimizer<R> {
         let layouts = layouts(gradients, kind)?;
         let only_layouts = || layouts.iter().map(|(_, layout)| layout);
         let (norm, mut last_gradient) = norm_and_last(only_layouts(), gradients)?;
-        let step = Step::new(self, norm, learning_rate)?;
+        let step = SharedValues::new(self, norm, learning_rate)?;
         let mut state = self.state.without(only_layouts())?;
         let before = self.state.of(layouts.iter().map(|(group, layout)| (&self.groups[*group].rule, layout)))?;
 
@@ -318,7 +318,7 @@ where
 }
 
 /// The values that all parameters of one step share, on the device.
-struct Step<R: Rule> {
+struct SharedValues<R: Rule> {
     norm: Array,
     finite: Array,
     steps: Array,
@@ -329,7 +329,7 @@ struct Step<R: Rule> {
     shared: Vec<R::Shared>,
 }
 
-impl<R: Rule> Step<R> {
+impl<R: Rule> SharedValues<R> {
     fn new(optimizer: &Optimizer<R>, norm: Array, learning_rate: f32) -> Result<Self> {
         let finite = norm.is_finite().during(R::OPERATION)?;
         let steps = finite.as_dtype(MlxDtype::Float32).and_then(|step| optimizer.steps.add(step));
@@ -343,14 +343,14 @@ impl<R: Rule> Step<R> {
         let counted = in_graph(steps.clone());
         let shared = optimizer.groups.iter().map(|group| group.rule.share(&counted)).collect::<Result<_>>()?;
         let learning_rate = in_graph(Array::from_f32(learning_rate));
-        Ok(Step { norm, finite, steps, scale, learning_rate, shared })
+        Ok(SharedValues { norm, finite, steps, scale, learning_rate, shared })
     }
 
     /// New parameters and state of one layout.
     fn apply(
         &self,
         (group, rule): (usize, &R),
-        layout: &Layout,
+        layout: &FlatLayout,
         (parameter, gradient, before): (Array, Array, Vec<Array>),
     ) -> Result<(Array, Vec<Array>)> {
         // A rule that does not go by element sees the shape of its one parameter.

@@ -4,7 +4,7 @@ use mlx_rs::{Array, Dtype as MlxDtype};
 
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Result};
-use crate::flat::Layout;
+use crate::flat::FlatLayout;
 use crate::transform::Gradients;
 use crate::{Backend, backend};
 
@@ -30,22 +30,22 @@ pub(super) struct Kind {
 
 /// The layouts that hold all `gradients`, in name order, each with the number of its group; `kind` is a parameter's by
 /// name. Kinds do not mix in a layout, nor do dtypes of gradients.
-pub(super) fn layouts(gradients: &Gradients, kind: impl Fn(&str) -> Kind) -> Result<Vec<(usize, Layout)>> {
+pub(super) fn layouts(gradients: &Gradients, kind: impl Fn(&str) -> Kind) -> Result<Vec<(usize, FlatLayout)>> {
     let most = most_elements()?;
-    let mut layouts: Vec<((Kind, Dtype), Layout)> = Vec::new();
+    let mut layouts: Vec<((Kind, Dtype), FlatLayout)> = Vec::new();
     for (name, gradient) in gradients.iter() {
         let kinds = (kind(name), gradient.dtype());
         let open = layouts.iter_mut().rev().find(|(of, _)| *of == kinds && !of.0.alone);
         match open {
             Some((_, layout)) if layout.next_start() + gradient.size() <= most => layout.push(name, gradient.shape()),
-            _ => layouts.push((kinds, Layout::of_one(name, gradient.shape()))),
+            _ => layouts.push((kinds, FlatLayout::from_one(name, gradient.shape()))),
         }
     }
     Ok(layouts.into_iter().map(|((kind, _), layout)| (kind.group, layout)).collect())
 }
 
 /// The gradients of a layout's parameters, in float32.
-pub(super) fn flat_gradient(layout: &Layout, gradients: &Gradients) -> Result<Array> {
+pub(super) fn flat_gradient(layout: &FlatLayout, gradients: &Gradients) -> Result<Array> {
     let flat = layout.join(|piece| {
         let gradient = gradients.get(&piece.name).expect("a layout is made of gradients that are there");
         Ok(gradient.array().clone())

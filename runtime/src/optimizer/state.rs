@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use mlx_rs::{Array, Dtype as MlxDtype};
 
 use crate::error::{Context as _, Error, Result};
-use crate::flat::{Layout, Piece};
+use crate::flat::{FlatLayout, Piece};
 
 use super::rule::Rule;
 
 /// The state of the parameters of one layout, float32, in the order of the rule's names.
 #[derive(Debug, Clone)]
 struct Kept {
-    layout: Layout,
+    layout: FlatLayout,
     /// Flat if the rule goes by element; else the layout has one parameter, and each array the shape that the rule says.
     arrays: Vec<Array>,
     is_flat: bool,
@@ -26,7 +26,7 @@ pub(super) struct State {
 
 impl State {
     /// The new state of the parameters of a layout.
-    pub(super) fn push(&mut self, rule: &impl Rule, layout: Layout, arrays: Vec<Array>) {
+    pub(super) fn push(&mut self, rule: &impl Rule, layout: FlatLayout, arrays: Vec<Array>) {
         self.kept.push(Kept { layout, arrays, is_flat: rule.by_element() });
     }
 
@@ -36,10 +36,10 @@ impl State {
     /// [`Error::Parameter`] if the rule goes by element and the shapes differ.
     pub(super) fn push_one(&mut self, rule: &impl Rule, name: &str, arrays: Vec<Array>) -> Result<()> {
         if !rule.by_element() {
-            self.push(rule, Layout::of_one(name, &[]), arrays);
+            self.push(rule, FlatLayout::from_one(name, &[]), arrays);
             return Ok(());
         }
-        let layout = Layout::of_one(name, arrays.first().map_or(&[], Array::shape));
+        let layout = FlatLayout::from_one(name, arrays.first().map_or(&[], Array::shape));
         layout.pieces().iter().try_for_each(|piece| check_shapes(rule, piece, &arrays))?;
         let flat = arrays.iter().map(|array| layout.join(|_| Ok(array.clone()))).collect::<Result<_>>()?;
         self.push(rule, layout, flat);
@@ -74,14 +74,14 @@ impl State {
     /// [`Error::Parameter`] if what is kept of a parameter has another shape than the rule says.
     pub(super) fn of<'a, R: Rule + 'a>(
         &self,
-        layouts: impl IntoIterator<Item = (&'a R, &'a Layout)> + Clone,
+        layouts: impl IntoIterator<Item = (&'a R, &'a FlatLayout)> + Clone,
     ) -> Result<Vec<Vec<Array>>> {
-        let same = |rule: &R, layout: &Layout| {
+        let same = |rule: &R, layout: &FlatLayout| {
             self.kept.iter().find(|kept| rule.by_element() && kept.is_flat && kept.layout == *layout)
         };
         let all_same = layouts.clone().into_iter().all(|(rule, layout)| same(rule, layout).is_some());
         let by_name = if all_same { BTreeMap::new() } else { self.by_name()? };
-        let one = |(rule, layout): (&R, &Layout)| -> Result<Vec<Array>> {
+        let one = |(rule, layout): (&R, &FlatLayout)| -> Result<Vec<Array>> {
             let names = rule.state_names();
             if let Some(kept) = same(rule, layout) {
                 return Ok(kept.arrays.clone());
@@ -102,9 +102,9 @@ impl State {
     }
 
     /// The state of all parameters that are in none of `layouts`.
-    pub(super) fn without<'a>(&self, layouts: impl IntoIterator<Item = &'a Layout>) -> Result<State> {
+    pub(super) fn without<'a>(&self, layouts: impl IntoIterator<Item = &'a FlatLayout>) -> Result<State> {
         let names: BTreeSet<&str> =
-            layouts.into_iter().flat_map(Layout::pieces).map(|piece| piece.name.as_str()).collect();
+            layouts.into_iter().flat_map(FlatLayout::pieces).map(|piece| piece.name.as_str()).collect();
         let mut others = State::default();
         for kept in &self.kept {
             let stays = |piece: &&Piece| !names.contains(piece.name.as_str());
@@ -113,7 +113,7 @@ impl State {
                 others.kept.push(kept.clone());
             } else if count > 0 {
                 // Only flat arrays have more than one parameter.
-                let mut layout = Layout::default();
+                let mut layout = FlatLayout::default();
                 kept.layout.pieces().iter().filter(stays).for_each(|piece| layout.push(&piece.name, &piece.shape));
                 let rest = |array: &Array| {
                     let parts = kept.layout.part(array)?;

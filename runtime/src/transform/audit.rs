@@ -99,7 +99,9 @@ where
     let operation = "audit_stack";
     let (tree, parts) = (names::leaves(model, &Path::root()), leaves_of_parts(model));
     check_parts(operation, &tree, &parts)?;
-    names::check(operation, &[&TrainableLeaves::of(model, &Path::root(), trainable)], trainable, || names::of(model))?;
+    names::check(operation, &[&TrainableLeaves::new(model, &Path::root(), trainable)], trainable, || {
+        names::leaf_names(model)
+    })?;
     // One that no part has is missing, which the audit says.
     let held: BTreeSet<&str> = parts.iter().map(|leaf| leaf.name.as_str()).collect();
     let walked = Trainable::named(trainable.names().filter(|name| held.contains(name)).map(str::to_owned));

@@ -263,7 +263,7 @@ pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
 }
 
 fn wrap(trace: TraceId, arrays: &[Array]) -> Vec<Tensor<Infer>> {
-    arrays.iter().map(|array| Tensor::from_parts(array.clone(), Origin::of(trace, false))).collect()
+    arrays.iter().map(|array| Tensor::from_parts(array.clone(), Origin::new(trace, false))).collect()
 }
 
 /// The arrays of what a function returned whose arguments belong to `trace`.

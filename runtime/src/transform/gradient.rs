@@ -31,8 +31,8 @@ impl Trainable {
     /// # Errors
     /// [`Error::Parameter`] if a picked one holds integers: MLX would "differentiate" it. [`Error::Refused`] if none is
     /// picked, if two parameters have one name, or if one tensor is picked under two.
-    pub fn of<P: Parameters<Mode = Stored>>(parameters: &P, select: impl Fn(&str) -> bool) -> Result<Self> {
-        let operation = "Trainable::of";
+    pub fn new<P: Parameters<Mode = Stored>>(parameters: &P, select: impl Fn(&str) -> bool) -> Result<Self> {
+        let operation = "Trainable::new";
         let leaves = names::leaves(parameters, &Path::root());
         let picked: Vec<_> = leaves.iter().filter(|leaf| select(&leaf.name)).collect();
         if let Some(leaf) = picked.iter().find(|leaf| !leaf.dtype.is_float()) {
@@ -114,7 +114,7 @@ pub(crate) struct TrainableLeaves {
 }
 
 impl TrainableLeaves {
-    pub(crate) fn of<P: Parameters<Mode = Stored>>(parameters: &P, prefix: &Path, trainable: &Trainable) -> Self {
+    pub(crate) fn new<P: Parameters<Mode = Stored>>(parameters: &P, prefix: &Path, trainable: &Trainable) -> Self {
         let mut leaves = TrainableLeaves::default();
         parameters.visit(&mut prefix.clone(), &mut |path, tensor| {
             leaves.of_tree += 1;
@@ -216,12 +216,12 @@ pub fn value_and_grad<P: Parameters<Mode = Stored>, B>(
     let operation = "value_and_grad";
     let running = session.run(operation)?;
     let root = Path::root();
-    let leaves = TrainableLeaves::of(parameters, &root, trainable);
-    names::check(operation, &[&leaves], trainable, || names::of(parameters))?;
+    let leaves = TrainableLeaves::new(parameters, &root, trainable);
+    names::check(operation, &[&leaves], trainable, || names::leaf_names(parameters))?;
     running.train([&leaves]);
     let trace = TraceId::fresh();
     let function = |primals: &[Array]| {
-        let value = loss(&with_primals(parameters, &root, &leaves, Origin::of(trace, true), primals)?, batch)?;
+        let value = loss(&with_primals(parameters, &root, &leaves, Origin::new(trace, true), primals)?, batch)?;
         Ok(vec![trained_loss(operation, value, trace, 1, &|| names::list(leaves.names.iter().map(String::as_str)))?])
     };
     let found = vjp_arrays(operation, function, &leaves.primals, &[Array::from_f32(1.0)]);
@@ -251,8 +251,8 @@ pub fn evaluate<P: Parameters<Mode = Stored>, B>(
     let operation = "evaluate";
     let running = session.run(operation)?;
     let (root, trace) = (Path::root(), TraceId::fresh());
-    let leaves = TrainableLeaves::of(parameters, &root, &Trainable::default());
-    let result = with_primals(parameters, &root, &leaves, Origin::of(trace, false), &[]).and_then(|parameters| {
+    let leaves = TrainableLeaves::new(parameters, &root, &Trainable::default());
+    let result = with_primals(parameters, &root, &leaves, Origin::new(trace, false), &[]).and_then(|parameters| {
         let value = loss_parts(operation, loss(&parameters, batch)?, trace, 1)?;
         ffi::evaluate(operation, [&value])?;
         Ok(Tensor::from_parts(value, Origin::HOST))

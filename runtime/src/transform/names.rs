@@ -31,7 +31,7 @@ pub(crate) fn leaves<P: Parameters<Mode = Stored>>(tree: &P, prefix: &Path) -> V
 }
 
 /// The names of a tree.
-pub(crate) fn of<P: Parameters<Mode = Stored>>(tree: &P) -> Vec<String> {
+pub(crate) fn leaf_names<P: Parameters<Mode = Stored>>(tree: &P) -> Vec<String> {
     leaves(tree, &Path::root()).into_iter().map(|leaf| leaf.name).collect()
 }
 

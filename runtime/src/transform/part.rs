@@ -31,12 +31,12 @@ pub(super) struct Pulled {
 
 impl<'a, P: Parameters<Mode = Stored>> HeadPart<'a, P> {
     pub(super) fn new(tree: &'a P, trainable: &Trainable) -> Self {
-        HeadPart { tree, leaves: TrainableLeaves::of(tree, &Path::root(), trainable) }
+        HeadPart { tree, leaves: TrainableLeaves::new(tree, &Path::root(), trainable) }
     }
 
     /// Returns the tree in the graph `trace`; `differentiated` says whether gradients of its leaves are asked for.
     pub(super) fn tree(&self, trace: TraceId, differentiated: bool, primals: &[Array]) -> Result<P::In<Train>> {
-        let origin = Origin::of(trace, true);
+        let origin = Origin::new(trace, true);
         let origin = if differentiated { origin } else { origin.without_gradient() };
         with_primals(self.tree, &Path::root(), &self.leaves, origin, primals)
     }

@@ -82,7 +82,7 @@ struct Typed<'a, S: Stack, P: Parameters<Mode = Stored>> {
 
 impl<S: Stack, P: Parameters<Mode = Stored>> Body<S> for Typed<'_, S, P> {
     fn trainable(&self, prefix: &Path, trainable: &Trainable) -> TrainableLeaves {
-        TrainableLeaves::of(self.tree.get(), prefix, trainable)
+        TrainableLeaves::new(self.tree.get(), prefix, trainable)
     }
 
     fn leaves(&self, prefix: &Path) -> Vec<names::Leaf> {
@@ -174,7 +174,7 @@ impl<S: Stack> Stage<'_, S> {
         state: Option<&S::State>,
         batch: &S::Batch,
     ) -> Result<S::State> {
-        let origin = Origin::of(trace, true);
+        let origin = Origin::new(trace, true);
         let origin = if differentiated { origin } else { origin.without_gradient() };
         self.body.run(&Call { prefix: &self.prefix, leaves: &self.leaves, origin, primals }, state, batch)
     }

@@ -26,7 +26,7 @@ pub fn gradients_of(parameters: &Pair<Stored>, left: &[f32], right: &[f32]) -> G
         Constant::from_stored(&Tensor::from_slice(values, like.shape()).unwrap()).unwrap()
     };
     let host = (constant(left, &parameters.left), constant(right, &parameters.right));
-    let trainable = Trainable::of(parameters, |_| true).unwrap();
+    let trainable = Trainable::new(parameters, |_| true).unwrap();
     let mut session = Session::new().unwrap();
     value_and_grad(&mut session, parameters, &trainable, &host, |parameters, (left, right)| {
         let left = parameters.left.cast(Dtype::F32)?.multiply(left)?.sum_all()?;

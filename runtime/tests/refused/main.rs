@@ -24,7 +24,7 @@ fn run<P: Parameters<Mode = Stored>, B>(
     batch: &B,
     loss: fn(&P::In<Train>, &B) -> Result<Tensor<Train>>,
 ) -> Result<(Gradients, Vec<Cut>)> {
-    let trainable = Trainable::of(parameters, |_| true)?;
+    let trainable = Trainable::new(parameters, |_| true)?;
     let mut session = Session::new()?;
     let (result, cuts) = session.record_cuts(|session| value_and_grad(session, parameters, &trainable, batch, loss));
     Ok((result?.1, cuts))

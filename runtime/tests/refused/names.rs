@@ -16,8 +16,8 @@ fn square(p: &Pair<Train>, (): &()) -> Result<Tensor<Train>> {
 #[test]
 fn a_selection_picks_something_that_is_there() {
     let parameters = example();
-    refused(Trainable::of(&parameters, |name| name.contains("lora")), "Trainable::of", "C20", &["`left`, `right`"]);
-    refused(Trainable::of(&Vec::<Pair<Stored>>::new(), |_| true), "Trainable::of", "C20", &["none"]);
+    refused(Trainable::new(&parameters, |name| name.contains("lora")), "Trainable::new", "C20", &["`left`, `right`"]);
+    refused(Trainable::new(&Vec::<Pair<Stored>>::new(), |_| true), "Trainable::new", "C20", &["none"]);
     let train = |trainable: &Trainable| value_and_grad(&mut Session::new()?, &parameters, trainable, &(), square);
     refused(train(&Trainable::default()), "value_and_grad", "C20", &["evaluate"]);
     refused(train(&Trainable::named([])), "value_and_grad", "C20", &["`left`, `right`"]);
@@ -64,7 +64,7 @@ fn one(value: f32) -> Tensor<Stored> {
 #[test]
 fn two_tensors_have_two_names() {
     let mut tree = twice(one(1.0), one(2.0));
-    refused(run(&tree, &(), weighted), "Trainable::of", "C21", &["two different tensors are called `x.w`"]);
+    refused(run(&tree, &(), weighted), "Trainable::new", "C21", &["two different tensors are called `x.w`"]);
     let trainable = Trainable::named(["x.w".to_owned()]);
     let mut session = Session::new().unwrap();
     let result = value_and_grad(&mut session, &tree, &trainable, &(), weighted);
@@ -95,12 +95,12 @@ fn a_tensor_trains_under_one_name() {
     let shared = one(2.0);
     let mut parameters = Pair { left: shared.clone(), right: shared.clone() };
     let words = ["one tensor trains as `left` and as `right`"];
-    refused(run(&parameters, &(), square), "Trainable::of", "C21", &words);
+    refused(run(&parameters, &(), square), "Trainable::new", "C21", &words);
     let both = Trainable::named(["left".to_owned(), "right".to_owned()]);
     let mut session = Session::new().unwrap();
     refused(value_and_grad(&mut session, &parameters, &both, &(), square), "value_and_grad", "C21", &words);
     // Where one of the two is frozen, as a reference is, it keeps its value; and a copy is a tensor of its own.
-    let left = Trainable::of(&parameters, |name| name == "left").unwrap();
+    let left = Trainable::new(&parameters, |name| name == "left").unwrap();
     let (_, gradients) = value_and_grad(&mut session, &parameters, &left, &(), square).unwrap();
     AdamW::new(AdamWOptions::default()).update(&mut parameters, &gradients, 0.1).unwrap();
     assert_eq!(parameters.right.item::<f32>().unwrap(), 2.0);
@@ -111,7 +111,7 @@ fn a_tensor_trains_under_one_name() {
 #[test]
 fn gradients_accumulate_for_one_model_between_two_steps() {
     let (mut tower, other) = (Tower::new(2, 3, 4, 5), Tower::new(2, 3, 4, 5));
-    let trainable = Trainable::of(&tower, |_| true).unwrap();
+    let trainable = Trainable::new(&tower, |_| true).unwrap();
     let mut session = Session::new().unwrap();
     let mut train = |tower: &Tower, gradients: &mut Gradients| {
         train_stack(&mut session, tower, &trainable, &(), Keep::BlockInputs, gradients)

@@ -27,7 +27,7 @@ fn a_block_that_computes_something_else_again_is_named() {
             rows.train(does, Keep::All, |_| true).unwrap();
         }
     }
-    let trainable = Trainable::of(&rows, |_| true).unwrap();
+    let trainable = Trainable::new(&rows, |_| true).unwrap();
     let batch = (Does::Counts, Key::new(5).unwrap());
     let audit = audit_stack(&mut Session::new().unwrap(), &rows, &trainable, &batch);
     refused(audit, "train_stack", "C22", &["`layers.2`"]);
@@ -195,7 +195,7 @@ impl Stack for Untied {
 fn parts_are_called_as_in_the_tree() {
     fn train<S: Stack<Batch = ()>>(stack: &S, rows: &Rows, select: fn(&str) -> bool) -> Result<Gradients> {
         let mut gradients = Gradients::new();
-        let trainable = Trainable::of(rows, select)?;
+        let trainable = Trainable::new(rows, select)?;
         for keep in [Keep::All, Keep::BlockInputs] {
             gradients = Gradients::new();
             train_stack(&mut Session::new()?, stack, &trainable, &(), keep, &mut gradients)?;

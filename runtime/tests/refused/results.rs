@@ -188,7 +188,7 @@ fn a_loss_that_no_parameter_reaches_is_refused() {
     }
     // One that only frozen parameters reach.
     let parameters = example();
-    let trainable = Trainable::of(&parameters, |name| name == "left").unwrap();
+    let trainable = Trainable::new(&parameters, |name| name == "left").unwrap();
     let frozen: Loss = |p, ()| p.right.square()?.sum_all();
     let result = value_and_grad(&mut Session::new().unwrap(), &parameters, &trainable, &(), frozen);
     refused(result, "value_and_grad", "C20", &["`left`"]);

@@ -38,7 +38,7 @@ fn no_session_is_used_inside_a_graph() {
     type Loss = fn(&Pair<Train>, &()) -> Result<Tensor<Train>>;
     let losses: [(&str, Loss); 4] = [
         ("value_and_grad", |p, ()| {
-            let all = |model: &Pair<Stored>| Trainable::of(model, |_| true);
+            let all = |model: &Pair<Stored>| Trainable::new(model, |_| true);
             let (_, gradients) = elsewhere(|session, model| value_and_grad(session, model, &all(model)?, &(), plain))?;
             p.left.multiply(&Constant::from_stored(gradients.get("left").unwrap())?)?.sum_all()
         }),
@@ -96,7 +96,7 @@ fn what_trains_is_not_read_inside_its_graph() {
     let (found, _) =
         run(&parameters, &lengths, |p, lengths| p.left.multiply(lengths.item::<f32>()?)?.sum_all()).unwrap();
     assert_eq!(values(&found, "left"), [2.0; 3]);
-    let left = Trainable::of(&parameters, |name| name == "left").unwrap();
+    let left = Trainable::new(&parameters, |name| name == "left").unwrap();
     let mut session = Session::new().unwrap();
     value_and_grad(&mut session, &parameters, &left, &parameters.right, |p, w| {
         p.left.multiply(w.to_vec::<f32>()?[0])?.sum_all()
@@ -155,7 +155,7 @@ fn a_comparison_with_what_trains_is_a_cut_on_either_side() {
 #[test]
 fn a_recording_inside_another_hides_nothing() {
     let parameters = example();
-    let trainable = Trainable::of(&parameters, |_| true).unwrap();
+    let trainable = Trainable::new(&parameters, |_| true).unwrap();
     let mut session = Session::new().unwrap();
     let (inner, outer) = session.record_cuts(|session| {
         let loss: fn(&Pair<Train>, &()) -> _ = |p, ()| p.left.multiply(&p.right.detach("said"))?.sum_all();

@@ -83,7 +83,7 @@ impl Rows {
         CALLS.set(0);
         KEPT.take();
         KEY.set(Some(Key::new(3)?));
-        let trainable = Trainable::of(self, select)?;
+        let trainable = Trainable::new(self, select)?;
         let mut gradients = Gradients::new();
         let batch = (does, Key::new(5)?);
         train_stack(&mut Session::new()?, self, &trainable, &batch, keep, &mut gradients)?.item::<f32>()?;
@@ -160,7 +160,7 @@ impl Stack for Rows {
 pub fn failing_in_the_backward_pass() -> (Gradients, Error) {
     CALLS.set(0);
     let rows = Rows::new();
-    let trainable = Trainable::of(&rows, |_| true).unwrap();
+    let trainable = Trainable::new(&rows, |_| true).unwrap();
     let (mut gradients, mut session) = (Gradients::new(), Session::new().unwrap());
     let batch = (Does::FailsAgain, Key::new(5).unwrap());
     let error = train_stack(&mut session, &rows, &trainable, &batch, Keep::BlockInputs, &mut gradients).unwrap_err();

@@ -59,7 +59,7 @@ fn found(description: &Path) -> Result<BTreeMap<String, HostTensor>> {
         Ok((name, key.fold(number)?.uniform(-width, width, adapter.shape())?))
     });
     model.set_adapters(&adapters.collect::<cotangent::Result<BTreeMap<String, Tensor<Stored>>>>()?)?;
-    let trainable = Trainable::of(&model, |_| true)?;
+    let trainable = Trainable::new(&model, |_| true)?;
     let mut gradients = Gradients::new();
     let loss = train_stack(&mut session, &model, &trainable, &batch, Keep::BlockInputs, &mut gradients)?;
     let mut found = BTreeMap::from([(LOSS.to_owned(), to_host(&loss)?)]);

@@ -70,7 +70,7 @@ impl Training {
             &Key::new(description.seed)?,
         )?;
         let adapters = model.adapters_trainable()?;
-        let trainable = Trainable::of(&model, |name| {
+        let trainable = Trainable::new(&model, |name| {
             adapters.contains(name) || description.train_tower && name.starts_with("visual.")
         })?;
         let options = AdamWOptions { weight_decay: description.optimizer.weight_decay, ..AdamWOptions::default() };

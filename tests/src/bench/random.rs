@@ -114,7 +114,7 @@ pub(super) fn batch(description: &Description, tokens: usize, config: &TextConfi
         Some((vision, grid)) => {
             let of_row = row_positions(vision, &inputs[..tokens], &[grid]).map_err(anyhow::Error::msg)?.tokens;
             let made = pictures_of(vision, grid, rows, &inputs, &mut spread).context("pictures")?;
-            (Positions::of_rows(&vec![of_row.as_slice(); rows], tokens), Some(made))
+            (Positions::from_rows(&vec![of_row.as_slice(); rows], tokens), Some(made))
         }
     };
     let inputs: Vec<i32> = inputs.into_iter().map(|token| token as i32).collect();

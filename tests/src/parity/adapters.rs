@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use cotangent::optimizer::{AdamW, AdamWOptions};
 use cotangent::random::Key;
 use cotangent::{Dtype, Gradients, Infer, Keep, Session, Stored, Tensor, train_stack};
-use cotangent_models::checkpoint::{Role, classify};
+use cotangent_models::checkpoint::{TensorRole, classify};
 use cotangent_models::qwen35::{Batch, LoraOptions, LoraTargets, Model};
 
 use super::Subject;
@@ -58,7 +58,7 @@ fn transposed(reference: &Reference, prefix: &str) -> Result<BTreeMap<String, (V
 fn our_name(stored: &str) -> String {
     let lower = stored.replace(".lora_A", ".lora_a").replace(".lora_B", ".lora_b");
     match classify(&lower) {
-        Role::Parameter(name) | Role::Vision(name) => name,
+        TensorRole::Parameter(name) | TensorRole::Vision(name) => name,
         _ => lower,
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use cotangent::parameters::Path;
 use cotangent::{Indices, Infer, Parameters as _, Session, Stored, Tensor};
-use cotangent_models::checkpoint::{Role, classify};
+use cotangent_models::checkpoint::{TensorRole, classify};
 use cotangent_models::qwen35::Model;
 use cotangent_models::weight::Weight;
 
@@ -32,13 +32,13 @@ pub(super) fn compare(
         }
     });
     let names: Vec<&str> =
-        reference.below(PREFIX).filter(|name| matches!(classify(name), Role::Parameter(_))).collect();
+        reference.below(PREFIX).filter(|name| matches!(classify(name), TensorRole::Parameter(_))).collect();
     if names.len() != weights.len() {
         table.add(Kind::DecodedRows, "quantized matrices without a reference", f64::INFINITY);
     }
     let nothing = Tensor::zeros(&[1], cotangent::Dtype::F32)?;
     for name in names {
-        let Role::Parameter(module) = classify(name) else { continue };
+        let TensorRole::Parameter(module) = classify(name) else { continue };
         let weight = weights.iter().find(|(path, _)| *path == module).map(|(_, weight)| weight);
         let weight = weight.with_context(|| format!("`{module}` is not quantized"))?;
         let rows_of_all = weight.outputs() * weight.matrices().unwrap_or(1);

@@ -35,7 +35,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut 
     while found_tokens.len() < expected_tokens.len() {
         let length = next.len();
         let here = match positions.take() {
-            Some(of_prompt) => Positions::of_rows(&[&of_prompt.tokens], length),
+            Some(of_prompt) => Positions::from_rows(&[&of_prompt.tokens], length),
             None if cache.length == 0 => Positions::text(1, 0, length),
             None => {
                 following += 1;

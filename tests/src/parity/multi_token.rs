@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use cotangent::{Dtype, Gradients, Keep, Session, Trainable, train_stack};
 use cotangent_kernels::{Labels, labels_after};
-use cotangent_models::checkpoint::{Role, classify};
+use cotangent_models::checkpoint::{TensorRole, classify};
 use cotangent_models::qwen35::{Ahead, AheadLoss, Model};
 use cotangent_models::rope::{Positions, Rotary};
 
@@ -31,7 +31,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut 
     });
 
     let mut gradients = Gradients::new();
-    let trainable = Trainable::of(&model, |_| true)?;
+    let trainable = Trainable::new(&model, |_| true)?;
     let parts = train_stack(session, &model, &trainable, &batch, Keep::BlockInputs, &mut gradients)?.to_vec::<f32>()?;
     for (name, part) in ["loss", "mtp_loss"].into_iter().zip(parts) {
         let tensor = format!("{CASE}.{name}");
@@ -39,7 +39,9 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut 
     }
     let prefix = format!("{CASE}.grad.");
     for stored in reference.below(&prefix) {
-        let (Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name)) = classify(stored) else {
+        let (TensorRole::Parameter(name) | TensorRole::Vision(name) | TensorRole::MultiTokenPrediction(name)) =
+            classify(stored)
+        else {
             continue;
         };
         let tensor = format!("{prefix}{stored}");
@@ -60,5 +62,5 @@ fn positions_after(reference: &Reference) -> Result<Positions> {
         after.map(|place| [0, 1, 2].map(|index| stored[index * axis + place])).collect()
     };
     let rows: Vec<Vec<[i32; 3]>> = (0..shape[1]).map(of_row).collect();
-    Ok(Positions::of_rows(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), tokens))
+    Ok(Positions::from_rows(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), tokens))
 }

@@ -100,7 +100,7 @@ impl Reference {
             }
             all.push(positions);
         }
-        Ok(Positions::of_rows(&all.iter().map(Vec::as_slice).collect::<Vec<_>>(), tokens))
+        Ok(Positions::from_rows(&all.iter().map(Vec::as_slice).collect::<Vec<_>>(), tokens))
     }
 
     /// The grids of the pictures of a case.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use cotangent::{Gradients, Keep, Session, Trainable, train_stack};
-use cotangent_models::checkpoint::{Role, classify};
+use cotangent_models::checkpoint::{TensorRole, classify};
 use cotangent_models::qwen35::{Balance, Batch};
 
 use super::Subject;
@@ -19,7 +19,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, file: &Path,
         let case = subject.reference.case("padded", &subject.config)?;
         let balance = Some(Balance::new(&subject.model, &case.real, weight)?);
         let batch = Batch { balance, scale: case.batch.scale * of_tokens, ..case.batch };
-        let trainable = Trainable::of(&subject.model, |_| true)?;
+        let trainable = Trainable::new(&subject.model, |_| true)?;
         let mut gradients = Gradients::new();
         let parts = train_stack(session, &subject.model, &trainable, &batch, Keep::BlockInputs, &mut gradients)?;
         let parts: Vec<f32> = parts.to_vec()?;
@@ -27,7 +27,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, file: &Path,
             table.compare(Kind::RouterLoss, name, found, &stored.floats(name)?.0, |_| true);
         }
         for name in stored.below(prefix) {
-            let Role::Parameter(parameter) = classify(name) else { continue };
+            let TensorRole::Parameter(parameter) = classify(name) else { continue };
             let found = gradients.get(&parameter).with_context(|| format!("`{parameter}` got no gradient"))?;
             let tensor = format!("{prefix}{name}");
             table.compare(Kind::RouterGradients, &tensor, &found.to_vec()?, &stored.floats(&tensor)?.0, |_| true);

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use cotangent::{Gradients, Infer, Keep, Session, Tensor, Trainable, train_stack};
-use cotangent_models::checkpoint::{Role, classify};
+use cotangent_models::checkpoint::{TensorRole, classify};
 use cotangent_models::qwen35::{Batch, Model};
 
 use super::Subject;
@@ -89,7 +89,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, 
         table.compare(Kind::TokenLoss, &tensor, &losses.to_vec()?, &reference.floats(&tensor)?.0, |_| true);
     }
 
-    let trainable = Trainable::of(model, |_| true)?;
+    let trainable = Trainable::new(model, |_| true)?;
     let mut gradients = Gradients::new();
     let loss = train_stack(session, model, &trainable, &case.batch, Keep::BlockInputs, &mut gradients)?;
     let tensor = format!("{name}.loss");
@@ -97,14 +97,14 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, 
 
     let prefix = format!("{name}.grad.");
     for stored in reference.below(&prefix) {
-        let (Role::Parameter(parameter) | Role::Vision(parameter)) = classify(stored) else { continue };
+        let (TensorRole::Parameter(parameter) | TensorRole::Vision(parameter)) = classify(stored) else { continue };
         let tensor = format!("{prefix}{stored}");
         let found = gradient(&gradients, &parameter)?;
         table.compare(Kind::ParameterGradients, &tensor, &found, &reference.floats(&tensor)?.0, |_| true);
     }
     if reference.below(&prefix).next().is_some() {
         // A parameter that the reference does not know would go unseen.
-        let is_parameter = |stored: &&str| matches!(classify(stored), Role::Parameter(_) | Role::Vision(_));
+        let is_parameter = |stored: &&str| matches!(classify(stored), TensorRole::Parameter(_) | TensorRole::Vision(_));
         let known: usize =
             reference.below(&prefix).filter(is_parameter).map(|name| if name.ends_with(GATE_UP) { 2 } else { 1 }).sum();
         table.add(

@@ -15,7 +15,7 @@ fn loss(model: &Model<Train>, _: &()) -> Result<Tensor<Train>> {
 
 /// The length of the gradient, to be differentiated once more.
 fn penalty(session: &mut Session, model: &Model<Stored>) -> Result<Tensor<Stored>> {
-    let trainable = Trainable::of(model, |_| true)?;
+    let trainable = Trainable::new(model, |_| true)?;
     let (_, gradients) = value_and_grad(session, model, &trainable, &(), loss)?;
     length(gradients.get("w").unwrap())
 }

@@ -56,7 +56,7 @@ impl Stack for Model<Stored> {
 pub fn main() -> Result<()> {
     let tensor = || Tensor::from_slice(&[1.0_f32; 64], &[64]);
     let model: Model<Stored> = Model { start: tensor()?, layers: vec![Block { w: tensor()? }] };
-    let trainable = Trainable::of(&model, |_| true)?;
+    let trainable = Trainable::new(&model, |_| true)?;
     let mut session = Session::new()?;
     let gradients = |session: &mut Session, keep, step| -> Result<Vec<f32>> {
         let (mut gradients, key) = (Gradients::new(), Key::new(0)?.fold(step)?);

@@ -31,7 +31,7 @@ fn loss(scale: &Scale<Train>, _: &()) -> Result<Tensor<Train>> {
 
 pub fn main() -> Result<()> {
     let scale: Scale<Stored> = Scale { weight: Tensor::from_slice(&[3.0_f32, -1.0], &[2])? };
-    let trainable = Trainable::of(&scale, |_| true)?;
+    let trainable = Trainable::new(&scale, |_| true)?;
     let (_, gradients) = value_and_grad(&mut Session::new()?, &scale, &trainable, &(), loss)?;
     // d/dw 2 w^2
     assert_eq!(gradients.get("weight").unwrap().to_vec::<f32>()?, [12.0, -4.0]);

@@ -21,7 +21,7 @@ pub fn main() -> Result<()> {
         values: Tensor::from_slice(&[1.0_f32, 2.0, 3.0, -4.0, 5.0, 6.0], &[3, 2])?,
     };
     let mut session = Session::new()?;
-    let trainable = Trainable::of(&experts, |_| true)?;
+    let trainable = Trainable::new(&experts, |_| true)?;
     let (value, gradients) = value_and_grad(&mut session, &experts, &trainable, &(), loss)?;
     // The second expert: 2 (3 - 0.4).
     assert!((value.item::<f32>()? - 5.2).abs() < 1e-6);

@@ -41,7 +41,7 @@ pub fn main() -> Result<()> {
     let mut w = [0.0_f32, 0.0];
     for _ in 0..60 {
         let model: Model<Stored> = Model { w: Tensor::from_slice(&w, &[2])? };
-        let trainable = Trainable::of(&model, |_| true)?;
+        let trainable = Trainable::new(&model, |_| true)?;
         let (_, gradients) = value_and_grad(&mut session, &model, &trainable, &batch, loss)?;
         for (w, gradient) in w.iter_mut().zip(gradients.get("w").unwrap().to_vec::<f32>()?) {
             *w -= 0.1 * gradient;

@@ -12,7 +12,7 @@ fn loss(model: &Model<Train>, (): &()) -> Result<Tensor<Train>> {
 
 fn train() -> Result<()> {
     let model: Model<Stored> = Model { w: Tensor::from_slice(&[1.0_f32, 2.0], &[2])? };
-    let trainable = Trainable::of(&model, |_| true)?;
+    let trainable = Trainable::new(&model, |_| true)?;
     value_and_grad(&mut Session::new()?, &model, &trainable, &(), loss).map(drop)
 }
 

@@ -65,7 +65,7 @@ fn train() -> Result<()> {
     KEY.set(Some(Key::new(0)?));
     let tensor = || Tensor::from_slice(&[1.0_f32; 64], &[64]);
     let model: Model<Stored> = Model { start: tensor()?, layers: vec![Block { w: tensor()? }] };
-    let trainable = Trainable::of(&model, |_| true)?;
+    let trainable = Trainable::new(&model, |_| true)?;
     train_stack(&mut Session::new()?, &model, &trainable, &(), Keep::BlockInputs, &mut Gradients::new()).map(drop)
 }
 

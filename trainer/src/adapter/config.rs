@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use cotangent_models::checkpoint::{Checksum, Role, classify, write_atomically};
+use cotangent_models::checkpoint::{Checksum, TensorRole, classify, write_atomically};
 use cotangent_models::quoting::quoted;
 use cotangent_models::reading;
 use serde::Serialize;
@@ -37,7 +37,7 @@ pub struct AdapterConfig {
 impl AdapterConfig {
     /// The configuration of an adapter with tensors of these names, by the model's names. `keys` are names of the whole
     /// model: mlx-vlm knows no others, and mlx-lm knows these too.
-    pub fn of_tensors<'a>(names: impl IntoIterator<Item = &'a str>, rank: usize, scale: f64) -> Self {
+    pub fn from_tensors<'a>(names: impl IntoIterator<Item = &'a str>, rank: usize, scale: f64) -> Self {
         let mut keys: Vec<String> = Vec::new();
         for AdapterName { layer, module, .. } in names.into_iter().filter_map(split_name) {
             let key = stored_name(&layer.map_or(module.to_owned(), |layer| format!("layers.{layer}.{module}")));
@@ -148,7 +148,9 @@ impl AdapterConfig {
         let Some(keys) = &self.keys else { return self.covers_layer(layer, layers) };
         let whole = layer.map_or(module.to_owned(), |layer| format!("layers.{layer}.{module}"));
         let names = |key: &String| {
-            let (Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name)) = classify(key) else {
+            let (TensorRole::Parameter(name) | TensorRole::Vision(name) | TensorRole::MultiTokenPrediction(name)) =
+                classify(key)
+            else {
                 return false;
             };
             name == whole
@@ -156,8 +158,9 @@ impl AdapterConfig {
         if keys.iter().any(names) {
             return Ok(());
         }
-        if !keys.iter().any(|key| matches!(classify(key), Role::Parameter(name) | Role::Vision(name) if name == module))
-        {
+        if !keys.iter().any(
+            |key| matches!(classify(key), TensorRole::Parameter(name) | TensorRole::Vision(name) if name == module),
+        ) {
             return Err(format!("is of the module `{module}`, which `keys` of `{}` does not list", super::CONFIG_FILE));
         }
         self.covers_layer(layer, layers)

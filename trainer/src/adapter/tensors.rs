@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use cotangent_models::checkpoint::{
-    CheckpointError, Dtype, HostTensor, Role, SafetensorsFile, classify, name_in_mlx, write_safetensors,
+    CheckpointError, Dtype, HostTensor, SafetensorsFile, TensorRole, classify, name_in_mlx, write_safetensors,
 };
 
 use super::AdapterError;
@@ -51,7 +51,7 @@ pub fn load_tensors(file: &Path) -> Result<BTreeMap<String, HostTensor>, Adapter
             Err(reason) => return fail(reason),
         };
         let tensor = weights.read(stored)?;
-        let (axes, expected) = match of_experts(&name) {
+        let (axes, expected) = match is_of_experts(&name) {
             true => (3, "[experts, rank, inputs] or [experts, outputs, rank]"),
             false => (2, "[inputs, rank] or [rank, outputs]"),
         };
@@ -100,7 +100,7 @@ fn check_pairs(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()
         let Some(other_tensor) = tensors.get(&other) else {
             return Err(tensor_error(file, name, format!("is there without `{other}`")));
         };
-        let experts = |tensor: &HostTensor| of_experts(name).then(|| tensor.shape[0]);
+        let experts = |tensor: &HostTensor| is_of_experts(name).then(|| tensor.shape[0]);
         if rank(name, tensor) != rank(&other, other_tensor) || experts(tensor) != experts(other_tensor) {
             let reason =
                 format!("has shape {:?}, which does not go with {:?} of `{other}`", tensor.shape, other_tensor.shape);
@@ -111,14 +111,14 @@ fn check_pairs(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<()
 }
 
 /// Returns whether the tensor of this name has an axis of experts.
-fn of_experts(name: &str) -> bool {
+fn is_of_experts(name: &str) -> bool {
     name.contains(".mlp.experts.")
 }
 
 /// The inner dimension of the factor of this name: the second length of `lora_a`; of `lora_b` the first, and the last where
 /// each expert has its own.
 pub(super) fn rank(name: &str, tensor: &HostTensor) -> usize {
-    match (name.ends_with("lora_a"), of_experts(name)) {
+    match (name.ends_with("lora_a"), is_of_experts(name)) {
         (true, _) => tensor.shape[1],
         (false, true) => tensor.shape[2],
         (false, false) => tensor.shape[0],
@@ -146,12 +146,12 @@ fn canonical_name(stored: &str) -> Result<(String, FactorLayout), String> {
         _ => (stored.to_owned(), FactorLayout::Mlx),
     };
     match classify(&name) {
-        Role::Parameter(name) | Role::Vision(name) | Role::MultiTokenPrediction(name)
+        TensorRole::Parameter(name) | TensorRole::Vision(name) | TensorRole::MultiTokenPrediction(name)
             if split_name(&name).is_some() =>
         {
             Ok((name, layout))
         }
-        Role::MultiTokenPrediction(name) if layout == FactorLayout::Mlx => Ok((name, layout)),
+        TensorRole::MultiTokenPrediction(name) if layout == FactorLayout::Mlx => Ok((name, layout)),
         _ => Err("expected a name like `language_model.model.layers.0.mlp.up_proj.lora_a` or \
                   `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`"
             .into()),

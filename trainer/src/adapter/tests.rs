@@ -50,7 +50,7 @@ fn load(dir: &Path) -> String {
 #[test]
 fn what_is_written_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
-    let config = AdapterConfig::of_tensors(tensors().keys().map(String::as_str), 2, 20.0);
+    let config = AdapterConfig::from_tensors(tensors().keys().map(String::as_str), 2, 20.0);
     config.write(&dir.path().join(CONFIG_FILE), &BTreeMap::new()).unwrap();
     write_tensors(&dir.path().join(WEIGHTS_FILE), &tensors()).unwrap();
     let adapter = Adapter::load(dir.path()).unwrap();
@@ -61,7 +61,7 @@ fn what_is_written_is_read_back() {
 #[test]
 fn the_files_are_those_of_mlx_lm() {
     let dir = tempfile::tempdir().unwrap();
-    let config = AdapterConfig::of_tensors(tensors().keys().map(String::as_str), 2, 20.0);
+    let config = AdapterConfig::from_tensors(tensors().keys().map(String::as_str), 2, 20.0);
     let run = [("iters".to_owned(), json!(100)), ("data".to_owned(), json!("chats"))].into();
     config.write(&dir.path().join(CONFIG_FILE), &run).unwrap();
     assert_eq!(
@@ -97,7 +97,7 @@ fn adapters_of_experts_have_the_names_of_mlx_lm() {
     .map(|(name, tensor)| (name.to_owned(), tensor))
     .into();
     let dir = tempfile::tempdir().unwrap();
-    let config = AdapterConfig::of_tensors(tensors.keys().map(String::as_str), 2, 20.0);
+    let config = AdapterConfig::from_tensors(tensors.keys().map(String::as_str), 2, 20.0);
     assert_eq!(config.keys.as_deref().unwrap(), ["language_model.model.layers.0.mlp.switch_mlp.up_proj"]);
     config.write(&dir.path().join(CONFIG_FILE), &BTreeMap::new()).unwrap();
     write_tensors(&dir.path().join(WEIGHTS_FILE), &tensors).unwrap();
@@ -257,7 +257,7 @@ fn the_head_and_the_tower_have_names_of_their_own() {
             .flatten()
             .collect();
     let dir = tempfile::tempdir().unwrap();
-    let config = AdapterConfig::of_tensors(tensors.keys().map(String::as_str), 2, 20.0);
+    let config = AdapterConfig::from_tensors(tensors.keys().map(String::as_str), 2, 20.0);
     let keys =
         ["language_model.model.layers.0.mlp.up_proj", "language_model.lm_head", "vision_tower.blocks.0.attn.qkv"];
     assert_eq!(config.keys.as_deref().unwrap(), keys);

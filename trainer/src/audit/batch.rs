@@ -34,7 +34,7 @@ pub fn spread_batch(config: &TextConfig, rows: usize, width: usize) -> Result<Ba
                 is_slot[..slots].fill(true);
             }
             let of_row = row_positions(vision, &tokens[..width], &[picture.grid]).map_err(Error::Other)?.tokens;
-            let positions = [&of_row[..], &of_row[1..]].map(|row| Positions::of_rows(&vec![row; rows], width));
+            let positions = [&of_row[..], &of_row[1..]].map(|row| Positions::from_rows(&vec![row; rows], width));
             (positions, Some(Pictures::new(vision, &is_slot, [rows, width], &vec![picture; rows])?))
         }
     };

@@ -177,7 +177,7 @@ impl Row<'_> {
 }
 
 /// `layers.3.mlp.up_proj.weight` as `layers`, 3, `mlp.up_proj.weight`.
-fn of_layer(name: &str) -> Option<(&str, usize, &str)> {
+fn split_at_layer(name: &str) -> Option<(&str, usize, &str)> {
     let mut at = 0;
     for segment in name.split('.') {
         if let (Ok(index), false) = (segment.parse(), at == 0) {
@@ -196,7 +196,7 @@ fn rows(parameters: &[AuditedParameter], group: bool) -> Vec<Row<'_>> {
             _ => (None, 0),
         };
         let (shape, gradient) = (parameter.shape.as_slice(), state(parameter.gradient));
-        let layer = if group { of_layer(&parameter.name) } else { None };
+        let layer = if group { split_at_layer(&parameter.name) } else { None };
         let Some((list, index, name)) = layer else {
             let norms = norm.map(|norm| (norm, norm));
             rows.push(Row { layers: None, name: &parameter.name, shape, gradient, norms, zeros });

@@ -116,6 +116,6 @@ fn numbers_in_names_are_layers_only_between_other_segments() {
         ("3.weight", None),
         ("layers.3", None),
     ] {
-        assert_eq!(of_layer(name), expected, "{name}");
+        assert_eq!(split_at_layer(name), expected, "{name}");
     }
 }

@@ -120,7 +120,7 @@ impl Audit {
             model.set_adapters(&factors)?;
             return Ok((model.adapters_trainable()?, "new adapters on every linear layer should train"));
         }
-        let everything = Trainable::of(model, |_| true).context("the checkpoint")?;
+        let everything = Trainable::new(model, |_| true).context("the checkpoint")?;
         Ok((everything, "every parameter should train"))
     }
 }

@@ -19,7 +19,7 @@ use cotangent_trainer::loss_curve::LossCurve;
 use cotangent_trainer::reporting::Reporter;
 use cotangent_trainer::sampling::SamplingOptions;
 use cotangent_trainer::schedule::{Decay, Schedule};
-use cotangent_trainer::training::{Claim, Earlier, Event, Outcome, Output, Report, Trainer, TrainingOptions};
+use cotangent_trainer::training::{Claim, Earlier, Event, Outcome, Output, StepReport, Trainer, TrainingOptions};
 
 use super::checkpoint::load_checkpoint;
 use super::train::DataFiles;
@@ -78,7 +78,7 @@ struct Answers {
 /// The losses and the duration of the run.
 struct Run {
     curve: LossCurve,
-    last: Option<Report>,
+    last: Option<StepReport>,
     time: Duration,
 }
 
@@ -204,7 +204,7 @@ impl Demo {
             self.iters,
             run.time.as_secs_f64()
         )?;
-        if let Some(Report { tokens_per_second, peak_memory, .. }) = run.last {
+        if let Some(StepReport { tokens_per_second, peak_memory, .. }) = run.last {
             write!(out, ", {tokens_per_second:.0} tokens/s, {:.2} GB at most", peak_memory as f64 / 1e9)?;
         }
         writeln!(out, ".")?;

@@ -16,7 +16,7 @@ const BATCHES_PER_BUCKET: usize = 32;
 
 /// Rows of the same width. Padding is on the right, where no token before it can see it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Batch {
+pub struct TokenBatch {
     /// Number of rows.
     pub rows: usize,
     /// Tokens of a row, padding included.
@@ -67,11 +67,11 @@ pub enum Order {
     },
 }
 
-impl Batch {
+impl TokenBatch {
     /// One row, of which nothing is learned and nothing is padded.
-    pub fn of_prompt(prompt: &Example) -> Self {
+    pub fn from_prompt(prompt: &Example) -> Self {
         let width = prompt.tokens.len();
-        Batch {
+        TokenBatch {
             rows: 1,
             width,
             input_ids: prompt.tokens.iter().map(|token| token.cast_signed()).collect(),
@@ -132,12 +132,12 @@ impl Dataset {
     ///
     /// # Panics
     /// If `indices` is empty or names an example that does not exist.
-    pub fn batch(&self, indices: &[usize]) -> Batch {
+    pub fn batch(&self, indices: &[usize]) -> TokenBatch {
         let examples: Vec<&Example> = indices.iter().map(|index| &self.examples[*index]).collect();
         let longest = examples.iter().map(|example| example.tokens.len()).max();
         let longest = longest.expect("a batch needs at least one row");
         let width = padded_width(longest, self.max_seq_length());
-        let mut batch = Batch {
+        let mut batch = TokenBatch {
             rows: examples.len(),
             width,
             input_ids: Vec::with_capacity(examples.len() * width),
@@ -261,9 +261,9 @@ mod tests {
         assert_ne!(shuffled(0), shuffled(1));
 
         let waste = |plan: &[Vec<usize>]| {
-            let batches: Vec<Batch> = plan.iter().map(|rows| data.batch(rows)).collect();
+            let batches: Vec<TokenBatch> = plan.iter().map(|rows| data.batch(rows)).collect();
             let padded: usize = batches.iter().map(|batch| batch.rows * batch.width).sum();
-            let tokens: usize = batches.iter().map(Batch::tokens).sum();
+            let tokens: usize = batches.iter().map(TokenBatch::tokens).sum();
             1.0 - tokens as f64 / padded as f64
         };
         let in_file_order: Vec<Vec<usize>> = (0..512).collect::<Vec<_>>().chunks(4).map(<[usize]>::to_vec).collect();

@@ -25,7 +25,7 @@ const SIGNATURES: [(&[u8], &str); 14] = [
 ];
 
 /// Why a file that begins with `bytes` holds no lines of JSON, if that shows at once.
-pub(super) fn of_file(bytes: &[u8]) -> Option<String> {
+pub(super) fn found_in(bytes: &[u8]) -> Option<String> {
     let found = SIGNATURES.iter().find(|(signature, _)| bytes.starts_with(signature)).map(|(_, what)| *what);
     // Text whose characters are one byte in two.
     let wide = match bytes {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ChatFormat, Columns, Content, DataError, DataOptions, EncodedExample, Placed, Report, lines};
+use super::{ChatFormat, Columns, Content, DataError, DataOptions, DataReport, EncodedExample, Placed, lines};
 
 /// One conversation in tokens.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,7 +28,7 @@ pub struct Dataset {
     /// Length of the longest conversation before the cut, in tokens.
     pub longest: usize,
     /// The report on all rows.
-    pub report: Report,
+    pub report: DataReport,
     max_seq_length: usize,
 }
 
@@ -127,7 +127,7 @@ impl Dataset {
             truncated: 0,
             skipped: 0,
             longest: 0,
-            report: Report::new(file),
+            report: DataReport::new(file),
             max_seq_length,
         }
     }

@@ -152,7 +152,7 @@ impl Lines {
             return Err(DataError::file(path, found));
         }
         let mut reader = BufReader::new(File::open(path).map_err(io_error)?);
-        if let Some(reason) = damage::of_file(reader.fill_buf().map_err(io_error)?) {
+        if let Some(reason) = damage::found_in(reader.fill_buf().map_err(io_error)?) {
             return Err(DataError::file(path, reason));
         }
         Ok(Self { reader, path: path.to_owned(), number: 0, max_bytes })

@@ -36,7 +36,7 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{Batch, IGNORED_LABEL, Order, Targets};
+pub use batch::{IGNORED_LABEL, Order, Targets, TokenBatch};
 pub use chat::{Conversation, Message, Role, ToolCall};
 pub use dataset::{Dataset, Example};
 pub use error::{DataError, LineFault};
@@ -44,7 +44,7 @@ pub use format::{ChatFormat, EncodedExample};
 pub use json::Json;
 pub use options::{Columns, DataOptions};
 pub use picture_parts::PICTURE;
-pub use report::Report;
+pub use report::DataReport;
 pub use row::{Content, Row};
 pub use spans::{Rendered, TurnMarkers};
 pub use template::{ChatTemplate, RenderOptions};

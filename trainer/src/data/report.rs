@@ -12,7 +12,7 @@ const MOST_KEYS: usize = 1000;
 
 /// The report on the rows of a file.
 #[derive(Debug, Clone, Default)]
-pub struct Report {
+pub struct DataReport {
     file: PathBuf,
     /// Rows read.
     pub rows: usize,
@@ -56,7 +56,7 @@ impl Tally {
     }
 }
 
-impl Report {
+impl DataReport {
     pub(super) fn new(file: &Path) -> Self {
         Self { file: file.to_owned(), ..Self::default() }
     }

@@ -44,7 +44,7 @@ pub(super) fn find(dir: &Path, config: &Json) -> Result<TemplateFiles, DataError
         let json = if json.is_null() { read_json(&file)? } else { json };
         let found = match json.get("chat_template") {
             None | Some(Json::Null) => continue,
-            Some(template) => of_member(template).map_err(|reason| DataError::file(&file, reason))?,
+            Some(template) => templates_of_member(template).map_err(|reason| DataError::file(&file, reason))?,
         };
         for (name, source) in found {
             if !sources.iter().any(|(other, _)| *other == name) {
@@ -93,7 +93,7 @@ fn additional(dir: &Path) -> Result<Vec<(String, String)>, DataError> {
 }
 
 /// One text, or a list of named ones.
-fn of_member(template: &Json) -> Result<Vec<(String, String)>, &'static str> {
+fn templates_of_member(template: &Json) -> Result<Vec<(String, String)>, &'static str> {
     let text = |item: &Json, key: &str| item.get(key)?.as_str().map(str::to_owned);
     match template {
         Json::String(source) => Ok(vec![(DEFAULT.to_owned(), source.clone())]),

@@ -35,7 +35,7 @@ pub(super) fn load(dir: &Path) -> Result<(PathBuf, Tokenizer), DataError> {
             })?;
             (file, tokenizer)
         }
-        None => of_vocabulary(dir, &config)?,
+        None => tokenizer_of_vocabulary(dir, &config)?,
     };
     let fail = |error: tokenizers::Error| DataError::file(&file, quoted(error.to_string()));
     let present = tokenizer.get_added_tokens_decoder();
@@ -54,7 +54,7 @@ pub(super) fn load(dir: &Path) -> Result<(PathBuf, Tokenizer), DataError> {
 }
 
 /// Qwen's byte-level BPE, of which older checkpoints have only the vocabulary and the merges.
-fn of_vocabulary(dir: &Path, config: &Json) -> Result<(PathBuf, Tokenizer), DataError> {
+fn tokenizer_of_vocabulary(dir: &Path, config: &Json) -> Result<(PathBuf, Tokenizer), DataError> {
     let (vocabulary, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
     if !vocabulary.exists() {
         let reason = match dir.join("tokenizer.model").exists() || dir.join("spiece.model").exists() {

@@ -19,7 +19,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, PictureError> {
     let sizes = decoder.dimensions().zip(decoder.input_colorspace());
     let ((width, height), color) = sizes.ok_or_else(|| PictureError::damaged(Format::Jpeg, "it has no size"))?;
     area(height, width)?;
-    let orientation = Orientation::of(decoder.exif().map(Vec::as_slice));
+    let orientation = Orientation::from_exif(decoder.exif().map(Vec::as_slice));
     let output = if color == ColorSpace::CMYK { ColorSpace::CMYK } else { ColorSpace::RGB };
     decoder.set_options(options.jpeg_set_out_colorspace(output));
     let mut values = decoder.decode().map_err(fault)?;

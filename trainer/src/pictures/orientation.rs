@@ -13,7 +13,7 @@ impl Orientation {
 
     /// Returns the orientation that EXIF metadata give: a TIFF file of tags, perhaps behind `Exif\0\0`. Damaged
     /// metadata count as none.
-    pub(super) fn of(exif: Option<&[u8]>) -> Self {
+    pub(super) fn from_exif(exif: Option<&[u8]>) -> Self {
         exif.and_then(Self::find).unwrap_or(Self::UPRIGHT)
     }
 

@@ -20,7 +20,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, PictureError> {
     let is_wide_grey = header.color_type == ColorType::Grayscale && header.bit_depth == BitDepth::Sixteen;
 
     let mut reader = decoder.read_info().map_err(fault)?;
-    let orientation = Orientation::of(reader.info().exif_metadata.as_deref());
+    let orientation = Orientation::from_exif(reader.info().exif_metadata.as_deref());
     let (color, depth) = reader.output_color_type();
     let length = reader.output_buffer_size();
     let mut samples = vec![0; length.ok_or_else(|| PictureError::damaged(Format::Png, "it has no size"))?];

@@ -13,7 +13,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, PictureError> {
     let (height, width) = (height as usize, width as usize);
     area(height, width)?;
     decoder.set_memory_limit(4 * MOST_PIXELS);
-    let orientation = Orientation::of(decoder.exif_metadata().map_err(fault)?.as_deref());
+    let orientation = Orientation::from_exif(decoder.exif_metadata().map_err(fault)?.as_deref());
     let length = decoder.output_buffer_size();
     let mut values = vec![0; length.ok_or_else(|| PictureError::damaged(Format::WebP, "it has no size"))?];
     decoder.read_image(&mut values).map_err(fault)?;

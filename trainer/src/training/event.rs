@@ -4,9 +4,9 @@ use super::{Losses, Saved};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// An iteration is done. Its losses are its own; speeds are means since the last [`Trained`](Event::Trained).
-    Step(Report),
+    Step(StepReport),
     /// Some iterations are done; losses and speeds are means over them.
-    Trained(Report),
+    Trained(StepReport),
     /// The validation loss was measured.
     Validated {
         /// Iterations done before.
@@ -49,7 +49,7 @@ pub struct RoutingReport {
 
 /// The progress of training.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Report {
+pub struct StepReport {
     /// Iterations done.
     pub iteration: usize,
     /// Means over the counted tokens.

@@ -9,7 +9,7 @@ use cotangent_models::rope::{Positions, Rotary};
 use cotangent_models::vision::{Pictures, row_positions};
 use std::collections::BTreeMap;
 
-use crate::data::{Batch, Dataset, Example, Order, Placed, Targets, VisionFormat};
+use crate::data::{Dataset, Example, Order, Placed, Targets, TokenBatch, VisionFormat};
 use crate::generation::PromptPictures;
 
 /// The micro-batches of epoch after epoch, numbered from 0.
@@ -39,7 +39,7 @@ impl<'a> MicroBatches<'a> {
     }
 
     /// The micro-batch of this number.
-    pub fn get(&mut self, number: usize) -> Batch {
+    pub fn get(&mut self, number: usize) -> TokenBatch {
         let epoch = (number / self.per_epoch()) as u64;
         if epoch != self.epoch {
             self.plan = self.dataset.plan_epoch(self.batch_size, Order::Shuffled { seed: self.seed, epoch });
@@ -86,7 +86,7 @@ impl BatchMaker {
     ///
     /// # Errors
     /// If the model has no experts.
-    pub fn balance(&self, model: &Model<Stored>, batch: &Batch, share: f64) -> cotangent::Result<Option<Balance>> {
+    pub fn balance(&self, model: &Model<Stored>, batch: &TokenBatch, share: f64) -> cotangent::Result<Option<Balance>> {
         if self.router_aux_loss == 0.0 {
             return Ok(None);
         }
@@ -114,7 +114,7 @@ impl BatchMaker {
     ///
     /// # Errors
     /// If MLX refuses its sizes, or a picture can no longer be read.
-    pub fn make(&mut self, batch: &Batch, of_step: Targets) -> cotangent::Result<qwen35::Batch> {
+    pub fn make(&mut self, batch: &TokenBatch, of_step: Targets) -> cotangent::Result<qwen35::Batch> {
         let (rows, width) = (batch.rows, batch.width);
         let (rotary, next, pictures) = match &self.vision {
             Some(vision) => {
@@ -151,7 +151,7 @@ impl VisionFormat {
     /// # Errors
     /// If a picture can no longer be read.
     pub fn of_prompt(&self, prompt: &Example) -> cotangent::Result<PromptPictures> {
-        let batch = Batch::of_prompt(prompt);
+        let batch = TokenBatch::from_prompt(prompt);
         let (_, pictures) = with_pictures(self, &batch)?;
         let grids: Vec<Grid> = prompt.pictures.iter().map(|picture| picture.grid).collect();
         let positions = row_positions(&self.config, &prompt.tokens, &grids).map_err(cotangent::Error::Other)?;
@@ -160,7 +160,7 @@ impl VisionFormat {
 }
 
 /// The positions of the tokens of a batch and of those after them, and its pictures.
-fn with_pictures(vision: &VisionFormat, batch: &Batch) -> cotangent::Result<([Positions; 2], Pictures)> {
+fn with_pictures(vision: &VisionFormat, batch: &TokenBatch) -> cotangent::Result<([Positions; 2], Pictures)> {
     let fail = cotangent::Error::Other;
     let config = &vision.config;
     let (mut positions, mut patches) = (Vec::new(), Vec::new());
@@ -184,7 +184,7 @@ fn with_pictures(vision: &VisionFormat, batch: &Batch) -> cotangent::Result<([Po
     let rows: Vec<&[[i32; 3]]> = positions.iter().map(Vec::as_slice).collect();
     let pictures = Pictures::new(config, &is_slot, [batch.rows, batch.width], &patches)?;
     let next: Vec<&[[i32; 3]]> = rows.iter().map(|row| row.get(1..).unwrap_or_default()).collect();
-    let positions = [rows, next].map(|rows| Positions::of_rows(&rows, batch.width));
+    let positions = [rows, next].map(|rows| Positions::from_rows(&rows, batch.width));
     Ok((positions, pictures))
 }
 
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_micro_batch_depends_on_its_number_alone() {
         let data = dataset(&[3, 9, 5, 8, 4, 6, 7]);
-        let in_order: Vec<Batch> = {
+        let in_order: Vec<TokenBatch> = {
             let mut batches = MicroBatches::new(&data, 2, 5);
             (0..12).map(|number| batches.get(number)).collect()
         };
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_place_predicts_the_token_after_it_within_its_row() {
-        let batch = Batch {
+        let batch = TokenBatch {
             rows: 2,
             width: 3,
             input_ids: vec![1, 2, 3, 4, 5, 0],

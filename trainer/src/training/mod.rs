@@ -18,20 +18,20 @@ use cotangent_models::checkpoint::Checksum;
 use cotangent_models::config::RopeConfig;
 use cotangent_models::qwen35::{AheadLoss, Model};
 
-use crate::data::{Batch, Dataset, VisionFormat};
+use crate::data::{Dataset, TokenBatch, VisionFormat};
 use crate::interrupt;
 use crate::loss_curve::LossCurve;
 use crate::schedule::{Decay, Schedule};
 
 pub use claim::{Claim, Earlier, check_writable};
 pub use error::TrainingError;
-pub use event::{Event, Report, RoutingReport};
+pub use event::{Event, RoutingReport, StepReport};
 pub use micro_batches::{BatchMaker, MicroBatches};
 pub use output::{Output, Saved};
 pub use state::{STATE_FILE, TrainingState, state_file};
-use window::{Step, Window};
+use window::{Iteration, Window};
 
-pub use step::{Accumulated, Losses, Routing, accumulate, first_loss, validate};
+pub use step::{Accumulated, Losses, RoutingMeans, accumulate, first_loss, validate};
 
 /// Steps in a row with gradients that are not finite after which a run gives up: one may be bad luck, these are not.
 const MOST_SKIPPED: usize = 20;
@@ -223,7 +223,7 @@ impl Trainer<'_> {
             let iteration = done + 1;
             let learning_rate = options.schedule.learning_rate(done);
             let numbers = done * options.accumulation..iteration * options.accumulation;
-            let batches: Vec<Batch> = numbers.map(|number| micro_batches.get(number)).collect();
+            let batches: Vec<TokenBatch> = numbers.map(|number| micro_batches.get(number)).collect();
 
             let started = Instant::now();
             let step = self.step(&trainable, &mut maker, &batches, &mut optimizer, learning_rate)?;
@@ -269,14 +269,14 @@ impl Trainer<'_> {
         &mut self,
         trainable: &Trainable,
         maker: &mut BatchMaker,
-        batches: &[Batch],
+        batches: &[TokenBatch],
         optimizer: &mut AdamW,
         learning_rate: f64,
-    ) -> cotangent::Result<Step> {
+    ) -> cotangent::Result<Iteration> {
         let keep = self.options.keep;
         let accumulated = accumulate(self.session, self.model, trainable, maker, batches, keep)?;
         let update = optimizer.update(self.model, &accumulated.gradients, learning_rate as f32)?;
-        Ok(Step {
+        Ok(Iteration {
             losses: accumulated.losses,
             targets: maker.counted(accumulated.targets),
             tokens: accumulated.tokens,

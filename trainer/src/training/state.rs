@@ -9,7 +9,7 @@ use cotangent_models::checkpoint::{Checksum, Dtype as HostDtype, HostTensor, Saf
 use cotangent_models::quoting::quoted;
 use cotangent_models::transfer::{from_host, to_host};
 
-use super::{Routing, TrainingError};
+use super::{RoutingMeans, TrainingError};
 use crate::loss_curve::LossCurve;
 
 /// The file's name in the output folder.
@@ -52,7 +52,7 @@ pub struct TrainingState {
     /// The summed losses since the last report, and over how many predictions: of the next token, of the token after it.
     pub unreported: [(f64, usize); 2],
     /// The sums over tokens of what the routers did since then, and the number of these tokens.
-    pub unreported_routing: (Routing, usize),
+    pub unreported_routing: (RoutingMeans, usize),
     /// The losses so far.
     pub curve: LossCurve,
 }
@@ -77,7 +77,7 @@ impl TrainingState {
             let values: Vec<f64> = points.iter().flat_map(|(x, y)| [*x, *y]).collect();
             insert(name, vec![points.len(), 2], &values);
         }
-        let (Routing { loss, shares }, of_tokens) = &self.unreported_routing;
+        let (RoutingMeans { loss, shares }, of_tokens) = &self.unreported_routing;
         insert(ROUTING, vec![1 + shares.len()], &[&[*loss], shares.as_slice()].concat());
         let mut metadata: BTreeMap<String, String> =
             options.iter().map(|(name, value)| (format!("{OPTION_PREFIX}{name}"), value.clone())).collect();
@@ -92,7 +92,7 @@ impl TrainingState {
             metadata.insert(targets_key.into(), targets.to_string());
         }
         let checksum =
-            tensors.iter().fold(of_metadata(&metadata), |sum, (name, tensor)| with_tensor(sum, name, tensor));
+            tensors.iter().fold(checksum_of_metadata(&metadata), |sum, (name, tensor)| with_tensor(sum, name, tensor));
         metadata.insert(CHECKSUM_KEY.into(), checksum.to_string());
         Ok(write_safetensors(file, &tensors, &metadata)?)
     }
@@ -115,7 +115,7 @@ impl TrainingState {
                 "is no `{FORMAT}`, which this version of the program goes on with\n{BEGIN_AGAIN}"
             )));
         }
-        let mut checksum = of_metadata(metadata);
+        let mut checksum = checksum_of_metadata(metadata);
         let mut tensors = Vec::new();
         for name in opened.names() {
             let tensor = opened.read(name)?;
@@ -148,11 +148,11 @@ impl TrainingState {
 
         let (mut adapters, mut optimizer) = (BTreeMap::new(), BTreeMap::new());
         let mut curves = [Vec::new(), Vec::new()];
-        let mut routing = Routing::default();
+        let mut routing = RoutingMeans::default();
         for (name, tensor) in &tensors {
             if *name == ROUTING {
                 let mut values = numbers(tensor).into_iter();
-                routing = Routing { loss: values.next().unwrap_or_default(), shares: values.collect() };
+                routing = RoutingMeans { loss: values.next().unwrap_or_default(), shares: values.collect() };
                 continue;
             }
             if let Some(which) = CURVES.iter().position(|curve| curve == name) {
@@ -208,7 +208,7 @@ impl TrainingState {
 }
 
 /// Returns the checksum of all entries but the one of the checksum itself.
-fn of_metadata(metadata: &BTreeMap<String, String>) -> Checksum {
+fn checksum_of_metadata(metadata: &BTreeMap<String, String>) -> Checksum {
     let mut checksum = Checksum::default();
     for (key, value) in metadata.iter().filter(|(key, _)| *key != CHECKSUM_KEY) {
         checksum.add_bytes(key.as_bytes());

@@ -5,7 +5,7 @@ use cotangent_models::qwen35::{self, Ahead, AheadLoss, Model};
 
 use super::TrainingOptions;
 use super::micro_batches::{BatchMaker, MicroBatches};
-use crate::data::{Batch, Dataset, Order, Targets};
+use crate::data::{Dataset, Order, Targets, TokenBatch};
 
 /// Losses, each a mean over the predictions that it counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -29,20 +29,20 @@ pub struct Accumulated {
     /// Tokens without padding.
     pub tokens: usize,
     /// The behaviour of the routers, where their load-balancing loss is trained.
-    pub routing: Option<Routing>,
+    pub routing: Option<RoutingMeans>,
 }
 
 /// The load-balancing loss of routers, without its coefficient, and the share of the tokens that each expert was chosen for:
 /// means over tokens and layers.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Routing {
+pub struct RoutingMeans {
     /// The loss; where all experts are alike it equals the number of experts of a token.
     pub loss: f64,
     /// The share of the tokens of each expert.
     pub shares: Vec<f64>,
 }
 
-impl Routing {
+impl RoutingMeans {
     /// Adds what the routers did with so large a share of the tokens.
     pub(super) fn add(&mut self, loss: f64, shares: impl Iterator<Item = f64>, share: f64) {
         self.loss += loss * share;
@@ -79,11 +79,11 @@ pub fn accumulate(
     model: &Model<Stored>,
     trainable: &Trainable,
     maker: &mut BatchMaker,
-    batches: &[Batch],
+    batches: &[TokenBatch],
     keep: Keep,
 ) -> cotangent::Result<Accumulated> {
-    let targets: Targets = batches.iter().map(Batch::counted).sum();
-    let tokens = batches.iter().map(Batch::tokens).sum();
+    let targets: Targets = batches.iter().map(TokenBatch::counted).sum();
+    let tokens = batches.iter().map(TokenBatch::tokens).sum();
     let gradients = Gradients::new();
     let mut accumulated = Accumulated { losses: Losses::default(), gradients, targets, tokens, routing: None };
     for batch in batches {

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Losses, Report, Routing, RoutingReport};
+use super::{Losses, RoutingMeans, RoutingReport, StepReport};
 
 /// The results of one iteration.
-pub(super) struct Step {
+pub(super) struct Iteration {
     pub(super) losses: Losses,
     /// The number of predictions that each part of the loss counts.
     pub(super) targets: [usize; 2],
     pub(super) tokens: usize,
-    pub(super) routing: Option<Routing>,
+    pub(super) routing: Option<RoutingMeans>,
     pub(super) applied: bool,
     pub(super) gradient_norm: f32,
 }
@@ -24,17 +24,17 @@ pub(super) struct Window {
     /// The sums of the losses, and the numbers of predictions that they count.
     pub(super) sums: [(f64, usize); 2],
     /// The sums of the routers' values, each step times its tokens, and the number of these tokens.
-    pub(super) routing: (Routing, usize),
+    pub(super) routing: (RoutingMeans, usize),
     /// The tokens trained since the run began.
     pub(super) trained_tokens: usize,
 }
 
 impl Window {
-    pub(super) fn add(&mut self, step: &Step, elapsed: Duration) {
+    pub(super) fn add(&mut self, step: &Iteration, elapsed: Duration) {
         self.iterations += 1;
         self.elapsed += elapsed;
         self.tokens += step.tokens;
-        if let Some(Routing { loss, shares }) = &step.routing {
+        if let Some(RoutingMeans { loss, shares }) = &step.routing {
             let (sums, tokens) = &mut self.routing;
             sums.add(*loss, shares.iter().copied(), step.tokens as f64);
             *tokens += step.tokens;
@@ -56,9 +56,9 @@ impl Window {
         mean.map(|loss| Losses { loss, mtp_loss: of_mtp.filter(|_| beside) })
     }
 
-    pub(super) fn report(&self, iteration: usize, losses: Losses, learning_rate: f64) -> cotangent::Result<Report> {
+    pub(super) fn report(&self, iteration: usize, losses: Losses, learning_rate: f64) -> cotangent::Result<StepReport> {
         let seconds = self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
-        Ok(Report {
+        Ok(StepReport {
             iteration,
             losses,
             routing: self.mean_routing(),
@@ -71,7 +71,7 @@ impl Window {
     }
 
     fn mean_routing(&self) -> Option<RoutingReport> {
-        let (Routing { loss, shares }, tokens) = &self.routing;
+        let (RoutingMeans { loss, shares }, tokens) = &self.routing;
         let mean = |sum: f64| sum / *tokens as f64;
         let busiest = shares.iter().copied().reduce(f64::max)?;
         let idlest = shares.iter().copied().reduce(f64::min)?;

@@ -49,7 +49,7 @@ pub fn workplace() -> TempDir {
     write_tensors(&dir.path().join("rank4.safetensors"), &pair).unwrap();
     fs::create_dir(dir.path().join("adapter")).unwrap();
     write_tensors(&dir.path().join("adapter/adapters.safetensors"), &pair).unwrap();
-    let config = AdapterConfig::of_tensors(pair.keys().map(String::as_str), 4, 2.0);
+    let config = AdapterConfig::from_tensors(pair.keys().map(String::as_str), 4, 2.0);
     config.write(&dir.path().join("adapter/adapter_config.json"), &BTreeMap::new()).unwrap();
     dir
 }

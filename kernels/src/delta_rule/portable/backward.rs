@@ -26,9 +26,9 @@ pub(super) fn backward<D: Decay>(
     [d_y, d_final_state]: [&Tensor<Infer>; 2],
 ) -> Result<Gradients> {
     let [queries, keys, values, log_decay, beta] = inputs;
-    let chunks = Chunks::of(geometry);
+    let chunks = Chunks::new(geometry);
     let states = &chunks.state_of_groups(chunk_states)?;
-    let within = Within::<D>::of(&chunks, inputs)?;
+    let within = Within::<D>::new(&chunks, inputs)?;
     let decay = &within.decay;
 
     let errors = within.values.subtract(&decay.read(&within.keys, states)?)?;

@@ -29,7 +29,7 @@ pub(super) struct HeadDecay {
 impl Decay for HeadDecay {
     const GATES: Gates = Gates::OfHeads;
 
-    fn of(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self> {
+    fn new(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self> {
         let length = chunks.length;
         let lower = where_holds(length, length, |row, column| column <= row)?;
         let strictly_lower = where_holds(length, length, |row, column| column < row)?;

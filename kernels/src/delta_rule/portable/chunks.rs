@@ -16,7 +16,7 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    pub(super) fn of(geometry: Geometry) -> Self {
+    pub(super) fn new(geometry: Geometry) -> Self {
         // A row of a few tokens would be mostly padding.
         let mut length = SHORTEST_CHUNK;
         while length < geometry.time.min(geometry.chunk) {

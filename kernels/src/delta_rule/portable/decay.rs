@@ -15,7 +15,7 @@ pub(super) trait Decay: Sized {
 
     /// Computes decays and scores from queries and keys, `[N, B, Hk, 1, C, Dk]`, and log gates, `[N, B, Hk, group, C,
     /// W]`.
-    fn of(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self>;
+    fn new(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self>;
 
     /// Returns the decays and scores, which both kinds of gates have.
     fn factors(&self) -> &Factors;

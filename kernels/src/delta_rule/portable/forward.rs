@@ -26,8 +26,8 @@ pub(super) fn forward<D: Decay>(geometry: Geometry, inputs: [&Tensor<Infer>; 6])
         let (y, final_state) = run_steps(inputs, D::GATES)?;
         return Ok(Forward { y, final_state, chunk_states: initial_state.expand_dims(0)? });
     }
-    let chunks = Chunks::of(geometry);
-    let within = Within::<D>::of(&chunks, [queries, keys, values, log_decay, beta])?;
+    let chunks = Chunks::new(geometry);
+    let within = Within::<D>::new(&chunks, [queries, keys, values, log_decay, beta])?;
     let weighted_values = within.values.multiply(&within.beta)?;
 
     let mut state = chunks.state_of_groups(initial_state)?;

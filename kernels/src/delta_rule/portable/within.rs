@@ -30,12 +30,12 @@ pub(super) struct Within<D> {
 
 impl<D: Decay> Within<D> {
     /// Computes the chunks' own part from queries, keys, values, log gates and betas as the caller gave them.
-    pub(super) fn of(chunks: &Chunks, inputs: [&Tensor<Infer>; 5]) -> Result<Self> {
+    pub(super) fn new(chunks: &Chunks, inputs: [&Tensor<Infer>; 5]) -> Result<Self> {
         let [queries, keys, values, log_decay, beta] = inputs;
         let group = chunks.geometry.group();
         let queries = chunks.cut_copied(queries, 1)?;
         let keys = chunks.cut_copied(keys, 1)?;
-        let decay = D::of(chunks, &queries, &keys, &chunks.cut(log_decay, group)?)?;
+        let decay = D::new(chunks, &queries, &keys, &chunks.cut(log_decay, group)?)?;
         let beta = chunks.cut(beta, group)?;
         let factors = decay.factors();
         let inverse = unit_lower_inverse(&factors.key_scores.multiply(&beta.negative()?)?)?;

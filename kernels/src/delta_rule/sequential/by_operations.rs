@@ -45,7 +45,7 @@ pub(in crate::delta_rule) fn run_steps<M: Graph>(
     inputs: [&Tensor<M>; 6],
     gates: Gates,
 ) -> Result<(Tensor<M>, Tensor<M>)> {
-    let steps = Recurrence::of(inputs, gates)?.run()?;
+    let steps = Recurrence::new(inputs, gates)?.run()?;
     let outputs: Vec<_> = steps.iter().map(|step| &step.y).collect();
     let last = steps.last().map_or(inputs[5], |step| &step.final_state);
     Ok((Tensor::concatenate(&outputs, 1)?, last.clone()))
@@ -65,8 +65,8 @@ pub(super) struct Recurrence<'a, M: Graph> {
 }
 
 impl<'a, M: Graph> Recurrence<'a, M> {
-    pub(super) fn of(inputs: [&'a Tensor<M>; 6], gates: Gates) -> Result<Self> {
-        Ok(Recurrence { geometry: Geometry::of(inputs, gates)?, inputs })
+    pub(super) fn new(inputs: [&'a Tensor<M>; 6], gates: Gates) -> Result<Self> {
+        Ok(Recurrence { geometry: Geometry::new(inputs, gates)?, inputs })
     }
 
     /// The results of each token: `y` `[B, 1, Hv, Dv]` and the state after it.

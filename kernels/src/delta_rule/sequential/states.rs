@@ -41,7 +41,7 @@ fn with_states_by_operations<M: Graph>(
     inputs: GatedDeltaWithStatesInputs<'_, M>,
 ) -> Result<GatedDeltaWithStatesOutputs<M>> {
     let GatedDeltaWithStatesInputs { queries, keys, values, log_decay, beta, initial_state } = inputs;
-    let recurrence = Recurrence::of([queries, keys, values, log_decay, beta, initial_state], Gates::OfHeads)?;
+    let recurrence = Recurrence::new([queries, keys, values, log_decay, beta, initial_state], Gates::OfHeads)?;
     let steps = recurrence.run()?;
     let outputs: Vec<_> = steps.iter().map(|step| &step.y).collect();
     let states: Vec<_> = steps.iter().map(|step| &step.final_state).collect();
@@ -85,7 +85,7 @@ pub fn gated_delta_state<F: Float, G: Float>(
 
 fn state_by_operations<M: Graph>(inputs: GatedDeltaStateInputs<'_, M>) -> Result<Tensor<M>> {
     let GatedDeltaStateInputs { keys, values, log_decay, beta, initial_state, steps } = inputs;
-    let recurrence = Recurrence::of([keys, keys, values, log_decay, beta, initial_state], Gates::OfHeads)?;
+    let recurrence = Recurrence::new([keys, keys, values, log_decay, beta, initial_state], Gates::OfHeads)?;
     let steps = counts::<M>(steps, initial_state.rank())?;
     let mut state = initial_state.clone();
     for (t, step) in recurrence.run()?.iter().enumerate() {

@@ -49,7 +49,7 @@ pub fn gradients_of<O: Operator>(
     let mut session = Session::new().expect("a session");
     let inputs = inputs.to_vec();
     let cotangents: Vec<_> = cotangents.iter().map(|ct| Constant::from_stored(ct).expect("floats")).collect();
-    let trainable = Trainable::of(&inputs, |name| trains(name.parse().expect("an index"))).expect("float inputs");
+    let trainable = Trainable::new(&inputs, |name| trains(name.parse().expect("an index"))).expect("float inputs");
     let batch = (operator.clone(), cotangents);
     let (value, gradients) = value_and_grad(&mut session, &inputs, &trainable, &batch, inner_product::<O>)
         .unwrap_or_else(|error| panic!("{error}"));

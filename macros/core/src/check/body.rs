@@ -13,7 +13,7 @@ use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::body::{Body, Launch, RustBody};
 use crate::model::expression::Polynomial;
-use crate::model::kernel::{Kernel, Role};
+use crate::model::kernel::{DeclarationRole, Kernel};
 use crate::model::port::Port;
 use cotangent_metal::left_out;
 use cotangent_metal::names::{is_attribute, is_reserved};
@@ -377,7 +377,7 @@ fn unread(kernel: &Kernel, called: &str, port: &Ident, why: Option<&str>) -> Dia
     let whose = if called == BODY { "backward".to_owned() } else { format!("the {called} of backward") };
     let why = why.map_or(String::new(), |why| format!(": {why}"));
     match (&kernel.role, port.to_string().strip_prefix("d_")) {
-        (Role::Backward { of, .. }, Some(output)) => {
+        (DeclarationRole::Backward { of, .. }, Some(output)) => {
             let forward = of.to_string().replace(' ', "");
             Diagnostic::coded(
                 Code::C05,
@@ -389,7 +389,7 @@ fn unread(kernel: &Kernel, called: &str, port: &Ident, why: Option<&str>) -> Dia
                  `{forward}` are zero"
             ))
         }
-        (Role::Backward { .. }, None) => Diagnostic::coded(
+        (DeclarationRole::Backward { .. }, None) => Diagnostic::coded(
             Code::C15,
             port.span(),
             format!("{whose} `{name}` never reads `{port}`, which is kept in memory for it{why}"),

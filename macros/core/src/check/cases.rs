@@ -7,13 +7,13 @@ use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::body::Body;
 use crate::model::expression::Polynomial;
-use crate::model::kernel::{Case, ConstantKind, Kernel, Role};
+use crate::model::kernel::{Case, ConstantKind, DeclarationRole, Kernel};
 use crate::model::requirement::Requirement;
 use cotangent_metal::limits::{MAX_THREADGROUP_BYTES, MAX_THREADS};
 
 /// Checks the cases of forwards and stages; a backward is tested at those of its forward.
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
-    if matches!(kernel.role, Role::Backward { .. }) {
+    if matches!(kernel.role, DeclarationRole::Backward { .. }) {
         return;
     }
     let name = &kernel.name;
@@ -140,7 +140,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
 /// A case that breaks a requirement tests the fallback alone: there must be one, and another case for the kernel.
 fn check_requirements(kernel: &Kernel, span: Span, diagnostics: &mut Diagnostics) {
     let name = &kernel.name;
-    let has_fallback = matches!(&kernel.role, Role::Forward(route) if route.fallback.is_some());
+    let has_fallback = matches!(&kernel.role, DeclarationRole::Forward(route) if route.fallback.is_some());
     let mut tested = false;
     for case in &kernel.cases {
         let Some(requirement) = broken(kernel, case) else {

@@ -2,13 +2,13 @@
 
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::model::kernel::{Kernel, Role, Route};
+use crate::model::kernel::{DeclarationRole, Kernel, Route};
 use crate::model::port::PortRole;
 
 /// Checks the gradient route.
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     match &kernel.role {
-        Role::Forward(route) => {
+        DeclarationRole::Forward(route) => {
             let name = &kernel.name;
             if route.backward.is_none() && route.fallback.is_none() && route.inference_only.is_none() {
                 diagnostics.push(
@@ -18,8 +18,8 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             }
             check_residuals(kernel, route, diagnostics);
         }
-        Role::Backward { .. } => check_backward(kernel, diagnostics),
-        Role::Stage => {}
+        DeclarationRole::Backward { .. } => check_backward(kernel, diagnostics),
+        DeclarationRole::Stage => {}
     }
 }
 
@@ -45,7 +45,7 @@ fn check_residuals(kernel: &Kernel, route: &Route, diagnostics: &mut Diagnostics
 
 fn check_backward(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     let name = &kernel.name;
-    if let Role::Backward { of, span, .. } = &kernel.role
+    if let DeclarationRole::Backward { of, span, .. } = &kernel.role
         && *name == of.to_string()
     {
         diagnostics.push(

@@ -6,7 +6,7 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use super::data;
 use super::function::{input_type, output_type, scalar_type};
 use crate::model::body::{Body, Launch, RustBody};
-use crate::model::kernel::{ConstantKind, Kernel, Role, ScalarKind};
+use crate::model::kernel::{ConstantKind, DeclarationRole, Kernel, ScalarKind};
 use crate::model::port::{Port, PortRole};
 use crate::paths::Paths;
 use crate::plan::{Plan, Texts};
@@ -161,9 +161,9 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
     let returned = kernel.outputs.iter().map(|port| {
         let name = &port.name;
         if plan.outputs_are_optional() {
-            quote!(outputs.#name.map(#value_type::of))
+            quote!(outputs.#name.map(#value_type::new))
         } else {
-            quote!(::core::option::Option::Some(#value_type::of(outputs.#name)))
+            quote!(::core::option::Option::Some(#value_type::new(outputs.#name)))
         }
     });
     let block = &body.block;
@@ -187,7 +187,7 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
 
 /// The function that calls the author's fallback with the arguments of a call.
 fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
-    let Role::Forward(route) = &plan.kernel.role else { return TokenStream::new() };
+    let DeclarationRole::Forward(route) = &plan.kernel.role else { return TokenStream::new() };
     let Some((path, span)) = &route.fallback else { return TokenStream::new() };
     let kernel = &plan.kernel;
     let graph = paths.item(quote!(Graph));
@@ -199,7 +199,7 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
         Some(outputs) => {
             let values = kernel.visible_outputs().map(|port| {
                 let name = &port.name;
-                quote!(::core::option::Option::Some(#value_type::of(outputs.#name)))
+                quote!(::core::option::Option::Some(#value_type::new(outputs.#name)))
             });
             let (types, mode) = (&plan.types, plan.outputs_have_a_mode().then(|| quote!(<M>)));
             (quote!(outputs: #types::#outputs #mode), quote!(#(#values),*))
@@ -207,7 +207,7 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
         None => {
             let mode = quote!(M);
             let ty = kernel.visible_outputs().next().map(|port| output_type(port, &mode, paths));
-            (quote!(outputs: #ty), quote!(::core::option::Option::Some(#value_type::of(outputs))))
+            (quote!(outputs: #ty), quote!(::core::option::Option::Some(#value_type::new(outputs))))
         }
     };
     // The type first: a function that takes something else is one error, at its name, that shows both types.

@@ -4,7 +4,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 
 use crate::model::expression::{Atom, Operation, Polynomial};
-use crate::model::kernel::{Binding, ConstantKind, Role, ScalarKind};
+use crate::model::kernel::{Binding, ConstantKind, DeclarationRole, ScalarKind};
 use crate::model::port::{Dtype, Port, PortDtype, PortRole, Sample};
 use crate::paths::Paths;
 use crate::plan::Plan;
@@ -68,7 +68,7 @@ pub fn signature(plan: &Plan, paths: &Paths) -> TokenStream {
         quote!(#path { text: #text, left: #left, relation: #relation_path::#relation, right: #right })
     });
     let ignores: Vec<String> = match &kernel.role {
-        Role::Backward { ignores, .. } => ignores.iter().map(Ident::to_string).collect(),
+        DeclarationRole::Backward { ignores, .. } => ignores.iter().map(Ident::to_string).collect(),
         _ => Vec::new(),
     };
     quote! {
@@ -207,7 +207,7 @@ pub fn route(plan: &Plan, paths: &Paths) -> TokenStream {
     let name = &plan.kernel.name;
     let none = quote!(::core::option::Option::None);
     match &plan.kernel.role {
-        Role::Forward(route) => {
+        DeclarationRole::Forward(route) => {
             if let Some((reason, _)) = &route.inference_only {
                 return quote!(#route_path::InferenceOnly { reason: #reason });
             }
@@ -237,12 +237,12 @@ pub fn route(plan: &Plan, paths: &Paths) -> TokenStream {
             let expensive = route.expensive;
             quote!(#route_path::Gradient { backward: #backward, fallback: #fallback, expensive: #expensive })
         }
-        Role::Backward { span, .. } => {
+        DeclarationRole::Backward { span, .. } => {
             let partner = super::pairing::partner(plan);
             let paired_with = paths.kernel(quote!(PairedWith));
             let declaration = quote_spanned!(*span=> <#partner as #paired_with<#name>>::forward);
             quote!(#route_path::Backward { of: #declaration })
         }
-        Role::Stage => quote!(#route_path::Stage),
+        DeclarationRole::Stage => quote!(#route_path::Stage),
     }
 }

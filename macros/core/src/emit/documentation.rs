@@ -1,7 +1,7 @@
 //! The documentation of a kernel: its ports and where its gradient comes from.
 
 use crate::model::body::Body;
-use crate::model::kernel::{Argument, Kernel, Role, Route, ScalarKind};
+use crate::model::kernel::{Argument, DeclarationRole, Kernel, Route, ScalarKind};
 use crate::model::port::{Port, PortRole};
 use crate::plan::Plan;
 
@@ -28,7 +28,7 @@ pub fn lines(plan: &Plan) -> Vec<String> {
     lines.push(String::new());
     lines.push("# Gradient".to_owned());
     lines.push(gradient(plan));
-    if let (Some(fallback), Role::Forward(Route { fallback_on, .. })) = (fallback(plan), &kernel.role)
+    if let (Some(fallback), DeclarationRole::Forward(Route { fallback_on, .. })) = (fallback(plan), &kernel.role)
         && !fallback_on.is_empty()
     {
         let backends: Vec<_> = fallback_on.iter().map(|backend| backend.title()).collect();
@@ -85,7 +85,7 @@ fn compact(tokens: &proc_macro2::TokenStream) -> String {
 /// The path of the fallback, if the kernel has one.
 fn fallback(plan: &Plan) -> Option<String> {
     match &plan.kernel.role {
-        Role::Forward(route) => route.fallback.as_ref().map(|(fallback, _)| compact(fallback)),
+        DeclarationRole::Forward(route) => route.fallback.as_ref().map(|(fallback, _)| compact(fallback)),
         _ => None,
     }
 }
@@ -93,9 +93,9 @@ fn fallback(plan: &Plan) -> Option<String> {
 fn gradient(plan: &Plan) -> String {
     let operations = matches!(&plan.kernel.body, Body::Rust(body) if body.stages.is_empty());
     match &plan.kernel.role {
-        Role::Stage => "None of its own: a stage is called by the Rust bodies of kernels.".to_owned(),
-        Role::Backward { of, .. } => format!("This is the gradient of `{}`.", compact(of)),
-        Role::Forward(route) => match (&route.backward, &route.fallback, &route.inference_only) {
+        DeclarationRole::Stage => "None of its own: a stage is called by the Rust bodies of kernels.".to_owned(),
+        DeclarationRole::Backward { of, .. } => format!("This is the gradient of `{}`.", compact(of)),
+        DeclarationRole::Forward(route) => match (&route.backward, &route.fallback, &route.inference_only) {
             (_, _, Some((reason, _))) => format!("None: inference only ({reason})."),
             (Some((backward, _)), Some((fallback, _)), _) if !operations => format!(
                 "The paired kernel `{}` on GPUs; elsewhere that of `{}`, the same function made of operations.",

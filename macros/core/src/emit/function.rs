@@ -4,7 +4,7 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::{documentation, inputs};
-use crate::model::kernel::{Argument, ConstantKind, Kernel, Role, ScalarKind};
+use crate::model::kernel::{Argument, ConstantKind, DeclarationRole, Kernel, ScalarKind};
 use crate::model::port::{Port, PortRole};
 use crate::paths::Paths;
 use crate::plan::{FunctionKind, Plan};
@@ -66,16 +66,16 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
     let argument = |name: &Ident| if plan.inputs_name.is_some() { quote!(inputs.#name) } else { quote!(#name) };
     let inputs = kernel.inputs.iter().map(|port| {
         let given = argument(&port.name);
-        quote!(#value::of(#given))
+        quote!(#value::new(#given))
     });
     let scalars = kernel.scalars.iter().map(|scalar| {
         let given = argument(&scalar.name);
-        quote!(#scalar_value::of(#given))
+        quote!(#scalar_value::new(#given))
     });
     let constants = kernel.free_constants().map(|constant| {
         let text = constant.name.to_string();
         let given = argument(&kernel.argument(constant));
-        quote!((#text, #constant_value::of(#given)))
+        quote!((#text, #constant_value::new(#given)))
     });
     let (function, right) = match plan.function {
         FunctionKind::Stage => {
@@ -233,7 +233,9 @@ fn outputs_struct(plan: &Plan, visibility: &TokenStream, paths: &Paths) -> Token
 /// Under `#![no_implicit_prelude]` no path leads to `diagnostic`, and no other attribute carries a reason: an inference-only
 /// kernel does not compile there.
 fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
-    let (Some(bound), Role::Forward(route)) = (&plan.mode_bound, &plan.kernel.role) else { return TokenStream::new() };
+    let (Some(bound), DeclarationRole::Forward(route)) = (&plan.mode_bound, &plan.kernel.role) else {
+        return TokenStream::new();
+    };
     let reason = route.inference_only.as_ref().map_or("", |(reason, _)| reason.as_str());
     let name = plan.kernel.name.to_string();
     let visibility = &plan.kernel.visibility;

@@ -15,7 +15,7 @@ use quote::{quote, quote_spanned};
 
 pub use stand_in::stand_in;
 
-use crate::model::kernel::{Kernel, Role};
+use crate::model::kernel::{DeclarationRole, Kernel};
 use crate::paths::Paths;
 use crate::plan::Plan;
 
@@ -85,11 +85,11 @@ fn kernel(plan: &Plan, paths: &Paths) -> TokenStream {
     let span = name.span();
     let position = quote_spanned!(span=> file: ::core::file!(), line: ::core::line!(),);
     let traits = match &kernel.role {
-        Role::Forward(route) if route.inference_only.is_none() => {
+        DeclarationRole::Forward(route) if route.inference_only.is_none() => {
             let differentiable = paths.kernel(quote!(Differentiable));
             quote!(impl #differentiable for #name {})
         }
-        Role::Backward { .. } => {
+        DeclarationRole::Backward { .. } => {
             let backward_of = paths.kernel(quote!(BackwardOf));
             let partner = pairing::partner(plan);
             quote!(impl #backward_of<#partner> for #name {})

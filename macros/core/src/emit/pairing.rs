@@ -6,7 +6,7 @@ use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt as _;
 
-use crate::model::kernel::Role;
+use crate::model::kernel::DeclarationRole;
 use crate::paths::Paths;
 use crate::plan::Plan;
 
@@ -17,7 +17,7 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
     let name = &kernel.name;
     let configuration = super::configuration(plan);
     match &kernel.role {
-        Role::Forward(route) => {
+        DeclarationRole::Forward(route) => {
             let Some((backward, _)) = &route.backward else { return TokenStream::new() };
             let paired_with = paths.kernel(quote!(PairedWith));
             let partner = partner(plan).expect("it is named");
@@ -30,7 +30,7 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
                 };
             }
         }
-        Role::Backward { of, span, .. } => {
+        DeclarationRole::Backward { of, span, .. } => {
             let kernel_trait = paths.kernel(quote!(Kernel));
             let paired_with = paths.kernel(quote!(PairedWith));
             let signature = paths.signature(quote!(Signature));
@@ -72,16 +72,16 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
                 quote!(#alias #(#configuration)* const _: () = { #items };)
             }
         }
-        Role::Stage => TokenStream::new(),
+        DeclarationRole::Stage => TokenStream::new(),
     }
 }
 
 /// The name under which the expansion speaks of the other kernel of a pair, so that a path that leads nowhere is one error.
 pub fn partner(plan: &Plan) -> Option<Ident> {
     let (role, span) = match &plan.kernel.role {
-        Role::Forward(route) => ("backward_of", route.backward.as_ref()?.1),
-        Role::Backward { span, .. } => ("forward_of", *span),
-        Role::Stage => return None,
+        DeclarationRole::Forward(route) => ("backward_of", route.backward.as_ref()?.1),
+        DeclarationRole::Backward { span, .. } => ("forward_of", *span),
+        DeclarationRole::Stage => return None,
     };
     Some(format_ident!("__{role}_{}", plan.kernel.name.unraw(), span = span))
 }

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use super::{function, marker};
-use crate::model::kernel::Role;
+use crate::model::kernel::DeclarationRole;
 use crate::paths::Paths;
 use crate::plan::Plan;
 
@@ -16,18 +16,18 @@ pub fn stand_in(plan: &Plan, paths: &Paths) -> TokenStream {
     let declaration = paths.kernel(quote!(Declaration));
     let signature = paths.signature(quote!(Signature));
     let traits = match &plan.kernel.role {
-        Role::Forward(route) => {
+        DeclarationRole::Forward(route) => {
             let differentiable = paths.kernel(quote!(Differentiable));
             let paired_with = paths.kernel(quote!(PairedWith));
             // Whatever says that it is the backward of this kernel is not blamed for what is wrong here.
             let paired = route.backward.as_ref().map(|_| quote!(impl<B> #paired_with<B> for #name {}));
             quote!(impl #differentiable for #name {} #paired)
         }
-        Role::Backward { .. } => {
+        DeclarationRole::Backward { .. } => {
             let backward_of = paths.kernel(quote!(BackwardOf));
             quote!(impl<F> #backward_of<F> for #name {})
         }
-        Role::Stage => TokenStream::new(),
+        DeclarationRole::Stage => TokenStream::new(),
     };
     let unreachable = quote!(::core::unreachable!("the kernel did not compile"));
     let function = function::emit_with_body(plan, paths, unreachable.clone(), quote!(#[allow(unused_variables)]));

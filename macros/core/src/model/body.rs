@@ -41,7 +41,7 @@ pub struct Launch {
 impl Launch {
     /// Returns what one of its texts does with names.
     pub fn scan(&self, kernel: &Kernel, text: &Text) -> Scan {
-        Scan::of(&text.tokens, kernel.arrays())
+        Scan::new(&text.tokens, kernel.arrays())
     }
 }
 

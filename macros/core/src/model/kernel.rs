@@ -18,7 +18,7 @@ pub struct Kernel {
     /// Documentation and `cfg` attributes, as written.
     pub attributes: Vec<TokenStream>,
     /// The role of the declaration.
-    pub role: Role,
+    pub role: DeclarationRole,
     /// `T: Float` and the like, in order.
     pub dtypes: Vec<DtypeParameter>,
     /// Template constants, in order.
@@ -53,7 +53,7 @@ pub struct Kernel {
 
 /// The roles of a declaration.
 #[derive(Debug, Clone)]
-pub enum Role {
+pub enum DeclarationRole {
     /// A kernel that models call.
     Forward(Route),
     /// The gradient of another kernel.
@@ -297,7 +297,7 @@ impl Kernel {
 
     /// Returns whether the declaration is the gradient of another kernel.
     pub fn is_backward(&self) -> bool {
-        matches!(self.role, Role::Backward { .. })
+        matches!(self.role, DeclarationRole::Backward { .. })
     }
 }
 

@@ -58,7 +58,7 @@ impl Dtype {
     }
 
     /// The dtype whose class of one is written `name`: `F32`, `BF16`, `U8`.
-    pub fn of_class(name: &str) -> Option<Self> {
+    pub fn from_class(name: &str) -> Option<Self> {
         Self::ALL.iter().map(|(_, dtype)| *dtype).find(|dtype| dtype.variant() == name)
     }
 
@@ -161,7 +161,7 @@ pub enum PortRole {
 
 impl PortRole {
     /// Returns the role of an input of this dtype.
-    pub fn of_input(dtype: &PortDtype, is_nodiff: bool) -> Self {
+    pub fn from_input(dtype: &PortDtype, is_nodiff: bool) -> Self {
         match dtype.is_float() {
             true if is_nodiff => Self::Constant,
             true => Self::Differentiable,

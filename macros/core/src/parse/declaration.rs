@@ -266,14 +266,14 @@ fn read_text(invocation: &Macro, block: Span, diagnostics: &mut Diagnostics) -> 
                 "write the text itself, or the path of its file as seen from this one: `{file}!(\"name.metal\")`"
             )),
         );
-        return Text { is_whole: false, ..Text::of_macro(&TokenStream::new(), span) };
+        return Text { is_whole: false, ..Text::from_macro(&TokenStream::new(), span) };
     }
     if !is_file {
-        return Text::of_macro(tokens, tokens.clone().into_iter().next().map_or(block, |token| token.span()));
+        return Text::from_macro(tokens, tokens.clone().into_iter().next().map_or(block, |token| token.span()));
     }
     match invocation.parse_body::<LitStr>() {
         Ok(path) => {
-            let (text, faults) = Text::of_file(&path);
+            let (text, faults) = Text::from_file(&path);
             for fault in faults {
                 diagnostics.push(Diagnostic::in_text(&text, None, fault.place, fault.message).help(fault.help));
             }
@@ -284,7 +284,7 @@ fn read_text(invocation: &Macro, block: Span, diagnostics: &mut Diagnostics) -> 
                 Diagnostic::new(error.span(), "expected the path of a file in quotes")
                     .help("write `metal_file!(\"name.metal\")`, with the path as seen from this file"),
             );
-            Text { is_whole: false, ..Text::of_macro(&TokenStream::new(), invocation.path.span()) }
+            Text { is_whole: false, ..Text::from_macro(&TokenStream::new(), invocation.path.span()) }
         }
     }
 }

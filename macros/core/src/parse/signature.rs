@@ -127,7 +127,7 @@ fn read_class(bound: &TypeParamBound) -> Result<Vec<Dtype>, Diagnostic> {
     match name.as_deref() {
         Some("Float") => Ok(vec![Dtype::F32, Dtype::F16, Dtype::BF16]),
         Some("Int") => Ok(vec![Dtype::I32, Dtype::U32]),
-        Some(name) if Dtype::of_class(name).is_some() => Ok(Dtype::of_class(name).into_iter().collect()),
+        Some(name) if Dtype::from_class(name).is_some() => Ok(Dtype::from_class(name).into_iter().collect()),
         _ => Err(Diagnostic::new(bound.span(), "this is not a class of dtypes").help(CLASS_FORM)),
     }
 }
@@ -192,7 +192,7 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
     let (ty, optional) = strip_option(&input.ty);
     let unreadable = || {
         let dtype = likely_dtype(ty).unwrap_or(PortDtype::Fixed(Dtype::F32));
-        let role = PortRole::of_input(&dtype, nodiff.is_some());
+        let role = PortRole::from_input(&dtype, nodiff.is_some());
         Unreadable { name: pattern.ident.clone(), role, optional: optional.is_some() }
     };
     match ty {

@@ -49,7 +49,7 @@ mod tests {
             ("threadgroup float a[D];", Some("4 * D")),
             ("threadgroup T b[4];", Some("4 * T")),
         ] {
-            let scan = Scan::of(&lex(text).0, Vec::new());
+            let scan = Scan::new(&lex(text).0, Vec::new());
             let bytes = bytes_of(&[], &scan.threadgroup[0]).map(|bytes| bytes.to_string());
             assert_eq!(bytes.as_deref(), expected, "{text}");
         }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{FunctionKind, Plan};
 use crate::model::body::{Body, Launch};
-use crate::model::kernel::{Binding, Extents, Kernel, Role, ScalarKind};
+use crate::model::kernel::{Binding, DeclarationRole, Extents, Kernel, ScalarKind};
 use crate::model::port::{Dtype, Port, PortRole, Sample};
 
 impl fmt::Display for Plan {
@@ -121,15 +121,15 @@ fn function(plan: &Plan) -> String {
     format!("{kind}, ({arguments}) -> {}", returned.join(", "))
 }
 
-fn gradient(role: &Role) -> String {
+fn gradient(role: &DeclarationRole) -> String {
     match role {
-        Role::Stage => "none of its own".to_owned(),
-        Role::Backward { of, ignores, .. } if ignores.is_empty() => format!("is that of {}", compact(of)),
-        Role::Backward { of, ignores, .. } => {
+        DeclarationRole::Stage => "none of its own".to_owned(),
+        DeclarationRole::Backward { of, ignores, .. } if ignores.is_empty() => format!("is that of {}", compact(of)),
+        DeclarationRole::Backward { of, ignores, .. } => {
             let ignored: Vec<String> = ignores.iter().map(ToString::to_string).collect();
             format!("is that of {}, ignoring {}", compact(of), ignored.join(", "))
         }
-        Role::Forward(route) => {
+        DeclarationRole::Forward(route) => {
             let backward = route.backward.as_ref().map(|(path, _)| format!("kernel {}", compact(path)));
             let fallback = route.fallback.as_ref().map(|(path, _)| format!("fallback {}", compact(path)));
             let reason = route.inference_only.as_ref().map(|(reason, _)| format!("none ({reason})"));

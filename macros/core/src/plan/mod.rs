@@ -9,7 +9,7 @@ use syn::ext::IdentExt as _;
 
 use crate::model::body::Body;
 use crate::model::expression::Polynomial;
-use crate::model::kernel::{Argument, ConstantKind, Kernel, Role, Size};
+use crate::model::kernel::{Argument, ConstantKind, DeclarationRole, Kernel, Size};
 use crate::model::port::PortRole;
 use cotangent_metal::tokens::text::Text;
 
@@ -68,10 +68,10 @@ impl Plan {
     /// Decides what is generated for `kernel`.
     pub fn new(kernel: Kernel) -> Self {
         let function = match &kernel.role {
-            Role::Forward(route) if route.inference_only.is_some() => FunctionKind::InferenceOnly,
-            Role::Forward(_) => FunctionKind::Differentiable,
-            Role::Backward { .. } => FunctionKind::None,
-            Role::Stage => FunctionKind::Stage,
+            DeclarationRole::Forward(route) if route.inference_only.is_some() => FunctionKind::InferenceOnly,
+            DeclarationRole::Forward(_) => FunctionKind::Differentiable,
+            DeclarationRole::Backward { .. } => FunctionKind::None,
+            DeclarationRole::Stage => FunctionKind::Stage,
         };
         let camel = upper_camel(&kernel.name.unraw().to_string());
         let span = kernel.name.span();
@@ -83,7 +83,7 @@ impl Plan {
             (several && function != FunctionKind::None).then(|| format_ident!("{camel}Outputs", span = span));
         let mode_bound = (function == FunctionKind::InferenceOnly).then(|| format_ident!("{camel}Mode", span = span));
         let wants = match &kernel.role {
-            Role::Backward { .. } => kernel
+            DeclarationRole::Backward { .. } => kernel
                 .outputs
                 .iter()
                 .map(|port| format_ident!("wants_{}", port.name, span = port.name.span()))

@@ -58,7 +58,7 @@ pub fn in_file<R>(file: &Path, run: impl FnOnce() -> R) -> R {
 
 impl Text {
     /// The text inside `metal! { .. }`; `span` is where it begins.
-    pub fn of_macro(tokens: &TokenStream, span: Span) -> Self {
+    pub fn from_macro(tokens: &TokenStream, span: Span) -> Self {
         Self {
             content: print::print(tokens),
             tokens: token::from_rust(tokens.clone()),
@@ -68,7 +68,7 @@ impl Text {
     }
 
     /// The text in the file that `written` names, relative to the Rust file it stands in, and what is wrong with it.
-    pub fn of_file(written: &LitStr) -> (Self, Vec<Fault>) {
+    pub fn from_file(written: &LitStr) -> (Self, Vec<Fault>) {
         let rust = written.span().local_file().or_else(|| FILE.with(|file| file.borrow().clone()));
         let folder = rust.as_deref().and_then(Path::parent);
         let relative = written.value();

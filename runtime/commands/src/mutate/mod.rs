@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn own() -> Vec<Subject> {
-        subjects(&crate::of(&[]))
+        subjects(&crate::kernels_of(&[]))
     }
 
     #[test]

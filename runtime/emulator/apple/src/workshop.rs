@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use cotangent_emulator::{Emulator, Location, Object, SAME_BITS};
 use sha2::{Digest, Sha256};
 
-use crate::lower::{Lowered, Options, Refusal, Role, lower};
+use crate::lower::{ArgumentRole, Lowered, Options, Refusal, lower};
 
 /// The version of LLVM whose text form is read and written.
 const VERSION: &str = "19";
@@ -158,8 +158,8 @@ impl<'e> Workshop<'e> {
         }
         let site = |(function, line): &(String, u32)| (function.clone(), Location { file: file.clone(), line: *line });
         let buffers = lowered.arguments.iter().filter_map(|argument| match argument.role {
-            Role::Buffer { index, .. } => Some(index),
-            Role::Attribute(_) => None,
+            ArgumentRole::Buffer { index, .. } => Some(index),
+            ArgumentRole::Attribute(_) => None,
         });
         let object = Object {
             path,

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use cotangent_apple::lower::{Options, Refusal, Role, lower};
+use cotangent_apple::lower::{ArgumentRole, Options, Refusal, lower};
 use cotangent_apple::{Llvm, Workshop};
 use cotangent_emulator::{Bound, BoundLaunch, BoundRun, Dtype, Emulator, FindingKind, Schedule};
 
@@ -162,8 +162,8 @@ fn function_constants_get_values() {
 fn arguments_are_those_of_the_metadata() {
     let lowered = lower(&module("", ""), "k.ll", &Options::default()).unwrap();
     let roles: Vec<_> = lowered.arguments.iter().map(|argument| (argument.name.as_str(), &argument.role)).collect();
-    let buffer = |index, writable| Role::Buffer { index, ty: "float".into(), writable };
-    let position = Role::Attribute("thread_position_in_grid".into());
+    let buffer = |index, writable| ArgumentRole::Buffer { index, ty: "float".into(), writable };
+    let position = ArgumentRole::Attribute("thread_position_in_grid".into());
     assert_eq!(roles, [("x", &buffer(0, false)), ("y", &buffer(1, true)), ("i", &position)]);
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Build {
 
 impl Build {
     /// Returns the way in which the hooks are compiled.
-    pub fn of_hooks(checks: Checks) -> Self {
+    pub fn for_hooks(checks: Checks) -> Self {
         Build { checks, casts: false, double: false, whole: false }
     }
 }
@@ -161,7 +161,7 @@ impl Compiler {
         include: &Path,
         checks: Checks,
     ) -> io::Result<Result<(), String>> {
-        run(self.command(object, include, Build::of_hooks(checks)).args(["-O2", "-c"]).arg(source))
+        run(self.command(object, include, Build::for_hooks(checks)).args(["-O2", "-c"]).arg(source))
     }
 
     /// Returns what the preprocessor makes of `source`. Metal's own headers are empty files of the shim.

@@ -16,7 +16,7 @@ pub(crate) struct Placement {
 
 impl Placement {
     /// `None` if elements lie row by row, nothing between them.
-    pub fn of(buffer: &Buffer<'_>) -> Option<Self> {
+    pub fn new(buffer: &Buffer<'_>) -> Option<Self> {
         let strides = buffer.strides.clone().filter(|_| !buffer.is_row_contiguous())?;
         let size = buffer.dtype.size();
         let mut reached = vec![false; buffer.bytes.len() / size];

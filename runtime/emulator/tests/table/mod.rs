@@ -25,7 +25,7 @@ pub struct Case {
 
 impl Case {
     fn new(name: &'static str, finds: Option<FindingKind>, body: &str) -> Self {
-        let counting = Buffer::of(Dtype::F32, [64], (0..64).map(f64::from));
+        let counting = Buffer::from_values(Dtype::F32, [64], (0..64).map(f64::from));
         Case {
             name,
             finds,
@@ -55,7 +55,7 @@ impl Case {
     /// `x` holds these values instead.
     pub fn x(mut self, dtype: Dtype, shape: &[usize], values: impl IntoIterator<Item = f64>) -> Self {
         self.kernel.inputs[0].dtype = dtype;
-        self.launch.inputs[0] = Buffer::of(dtype, shape, values);
+        self.launch.inputs[0] = Buffer::from_values(dtype, shape, values);
         self
     }
 
@@ -68,7 +68,7 @@ impl Case {
 
     pub fn input(mut self, name: &str, dtype: Dtype, shape: &[usize], values: impl IntoIterator<Item = f64>) -> Self {
         self.kernel = self.kernel.input(name, dtype);
-        self.launch.inputs.push(Buffer::of(dtype, shape, values));
+        self.launch.inputs.push(Buffer::from_values(dtype, shape, values));
         self
     }
 

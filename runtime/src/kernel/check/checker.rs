@@ -147,7 +147,7 @@ impl<'a> Checker<'a> {
             Err(Error::Untranslated { .. }) if self.declaration.fallback().is_some() => return Ok(()),
             plain => plain?,
         };
-        let (own, floor, bound) = (1.0, SINGLE_FLOOR, Tolerance::of(Dtype::F32).fallback);
+        let (own, floor, bound) = (1.0, SINGLE_FLOOR, Tolerance::new(Dtype::F32).fallback);
         for draw in draws {
             let (experiment, (other_outputs, other_gradients)) = of(&draw)?;
             let place = place(setting, &draw, Dtype::F32);
@@ -209,7 +209,7 @@ impl<'a> Checker<'a> {
         let computed = self.computed(&experiment, &ways, &place, true)?;
         // The last way, which is the fallback where there is one, on the same inputs and without its roundings.
         let exact = Experiment::new(self.declaration, setting, &plain, dtype, Dtype::F32)?.compute(last)?;
-        let bound = Tolerance::of(dtype).fallback;
+        let bound = Tolerance::new(dtype).fallback;
         for result in &computed {
             let both = format!("{} against {} in float32 {place}", result.way.name(), exact.way.name());
             for ((port, left), (_, right)) in result.outputs.iter().zip(&exact.outputs) {

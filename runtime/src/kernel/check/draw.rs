@@ -17,7 +17,7 @@ pub(super) struct Draw {
     pub(super) floats: Vec<(&'static str, Floats)>,
     pub(super) indices: Pattern,
     pub(super) masks: Pattern,
-    pub(super) layout: Layout,
+    pub(super) layout: MemoryLayout,
     /// Which of several draws of this kind.
     pub(super) turn: usize,
     /// The inputs whose gradients are wanted; all of them if there is nothing here.
@@ -54,7 +54,7 @@ pub(super) enum Pattern {
 
 /// The layout in memory of the inputs of a `strided` launch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(super) enum MemoryLayout {
     #[default]
     Rows,
     /// The first axis innermost: columns instead of rows.
@@ -67,11 +67,13 @@ pub(super) enum Layout {
     Mixed,
 }
 
-impl Layout {
+impl MemoryLayout {
     /// Returns the layout of one input, by its number.
-    pub(super) fn of(self, number: usize) -> Layout {
+    pub(super) fn of(self, number: usize) -> MemoryLayout {
         match self {
-            Layout::Mixed => [Layout::Rows, Layout::Padded, Layout::Transposed, Layout::Stepped][number % 4],
+            MemoryLayout::Mixed => {
+                [MemoryLayout::Rows, MemoryLayout::Padded, MemoryLayout::Transposed, MemoryLayout::Stepped][number % 4]
+            }
             other => other,
         }
     }
@@ -142,11 +144,11 @@ impl fmt::Display for Draw {
             Pattern::Repeated => ", masks false for every other row",
         })?;
         f.write_str(match self.layout {
-            Layout::Rows => "",
-            Layout::Transposed => ", transposed inputs",
-            Layout::Padded => ", padded inputs",
-            Layout::Stepped => ", inputs with a step",
-            Layout::Mixed => ", inputs of several layouts",
+            MemoryLayout::Rows => "",
+            MemoryLayout::Transposed => ", transposed inputs",
+            MemoryLayout::Padded => ", padded inputs",
+            MemoryLayout::Stepped => ", inputs with a step",
+            MemoryLayout::Mixed => ", inputs of several layouts",
         })?;
         if self.turn > 0 {
             write!(f, ", draw {}", self.turn + 1)?;
@@ -173,7 +175,7 @@ mod tests {
             scalars: vec![("scale", ScalarValue::F32(0.0))],
             floats: vec![("x", Floats::Far)],
             masks: Pattern::Low,
-            layout: Layout::Padded,
+            layout: MemoryLayout::Padded,
             wanted: Some(vec!["x", "w"]),
             ..Draw::default()
         };

@@ -5,14 +5,14 @@ use std::cell::RefCell;
 use mlx_rs::Array;
 
 use super::cases::Setting;
-use super::draw::{Draw, Layout};
+use super::draw::{Draw, MemoryLayout};
 use super::fill::{self, array, count, lay_out, numbers};
 use super::plan::plain;
 use super::random::Random;
 use crate::dtype::{in_double, is_in_double};
 use crate::kernel::binding::bind;
 use crate::kernel::declaration::{Body, Declaration, Fallback};
-use crate::kernel::dispatch::Request;
+use crate::kernel::dispatch::BoundCall;
 use crate::kernel::launch;
 use crate::kernel::signature::{Port, PortDtype, PortRole, Signature};
 use crate::kernel::value::{ConstantValue, Content, PortValue, ScalarValue};
@@ -76,7 +76,7 @@ pub(super) struct Experiment {
     pub(super) values: Vec<Vec<f64>>,
     /// Whether its gradient is wanted.
     pub(super) wants: Vec<bool>,
-    layout: Layout,
+    layout: MemoryLayout,
     /// The weights of the elements of each visible float output in the sum that is differentiated.
     pub(super) weights: Vec<Vec<f64>>,
     weight_ports: Vec<(&'static Port, Vec<i32>)>,
@@ -180,7 +180,7 @@ impl Experiment {
     }
 
     /// Shows the launch that the kernel's body is, as if residuals and all gradients were wanted.
-    pub(super) fn with_launch<R>(&self, ask: impl FnOnce(&launch::Request<'_>) -> Result<R>) -> Result<R> {
+    pub(super) fn with_launch<R>(&self, ask: impl FnOnce(&launch::LaunchRequest<'_>) -> Result<R>) -> Result<R> {
         let signature = self.declaration.signature;
         let Body::Launch(launch) = &self.declaration.body else {
             let message = "its body is no launch".to_owned();
@@ -193,7 +193,7 @@ impl Experiment {
         let absent: Vec<bool> = inputs.iter().map(PortValue::is_absent).collect();
         let inputs: Vec<&Array> = inputs.iter().map(PortValue::array).collect();
         let wants = vec![self.declaration.is_backward(); signature.outputs.len()];
-        ask(&launch::Request {
+        ask(&launch::LaunchRequest {
             declaration: self.declaration,
             launch,
             inputs: &inputs,
@@ -308,7 +308,7 @@ impl Experiment {
         });
         let cotangents = cotangents.collect::<Result<Vec<_>>>()?;
         let trace = TraceId::fresh();
-        let origins: Vec<Origin> = self.wants.iter().map(|wanted| Origin::of(trace, *wanted)).collect();
+        let origins: Vec<Origin> = self.wants.iter().map(|wanted| Origin::new(trace, *wanted)).collect();
         let function = |primals: &[Array]| {
             let request = self.request(primals, &origins)?;
             let values = match way {
@@ -325,12 +325,12 @@ impl Experiment {
         Ok((trained, gradients.collect::<Result<_>>()?))
     }
 
-    fn request(&self, primals: &[Array], origins: &[Origin]) -> Result<Request> {
+    fn request(&self, primals: &[Array], origins: &[Origin]) -> Result<BoundCall> {
         let mut inputs = self.inputs.clone();
         for ((place, primal), origin) in self.places.iter().zip(primals).zip(origins) {
             inputs[*place] = PortValue(Content::Tensor(primal.clone(), *origin));
         }
-        Request::new(self.declaration, inputs, &self.scalars, &self.constants)
+        BoundCall::new(self.declaration, inputs, &self.scalars, &self.constants)
     }
 }
 

@@ -3,7 +3,7 @@
 use mlx_rs::Array;
 
 use super::cases::Setting;
-use super::draw::{Draw, Floats, Layout, Pattern};
+use super::draw::{Draw, Floats, MemoryLayout, Pattern};
 use super::plan::domain;
 use super::random::Random;
 use crate::error::Context as _;
@@ -92,7 +92,7 @@ pub(super) fn count(shape: &[i32]) -> usize {
 }
 
 /// Floats as an array of `dtype`, which is `float64` where differences are taken in double.
-pub(super) fn array(values: &[f64], shape: &[i32], dtype: Dtype, layout: Layout) -> Result<Array> {
+pub(super) fn array(values: &[f64], shape: &[i32], dtype: Dtype, layout: MemoryLayout) -> Result<Array> {
     let array = if dtype.to_mlx() == mlx_rs::Dtype::Float64 {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         ffi::array_from_bytes(&bytes, mlx_rs::Dtype::Float64, shape)
@@ -104,10 +104,14 @@ pub(super) fn array(values: &[f64], shape: &[i32], dtype: Dtype, layout: Layout)
 }
 
 /// Returns the same elements in another place of memory, among others that are no numbers.
-pub(super) fn lay_out(array: Array, layout: Layout) -> Result<Array> {
+pub(super) fn lay_out(array: Array, layout: MemoryLayout) -> Result<Array> {
     let shape: Vec<i64> = array.shape().iter().map(|extent| i64::from(*extent)).collect();
     let rank = shape.len();
-    if rank == 0 || array.size() == 0 || layout == Layout::Rows || (layout == Layout::Transposed && rank < 2) {
+    if rank == 0
+        || array.size() == 0
+        || layout == MemoryLayout::Rows
+        || (layout == MemoryLayout::Transposed && rank < 2)
+    {
         return Ok(array);
     }
     // From the innermost axis outwards.
@@ -115,15 +119,15 @@ pub(super) fn lay_out(array: Array, layout: Layout) -> Result<Array> {
     let (mut step, mut offset) = (1, 0);
     match layout {
         // All axes in the other order, so that none has the stride that it has in rows.
-        Layout::Transposed => order.reverse(),
-        Layout::Padded => offset = 1,
+        MemoryLayout::Transposed => order.reverse(),
+        MemoryLayout::Padded => offset = 1,
         _ => step = 2,
     }
     let mut strides = vec![0_i64; rank];
     for (depth, axis) in order.into_iter().enumerate() {
         strides[axis] = step;
         step *= shape[axis];
-        if depth == 0 && layout == Layout::Padded {
+        if depth == 0 && layout == MemoryLayout::Padded {
             step += PADDING;
         }
     }
@@ -174,7 +178,7 @@ mod tests {
     fn every_layout_has_the_same_elements() {
         let values: Vec<f64> = (0..12).map(f64::from).collect();
         for shape in [&[12][..], &[3, 4], &[2, 3, 2]] {
-            for layout in [Layout::Rows, Layout::Transposed, Layout::Padded, Layout::Stepped] {
+            for layout in [MemoryLayout::Rows, MemoryLayout::Transposed, MemoryLayout::Padded, MemoryLayout::Stepped] {
                 let array = array(&values, shape, Dtype::F32, layout).unwrap();
                 assert_eq!((array.shape(), numbers(&array).unwrap()), (shape, values.clone()), "{layout:?}");
             }

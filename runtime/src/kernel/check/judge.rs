@@ -16,7 +16,7 @@ impl Checker<'_> {
     /// The forward of a training graph also keeps residuals; it must compute the same.
     pub(super) fn training_outputs(&mut self, experiment: &Experiment, result: &Computed, depth: Depth, place: &str) {
         let floats = result.outputs.iter().filter(|(port, _)| experiment.is_float(port));
-        let bound = Tolerance::of(Dtype::F32).fallback;
+        let bound = Tolerance::new(Dtype::F32).fallback;
         for ((port, inference), training) in floats.zip(&result.trained) {
             let deviation = apart(training, inference, 1.0, ROUNDED.floor, LEAST);
             if depth == Depth::Plain || deviation != 0.0 {
@@ -141,7 +141,7 @@ impl Checker<'_> {
         // By the same source, whose numbers are right: what is left is rounding, and what overflows.
         let deviation = apart(rounded, exact, 0.0, 1.0, size.max(LEAST));
         let subject = format!("kernel gradient of `{name}` against double precision {place}");
-        self.report.compare(subject, deviation, Tolerance::of(Dtype::F32).fallback);
+        self.report.compare(subject, deviation, Tolerance::new(Dtype::F32).fallback);
     }
 
     /// Returns whether the gradient is not by launches alone.
@@ -159,7 +159,7 @@ impl Checker<'_> {
         (fallback, in_double): (&Computed, Option<&Computed>),
         (place, (own, floor)): (&str, (f64, f64)),
     ) {
-        let bound = Tolerance::of(Dtype::F32).fallback;
+        let bound = Tolerance::new(Dtype::F32).fallback;
         for ((port, left), (_, right)) in kernel.outputs.iter().zip(&fallback.outputs) {
             let subject = format!("output `{}`, kernel against fallback {place}", port.name);
             if experiment.is_float(port) {

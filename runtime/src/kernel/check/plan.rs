@@ -1,7 +1,7 @@
 //! The input plan: everything that the calls of a check vary, at the smallest case of a kernel.
 
 use super::cases::Setting;
-use super::draw::{Draw, Floats, Layout, Pattern};
+use super::draw::{Draw, Floats, MemoryLayout, Pattern};
 use super::experiment::shape_of;
 use super::fill::count;
 use crate::kernel::declaration::Declaration;
@@ -26,7 +26,7 @@ pub(super) fn equal_draws(declaration: &'static Declaration, setting: &Setting) 
     let wanted = wanted(declaration, setting).into_iter();
     let mut draws: Vec<Draw> = wanted.map(|wanted| Draw { wanted: Some(wanted), ..Draw::default() }).collect();
     if declaration.launches().iter().any(|launch| launch.strided) {
-        let layouts = [Layout::Transposed, Layout::Padded, Layout::Stepped, Layout::Mixed];
+        let layouts = [MemoryLayout::Transposed, MemoryLayout::Padded, MemoryLayout::Stepped, MemoryLayout::Mixed];
         draws.extend(layouts.map(|layout| Draw { layout, ..Draw::default() }));
     }
     draws

@@ -82,7 +82,7 @@ pub fn compare(declaration: &'static Declaration, found: &Record, reference: &Re
         }
         let named = |dtype: &Dtype| result.subject.contains(&format!(", {dtype}:"));
         let dtype = [Dtype::BF16, Dtype::F16].into_iter().find(named).unwrap_or(Dtype::F32);
-        report.compare(subject, deviation, Tolerance::of(dtype).machine);
+        report.compare(subject, deviation, Tolerance::new(dtype).machine);
     }
     report.notes.extend(found.refused.iter().map(|refused| format!("the fallback runs at {refused}")));
     report

@@ -70,7 +70,7 @@ pub(super) const COARSE: Bounds = Bounds { entry: 2e-3, along: 5e-3, own: 0.0, f
 
 impl Tolerance {
     /// Returns the tolerance of a float dtype, and that of float32 for all others, whose values are compared exactly.
-    pub(super) fn of(dtype: Dtype) -> Tolerance {
+    pub(super) fn new(dtype: Dtype) -> Tolerance {
         TOLERANCES.into_iter().find(|tolerance| tolerance.dtype == dtype).unwrap_or(TOLERANCES[0])
     }
 }
@@ -81,11 +81,11 @@ mod tests {
 
     #[test]
     fn every_float_has_its_own_bounds_in_the_order_of_its_bits() {
-        let of = |dtype| Tolerance::of(dtype).fallback;
+        let of = |dtype| Tolerance::new(dtype).fallback;
         assert!(of(Dtype::F32) < of(Dtype::F16) && of(Dtype::F16) < of(Dtype::BF16));
         for tolerance in TOLERANCES {
             assert!(tolerance.dtype.is_float());
-            assert_eq!(Tolerance::of(tolerance.dtype).fallback, tolerance.fallback);
+            assert_eq!(Tolerance::new(tolerance.dtype).fallback, tolerance.fallback);
         }
     }
 }

@@ -70,7 +70,7 @@ fn check_case<H: Clone + Send + 'static>(
     let run = |inputs: &[Vec<f32>], cotangents: &[Array]| {
         let (function, host) = (*function, case.host.clone());
         let traced = move |primals: &[Array]| {
-            let origin = Origin::of(TraceId::fresh(), true);
+            let origin = Origin::new(TraceId::fresh(), true);
             let tensors: Vec<Tensor<Train>> =
                 primals.iter().map(|primal| Tensor::from_parts(primal.clone(), origin)).collect();
             let outputs = custom_vjp(&function, &tensors.iter().collect::<Vec<_>>(), &host)?;
@@ -79,7 +79,7 @@ fn check_case<H: Clone + Send + 'static>(
         vjp_arrays(function.name, traced, &arrays(inputs)?, cotangents)
     };
 
-    let outputs = call(&arrays(&inputs)?, Origin::of(TraceId::fresh(), false))?;
+    let outputs = call(&arrays(&inputs)?, Origin::new(TraceId::fresh(), false))?;
     let weights: Vec<Vec<f32>> = outputs.iter().map(|output| drawn(output.shape())).collect();
     let cotangents = outputs
         .iter()
@@ -91,7 +91,7 @@ fn check_case<H: Clone + Send + 'static>(
     let gradients = gradients.into_iter().map(read).collect::<Result<Vec<_>>>()?;
     let weighted = |inputs: &[Vec<f32>]| -> Result<f64> {
         let mut sum = 0.0;
-        for (output, weights) in call(&arrays(inputs)?, Origin::of(TraceId::fresh(), false))?.into_iter().zip(&weights)
+        for (output, weights) in call(&arrays(inputs)?, Origin::new(TraceId::fresh(), false))?.into_iter().zip(&weights)
         {
             let values = read(output.array().clone())?;
             sum += values.iter().zip(weights).map(|(y, w)| f64::from(*y) * f64::from(*w)).sum::<f64>();

@@ -2,7 +2,7 @@
 
 use mlx_rs::Array;
 
-use super::{Request, floats};
+use super::{BoundCall, floats};
 use crate::cut::{self, CutKind};
 use crate::error::Context as _;
 use crate::kept;
@@ -13,7 +13,7 @@ use crate::tensor::{Origin, TraceId};
 use crate::transform::{custom_vjp_arrays, vjp_arrays};
 use crate::{Error, Result, Train};
 
-impl Request {
+impl BoundCall {
     /// Every output of the body, with the declared gradient for MLX to ask.
     pub(super) fn differentiated(&self) -> Result<Vec<Option<PortValue>>> {
         let name = self.declaration.signature.name;
@@ -160,7 +160,7 @@ impl Request {
             .iter()
             .map(|port| wants.get(primal_of(port)).copied().unwrap_or(false))
             .collect();
-        let gradients = Request::new(backward, inputs, &scalars, &constants)?.run_body(false, &wanted)?;
+        let gradients = BoundCall::new(backward, inputs, &scalars, &constants)?.run_body(false, &wanted)?;
         let mut by_place: Vec<Option<Array>> = vec![None; forward.inputs.len()];
         for ((port, gradient), wanted) in backward.signature.outputs.iter().zip(gradients).zip(&wanted) {
             match gradient {
@@ -198,7 +198,7 @@ impl Request {
             .filter(|(port, _)| self.symbols.port_dtype(port).is_some_and(|dtype| dtype.is_float()))
             .map(|(_, cotangent)| cotangent.clone())
             .collect();
-        let origin = Origin::of(TraceId::fresh(), true);
+        let origin = Origin::new(TraceId::fresh(), true);
         let function = |primals: &[Array]| {
             let request = self.with_primals(places, primals, origin);
             let outputs = request.run_function::<Train>(fallback.train)?;

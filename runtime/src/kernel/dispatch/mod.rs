@@ -29,10 +29,10 @@ pub fn call<K: Kernel, M: Graph>(
     scalars: &[ScalarValue],
     constants: &[(&'static str, ConstantValue)],
 ) -> Result<Outputs<M>> {
-    let request = Request::new(K::declaration(), inputs, scalars, constants)?;
-    match path(request.declaration, &request.symbols, crate::backend()?)? {
-        Path::Kernel => request.run_kernel_or_fallback::<M>(),
-        Path::Fallback(fallback) => request.run_fallback::<M>(fallback),
+    let request = BoundCall::new(K::declaration(), inputs, scalars, constants)?;
+    match implementation(request.declaration, &request.symbols, crate::backend()?)? {
+        Implementation::Kernel => request.run_kernel_or_fallback::<M>(),
+        Implementation::Fallback(fallback) => request.run_fallback::<M>(fallback),
     }
 }
 
@@ -52,14 +52,14 @@ pub fn call_stage<K: Kernel>(
         let message = format!("its body launches `{name}`, which is not among its `stages = [..]`: list it there");
         return Err(Error::Kernel { kernel: caller.signature.name, port: None, message });
     }
-    let request = Request::new(stage, inputs, scalars, constants)?;
+    let request = BoundCall::new(stage, inputs, scalars, constants)?;
     check_requirements(request.declaration, &request.symbols)?;
     request.run_kernel::<Infer>()
 }
 
 /// The implementation that a call runs.
 #[derive(Debug)]
-enum Path {
+enum Implementation {
     /// The kernel's own body, with its gradient beside it.
     Kernel,
     /// The fallback.
@@ -71,17 +71,17 @@ enum Path {
 ///
 /// # Errors
 /// [`Error::Kernel`] if nothing of the kernel can.
-fn path(declaration: &'static Declaration, symbols: &Symbols, backend: Backend) -> Result<Path> {
+fn implementation(declaration: &'static Declaration, symbols: &Symbols, backend: Backend) -> Result<Implementation> {
     let runs = runs_on(declaration, backend);
     let allowed = check_requirements(declaration, symbols);
     match (runs, allowed, declaration.fallback()) {
         (true, Ok(()), Some(fallback))
             if prefers_fallback(declaration.is_portable(), fallback.preferred_on.contains(&backend)) =>
         {
-            Ok(Path::Fallback(fallback))
+            Ok(Implementation::Fallback(fallback))
         }
-        (true, Ok(()), _) => Ok(Path::Kernel),
-        (_, _, Some(fallback)) => Ok(Path::Fallback(fallback)),
+        (true, Ok(()), _) => Ok(Implementation::Kernel),
+        (_, _, Some(fallback)) => Ok(Implementation::Fallback(fallback)),
         (true, Err(error), None) => Err(error),
         (false, _, None) => {
             let message =
@@ -114,7 +114,7 @@ fn check_requirements(declaration: &'static Declaration, symbols: &Symbols) -> R
 
 /// A call whose arguments fit the signature.
 #[derive(Clone)]
-pub(super) struct Request {
+pub(super) struct BoundCall {
     declaration: &'static Declaration,
     inputs: Vec<PortValue>,
     symbols: Symbols,
@@ -122,7 +122,7 @@ pub(super) struct Request {
     origin: Origin,
 }
 
-impl Request {
+impl BoundCall {
     pub(super) fn new(
         declaration: &'static Declaration,
         mut inputs: Vec<PortValue>,
@@ -211,7 +211,7 @@ impl Request {
             Body::Launch(launch) => {
                 let arrays: Vec<&Array> = self.inputs.iter().map(PortValue::array).collect();
                 let absent: Vec<bool> = self.inputs.iter().map(PortValue::is_absent).collect();
-                let launch = launch::Request {
+                let launch = launch::LaunchRequest {
                     declaration: self.declaration,
                     launch,
                     inputs: &arrays,
@@ -224,7 +224,7 @@ impl Request {
                 floats(launch.run()?)
             }
             Body::Rust { run, .. } => {
-                let _body = mutation::InBody::of(self.declaration);
+                let _body = mutation::InBody::new(self.declaration);
                 run(&self.as_call(wants))?
             }
         };
@@ -286,10 +286,10 @@ mod tests {
             (launched::declaration(), Cpu, 3, "fallback"),
         ] {
             let x = PortValue::float(Array::from_slice(&vec![0.0_f32; n as usize], &[n]));
-            let request = Request::new(declaration, vec![x], &[], &[]).unwrap();
-            let found = match path(declaration, &request.symbols, backend).unwrap() {
-                Path::Kernel => "kernel",
-                Path::Fallback(_) => "fallback",
+            let request = BoundCall::new(declaration, vec![x], &[], &[]).unwrap();
+            let found = match implementation(declaration, &request.symbols, backend).unwrap() {
+                Implementation::Kernel => "kernel",
+                Implementation::Fallback(_) => "fallback",
             };
             assert_eq!(found, expected, "{} on {backend} at {n}", declaration.signature.name);
         }

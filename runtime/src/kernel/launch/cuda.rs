@@ -15,7 +15,7 @@ use mlx_rs::Array;
 use super::cuda_modules;
 use super::cuda_source::{CudaSource, Input};
 use super::text::{kernel_text, shape, unsigned};
-use super::{Extents, Request, TemplateValue};
+use super::{Extents, LaunchRequest, TemplateValue};
 use crate::ffi::{CudaKernel, CudaLaunch};
 use crate::{Backend, Dtype, Error, Result, resident};
 
@@ -23,7 +23,7 @@ use crate::{Backend, Dtype, Error, Result, resident};
 ///
 /// # Errors
 /// [`Error::Untranslated`] if CUDA has no counterpart of the text at these sizes; [`Error::Kernel`] beyond CUDA's limits.
-pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
+pub(super) fn run(request: &LaunchRequest<'_>) -> Result<Vec<Array>> {
     let extents = request.extents()?;
     let grid = grid(request, &extents)?;
     let scalars = request.scalars.iter().map(|value| resident::scalar(*value));
@@ -42,7 +42,7 @@ pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
 }
 
 /// Returns the sizes of the launch on CUDA.
-pub(super) fn grid(request: &Request<'_>, extents: &Extents) -> Result<CudaGrid> {
+pub(super) fn grid(request: &LaunchRequest<'_>, extents: &Extents) -> Result<CudaGrid> {
     CudaGrid::new(unsigned(extents.grid), unsigned(extents.threads))
         .map_err(|found| request.error(format!("its launch has {found}")))
 }
@@ -65,7 +65,7 @@ struct Key {
 }
 
 impl Key {
-    fn new(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> Self {
+    fn new(request: &LaunchRequest<'_>, inputs: &[Array], grid: CudaGrid) -> Self {
         Key {
             declaration: std::ptr::from_ref(request.declaration).addr(),
             template: request.template_arguments(),
@@ -76,7 +76,7 @@ impl Key {
 }
 
 /// The kernel of this launch, made at its first.
-fn prepared(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> Result<Arc<Prepared>> {
+fn prepared(request: &LaunchRequest<'_>, inputs: &[Array], grid: CudaGrid) -> Result<Arc<Prepared>> {
     type Known = HashMap<Key, Result<Arc<Prepared>>>;
     static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
     let key = Key::new(request, inputs, grid);
@@ -86,7 +86,7 @@ fn prepared(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> Result<A
     known.entry(key).or_insert_with(|| prepare(request, inputs, grid)).clone()
 }
 
-fn prepare(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> Result<Arc<Prepared>> {
+fn prepare(request: &LaunchRequest<'_>, inputs: &[Array], grid: CudaGrid) -> Result<Arc<Prepared>> {
     let text = text(request, inputs, grid)?;
     let mut names: Vec<String> = request.input_names().into_iter().map(str::to_owned).collect();
     if request.launch.cuda.is_some() {
@@ -111,7 +111,7 @@ fn prepare(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> Result<Ar
 
 /// Returns the source that MLX is given for a translated kernel.
 fn cuda_source<'a>(
-    request: &Request<'_>,
+    request: &LaunchRequest<'_>,
     inputs: &[Array],
     text: &'a CudaText,
     (name, header): (&'a str, &'a str),
@@ -134,7 +134,7 @@ fn cuda_source<'a>(
 ///
 /// # Errors
 /// [`Error::Untranslated`] if there is none at these sizes.
-pub(super) fn text(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> Result<CudaText> {
+pub(super) fn text(request: &LaunchRequest<'_>, inputs: &[Array], grid: CudaGrid) -> Result<CudaText> {
     if let Some(native) = request.launch.cuda {
         return Ok(native_text(request, native, inputs));
     }
@@ -152,7 +152,7 @@ pub(super) fn text(request: &Request<'_>, inputs: &[Array], grid: CudaGrid) -> R
 
 /// Returns the author's own source with the names that its contract promises: ports as pointers, or as values where
 /// they have no dimensions; scalars, dimensions and template parameters.
-fn native_text(request: &Request<'_>, text: &str, inputs: &[Array]) -> CudaText {
+fn native_text(request: &LaunchRequest<'_>, text: &str, inputs: &[Array]) -> CudaText {
     let mut source = String::new();
     for (name, value) in request.template_arguments() {
         let _ = match value {
@@ -273,14 +273,14 @@ pub(super) mod tests {
         (rows, width): (i32, i32),
         dtype: Dtype,
         saves: bool,
-        ask: impl FnOnce(&Request<'_>, &[Array], CudaGrid) -> R,
+        ask: impl FnOnce(&LaunchRequest<'_>, &[Array], CudaGrid) -> R,
     ) -> R {
         let x = Array::zeros::<f32>(&[rows, width]).unwrap().as_dtype(dtype.to_mlx()).unwrap();
         let symbols = bind(&SIGNATURE, &[PortValue::float(x.clone())], &[]).unwrap();
         let Body::Launch(launch) = &declaration.body else { unreachable!() };
         let scalars = [ScalarValue::F32(0.5)];
         let inputs = [&x];
-        let request = Request {
+        let request = LaunchRequest {
             declaration,
             launch,
             inputs: &inputs,

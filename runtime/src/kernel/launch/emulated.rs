@@ -12,7 +12,7 @@ use mlx_rs::Array;
 
 use super::mutation;
 use super::text::{dtype, kernel_text, shape, unsigned};
-use super::{DEFECT, Request};
+use super::{DEFECT, LaunchRequest};
 use crate::dtype::is_in_double;
 use crate::error::Context as _;
 use crate::kernel::declaration::Declaration;
@@ -23,7 +23,7 @@ use crate::{Error, Result, ffi};
 /// # Errors
 /// [`Error::Kernel`] if the text does not compile, the emulator finds a defect (a race, a read out of bounds …), or the
 /// result depends on the order of threads.
-pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
+pub(super) fn run(request: &LaunchRequest<'_>) -> Result<Vec<Array>> {
     let outputs = request.outputs()?;
     let extents = request.extents()?;
     let in_double = is_in_double();
@@ -113,7 +113,12 @@ fn nothing(dtype: Dtype, shape: Vec<usize>) -> Buffer<'static> {
     Buffer { dtype, shape, strides: Some(strides), bytes: Cow::Borrowed(&[]), first: 0 }
 }
 
-fn run_clean(request: &Request<'_>, emulator: &Emulator, kernel: &KernelText, launch: &Launch<'_>) -> Result<Run> {
+fn run_clean(
+    request: &LaunchRequest<'_>,
+    emulator: &Emulator,
+    kernel: &KernelText,
+    launch: &Launch<'_>,
+) -> Result<Run> {
     let run = emulator.run(kernel, launch).map_err(|error| request.error(error.to_string()))?;
     let place_of = |names: Vec<&str>, subject: &str| names.iter().position(|name| *name == subject);
     let mut findings = Vec::new();

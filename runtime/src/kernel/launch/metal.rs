@@ -6,12 +6,12 @@ use cotangent_metal::headers::TILE_METAL;
 use mlx_rs::Array;
 use mlx_rs::fast::{MetalKernel, MetalKernelApplyOptions, MetalKernelOptions, MetalKernelOutput, TemplateArg};
 
-use super::{Request, TemplateValue};
+use super::{LaunchRequest, TemplateValue};
 use crate::error::Context as _;
 use crate::{Dtype, Result};
 
 /// One array for each output, not yet evaluated.
-pub(super) fn run(request: &Request<'_>) -> Result<Vec<Array>> {
+pub(super) fn run(request: &LaunchRequest<'_>) -> Result<Vec<Array>> {
     let name = request.name();
     let extents = request.extents()?;
     let options = MetalKernelOptions {
@@ -56,7 +56,7 @@ const SMALL: usize = 8;
 /// of each input, whether it is a scalar, and whether it is small. MLX caches one source per name, template values apart.
 /// Two sources of one name, such as those of a full and of a short last batch, would replace each other in the cache and
 /// be compiled at every switch.
-fn distinct_name(request: &Request<'_>, inputs: &[Array]) -> String {
+fn distinct_name(request: &LaunchRequest<'_>, inputs: &[Array]) -> String {
     let mut hasher = DefaultHasher::new();
     request.declaration.signature.module.hash(&mut hasher);
     for input in inputs {
@@ -66,7 +66,7 @@ fn distinct_name(request: &Request<'_>, inputs: &[Array]) -> String {
 }
 
 /// Returns the header of the kernel. It contains `tile`, which Metal does not have, if the source uses it.
-fn header(request: &Request<'_>) -> String {
+fn header(request: &LaunchRequest<'_>) -> String {
     let own = request.launch.headers.concat();
     if request.launch.metal.contains("tile") || own.contains("tile") { format!("{TILE_METAL}{own}") } else { own }
 }

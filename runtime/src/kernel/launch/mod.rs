@@ -28,7 +28,7 @@ use crate::{Backend, Error, Result};
 pub(super) const DEFECT: &str = "the emulator found a defect";
 
 /// A launch with everything it needs.
-pub(super) struct Request<'a> {
+pub(super) struct LaunchRequest<'a> {
     pub(super) declaration: &'static Declaration,
     pub(super) launch: &'static Launch,
     pub(super) inputs: &'a [&'a Array],
@@ -63,7 +63,7 @@ struct Extents {
     threads: (i32, i32, i32),
 }
 
-impl Request<'_> {
+impl LaunchRequest<'_> {
     /// One array for each output, not yet evaluated.
     pub(super) fn run(&self) -> Result<Vec<Array>> {
         match crate::backend()? {

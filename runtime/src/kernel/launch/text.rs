@@ -4,11 +4,11 @@ use cotangent_metal::{Dtype, KernelText, Port, Source, TemplateValue};
 use mlx_rs::Array;
 
 use super::super::mutation;
-use super::Request;
+use super::LaunchRequest;
 use crate::{Error, Result};
 
 /// Returns the kernel source with its ports and template values.
-pub(super) fn kernel_text(request: &Request<'_>, inputs: &[Array]) -> Result<KernelText> {
+pub(super) fn kernel_text(request: &LaunchRequest<'_>, inputs: &[Array]) -> Result<KernelText> {
     let input_ports = request.input_names().into_iter().zip(inputs);
     let outputs = request.outputs()?;
     let output_ports = request.output_names().into_iter().zip(&outputs);
@@ -45,7 +45,7 @@ pub(super) fn unsigned((x, y, z): (i32, i32, i32)) -> [u32; 3] {
 }
 
 /// A dtype as `cotangent-metal` has it.
-pub(super) fn dtype(request: &Request<'_>, dtype: mlx_rs::Dtype) -> Result<Dtype> {
+pub(super) fn dtype(request: &LaunchRequest<'_>, dtype: mlx_rs::Dtype) -> Result<Dtype> {
     Ok(match dtype {
         mlx_rs::Dtype::Bool => Dtype::Bool,
         mlx_rs::Dtype::Int8 => Dtype::I8,

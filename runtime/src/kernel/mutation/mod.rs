@@ -96,7 +96,7 @@ fn activate<R>(
 }
 
 /// The mutation of `declaration`, as far as `choose` finds a part of it.
-fn of(declaration: &'static Declaration, choose: impl FnOnce(&Mutation) -> Option<String>) -> Option<String> {
+fn mutated(declaration: &'static Declaration, choose: impl FnOnce(&Mutation) -> Option<String>) -> Option<String> {
     ACTIVE.with_borrow(|active| {
         let active = active.as_ref().filter(|active| std::ptr::eq(active.declaration, declaration))?;
         choose(active.mutation.as_ref()?)
@@ -106,12 +106,12 @@ fn of(declaration: &'static Declaration, choose: impl FnOnce(&Mutation) -> Optio
 /// Returns whether `declaration` has a mistake.
 #[cfg(feature = "emulator")]
 pub(super) fn is_mutated(declaration: &'static Declaration) -> bool {
-    of(declaration, |_| Some(String::new())).is_some()
+    mutated(declaration, |_| Some(String::new())).is_some()
 }
 
 /// Returns the Metal source of a launch.
 pub(super) fn text(declaration: &'static Declaration, launch: &'static Launch) -> Cow<'static, str> {
-    let mutated = of(declaration, |mutation| match mutation {
+    let mutated = mutated(declaration, |mutation| match mutation {
         Mutation::Text(text) => Some(text.clone()),
         _ => None,
     });
@@ -120,7 +120,7 @@ pub(super) fn text(declaration: &'static Declaration, launch: &'static Launch) -
 
 /// The headers of a launch.
 pub(super) fn headers(declaration: &'static Declaration, launch: &'static Launch) -> String {
-    let mutated = of(declaration, |mutation| match mutation {
+    let mutated = mutated(declaration, |mutation| match mutation {
         Mutation::Headers(text) => Some(text.clone()),
         _ => None,
     });
@@ -131,7 +131,7 @@ pub(super) fn headers(declaration: &'static Declaration, launch: &'static Launch
 pub(super) struct InBody(bool);
 
 impl InBody {
-    pub(super) fn of(declaration: &'static Declaration) -> Self {
+    pub(super) fn new(declaration: &'static Declaration) -> Self {
         InBody(ACTIVE.with_borrow_mut(|active| {
             let Some(active) = active else { return false };
             // Bodies that this one calls are not the mutated one.

@@ -6,7 +6,7 @@ use mlx_rs::Array;
 use crate::backend::with_backend;
 use crate::error::Context as _;
 use crate::kernel::declaration::{Body, Declaration, Route};
-use crate::kernel::dispatch::Request;
+use crate::kernel::dispatch::BoundCall;
 use crate::kernel::signature::{Port, PortDtype, PortRole, Sample, ScalarKind};
 use crate::kernel::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::tensor::{Origin, TraceId};
@@ -119,7 +119,7 @@ impl Draw {
             for (place, primal) in places.iter().zip(primals) {
                 inputs[*place] = PortValue(Content::Tensor(primal.clone(), origin));
             }
-            Request::new(declaration, inputs, &scalars, &constants)
+            BoundCall::new(declaration, inputs, &scalars, &constants)
         };
 
         let values = request(&primals, Origin::HOST)?.run_kernel::<Infer>()?.values;
@@ -138,7 +138,7 @@ impl Draw {
         }
         let trace = TraceId::fresh();
         let function = |primals: &[Array]| {
-            let values = request(primals, Origin::of(trace, true))?.run_kernel::<Train>()?.values;
+            let values = request(primals, Origin::new(trace, true))?.run_kernel::<Train>()?.values;
             let arrays = values.into_iter().flatten().map(|value| value.array().clone());
             Ok(arrays.filter(is_float).collect())
         };

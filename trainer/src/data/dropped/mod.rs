@@ -94,7 +94,7 @@ pub(super) fn inspect(
     let finder = Finder {
         text: &rendered.text,
         marks: (text == rendered.text).then_some(marks),
-        places: Places::of(conversation, rendered),
+        places: Places::new(conversation, rendered),
     };
     inspection.dropped = finder.missing(wanted);
     inspection
@@ -124,7 +124,7 @@ struct Places {
 }
 
 impl Places {
-    fn of(conversation: &Conversation, rendered: &Rendered) -> Self {
+    fn new(conversation: &Conversation, rendered: &Rendered) -> Self {
         let end = rendered.text.len();
         let (mut of_messages, mut turns, mut reached) = (Vec::new(), rendered.assistant.iter().peekable(), 0);
         for message in &conversation.messages {

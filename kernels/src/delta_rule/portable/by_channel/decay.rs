@@ -20,14 +20,14 @@ pub(super) struct ChannelDecay {
 impl Decay for ChannelDecay {
     const GATES: Gates = Gates::OfChannels;
 
-    fn of(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self> {
+    fn new(chunks: &Chunks, queries: &Tensor<Infer>, keys: &Tensor<Infer>, log_decay: &Tensor<Infer>) -> Result<Self> {
         let length = chunks.length;
         let rows = Tensor::concatenate(&[queries, keys], 3)?;
-        let mut blocks = Blocks::of_tokens(log_decay.exp()?)?;
+        let mut blocks = Blocks::from_tokens(log_decay.exp()?)?;
         let mut levels = Vec::new();
         let mut scores = None;
         while blocks.length < length {
-            let (halves, joined) = Halves::of(&blocks, &rows)?;
+            let (halves, joined) = Halves::new(&blocks, &rows)?;
             scores = Some(halves.scores(scores.as_ref())?);
             levels.push(halves);
             blocks = joined;

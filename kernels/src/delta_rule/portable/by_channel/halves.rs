@@ -32,7 +32,7 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// Blocks of one token, from the decay of each.
-    pub(super) fn of_tokens(decay: Tensor<Infer>) -> Result<Self> {
+    pub(super) fn from_tokens(decay: Tensor<Infer>) -> Result<Self> {
         let until = Constant::full(decay.shape(), 1.0, Dtype::F32)?.to_tensor();
         Ok(Blocks { length: 1, since: decay, until })
     }
@@ -77,7 +77,7 @@ pub(super) struct Halves {
 
 impl Halves {
     /// Pairs of blocks, and what comes of joining them. `queries_and_keys` are `[N, B, Hk, 2, C, Dk]`.
-    pub(super) fn of(blocks: &Blocks, queries_and_keys: &Tensor<Infer>) -> Result<(Self, Blocks)> {
+    pub(super) fn new(blocks: &Blocks, queries_and_keys: &Tensor<Infer>) -> Result<(Self, Blocks)> {
         let &[chunks, batch, key_heads, _, tokens, dim] = queries_and_keys.shape() else { unreachable!("six axes") };
         let length = blocks.length;
         let pairs = tokens / (2 * length);

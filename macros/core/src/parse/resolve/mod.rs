@@ -15,7 +15,7 @@ use super::signature::Parameter;
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::body::{Body, Launch, RustBody};
 use crate::model::expression::Polynomial;
-use crate::model::kernel::{Argument, Case, Kernel, Role, Route, Scalar, TemplateConstant, Unreadable};
+use crate::model::kernel::{Argument, Case, DeclarationRole, Kernel, Route, Scalar, TemplateConstant, Unreadable};
 use crate::model::port::{DtypeParameter, Sample};
 use names::{check_names, used_twice};
 use ports::{check_dtypes_bound, find_binding, resolve_dtype, resolve_port};
@@ -94,14 +94,14 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         })
         .collect();
     let role = match (attribute, &options.backward_of) {
-        (Attribute::Stage, _) => Role::Stage,
+        (Attribute::Stage, _) => DeclarationRole::Stage,
         (Attribute::Differentiable, Some(of)) => {
-            Role::Backward { of: tokens(of), span: of.span(), ignores: options.ignores.clone() }
+            DeclarationRole::Backward { of: tokens(of), span: of.span(), ignores: options.ignores.clone() }
         }
         // A name that could not be read was reported; it is a backward all the same.
         (Attribute::Differentiable, None) if options.span_of("backward_of").is_some() => {
             let span = options.span_of("backward_of").unwrap_or_else(Span::call_site);
-            Role::Backward { of: proc_macro2::TokenStream::new(), span, ignores: Vec::new() }
+            DeclarationRole::Backward { of: proc_macro2::TokenStream::new(), span, ignores: Vec::new() }
         }
         (Attribute::Differentiable, None) => {
             let spanned = |path: &Option<Path>| path.as_ref().map(|path| (tokens(path), path.span()));
@@ -120,7 +120,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             }
             let fallback_on = options.fallback_on.clone();
             let expensive = options.expensive.is_some();
-            Role::Forward(Route { backward, fallback, fallback_on, expensive, inference_only: reason })
+            DeclarationRole::Forward(Route { backward, fallback, fallback_on, expensive, inference_only: reason })
         }
     };
     let mut kernel = Kernel {

@@ -72,7 +72,7 @@ pub(super) fn resolve_port(
     let role = match is_output {
         true if saved.is_some() => PortRole::Saved,
         true => PortRole::Output,
-        false => PortRole::of_input(&dtype, nodiff.is_some()),
+        false => PortRole::from_input(&dtype, nodiff.is_some()),
     };
     if let Some(span) = nodiff {
         if is_output {

@@ -390,7 +390,7 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in r#"([a-z0-9(){}\[\].;,'"\\#/* \n]|R"|0x|#if |#else|#endif|#define |\\\n|/\*|\*/|//){0,60}"#) {
             let (tokens, _) = lex(&text);
-            crate::tokens::scan::Scan::of(&tokens, vec!["a".to_owned()]);
+            crate::tokens::scan::Scan::new(&tokens, vec!["a".to_owned()]);
         }
     }
 

@@ -134,7 +134,7 @@ pub enum AccessKind {
 
 impl Scan {
     /// Scans a text. `arrays` are the names that stand for memory: what is found of them is what happens to that.
-    pub fn of(tokens: &[Token], arrays: Vec<String>) -> Self {
+    pub fn new(tokens: &[Token], arrays: Vec<String>) -> Self {
         let expanded = expand(tokens);
         let mut scanner = Scanner {
             arrays: arrays.into_iter().collect(),

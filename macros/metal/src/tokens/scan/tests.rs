@@ -20,9 +20,9 @@ fn summary(scan: &Scan) -> String {
 fn scan(text: &str) -> Scan {
     let (from_file, mistakes) = crate::tokens::lexer::lex(text);
     assert!(mistakes.is_empty(), "{mistakes:?}");
-    let scan = Scan::of(&token::from_rust(text.parse().unwrap()), arrays());
+    let scan = Scan::new(&token::from_rust(text.parse().unwrap()), arrays());
     // Text in a file means the same.
-    assert_eq!(summary(&scan), summary(&Scan::of(&from_file, arrays())), "{text}");
+    assert_eq!(summary(&scan), summary(&Scan::new(&from_file, arrays())), "{text}");
     scan
 }
 
@@ -111,7 +111,7 @@ fn lengths_of_threadgroup_arrays_follow_constants_of_the_text() {
         assert_eq!((shared.element, shared.lengths.iter().map(String::as_str).collect()), (element, lengths), "{text}");
     }
     let (tokens, _) = crate::tokens::lexer::lex("#if A\nthreadgroup int a[4];\n#else\nthreadgroup int a[8];\n#endif");
-    assert_eq!(Scan::of(&tokens, arrays()).threadgroup.len(), 1);
+    assert_eq!(Scan::new(&tokens, arrays()).threadgroup.len(), 1);
 }
 
 #[test]
@@ -312,6 +312,6 @@ fn doubles_are_found_in_types_casts_and_macros() {
 fn depth_without_end_is_left() {
     for text in ["-".repeat(50_000), "(int)".repeat(50_000), "a = ".repeat(50_000), "do ".repeat(50_000)] {
         let (tokens, _) = crate::tokens::lexer::lex(&text);
-        Scan::of(&tokens, arrays());
+        Scan::new(&tokens, arrays());
     }
 }

@@ -9,14 +9,14 @@ pub struct Argument {
     /// Its name in the source.
     pub name: String,
     /// The role of the argument.
-    pub role: Role,
+    pub role: ArgumentRole,
     /// Its type in LLVM, without the address space.
     pub(super) ty: String,
 }
 
 /// The roles of an argument: what is passed for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum ArgumentRole {
     /// Memory that is bound by number.
     Buffer {
         /// `[[buffer(index)]]`
@@ -70,9 +70,9 @@ pub(super) fn arguments(text: &str, kernel: &str) -> Result<Vec<Argument>, Refus
                 after("air.location_index", 1).and_then(|w| w.strip_prefix("i32 ")).and_then(|n| n.parse().ok());
             let index = index.ok_or_else(|| form(node))?;
             let writable = words.iter().any(|word| plain(word) == "air.read_write" || plain(word) == "air.write");
-            Role::Buffer { index, ty: after("air.arg_type_name", 1).map(plain).unwrap_or_default(), writable }
+            ArgumentRole::Buffer { index, ty: after("air.arg_type_name", 1).map(plain).unwrap_or_default(), writable }
         } else {
-            Role::Attribute(kind.strip_prefix("air.").ok_or_else(|| form(node))?.to_owned())
+            ArgumentRole::Attribute(kind.strip_prefix("air.").ok_or_else(|| form(node))?.to_owned())
         };
         *place = Some(Argument { name, role, ty });
     }

@@ -6,11 +6,11 @@ use cotangent_emulator::Dtype;
 
 /// The named types of a module.
 #[derive(Default)]
-pub(super) struct Layout {
+pub(super) struct NamedTypes {
     named: BTreeMap<String, String>,
 }
 
-impl Layout {
+impl NamedTypes {
     /// Takes note of `%struct.S = type { .. }`.
     pub fn note(&mut self, line: &str) {
         if let Some((name, ty)) = line.split_once(" = type ") {
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn elements_are_those_of_the_innermost_type() {
-        let mut layout = Layout::default();
+        let mut layout = NamedTypes::default();
         layout.note("%struct.Pair = type { i32, float }");
         for (ty, expected) in [
             ("[32 x float]", (4, 11)),

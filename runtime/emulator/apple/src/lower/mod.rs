@@ -10,13 +10,13 @@ mod syntax;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-pub use arguments::{Argument, Role};
+pub use arguments::{Argument, ArgumentRole};
 pub use builtins::Source;
 
 use arguments::arguments;
 use builtins::{DECLARATIONS, Signature, define, float_declarations};
 use function::Lowering;
-use layout::Layout;
+use layout::NamedTypes;
 use syntax::{closing, global, leading_type, parts, without_spaces};
 
 /// How a module is lowered.
@@ -160,7 +160,7 @@ struct Module {
 impl Module {
     fn read(text: &str) -> Result<Self, Refusal> {
         let mut module = Module::default();
-        let mut layout = Layout::default();
+        let mut layout = NamedTypes::default();
         let mut lines = text.lines();
         while let Some(line) = lines.next() {
             if line.starts_with("define ") {
@@ -205,7 +205,7 @@ impl Module {
         Ok(())
     }
 
-    fn global(&mut self, line: &str, layout: &Layout) -> Result<(), Refusal> {
+    fn global(&mut self, line: &str, layout: &NamedTypes) -> Result<(), Refusal> {
         let form = || Refusal::Form(line.to_owned());
         let (symbol, rest) = line.split_once(" = ").ok_or_else(form)?;
         if symbol.starts_with("llvm.used") || symbol.starts_with("llvm.compiler.used") || line.contains("[0 x {") {
@@ -280,12 +280,12 @@ fn entry(kernel: &str, arguments: &[Argument]) -> Result<String, Refusal> {
     let mut buffers = 0;
     for (n, argument) in arguments.iter().enumerate() {
         match &argument.role {
-            Role::Buffer { .. } => {
+            ArgumentRole::Buffer { .. } => {
                 let _ = writeln!(text, "  %at{n} = getelementptr ptr, ptr %buffers, i64 {buffers}");
                 let _ = writeln!(text, "  %v{n} = load ptr, ptr %at{n}");
                 buffers += 1;
             }
-            Role::Attribute(name) => {
+            ArgumentRole::Attribute(name) => {
                 declared.insert(format!("declare ptr @air_attribute_{name}(ptr)\n"));
                 let _ = writeln!(text, "  %at{n} = call ptr @air_attribute_{name}(ptr %attributes)");
                 match argument.ty.as_str() {

@@ -170,7 +170,7 @@ impl Defect {
             .template("SIZE", TemplateValue::Int(SIZE));
         // Without a value in the output, a thread that was stopped would leave a second defect.
         kernel.init_value = (!matches!(self.kind, Kind::Unset | Kind::Unwritten)).then_some(0.0);
-        let x = Buffer::of(dtype, [count as usize], (0..count).map(f64::from));
+        let x = Buffer::from_values(dtype, [count as usize], (0..count).map(f64::from));
         let output_shapes = vec![vec![count as usize]];
         (kernel, Launch { grid, threadgroup, inputs: vec![x], output_shapes, ..Launch::default() })
     }

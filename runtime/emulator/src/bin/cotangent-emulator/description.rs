@@ -97,7 +97,7 @@ impl Input {
         // As many as the emulator takes; more is refused here, before they are made.
         let size = elements.filter(|&elements| elements <= 1 << 30);
         let size = size.with_context(|| format!("shape {:?} holds too many elements", self.shape))?;
-        let buffer = |values: Vec<f64>| Buffer::of(dtype, self.shape.clone(), values);
+        let buffer = |values: Vec<f64>| Buffer::from_values(dtype, self.shape.clone(), values);
         match (&self.values, &self.file) {
             (None, Some(file)) => {
                 let path = folder.join(file);

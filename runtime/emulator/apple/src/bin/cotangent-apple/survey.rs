@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use cotangent_apple::lower::{Options, Refusal, Role, lower};
+use cotangent_apple::lower::{ArgumentRole, Options, Refusal, lower};
 use cotangent_apple::{Failure, Library, Workshop};
 
 /// Lowers every `step`-th kernel, and compiles those that are lowered if `compile` says so. Prints what was refused, by
@@ -61,10 +61,10 @@ pub fn describe(library: &Library, workshop: &Workshop<'_>, name: &str) -> Resul
     println!("{name}: AIR {}.{}, Metal {}.{}", function.air.0, function.air.1, function.metal.0, function.metal.1);
     for argument in &kernel.lowered.arguments {
         match &argument.role {
-            Role::Buffer { index, ty, writable } => {
+            ArgumentRole::Buffer { index, ty, writable } => {
                 println!("  buffer {index}: {ty} `{}`{}", argument.name, if *writable { ", written" } else { "" });
             }
-            Role::Attribute(attribute) => println!("  `{}`: {attribute}", argument.name),
+            ArgumentRole::Attribute(attribute) => println!("  `{}`: {attribute}", argument.name),
         }
     }
     for (index, (ty, constant)) in &kernel.lowered.constants {

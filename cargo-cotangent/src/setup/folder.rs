@@ -4,11 +4,11 @@ use super::pins::{self, Build};
 use std::path::{Path, PathBuf};
 
 /// The folder `.mlx`.
-pub struct Layout {
+pub struct SetupFolder {
     pub folder: PathBuf,
 }
 
-impl Layout {
+impl SetupFolder {
     pub fn new(root: &Path) -> Self {
         Self { folder: root.join(".mlx") }
     }
