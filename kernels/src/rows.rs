@@ -34,4 +34,13 @@ inline void load_rows(thread T* values, Rows rows, thread const ulong* starts, l
     }
   }
 }
+
+// Columns `first`, `first + 32`, .. of a weight, and `centre` added to each.
+template <int PARTS, typename Weight>
+inline void load_weights(thread float* weights, Weight weight, long stride, int first, int width, float centre) {
+  ulong start[1] = {0};
+  load_rows<1, PARTS>(weights, weight, start, stride, first, width);
+  #pragma unroll
+  for (int part = 0; part < PARTS; ++part) { weights[part] += centre; }
+}
 ";

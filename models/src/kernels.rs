@@ -3,15 +3,14 @@
 use cotangent::calls;
 use cotangent_kernels::{
     attention, attention_gate, causal_conv, cross_entropy, decoded_matrix, delta_rule, expert_rows, gates,
-    grouped_linear, l2norm, low_rank, mrope, rms_norm, rotary, swiglu,
+    grouped_linear, low_rank, mrope, rms_norm, rotary, swiglu,
 };
 
 calls! {
     "text models":
     attention::attend_in_blocks, attention_gate::fused_attention_gate, causal_conv::fused_causal_conv,
     cross_entropy::label_losses, delta_rule::gated_delta, delta_rule::gated_delta_step, gates::fused_gates,
-    l2norm::fused_l2norm, low_rank::portable_adapted_linear, mrope::mrope, rms_norm::fused_rms_norm,
-    rms_norm::fused_rms_norm_gated, swiglu::fused_swiglu,
+    low_rank::portable_adapted_linear, mrope::mrope, rms_norm::fused_norm, swiglu::fused_swiglu,
 }
 
 calls! { "vision towers": rotary::fused_rotary }

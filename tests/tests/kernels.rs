@@ -97,7 +97,7 @@ fn what_is_not_checked_everywhere_is_listed_with_its_reason() {
         "coarse: `x` is 0.25 to 8 only: it is a rate",
         "coarse: `by` is 0.5 to 2 only: it divides",
         "coarse_backward: `d_x` is not the derivative: a straight-through estimate",
-        "fused_l2norm: `epsilon` is 0 to 1 only: a sum of squares and less has no root",
+        "fused_norm: `epsilon` is 0 to 1 only: a sum of squares and less has no root",
     ] {
         assert!(listed.contains(&format!("  {line}\n")), "{listed}");
     }

@@ -86,7 +86,7 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         tile_rows<float> largest(-INFINITY);
         tile_rows<float> total(0.0f);
         // Exponentials are powers of two.
-        float factor = scale * 1.44269504f;
+        float factor = scale * M_LOG2E_F;
 
         int begin = lowest / BLOCK * BLOCK;
         bool counts = own < T;

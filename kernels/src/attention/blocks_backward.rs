@@ -166,7 +166,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         tile<float, 16, 16> sum[HALF];
         #pragma unroll
         for (int c = 0; c < HALF; ++c) sum[c] = tile<float, 16, 16>(0.0f);
-        float factor = scale * 1.44269504f;
+        float factor = scale * M_LOG2E_F;
 
         int begin = lowest / 16 * 16;
         int turn = 0;
@@ -327,7 +327,7 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         tile<float, 16, 16> sum[WIDE / 16];
         #pragma unroll
         for (int c = 0; c < WIDE / 16; ++c) sum[c] = tile<float, 16, 16>(0.0f);
-        float factor = scale * 1.44269504f;
+        float factor = scale * M_LOG2E_F;
 
         // Passes over the queries from the first to the last that see these keys, for each query head; where none of the
         // sixteen does, the pass is left out.

@@ -2,8 +2,8 @@
 //!
 //! With s_j = scale q k_j and the softmax p over the keys behind the row's padding, o = sum_j p_j v_j. One pass: a
 //! threadgroup has a head, its simdgroups take turns at keys, each with a running maximum and sum, and meet at the end.
-//! Two passes: as many threadgroups as there are sections of the keys, and a launch that joins them; it fills a GPU that
-//! few heads would not.
+//! Two passes: as many threadgroups as there are sections of the keys, and a launch that joins them; they fill a GPU that
+//! few heads would not. One source serves both: one pass is the only section.
 //!
 //! The gradient comes from the logarithm L of the softmax's denominator, whichever way it was summed up: p_j = e^(s_j - L),
 //! D = dO o, ds_j = p_j (dO v_j - D); dq = scale sum_j ds_j k_j, dk_j = scale sum ds_j q and dv_j = sum p_j dO over the
@@ -47,7 +47,7 @@ pub fn decode_attention<M: Graph>(
     backward = attend_one_query_backward,
     fallback = by_operations,
     requires = [G >= 1, H % G == 0, SECTIONS >= 1, B * H <= 65535, D <= 512, E <= 512],
-    stages = [attend_at_once, attend_section, join_sections],
+    stages = [attend_section, join_sections],
     cases = [
         (B = 3, H = 4, G = 2, S = 11, D = 16, E = 8, SECTIONS = 1),
         (B = 2, H = 3, G = 1, S = 37, D = 40, E = 33, SECTIONS = 3),
@@ -63,13 +63,14 @@ pub fn attend_one_query<F: Float, const D: usize, const E: usize, const SECTIONS
     output: Out![F; B, H, 1, E],
     #[saved] log_sums: Out![f32; B, H],
 ) {
-    if SECTIONS == 1 {
-        let whole = attend_at_once(stages, AttendAtOnceInputs { queries, keys, values, pads, scale })?;
-        return Ok(Outputs { output: whole.output, log_sums: whole.log_sums });
-    }
     let parts = attend_section(stages, AttendSectionInputs { queries, keys, values, pads, scale, sections: SECTIONS })?;
-    let whole = join_sections(stages, &parts.sums, &parts.largest, &parts.totals)?;
-    Ok(Outputs { output: whole.output.cast(queries.dtype())?, log_sums: whole.log_sums })
+    let (output, log_sums) = if SECTIONS == 1 {
+        (parts.sums.reshape(&[B, H, 1, E as i32])?, parts.largest.reshape(&[B, H])?)
+    } else {
+        let whole = join_sections(stages, &parts.sums, &parts.largest, &parts.totals)?;
+        (whole.output, whole.log_sums)
+    };
+    Ok(Outputs { output: output.cast(queries.dtype())?, log_sums })
 }
 
 /// The gradient of [`attend_one_query`](fn@attend_one_query).
@@ -107,96 +108,15 @@ pub fn attend_one_query_backward<F: Float, const D: usize, const E: usize, const
     Ok(Outputs { d_queries, d_keys, d_values })
 }
 
-/// Attends with one threadgroup for each head, which reads all keys.
-#[stage(
-    grid = (256 * B * H, 1, 1),
-    threads = (256, 1, 1),
-    cases = [(B = 3, H = 4, G = 2, S = 11, D = 16, E = 8), (B = 2, H = 3, G = 1, S = 37, D = 40, E = 33)],
-)]
-fn attend_at_once<F: Float, const D: usize, const E: usize>(
-    queries: In![F; B, H, 1, D],
-    keys: In![F; B, G, S, D],
-    values: In![F; B, G, S, E],
-    #[values(0..S)] pads: In![i32; B],
-    scale: f32,
-    output: Out![F; B, H, 1, E],
-    log_sums: Out![f32; B, H],
-) {
-    metal! {
-        threadgroup float parts[8 * E];
-        threadgroup float tops[8];
-        threadgroup float totals[8];
-        int lane = int(thread_index_in_simdgroup);
-        int simdgroup = int(simdgroup_index_in_threadgroup);
-        int row = int(threadgroup_position_in_grid.x);
-        int batch = row / H;
-        ulong before = ulong(batch * G + row % H / (H / G)) * S;
-        float query[(D + 31) / 32];
-        #pragma unroll
-        for (int w = 0; w < (D + 31) / 32; ++w) {
-            int column = lane + 32 * w;
-            query[w] = column < D ? float(queries[row * D + column]) * scale * 1.44269504f : 0.0f;
-        }
-        float sum[(E + 31) / 32];
-        #pragma unroll
-        for (int w = 0; w < (E + 31) / 32; ++w) sum[w] = 0.0f;
-        float top = -INFINITY;
-        float total = 0.0f;
-        for (int key = pads[batch] + simdgroup; key < S; key += 8) {
-            float score = 0.0f;
-            #pragma unroll
-            for (int w = 0; w < (D + 31) / 32; ++w) {
-                int column = lane + 32 * w;
-                if (column < D) score += query[w] * float(keys[(before + key) * D + column]);
-            }
-            score = simd_sum(score);
-            float higher = max(top, score);
-            float fading = exp2(top - higher);
-            float weight = exp2(score - higher);
-            top = higher;
-            total = total * fading + weight;
-            #pragma unroll
-            for (int w = 0; w < (E + 31) / 32; ++w) {
-                int column = lane + 32 * w;
-                if (column < E) sum[w] = sum[w] * fading + weight * float(values[(before + key) * E + column]);
-            }
-        }
-        #pragma unroll
-        for (int w = 0; w < (E + 31) / 32; ++w) {
-            int column = lane + 32 * w;
-            if (column < E) parts[simdgroup * E + column] = sum[w];
-        }
-        if (lane == 0) {
-            tops[simdgroup] = top;
-            totals[simdgroup] = total;
-        }
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-        float highest = tops[0];
-        for (int i = 1; i < 8; ++i) highest = max(highest, tops[i]);
-        float share[8];
-        float whole = 0.0f;
-        for (int i = 0; i < 8; ++i) {
-            share[i] = totals[i] > 0.0f ? exp2(tops[i] - highest) : 0.0f;
-            whole += totals[i] * share[i];
-        }
-        float inverse = whole > 0.0f ? 1.0f / whole : 0.0f;
-        for (int column = int(thread_index_in_threadgroup); column < E; column += 256) {
-            float value = 0.0f;
-            for (int i = 0; i < 8; ++i) value += parts[i * E + column] * share[i];
-            output[row * E + column] = F(value * inverse);
-        }
-        if (thread_index_in_threadgroup == 0) log_sums[row] = whole > 0.0f ? highest + log2(whole) : INFINITY;
-    }
-}
-
 /// Attends with one threadgroup for each section of a head's keys, and returns the section's largest score and the sums
-/// relative to it.
+/// relative to it. A section that is the only one is divided by its sum, and `largest` is the logarithm of the denominator.
 #[stage(
     grid = (256 * SECTIONS, B * H, 1),
     threads = (256, 1, 1),
     cases = [
         (B = 2, H = 3, G = 1, S = 37, D = 40, E = 33, SECTIONS = 3),
         (B = 1, H = 2, G = 1, S = 2, D = 16, E = 16, SECTIONS = 5),
+        (B = 3, H = 4, G = 2, S = 11, D = 16, E = 8, SECTIONS = 1),
     ],
 )]
 fn attend_section<F: Float, const D: usize, const E: usize, const SECTIONS: usize>(
@@ -226,7 +146,7 @@ fn attend_section<F: Float, const D: usize, const E: usize, const SECTIONS: usiz
         #pragma unroll
         for (int w = 0; w < (D + 31) / 32; ++w) {
             int column = lane + 32 * w;
-            query[w] = column < D ? float(queries[row * D + column]) * scale * 1.44269504f : 0.0f;
+            query[w] = column < D ? float(queries[row * D + column]) * scale * M_LOG2E_F : 0.0f;
         }
         float sum[(E + 31) / 32];
         #pragma unroll
@@ -271,14 +191,15 @@ fn attend_section<F: Float, const D: usize, const E: usize, const SECTIONS: usiz
             whole += of_simdgroups[i] * share[i];
         }
         int place = row * SECTIONS + section;
+        float factor = SECTIONS > 1 ? 1.0f : whole > 0.0f ? 1.0f / whole : 0.0f;
         for (int column = int(thread_index_in_threadgroup); column < E; column += 256) {
             float value = 0.0f;
             for (int i = 0; i < 8; ++i) value += parts[i * E + column] * share[i];
-            sums[place * E + column] = value;
+            sums[place * E + column] = value * factor;
         }
         if (thread_index_in_threadgroup == 0) {
             // Of an empty section, a number that no score is as low as.
-            largest[place] = whole > 0.0f ? highest : -3e38f;
+            largest[place] = SECTIONS == 1 ? (whole > 0.0f ? highest + log2(whole) : INFINITY) : whole > 0.0f ? highest : -3e38f;
             totals[place] = whole;
         }
     }
@@ -361,7 +282,7 @@ fn one_query_gradient<F: Float, const D: usize, const E: usize>(
             for (int column = lane; column < E; column += 32) {
                 along += float(cotangent[row * E + column]) * float(values[(before + key) * E + column]);
             }
-            float weight = exp2(simd_sum(score) * scale * 1.44269504f - log_sum);
+            float weight = exp2(simd_sum(score) * scale * M_LOG2E_F - log_sum);
             float slope = weight * (simd_sum(along) - product) * scale;
             #pragma unroll
             for (int w = 0; w < (D + 31) / 32; ++w) {
@@ -426,7 +347,7 @@ fn cache_gradients<F: Float, const D: usize, const E: usize>(
                 float slope = float(cotangent[row * E + column]);
                 along += slope * (float(values[place * E + column]) - float(output[row * E + column]));
             }
-            float weight = exp2(simd_sum(score) * scale * 1.44269504f - log_sums[row]);
+            float weight = exp2(simd_sum(score) * scale * M_LOG2E_F - log_sums[row]);
             float slope = weight * simd_sum(along) * scale;
             #pragma unroll
             for (int w = 0; w < (D + 31) / 32; ++w) {

@@ -5,12 +5,11 @@
 //! and keep the form that the checkpoint has.
 
 mod fused;
-mod fused_gated;
+mod gradients;
 
 use cotangent::{Dtype, Error, Graph, Result, Tensor};
 
-pub use fused::{fused_rms_norm, fused_rms_norm_backward};
-pub use fused_gated::{fused_rms_norm_gated, fused_rms_norm_gated_backward};
+pub use fused::{fused_norm, fused_norm_backward};
 
 /// `weight * x / sqrt(mean(x^2) + epsilon)` along the last axis: `[.., n]` with a weight `[n]`.
 ///
@@ -31,7 +30,7 @@ pub fn rms_norm_zero_centred<M: Graph>(x: &Tensor<M>, weight: &Tensor<M>, epsilo
 /// `(centre + weight) * x / sqrt(mean(x^2) + epsilon)`.
 fn centred_at<M: Graph>(centre: f32, x: &Tensor<M>, weight: &Tensor<M>, epsilon: f32) -> Result<Tensor<M>> {
     let heads = x.reshape(&heads_of("rms_norm", x.shape())?)?;
-    fused_rms_norm(&heads, &weight.cast(Dtype::F32)?, epsilon, centre)?.reshape(x.shape())
+    fused_norm(&heads, None, Some(&weight.cast(Dtype::F32)?), 1.0, centre, epsilon, true)?.reshape(x.shape())
 }
 
 /// `weight * x / sqrt(mean(x^2) + epsilon) * silu(gate)` along the last axis: `[.., n]` with a gate of the same shape
@@ -54,8 +53,8 @@ pub fn rms_norm_gated<M: Graph>(
         });
     }
     let shape = heads_of("rms_norm_gated", x.shape())?;
-    let weight = weight.cast(Dtype::F32)?;
-    fused_rms_norm_gated(&x.reshape(&shape)?, &gate.reshape(&shape)?, &weight, epsilon)?.reshape(x.shape())
+    let (heads, gate, weight) = (x.reshape(&shape)?, gate.reshape(&shape)?, weight.cast(Dtype::F32)?);
+    fused_norm(&heads, Some(&gate), Some(&weight), 1.0, 0.0, epsilon, true)?.reshape(x.shape())
 }
 
 /// `[.., heads, width]` with one axis in front: this much can be a view of a slice of a wider projection, so that the

@@ -37,6 +37,17 @@ mod scan;
 pub(crate) use reverse_scan::{ScanCotangentsInputs, ScanCotangentsOutputs, scan_cotangents};
 pub(crate) use scan::{ScanStatesInputs, ScanStatesOutputs, scan_states};
 
+/// The chunk of `C` tokens of one value head that a threadgroup has, in rows of `L` tokens: its head, and the places of its
+/// first token in `[B, L]` and in `[B, Hv, L]`, and of itself in `[B, Hv, L / C]`.
+const CHUNK: &str = "
+struct Chunk { int head; ulong token; ulong cell; ulong place; };
+template <int C> inline Chunk find_chunk(uint3 group, int tokens, int value_heads) {
+  const ulong heads = ulong(group.z) * value_heads + group.y;
+  const ulong token = ulong(group.z) * tokens + group.x * C;
+  return Chunk{int(group.y), token, heads * tokens + group.x * C, heads * (tokens / C) + group.x};
+}
+";
+
 /// Rows of tiles begin at whole pairs here, as all extents are multiples of sixteen.
 const PAIRS: &str = "
 template <typename T> inline const device vec<T, 2>* in_pairs(const device T* p) { return (const device vec<T, 2>*)p; }

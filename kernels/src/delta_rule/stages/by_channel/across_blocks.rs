@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, FLOATS, LOWER_TILES, PAIRS};
 
 /// The cotangents of decayed queries and keys, at the edges of their blocks. One threadgroup computes one chunk of one value
 /// head; each of its simdgroups sixteen tokens.
@@ -14,7 +14,7 @@ use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, FLOATS, LOWER_TILES],
+    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES],
     cases = [
         (B = 1, L = 16, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -40,24 +40,18 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
     passing: Out![f32; B, Hv, L / 16, Dk],
 ) {
     metal! {
-        const int chunk = threadgroup_position_in_grid.x;
-        const int head = threadgroup_position_in_grid.y;
-        const int batch = threadgroup_position_in_grid.z;
+        const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
         const int thread_index = thread_index_in_threadgroup;
         const int lane = thread_index_in_simdgroup;
         const int own = simdgroup_index_in_threadgroup;
-        const ulong heads = ulong(batch) * Hv + head;
-        const ulong token = ulong(batch) * L + chunk * C;
-        const ulong cell = heads * L + chunk * C;
-        const ulong place = heads * (L / C) + chunk;
-        const ulong block = heads * (L / 16) + chunk * TILES;
-        const device F* d_output = y_cotangent + ((token + own * 16) * Hv + head) * Dv;
-        const device float* error = errors + (cell + own * 16) * Dv;
-        const device float* solved = solved_cotangent + (cell + own * 16) * Dv;
-        const device float* state = chunk_states + place * Dv * Dk;
-        const device float* d_exit = exit_cotangents + place * Dv * Dk;
-        const device float* by_query_scores = query_scores_cotangent + place * PACKED;
-        const device float* by_key_scores = key_scores_cotangent + place * PACKED;
+        const ulong block = chunk.place * TILES;
+        const device F* d_output = y_cotangent + ((chunk.token + own * 16) * Hv + chunk.head) * Dv;
+        const device float* error = errors + (chunk.cell + own * 16) * Dv;
+        const device float* solved = solved_cotangent + (chunk.cell + own * 16) * Dv;
+        const device float* state = chunk_states + chunk.place * Dv * Dk;
+        const device float* d_exit = exit_cotangents + chunk.place * Dv * Dk;
+        const device float* by_query_scores = query_scores_cotangent + chunk.place * PACKED;
+        const device float* by_key_scores = key_scores_cotangent + chunk.place * PACKED;
 
         threadgroup float strength[C];
         // The decays over the blocks, thirty-two channels of them.
@@ -70,7 +64,7 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
         threadgroup float products[TILES * 512];
         threadgroup float* own_products = products + own * 512;
 
-        if (thread_index < C) { strength[thread_index] = float(beta[(token + thread_index) * Hv + head]); }
+        if (thread_index < C) { strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]); }
 
         // Two tiles of channels at once: what they are multiplied by from the left is loaded and split once.
         for (int pair = 0; pair < Dk; pair += 32) {
@@ -128,9 +122,9 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
                     tile_for_each(d_writer[side], row, column, value) { value *= strength[own * 16 + row]; }
                     tile<float, 16, 16> writer;
                     tile<float, 16, 16> passed(0.0f);
-                    tile_load(query[side], in_pairs(block_queries + (cell + own * 16) * Dk + k * 16), 8);
-                    tile_load(reader[side], in_pairs(block_readers + (cell + own * 16) * Dk + k * 16), 8);
-                    tile_load(writer, in_pairs(block_writers + (cell + own * 16) * Dk + k * 16), 8);
+                    tile_load(query[side], in_pairs(block_queries + (chunk.cell + own * 16) * Dk + k * 16), 8);
+                    tile_load(reader[side], in_pairs(block_readers + (chunk.cell + own * 16) * Dk + k * 16), 8);
+                    tile_load(writer, in_pairs(block_writers + (chunk.cell + own * 16) * Dk + k * 16), 8);
                     tile_multiply_accumulate_elements(passed, d_writer[side], writer);
                     tile_store(passed, own_products + side * 256, 16);
                 }
@@ -176,7 +170,7 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
                     const int k = pair + side * 16;
                     if (k < Dk) {
                         right_tile<F, 16, 16> right;
-                        tile_load_right(right, block_writers + (cell + j * 16) * Dk + k * 16, 16);
+                        tile_load_right(right, block_writers + (chunk.cell + j * 16) * Dk + k * 16, 16);
                         tile_multiply_accumulate(d_query[side], of_query, right);
                         tile_multiply_accumulate(d_reader[side], of_key, right);
                     }
@@ -195,9 +189,9 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
                         const threadgroup float* over = over_block + i * 32 + side * 16;
                         tile_for_each(d_writer[side], row, column, value) { value *= over[column]; }
                         right_tile<F, 16, 16> right;
-                        tile_load_right(right, block_queries + (cell + i * 16) * Dk + k * 16, 16);
+                        tile_load_right(right, block_queries + (chunk.cell + i * 16) * Dk + k * 16, 16);
                         tile_multiply_accumulate(d_writer[side], of_query, right);
-                        tile_load_right(right, block_readers + (cell + i * 16) * Dk + k * 16, 16);
+                        tile_load_right(right, block_readers + (chunk.cell + i * 16) * Dk + k * 16, 16);
                         tile_multiply_accumulate(d_writer[side], of_key, right);
                     }
                 }
@@ -206,7 +200,7 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
             for (int side = 0; side < 2; ++side) {
                 const int k = pair + side * 16;
                 if (k < Dk) {
-                    const ulong at = (cell + own * 16) * Dk + k * 16;
+                    const ulong at = (chunk.cell + own * 16) * Dk + k * 16;
                     tile_store(d_query[side], in_pairs(query_cotangents + at), 8);
                     tile_store(d_reader[side], in_pairs(reader_cotangents + at), 8);
                     tile_store(d_writer[side], in_pairs(writer_cotangents + at), 8);

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, FLOATS, LOWER_TILES, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -13,7 +13,7 @@ use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, FLOATS, LOWER_TILES],
+    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES],
     cases = [
         (B = 1, L = 16, Hv = 1, Dv = 16, C = 16),
         (B = 2, L = 64, Hv = 3, Dv = 16, C = 32),
@@ -34,25 +34,19 @@ pub(crate) fn score_cotangents_by_channel<F: Float, G: Float, const C: usize, co
     beta_gradient: Out![G; B, L, Hv],
 ) {
     metal! {
-        const int chunk = threadgroup_position_in_grid.x;
-        const int head = threadgroup_position_in_grid.y;
-        const int batch = threadgroup_position_in_grid.z;
+        const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
         const int thread_index = thread_index_in_threadgroup;
         const int own = simdgroup_index_in_threadgroup;
-        const ulong heads = ulong(batch) * Hv + head;
-        const ulong token = ulong(batch) * L + chunk * C;
-        const ulong here = (token + own * 16) * Hv + head;
-        const ulong cell = heads * L + chunk * C;
-        const ulong place = heads * (L / C) + chunk;
-        const device float* error = errors + cell * Dv;
-        const device float* d_write = written_cotangent + cell * Dv;
+        const ulong here = (chunk.token + own * 16) * Hv + chunk.head;
+        const device float* error = errors + chunk.cell * Dv;
+        const device float* d_write = written_cotangent + chunk.cell * Dv;
 
         threadgroup float strength[C];
         // What the scores of keys say of beta.
         threadgroup float overlaps[PACKED];
         threadgroup float along[C * 16];
 
-        if (thread_index < C) { strength[thread_index] = float(beta[(token + thread_index) * Hv + head]); }
+        if (thread_index < C) { strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]); }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
         // z, the gradient of the values, and the products of its rows and of those of dY with all rows of u before.
@@ -65,7 +59,7 @@ pub(crate) fn score_cotangents_by_channel<F: Float, G: Float, const C: usize, co
             by_output[i] = tile<float, 16, 16>(0.0f);
             by_error[i] = tile<float, 16, 16>(0.0f);
             if (i >= own) {
-                tile_load_transposed(columns[i], inverse + place * PACKED + lower_tile(i, own), 16);
+                tile_load_transposed(columns[i], inverse + chunk.place * PACKED + lower_tile(i, own), 16);
                 tile_for_each(columns[i], row, column, value) { value *= strength[i * 16 + column]; }
             }
         }
@@ -79,7 +73,7 @@ pub(crate) fn score_cotangents_by_channel<F: Float, G: Float, const C: usize, co
                     multiply_floats<F>(z, columns[i], right);
                 }
             }
-            tile_store(z, in_pairs(solved_cotangent + (cell + own * 16) * Dv + d * 16), 8);
+            tile_store(z, in_pairs(solved_cotangent + (chunk.cell + own * 16) * Dv + d * 16), 8);
             tile_store(z, in_pairs(value_gradient + here * Dv + d), Hv * Dv / 2);
             tile<F, 16, 16> d_own;
             tile_load(d_own, in_pairs(y_cotangent + here * Dv + d), Hv * Dv / 2);
@@ -103,7 +97,7 @@ pub(crate) fn score_cotangents_by_channel<F: Float, G: Float, const C: usize, co
         #pragma unroll
         for (int j = 0; j < TILES; ++j) {
             if (j <= own) {
-                const ulong at = place * PACKED + lower_tile(own, j);
+                const ulong at = chunk.place * PACKED + lower_tile(own, j);
                 tile<float, 16, 16> scores;
                 tile_load(scores, in_pairs(key_scores + at), 8);
                 tile_for_each(by_output[j], row, column, value) {
@@ -125,7 +119,7 @@ pub(crate) fn score_cotangents_by_channel<F: Float, G: Float, const C: usize, co
             for (int i = thread_index + 1; i < C; ++i) {
                 d_own -= overlaps[lower_tile(i / 16, thread_index / 16) + i % 16 * 16 + thread_index % 16];
             }
-            beta_gradient[(token + thread_index) * Hv + head] = G(d_own);
+            beta_gradient[(chunk.token + thread_index) * Hv + chunk.head] = G(d_own);
         }
     }
 }

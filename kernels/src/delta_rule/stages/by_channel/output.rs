@@ -2,14 +2,14 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, FLOATS, LOWER_TILES, PAIRS};
 
 /// `Y = (G Q) S^T + P B u`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, FLOATS, LOWER_TILES],
+    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES],
     cases = [
         (B = 1, L = 16, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -25,15 +25,9 @@ pub(crate) fn chunk_outputs_by_channel<F: Float, G: Float, const C: usize, const
 ) {
     metal! {
         constexpr int WIDTH = Dk / 16;
-        const int chunk = threadgroup_position_in_grid.x;
-        const int head = threadgroup_position_in_grid.y;
-        const int batch = threadgroup_position_in_grid.z;
+        const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
         const int own = simdgroup_index_in_threadgroup;
-        const ulong heads = ulong(batch) * Hv + head;
-        const ulong token = ulong(batch) * L + chunk * C;
-        const ulong cell = heads * L + chunk * C;
-        const ulong place = heads * (L / C) + chunk;
-        const ulong here = (token + own * 16) * Hv + head;
+        const ulong here = (chunk.token + own * 16) * Hv + chunk.head;
 
         tile<F, 16, 16> query[WIDTH];
         #pragma unroll
@@ -42,9 +36,9 @@ pub(crate) fn chunk_outputs_by_channel<F: Float, G: Float, const C: usize, const
         #pragma unroll
         for (int j = 0; j < TILES; ++j) {
             if (j <= own) {
-                tile_load(scores[j], in_pairs(query_scores + place * PACKED + lower_tile(own, j)), 8);
+                tile_load(scores[j], in_pairs(query_scores + chunk.place * PACKED + lower_tile(own, j)), 8);
                 tile_for_each(scores[j], row, column, value) {
-                    value *= float(beta[(token + j * 16 + column) * Hv + head]);
+                    value *= float(beta[(chunk.token + j * 16 + column) * Hv + chunk.head]);
                 }
             }
         }
@@ -53,14 +47,14 @@ pub(crate) fn chunk_outputs_by_channel<F: Float, G: Float, const C: usize, const
             #pragma unroll
             for (int k = 0; k < WIDTH; ++k) {
                 right_tile<float, 16, 16> across;
-                tile_load_right_transposed(across, in_pairs(chunk_states + place * Dv * Dk + d * Dk + k * 256), 8);
+                tile_load_right_transposed(across, in_pairs(chunk_states + chunk.place * Dv * Dk + d * Dk + k * 256), 8);
                 tile_multiply_accumulate(sum, query[k], across);
             }
             #pragma unroll
             for (int j = 0; j < TILES; ++j) {
                 if (j <= own) {
                     right_tile<float, 16, 16> error;
-                    tile_load_right(error, errors + (cell + j * 16) * Dv + d * 16, 16);
+                    tile_load_right(error, errors + (chunk.cell + j * 16) * Dv + d * 16, 16);
                     multiply_floats<F>(sum, scores[j], error);
                 }
             }

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, LOWER_TILES, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -11,7 +11,7 @@ use crate::delta_rule::stages::{LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, LOWER_TILES],
+    headers = [CHUNK, PAIRS, LOWER_TILES],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, C = 32),
@@ -30,17 +30,13 @@ pub(crate) fn channel_scores<F: Float, const C: usize, const Dk: usize>(
     key_scores: Out![f32; B, Hv, L / C, PACKED],
 ) {
     metal! {
-        const int chunk = threadgroup_position_in_grid.x;
-        const int head = threadgroup_position_in_grid.y;
-        const int batch = threadgroup_position_in_grid.z;
+        const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
         const int lane = thread_index_in_simdgroup;
         const int own = simdgroup_index_in_threadgroup;
-        const ulong heads = ulong(batch) * Hv + head;
-        const ulong token = ulong(batch) * L + chunk * C + own * 16;
-        const ulong cell = heads * L + chunk * C;
-        const device float* over_block = block_decays + (heads * (L / 16) + chunk * TILES) * Dk;
-        device float* of_queries = query_scores + (heads * (L / C) + chunk) * PACKED;
-        device float* of_keys = key_scores + (heads * (L / C) + chunk) * PACKED;
+        const ulong token = chunk.token + own * 16;
+        const device float* over_block = block_decays + chunk.place * TILES * Dk;
+        device float* of_queries = query_scores + chunk.place * PACKED;
+        device float* of_keys = key_scores + chunk.place * PACKED;
 
         // Decays, queries and keys of each simdgroup's block, sixteen channels of them.
         threadgroup float decays[TILES * 256];
@@ -71,13 +67,13 @@ pub(crate) fn channel_scores<F: Float, const C: usize, const Dk: usize>(
         for (int k = 0; k < Dk; k += 16) {
             tile<float, 16, 16> query;
             tile<float, 16, 16> reader;
-            tile_load(query, in_pairs(block_queries + (cell + own * 16) * Dk + k * 16), 8);
-            tile_load(reader, in_pairs(block_readers + (cell + own * 16) * Dk + k * 16), 8);
+            tile_load(query, in_pairs(block_queries + (chunk.cell + own * 16) * Dk + k * 16), 8);
+            tile_load(reader, in_pairs(block_readers + (chunk.cell + own * 16) * Dk + k * 16), 8);
             #pragma unroll
             for (int j = TILES - 1; j >= 0; --j) {
                 if (j < own) {
                     right_tile<F, 16, 16> writer;
-                    tile_load_right_transposed(writer, in_pairs(block_writers + (cell + j * 16) * Dk + k * 16), 8);
+                    tile_load_right_transposed(writer, in_pairs(block_writers + (chunk.cell + j * 16) * Dk + k * 16), 8);
                     tile_multiply_accumulate(by_queries[j], tile_cast<F>(query), writer);
                     tile_multiply_accumulate(by_keys[j], tile_cast<F>(reader), writer);
                     // The blocks before see the own one beyond this.
@@ -91,8 +87,8 @@ pub(crate) fn channel_scores<F: Float, const C: usize, const Dk: usize>(
             for (int part = 0; part < 8; ++part) {
                 const int row = part * 2 + lane / 16;
                 const int column = lane % 16;
-                const ulong there = ((token + row) * Hk + head / (Hv / Hk)) * Dk + k + column;
-                own_decays[row * 16 + column] = exp(log_decay[((token + row) * Hv + head) * Dk + k + column]);
+                const ulong there = ((token + row) * Hk + chunk.head / (Hv / Hk)) * Dk + k + column;
+                own_decays[row * 16 + column] = exp(log_decay[((token + row) * Hv + chunk.head) * Dk + k + column]);
                 own_queries[row * 16 + column] = float(queries[there]);
                 own_keys[row * 16 + column] = float(keys[there]);
             }

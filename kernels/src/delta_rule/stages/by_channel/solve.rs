@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{INVERSE, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, INVERSE, LOWER_TILES, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -14,7 +14,7 @@ use crate::delta_rule::stages::{INVERSE, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, LOWER_TILES, INVERSE],
+    headers = [CHUNK, PAIRS, LOWER_TILES, INVERSE],
     cases = [
         (B = 1, L = 16, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -31,24 +31,19 @@ pub(crate) fn solve_chunks_by_channel<F: Float, G: Float, const C: usize, const 
     solved_values: Out![f32; B, Hv, L, Dv],
 ) {
     metal! {
-        const int chunk = threadgroup_position_in_grid.x;
-        const int head = threadgroup_position_in_grid.y;
-        const int batch = threadgroup_position_in_grid.z;
+        const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
         const int thread_index = thread_index_in_threadgroup;
         const int own = simdgroup_index_in_threadgroup;
-        const ulong token = ulong(batch) * L + chunk * C;
-        const ulong cell = (ulong(batch) * Hv + head) * L + chunk * C;
-        const ulong place = (ulong(batch) * Hv + head) * (L / C) + chunk;
 
         threadgroup float strength[C];
         threadgroup float factor[PACKED];
         threadgroup float inverted[PACKED];
 
-        if (thread_index < C) { strength[thread_index] = float(beta[(token + thread_index) * Hv + head]); }
+        if (thread_index < C) { strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]); }
         threadgroup_barrier(mem_flags::mem_threadgroup);
         for (int j = 0; j <= own; ++j) {
             tile<float, 16, 16> scores;
-            tile_load(scores, in_pairs(key_scores + place * PACKED + lower_tile(own, j)), 8);
+            tile_load(scores, in_pairs(key_scores + chunk.place * PACKED + lower_tile(own, j)), 8);
             tile_for_each(scores, row, column, value) {
                 const int earlier = j * 16 + column;
                 value = earlier < own * 16 + row ? value * strength[earlier] : 0.0f;
@@ -57,7 +52,7 @@ pub(crate) fn solve_chunks_by_channel<F: Float, G: Float, const C: usize, const 
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
         invert_chunk<TILES>(factor, inverted, thread_index, own);
-        for (int i = thread_index; i < PACKED; i += 2 * C) { inverse[place * PACKED + i] = inverted[i]; }
+        for (int i = thread_index; i < PACKED; i += 2 * C) { inverse[chunk.place * PACKED + i] = inverted[i]; }
 
         tile<float, 16, 16> rows[TILES];
         #pragma unroll
@@ -70,11 +65,11 @@ pub(crate) fn solve_chunks_by_channel<F: Float, G: Float, const C: usize, const 
             for (int j = 0; j < TILES; ++j) {
                 if (j <= own) {
                     right_tile<F, 16, 16> right;
-                    tile_load_right(right, values + ((token + j * 16) * Hv + head) * Dv + d, Hv * Dv);
+                    tile_load_right(right, values + ((chunk.token + j * 16) * Hv + chunk.head) * Dv + d, Hv * Dv);
                     tile_multiply_accumulate(sum, rows[j], right);
                 }
             }
-            tile_store(sum, in_pairs(solved_values + (cell + own * 16) * Dv + d * 16), 8);
+            tile_store(sum, in_pairs(solved_values + (chunk.cell + own * 16) * Dv + d * 16), 8);
         }
         for (int d = 0; d < Dk; d += 16) {
             tile<float, 16, 16> sum(0.0f);
@@ -82,12 +77,12 @@ pub(crate) fn solve_chunks_by_channel<F: Float, G: Float, const C: usize, const 
             for (int j = 0; j < TILES; ++j) {
                 if (j <= own) {
                     right_tile<F, 16, 16> right;
-                    tile_load_right(right, reading_keys + ((token + j * 16) * Hv + head) * Dk + d, Hv * Dk);
+                    tile_load_right(right, reading_keys + ((chunk.token + j * 16) * Hv + chunk.head) * Dk + d, Hv * Dk);
                     tile_multiply_accumulate(sum, rows[j], right);
                 }
             }
             tile_for_each(sum, row, column, value) { value = -value; }
-            tile_store(sum, in_pairs(solved_keys + (cell + own * 16) * Dk + d * 16), 8);
+            tile_store(sum, in_pairs(solved_keys + (chunk.cell + own * 16) * Dk + d * 16), 8);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{DECAY, FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, DECAY, FLOATS, LOWER_TILES, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -13,7 +13,7 @@ use crate::delta_rule::stages::{DECAY, FLOATS, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, FLOATS, LOWER_TILES, DECAY],
+    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -37,24 +37,18 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
     beta_gradient: Out![G; B, L, Hv],
 ) {
     metal! {
-        const int chunk = threadgroup_position_in_grid.x;
-        const int head = threadgroup_position_in_grid.y;
-        const int batch = threadgroup_position_in_grid.z;
+        const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
         const int thread_index = thread_index_in_threadgroup;
         const int own = simdgroup_index_in_threadgroup;
-        const ulong token = ulong(batch) * L + chunk * C;
-        const ulong heads = ulong(batch) * Hv + head;
-        const ulong cell = heads * L + chunk * C;
-        const ulong place = heads * (L / C) + chunk;
         const int key_stride = Hk * Dk;
         const int value_stride = Hv * Dv;
-        const device F* query = queries + token * key_stride + head / (Hv / Hk) * Dk;
-        const device F* key = keys + token * key_stride + head / (Hv / Hk) * Dk;
-        const device F* d_output = y_cotangent + (token + own * 16) * value_stride + head * Dv;
-        const device float* error = errors + cell * Dv;
-        const device float* d_write = written_cotangent + cell * Dv;
+        const device F* query = queries + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
+        const device F* key = keys + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
+        const device F* d_output = y_cotangent + (chunk.token + own * 16) * value_stride + chunk.head * Dv;
+        const device float* error = errors + chunk.cell * Dv;
+        const device float* d_write = written_cotangent + chunk.cell * Dv;
 
-        device float* solved = solved_cotangent + (cell + own * 16) * Dv;
+        device float* solved = solved_cotangent + (chunk.cell + own * 16) * Dv;
 
         threadgroup float strength[C];
         threadgroup Gates since[C];
@@ -64,8 +58,8 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
         threadgroup float along[C * 16];
 
         if (thread_index < C) {
-            since[thread_index] = Gates{gates[2 * (cell + thread_index)], gates[2 * (cell + thread_index) + 1]};
-            strength[thread_index] = float(beta[(token + thread_index) * Hv + head]);
+            since[thread_index] = Gates{gates[2 * (chunk.cell + thread_index)], gates[2 * (chunk.cell + thread_index) + 1]};
+            strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
@@ -80,7 +74,7 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
                 by_output[i] = tile<float, 16, 16>(0.0f);
                 by_error[i] = tile<float, 16, 16>(0.0f);
                 if (i >= own) {
-                    tile_load_transposed(columns[i], inverse + place * PACKED + lower_tile(i, own), 16);
+                    tile_load_transposed(columns[i], inverse + chunk.place * PACKED + lower_tile(i, own), 16);
                     tile_for_each(columns[i], row, column, value) { value *= strength[i * 16 + column]; }
                 }
             }
@@ -95,7 +89,7 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
                     }
                 }
                 tile_store(z, in_pairs(solved + d * 16), 8);
-                tile_store(z, in_pairs(value_gradient + (token + own * 16) * value_stride + head * Dv + d), value_stride / 2);
+                tile_store(z, in_pairs(value_gradient + (chunk.token + own * 16) * value_stride + chunk.head * Dv + d), value_stride / 2);
                 tile<F, 16, 16> d_own;
                 tile_load(d_own, in_pairs(d_output + d), value_stride / 2);
                 #pragma unroll
@@ -150,8 +144,8 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
                 tile_store(decays, decay_sums + lower_tile(own, j), 16);
                 tile_store(overlaps, overlap_sums + lower_tile(own, j), 16);
                 tile_for_each(by_error[j], row, column, value) { value *= -strength[j * 16 + column]; }
-                tile_store(by_output[j], in_pairs(query_scores_cotangent + place * PACKED + lower_tile(own, j)), 8);
-                tile_store(by_error[j], in_pairs(key_scores_cotangent + place * PACKED + lower_tile(own, j)), 8);
+                tile_store(by_output[j], in_pairs(query_scores_cotangent + chunk.place * PACKED + lower_tile(own, j)), 8);
+                tile_store(by_error[j], in_pairs(key_scores_cotangent + chunk.place * PACKED + lower_tile(own, j)), 8);
             }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -179,8 +173,8 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
             for (int i = thread_index; i < C; ++i) {
                 d_gate += decay_sums[lower_tile(i / 16, thread_index / 16) + i % 16 * 16 + thread_index % 16];
             }
-            log_decay_gradient[(token + thread_index) * Hv + head] = d_gate;
-            beta_gradient[(token + thread_index) * Hv + head] = G(d_own_strength);
+            log_decay_gradient[(chunk.token + thread_index) * Hv + chunk.head] = d_gate;
+            beta_gradient[(chunk.token + thread_index) * Hv + chunk.head] = G(d_own_strength);
         }
     }
 }

@@ -1,26 +1,20 @@
 // The gradients of a chunk; see `gradients.rs`.
-const int chunk = threadgroup_position_in_grid.x;
-const int head = threadgroup_position_in_grid.y;
-const int batch = threadgroup_position_in_grid.z;
+const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
 const int thread_index = thread_index_in_threadgroup;
 const int lane = thread_index_in_simdgroup;
 const int own = simdgroup_index_in_threadgroup;
-const ulong token = ulong(batch) * L + chunk * C;
-const ulong heads = ulong(batch) * Hv + head;
-const ulong cell = heads * L + chunk * C;
-const ulong place = heads * (L / C) + chunk;
 const int key_stride = Hk * Dk;
 const int value_stride = Hv * Dv;
-const device F* query = queries + token * key_stride + head / (Hv / Hk) * Dk;
-const device F* key = keys + token * key_stride + head / (Hv / Hk) * Dk;
-const device F* d_output = y_cotangent + (token + own * 16) * value_stride + head * Dv;
-const device float* error = errors + cell * Dv;
-const device float* state = chunk_states + place * Dv * Dk;
-const device float* d_exit = exit_cotangents + place * Dv * Dk;
+const device F* query = queries + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
+const device F* key = keys + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
+const device F* d_output = y_cotangent + (chunk.token + own * 16) * value_stride + chunk.head * Dv;
+const device float* error = errors + chunk.cell * Dv;
+const device float* state = chunk_states + chunk.place * Dv * Dk;
+const device float* d_exit = exit_cotangents + chunk.place * Dv * Dk;
 
-const device float* solved = solved_cotangent + (cell + own * 16) * Dv;
-const device float* by_query_scores = query_scores_cotangent + place * PACKED;
-const device float* by_key_scores = key_scores_cotangent + place * PACKED;
+const device float* solved = solved_cotangent + (chunk.cell + own * 16) * Dv;
+const device float* by_query_scores = query_scores_cotangent + chunk.place * PACKED;
+const device float* by_key_scores = key_scores_cotangent + chunk.place * PACKED;
 
 threadgroup float strength[C];
 threadgroup Gates since[C];
@@ -31,8 +25,8 @@ threadgroup float until_end[C];
 threadgroup float by_states[TILES];
 
 if (thread_index < C) {
-    since[thread_index] = Gates{gates[2 * (cell + thread_index)], gates[2 * (cell + thread_index) + 1]};
-    strength[thread_index] = float(beta[(token + thread_index) * Hv + head]);
+    since[thread_index] = Gates{gates[2 * (chunk.cell + thread_index)], gates[2 * (chunk.cell + thread_index) + 1]};
+    strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]);
 }
 threadgroup_barrier(mem_flags::mem_threadgroup);
 const Gates end = since[C - 1];
@@ -138,7 +132,7 @@ for (int pair = 0; pair < Dk; pair += 32) {
     for (int side = 0; side < 2; ++side) {
         const int k = pair + side * 16;
         if (k < Dk) {
-            const ulong at = ((token + own * 16) * Hv + head) * Dk + k;
+            const ulong at = ((chunk.token + own * 16) * Hv + chunk.head) * Dk + k;
             tile_store(d_query[side], in_pairs(query_gradient + at), Hv * Dk / 2);
             tile_store(d_key[side], in_pairs(key_gradient + at), Hv * Dk / 2);
         }
@@ -166,6 +160,6 @@ if (thread_index < C) {
     d_gate *= decay_since(end);
     for (int i = thread_index; i < C; ++i) { d_gate += from_start[i]; }
     for (int j = 0; j < thread_index; ++j) { d_gate += until_end[j]; }
-    const ulong at = (token + thread_index) * Hv + head;
+    const ulong at = (chunk.token + thread_index) * Hv + chunk.head;
     log_decay_gradient[at] = log_decay_gradient_of_scores[at] + d_gate;
 }

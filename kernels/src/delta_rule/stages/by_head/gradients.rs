@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{DECAY, FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, DECAY, FLOATS, LOWER_TILES, PAIRS};
 
 /// The gradients of queries, keys and log gates, where each value head has a key head of its own. One threadgroup computes
 /// one chunk of one value head; each of its simdgroups sixteen tokens.
@@ -10,7 +10,7 @@ use crate::delta_rule::stages::{DECAY, FLOATS, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, FLOATS, LOWER_TILES, DECAY],
+    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 3, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -43,7 +43,7 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, const C: usize, const Dk: usiz
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, FLOATS, LOWER_TILES, DECAY],
+    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),

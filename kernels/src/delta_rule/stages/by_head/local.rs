@@ -2,13 +2,13 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{DECAY, PAIRS};
+use crate::delta_rule::stages::{CHUNK, DECAY, PAIRS};
 
 /// `P^T dY`, a part of `dD`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, DECAY],
+    headers = [CHUNK, PAIRS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -23,23 +23,18 @@ pub(crate) fn local_cotangents<F: Float, const C: usize, const Dk: usize, const 
 ) {
     metal! {
         constexpr int TILES = C / 16;
-        const int chunk = threadgroup_position_in_grid.x;
-        const int head = threadgroup_position_in_grid.y;
-        const int batch = threadgroup_position_in_grid.z;
+        const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
         const int thread_index = thread_index_in_threadgroup;
         const int own = simdgroup_index_in_threadgroup;
-        const ulong token = ulong(batch) * L + chunk * C;
-        const ulong heads = ulong(batch) * Hv + head;
-        const ulong cell = heads * L + chunk * C;
         const int key_stride = Hk * Dk;
         const int value_stride = Hv * Dv;
-        const device F* query = queries + token * key_stride + head / (Hv / Hk) * Dk;
-        const device F* key = keys + (token + own * 16) * key_stride + head / (Hv / Hk) * Dk;
-        const device F* d_output = y_cotangent + token * value_stride + head * Dv;
+        const device F* query = queries + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
+        const device F* key = keys + (chunk.token + own * 16) * key_stride + chunk.head / (Hv / Hk) * Dk;
+        const device F* d_output = y_cotangent + chunk.token * value_stride + chunk.head * Dv;
 
         threadgroup Gates since[C];
         if (thread_index < C) {
-            since[thread_index] = Gates{gates[2 * (cell + thread_index)], gates[2 * (cell + thread_index) + 1]};
+            since[thread_index] = Gates{gates[2 * (chunk.cell + thread_index)], gates[2 * (chunk.cell + thread_index) + 1]};
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
@@ -77,7 +72,7 @@ pub(crate) fn local_cotangents<F: Float, const C: usize, const Dk: usize, const 
                     tile_multiply_accumulate(sum, scores[i], right);
                 }
             }
-            tile_store(sum, in_pairs(written_cotangent_here + (cell + own * 16) * Dv + d * 16), 8);
+            tile_store(sum, in_pairs(written_cotangent_here + (chunk.cell + own * 16) * Dv + d * 16), 8);
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{DECAY, FLOATS, PAIRS};
+use crate::delta_rule::stages::{CHUNK, DECAY, FLOATS, PAIRS};
 
 /// `Y = G Q S^T + P B u`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, FLOATS, DECAY],
+    headers = [CHUNK, PAIRS, FLOATS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -26,24 +26,19 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
     metal! {
         constexpr int TILES = C / 16;
         constexpr int WIDTH = Dk / 16;
-        const int chunk = threadgroup_position_in_grid.x;
-        const int head = threadgroup_position_in_grid.y;
-        const int batch = threadgroup_position_in_grid.z;
+        const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
         const int thread_index = thread_index_in_threadgroup;
         const int own = simdgroup_index_in_threadgroup;
-        const ulong token = ulong(batch) * L + chunk * C;
-        const ulong heads = ulong(batch) * Hv + head;
-        const ulong cell = heads * L + chunk * C;
         const int key_stride = Hk * Dk;
-        const device F* query = queries + (token + own * 16) * key_stride + head / (Hv / Hk) * Dk;
-        const device F* key = keys + token * key_stride + head / (Hv / Hk) * Dk;
-        const device float* state = chunk_states + (heads * (L / C) + chunk) * Dv * Dk;
+        const device F* query = queries + (chunk.token + own * 16) * key_stride + chunk.head / (Hv / Hk) * Dk;
+        const device F* key = keys + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
+        const device float* state = chunk_states + chunk.place * Dv * Dk;
 
         threadgroup float strength[C];
         threadgroup Gates since[C];
         if (thread_index < C) {
-            since[thread_index] = Gates{gates[2 * (cell + thread_index)], gates[2 * (cell + thread_index) + 1]};
-            strength[thread_index] = float(beta[(token + thread_index) * Hv + head]);
+            since[thread_index] = Gates{gates[2 * (chunk.cell + thread_index)], gates[2 * (chunk.cell + thread_index) + 1]};
+            strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
@@ -84,11 +79,11 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
             for (int j = 0; j < TILES; ++j) {
                 if (j <= own) {
                     right_tile<float, 16, 16> error;
-                    tile_load_right(error, errors + (cell + j * 16) * Dv + d * 16, 16);
+                    tile_load_right(error, errors + (chunk.cell + j * 16) * Dv + d * 16, 16);
                     multiply_floats<F>(sum, scores[j], error);
                 }
             }
-            tile_store(sum, in_pairs(y + ((token + own * 16) * Hv + head) * Dv + d), Hv * Dv / 2);
+            tile_store(sum, in_pairs(y + ((chunk.token + own * 16) * Hv + chunk.head) * Dv + d), Hv * Dv / 2);
         }
     }
 }

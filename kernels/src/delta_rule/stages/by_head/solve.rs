@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{DECAY, INVERSE, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, DECAY, INVERSE, LOWER_TILES, PAIRS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -14,7 +14,7 @@ use crate::delta_rule::stages::{DECAY, INVERSE, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [PAIRS, LOWER_TILES, DECAY, INVERSE],
+    headers = [CHUNK, PAIRS, LOWER_TILES, DECAY, INVERSE],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -32,17 +32,13 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
     solved_values: Out![f32; B, Hv, L, Dv],
 ) {
     metal! {
-        const int chunk = threadgroup_position_in_grid.x;
-        const int head = threadgroup_position_in_grid.y;
-        const int batch = threadgroup_position_in_grid.z;
+        const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
         const int thread_index = thread_index_in_threadgroup;
         const int own = simdgroup_index_in_threadgroup;
-        const ulong token = ulong(batch) * L + chunk * C;
-        const ulong cell = (ulong(batch) * Hv + head) * L + chunk * C;
         const int key_stride = Hk * Dk;
         const int value_stride = Hv * Dv;
-        const device F* key = keys + token * key_stride + head / (Hv / Hk) * Dk;
-        const device F* value_at = values + token * value_stride + head * Dv;
+        const device F* key = keys + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
+        const device F* value_at = values + chunk.token * value_stride + chunk.head * Dv;
 
         threadgroup float gate[C];
         threadgroup float strength[C];
@@ -51,16 +47,16 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
         threadgroup float inverted[PACKED];
 
         if (thread_index < C) {
-            gate[thread_index] = log_decay[(token + thread_index) * Hv + head];
-            strength[thread_index] = float(beta[(token + thread_index) * Hv + head]);
+            gate[thread_index] = log_decay[(chunk.token + thread_index) * Hv + chunk.head];
+            strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
         if (thread_index < C) {
             Gates sum = Gates{0.0f, 0.0f};
             for (int i = 0; i <= thread_index; ++i) { sum = add_gate(sum, gate[i]); }
             since[thread_index] = sum;
-            gates[2 * (cell + thread_index)] = sum.sum;
-            gates[2 * (cell + thread_index) + 1] = sum.rest;
+            gates[2 * (chunk.cell + thread_index)] = sum.sum;
+            gates[2 * (chunk.cell + thread_index) + 1] = sum.rest;
         }
 
         // Key scores of the own tokens with all before them.
@@ -95,7 +91,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
 
         invert_chunk<TILES>(factor, inverted, thread_index, own);
 
-        const ulong stored = ((ulong(batch) * Hv + head) * (L / C) + chunk) * PACKED;
+        const ulong stored = chunk.place * PACKED;
         for (int i = thread_index; i < PACKED; i += 2 * C) { inverse[stored + i] = inverted[i]; }
 
         tile<float, 16, 16> rows[TILES];
@@ -113,7 +109,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
                     tile_multiply_accumulate(sum, rows[j], right);
                 }
             }
-            tile_store(sum, in_pairs(solved_values + (cell + own * 16) * Dv + d * 16), 8);
+            tile_store(sum, in_pairs(solved_values + (chunk.cell + own * 16) * Dv + d * 16), 8);
         }
         #pragma unroll
         for (int j = 0; j < TILES; ++j) {
@@ -131,7 +127,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
                     tile_multiply_accumulate(sum, rows[j], right);
                 }
             }
-            tile_store(sum, in_pairs(solved_keys + (cell + own * 16) * Dk + d * 16), 8);
+            tile_store(sum, in_pairs(solved_keys + (chunk.cell + own * 16) * Dk + d * 16), 8);
         }
     }
 }
