@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check that a change must pass.
 
+mod programs;
 mod snapshots;
 mod tally;
 
@@ -42,9 +43,19 @@ pub fn run(root: &Path) -> Result<ExitCode> {
     let arguments = ["clippy", "--package", "cotangent", "--no-default-features", "--", "-D", "warnings"];
     stage("without the emulator", &mut || succeeds(cargo(root).args(arguments)))?;
     // What has tests in it: clippy has compiled the rest.
-    let arguments = ["test", "--workspace", "--no-fail-fast", "--tests"];
-    let all_ran =
-        stage("tests", &mut || count(references.note_in(cargo(root).args(arguments).envs(nvrtc.clone())), &mut tests))?;
+    let arguments = ["test", "--workspace", "--tests", "--no-run", "--message-format", "json-render-diagnostics"];
+    let mut programs = None;
+    stage("building tests", &mut || {
+        programs = programs::build(cargo(root).args(arguments))?;
+        Ok(programs.is_some())
+    })?;
+    let prepare = |program: &mut Command| {
+        references.note_in(as_committed(program, root)).envs(nvrtc.clone());
+    };
+    let all_ran = match &programs {
+        Some(programs) => stage("tests", &mut || programs::run(programs, prepare, &mut stdout(), &mut tests))?,
+        None => false,
+    };
     let arguments = ["test", "--workspace", "--no-fail-fast", "--doc"];
     stage("documentation tests", &mut || count(cargo(root).args(arguments), &mut tests))?;
     let arguments = ["doc", "--workspace", "--no-deps"];
@@ -81,20 +92,25 @@ fn nvrtc(root: &Path) -> Option<(&'static str, PathBuf)> {
     }
 }
 
-/// Cargo at the root of the checkout, set so that tests compare with what is committed and never rewrite it.
+/// Cargo at the root of the checkout.
 fn cargo(root: &Path) -> Command {
     let mut command = cargo_cotangent::cargo::cargo();
-    command.current_dir(root).env("INSTA_UPDATE", "no").env_remove("INSTA_FORCE_PASS").env_remove("TRYBUILD");
+    as_committed(command.current_dir(root), root);
+    if stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    command
+}
+
+/// Sets `command` so that tests compare with what is committed and never rewrite it.
+fn as_committed<'c>(command: &'c mut Command, root: &Path) -> &'c mut Command {
+    command.env("INSTA_UPDATE", "no").env_remove("INSTA_FORCE_PASS").env_remove("TRYBUILD");
     if std::env::var_os("CARGO_TARGET_DIR").is_some_and(|folder| !Path::new(&folder).starts_with(root)) {
         // The compile-fail tests build a project in the target directory, which sees this checkout's configuration of
         // MLX only from below it.
         command.env_remove("CARGO_TARGET_DIR");
     }
-    with_one_blas_thread(&mut command);
-    if stderr().is_terminal() {
-        command.env("CARGO_TERM_COLOR", "always");
-    }
-    command
+    with_one_blas_thread(command)
 }
 
 fn succeeds(command: &mut Command) -> Result<bool> {
