@@ -1,7 +1,7 @@
 //! Matrices of packed codes, decoded for one use.
 
 use cotangent::{
-    Backend, CodeFormat, CodeMode, Constant, Dtype, Graph, Indices, Packed, Result, Tensor, differentiable,
+    Backend, CodeFormat, CodeMode, Constant, Dtype, Graph, Indices, Packed, Result, Tensor, differentiable, host,
 };
 
 /// Decodes the codes of a matrix to numbers of `dtype`: `[rows, columns]`, or `[matrices, rows, columns]` of a stack.
@@ -12,6 +12,9 @@ use cotangent::{
 /// # Errors
 /// [`Error::Mlx`](cotangent::Error::Mlx) if MLX refuses.
 pub fn decoded_matrix<M: Graph>(matrix: &Packed, dtype: Dtype) -> Result<Tensor<M>> {
+    if let Some(decoded) = host::decode_codes(matrix, dtype)? {
+        return Ok(decoded.to_tensor());
+    }
     let format = matrix.format();
     if !decodes_itself(cotangent::backend()?, format) {
         return Ok(matrix.decode(dtype)?.to_tensor());

@@ -3,6 +3,7 @@
 //! Codes never train, so the backward computes only the gradients of the inputs and of the adapter. Where the product
 //! reads a decoded matrix, the matrix is in memory for that one product, and is decoded again in the backward.
 
+use cotangent::host::leaf;
 use cotangent::{
     Backend, CodeFormat, CodeMode, Constant, Dtype, Error, Frozen, Graph, Infer, Packed, Result, Stored, Tensor,
     VjpCase, custom_vjp,
@@ -112,7 +113,8 @@ pub(crate) fn product(x: &Tensor<Infer>, matrix: &Packed, transposed: bool) -> R
         return x.multiply_codes(matrix, transposed);
     }
     let decoded = decoded_matrix(&matrix.after(&[x])?, x.dtype())?;
-    if transposed { x.linear(&decoded) } else { x.matmul(&decoded) }
+    // A CPU decodes at once. So that the matrix is free to go after its product, that is computed at once as well.
+    leaf(&if transposed { x.linear(&decoded) } else { x.matmul(&decoded) }?)
 }
 
 /// Rows up to which a GPU reads codes: then a product is bound by the bytes of its matrix.
@@ -120,17 +122,31 @@ const FEW_ROWS: i32 = 8;
 
 /// Returns whether a product reads the codes as they lie, or the matrix decoded for this one product.
 ///
-/// Measured with MLX 0.32.2 (`docs/performance.md`). For many rows a GPU decodes and multiplies three to four times as fast,
-/// in both directions. A CPU is as fast with the codes, except of 8-bit floats; in 16 bits its sums are wrong by several
-/// percent. MLX's products of codes lack sizes on CUDA, and are wrong on Metal where the inner length of a float format is no
-/// multiple of 32: those are decoded.
+/// Measured with MLX 0.32.2 (`docs/performance.md`; `code_times` measures a CPU again). For many rows a GPU decodes and
+/// multiplies three to four times as fast, in both directions. MLX's products of codes lack sizes on CUDA, and are wrong on
+/// Metal where the inner length of a float format is no multiple of 32: those are decoded.
+///
+/// On a CPU of two cores, milliseconds of a product and of its gradient, 256 rows and a matrix of 1024 x 1024 in float32:
+///
+/// | codes | read as they lie | decoded by `host`, and multiplied |
+/// |---|---:|---:|
+/// | affine, 2 bits | 397, 237 | 8, 8 |
+/// | affine, 3 to 6 bits | 742 to 1138, 326 to 1623 | 32 to 92, 35 to 73 |
+/// | affine, 8 bits | 824, 207 | 42, 38 |
+/// | mxfp4, nvfp4 | 508, 580; 380, 535 | 51, 49; 33, 69 |
+/// | mxfp8 | 3688, 3392 | 49, 44 |
+///
+/// A single row takes 1 to 4 ms either way, but 13 ms with the codes of mxfp8; codes need no room for the matrix. In 16 bits
+/// their sums are wrong by several percent. In the emulator a kernel decodes, which takes longer than MLX's product.
 pub(crate) fn multiplies_codes(backend: Backend, rows: i32, dtype: Dtype, matrix: &Packed, transposed: bool) -> bool {
+    let mode = matrix.format().mode();
+    let reads_well = dtype == Dtype::F32 && mode != CodeMode::Mxfp8;
     match backend {
-        Backend::Cpu | Backend::Emulated => dtype == Dtype::F32 && matrix.format().mode() != CodeMode::Mxfp8,
+        Backend::Cpu => reads_well && transposed && rows == 1,
+        Backend::Emulated => reads_well,
         Backend::Metal | Backend::Cuda => {
-            let affine = matrix.format().mode() == CodeMode::Affine;
             let whole = matrix.columns() % 64 == 0 && matrix.rows() % 64 == 0;
-            transposed && affine && whole && rows <= FEW_ROWS
+            transposed && mode == CodeMode::Affine && whole && rows <= FEW_ROWS
         }
     }
 }

@@ -237,6 +237,16 @@ impl Packed {
         Ok((Indices::from_device_words(self.words.clone()), scales, biases))
     }
 
+    /// The words and the scales as they are stored.
+    pub(crate) fn arrays(&self) -> [&Array; 2] {
+        [&self.words, &self.scales]
+    }
+
+    /// The biases as they are stored, if the mode has any.
+    pub(crate) fn array_of_biases(&self) -> Option<&Array> {
+        self.biases.as_ref()
+    }
+
     /// The number of columns.
     pub fn columns(&self) -> i32 {
         self.scales.shape().last().map_or(0, |groups| groups * self.format.group_size as i32)

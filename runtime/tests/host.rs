@@ -1,7 +1,7 @@
 //! What the CPU computes in Rust is what MLX computes, whatever the sizes and however many threads.
 
 use cotangent::host::{self, Formula};
-use cotangent::{Backend, Dtype, Infer, Result, Session, Stored, Tensor};
+use cotangent::{Backend, CodeFormat, CodeMode, Dtype, Frozen, Infer, Packed, Result, Session, Stored, Tensor};
 
 /// `x sigmoid(y)` and `x + y`.
 struct GateAndSum;
@@ -148,6 +148,60 @@ fn a_label_beyond_the_vocabulary_is_refused() {
         Ok(Vec::new())
     });
     assert!(outputs.is_none_or(|outputs| outputs.is_empty()));
+}
+
+/// The codes of a matrix in a format, with every scale that a byte can be where scales are bytes.
+fn packed(format: CodeFormat, shape: &[i32]) -> Packed {
+    let columns = *shape.last().unwrap() as usize;
+    let count: usize = shape.iter().map(|extent| *extent as usize).product();
+    let mut state = 1_u32;
+    let mut words = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state ^ state >> 15
+    };
+    let with = |last: usize| [&shape[..shape.len() - 1], &[last as i32]].concat();
+    let codes: Vec<u32> = (0..count * format.bits() / 32).map(|_| words()).collect();
+    let codes = Frozen::new(Tensor::from_slice(&codes, &with(format.words(columns))).unwrap());
+    let of_groups = with(columns / format.group_size());
+    let groups = count / format.group_size();
+    let (scales, biases) = if format.has_biases() {
+        let parts = [0, 11].map(|start| Frozen::new(stored(&spread(groups, start), &of_groups)));
+        let [scales, biases] = parts;
+        (scales, Some(biases))
+    } else {
+        let bytes: Vec<u8> = (0..groups).map(|group| group as u8).collect();
+        (Frozen::new(Tensor::from_slice(&bytes, &of_groups).unwrap()), None)
+    };
+    Packed::new(&codes, &scales, biases.as_ref(), format, Dtype::F32).unwrap()
+}
+
+#[test]
+fn decoded_codes_have_the_bits_of_mlx() {
+    let mut session = Session::new().unwrap();
+    let affine = [2, 3, 4, 5, 6, 8].into_iter().flat_map(|bits| [32, 64, 128].map(|group| (bits, group)));
+    let affine = affine.map(|(bits, group)| CodeFormat::new(CodeMode::Affine, Some(group), Some(bits)));
+    let floats = [CodeMode::Mxfp4, CodeMode::Mxfp8, CodeMode::Nvfp4].map(|mode| CodeFormat::new(mode, None, None));
+    for format in affine.chain(floats).map(Result::unwrap) {
+        // MLX refuses rows of half a block of 32.
+        let group = format.group_size().max(32) as i32;
+        // One group; an odd number of groups; several matrices; more than one thread takes, unevenly.
+        for shape in [&[1, group][..], &[3, 5 * group], &[2, 3, 2 * group], &[257, 384]] {
+            let matrix = packed(format, shape);
+            let nothing = stored(&[0.0], &[1]);
+            let decoded = session.infer(&nothing, &nothing, &matrix, |_, _, matrix: &Packed| {
+                let ours = host::decode_codes(matrix, Dtype::F32)?;
+                Ok(vec![ours.unwrap_or(matrix.decode(Dtype::F32)?).to_tensor(), matrix.decode(Dtype::F32)?.to_tensor()])
+            });
+            let [ours, of_mlx] = &decoded.unwrap()[..] else { unreachable!("two tensors") };
+            assert_eq!(ours.shape(), shape);
+            let [ours, of_mlx] = [ours, of_mlx].map(|tensor| tensor.to_vec::<f32>().unwrap());
+            for (index, (ours, of_mlx)) in ours.into_iter().zip(of_mlx).enumerate() {
+                // Infinity times zero is no number, with a sign or without.
+                let same = ours.to_bits() == of_mlx.to_bits() || (ours.is_nan() && of_mlx.is_nan());
+                assert!(same, "{format}, {shape:?}, element {index}: {ours}, expected {of_mlx}");
+            }
+        }
+    }
 }
 
 #[test]

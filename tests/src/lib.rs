@@ -2,6 +2,7 @@
 
 pub mod attention_times;
 pub mod bench;
+pub mod code_times;
 pub mod deviation;
 pub mod endurance;
 pub mod expert_times;

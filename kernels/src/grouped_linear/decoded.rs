@@ -1,5 +1,6 @@
 //! Experts whose matrices are packed codes that are decoded for one product.
 
+use cotangent::host::leaf;
 use cotangent::{
     CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Infer, Packed, Result, Stored, Tensor, VjpCase, custom_vjp,
 };
@@ -20,17 +21,18 @@ custom_vjp! {
         outputs: [y],
         forward: |inputs, host| {
             let weight = decode(&inputs[0], host)?;
-            Ok(vec![super::grouped_linear(&inputs[0], &weight, &host.counts)?])
+            Ok(vec![leaf(&super::grouped_linear(&inputs[0], &weight, &host.counts)?)?])
         },
         backward: |_, cotangents, _, host| {
             let weight = decode(&cotangents[0], host)?;
-            Ok(vec![super::grouped_linear(&cotangents[0], &weight.swap_axes(1, 2)?, &host.counts)?])
+            Ok(vec![leaf(&super::grouped_linear(&cotangents[0], &weight.swap_axes(1, 2)?, &host.counts)?)?])
         },
         cases: [case()?],
     }
 }
 
-/// The matrices in the dtype of `rows`, decoded only after these are computed.
+/// The matrices in the dtype of `rows`, decoded only after these are computed. A CPU decodes at once: so that the matrices are free
+/// to go after their product, that is computed at once as well.
 fn decode(rows: &Tensor<Infer>, host: &Host) -> Result<Tensor<Infer>> {
     decoded_matrix(&host.matrices.after(&[rows])?, rows.dtype())
 }

@@ -1,5 +1,6 @@
 //! Host data in and out, evaluation, and the two operations that mlx-rs does not wrap.
 
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use mlx_rs::Array;
@@ -106,30 +107,34 @@ fn data_of(array: &Array) -> *const u8 {
     }
 }
 
-/// The elements of float32 arrays, evaluated and in row-major order, to read where they lie.
-pub(crate) struct HostSlices<const N: usize>([Array; N]);
+/// The elements of arrays of `T`, evaluated and in row-major order, to read where they lie.
+pub(crate) struct HostSlices<T, const N: usize>([Array; N], PhantomData<T>);
 
-impl<const N: usize> HostSlices<N> {
-    /// Evaluates the arrays. The caller has checked that they hold float32.
+impl<T: Element, const N: usize> HostSlices<T, N> {
+    /// Evaluates the arrays. The caller has checked that they hold elements of `T`.
     pub(crate) fn new(operation: &'static str, arrays: [&Array; N]) -> Result<Self> {
         let mut rows = arrays.map(Array::clone);
         for array in &mut rows {
-            assert_eq!(array.dtype(), mlx_rs::Dtype::Float32, "host slices are float32");
+            assert_eq!(
+                Dtype::from_mlx(array.dtype()),
+                <T as Element>::DTYPE,
+                "host slices are of the dtype that is stored"
+            );
             *array = array.contiguous().during(operation)?;
         }
         evaluate(operation, &rows)?;
-        Ok(HostSlices(rows))
+        Ok(HostSlices(rows, PhantomData))
     }
 
     /// One slice for each array.
-    pub(crate) fn slices(&self) -> [&[f32]; N] {
+    pub(crate) fn slices(&self) -> [&[T]; N] {
         self.0.each_ref().map(|array| {
-            let data = data_of(array).cast::<f32>();
+            let data = data_of(array).cast::<T>();
             if data.is_null() {
                 return &[][..];
             }
-            // SAFETY: a contiguous, evaluated array holds its elements at `data`, alive as long as `array`, and nothing
-            // writes to an evaluated array.
+            // SAFETY: a contiguous, evaluated array holds its elements, which are of its dtype's type `T`, at `data`, alive as
+            // long as `array`, and nothing writes to an evaluated array.
             unsafe { std::slice::from_raw_parts(data, array.size()) }
         })
     }

@@ -9,11 +9,13 @@
 //! computed from if a traced array is among it: a body that works in chunks begins with [`leaf`] of its inputs, or holds
 //! all chunks at the end.
 
+mod codes;
 mod cross_entropy;
 mod elementwise;
 mod exponential;
 mod threads;
 
+pub use codes::decode_codes;
 pub use cross_entropy::{CrossEntropyRows, cross_entropy_rows};
 pub use elementwise::{Formula, elementwise};
 pub use exponential::{exp, sigmoid};
