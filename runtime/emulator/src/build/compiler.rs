@@ -11,6 +11,11 @@ use crate::{Checks, Error};
 pub const SAME_BITS: [&str; 5] =
     ["-fno-builtin", "-fno-math-errno", "-ffp-contract=off", "-fno-strict-aliasing", "-fsigned-char"];
 
+/// Options of clang's passes. It leaves out the read of `y[i] += …` unless one says so, and makes one access of two alike in
+/// different branches, whose finding then has no line.
+const CLANG_PASSES: [&str; 3] =
+    ["-tsan-instrument-read-before-write=1", "-simplifycfg-hoist-common=false", "-simplifycfg-sink-common=false"];
+
 /// The way in which a kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Build {
@@ -112,9 +117,9 @@ impl Compiler {
         }
         match (checks, self.is_clang) {
             (Checks::Off, _) => {}
-            // Clang leaves out the read of `y[i] += …` unless a flag says so.
             (Checks::On, true) => {
-                flags.extend(["-fsanitize=array-bounds", "-mllvm", "-tsan-instrument-read-before-write=1"])
+                flags.push("-fsanitize=array-bounds");
+                flags.extend(CLANG_PASSES.into_iter().flat_map(|option| ["-mllvm", option]));
             }
             (Checks::On, false) => flags.push("-fsanitize=bounds-strict"),
         }
