@@ -80,11 +80,36 @@ fn writes_are_found_however_they_are_written() {
             "for (int x = 0; x < 3; ++x) {} y[0] = x[0];",
             "struct Pair { float x; float y; }; Pair p; p.x = x[0]; y[0] = p.x;",
             "enum Mode { A = 1, B2 = 2 }; enum class Op : int { Add, Mul }; Op op = Op::Mul; y[0] = op == Op::Mul ? x[0] : float(A);",
-            "auto put = [&](uint i, float v) { y[i] = v; }; put(0, x[0]);",
             "uint i = 0; //!< the index\n /*! block */ y[i] = x[i]; ///< after\n",
         ],
         launch,
     );
+}
+
+#[test]
+fn functions_of_other_languages_and_lambdas_are_refused_with_what_to_write() {
+    refuses(
+        &[
+            ("y[0] = expf(x[0]) + expf(x[1]);", "Metal has no function `expf`"),
+            ("y[0] = max(fabsf(x[0]), 1.0f);", "Metal has no function `fabsf`"),
+            ("y[0] = lerp(x[0], x[1], 0.5f);", "Metal has no function `lerp`"),
+            ("y[0] = x[0]; __syncthreads();", "Metal has no function `__syncthreads`"),
+            ("auto put = [&](uint i, float v) { y[i] = v; }; put(0, x[0]);", "this is a lambda"),
+            ("y[0] = [](float v) { return v; }(x[0]);", "this is a lambda"),
+        ],
+        launch,
+    );
+    accepts(
+        &[
+            "\n#define expf(v) exp(v)\ny[0] = expf(x[0]);",
+            "float expf = x[0]; y[0] = expf;",
+            "y[0] = erf(x[0]) + fabs(x[1]);",
+            "[[unroll]] for (int i = 0; i < 3; ++i) { y[i] = x[i]; }",
+        ],
+        launch,
+    );
+    let with_header = declared("headers = [SHARED]", "x: In![f32; N], y: Out![f32; N]", "y[0] = expf(x[0]);");
+    assert_eq!(with_header, Vec::<String>::new());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What holds for every kernel and launch.
 
 use cotangent_emulator::{Buffer, Checks, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Run, Schedule};
+use cotangent_metal::Source;
 use cotangent_metal::left_out::{LEFT_OUT, NOT_MODELLED};
 use proptest::prelude::*;
 
@@ -218,6 +219,19 @@ fn what_is_not_modelled_is_refused_by_name() {
         let error = Emulator::global().and_then(|e| e.run(&kernel, &launch)).expect_err(&body).to_string();
         assert!(error.contains(&message) && error.contains(help), "{body}: {error}");
     }
+}
+
+#[test]
+fn functions_of_other_languages_are_refused_unless_the_kernel_has_its_own() {
+    let run = |header: &str, body: &str| {
+        let kernel = KernelText::new("k", body).header(Source::new("h.metal", header)).output("y", Dtype::F32);
+        let launch = Launch { grid: [1; 3], threadgroup: [1; 3], output_shapes: vec![vec![1]], ..Launch::default() };
+        Emulator::global().and_then(|e| e.run(&kernel, &launch)).map(|run| Dtype::F32.decode(&run.outputs[0]))
+    };
+    let error = run("", "y[0] = 1.0f;\ny[0] = expf(0.0f);").expect_err("refused").to_string();
+    assert!(error.contains(":2: Metal has no function `expf`") && error.contains("help: write `exp`"), "{error}");
+    let own = run("float lerp(float a, float b) { return a + b; }", "y[0] = lerp(1.0f, 2.0f);");
+    assert_eq!(own.unwrap_or_else(|error| panic!("{error}")), [3.0]);
 }
 
 #[test]

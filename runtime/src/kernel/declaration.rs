@@ -3,7 +3,8 @@
 use super::call::Call;
 use super::signature::{Case, Expression, Port, Sample, Signature};
 use super::value::PortValue;
-use crate::{Backend, Infer, Result, Train};
+use crate::__private::InferenceOnly;
+use crate::{Backend, Graph, Infer, Result, Train};
 
 /// A kernel: implemented by the marker type that [`#[differentiable]`](macro@crate::differentiable) makes.
 #[diagnostic::on_unimplemented(
@@ -17,13 +18,6 @@ pub trait Kernel: 'static {
     /// Returns everything that is declared about the kernel.
     fn declaration() -> &'static Declaration;
 }
-
-/// A kernel that has a gradient.
-#[diagnostic::on_unimplemented(
-    message = "kernel `{Self}` has no gradient, so it cannot be used in a training graph [C01]",
-    note = "give it `backward = ..` or `fallback = ..`; see `cotangent::errors::C01`"
-)]
-pub trait Differentiable: Kernel {}
 
 /// The gradient of the kernel `F`, by type: a namesake in another module is another kernel.
 #[diagnostic::on_unimplemented(
@@ -51,6 +45,35 @@ pub trait PairedWith<B>: Kernel {
     /// Returns the declaration of the forward.
     fn forward() -> &'static Declaration {
         Self::declaration()
+    }
+}
+
+/// A mode in which the inference-only kernel `K` may run: [`Infer`] alone.
+#[diagnostic::on_unimplemented(
+    message = "kernel `{K}` is inference-only, so it cannot be reached from a training graph [C10]",
+    label = "reaches `{K}` with tensors of mode `{Self}`",
+    note = "the author's reason stands in its declaration: `inference_only = \"..\"`",
+    note = "take the training path of the layer in `Train`, or give the kernel a gradient; see `cotangent::errors::C10`"
+)]
+pub trait InferenceMode<K>: Graph + InferenceOnly {}
+
+impl<K> InferenceMode<K> for Infer {}
+
+/// A function pointer with the signature `F`, which a fallback has in every mode.
+#[diagnostic::on_unimplemented(
+    message = "this fallback does not have the signature `{F}`",
+    label = "is `{Self}`",
+    note = "a fallback is generic over the mode, and takes and returns what the kernel's function does: `fn name<M: Graph>(x: \
+            &Tensor<M>, ..) -> Result<Tensor<M>>`"
+)]
+pub trait FallbackAs<F> {
+    /// Returns the same function.
+    fn fallback(self) -> F;
+}
+
+impl<F> FallbackAs<F> for F {
+    fn fallback(self) -> F {
+        self
     }
 }
 

@@ -168,7 +168,7 @@ mod value;
 
 pub use call::{Call, Outputs, Stages};
 pub use declaration::{
-    BackwardOf, Body, Declaration, Differentiable, Fallback, Kernel, Launch, PairedWith, Route, Run,
+    BackwardOf, Body, Declaration, Fallback, FallbackAs, InferenceMode, Kernel, Launch, PairedWith, Route, Run,
 };
 pub use dispatch::{call, call_stage};
 pub use preference::{Preference, with_preference};

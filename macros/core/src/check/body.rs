@@ -142,6 +142,14 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
         );
         return;
     }
+    if let Some(place) = scan.lambdas.first() {
+        diagnostics.push(
+            subject
+                .mistake(Code::C12, *place, "this is a lambda, which Metal does not have before version 4".to_owned())
+                .help(left_out::INSTEAD_OF_A_LAMBDA),
+        );
+        return;
+    }
     let misspelled = names::check_text(subject, &scan, diagnostics);
     check_ports(subject, &scan, &misspelled, diagnostics);
     check_lengths(subject, &scan, diagnostics);

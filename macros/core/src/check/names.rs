@@ -9,10 +9,11 @@ use crate::catalogue::Code;
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::kernel::{Dimension, Kernel};
 use crate::model::port::Port;
+use cotangent_metal::left_out::in_metal;
 use cotangent_metal::names::{
     has_component, is_attribute, is_constant, is_reserved, is_type, nearest, nearest_attribute,
 };
-use cotangent_metal::tokens::scan::{AccessKind, Scan};
+use cotangent_metal::tokens::scan::{Access, AccessKind, Scan};
 use cotangent_metal::tokens::token::Name;
 
 /// What the declaration names has these names in the text.
@@ -59,6 +60,9 @@ pub fn check_text(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnost
     check_locals(subject, scan, diagnostics);
     check_components(subject, scan, diagnostics);
     let is_all = subject.launch.headers.is_empty() && scan.includes.is_empty();
+    if is_all {
+        check_functions(subject, scan, diagnostics);
+    }
     check_declared(subject, scan, is_all, diagnostics)
 }
 
@@ -66,6 +70,11 @@ pub fn check_text(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnost
 fn check_locals(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
     let kernel = subject.kernel;
     let mut reported = BTreeSet::new();
+    let names = subject.text.names();
+    let is_in_a_size = |name: &str| {
+        let used = kernel.sizes.iter().filter(|size| names.iter().any(|known| size.name == *known));
+        used.into_iter().any(|size| size.value.symbols().iter().any(|symbol| symbol == name))
+    };
     let mut report = |local: &Name, what: String, help: &str| {
         if reported.insert(local.text.clone()) {
             let message = format!("the local `{}` has the name of {what} of `{}`", local.text, kernel.name);
@@ -81,7 +90,7 @@ fn check_locals(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostic
             None if kernel.scalars.iter().any(|scalar| scalar.name == name) => format!("the scalar `{name}`"),
             // The text's own definition stands instead of the generated one, unless that was read before.
             None if kernel.dimensions.iter().any(|dimension| dimension.name == name)
-                && scan.of_name(name).next().is_some() =>
+                && (scan.of_name(name).next().is_some() || is_in_a_size(name)) =>
             {
                 format!("the dimension `{name}`")
             }
@@ -121,6 +130,18 @@ fn check_components(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagno
                 .mistake(Code::C12, member.place, format!("`{}` has no component `{}`", attribute.text, member.text))
                 .help(help),
         );
+    }
+}
+
+/// No function is called by the name that another language has for it, unless the text declares it.
+fn check_functions(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
+    let mut reported = BTreeSet::new();
+    for Access { name, .. } in scan.accesses.iter().filter(|access| access.kind == AccessKind::Call) {
+        let Some(metal) = in_metal(&name.text).filter(|_| !scan.everywhere.contains(&name.text)) else { continue };
+        if reported.insert(&name.text) {
+            let message = format!("Metal has no function `{}`", name.text);
+            diagnostics.push(subject.mistake(Code::C12, name.place, message).help(format!("write `{metal}`")));
+        }
     }
 }
 

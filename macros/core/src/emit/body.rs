@@ -210,23 +210,28 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
             (quote!(outputs: #ty), quote!(::core::option::Option::Some(#value_type::new(outputs))))
         }
     };
-    // The type first: a function that takes something else is one error, at its name, that shows both types.
-    let mode = quote!(M);
-    let (parameters, given) = match (super::inputs::ty(plan, &mode), &plan.inputs_name) {
-        (Some(ty), Some(inputs)) => {
-            let (types, names) = (&plan.types, kernel.argument_names());
-            (vec![ty], quote!(#types::#inputs { #(#names: #arguments),* }))
-        }
-        _ => {
-            let types = super::function::argument_types(kernel, &mode, &TokenStream::new(), paths);
-            (types, quote!(#(#arguments),*))
-        }
+    let parameters = |mode: &TokenStream| match super::inputs::ty(plan, mode) {
+        Some(ty) => vec![ty],
+        None => super::function::argument_types(kernel, mode, &TokenStream::new(), paths),
     };
+    let given = match &plan.inputs_name {
+        Some(inputs) => {
+            let (types, names) = (&plan.types, kernel.argument_names());
+            quote!(#types::#inputs { #(#names: #arguments),* })
+        }
+        None => quote!(#(#arguments),*),
+    };
+    let mode = quote!(M);
     let returned_type = paths.result(super::function::returned_type(plan, &mode, paths));
+    // Its arguments first, then the rest of its type: each mistake is one error, at its name, that shows both types.
+    let (taken, every) = (parameters(&quote!(_)), parameters(&mode));
     let function = quote_spanned!(*span=> #path);
+    let as_fallback = paths.kernel(quote!(FallbackAs));
+    let as_declared = quote_spanned!(*span=> __fallback);
     quote! {
         fn run_fallback<M: #graph>(call: &#call_type<'_, M>) -> #result {
-            let fallback: fn(#(#parameters),*) -> #returned_type = #function;
+            let __fallback: fn(#(#taken),*) -> _ = #function;
+            let fallback = #as_fallback::<fn(#(#every),*) -> #returned_type>::fallback(#as_declared);
             let #binding = fallback(#given)?;
             ::core::result::Result::Ok(::std::vec![#returned])
         }

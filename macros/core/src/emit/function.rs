@@ -4,12 +4,12 @@ use proc_macro2::{Ident, TokenStream};
 use quote::quote;
 
 use super::{documentation, inputs};
-use crate::model::kernel::{Argument, ConstantKind, DeclarationRole, Kernel, ScalarKind};
+use crate::model::kernel::{Argument, ConstantKind, DeclarationRole, Kernel, Route, ScalarKind};
 use crate::model::port::{Port, PortRole};
 use crate::paths::Paths;
 use crate::plan::{FunctionKind, Plan};
 
-/// The function with the structs and traits of its signature.
+/// The function with the structs of its signature.
 pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
     emit_with_body(plan, paths, call(plan, paths), TokenStream::new())
 }
@@ -31,21 +31,21 @@ pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream, allowance: 
     };
     let result = paths.result(returned_type(plan, mode, paths));
     let graph = paths.item(quote!(Graph));
-    let (generics, first) = match (plan.function, &plan.mode_bound) {
-        (FunctionKind::Stage, _) => {
+    let (generics, first) = match plan.function {
+        FunctionKind::Stage => {
             let stages = paths.kernel(quote!(Stages));
             (quote!(), quote!(__stages: &#stages,))
         }
-        // Both, so that a trait of the author's with the same name is one error.
-        (_, Some(bound)) => (quote!(<M: #graph + #bound>), quote!()),
+        FunctionKind::InferenceOnly => {
+            let bound = inference_mode(plan, paths);
+            (quote!(<M: #graph + #bound>), quote!())
+        }
         _ => (quote!(<M: #graph>), quote!()),
     };
     let names = super::allowed_names(kernel);
     let types = types(plan, paths);
-    let mode_trait = mode_trait(plan, paths);
     quote! {
         #types
-        #mode_trait
         #(#attributes)*
         #(#[doc = #documentation])*
         #[allow(clippy::too_many_arguments)]
@@ -228,34 +228,13 @@ fn outputs_struct(plan: &Plan, visibility: &TokenStream, paths: &Paths) -> Token
     }
 }
 
-/// The bound of an inference-only kernel, whose message carries the author's reason.
-///
-/// Under `#![no_implicit_prelude]` no path leads to `diagnostic`, and no other attribute carries a reason: an inference-only
-/// kernel does not compile there.
-fn mode_trait(plan: &Plan, paths: &Paths) -> TokenStream {
-    let (Some(bound), DeclarationRole::Forward(route)) = (&plan.mode_bound, &plan.kernel.role) else {
-        return TokenStream::new();
-    };
-    let reason = route.inference_only.as_ref().map_or("", |(reason, _)| reason.as_str());
-    let name = plan.kernel.name.to_string();
-    let visibility = &plan.kernel.visibility;
-    let graph = paths.item(quote!(Graph));
-    let infer = paths.item(quote!(Infer));
-    let sealed = paths.private(quote!(InferenceOnly));
-    let message = format!("kernel `{name}` is inference-only, so it cannot be reached from a training graph [C10]");
-    let label = format!("reaches `{name}` with tensors of mode `{{Self}}`");
-    let note = format!("the author's reason: {}", reason.replace('{', "{{").replace('}', "}}"));
-    let help =
-        "take the training path of the layer in `Train`, or give the kernel a gradient; see `cotangent::errors::C10`";
-    let text = format!("Modes in which the inference-only kernel [`{name}`](fn@{name}) may run: {reason}.");
-    let configuration = super::configuration(plan);
-    quote! {
-        #(#configuration)*
-        #[doc = #text]
-        #[diagnostic::on_unimplemented(message = #message, label = #label, note = #note, note = #help)]
-        #visibility trait #bound: #graph + #sealed {}
-        #(#configuration)*
-        impl #bound for #infer {}
+/// The bound of the mode of an inference-only kernel, placed where the author gives the reason: the compiler shows that line.
+fn inference_mode(plan: &Plan, paths: &Paths) -> TokenStream {
+    let bound = paths.kernel(quote!(InferenceMode));
+    let name = &plan.kernel.name;
+    match &plan.kernel.role {
+        DeclarationRole::Forward(Route { inference_only: Some((_, span)), .. }) => super::respan(quote!(#bound<#name>), *span),
+        _ => quote!(#bound<#name>),
     }
 }
 

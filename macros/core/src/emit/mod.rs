@@ -10,12 +10,12 @@ mod stand_in;
 mod test;
 
 use body::option;
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{quote, quote_spanned};
 
 pub use stand_in::stand_in;
 
-use crate::model::kernel::{DeclarationRole, Kernel};
+use crate::model::kernel::Kernel;
 use crate::paths::Paths;
 use crate::plan::Plan;
 
@@ -24,9 +24,8 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
     let marker = marker(plan);
     let kernel = kernel(plan, paths);
     let function = function::emit(plan, paths);
-    let pairing = pairing::emit(plan, paths);
     let test = test::emit(plan, paths);
-    quote!(#marker #kernel #function #pairing #test)
+    quote!(#marker #kernel #function #test)
 }
 
 /// The items of a kernel as one: an attribute that stands for them, on a struct that stands where they will. In an `impl`,
@@ -58,13 +57,33 @@ fn allowed_names(kernel: &Kernel) -> Option<TokenStream> {
     names.into_iter().any(is_upper).then(|| quote!(#[allow(non_snake_case)]))
 }
 
+/// Puts every token at `span`: the compiler points at the whole extent of an expression, so one token elsewhere would
+/// move the caret there.
+fn respan(tokens: TokenStream, span: Span) -> TokenStream {
+    tokens
+        .into_iter()
+        .map(|token| match token {
+            TokenTree::Group(group) => {
+                let mut group = Group::new(group.delimiter(), respan(group.stream(), span));
+                group.set_span(span);
+                TokenTree::Group(group)
+            }
+            mut other => {
+                other.set_span(span);
+                other
+            }
+        })
+        .collect()
+}
+
 /// The `cfg` attributes, which every item repeats.
 fn configuration(plan: &Plan) -> Vec<&TokenStream> {
     let is_configuration = |attribute: &&TokenStream| attribute.to_string().replace(' ', "").starts_with("#[cfg(");
     plan.kernel.attributes.iter().filter(is_configuration).collect()
 }
 
-/// The implementation of `Kernel`, its registration, and the traits that say what the kernel may be used for.
+/// The implementation of `Kernel`, its registration, and its pairing with another kernel, in one block: a second kernel of this
+/// name has no other names in common with it.
 fn kernel(plan: &Plan, paths: &Paths) -> TokenStream {
     let kernel = &plan.kernel;
     let name = &kernel.name;
@@ -84,18 +103,7 @@ fn kernel(plan: &Plan, paths: &Paths) -> TokenStream {
     let submit = paths.kernel(quote!(registry::submit));
     let span = name.span();
     let position = quote_spanned!(span=> file: ::core::file!(), line: ::core::line!(),);
-    let traits = match &kernel.role {
-        DeclarationRole::Forward(route) if route.inference_only.is_none() => {
-            let differentiable = paths.kernel(quote!(Differentiable));
-            quote!(impl #differentiable for #name {})
-        }
-        DeclarationRole::Backward { .. } => {
-            let backward_of = paths.kernel(quote!(BackwardOf));
-            let partner = pairing::partner(plan);
-            quote!(impl #backward_of<#partner> for #name {})
-        }
-        _ => TokenStream::new(),
-    };
+    let pairing = pairing::emit(plan, paths);
     quote! {
         #(#configuration)*
         const _: () = {
@@ -119,7 +127,7 @@ fn kernel(plan: &Plan, paths: &Paths) -> TokenStream {
                 }
             }
 
-            #traits
+            #pairing
 
             #submit! { #registered(<#name as #kernel_trait>::declaration) }
         };

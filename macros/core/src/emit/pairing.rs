@@ -2,41 +2,39 @@
 //!
 //! Each stands alone, outside generic items, so that `cargo check` evaluates it; each is spanned on the port it is about.
 
-use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt as _;
 
+use super::respan;
 use crate::model::kernel::DeclarationRole;
 use crate::paths::Paths;
 use crate::plan::Plan;
 
-/// The assertions of a backward, or the pairing of a forward. That the other kernel is the one that is meant is asked where
-/// its declaration is named, in the route.
+/// The assertions of a backward, or the pairing of a forward, for the block of the kernel's implementation. That the other
+/// kernel is the one that is meant is asked where its declaration is named, in the route.
 pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
     let kernel = &plan.kernel;
     let name = &kernel.name;
-    let configuration = super::configuration(plan);
     match &kernel.role {
         DeclarationRole::Forward(route) => {
             let Some((backward, _)) = &route.backward else { return TokenStream::new() };
             let paired_with = paths.kernel(quote!(PairedWith));
             let partner = partner(plan).expect("it is named");
-            let alias = alias(&partner, backward, &configuration);
+            let alias = alias(&partner, backward);
             quote! {
                 #alias
-                #(#configuration)*
-                const _: () = {
-                    impl #paired_with<#partner> for #name {}
-                };
+                impl #paired_with<#partner> for #name {}
             }
         }
         DeclarationRole::Backward { of, span, .. } => {
             let kernel_trait = paths.kernel(quote!(Kernel));
+            let backward_of = paths.kernel(quote!(BackwardOf));
             let paired_with = paths.kernel(quote!(PairedWith));
             let signature = paths.signature(quote!(Signature));
             let assertions = paths.kernel(quote!(pairing));
             let partner = partner(plan).expect("it is named");
-            let alias = alias(&partner, of, &configuration);
+            let alias = alias(&partner, of);
             // One constant for the forward: if that is no kernel, or has another backward, this is the only error.
             let forward = format_ident!("__FORWARD_OF_{}", name.unraw(), span = *span);
             let asked = quote_spanned!(*span=> <#partner as #paired_with<#name>>::FORWARD);
@@ -61,15 +59,12 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
                     .into_iter()
                     .map(|function| assertion(name.span(), function, None))
                     .collect();
-            let items = quote! {
+            quote! {
+                #alias
+                impl #backward_of<#partner> for #name {}
                 #[allow(non_upper_case_globals)]
                 const #forward: #signature = #asked;
                 #ports #gradients #scalars #constants #whole
-            };
-            if configuration.is_empty() {
-                quote!(#alias #items)
-            } else {
-                quote!(#alias #(#configuration)* const _: () = { #items };)
             }
         }
         DeclarationRole::Stage => TokenStream::new(),
@@ -86,30 +81,9 @@ pub fn partner(plan: &Plan) -> Option<Ident> {
     Some(format_ident!("__{role}_{}", plan.kernel.name.unraw(), span = span))
 }
 
-fn alias(partner: &Ident, path: &TokenStream, configuration: &[&TokenStream]) -> TokenStream {
+fn alias(partner: &Ident, path: &TokenStream) -> TokenStream {
     quote! {
-        #(#configuration)*
-        #[doc(hidden)]
         #[allow(non_camel_case_types)]
         type #partner = #path;
     }
-}
-
-/// Puts every token at `span`: the compiler points at the whole extent of an expression, so one token elsewhere would
-/// move the caret there.
-fn respan(tokens: TokenStream, span: Span) -> TokenStream {
-    tokens
-        .into_iter()
-        .map(|token| match token {
-            TokenTree::Group(group) => {
-                let mut group = Group::new(group.delimiter(), respan(group.stream(), span));
-                group.set_span(span);
-                TokenTree::Group(group)
-            }
-            mut other => {
-                other.set_span(span);
-                other
-            }
-        })
-        .collect()
 }

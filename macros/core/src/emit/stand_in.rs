@@ -17,11 +17,9 @@ pub fn stand_in(plan: &Plan, paths: &Paths) -> TokenStream {
     let signature = paths.signature(quote!(Signature));
     let traits = match &plan.kernel.role {
         DeclarationRole::Forward(route) => {
-            let differentiable = paths.kernel(quote!(Differentiable));
             let paired_with = paths.kernel(quote!(PairedWith));
             // Whatever says that it is the backward of this kernel is not blamed for what is wrong here.
-            let paired = route.backward.as_ref().map(|_| quote!(impl<B> #paired_with<B> for #name {}));
-            quote!(impl #differentiable for #name {} #paired)
+            route.backward.as_ref().map_or_else(TokenStream::new, |_| quote!(impl<B> #paired_with<B> for #name {}))
         }
         DeclarationRole::Backward { .. } => {
             let backward_of = paths.kernel(quote!(BackwardOf));

@@ -23,8 +23,6 @@ pub struct Plan {
     pub inputs_name: Option<Ident>,
     /// The struct that a function with several visible outputs returns.
     pub outputs_name: Option<Ident>,
-    /// The trait that bounds the mode of an inference-only kernel.
-    pub mode_bound: Option<Ident>,
     /// The module that holds these structs: the expansion names them there, so that a type of the author's with the name of
     /// one is one error.
     pub types: Ident,
@@ -81,7 +79,6 @@ impl Plan {
         let several = kernel.visible_outputs().count() != 1;
         let outputs_name =
             (several && function != FunctionKind::None).then(|| format_ident!("{camel}Outputs", span = span));
-        let mode_bound = (function == FunctionKind::InferenceOnly).then(|| format_ident!("{camel}Mode", span = span));
         let wants = match &kernel.role {
             DeclarationRole::Backward { .. } => kernel
                 .outputs
@@ -120,7 +117,7 @@ impl Plan {
             Body::Rust(_) => None,
         };
         let types = format_ident!("__types_of_{}", kernel.name.unraw(), span = span);
-        Self { kernel, function, inputs_name, outputs_name, mode_bound, types, texts, wants }
+        Self { kernel, function, inputs_name, outputs_name, types, texts, wants }
     }
 
     /// Outputs that the backward of another kernel writes are optional: they may not be wanted.

@@ -34,7 +34,8 @@ pub fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>], arms: bool) ->
     let meeting = meeting_places(&kernel.header.text);
     let returning: Vec<String> =
         returning(&lex(&kernel.header.text)).into_iter().map(|function| function.name).collect();
-    let context = Context { meeting: &meeting, returning: &returning, ..Context::default() };
+    let context =
+        Context { header: &kernel.header.text, meeting: &meeting, returning: &returning, ..Context::default() };
     let header = rewrite(&kernel.header, target, Context { is_header: true, ..context }, &mut sites)?;
     let body = rewrite(&kernel.body, target, Context { ports: &ports, ..context }, &mut sites)?;
 
@@ -80,9 +81,10 @@ pub fn host_unit(kernel: &KernelText, arguments: &[Argument<'_>], arms: bool) ->
 /// The unit that clang checks: the kernel as a function with Metal's address spaces, and one instance of it.
 pub fn check_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<String, Error> {
     let mut sites = Vec::new();
-    let in_header = Context { is_header: true, ..Context::default() };
+    let in_body = Context { header: &kernel.header.text, ..Context::default() };
+    let in_header = Context { is_header: true, ..in_body };
     let header = rewrite(&kernel.header, Target::Check, in_header, &mut sites)?;
-    let body = rewrite(&kernel.body, Target::Check, Context::default(), &mut sites)?;
+    let body = rewrite(&kernel.body, Target::Check, in_body, &mut sites)?;
     let parameters: Vec<String> = arguments
         .iter()
         .map(|argument| {
@@ -130,9 +132,10 @@ pub fn cuda_parts(
     dtype_name: fn(Dtype) -> &'static str,
 ) -> Result<CudaParts, Error> {
     let mut sites = Vec::new();
-    let in_header = Context { is_header: true, ..Context::default() };
+    let in_body = Context { header: &kernel.header.text, ..Context::default() };
+    let in_header = Context { is_header: true, ..in_body };
     let header = rewrite(&kernel.header, Target::Cuda, in_header, &mut sites)?;
-    let body = rewrite(&kernel.body, Target::Cuda, Context::default(), &mut sites)?;
+    let body = rewrite(&kernel.body, Target::Cuda, in_body, &mut sites)?;
     let parameters: Vec<String> =
         arguments.iter().map(|argument| parameter(kernel, argument)).map(|(ty, name)| format!("{ty} {name}")).collect();
     let mut text = String::new();

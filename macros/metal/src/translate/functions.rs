@@ -23,6 +23,20 @@ const QUALIFIERS: &[&str] = &["const", "thread", "device", "constant", "threadgr
 /// Words with parentheses and braces that define nothing.
 const CONTROL: &[&str] = &["if", "for", "while", "switch"];
 
+/// Returns whether a function or a macro of this name is declared somewhere in a text.
+pub(super) fn declares(tokens: &[Token<'_>], name: &str) -> bool {
+    let significant: Vec<&Token<'_>> = tokens.iter().filter(|token| token.kind != Kind::Space).collect();
+    let is_type = |token: &Token<'_>| token.kind == Kind::Identifier && !["return", "else", "do"].contains(&token.text);
+    let is_function =
+        significant.windows(3).any(|three| is_type(three[0]) && three[1].text == name && three[2].is('('));
+    let defines = |token: &&Token<'_>| {
+        let words = token.text.trim_start_matches('#').split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let mut words = words.filter(|word| !word.is_empty());
+        token.kind == Kind::Directive && words.next() == Some("define") && words.next() == Some(name)
+    };
+    is_function || tokens.iter().any(|token| defines(&token))
+}
+
 /// All definitions, in order. What stands inside a function's body is none.
 pub(super) fn definitions(tokens: &[Token<'_>]) -> Vec<Definition> {
     let significant: Vec<usize> = (0..tokens.len()).filter(|&i| tokens[i].kind != Kind::Space).collect();

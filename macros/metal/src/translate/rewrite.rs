@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::file::repeated_structs;
-use super::functions::{Definition, definitions, repeated};
+use super::functions::{Definition, declares, definitions, repeated};
 use super::indices::{Remembered, Returning, pointers, returning};
 use super::lexer::{Kind, Places, Token, lex};
 use super::privates::Brace;
 use super::words::{ADDRESS_SPACES, inexact, number, refused};
+use crate::left_out::in_metal;
 use crate::names::is_matrix;
 use crate::{Error, Location, Source};
 
@@ -54,6 +55,8 @@ pub(crate) struct Context<'c> {
     pub is_macro: bool,
     /// Ports that are pointers.
     pub ports: &'c [&'c str],
+    /// The header of the text, if it is not one.
+    pub header: &'c str,
     /// Functions of the header in which threads meet.
     pub meeting: &'c [String],
     /// Functions of the header that may return what wrapped around.
@@ -358,10 +361,22 @@ impl<'t> Writer<'_, 't> {
         self.tokens[before].is('.') || (self.tokens[before].is('>') && before > 0 && self.tokens[before - 1].is('-'))
     }
 
+    /// Returns what to write instead of the function of another language that is called at `i`, unless the kernel has its own.
+    fn function_elsewhere(&self, i: usize) -> Option<&str> {
+        let name = self.tokens[i].text;
+        // A whole file has functions of files that it includes.
+        let metal = in_metal(name).filter(|_| self.context.constants.is_none())?;
+        let is_called = self.next_significant(i + 1, self.tokens.len()).is_some_and(|next| self.tokens[next].is('('));
+        let is_own = || declares(self.tokens, name) || declares(&lex(self.context.header), name);
+        (is_called && !self.is_member(i) && !is_own()).then_some(metal)
+    }
+
     fn refuse(&self, i: usize) -> Result<(), Error> {
         let token = &self.tokens[i];
         let Some((word, help)) = refused().find(|(word, _)| *word == token.text) else {
-            return if is_matrix(token.text) && !self.is_member(i) {
+            return if let Some(metal) = self.function_elsewhere(i) {
+                Err(self.error(token, format!("Metal has no function `{}`", token.text), format!("write `{metal}`")))
+            } else if is_matrix(token.text) && !self.is_member(i) {
                 let help = "use vectors, `simdgroup_matrix` or `tile`: Metal's small matrices are not modelled";
                 Err(self.error(token, format!("`{}` is not modelled", token.text), help))
             } else {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::lexer::{Kind, Places, Token, lex};
+use crate::left_out::INSTEAD_OF_A_LAMBDA;
 use crate::{Location, Source};
 
 /// A rule that is broken: where, what, what to do.
@@ -71,7 +72,7 @@ impl Text<'_, '_> {
         let lambda = |i: &usize| self.close(*i).is_some_and(|c| self.is(c + 1, '(') || self.is(c + 1, '{'));
         let breach = |i| {
             let at = self.places.of(&self.tokens[i]);
-            (at, "a lambda; Metal has none before version 4".to_owned(), "write a helper function")
+            (at, "a lambda; Metal has none before version 4".to_owned(), INSTEAD_OF_A_LAMBDA)
         };
         starts.filter(lambda).map(breach).collect()
     }

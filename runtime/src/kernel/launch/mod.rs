@@ -138,9 +138,7 @@ impl LaunchRequest<'_> {
     /// One line that defines the dimensions and sizes that the text uses by name.
     fn dimension_definitions(&self) -> String {
         let mut line = String::new();
-        // What the text declares itself is its own.
-        let is_free = |name: &&&str| !declares(self.launch.metal, name);
-        for name in self.launch.dimensions.iter().filter(is_free) {
+        for name in self.launch.dimensions {
             let dimension = self.declaration.signature.dimensions.iter().find(|dimension| dimension.name == *name);
             if let Some(dimension) = dimension {
                 let input = self.declaration.signature.inputs[dimension.bound.input].name;
@@ -250,38 +248,6 @@ impl LaunchRequest<'_> {
     }
 }
 
-/// Returns whether a source declares a variable of this name outside all braces and parentheses, with its type before
-/// the name.
-fn declares(text: &str, name: &str) -> bool {
-    let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    let (mut depth, mut previous, mut rest) = (0_i32, "", text);
-    while let Some(first) = rest.chars().next() {
-        let length = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(length.max(first.len_utf8()));
-        rest = after;
-        if word.starts_with("/") && rest.starts_with('/') {
-            rest = rest.split_once('\n').map_or("", |(_, after)| after);
-            continue;
-        }
-        match word {
-            "{" | "(" | "[" => depth += 1,
-            "}" | ")" | "]" => depth -= 1,
-            word if word == name && depth == 0 => {
-                let typed = previous.starts_with(|first: char| first.is_ascii_alphabetic()) && previous != "return";
-                if typed && rest.trim_start().starts_with(['=', '(', '{', ';']) && !rest.trim_start().starts_with("==")
-                {
-                    return true;
-                }
-            }
-            _ => {}
-        }
-        if !word.trim().is_empty() {
-            previous = word;
-        }
-    }
-    false
-}
-
 /// Gives each optional port that a call leaves out an array to hold its place.
 pub(super) fn hold_places(signature: &Signature, symbols: &Symbols, inputs: &mut [PortValue]) {
     for (port, input) in signature.inputs.iter().zip(inputs) {
@@ -308,25 +274,4 @@ fn placeholder(port: &Port, dtype: crate::Dtype) -> Array {
     // Made once: a copy from the host for each call costs a GPU as much as a small kernel.
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     made.entry((dtype, rank)).or_insert_with(make).clone()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dimension_that_the_text_declares_is_its_own() {
-        for (text, expected) in [
-            ("int N = x_shape[0]; y[i] = N;", true),
-            ("const uint N(x_shape[0]);", true),
-            ("y[i] = N;", false),
-            ("for (int N = 0; N < 3; ++N) { }", false),
-            ("if (i < N) { int N = 3; }", false),
-            ("// int N = 3;\ny[i] = N;", false),
-            ("return N;", false),
-            ("bool same = i == N;", false),
-        ] {
-            assert_eq!(declares(text, "N"), expected, "{text}");
-        }
-    }
 }

@@ -52,6 +52,8 @@ pub struct Scan {
     pub quotes: Vec<Place>,
     /// Words of C++ that Metal leaves out.
     pub left_out: Vec<Name>,
+    /// Places where lambdas begin.
+    pub lambdas: Vec<Place>,
     /// `#include`s.
     pub includes: Vec<Place>,
     /// Operators at the end of a macro, which goes on with the next line.

@@ -6,7 +6,7 @@ use super::{Access, AccessKind, Scanner};
 use crate::names::{is_attribute, is_keyword};
 use crate::tokens::neighbours::{is_scope, skip_template};
 use crate::tokens::operator::operator;
-use crate::tokens::token::{Bracket, Kind, Name, Token};
+use crate::tokens::token::{Bracket, Kind, Name, Place, Token};
 
 impl Scanner {
     pub(super) fn postfix(&mut self, cursor: &mut Cursor<'_>) -> Operand {
@@ -80,7 +80,7 @@ impl Scanner {
             }
             Kind::Group(Bracket::Square, inner) => {
                 cursor.index += 1;
-                self.lambda(inner, cursor);
+                self.lambda(token.place, inner, cursor);
                 Operand::default()
             }
             Kind::Punct('\'') => {
@@ -107,7 +107,7 @@ impl Scanner {
     }
 
     /// `[captures](parameters) -> type { .. }`, or an attribute such as `[[unroll]]`.
-    pub(super) fn lambda(&mut self, captures: &[Token], cursor: &mut Cursor<'_>) {
+    pub(super) fn lambda(&mut self, place: Place, captures: &[Token], cursor: &mut Cursor<'_>) {
         if matches!(captures, [Token { kind: Kind::Group(Bracket::Square, _), .. }]) {
             return;
         }
@@ -116,6 +116,7 @@ impl Scanner {
             .position(|token| matches!(token.kind, Kind::Group(Bracket::Brace, _)))
             .map(|offset| cursor.index + offset);
         let Some(body) = body else { return };
+        self.found.lambdas.push(place);
         self.scopes.enter();
         if let Some(Kind::Group(Bracket::Parenthesis, parameters)) = cursor.kind() {
             self.parameters(&parameters.clone());
