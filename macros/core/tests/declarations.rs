@@ -51,6 +51,13 @@ fn one_cause_is_one_error() {
             "pub fn k(x: In![f32; N, M], y: Out![f32; N, M]) TEXT",
             "at this case port `x` of `k` has more than 2^31 - 1 elements",
         ),
+        (
+            "fallback = k, grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]",
+            pointwise,
+            "`k` would be its own fallback",
+        ),
+        (options, "pub fn k<T>(x: In![T; N], y: Out![T; N]) where T: Float TEXT", "a kernel has no `where` clause"),
+        (options, "pub fn k(x: In![f32; [N, 2]], y: Out![f32; N]) TEXT", "a shape has no brackets of its own"),
         ("extents = [P = N]", "pub fn k(x: In![f32; N], y: Out![f32; P]) TEXT", "unknown option `extents`"),
         (
             "inference_only = \"t\", grid = (Q, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]",

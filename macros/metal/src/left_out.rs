@@ -1,7 +1,5 @@
 //! Words of C++ that Metal leaves out, and words of Metal that are not modelled here (Metal Shading Language Specification, "Metal and C++17").
 
-use crate::names::is_function;
-
 /// What to do instead of a lambda, which Metal has from version 4 on.
 pub const INSTEAD_OF_A_LAMBDA: &str =
     "write the expression where it is used, a macro, or a function in a header: `headers = [..]`";
@@ -25,37 +23,15 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ("virtual", "use templates: Metal has no virtual functions"),
 ];
 
+/// `long long`, two words that make one type of C++.
+pub(crate) const LONG_LONG: &str = "long long";
+
 /// Returns what to use instead of a word that Metal leaves out.
 pub fn instead_of(word: &str) -> &'static str {
+    if word == LONG_LONG {
+        return "write `long`: it has 64 bits";
+    }
     LEFT_OUT.iter().find(|(known, _)| *known == word).map_or("leave it out", |(_, instead)| instead)
-}
-
-/// Functions of C, CUDA and other shading languages that Metal does not have, each with what to write, beside those of C that
-/// end in `f`.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("__shfl_down_sync", "simd_shuffle_down(v, lanes)"),
-    ("__shfl_sync", "simd_shuffle(v, lane)"),
-    ("__shfl_up_sync", "simd_shuffle_up(v, lanes)"),
-    ("__shfl_xor_sync", "simd_shuffle_xor(v, mask)"),
-    ("__syncthreads", "threadgroup_barrier(mem_flags::mem_threadgroup)"),
-    ("__syncwarp", "simdgroup_barrier(mem_flags::mem_none)"),
-    ("atomicAdd", "atomic_fetch_add_explicit(&y[i], v, memory_order_relaxed)"),
-    ("barrier", "threadgroup_barrier(mem_flags::mem_threadgroup)"),
-    ("cbrt", "pow(v, 1.0f / 3.0f)"),
-    ("erfc", "1.0f - erf(v)"),
-    ("frac", "fract(v)"),
-    ("hypot", "length(float2(a, b))"),
-    ("inversesqrt", "rsqrt(v)"),
-    ("lerp", "mix(a, b, v)"),
-    ("logsumexp", "log(exp(a) + exp(b))"),
-    ("rcp", "1.0f / v"),
-    ("sigmoid", "1.0f / (1.0f + exp(-v))"),
-];
-
-/// Returns what Metal has in the place of a function of another language: `exp` for `expf`.
-pub fn in_metal(function: &str) -> Option<&str> {
-    let of_c = || function.strip_suffix('f').filter(|name| is_function(name) && !is_function(function));
-    ELSEWHERE.iter().find(|(known, _)| *known == function).map(|(_, metal)| *metal).or_else(of_c)
 }
 
 /// Words of Metal that no translation knows, and words that Metal has not, each with what to do instead.
@@ -111,28 +87,3 @@ const FRAGMENT: &str = "leave it out: only fragment functions have it, and a ker
 const FENCE: &str = "use a barrier with memory flags: fences are not modelled";
 const ORDER: &str = "use `memory_order_relaxed`: Metal's atomic operations have no other";
 const TEXTURE: &str = "pass a buffer: textures are not modelled";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn functions_of_other_languages_have_a_name_in_metal() {
-        for (function, metal) in [
-            ("expf", Some("exp")),
-            ("fabsf", Some("fabs")),
-            ("fmaxf", Some("fmax")),
-            ("rsqrtf", Some("rsqrt")),
-            ("isnanf", Some("isnan")),
-            ("hypot", Some("length(float2(a, b))")),
-            ("exp", None),
-            ("erf", None),
-            ("isinf", None),
-            ("half", None),
-            ("simd_prefix", None),
-            ("norm_of", None),
-        ] {
-            assert_eq!(in_metal(function), metal, "{function}");
-        }
-    }
-}

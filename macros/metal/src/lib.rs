@@ -3,7 +3,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`names`], [`left_out`], [`limits`], [`Dtype`] | what Metal has, and what it has not |
+//! | [`names`], [`left_out`], [`elsewhere`], [`limits`], [`Dtype`] | what Metal has, and what it has not |
 //! | [`KernelText`] | a kernel as MLX's `metal_kernel` takes it |
 //! | `tokens` (feature `tokens`) | the source in a declaration, or in the file that one names, as tokens, and what it does with names |
 //! | [`translate`] | C++ for the emulator and for clang's checks |
@@ -16,6 +16,7 @@ mod content_key;
 mod cuda;
 mod cuda_unit;
 mod dtype;
+pub mod elsewhere;
 mod error;
 pub mod headers;
 mod kernel;

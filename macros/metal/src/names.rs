@@ -404,6 +404,17 @@ pub fn is_collective(name: &str) -> bool {
     operation.is_some_and(|o| GROUP_OPERATIONS.contains(&o)) || OTHER_COLLECTIVES.contains(&name)
 }
 
+/// Returns whether `name` begins as an operation of a simdgroup or quadgroup, and is none.
+pub fn is_unknown_collective(name: &str) -> bool {
+    let operation = name.strip_prefix("simd_").or_else(|| name.strip_prefix("quad_"));
+    operation.is_some_and(|operation| !GROUP_OPERATIONS.contains(&operation) && operation != "vote")
+}
+
+/// The operations of a simdgroup.
+pub fn simdgroup_operations() -> Vec<String> {
+    GROUP_OPERATIONS.iter().map(|operation| format!("simd_{operation}")).collect()
+}
+
 /// Returns whether `name` belongs to the language.
 pub fn is_keyword(name: &str) -> bool {
     KEYWORDS.contains(&name)

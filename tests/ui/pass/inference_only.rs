@@ -1,4 +1,5 @@
-use cotangent::{Infer, Result, Tensor, differentiable};
+use cotangent::kernel::InferenceMode;
+use cotangent::{Graph, Infer, Result, Tensor, differentiable};
 
 #[differentiable(
     inference_only = "it needs a left-padded cache",
@@ -17,7 +18,7 @@ fn generate(x: &Tensor<Infer>) -> Result<Tensor<Infer>> {
     decode(x)
 }
 
-fn generic<M: DecodeMode>(x: &Tensor<M>) -> Result<Tensor<M>> {
+fn generic<M: Graph + InferenceMode<decode>>(x: &Tensor<M>) -> Result<Tensor<M>> {
     decode(x)
 }
 

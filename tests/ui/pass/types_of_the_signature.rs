@@ -12,6 +12,8 @@ fn by_operations<M: Graph>(x: &Tensor<M>) -> Result<SplitOutputs<M>> {
 }
 
 mod layers {
+    use cotangent::kernel::InferenceMode;
+
     pub mod attention {
         use cotangent::differentiable;
 
@@ -35,7 +37,7 @@ mod layers {
     }
 
     #[expect(private_bounds, reason = "the bounds are as visible as their kernels")]
-    pub(super) fn both<M: attention::NearMode + attention::FarMode>(
+    pub(super) fn both<M: InferenceMode<attention::near> + InferenceMode<attention::far>>(
         x: &cotangent::Tensor<M>,
     ) -> cotangent::Result<cotangent::Tensor<M>> {
         let inputs = attention::NearInputs { x, a: x, b: x, c: None };

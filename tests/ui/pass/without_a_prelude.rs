@@ -35,6 +35,14 @@ pub fn times_backward<const K: usize>(x: In![f32; N], d_y: In![f32; N], d_z: In!
     Ok(Outputs { d_x: Some(d_y.multiply(K as f32)?.add(&d_z.multiply(x)?.multiply(2.0)?)?) })
 }
 
+#[differentiable(inference_only = "it samples", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 3)])]
+pub fn halved(x: In![f32; N], y: Out![f32; N]) {
+    metal! {
+        uint i = thread_position_in_grid.x;
+        y[i] = 0.5f * x[i];
+    }
+}
+
 fn by_operations<M: Graph>(x: &Tensor<M>, k: usize) -> Result<TimesOutputs<M>> {
     Ok(TimesOutputs { y: x.multiply(k as f32)?, z: x.square()? })
 }

@@ -1,3 +1,4 @@
+use cotangent::kernel::InferenceMode;
 use cotangent::{Result, Tensor, Train, differentiable};
 
 #[differentiable(
@@ -13,7 +14,7 @@ pub fn decode(x: In![f32; N], y: Out![f32; N]) {
     }
 }
 
-impl DecodeMode for Train {}
+impl InferenceMode<decode> for Train {}
 
 fn loss(x: &Tensor<Train>) -> Result<Tensor<Train>> {
     decode(x)

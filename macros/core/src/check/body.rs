@@ -15,6 +15,7 @@ use crate::model::body::{Body, Launch, RustBody};
 use crate::model::expression::Polynomial;
 use crate::model::kernel::{DeclarationRole, Kernel};
 use crate::model::port::Port;
+use cotangent_metal::elsewhere::word_in_metal;
 use cotangent_metal::left_out;
 use cotangent_metal::names::{is_attribute, is_reserved};
 use cotangent_metal::tokens::scan::{Access, AccessKind, Scan, Shared};
@@ -139,6 +140,45 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
             subject
                 .mistake(Code::C14, *place, "Metal has no `double`".to_owned())
                 .help("use `float`, and sum in two floats where that is not enough"),
+        );
+        return;
+    }
+    let is_all = launch.headers.is_empty() && scan.includes.is_empty();
+    let is_own = |name: &str| {
+        let ports = kernel.ports().map(|port| &port.name).chain(kernel.scalars.iter().map(|scalar| &scalar.name));
+        scan.declared.contains(name) || ports.into_iter().any(|port| *port == name)
+    };
+    if let Some(word) = scan.elsewhere.iter().find(|word| is_all && !is_own(&word.text)) {
+        let metal = word_in_metal(&word.text).unwrap_or("another word");
+        diagnostics.push(
+            subject
+                .mistake(Code::C12, word.place, format!("`{}` is a word of another language", word.text))
+                .help(format!("write {metal}")),
+        );
+        return;
+    }
+    if let Some(name) = scan.assigning.first() {
+        diagnostics.push(
+            subject
+                .mistake(Code::C12, name.place, format!("this condition assigns to `{}`", name.text))
+                .help("write `==` to compare, or the assignment in front of the statement"),
+        );
+        return;
+    }
+    if let Some((array, member)) = scan.members.first() {
+        let help = match member.text.as_str() {
+            "shape" | "strides" | "ndim" => format!("write `{}_{}`", array.text, member.text),
+            "size" | "length" | "len" => "write its dimensions, which the text knows by their names".to_owned(),
+            _ => format!("read an element first, as in `{}[i]`", array.text),
+        };
+        diagnostics.push(
+            subject
+                .mistake(
+                    Code::C12,
+                    member.place,
+                    format!("`{}` is a pointer, which has no member `{}`", array.text, member.text),
+                )
+                .help(help),
         );
         return;
     }

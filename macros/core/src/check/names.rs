@@ -9,9 +9,10 @@ use crate::catalogue::Code;
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::kernel::{Dimension, Kernel};
 use crate::model::port::Port;
-use cotangent_metal::left_out::in_metal;
+use cotangent_metal::elsewhere::function_in_metal;
 use cotangent_metal::names::{
-    has_component, is_attribute, is_constant, is_reserved, is_type, nearest, nearest_attribute,
+    has_component, is_attribute, is_constant, is_reserved, is_type, is_unknown_collective, nearest, nearest_attribute,
+    simdgroup_operations,
 };
 use cotangent_metal::tokens::scan::{Access, AccessKind, Scan};
 use cotangent_metal::tokens::token::Name;
@@ -137,10 +138,21 @@ fn check_components(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagno
 fn check_functions(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
     let mut reported = BTreeSet::new();
     for Access { name, .. } in scan.accesses.iter().filter(|access| access.kind == AccessKind::Call) {
-        let Some(metal) = in_metal(&name.text).filter(|_| !scan.everywhere.contains(&name.text)) else { continue };
-        if reported.insert(&name.text) {
-            let message = format!("Metal has no function `{}`", name.text);
-            diagnostics.push(subject.mistake(Code::C12, name.place, message).help(format!("write `{metal}`")));
+        let text = name.text.as_str();
+        let help = match function_in_metal(text) {
+            Some(metal) => format!("write `{metal}`"),
+            None if is_unknown_collective(text) => {
+                let known = simdgroup_operations();
+                match nearest(text, known.iter().map(String::as_str), text.len() / 3) {
+                    Some(near) => format!("write `{near}`"),
+                    None => format!("write one of `{}`", known.join("`, `")),
+                }
+            }
+            None => continue,
+        };
+        if !scan.everywhere.contains(text) && reported.insert(text) {
+            let message = format!("Metal has no function `{text}`");
+            diagnostics.push(subject.mistake(Code::C12, name.place, message).help(help));
         }
     }
 }

@@ -16,6 +16,14 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
                         .help(entry(Code::C01).help),
                 );
             }
+            if let Some((fallback, span)) = &route.fallback
+                && *name == fallback.to_string()
+            {
+                diagnostics.push(
+                    Diagnostic::new(*span, format!("`{name}` would be its own fallback"))
+                        .help("name the same function made of differentiable operations"),
+                );
+            }
             check_residuals(kernel, route, diagnostics);
         }
         DeclarationRole::Backward { .. } => check_backward(kernel, diagnostics),

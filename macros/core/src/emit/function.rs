@@ -233,7 +233,9 @@ fn inference_mode(plan: &Plan, paths: &Paths) -> TokenStream {
     let bound = paths.kernel(quote!(InferenceMode));
     let name = &plan.kernel.name;
     match &plan.kernel.role {
-        DeclarationRole::Forward(Route { inference_only: Some((_, span)), .. }) => super::respan(quote!(#bound<#name>), *span),
+        DeclarationRole::Forward(Route { inference_only: Some((_, span)), .. }) => {
+            super::respan(quote!(#bound<#name>), *span)
+        }
         _ => quote!(#bound<#name>),
     }
 }

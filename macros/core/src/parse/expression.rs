@@ -82,6 +82,8 @@ impl Reader<'_> {
                 };
                 apply(operation, self.read(left)?, self.read(right)?, expression)
             }
+            Expr::Array(_) => Err(Diagnostic::new(expression.span(), "a shape has no brackets of its own")
+                .help("write the extents one by one: `In![f32; B, D]`")),
             _ => Err(unknown(expression)),
         }
     }

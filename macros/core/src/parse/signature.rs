@@ -68,7 +68,8 @@ pub fn read_generics(
                 for bound in &parameter.bounds {
                     class.extend(diagnostics.keep(read_class(bound)).unwrap_or_default());
                 }
-                if parameter.bounds.is_empty() {
+                // Its class may stand in a `where` clause, which is refused below.
+                if parameter.bounds.is_empty() && generics.where_clause.is_none() {
                     diagnostics.push(
                         Diagnostic::new(parameter.ident.span(), format!("`{}` has no dtype class", parameter.ident))
                             .help(CLASS_FORM),

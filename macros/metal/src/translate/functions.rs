@@ -30,7 +30,8 @@ pub(super) fn declares(tokens: &[Token<'_>], name: &str) -> bool {
     let is_function =
         significant.windows(3).any(|three| is_type(three[0]) && three[1].text == name && three[2].is('('));
     let defines = |token: &&Token<'_>| {
-        let words = token.text.trim_start_matches('#').split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let words =
+            token.text.trim_start_matches('#').split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
         let mut words = words.filter(|word| !word.is_empty());
         token.kind == Kind::Directive && words.next() == Some("define") && words.next() == Some(name)
     };

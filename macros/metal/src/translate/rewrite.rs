@@ -10,7 +10,8 @@ use super::indices::{Remembered, Returning, pointers, returning};
 use super::lexer::{Kind, Places, Token, lex};
 use super::privates::Brace;
 use super::words::{ADDRESS_SPACES, inexact, number, refused};
-use crate::left_out::in_metal;
+use crate::elsewhere::function_in_metal;
+use crate::left_out::{LONG_LONG, instead_of};
 use crate::names::is_matrix;
 use crate::{Error, Location, Source};
 
@@ -365,7 +366,7 @@ impl<'t> Writer<'_, 't> {
     fn function_elsewhere(&self, i: usize) -> Option<&str> {
         let name = self.tokens[i].text;
         // A whole file has functions of files that it includes.
-        let metal = in_metal(name).filter(|_| self.context.constants.is_none())?;
+        let metal = function_in_metal(name).filter(|_| self.context.constants.is_none())?;
         let is_called = self.next_significant(i + 1, self.tokens.len()).is_some_and(|next| self.tokens[next].is('('));
         let is_own = || declares(self.tokens, name) || declares(&lex(self.context.header), name);
         (is_called && !self.is_member(i) && !is_own()).then_some(metal)
@@ -374,7 +375,10 @@ impl<'t> Writer<'_, 't> {
     fn refuse(&self, i: usize) -> Result<(), Error> {
         let token = &self.tokens[i];
         let Some((word, help)) = refused().find(|(word, _)| *word == token.text) else {
-            return if let Some(metal) = self.function_elsewhere(i) {
+            let next = self.next_significant(i + 1, self.tokens.len());
+            return if token.text == "long" && next.is_some_and(|next| self.tokens[next].text == "long") {
+                Err(self.error(token, format!("Metal has no `{LONG_LONG}`"), instead_of(LONG_LONG)))
+            } else if let Some(metal) = self.function_elsewhere(i) {
                 Err(self.error(token, format!("Metal has no function `{}`", token.text), format!("write `{metal}`")))
             } else if is_matrix(token.text) && !self.is_member(i) {
                 let help = "use vectors, `simdgroup_matrix` or `tile`: Metal's small matrices are not modelled";

@@ -1,11 +1,13 @@
 //! Decides what runs: the kernel with its paired gradient, or the fallback, which MLX differentiates itself.
 
 mod gradient;
+mod nesting;
 
 use std::marker::PhantomData;
 
 use mlx_rs::Array;
 
+use self::nesting::{check_not_inside, inside};
 use super::binding::{Symbols, bind, check_outputs};
 use super::call::{Call, Outputs, Stages};
 use super::declaration::{Body, Declaration, Fallback, Kernel, Run};
@@ -29,6 +31,7 @@ pub fn call<K: Kernel, M: Graph>(
     scalars: &[ScalarValue],
     constants: &[(&'static str, ConstantValue)],
 ) -> Result<Outputs<M>> {
+    check_not_inside(K::declaration())?;
     let request = BoundCall::new(K::declaration(), inputs, scalars, constants)?;
     match implementation(request.declaration, &request.symbols, crate::backend()?)? {
         Implementation::Kernel => request.run_kernel_or_fallback::<M>(),
@@ -173,7 +176,7 @@ impl BoundCall {
 
     fn run_function<M: Graph>(&self, function: Run<M>) -> Result<Vec<Option<PortValue>>> {
         tally::count(self.declaration.signature.name, |calls| calls.fallback += 1);
-        let outputs = function(&self.as_call(&[]))?;
+        let outputs = inside(self.declaration, "fallback", || function(&self.as_call(&[])))?;
         let ports: Vec<&'static Port> = self.declaration.signature.visible_outputs().collect();
         check_outputs(self.declaration, &ports, &outputs, &self.symbols)?;
         self.check_origins(&outputs)?;
@@ -225,7 +228,7 @@ impl BoundCall {
             }
             Body::Rust { run, .. } => {
                 let _body = mutation::InBody::new(self.declaration);
-                run(&self.as_call(wants))?
+                inside(self.declaration, "body", || run(&self.as_call(wants)))?
             }
         };
         self.check_origins(&outputs)?;

@@ -7,6 +7,7 @@ mod cuda_source;
 pub(super) mod emulated;
 mod metal;
 pub(super) mod nvrtc;
+mod orders;
 mod text;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ use super::mutation;
 use super::signature::{ConstantKind, Expression, Port, PortRole, Signature};
 use super::value::{Content, PortValue, ScalarValue};
 use crate::{Backend, Error, Result};
+
+pub(super) use self::orders::in_one_order;
 
 /// The beginning of an error that the emulator's findings caused.
 pub(super) const DEFECT: &str = "the emulator found a defect";

@@ -52,8 +52,14 @@ pub struct Scan {
     pub quotes: Vec<Place>,
     /// Words of C++ that Metal leaves out.
     pub left_out: Vec<Name>,
+    /// Words of other languages, of which the text may declare some.
+    pub elsewhere: Vec<Name>,
     /// Places where lambdas begin.
     pub lambdas: Vec<Place>,
+    /// Variables that a condition assigns to: `if (i = 3)`.
+    pub assigning: Vec<Name>,
+    /// Arrays with the member that is read of them, which a pointer does not have.
+    pub members: Vec<(Name, Name)>,
     /// `#include`s.
     pub includes: Vec<Place>,
     /// Operators at the end of a macro, which goes on with the next line.
@@ -160,6 +166,7 @@ impl Scan {
             constants: BTreeMap::new(),
         };
         scanner.found.left_out = left_out::find(&expanded.tokens);
+        scanner.found.elsewhere = left_out::elsewhere(&expanded.tokens);
         scanner.statements(&expanded.tokens);
         scanner.finish()
     }

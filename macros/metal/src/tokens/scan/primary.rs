@@ -186,10 +186,12 @@ impl Scanner {
 
     pub(super) fn component(&mut self, cursor: &Cursor<'_>, name: &Name) {
         let is_member = cursor.tokens.get(cursor.index).is_some_and(|token| token.is('.'));
-        if let (true, true, Some(member)) =
-            (is_member, is_attribute(&name.text), cursor.tokens.get(cursor.index + 1).and_then(Token::to_name))
-        {
+        let member = cursor.tokens.get(cursor.index + 1).and_then(Token::to_name).filter(|_| is_member);
+        let Some(member) = member else { return };
+        if is_attribute(&name.text) {
             self.found.components.push((name.clone(), member));
+        } else if self.arrays.contains(&name.text) {
+            self.found.members.push((name.clone(), member));
         }
     }
 

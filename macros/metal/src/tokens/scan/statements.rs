@@ -67,6 +67,9 @@ impl Scanner {
                 "for" | "while" | "switch" => {
                     if let Some(head) = parenthesis(index + 1) {
                         self.scopes.enter();
+                        if name == "while" {
+                            self.assignment_in(head);
+                        }
                         self.head_of_block(head);
                         let condition = match name.as_str() {
                             "while" => head,
@@ -126,6 +129,7 @@ impl Scanner {
     /// `if (condition) .. else ..`, from behind the condition.
     fn choice(&mut self, tokens: &[Token], condition: &[Token], index: usize) -> usize {
         self.scopes.enter();
+        self.assignment_in(condition);
         let is_empty = tokens.get(index).is_some_and(|part| match &part.kind {
             Kind::Group(Bracket::Brace, inner) => inner.is_empty(),
             _ => part.is(';'),
@@ -155,6 +159,16 @@ impl Scanner {
                 }
             }
         });
+    }
+
+    /// Notes a condition that is an assignment without parentheses of its own: `i = 3`, `a[i] = 3`.
+    fn assignment_in(&mut self, condition: &[Token]) {
+        let Some(name) = condition.first().and_then(Token::to_name) else { return };
+        let is_index = |token: &&Token| matches!(token.kind, Kind::Group(Bracket::Square, _));
+        let behind = 1 + condition[1..].iter().take_while(is_index).count();
+        if operator(condition, behind).is_some_and(|(found, _)| found == "=") {
+            self.found.assigning.push(name);
+        }
     }
 
     /// `case 1:`, `default:`
