@@ -35,10 +35,8 @@ pub(super) fn elsewhere(tokens: &[Token]) -> Vec<Name> {
     let mut found = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
         match &token.kind {
-            Kind::Name(text) if word_in_metal(text).is_some() => {
-                if index == 0 || !tokens[index - 1].is('.') {
-                    found.push(Name { text: text.clone(), place: token.place });
-                }
+            Kind::Name(text) if word_in_metal(text).is_some() && (index == 0 || !tokens[index - 1].is('.')) => {
+                found.push(Name { text: text.clone(), place: token.place });
             }
             Kind::Group(_, inner) | Kind::Branch(inner) => found.extend(elsewhere(inner)),
             _ => {}
