@@ -85,6 +85,7 @@ fn of_picture(config: &TextConfig) -> Batch {
         labels: Labels::from_slice(&labels).unwrap(),
         scale: 0.5,
         ahead: None,
+        documents: None,
         balance: None,
     }
 }

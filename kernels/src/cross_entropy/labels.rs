@@ -53,35 +53,36 @@ impl Labels {
         Ok(Labels { rows, counted })
     }
 
-    /// Every token's label is the next token of its own document; a document's last token has none, nor has padding.
+    /// Every place has the label that lies `places` further on in its own document; the last places of a document have none, nor has
+    /// padding. With the tokens themselves as `labels` and 1 as `places`, each place has the next token of its document.
     ///
-    /// `tokens` are those of all rows, each as long as the others; `documents` are for each row the lengths of its
+    /// `labels` are those of all rows, each as long as the others; `documents` are for each row the lengths of its
     /// documents, one behind the other, before the padding.
     ///
     /// # Errors
     /// [`Error::Shape`] if the rows are not of one length or shorter than their documents, and as [`Labels::from_slice`].
-    pub fn next_tokens(tokens: &[i32], documents: &[Vec<usize>]) -> Result<Self> {
-        let length = tokens.len() / documents.len().max(1);
+    pub fn in_documents(labels: &[i32], documents: &[Vec<usize>], places: usize) -> Result<Self> {
+        let length = labels.len() / documents.len().max(1);
         let longest = documents.iter().map(|lengths| lengths.iter().sum()).max().unwrap_or(0);
-        if length * documents.len() != tokens.len() || longest > length {
+        if length * documents.len() != labels.len() || longest > length {
             return Err(Error::Shape {
-                operation: "Labels::next_tokens",
-                found: format!("{} tokens in {} rows", tokens.len(), documents.len()),
+                operation: "Labels::in_documents",
+                found: format!("{} labels in {} rows", labels.len(), documents.len()),
                 expected: format!("rows of one length, at least the {longest} tokens of their documents"),
             });
         }
-        let mut labels = vec![IGNORED; tokens.len()];
+        let mut after = vec![IGNORED; labels.len()];
         for (row, lengths) in documents.iter().enumerate() {
             let mut start = row * length;
             for document in lengths {
                 let end = start + document;
-                if end > start {
-                    labels[start..end - 1].copy_from_slice(&tokens[start + 1..end]);
+                if *document > places {
+                    after[start..end - places].copy_from_slice(&labels[start + places..end]);
                 }
                 start = end;
             }
         }
-        Labels::from_slice(&labels)
+        Labels::from_slice(&after)
     }
 
     /// Returns the number of rows that count.
@@ -131,11 +132,11 @@ mod tests {
     #[test]
     fn the_next_token_is_one_of_the_same_document() {
         let tokens = [1, 2, 3, 4, 5, 6, 7, 8, 9, 0];
-        let labels = Labels::next_tokens(&tokens, &[vec![3, 1], vec![2, 0, 3]]).unwrap();
+        let labels = Labels::in_documents(&tokens, &[vec![3, 1], vec![2, 0, 3]], 1).unwrap();
         let expected = [2, 3, IGNORED, IGNORED, IGNORED, 7, IGNORED, 9, 0, IGNORED];
         assert_eq!(labels, Labels::from_slice(&expected).unwrap());
-        assert_eq!(Labels::next_tokens(&tokens, &[vec![6], vec![1]]).map(drop).map_err(|_| ()), Err(()));
-        assert_eq!(Labels::next_tokens(&tokens, &[vec![1], vec![1], vec![1]]).map(drop).map_err(|_| ()), Err(()));
+        assert_eq!(Labels::in_documents(&tokens, &[vec![6], vec![1]], 1).map(drop).map_err(|_| ()), Err(()));
+        assert_eq!(Labels::in_documents(&tokens, &[vec![1], vec![1], vec![1]], 1).map(drop).map_err(|_| ()), Err(()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use cotangent::ops::Visible;
 use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
+use cotangent_kernels::Documents;
 
 use crate::config::TextConfig;
 use crate::linear::Linear;
@@ -62,11 +63,17 @@ impl Attention<Planned> {
 
 impl<M: Graph> Attention<M> {
     /// `[B, T, hidden]` to `[B, T, hidden]`. Tokens see themselves, what came before in the row, and what the cache
-    /// holds; rows padded on the right need no mask.
+    /// holds; rows padded on the right need no mask. Of `documents`, which go without a cache, they see their own alone.
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn forward(&self, x: &Tensor<M>, rotary: &Rotary, cache: Option<&mut KeyValueCache<M>>) -> Result<Tensor<M>> {
+    pub fn forward(
+        &self,
+        x: &Tensor<M>,
+        rotary: &Rotary,
+        documents: Option<&Documents>,
+        cache: Option<&mut KeyValueCache<M>>,
+    ) -> Result<Tensor<M>> {
         let (batch, tokens) = (x.dimension(0), x.dimension(1));
         let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
         let queries = self.q_proj.forward(x)?;
@@ -86,7 +93,7 @@ impl<M: Graph> Attention<M> {
         let scale = (head_dim as f32).powf(-0.5);
 
         let attended = match cache {
-            None => cotangent_kernels::causal_attention(&queries, &keys, &values, scale, None)?,
+            None => cotangent_kernels::causal_attention(&queries, &keys, &values, scale, documents)?,
             Some(cache) => {
                 let (keys, values) = cache.append(keys, values)?;
                 queries.attention(&keys, &values, scale, Visible::Causal)?

@@ -1,6 +1,7 @@
 //! A decoder layer.
 
 use cotangent::{Dtype, Graph, Indices, Mode, Parameters, Planned, Result, Tensor};
+use cotangent_kernels::Documents;
 
 use crate::config::{LayerKind, TextConfig};
 use crate::norm::RmsNorm;
@@ -70,12 +71,18 @@ impl Block<Planned> {
 }
 
 impl<M: Graph> Block<M> {
-    /// `[B, T, hidden]` to `[B, T, hidden]`.
+    /// `[B, T, hidden]` to `[B, T, hidden]`. No token sees those of another of the `documents`; without them each row is one.
     ///
     /// # Errors
-    /// If the shapes do not fit, or the cache is that of the other kind of layer.
-    pub fn forward(&self, x: &Tensor<M>, rotary: &Rotary, cache: Option<&mut LayerCache<M>>) -> Result<Tensor<M>> {
-        let hidden = self.mixed(x, rotary, cache)?;
+    /// If the shapes do not fit, the cache is that of the other kind of layer, or there are documents and a cache.
+    pub fn forward(
+        &self,
+        x: &Tensor<M>,
+        rotary: &Rotary,
+        documents: Option<&Documents>,
+        cache: Option<&mut LayerCache<M>>,
+    ) -> Result<Tensor<M>> {
+        let hidden = self.mixed(x, rotary, documents, cache)?;
         hidden.add(&self.mlp.forward(&self.post_attention_layernorm.forward(&hidden)?)?)
     }
 
@@ -88,9 +95,10 @@ impl<M: Graph> Block<M> {
         &self,
         x: &Tensor<M>,
         rotary: &Rotary,
+        documents: Option<&Documents>,
         counted: &Indices,
     ) -> Result<(Tensor<M>, Option<Routing<M>>)> {
-        let hidden = self.mixed(x, rotary, None)?;
+        let hidden = self.mixed(x, rotary, documents, None)?;
         let normed = self.post_attention_layernorm.forward(&hidden)?;
         let (after, routing) = match &self.mlp {
             FeedForward::Dense(layer) => (layer.forward(&normed)?, None),
@@ -103,16 +111,25 @@ impl<M: Graph> Block<M> {
     }
 
     /// The hidden state before the feed-forward layer.
-    fn mixed(&self, x: &Tensor<M>, rotary: &Rotary, cache: Option<&mut LayerCache<M>>) -> Result<Tensor<M>> {
+    fn mixed(
+        &self,
+        x: &Tensor<M>,
+        rotary: &Rotary,
+        documents: Option<&Documents>,
+        cache: Option<&mut LayerCache<M>>,
+    ) -> Result<Tensor<M>> {
+        if documents.is_some() && cache.is_some() {
+            return Err(cotangent::Error::Other("generation takes one document a row, without `Documents`".into()));
+        }
         let normed = self.input_layernorm.forward(x)?;
         let mixed = match (&self.mixer, cache) {
-            (Mixer::Full(layer), None) => layer.self_attn.forward(&normed, rotary, None)?,
+            (Mixer::Full(layer), None) => layer.self_attn.forward(&normed, rotary, documents, None)?,
             (Mixer::Full(layer), Some(LayerCache::KeyValue(cache))) => {
-                layer.self_attn.forward(&normed, rotary, Some(cache))?
+                layer.self_attn.forward(&normed, rotary, None, Some(cache))?
             }
-            (Mixer::Linear(layer), None) => layer.linear_attn.forward(&normed, None)?,
+            (Mixer::Linear(layer), None) => layer.linear_attn.forward(&normed, documents, None)?,
             (Mixer::Linear(layer), Some(LayerCache::GatedDelta(cache))) => {
-                layer.linear_attn.forward(&normed, Some(cache))?
+                layer.linear_attn.forward(&normed, None, Some(cache))?
             }
             _ => return Err(cotangent::Error::Other("the cache was made for another model".into())),
         };

@@ -1,7 +1,7 @@
 //! The gated delta net: linear attention with a state of one size.
 
 use cotangent::{Constant, Dtype, Graph, Mode, Parameters, Planned, Result, Storage, Tensor};
-use cotangent_kernels::{GatedDeltaInputs, GatedDeltaStepInputs};
+use cotangent_kernels::{Documents, GatedDeltaInputs, GatedDeltaStepInputs};
 
 use crate::config::TextConfig;
 use crate::linear::Linear;
@@ -80,17 +80,22 @@ impl GatedDeltaNet<Planned> {
 }
 
 impl<M: Graph> GatedDeltaNet<M> {
-    /// `[B, T, hidden]` to `[B, T, hidden]`.
+    /// `[B, T, hidden]` to `[B, T, hidden]`. Each of the `documents`, which go without a cache, begins with a state of zero.
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn forward(&self, x: &Tensor<M>, cache: Option<&mut GatedDeltaCache<M>>) -> Result<Tensor<M>> {
+    pub fn forward(
+        &self,
+        x: &Tensor<M>,
+        documents: Option<&Documents>,
+        cache: Option<&mut GatedDeltaCache<M>>,
+    ) -> Result<Tensor<M>> {
         let (batch, tokens, dtype) = (x.dimension(0), x.dimension(1), x.dtype());
         let (all_keys, all_values) = (self.key_heads * self.key_dim, self.value_heads * self.value_dim);
 
         let mixed = self.in_proj_qkv.forward(x)?;
         let window = cache.as_ref().map(|cache| &cache.window);
-        let convolved = cotangent_kernels::causal_conv_silu(&mixed, &self.conv1d.weight, window, None)?;
+        let convolved = cotangent_kernels::causal_conv_silu(&mixed, &self.conv1d.weight, window, documents)?;
         let kernel = self.conv1d.weight.dimension(2);
         let next_window =
             window.map(|window| cotangent_kernels::causal_conv_window(&mixed, Some(window), kernel)).transpose()?;
@@ -115,7 +120,7 @@ impl<M: Graph> GatedDeltaNet<M> {
             }
         };
         let (log_decay, beta) = (&gates.log_decay, &gates.beta);
-        let (y, final_state) = if tokens == 1 {
+        let (y, final_state) = if tokens == 1 && documents.is_none() {
             // Generation: a chunk would be mostly padding.
             let step = cotangent_kernels::gated_delta_step(GatedDeltaStepInputs {
                 queries: &queries,
@@ -128,7 +133,7 @@ impl<M: Graph> GatedDeltaNet<M> {
             (step.y, step.final_state)
         } else {
             let chunk = cotangent_kernels::chunk_length(cotangent::backend()?);
-            let delta = cotangent_kernels::gated_delta(GatedDeltaInputs {
+            let inputs = GatedDeltaInputs {
                 queries: &queries,
                 keys: &keys,
                 values: &values,
@@ -136,7 +141,11 @@ impl<M: Graph> GatedDeltaNet<M> {
                 beta,
                 initial_state: &state,
                 chunk,
-            })?;
+            };
+            let delta = match documents {
+                Some(documents) => cotangent_kernels::gated_delta_of_documents(inputs, documents)?,
+                None => cotangent_kernels::gated_delta(inputs)?,
+            };
             (delta.y, delta.final_state)
         };
         if let (Some(cache), Some(window)) = (cache, next_window) {

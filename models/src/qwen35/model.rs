@@ -94,7 +94,7 @@ impl<M: Graph> Model<M> {
         let mut states = vec![embedded];
         for (index, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_mut().and_then(|cache| cache.layers.get_mut(index));
-            let mut state = layer.forward(&states[index], rotary, cache)?;
+            let mut state = layer.forward(&states[index], rotary, None, cache)?;
             if let (Some(of_layer), Some(pictures)) = (features.next(), pictures) {
                 state = pictures.slots.add(&state, &of_layer)?;
             }

@@ -1,6 +1,7 @@
 //! The head of multi-token prediction, which predicts the token after the next.
 
 use cotangent::{Dtype, Graph, Mode, Parameters, Planned, Result, Tensor};
+use cotangent_kernels::Documents;
 
 use crate::config::{LayerKind, TextConfig};
 use crate::linear::Linear;
@@ -43,17 +44,23 @@ impl MultiTokenHead<Planned> {
 impl<M: Graph> MultiTokenHead<M> {
     /// Computes what the model's head scores from the hidden states after the final norm and the embedded tokens of the
     /// same places, both `[B, T, hidden]`. `rotary` holds the positions of the tokens that follow. The last place of a
-    /// row has no following token, and its result has no meaning.
+    /// row, or of one of its `documents`, has no following token, and its result has no meaning.
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn forward(&self, hidden: &Tensor<M>, embedded: &Tensor<M>, rotary: &Rotary) -> Result<Tensor<M>> {
+    pub fn forward(
+        &self,
+        hidden: &Tensor<M>,
+        embedded: &Tensor<M>,
+        rotary: &Rotary,
+        documents: Option<&Documents>,
+    ) -> Result<Tensor<M>> {
         let tokens = embedded.dimension(1);
         let next = embedded.slice(1, 1, tokens)?.pad(1, 0, 1)?;
         let both = [self.pre_fc_norm_embedding.forward(&next)?, self.pre_fc_norm_hidden.forward(hidden)?];
         let mut state = self.fc.forward(&Tensor::concatenate(&both.each_ref(), -1)?)?;
         for layer in &self.layers {
-            state = layer.forward(&state, rotary, None)?;
+            state = layer.forward(&state, rotary, documents, None)?;
         }
         self.norm.forward(&state)
     }

@@ -1,7 +1,7 @@
 //! The model as a stack for the block driver.
 
 use cotangent::{Dtype, Error, Indices, Mode, Parameters, Result, Stack, StackStages, Stored, Tensor, Train};
-use cotangent_kernels::Labels;
+use cotangent_kernels::{Documents, Labels};
 
 use crate::linear::{Linear, LowRank};
 use crate::norm::RmsNorm;
@@ -21,8 +21,10 @@ use super::multi_token::MultiTokenHead;
 pub struct Batch {
     /// `[B, T]`.
     pub tokens: Indices,
-    /// The positions of the tokens.
+    /// The positions of the tokens; those of each document begin again.
     pub rotary: Rotary,
+    /// Where the documents of each row lie, whose tokens do not see those of others; `None` if each row is one.
+    pub documents: Option<Documents>,
     /// The pictures among the tokens; a model with a vision tower trains with [`Pictures`], also where there are none.
     pub pictures: Option<Pictures>,
     /// The next token of each place, row after row, `B * T` in all; places that do not count are ignored.
@@ -163,9 +165,10 @@ impl Stack for Model<Stored> {
     }
 
     fn forward(block: &Block<Train>, state: &State<Train>, batch: &Batch) -> Result<State<Train>> {
+        let documents = batch.documents.as_ref();
         let (mut hidden, routing) = match &batch.balance {
-            Some(balance) => block.forward_counted(&state.hidden, &batch.rotary, &balance.counted)?,
-            None => (block.forward(&state.hidden, &batch.rotary, None)?, None),
+            Some(balance) => block.forward_counted(&state.hidden, &batch.rotary, documents, &balance.counted)?,
+            None => (block.forward(&state.hidden, &batch.rotary, documents, None)?, None),
         };
         let routing = match (&state.routing, routing) {
             (Some(before), Some(here)) => Some(before.add(&here)?),
@@ -273,7 +276,7 @@ fn predict(mtp: &MultiTokenHead<Train>, state: &State<Train>, batch: &Batch) -> 
     if let ([embedded, hidden], Some(ahead)) = (state.ahead.as_slice(), &batch.ahead) {
         let ends = matches!(ahead.loss, AheadLoss::Beside { detached: true, .. });
         let read = |x: &Tensor<Train>| if ends { x.detach(DETACHED).to_tensor() } else { x.clone() };
-        predicted.push(mtp.forward(&read(hidden), &read(embedded), &ahead.rotary)?);
+        predicted.push(mtp.forward(&read(hidden), &read(embedded), &ahead.rotary, batch.documents.as_ref())?);
     }
     Ok(State { hidden: state.hidden.clone(), features: Vec::new(), ahead: predicted, routing: state.routing.clone() })
 }

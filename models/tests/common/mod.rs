@@ -47,6 +47,7 @@ pub fn batch(config: &TextConfig, tokens: usize) -> Batch {
         labels: Labels::from_slice(&numbers).unwrap(),
         scale: 1.0 / tokens as f32,
         ahead: None,
+        documents: None,
         balance: None,
     }
 }

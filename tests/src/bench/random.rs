@@ -126,6 +126,7 @@ pub(super) fn batch(description: &Description, tokens: usize, config: &TextConfi
         scale: 1.0 / labels.count() as f32,
         labels,
         ahead: None,
+        documents: None,
         balance: None,
     })
 }

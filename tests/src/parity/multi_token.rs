@@ -1,10 +1,12 @@
-//! The head of multi-token prediction: its loss beside that of the next token, and the gradients of both together.
+//! The head of multi-token prediction: its loss beside that of the next token, and the gradients of both together; for rows
+//! of one document, and for all of them packed into one row.
 
 use anyhow::{Context, Result};
-use cotangent::{Dtype, Gradients, Keep, Session, Trainable, train_stack};
-use cotangent_kernels::{Labels, labels_after};
+use cotangent::{Dtype, Gradients, Indices, Keep, Session, Stored, Trainable, train_stack};
+use cotangent_kernels::{Documents, IGNORED, Labels, labels_after};
 use cotangent_models::checkpoint::{TensorRole, classify};
-use cotangent_models::qwen35::{Ahead, AheadLoss, Model};
+use cotangent_models::config::TextConfig;
+use cotangent_models::qwen35::{Ahead, AheadLoss, Batch, Model};
 use cotangent_models::rope::{Positions, Rotary};
 
 use super::Subject;
@@ -29,13 +31,27 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut 
         labels,
         loss: AheadLoss::Beside { weight, detached: false },
     });
+    for (batch, form) in [(batch, ""), (packed(reference, config, weight)?, ", packed")] {
+        hold(session, &model, &batch, (reference, form), table)?;
+    }
+    Ok(())
+}
 
+/// Holds the losses of a batch and the gradients of every parameter against the reference.
+fn hold(
+    session: &mut Session,
+    model: &Model<Stored>,
+    batch: &Batch,
+    (reference, form): (&Reference, &str),
+    table: &mut Table,
+) -> Result<()> {
     let mut gradients = Gradients::new();
-    let trainable = Trainable::new(&model, |_| true)?;
-    let parts = train_stack(session, &model, &trainable, &batch, Keep::BlockInputs, &mut gradients)?.to_vec::<f32>()?;
+    let trainable = Trainable::new(model, |_| true)?;
+    let parts = train_stack(session, model, &trainable, batch, Keep::BlockInputs, &mut gradients)?.to_vec::<f32>()?;
     for (name, part) in ["loss", "mtp_loss"].into_iter().zip(parts) {
         let tensor = format!("{CASE}.{name}");
-        table.compare(Kind::MeanLoss, &tensor, &[part], &reference.floats(&tensor)?.0, |_| true);
+        let expected = reference.floats(&tensor)?.0;
+        table.compare(Kind::MeanLoss, &format!("{tensor}{form}"), &[part], &expected, |_| true);
     }
     let prefix = format!("{CASE}.grad.");
     for stored in reference.below(&prefix) {
@@ -45,12 +61,56 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut 
             continue;
         };
         let tensor = format!("{prefix}{stored}");
-        let found = gradients.get(&name).with_context(|| format!("`{name}` got no gradient"))?;
-        table.compare(Kind::ParameterGradients, &tensor, &found.to_vec()?, &reference.floats(&tensor)?.0, |_| true);
+        let found = gradients.get(&name).with_context(|| format!("`{name}` got no gradient"))?.to_vec()?;
+        let expected = reference.floats(&tensor)?.0;
+        table.compare(Kind::ParameterGradients, &format!("{tensor}{form}"), &found, &expected, |_| true);
     }
     let without = if reference.below(&prefix).count() == gradients.len() { 0.0 } else { f64::INFINITY };
-    table.add(Kind::ParameterGradients, &format!("{CASE}: parameters without a reference"), without);
+    table.add(Kind::ParameterGradients, &format!("{CASE}{form}: parameters without a reference"), without);
     Ok(())
+}
+
+/// The rows of the case as documents of one row, before some padding: each learns what it learns as a row of its own.
+fn packed(reference: &Reference, config: &TextConfig, weight: f32) -> Result<Batch> {
+    const PADDING: usize = 3;
+    let integers = |name: &str| reference.integers(&format!("{CASE}.{name}"));
+    let ((mask, shape), (positions, _)) = (integers("attention_mask")?, integers("position_ids")?);
+    let tokens = shape[1];
+    let real: Vec<usize> = (0..mask.len()).filter(|place| mask[*place] != 0).collect();
+    let lengths = mask.chunks(tokens).map(|row| row.iter().filter(|real| **real != 0).count());
+    let lengths: Vec<Vec<usize>> = vec![lengths.collect()];
+    let width = real.len() + PADDING;
+    let in_one_row = |name: &str, padding: i32| -> Result<Vec<i32>> {
+        let (values, _) = integers(name)?;
+        Ok(real.iter().map(|place| values[*place]).chain(std::iter::repeat_n(padding, PADDING)).collect())
+    };
+    let rotary = |ahead: usize| -> Result<Rotary> {
+        // That of the token after the last of a row is read by nothing that counts.
+        let of =
+            |place: &usize| [0, 1, 2].map(|axis| positions[axis * mask.len() + (place + ahead).min(mask.len() - 1)]);
+        let row: Vec<[i32; 3]> = real.iter().map(of).collect();
+        Ok(Rotary::new(&config.rope, &Positions::from_rows(&[&row], width))?)
+    };
+    let (ids, labels) = (in_one_row("input_ids", 0)?, in_one_row("labels", IGNORED)?);
+    let [next, after_next] = [1, 2].map(|places| Labels::in_documents(&labels, &lengths, places));
+    let (next, after_next) = (next?, after_next?);
+    let pictures = config.vision.as_ref().map(|vision| reference.pictures(CASE, vision, &ids, [1, width]));
+    let documents = vec![lengths[0].iter().map(|length| *length as i32).collect()];
+    Ok(Batch {
+        tokens: Indices::from_slice(&ids, &[1, width as i32])?,
+        rotary: rotary(0)?,
+        documents: Some(Documents::new(&documents, width as i32, width as i32)?),
+        pictures: pictures.transpose()?,
+        scale: 1.0 / next.count() as f32,
+        labels: next,
+        ahead: Some(Ahead {
+            rotary: rotary(1)?,
+            scale: 1.0 / after_next.count() as f32,
+            labels: after_next,
+            loss: AheadLoss::Beside { weight, detached: false },
+        }),
+        balance: None,
+    })
 }
 
 /// The stored positions of the token after each place.

@@ -151,6 +151,7 @@ impl Reference {
             scale: 1.0 / labels.count().max(1) as f32,
             labels,
             ahead: None,
+            documents: None,
             balance: None,
         };
         let slot_tokens = config.vision.as_ref().map(slot_tokens);

@@ -59,6 +59,7 @@ pub fn spread_batch(config: &TextConfig, rows: usize, width: usize) -> Result<Ba
         labels,
         scale,
         ahead,
+        documents: None,
         balance: None,
     })
 }

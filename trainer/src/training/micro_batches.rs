@@ -140,6 +140,7 @@ impl BatchMaker {
             labels: Labels::from_slice(&batch.labels_after(1))?,
             scale: one_over(of_step.next),
             ahead,
+            documents: None,
             balance: None,
         })
     }
