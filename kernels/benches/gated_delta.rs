@@ -8,7 +8,8 @@ use cotangent::random::Key;
 use cotangent::{Graph, Infer, Result, Session, Stored, Tensor, Train, Trainable, value_and_grad};
 use cotangent_kernels::delta_rule::{GatedDeltaByChannelInOperationsInputs, gated_delta_by_channel_in_operations};
 use cotangent_kernels::{
-    GatedDeltaInputs, chunk_length, gated_delta, gated_delta_by_channel_steps, gated_delta_steps, l2norm,
+    GatedDeltaByChannelStepInputs, GatedDeltaInputs, GatedDeltaStepInputs, chunk_length, gated_delta,
+    gated_delta_by_channel_steps, gated_delta_steps, l2norm,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -48,27 +49,31 @@ fn draw([batch, time, key_heads, value_heads, dim]: Sizes) -> Result<Inputs<Stor
 /// `y` and the final state.
 type Rule<M> = fn(&Inputs<M>) -> Result<Inputs<M>>;
 
+fn of_heads<M: Graph>(inputs: &Inputs<M>) -> GatedDeltaStepInputs<'_, M> {
+    let [queries, keys, values, log_decay, beta, state, _] = inputs.as_slice() else { panic!("seven inputs") };
+    GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state }
+}
+
+fn of_channels<M: Graph>(inputs: &Inputs<M>) -> GatedDeltaByChannelStepInputs<'_, M> {
+    let [queries, keys, values, _, beta, state, log_decay] = inputs.as_slice() else { panic!("seven inputs") };
+    GatedDeltaByChannelStepInputs { queries, keys, values, log_decay, beta, state }
+}
+
 fn chunked<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
+    let GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state } = of_heads(inputs);
     let chunk = chunk_length(cotangent::backend()?);
-    let outputs = gated_delta(GatedDeltaInputs {
-        queries: &inputs[0],
-        keys: &inputs[1],
-        values: &inputs[2],
-        log_decay: &inputs[3],
-        beta: &inputs[4],
-        initial_state: &inputs[5],
-        chunk,
-    })?;
+    let outputs =
+        gated_delta(GatedDeltaInputs { queries, keys, values, log_decay, beta, initial_state: state, chunk })?;
     Ok(vec![outputs.y, outputs.final_state])
 }
 
 fn stepwise<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
-    let outputs = gated_delta_steps(&inputs[0], &inputs[1], &inputs[2], &inputs[3], &inputs[4], &inputs[5])?;
+    let outputs = gated_delta_steps(of_heads(inputs))?;
     Ok(vec![outputs.y, outputs.final_state])
 }
 
 fn chunked_by_channel<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
-    let [queries, keys, values, _, beta, state, log_decay] = inputs.as_slice() else { panic!("seven inputs") };
+    let GatedDeltaByChannelStepInputs { queries, keys, values, log_decay, beta, state } = of_channels(inputs);
     let chunk = chunk_length(cotangent::backend()?);
     let outputs = gated_delta_by_channel_in_operations(GatedDeltaByChannelInOperationsInputs {
         queries,
@@ -83,8 +88,7 @@ fn chunked_by_channel<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
 }
 
 fn stepwise_by_channel<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
-    let [queries, keys, values, _, beta, state, log_decay] = inputs.as_slice() else { panic!("seven inputs") };
-    let outputs = gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, state)?;
+    let outputs = gated_delta_by_channel_steps(of_channels(inputs))?;
     Ok(vec![outputs.y, outputs.final_state])
 }
 

@@ -20,8 +20,8 @@ use cotangent_kernels::delta_rule::{
     gated_delta_in_operations,
 };
 use cotangent_kernels::{
-    GatedDeltaByChannelInputs, GatedDeltaInputs, chunk_length, gated_delta, gated_delta_by_channel,
-    gated_delta_by_channel_steps, gated_delta_steps, l2norm,
+    GatedDeltaByChannelInputs, GatedDeltaByChannelStepInputs, GatedDeltaInputs, GatedDeltaStepInputs, chunk_length,
+    gated_delta, gated_delta_by_channel, gated_delta_by_channel_steps, gated_delta_steps, l2norm,
 };
 
 /// Batch, tokens, key heads, value heads, head dimension.
@@ -100,7 +100,7 @@ fn rule<M: Graph>(inputs: &Inputs<M>, way: &Way) -> Result<[Tensor<M>; 2]> {
             Ok([outputs.y, outputs.final_state])
         }
         (Gates::Heads, Form::Steps) => {
-            let outputs = gated_delta_steps(queries, keys, values, log_decay, beta, state)?;
+            let outputs = gated_delta_steps(GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state })?;
             Ok([outputs.y, outputs.final_state])
         }
         (Gates::Channels, Form::Kernel) => {
@@ -129,7 +129,14 @@ fn rule<M: Graph>(inputs: &Inputs<M>, way: &Way) -> Result<[Tensor<M>; 2]> {
             Ok([outputs.y, outputs.final_state])
         }
         (Gates::Channels, Form::Steps) => {
-            let outputs = gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, state)?;
+            let outputs = gated_delta_by_channel_steps(GatedDeltaByChannelStepInputs {
+                queries,
+                keys,
+                values,
+                log_decay,
+                beta,
+                state,
+            })?;
             Ok([outputs.y, outputs.final_state])
         }
     }

@@ -25,7 +25,8 @@ struct Host {
 custom_vjp! {
     /// The product with codes, and what an adapter adds to it.
     static OF_CODES: Host = "packed_linear" {
-        inputs: [x, lora_a, lora_b],
+        inputs: [x],
+        optional: [lora_a, lora_b],
         outputs: [y],
         forward: forward,
         backward: backward,
@@ -79,27 +80,26 @@ pub fn packed_linear<M: Graph>(
 }
 
 /// The product, and `x A` where there is an adapter.
-fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> {
-    let [x, adapter @ ..] = inputs else { unreachable!("one input or three") };
+fn forward([x]: [&Tensor<Infer>; 1], adapter: Option<[&Tensor<Infer>; 2]>, host: &Host) -> Result<Vec<Tensor<Infer>>> {
     let y = product(x, &host.matrix, true)?;
-    let [a, b] = adapter else { return Ok(vec![y]) };
+    let Some([a, b]) = adapter else { return Ok(vec![y]) };
     let down = x.matmul(a)?;
     Ok(vec![y.add_product(&down, b, host.scale)?, down])
 }
 
 /// Computes the gradients. With d = d_y B^T: d_x = d_y W + scale d A^T, d_A = scale x^T d, d_B = scale (x A)^T d_y.
 fn backward(
-    primals: &[Tensor<Infer>],
-    cotangents: &[Tensor<Infer>],
+    [x]: [&Tensor<Infer>; 1],
+    adapter: Option<[&Tensor<Infer>; 2]>,
+    [d_y]: [&Tensor<Infer>; 1],
     outputs: &[Tensor<Infer>],
     host: &Host,
 ) -> Result<Vec<Tensor<Infer>>> {
-    let (x, d_y) = (&primals[0], &cotangents[0]);
     let d_x = match host.wants_d_x {
         true => product(d_y, &host.matrix, false)?,
         false => Constant::full(x.shape(), 0.0, x.dtype())?.to_tensor(),
     };
-    let ([_, a, b], [_, down]) = (primals, outputs) else { return Ok(vec![d_x]) };
+    let (Some([a, b]), [_, down]) = (adapter, outputs) else { return Ok(vec![d_x]) };
     let d_down = d_y.matmul(&b.swap_axes(0, 1)?)?;
     let d_x = if host.wants_d_x { d_x.add_product(&d_down, &a.swap_axes(0, 1)?, host.scale)? } else { d_x };
     let d_a = x.swap_axes(0, 1)?.scaled_product(&d_down, host.scale, a)?;

@@ -132,6 +132,8 @@ pub mod __private {
     pub use cotangent_macros::items;
     pub use inventory;
 
+    pub use crate::transform::{NamedBackward, NamedForward, OptionalBackward, OptionalForward, named, named_if_any};
+
     use crate::kernel::signature::Signature;
     use crate::kernel::{Declaration, Kernel};
 

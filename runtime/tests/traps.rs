@@ -29,7 +29,7 @@ fn tenfold(parameters: &Pair<Train>, backward: cotangent::Backward<()>) -> Resul
     let forward = |inputs: &[Tensor<Infer>], (): &()| Ok(vec![inputs[0].multiply(&inputs[1])?]);
     // Declared without its test, which would find it.
     let function =
-        CustomVjp::declared("tenfold", &["left", "right"], &["product"], forward, backward, || Ok(Vec::new()));
+        CustomVjp::declared("tenfold", (&["left", "right"], 2), &["product"], forward, backward, || Ok(Vec::new()));
     let mut outputs = custom_vjp(&function, &[&parameters.left, &parameters.right], &())?;
     outputs.swap_remove(0).sum_all()
 }
@@ -92,8 +92,8 @@ custom_vjp! {
     static TWO: () = "two" {
         inputs: [x],
         outputs: [twice, thrice],
-        forward: |inputs, ()| Ok(vec![inputs[0].multiply(2.0)?, inputs[0].multiply(3.0)?]),
-        backward: |_, cotangents, _, ()| Ok(vec![cotangents[0].multiply(2.0)?.add(&cotangents[1].multiply(3.0)?)?]),
+        forward: |[x], ()| Ok(vec![x.multiply(2.0)?, x.multiply(3.0)?]),
+        backward: |_, [d_twice, d_thrice], _, ()| Ok(vec![d_twice.multiply(2.0)?.add(&d_thrice.multiply(3.0)?)?]),
         cases: [VjpCase::new(&[&[5]], ())],
     }
 }

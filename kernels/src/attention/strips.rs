@@ -90,8 +90,7 @@ impl Strip {
 }
 
 /// The output `[B, H, T, E]`; then, if they are kept, the weights of each strip.
-pub(super) fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> {
-    let [queries, keys, values] = inputs else { unreachable!("three inputs") };
+pub(super) fn forward([queries, keys, values]: [&Tensor<Infer>; 3], host: &Host) -> Result<Vec<Tensor<Infer>>> {
     let mut outputs: Vec<Tensor<Infer>> = Vec::new();
     let mut kept: Vec<Tensor<Infer>> = Vec::new();
     // What hides keys needs the range of float32, and so do slopes.
@@ -112,13 +111,12 @@ pub(super) fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tenso
 /// Computes the gradients of queries, keys and values. With weights P and score slopes dS = P (dO v^T - sum(dO O)): dq
 /// = scale dS k, dk = dS^T (scale q), dv = P^T dO.
 pub(super) fn backward(
-    primals: &[Tensor<Infer>],
-    cotangents: &[Tensor<Infer>],
+    [queries, keys, values]: [&Tensor<Infer>; 3],
+    [d_output]: [&Tensor<Infer>; 1],
     outputs: &[Tensor<Infer>],
     host: &Host,
 ) -> Result<Vec<Tensor<Infer>>> {
-    let [queries, keys, values] = primals else { unreachable!("three inputs") };
-    let (d_output, output, kept) = (&cotangents[0], &outputs[0], &outputs[1..]);
+    let (output, kept) = (&outputs[0], &outputs[1..]);
     let mut d_queries: Vec<Tensor<Infer>> = Vec::new();
     let (mut d_keys, mut d_values) = (OfKeys::default(), OfKeys::default());
     // From the last strip, which sees all keys: those that the next strip does not see are then done.

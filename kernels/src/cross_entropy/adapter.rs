@@ -1,5 +1,6 @@
 //! A low-rank adapter beside the head.
 
+use cotangent::host::leaf;
 use cotangent::{Dtype, Infer, Result, Tensor};
 
 /// `scale (x A) B` in float32: `A` `[D, R]`, `B` `[R, V]`.
@@ -11,9 +12,11 @@ pub(super) struct Adapter {
 
 impl Adapter {
     /// Returns the adapter of the two matrices, or `None` if there are none.
-    pub(super) fn new(matrices: &[Tensor<Infer>], scale: Option<f32>) -> Result<Option<Self>> {
+    pub(super) fn new(matrices: Option<[&Tensor<Infer>; 2]>, scale: Option<f32>) -> Result<Option<Self>> {
         match (matrices, scale) {
-            ([a, b], Some(scale)) => Ok(Some(Adapter { a: a.cast(Dtype::F32)?, b: b.cast(Dtype::F32)?, scale })),
+            (Some([a, b]), Some(scale)) => {
+                Ok(Some(Adapter { a: leaf(a)?.cast(Dtype::F32)?, b: leaf(b)?.cast(Dtype::F32)?, scale }))
+            }
             _ => Ok(None),
         }
     }

@@ -45,10 +45,13 @@ impl Host {
 custom_vjp! {
     /// The loss in chunks of rows. Its forward forms the gradients, which its backward multiplies by the cotangent.
     static IN_CHUNKS: Host = "cross_entropy" {
-        inputs: [hidden, weight, lora_a, lora_b],
+        inputs: [hidden, weight],
+        optional: [lora_a, lora_b],
         outputs: [loss],
-        forward: forward,
-        backward: backward,
+        forward: |[hidden, weight], adapter, host| forward(hidden, Some(weight), adapter, host),
+        backward: |[hidden, weight], adapter, [d_loss], outputs, host| {
+            backward(hidden, Some(weight), adapter, d_loss, &outputs[1..], host)
+        },
         cases: [
             case(&[2, IGNORED, 0, 6, 2], 7, 2, &[true, true])?,
             case(&[1, 3, 0], 4, 9, &[true, true])?,
@@ -62,10 +65,13 @@ custom_vjp! {
 custom_vjp! {
     /// [`IN_CHUNKS`] with a head of codes, which is host data.
     static IN_CHUNKS_OF_CODES: Host = "cross_entropy_packed" {
-        inputs: [hidden, lora_a, lora_b],
+        inputs: [hidden],
+        optional: [lora_a, lora_b],
         outputs: [loss],
-        forward: forward,
-        backward: backward,
+        forward: |[hidden], adapter, host| forward(hidden, None, adapter, host),
+        backward: |[hidden], adapter, [d_loss], outputs, host| {
+            backward(hidden, None, adapter, d_loss, &outputs[1..], host)
+        },
         cases: [case_of_codes(&[&[3, 64]])?, case_of_codes(&[&[3, 64], &[64, 2], &[2, 8]])?],
     }
 }
@@ -278,21 +284,25 @@ fn check_adapter(w: &[i32], a: &[i32], b: &[i32]) -> Result<()> {
     Ok(())
 }
 
-/// The head's matrix and the adapter's two, if it has one, among the inputs behind the hidden states.
-fn parts<'a>(inputs: &'a [Tensor<Infer>], host: &Host) -> (Matrix, &'a [Tensor<Infer>]) {
-    match (&host.head, inputs) {
-        (Some(head), adapter) => (Matrix::Packed(head.clone()), adapter),
-        (None, [weight, adapter @ ..]) => (Matrix::Dense(weight.clone()), adapter),
-        (None, []) => unreachable!("a head is an input or host data"),
+/// The head's matrix: the weight, or the codes that are host data.
+fn matrix(weight: Option<&Tensor<Infer>>, host: &Host) -> Matrix {
+    match (weight, &host.head) {
+        (Some(weight), _) => Matrix::Dense(weight.clone()),
+        (None, Some(head)) => Matrix::Packed(head.clone()),
+        (None, None) => unreachable!("a head is an input or host data"),
     }
 }
 
 /// The loss; then, where they are wanted and a row counts, gradients for the cotangent 1 in float32: of the rows that
 /// count, of the adapter's two matrices, and of each block of the weight.
-fn forward(inputs: &[Tensor<Infer>], host: &Host) -> Result<Vec<Tensor<Infer>>> {
-    let inputs = inputs.iter().map(leaf).collect::<Result<Vec<_>>>()?;
-    let [hidden, others @ ..] = inputs.as_slice() else { unreachable!("hidden states are an input") };
-    let (matrix, adapter) = parts(others, host);
+fn forward(
+    hidden: &Tensor<Infer>,
+    weight: Option<&Tensor<Infer>>,
+    adapter: Option<[&Tensor<Infer>; 2]>,
+    host: &Host,
+) -> Result<Vec<Tensor<Infer>>> {
+    let (hidden, weight) = (&leaf(hidden)?, weight.map(leaf).transpose()?);
+    let matrix = matrix(weight.as_ref(), host);
     let vocabulary = matrix.shape()[0];
     let head = Head::new(matrix, host.chunk_bytes)?;
     let adapter = Adapter::new(adapter, host.adapter_scale)?;
@@ -357,16 +367,15 @@ fn sum_with(before: Option<Tensor<Infer>>, more: Tensor<Infer>) -> Result<Tensor
 }
 
 fn backward(
-    primals: &[Tensor<Infer>],
-    cotangents: &[Tensor<Infer>],
-    outputs: &[Tensor<Infer>],
+    hidden: &Tensor<Infer>,
+    weight: Option<&Tensor<Infer>>,
+    adapter: Option<[&Tensor<Infer>; 2]>,
+    cotangent: &Tensor<Infer>,
+    residuals: &[Tensor<Infer>],
     host: &Host,
 ) -> Result<Vec<Tensor<Infer>>> {
-    let [hidden, others @ ..] = primals else { unreachable!("hidden states are an input") };
-    let (matrix, adapter) = parts(others, host);
-    let cotangent = &cotangents[0];
     let counts = host.labels.count() > 0;
-    let mut residuals = outputs[1..].iter();
+    let mut residuals = residuals.iter();
     let wanted = if counts && host.wants[0] { residuals.next() } else { None };
     let d_hidden = match wanted {
         Some(residual) => {
@@ -382,14 +391,14 @@ fn backward(
     };
     let adapts = counts && host.wants_adapter();
     let mut d_adapter = Vec::new();
-    for matrix in adapter {
+    for matrix in adapter.into_iter().flatten() {
         let residual = if adapts { residuals.next() } else { None };
         d_adapter.push(match residual {
             Some(residual) => residual.multiply(cotangent)?.cast(matrix.dtype())?,
             None => zeros(matrix.shape(), matrix.dtype())?,
         });
     }
-    let Matrix::Dense(weight) = matrix else { return Ok([d_hidden].into_iter().chain(d_adapter).collect()) };
+    let Some(weight) = weight else { return Ok([d_hidden].into_iter().chain(d_adapter).collect()) };
     let blocks: Vec<_> =
         residuals.map(|block| block.multiply(cotangent)?.cast(weight.dtype())).collect::<Result<_>>()?;
     let d_weight = match blocks.as_slice() {

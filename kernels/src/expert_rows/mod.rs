@@ -60,8 +60,8 @@ custom_vjp! {
     static SPREAD: ExpertRows = "spread_to_experts" {
         inputs: [x],
         outputs: [rows],
-        forward: |inputs, rows| Ok(vec![spread_rows(&inputs[0], None, &rows.choices, rows.per_token as usize)?]),
-        backward: |_, cotangents, _, rows| Ok(vec![summed_rows(&cotangents[0], None, &rows.rows)?]),
+        forward: |[x], rows| Ok(vec![spread_rows(x, None, &rows.choices, rows.per_token as usize)?]),
+        backward: |_, [d_rows], _, rows| Ok(vec![summed_rows(d_rows, None, &rows.rows)?]),
         cases: [VjpCase::new(&[&[4, 3]], example()?)],
     }
 }
@@ -72,9 +72,8 @@ custom_vjp! {
     static GATHER: ExpertRows = "gather_from_experts" {
         inputs: [rows, weights],
         outputs: [y],
-        forward: |inputs, rows| Ok(vec![summed_rows(&inputs[0], Some(&inputs[1]), &rows.rows)?]),
-        backward: |primals, cotangents, _, rows| {
-            let (values, weights, d_y) = (&primals[0], &primals[1], &cotangents[0]);
+        forward: |[values, weights], rows| Ok(vec![summed_rows(values, Some(weights), &rows.rows)?]),
+        backward: |[values, weights], [d_y], _, rows| {
             let d_values = spread_rows(d_y, Some(weights), &rows.choices, rows.per_token as usize)?;
             Ok(vec![d_values, row_products(values, d_y, &rows.rows)?])
         },

@@ -19,13 +19,13 @@ custom_vjp! {
     static DECODED: Host = "grouped_packed_linear" {
         inputs: [x],
         outputs: [y],
-        forward: |inputs, host| {
-            let weight = decode(&inputs[0], host)?;
-            Ok(vec![leaf(&super::grouped_linear(&inputs[0], &weight, &host.counts)?)?])
+        forward: |[x], host| {
+            let weight = decode(x, host)?;
+            Ok(vec![leaf(&super::grouped_linear(x, &weight, &host.counts)?)?])
         },
-        backward: |_, cotangents, _, host| {
-            let weight = decode(&cotangents[0], host)?;
-            Ok(vec![leaf(&super::grouped_linear(&cotangents[0], &weight.swap_axes(1, 2)?, &host.counts)?)?])
+        backward: |_, [d_y], _, host| {
+            let weight = decode(d_y, host)?;
+            Ok(vec![leaf(&super::grouped_linear(d_y, &weight.swap_axes(1, 2)?, &host.counts)?)?])
         },
         cases: [case()?],
     }

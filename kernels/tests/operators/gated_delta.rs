@@ -1,6 +1,6 @@
 //! The gated delta rule in chunks: against float64, against the recurrence token by token, against finite differences.
 
-use crate::cases::delta_rule::{Packed, cotangents, with_gates_of_heads as draw};
+use crate::cases::delta_rule::{Packed, cotangents, named, with_gates_of_heads as draw};
 use crate::cases::{
     Case, Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients,
     assert_same_bits_again, assert_same_in_the_emulator, outputs,
@@ -64,7 +64,14 @@ impl Operator for GatedDelta {
                 initial_state: &state,
                 chunk,
             })?,
-            Form::Steps => gated_delta_steps(queries, keys, values, &log_decay, &beta, &state)?,
+            Form::Steps => gated_delta_steps(GatedDeltaStepInputs {
+                queries,
+                keys,
+                values,
+                log_decay: &log_decay,
+                beta: &beta,
+                state: &state,
+            })?,
         };
         let y = match &self.mask {
             Some((_, mask)) => outputs.y.multiply(mask)?,
@@ -211,8 +218,7 @@ fn a_single_step_is_a_row_of_one_token() {
     struct Step;
     impl Operator for Step {
         fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-            let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
-            let outputs = gated_delta_step(GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state })?;
+            let outputs = gated_delta_step(named(inputs))?;
             Ok(vec![outputs.y, outputs.final_state])
         }
     }
@@ -259,7 +265,7 @@ fn what_does_not_fit_is_refused_by_name() {
     struct Refused;
     impl Operator for Refused {
         fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-            let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
+            let GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state } = named(inputs);
             let narrow = log_decay.cast(Dtype::BF16)?;
             let of_three = |tensor: &Tensor<M>, axis: i32| tensor.slice(axis, 0, 3);
             let right = GatedDeltaInputs { queries, keys, values, log_decay, beta, initial_state: state, chunk: CHUNK };
@@ -271,7 +277,7 @@ fn what_does_not_fit_is_refused_by_name() {
                     "port `keys`: found shape",
                 ),
                 (
-                    gated_delta_step(GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state })
+                    gated_delta_step(named(inputs))
                         .map(|outputs| GatedDeltaOutputs { y: outputs.y, final_state: outputs.final_state }),
                     "port `queries`: found shape [1, 3, 2, 8], expected [B, 1, Hk, Dk]",
                 ),

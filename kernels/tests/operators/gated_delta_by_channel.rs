@@ -1,7 +1,7 @@
 //! A gate for each channel: in chunks, token by token, against float64, against finite differences, and beside a gate for
 //! each head.
 
-use crate::cases::delta_rule::{Packed, cotangents, with_gates_of_channels as draw};
+use crate::cases::delta_rule::{Packed, cotangents, named, named_by_channel, with_gates_of_channels as draw};
 use crate::cases::{
     Case, Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients,
     assert_same_bits_again, assert_same_in_the_emulator, gradients, outputs,
@@ -26,7 +26,7 @@ enum Form {
 
 /// Inputs: queries, keys, values, log gates `[B, T, Hv, Dk]`, betas and the state.
 fn by_channel<M: Graph>(inputs: &[Tensor<M>], form: Form) -> Result<Vec<Tensor<M>>> {
-    let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
+    let GatedDeltaByChannelStepInputs { queries, keys, values, log_decay, beta, state } = named_by_channel(inputs);
     let outputs = match form {
         Form::Default(chunk) => gated_delta_by_channel(GatedDeltaByChannelInputs {
             queries,
@@ -37,16 +37,9 @@ fn by_channel<M: Graph>(inputs: &[Tensor<M>], form: Form) -> Result<Vec<Tensor<M
             initial_state: state,
             chunk,
         })?,
-        Form::Steps => gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, state)?,
+        Form::Steps => gated_delta_by_channel_steps(named_by_channel(inputs))?,
         Form::Step => {
-            let outputs = gated_delta_by_channel_step(GatedDeltaByChannelStepInputs {
-                queries,
-                keys,
-                values,
-                log_decay,
-                beta,
-                state,
-            })?;
+            let outputs = gated_delta_by_channel_step(named_by_channel(inputs))?;
             return Ok(vec![outputs.y, outputs.final_state]);
         }
         Form::Chunked(chunk) => {
@@ -174,15 +167,14 @@ enum Shared {
 
 impl Operator for Shared {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-        let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
         match self {
             Shared::Heads => {
-                let outputs = gated_delta_steps(queries, keys, values, log_decay, beta, state)?;
+                let outputs = gated_delta_steps(named(inputs))?;
                 Ok(vec![outputs.y, outputs.final_state])
             }
             Shared::Channels(form) => {
                 let mut inputs = inputs.to_vec();
-                inputs[3] = log_decay.expand_dims(3)?.repeat(keys.dimension(3), 3)?;
+                inputs[3] = inputs[3].expand_dims(3)?.repeat(inputs[1].dimension(3), 3)?;
                 by_channel(&inputs, *form)
             }
         }
@@ -295,14 +287,13 @@ fn what_does_not_fit_is_refused_by_name() {
     struct Refused;
     impl Operator for Refused {
         fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-            let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
-            let of_three = log_decay.slice(3, 0, 3)?;
+            let mut gates = inputs.to_vec();
+            gates[3] = gates[3].slice(3, 0, 3)?;
             let says = |result: Result<Vec<Tensor<M>>>| match result {
                 Ok(_) => panic!("sizes that do not fit"),
                 Err(error) => error.to_string(),
             };
             for form in [Form::Default(8), Form::Chunked(8), Form::Steps] {
-                let gates = [queries, keys, values, &of_three, beta, state].map(Clone::clone);
                 let message = says(by_channel(&gates, form));
                 let names_it = message.contains("port `log_decay`: found") && message.contains("[1, 9, 2, 3]");
                 assert!(names_it, "{message}");

@@ -1,10 +1,11 @@
 //! States in between, against the recurrence.
 
+use crate::cases::delta_rule::named;
 use crate::cases::{Operator, TOLERANCE, assert_close, assert_gradients, assert_same_in_the_emulator, outputs, random};
 use cotangent::{Graph, Indices, Result, Stored, Tensor};
 use cotangent_kernels::{
-    AcceptStateInputs, GatedDeltaStateInputs, GatedDeltaWithStatesInputs, accept_state, gated_delta_state,
-    gated_delta_steps, gated_delta_with_states,
+    AcceptStateInputs, GatedDeltaStateInputs, GatedDeltaStepInputs, GatedDeltaWithStatesInputs, accept_state,
+    gated_delta_state, gated_delta_steps, gated_delta_with_states,
 };
 
 /// Queries, keys, values, log gates, betas and the state, of two rows of five tokens.
@@ -35,14 +36,15 @@ enum States {
 
 /// The recurrence over the first tokens alone.
 fn first<M: Graph>(inputs: &[Tensor<M>], tokens: i32) -> Result<[Tensor<M>; 2]> {
-    let at = |index: usize| inputs[index].slice(1, 0, tokens);
-    let outputs = gated_delta_steps(&at(0)?, &at(1)?, &at(2)?, &at(3)?, &at(4)?, &inputs[5])?;
+    let mut first: Vec<_> = inputs[..5].iter().map(|input| input.slice(1, 0, tokens)).collect::<Result<_>>()?;
+    first.push(inputs[5].clone());
+    let outputs = gated_delta_steps(named(&first))?;
     Ok([outputs.y, outputs.final_state])
 }
 
 impl Operator for States {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-        let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
+        let GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state } = named(inputs);
         match self {
             States::Each => {
                 let outputs = gated_delta_with_states(GatedDeltaWithStatesInputs {

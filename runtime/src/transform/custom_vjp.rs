@@ -58,10 +58,10 @@ pub(crate) fn custom_vjp_arrays(
     Closure::new(forward).with_backward(name, &backward)?.call(name, inputs)
 }
 
-/// The forward of a [`CustomVjp`].
+/// The forward of a [`CustomVjp`], which [`custom_vjp!`](macro@crate::custom_vjp) makes of a function of named inputs.
 pub type Forward<H> = fn(&[Tensor<Infer>], &H) -> Result<Vec<Tensor<Infer>>>;
 
-/// The backward of a [`CustomVjp`]: (primals, cotangents, outputs, host data) to one gradient per primal. Outputs that are
+/// The backward of a [`CustomVjp`], likewise: (primals, cotangents, outputs, host data) to one gradient per primal. Outputs that are
 /// kept for it have no cotangent that counts.
 pub type Backward<H> = fn(&[Tensor<Infer>], &[Tensor<Infer>], &[Tensor<Infer>], &H) -> Result<Vec<Tensor<Infer>>>;
 
@@ -69,8 +69,10 @@ pub type Backward<H> = fn(&[Tensor<Infer>], &[Tensor<Infer>], &[Tensor<Infer>], 
 /// the backward against finite differences.
 pub struct CustomVjp<H> {
     pub(crate) name: &'static str,
-    /// Names of the inputs; a call may leave out the last of them.
+    /// Names of the inputs, the optional ones last.
     pub(crate) inputs: &'static [&'static str],
+    /// The number of inputs that a call cannot leave out.
+    required: usize,
     /// Names of the results that a caller sees.
     outputs: &'static [&'static str],
     forward: Forward<H>,
@@ -97,13 +99,13 @@ impl<H> CustomVjp<H> {
     #[doc(hidden)]
     pub const fn declared(
         name: &'static str,
-        inputs: &'static [&'static str],
+        (inputs, required): (&'static [&'static str], usize),
         outputs: &'static [&'static str],
         forward: Forward<H>,
         backward: Backward<H>,
         cases: fn() -> Result<Vec<VjpCase<H>>>,
     ) -> Self {
-        CustomVjp { name, inputs, outputs, forward, backward, cases }
+        CustomVjp { name, inputs, required, outputs, forward, backward, cases }
     }
 }
 
@@ -143,10 +145,8 @@ impl<H> VjpCase<H> {
 ///     static PRODUCT: () = "product" {
 ///         inputs: [x, y],
 ///         outputs: [product],
-///         forward: |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?]),
-///         backward: |primals, cotangents, _, ()| {
-///             Ok(vec![cotangents[0].multiply(&primals[1])?, cotangents[0].multiply(&primals[0])?])
-///         },
+///         forward: |[x, y], ()| Ok(vec![x.multiply(y)?]),
+///         backward: |[x, y], [d_product], _, ()| Ok(vec![d_product.multiply(y)?, d_product.multiply(x)?]),
 ///         cases: [VjpCase::new(&[&[3, 5], &[3, 5]], ())],
 ///     }
 /// }
@@ -156,14 +156,62 @@ impl<H> VjpCase<H> {
 /// }
 /// ```
 ///
-/// `inputs` and `outputs` are names for messages, in the order of forward's arguments and results. A call may leave out the last
-/// inputs. What `forward` returns after the outputs is kept for the backward, and no caller sees it.
+/// `inputs` and `outputs` are names for messages, in the order in which both functions get them. `forward` takes an array of the
+/// inputs and the host data; what it returns after the outputs is kept for the backward, and no caller sees it. `backward` takes
+/// arrays of the primals and of the cotangents of `outputs`, a slice of all that `forward` returned, and the host data.
+///
+/// `optional: [a, b]` behind `inputs` names inputs that a call may leave out, all of them together. Both functions get them as
+/// one more argument, an option of an array, behind the inputs.
 #[macro_export]
 macro_rules! custom_vjp {
+    (@forward $host:ty, $inputs:tt, [], $forward:expr) => {
+        |inputs, host| {
+            const FORWARD: $crate::__private::NamedForward<$host, { $crate::custom_vjp!(@count $inputs) }> = $forward;
+            FORWARD($crate::__private::named(inputs), host)
+        }
+    };
+    (@forward $host:ty, $inputs:tt, $optional:tt, $forward:expr) => {
+        |inputs, host| {
+            const FORWARD: $crate::__private::OptionalForward<
+                $host,
+                { $crate::custom_vjp!(@count $inputs) },
+                { $crate::custom_vjp!(@count $optional) },
+            > = $forward;
+            let (inputs, optional) = inputs.split_at($crate::custom_vjp!(@count $inputs));
+            FORWARD($crate::__private::named(inputs), $crate::__private::named_if_any(optional), host)
+        }
+    };
+    (@backward $host:ty, $inputs:tt, [], $outputs:tt, $backward:expr) => {
+        |primals, cotangents, outputs, host| {
+            const BACKWARD: $crate::__private::NamedBackward<
+                $host,
+                { $crate::custom_vjp!(@count $inputs) },
+                { $crate::custom_vjp!(@count $outputs) },
+            > = $backward;
+            BACKWARD($crate::__private::named(primals), $crate::__private::named(cotangents), outputs, host)
+        }
+    };
+    (@backward $host:ty, $inputs:tt, $optional:tt, $outputs:tt, $backward:expr) => {
+        |primals, cotangents, outputs, host| {
+            const BACKWARD: $crate::__private::OptionalBackward<
+                $host,
+                { $crate::custom_vjp!(@count $inputs) },
+                { $crate::custom_vjp!(@count $optional) },
+                { $crate::custom_vjp!(@count $outputs) },
+            > = $backward;
+            let (primals, optional) = primals.split_at($crate::custom_vjp!(@count $inputs));
+            let optional = $crate::__private::named_if_any(optional);
+            BACKWARD($crate::__private::named(primals), optional, $crate::__private::named(cotangents), outputs, host)
+        }
+    };
+    (@count [$($name:ident),+]) => {
+        [$(::core::stringify!($name)),+].len()
+    };
     (
         $(#[$attribute:meta])*
         $visibility:vis static $name:ident: $host:ty = $title:literal {
             inputs: [$($input:ident),+ $(,)?],
+            $(optional: [$($optional:ident),+ $(,)?],)?
             outputs: [$($output:ident),+ $(,)?],
             forward: $forward:expr,
             backward: $backward:expr,
@@ -173,10 +221,13 @@ macro_rules! custom_vjp {
         $(#[$attribute])*
         $visibility static $name: $crate::CustomVjp<$host> = $crate::CustomVjp::declared(
             $title,
-            &[$(::core::stringify!($input)),+],
+            (
+                &[$(::core::stringify!($input),)+ $($(::core::stringify!($optional),)+)?],
+                $crate::custom_vjp!(@count [$($input),+]),
+            ),
             &[$(::core::stringify!($output)),+],
-            $forward,
-            $backward,
+            $crate::custom_vjp!(@forward $host, [$($input),+], [$($($optional),+)?], $forward),
+            $crate::custom_vjp!(@backward $host, [$($input),+], [$($($optional),+)?], [$($output),+], $backward),
             || ::core::result::Result::Ok(::std::vec![$($case),+]),
         );
 
@@ -209,15 +260,15 @@ macro_rules! custom_vjp {
 /// # Errors
 /// What `forward` returns; at the backward pass [`Error::Gradient`] unless there is a gradient of the right shape and
 /// dtype for every primal; [`Error::MixedTraces`] if the inputs belong to different graphs; [`Error::Refused`] if a result
-/// or a gradient was computed in another graph; [`Error::Other`] if there are more inputs or fewer results than the
+/// or a gradient was computed in another graph; [`Error::Other`] if there are not the inputs, or fewer results, that the
 /// declaration names.
 pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
     function: &CustomVjp<H>,
     inputs: &[&Tensor<M>],
     host: &H,
 ) -> Result<Vec<Tensor<M>>> {
-    let CustomVjp { name, inputs: names, outputs: seen, forward, backward, .. } = *function;
-    let Some(given) = names.get(..inputs.len()) else {
+    let CustomVjp { name, inputs: names, required, outputs: seen, forward, backward, .. } = *function;
+    let Some(given) = names.get(..inputs.len()).filter(|given| [required, names.len()].contains(&given.len())) else {
         let found = inputs.len();
         return Err(Error::Other(format!(
             "`{name}` got {found} inputs, where its declaration names {}",
@@ -260,6 +311,36 @@ pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
     }
     outputs.truncate(seen.len());
     Ok(outputs.into_iter().map(|array| Tensor::from_parts(array, origin)).collect())
+}
+
+/// The forward of a function whose inputs are all required.
+pub type NamedForward<H, const I: usize> = fn([&Tensor<Infer>; I], &H) -> Result<Vec<Tensor<Infer>>>;
+
+/// The forward of a function with optional inputs.
+pub type OptionalForward<H, const I: usize, const J: usize> =
+    fn([&Tensor<Infer>; I], Option<[&Tensor<Infer>; J]>, &H) -> Result<Vec<Tensor<Infer>>>;
+
+/// The backward of a function whose inputs are all required.
+pub type NamedBackward<H, const I: usize, const O: usize> =
+    fn([&Tensor<Infer>; I], [&Tensor<Infer>; O], &[Tensor<Infer>], &H) -> Result<Vec<Tensor<Infer>>>;
+
+/// The backward of a function with optional inputs.
+pub type OptionalBackward<H, const I: usize, const J: usize, const O: usize> = fn(
+    [&Tensor<Infer>; I],
+    Option<[&Tensor<Infer>; J]>,
+    [&Tensor<Infer>; O],
+    &[Tensor<Infer>],
+    &H,
+) -> Result<Vec<Tensor<Infer>>>;
+
+/// The first tensors, as an array that a pattern names. The number of inputs is checked before.
+pub fn named<const N: usize>(tensors: &[Tensor<Infer>]) -> [&Tensor<Infer>; N] {
+    std::array::from_fn(|index| &tensors[index])
+}
+
+/// The tensors, or `None` if they were left out.
+pub fn named_if_any<const N: usize>(tensors: &[Tensor<Infer>]) -> Option<[&Tensor<Infer>; N]> {
+    (!tensors.is_empty()).then(|| named(tensors))
 }
 
 fn wrap(trace: TraceId, arrays: &[Array]) -> Vec<Tensor<Infer>> {

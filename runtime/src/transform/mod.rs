@@ -14,7 +14,10 @@ mod tail;
 
 pub use audit::{Audit, AuditedParameter, GradientState, audit_stack};
 pub use checkpoint::checkpoint;
-pub use custom_vjp::{Backward, CustomVjp, Forward, VjpCase, custom_vjp};
+pub use custom_vjp::{
+    Backward, CustomVjp, Forward, NamedBackward, NamedForward, OptionalBackward, OptionalForward, VjpCase, custom_vjp,
+    named, named_if_any,
+};
 pub use gradient::{Trainable, evaluate, value_and_grad};
 pub use gradients::Gradients;
 pub use stack::{Keep, Stack, evaluate_stack, train_stack};

@@ -93,7 +93,7 @@ fn functions_with_their_own_gradient_return_what_they_computed() {
         forward: cotangent::Forward<()>,
         backward: cotangent::Backward<()>,
     ) -> Result<Tensor<Train>> {
-        let function = CustomVjp::declared("own", &["x"], &["y"], forward, backward, || Ok(Vec::new()));
+        let function = CustomVjp::declared("own", (&["x"], 1), &["y"], forward, backward, || Ok(Vec::new()));
         custom_vjp(&function, &[&p.left], &())?[0].sum_all()
     }
     let (found, _) = run(&example(), &(), |p, ()| {

@@ -12,10 +12,8 @@ custom_vjp! {
     static PRODUCT: () = "product" {
         inputs: [x, y],
         outputs: [product],
-        forward: |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?]),
-        backward: |primals, cotangents, _, ()| {
-            Ok(vec![cotangents[0].multiply(&primals[1])?, cotangents[0].multiply(&primals[0])?])
-        },
+        forward: |[x, y], ()| Ok(vec![x.multiply(y)?]),
+        backward: |[x, y], [d_product], _, ()| Ok(vec![d_product.multiply(y)?, d_product.multiply(x)?]),
         cases: [VjpCase::new(&[&[2], &[2]], ())],
     }
 }

@@ -13,7 +13,7 @@ mod within;
 use cotangent::{Graph, Result, differentiable};
 
 use super::geometry::Geometry;
-use super::sequential::gated_delta_steps;
+use super::sequential::{GatedDeltaStepInputs, gated_delta_steps};
 use by_head::HeadDecay;
 
 pub use by_channel::{
@@ -84,7 +84,7 @@ pub fn gated_delta_in_operations_backward<F: Float, G: Float, const CHUNK: usize
 
 /// [`gated_delta_steps`], to which chunks mean nothing.
 fn token_by_token<M: Graph>(inputs: GatedDeltaInOperationsInputs<'_, M>) -> Result<GatedDeltaInOperationsOutputs<M>> {
-    let GatedDeltaInOperationsInputs { queries, keys, values, log_decay, beta, initial_state, .. } = inputs;
-    let outputs = gated_delta_steps(queries, keys, values, log_decay, beta, initial_state)?;
+    let GatedDeltaInOperationsInputs { queries, keys, values, log_decay, beta, initial_state: state, .. } = inputs;
+    let outputs = gated_delta_steps(GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state })?;
     Ok(GatedDeltaInOperationsOutputs { y: outputs.y, final_state: outputs.final_state })
 }

@@ -2,41 +2,30 @@
 
 use cotangent::{Dtype, Graph, Indices, Result, Tensor};
 
-use super::step::GatedDeltaStepOutputs;
+use super::step::{GatedDeltaByChannelStepInputs, GatedDeltaStepInputs, GatedDeltaStepOutputs};
 use crate::delta_rule::geometry::{Gates, Geometry};
 use crate::delta_rule::{GatedDeltaByChannelOutputs, GatedDeltaOutputs};
 
-/// [`gated_delta`](fn@crate::gated_delta) token by token, in differentiable operations.
+/// [`gated_delta`](fn@crate::gated_delta) token by token, in differentiable operations: of any number of tokens, from `state`.
 ///
 /// # Errors
 /// As [`gated_delta`](fn@crate::gated_delta).
-pub fn gated_delta_steps<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
-) -> Result<GatedDeltaOutputs<M>> {
-    let inputs = [queries, keys, values, log_decay, beta, initial_state];
-    let (y, final_state) = run_steps(inputs, Gates::OfHeads)?;
+pub fn gated_delta_steps<M: Graph>(inputs: GatedDeltaStepInputs<'_, M>) -> Result<GatedDeltaOutputs<M>> {
+    let GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state } = inputs;
+    let (y, final_state) = run_steps([queries, keys, values, log_decay, beta, state], Gates::OfHeads)?;
     Ok(GatedDeltaOutputs { y, final_state })
 }
 
-/// [`gated_delta_by_channel`](fn@crate::gated_delta_by_channel) token by token, in differentiable operations.
+/// [`gated_delta_by_channel`](fn@crate::gated_delta_by_channel) token by token, in differentiable operations: of any number of
+/// tokens, from `state`.
 ///
 /// # Errors
 /// As [`gated_delta_by_channel`](fn@crate::gated_delta_by_channel).
 pub fn gated_delta_by_channel_steps<M: Graph>(
-    queries: &Tensor<M>,
-    keys: &Tensor<M>,
-    values: &Tensor<M>,
-    log_decay: &Tensor<M>,
-    beta: &Tensor<M>,
-    initial_state: &Tensor<M>,
+    inputs: GatedDeltaByChannelStepInputs<'_, M>,
 ) -> Result<GatedDeltaByChannelOutputs<M>> {
-    let inputs = [queries, keys, values, log_decay, beta, initial_state];
-    let (y, final_state) = run_steps(inputs, Gates::OfChannels)?;
+    let GatedDeltaByChannelStepInputs { queries, keys, values, log_decay, beta, state } = inputs;
+    let (y, final_state) = run_steps([queries, keys, values, log_decay, beta, state], Gates::OfChannels)?;
     Ok(GatedDeltaByChannelOutputs { y, final_state })
 }
 

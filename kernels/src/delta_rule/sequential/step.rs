@@ -57,16 +57,14 @@ pub fn gated_delta_by_channel_step<F: Float, G: Float>(
 }
 
 fn step_by_operations<M: Graph>(inputs: GatedDeltaStepInputs<'_, M>) -> Result<GatedDeltaStepOutputs<M>> {
-    let GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state } = inputs;
-    let outputs = gated_delta_steps(queries, keys, values, log_decay, beta, state)?;
+    let outputs = gated_delta_steps(inputs)?;
     Ok(GatedDeltaStepOutputs { y: outputs.y, final_state: outputs.final_state })
 }
 
 fn step_by_channel_by_operations<M: Graph>(
     inputs: GatedDeltaByChannelStepInputs<'_, M>,
 ) -> Result<GatedDeltaByChannelStepOutputs<M>> {
-    let GatedDeltaByChannelStepInputs { queries, keys, values, log_decay, beta, state } = inputs;
-    let outputs = gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, state)?;
+    let outputs = gated_delta_by_channel_steps(inputs)?;
     Ok(GatedDeltaByChannelStepOutputs { y: outputs.y, final_state: outputs.final_state })
 }
 

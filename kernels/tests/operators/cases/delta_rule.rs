@@ -2,8 +2,8 @@
 
 use cotangent::{Constant, Dtype, Graph, Result, Stored, Tensor};
 use cotangent_kernels::{
-    Documents, GatedDeltaByChannelInputs, GatedDeltaInputs, gated_delta_by_channel_of_documents,
-    gated_delta_by_channel_steps, gated_delta_of_documents, gated_delta_steps,
+    Documents, GatedDeltaByChannelInputs, GatedDeltaByChannelStepInputs, GatedDeltaInputs, GatedDeltaStepInputs,
+    gated_delta_by_channel_of_documents, gated_delta_by_channel_steps, gated_delta_of_documents, gated_delta_steps,
 };
 
 use super::{Operator, random};
@@ -56,6 +56,18 @@ pub fn cotangents([batch, time, _, value_heads, key_dim, value_dim]: Sizes) -> V
     ]
 }
 
+/// Queries, keys, values, log gates, betas and the state by name.
+pub fn named<M: Graph>(inputs: &[Tensor<M>]) -> GatedDeltaStepInputs<'_, M> {
+    let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
+    GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state }
+}
+
+/// As [`named`], with the gates of channels.
+pub fn named_by_channel<M: Graph>(inputs: &[Tensor<M>]) -> GatedDeltaByChannelStepInputs<'_, M> {
+    let GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state } = named(inputs);
+    GatedDeltaByChannelStepInputs { queries, keys, values, log_decay, beta, state }
+}
+
 /// Documents packed into rows, with padding behind; the gates are those of heads or of channels.
 #[derive(Clone)]
 pub struct Packed {
@@ -69,7 +81,7 @@ pub struct Packed {
 
 impl Operator for Packed {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
-        let [queries, keys, values, log_decay, beta, state] = inputs else { panic!("six inputs") };
+        let GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state } = named(inputs);
         let by_channel = log_decay.rank() == 4;
         let &[_, time, heads, dim] = values.shape() else { panic!("four axes") };
         let zeros = |shape: &[i32]| Ok::<_, cotangent::Error>(Constant::full(shape, 0.0, Dtype::F32)?.to_tensor::<M>());
@@ -98,11 +110,12 @@ impl Operator for Packed {
                 let part = |tensor: &Tensor<M>| of_row(tensor)?.slice(1, begin, begin + length);
                 let entry = if begin == 0 { of_row(state)? } else { zeros(of_row(state)?.shape())? };
                 let [q, k, v, g, b] = [part(queries)?, part(keys)?, part(values)?, part(log_decay)?, part(beta)?];
+                let inputs = [q, k, v, g, b, entry];
                 let (y, state) = if by_channel {
-                    let outputs = gated_delta_by_channel_steps(&q, &k, &v, &g, &b, &entry)?;
+                    let outputs = gated_delta_by_channel_steps(named_by_channel(&inputs))?;
                     (outputs.y, outputs.final_state)
                 } else {
-                    let outputs = gated_delta_steps(&q, &k, &v, &g, &b, &entry)?;
+                    let outputs = gated_delta_steps(named(&inputs))?;
                     (outputs.y, outputs.final_state)
                 };
                 parts.push(y);

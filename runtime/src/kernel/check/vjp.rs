@@ -146,7 +146,7 @@ mod tests {
     const fn product(backward: Backward<()>) -> CustomVjp<()> {
         CustomVjp::declared(
             "product",
-            &["x", "y"],
+            (&["x", "y"], 2),
             &["product"],
             |inputs, ()| Ok(vec![inputs[0].multiply(&inputs[1])?, inputs[0].multiply(3.0)?]),
             backward,
@@ -179,7 +179,14 @@ mod tests {
 
     /// `x` as it is, with results of these names.
     const fn identity(outputs: &'static [&'static str], cases: fn() -> Result<Vec<VjpCase<()>>>) -> CustomVjp<()> {
-        CustomVjp::declared("identity", &["x"], outputs, |x, ()| Ok(x.to_vec()), |_, c, _, ()| Ok(c.to_vec()), cases)
+        CustomVjp::declared(
+            "identity",
+            (&["x"], 1),
+            outputs,
+            |x, ()| Ok(x.to_vec()),
+            |_, c, _, ()| Ok(c.to_vec()),
+            cases,
+        )
     }
 
     #[test]
@@ -196,6 +203,17 @@ mod tests {
             (identity(&["y"], other), "case 0 of `identity` compares `z`, and its inputs are `x`"),
             (identity(&["y", "kept"], one), "`identity` returned 1 results, where its declaration names `y`, `kept`"),
             (identity(&["y"], two), "`identity` got 2 inputs, where its declaration names `x`"),
+            (
+                CustomVjp::declared(
+                    "pair",
+                    (&["x", "y"], 2),
+                    &["x"],
+                    |x, ()| Ok(x.to_vec()),
+                    |_, c, _, ()| Ok(c.to_vec()),
+                    one,
+                ),
+                "`pair` got 1 inputs, where its declaration names `x`, `y`",
+            ),
         ] {
             assert_eq!(check_function(&function).unwrap_err().to_string(), expected);
         }

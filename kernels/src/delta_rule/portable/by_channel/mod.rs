@@ -22,7 +22,7 @@ use self::decay::ChannelDecay;
 use super::backward::backward;
 use super::forward::forward;
 use crate::delta_rule::geometry::Geometry;
-use crate::delta_rule::sequential::gated_delta_by_channel_steps;
+use crate::delta_rule::sequential::{GatedDeltaByChannelStepInputs, gated_delta_by_channel_steps};
 
 /// [`gated_delta_by_channel`](fn@crate::gated_delta_by_channel) in chunks, composed of operations.
 ///
@@ -96,7 +96,9 @@ pub fn gated_delta_by_channel_in_operations_backward<F: Float, G: Float, const C
 fn token_by_token<M: Graph>(
     inputs: GatedDeltaByChannelInOperationsInputs<'_, M>,
 ) -> Result<GatedDeltaByChannelInOperationsOutputs<M>> {
-    let GatedDeltaByChannelInOperationsInputs { queries, keys, values, log_decay, beta, initial_state, .. } = inputs;
-    let outputs = gated_delta_by_channel_steps(queries, keys, values, log_decay, beta, initial_state)?;
+    let GatedDeltaByChannelInOperationsInputs { queries, keys, values, log_decay, beta, initial_state: state, .. } =
+        inputs;
+    let outputs =
+        gated_delta_by_channel_steps(GatedDeltaByChannelStepInputs { queries, keys, values, log_decay, beta, state })?;
     Ok(GatedDeltaByChannelInOperationsOutputs { y: outputs.y, final_state: outputs.final_state })
 }
