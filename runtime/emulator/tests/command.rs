@@ -118,3 +118,25 @@ fn all_compilers_give_the_same_bits() {
         }
     }
 }
+
+#[test]
+fn a_function_of_a_whole_file_runs_by_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = "#include <metal_stdlib>\nconstant int by [[function_constant(2)]];\n\
+                kernel void times(device const float* x [[buffer(0)]], device float* y [[buffer(3)]],\n\
+                uint i [[thread_position_in_grid]]) {\n  y[i] = x[i + SHIFT] * by;\n}\n";
+    let launch = "grid = [4]\nthreadgroup = [4]\nfunction = \"times\"\n[constants]\n2 = 10\n\
+                  [[inputs]]\nname = \"x\"\ndtype = \"f32\"\nshape = [4]\nvalues = \"count\"\n\
+                  [[outputs]]\nname = \"y\"\ndtype = \"f32\"\nshape = [4]\nbuffer = 3\n";
+    for (shift, launch, code, said) in [
+        ("0", launch.to_owned(), 0, "y f32 [4] = [0, 10, 20, 30]\n\n4 threads, nothing found"),
+        ("1", launch.to_owned(), 1, "k.metal:5: read by thread (3, 0, 0)"),
+        ("0", launch.replace("\"times\"", "\"divides\""), 2, "divides"),
+        ("0", launch.replace("grid", "init_value = 1.0\ngrid"), 2, "a `function` has what its file says"),
+        ("0", launch.replace("function = \"times\"\n", ""), 2, "name one with `function`"),
+    ] {
+        let (found, text) = run(folder.path(), &file.replace("SHIFT", shift), &launch);
+        assert_eq!(found, code, "{text}");
+        assert!(text.contains(said), "{said}: {text}");
+    }
+}

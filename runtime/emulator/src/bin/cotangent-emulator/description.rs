@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use cotangent_emulator::{Buffer, Checks, Dtype, KernelText, Launch, Schedule, Source, TemplateValue};
+use cotangent_emulator::{
+    Bound, BoundLaunch, Buffer, Checks, Dtype, FunctionText, KernelText, Launch, Memory, Schedule, Source,
+    TemplateValue,
+};
 use serde::Deserialize;
 
 /// The file. Paths in it are relative to its folder.
@@ -26,12 +29,30 @@ pub struct Description {
     outputs: Vec<Output>,
     #[serde(default)]
     template: BTreeMap<String, toml::Value>,
+    /// A kernel function of a whole file; without it the file is the body of a kernel.
+    function: Option<String>,
+    /// Values of function constants, by their numbers.
+    #[serde(default)]
+    constants: BTreeMap<String, toml::Value>,
+    /// Bytes of memory behind `[[threadgroup(n)]]` parameters, by their numbers.
+    #[serde(default)]
+    threadgroup_memory: BTreeMap<String, usize>,
+}
+
+/// A kernel function of a file, and its launch.
+pub struct Function {
+    pub text: FunctionText,
+    pub launch: BoundLaunch<'static>,
+    /// Numbers and shapes of the outputs.
+    pub outputs: Vec<(u32, Vec<usize>)>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Input {
     name: String,
+    /// The number in `[[buffer(..)]]`, for a function; in the order of the file without it, inputs first.
+    buffer: Option<u32>,
     dtype: String,
     shape: Vec<usize>,
     /// Numbers in rows, one number for all elements, `"count"` (0, 1, 2 …) or `"random"` (between -1 and 1).
@@ -44,6 +65,7 @@ struct Input {
 #[serde(deny_unknown_fields)]
 struct Output {
     name: String,
+    buffer: Option<u32>,
     dtype: String,
     shape: Vec<usize>,
 }
@@ -54,8 +76,69 @@ impl Description {
         toml::from_str(&text).with_context(|| format!("{} does not describe a launch", path.display()))
     }
 
+    /// Returns whether the file is a whole one, with functions in it.
+    pub fn is_of_function(&self) -> bool {
+        self.function.is_some()
+    }
+
+    /// The function of the file `source` that is named, and its launch; `folder` is where paths start.
+    pub fn resolve_function(self, source: Source, folder: &Path) -> Result<Function> {
+        let of_bodies = self.init_value.is_some() || self.atomic_outputs || self.header.is_some();
+        ensure!(
+            !of_bodies && self.template.is_empty(),
+            "`template`, `header`, `init_value` and `atomic_outputs` are of bodies; a `function` has what its file says"
+        );
+        let (mut next, mut buffers, mut outputs) = (0, Vec::new(), Vec::new());
+        let mut number = |given: Option<u32>| {
+            let number = given.unwrap_or(next);
+            next = number + 1;
+            number
+        };
+        for input in self.inputs {
+            let dtype = dtype(&input.dtype)?;
+            let buffer = input.buffer(dtype, folder).with_context(|| format!("input `{}`", input.name))?;
+            let memory = Memory::Read(buffer.bytes);
+            buffers.push(Bound { index: number(input.buffer), name: input.name, dtype, memory });
+        }
+        for output in self.outputs {
+            let (index, dtype) = (number(output.buffer), dtype(&output.dtype)?);
+            let size = elements(&output.shape).with_context(|| format!("output `{}`", output.name))?;
+            buffers.push(Bound::written(index, &output.name, dtype, size));
+            outputs.push((index, output.shape));
+        }
+        let constant = |(number, value): (String, toml::Value)| {
+            let value = match value {
+                toml::Value::Integer(value) => value,
+                toml::Value::Boolean(value) => i64::from(value),
+                other => bail!("function constant {number}: `{other}` is neither an integer nor a bool"),
+            };
+            Ok((key(&number)?, value))
+        };
+        let memory = self.threadgroup_memory.into_iter().map(|(number, bytes)| Ok((key(&number)?, bytes)));
+        let launch = BoundLaunch {
+            grid: three(&self.grid).context("`grid`")?,
+            threadgroup: three(&self.threadgroup).context("`threadgroup`")?,
+            buffers,
+            threadgroup_memory: memory.collect::<Result<_>>()?,
+            schedule: self.schedule.as_ref().map_or(Ok(Schedule::Forward), schedule)?,
+            checks: if self.checks.unwrap_or(true) { Checks::On } else { Checks::Off },
+            ..BoundLaunch::default()
+        };
+        let text = FunctionText {
+            source,
+            folders: vec![folder.to_owned()],
+            name: self.function.unwrap_or_default(),
+            constants: self.constants.into_iter().map(constant).collect::<Result<_>>()?,
+        };
+        Ok(Function { text, launch, outputs })
+    }
+
     /// The kernel whose body is `body`, and its launch; `folder` is where paths start.
     pub fn resolve(self, body: Source, folder: &Path) -> Result<(KernelText, Launch<'static>)> {
+        ensure!(
+            self.constants.is_empty() && self.threadgroup_memory.is_empty(),
+            "`constants` and `threadgroup_memory` are of functions: name one with `function`"
+        );
         let mut kernel = KernelText::new(body.file.clone(), "");
         kernel.body = body;
         kernel.init_value = self.init_value;
@@ -93,10 +176,7 @@ impl Description {
 
 impl Input {
     fn buffer(&self, dtype: Dtype, folder: &Path) -> Result<Buffer<'static>> {
-        let elements = self.shape.iter().try_fold(1_usize, |product, &extent| product.checked_mul(extent));
-        // As many as the emulator takes; more is refused here, before they are made.
-        let size = elements.filter(|&elements| elements <= 1 << 30);
-        let size = size.with_context(|| format!("shape {:?} holds too many elements", self.shape))?;
+        let size = elements(&self.shape)?;
         let buffer = |values: Vec<f64>| Buffer::from_values(dtype, self.shape.clone(), values);
         match (&self.values, &self.file) {
             (None, Some(file)) => {
@@ -123,6 +203,17 @@ impl Input {
             _ => bail!("give either `values` or `file`"),
         }
     }
+}
+
+/// As many as the emulator takes; more is refused here, before they are made.
+fn elements(shape: &[usize]) -> Result<usize> {
+    let elements = shape.iter().try_fold(1_usize, |product, &extent| product.checked_mul(extent));
+    let size = elements.filter(|&elements| elements <= 1 << 30);
+    size.with_context(|| format!("shape {shape:?} holds too many elements"))
+}
+
+fn key(number: &str) -> Result<u32> {
+    number.parse().with_context(|| format!("`{number}` is no number of a parameter or a function constant"))
 }
 
 /// A number between -1 and 1 that looks random and is the same everywhere.

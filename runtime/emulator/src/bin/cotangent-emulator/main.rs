@@ -1,4 +1,5 @@
-//! `cotangent-emulator KERNEL.metal LAUNCH.toml`: runs a plain Metal body and prints findings and outputs.
+//! `cotangent-emulator KERNEL.metal LAUNCH.toml`: runs a plain Metal body, or a kernel function of a whole file, and prints
+//! findings and outputs.
 //!
 //! Ends with 0 if nothing was found, 1 if something was, 2 if the kernel could not be run.
 
@@ -8,12 +9,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use cotangent_emulator::{Dtype, Emulator, Run, Source};
-use description::Description;
+use cotangent_emulator::{Dtype, Emulator, Finding, Source};
+use description::{Description, Function};
 
 const USAGE: &str = "usage: cotangent-emulator KERNEL.metal LAUNCH.toml
 
-KERNEL.metal  the body of a kernel, without signature, as MLX's metal_kernel takes it
+KERNEL.metal  the body of a kernel, without signature, as MLX's metal_kernel takes it; or a whole file, if
+              LAUNCH.toml names a function of it
 LAUNCH.toml   sizes, inputs, outputs and template parameters:
 
     grid = [64]
@@ -32,7 +34,10 @@ LAUNCH.toml   sizes, inputs, outputs and template parameters:
 
     [template]              # optional, as are schedule, checks, init_value, atomic_outputs, header
     T = \"f32\"
-    N = 4";
+    N = 4
+
+    For a whole file: function = \"name\", buffer = 0 in each of the inputs and outputs (their order without it),
+    and optionally [constants] and [threadgroup_memory], by number.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -56,28 +61,46 @@ fn run(kernel: &Path, launch: &Path) -> Result<bool> {
     let text = std::fs::read_to_string(kernel).with_context(|| format!("cannot read {}", kernel.display()))?;
     let body = Source::new(kernel.to_string_lossy(), text);
     let folder = launch.parent().unwrap_or(Path::new(""));
-    let (kernel, launch) = Description::read(launch)?.resolve(body, folder)?;
+    let description = Description::read(launch)?;
+    if description.is_of_function() {
+        return run_function(description, body, folder);
+    }
+    let (kernel, launch) = description.resolve(body, folder)?;
     let run = Emulator::global()?.run(&kernel, &launch)?;
     for ((port, shape), bytes) in kernel.outputs.iter().zip(&launch.output_shapes).zip(&run.outputs) {
         println!("{} {} {shape:?} = {}", port.name, port.dtype, shown(port.dtype, bytes));
     }
-    report(&run);
+    report(&run.findings, &run.notes, run.threads);
     Ok(run.is_clean())
 }
 
-fn report(run: &Run) {
-    for finding in &run.findings {
+/// The same of a kernel function of a whole file.
+fn run_function(description: Description, source: Source, folder: &Path) -> Result<bool> {
+    let Function { text, launch, outputs } = description.resolve_function(source, folder)?;
+    let run = Emulator::global()?.run_function(&text, &launch)?;
+    for (number, shape) in outputs {
+        let bound = launch.buffers.iter().find(|bound| bound.index == number);
+        if let (Some(bound), Some(bytes)) = (bound, run.buffer(number)) {
+            println!("{} {} {shape:?} = {}", bound.name, bound.dtype, shown(bound.dtype, bytes));
+        }
+    }
+    report(&run.findings, &run.notes, launch.grid.iter().map(|&n| u64::from(n)).product());
+    Ok(run.findings.is_empty())
+}
+
+fn report(findings: &[Finding], notes: &[Finding], threads: u64) {
+    for finding in findings {
         println!("\n{finding}");
     }
-    for note in &run.notes {
+    for note in notes {
         println!("\nnote: {note}");
     }
-    let found = match run.findings.len() {
+    let found = match findings.len() {
         0 => "nothing found".to_owned(),
         1 => "1 finding".to_owned(),
         n => format!("{n} findings"),
     };
-    println!("\n{} threads, {found}", run.threads);
+    println!("\n{threads} threads, {found}");
 }
 
 /// All elements, or the first ones of many.
