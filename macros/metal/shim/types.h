@@ -144,9 +144,13 @@ struct from_bits {};
 #define METAL_FROM_CAST(NAME, ENCODE)                                                                                 \
   METAL_INLINE METAL_CONSTANT explicit NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}                                                    \
   template <class I, class = enable_if_t<is_integral_v<I>>> METAL_INLINE METAL_CONSTANT NAME(I value) : bits(ENCODE(METAL_SINGLE(value))) {}
+#ifndef METAL_SMALL_MEMBERS
+#define METAL_SMALL_MEMBERS(NAME)
+#endif
 #define METAL_SMALL_FLOAT(NAME, ENCODE, DECODE, CONVERT)                                   \
   struct NAME {                                                                            \
     ushort bits;                                                                           \
+    METAL_SMALL_MEMBERS(NAME)                                                              \
     NAME() = default;                                                                      \
     METAL_INLINE constexpr NAME(from_bits, ushort bits) : bits(bits) {}                    \
     CONVERT(NAME, ENCODE)                                                                  \
@@ -179,7 +183,10 @@ template <class T> METAL_INLINE constexpr enable_if_t<is_small_float_v<T>, T> op
   }
 #define METAL_ROUNDED(A, B, RESULT) RESULT
 METAL_SMALL_OPERATOR(+, METAL_SUM) METAL_SMALL_OPERATOR(-, METAL_SUM)
-METAL_SMALL_OPERATOR(*, METAL_ROUNDED) METAL_SMALL_OPERATOR(/, METAL_ROUNDED)
+METAL_SMALL_OPERATOR(/, METAL_ROUNDED)
+#ifndef METAL_CONTRACTS
+METAL_SMALL_OPERATOR(*, METAL_ROUNDED)
+#endif
 #undef METAL_SMALL_OPERATOR
 
 // The arms of `c ? a : b`, of which one is a small float and the other another number.

@@ -1,5 +1,6 @@
 // The static check: Metal's types and functions as declarations, with real address spaces. For clang 19 or newer, which
-// has `_Float16` and `__bf16` arithmetic and extended vectors with swizzles. Nothing here is ever run.
+// has `_Float16` and `__bf16` arithmetic and extended vectors with swizzles. As C++ nothing here is ever run; as C++ for
+// OpenCL, `opencl.h` adds definitions.
 #pragma once
 
 typedef __SIZE_TYPE__ size_t;
@@ -16,23 +17,38 @@ typedef int int32_t;
 typedef unsigned int uint32_t;
 typedef long int64_t;
 typedef unsigned long uint64_t;
+#ifdef __OPENCL_CPP_VERSION__
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
+#define device __global
+#define constant __constant
+#define threadgroup __local
+#define thread __private
+#define METAL_THREADGROUP threadgroup
+// Names that OpenCL has for types of its own.
+#define atomic_int metal_atomic_int
+#define atomic_uint metal_atomic_uint
+#define atomic_float metal_atomic_float
+#define atomic_ulong metal_atomic_ulong
+#else
 typedef _Float16 half;
-typedef __bf16 bfloat;
-typedef half float16_t;
-typedef bfloat bfloat16_t;
-
 #define device __attribute__((address_space(1)))
 #define constant __attribute__((address_space(2)))
 #define threadgroup __attribute__((address_space(3)))
 #define thread
 #define kernel
-#define METAL_FUNC inline
 // Not `static`: clang would look for a constructor that works in this address space.
 #define METAL_THREADGROUP extern threadgroup
+#endif
+typedef __bf16 bfloat;
+typedef half float16_t;
+typedef bfloat bfloat16_t;
+#define METAL_FUNC inline
 #define METAL_SPACES(F) F(device) F(threadgroup)
 
 namespace metal {
+#ifndef __OPENCL_CPP_VERSION__
 using ::half;
+#endif
 using ::bfloat;
 
 template <class A, class B> constexpr bool is_same_v = __is_same(A, B);
@@ -86,20 +102,29 @@ template <class T, size_t N> struct array {
 template <class T> struct width { static constexpr int value = 1; };
 template <class T, int N> struct width<T __attribute__((ext_vector_type(N)))> { static constexpr int value = N; };
 template <int N> struct width<bool_vec<N>> { static constexpr int value = N; };
+template <class V, class A> constexpr void put(V& made, int& next, A a, int times) {
+  if constexpr (width<A>::value == 1)
+    for (int i = 0; i < times; ++i) made[next++] = a;
+  else
+    for (int i = 0; i < width<A>::value; ++i) made[next++] = a[i];
+}
 template <class T, int N, class... A> constexpr vec<T, N> make_vec(A... a) {
   constexpr int given = (width<A>::value + ... + 0);
   static_assert(given == N || (sizeof...(A) == 1 && given == 1), "a vector's constructor: the number of components does not fit");
-  return vec<T, N>{};
+  vec<T, N> made{};
+  int next = 0;
+  (put(made, next, a, given == 1 ? N : 1), ...);
+  return made;
 }
 
 template <int N, class... A> constexpr bool_vec<N> make_bools(A... a) { return bool_vec<N>(make_vec<int, N>(a...)); }
 
 // `(device T*)p` is rewritten to `cast_to<device T*>() % p`, which exists only within one address space.
 template <class P> struct space { static constexpr int value = 0; };
-#define METAL_SPACE(N)                                                                                    \
-  template <class T> struct space<__attribute__((address_space(N))) T*> { static constexpr int value = N; }; \
-  template <class T> struct space<const __attribute__((address_space(N))) T*> { static constexpr int value = N; };
-METAL_SPACE(1) METAL_SPACE(2) METAL_SPACE(3)
+#define METAL_SPACE(S, N)                                                   \
+  template <class T> struct space<S T*> { static constexpr int value = N; }; \
+  template <class T> struct space<const S T*> { static constexpr int value = N; };
+METAL_SPACE(device, 1) METAL_SPACE(constant, 2) METAL_SPACE(threadgroup, 3)
 template <class To> struct read_through {};
 template <class To> struct cast_to { read_through<To> operator*() const; };
 template <class To, class From> enable_if_t<space<To>::value == space<From*>::value, To> operator%(cast_to<To>, From* p);
@@ -173,13 +198,24 @@ template <class T> using uniform = T;
 template <class T> constexpr T make_uniform(T);
 
 template <class T> struct numeric_limits {
-  static constexpr T infinity() { return T(__builtin_inff()); }
-  static constexpr T quiet_NaN() { return T(__builtin_nanf("")); }
-  static constexpr T max() { return T(0); }
-  static constexpr T min() { return T(0); }
-  static constexpr T lowest() { return T(0); }
-  static constexpr T epsilon() { return T(0); }
+  static constexpr bool is_signed = is_signed_v<T>;
+  static constexpr T max() { return is_signed ? T((ulong(1) << (8 * sizeof(T) - 1)) - 1) : T(~T(0)); }
+  static constexpr T min() { return is_signed ? T(-max() - 1) : T(0); }
+  static constexpr T lowest() { return min(); }
 };
+#define METAL_FLOAT_LIMITS(T, MAX, MIN, EPSILON)                            \
+  template <> struct numeric_limits<T> {                                    \
+    static constexpr T infinity() { return T(__builtin_inff()); }           \
+    static constexpr T negative_infinity() { return T(-__builtin_inff()); } \
+    static constexpr T quiet_NaN() { return T(__builtin_nanf("")); }        \
+    static constexpr T max() { return T(MAX); }                             \
+    static constexpr T min() { return T(MIN); }                             \
+    static constexpr T lowest() { return T(-MAX); }                         \
+    static constexpr T epsilon() { return T(EPSILON); }                     \
+  };
+METAL_FLOAT_LIMITS(float, 3.40282347e+38f, 1.17549435e-38f, 1.1920929e-7f)
+METAL_FLOAT_LIMITS(half, 65504.0f, 6.103515625e-5f, 9.765625e-4f)
+METAL_FLOAT_LIMITS(bfloat, 3.38953139e+38f, 1.17549435e-38f, 7.8125e-3f)
 
 #define METAL_GROUP(G)                                                                                                   \
   template <class T> T G##_sum(T); template <class T> T G##_product(T); template <class T> T G##_min(T);                 \
@@ -229,6 +265,7 @@ typedef atomic<ulong> atomic_ulong;
 METAL_SPACES(METAL_ATOMICS)
 
 template <class T, int C, int R> struct simdgroup_matrix {
+  vec<T, 2> elements;
   simdgroup_matrix() = default;
   explicit simdgroup_matrix(T);
   vec<T, 2>& thread_elements();
@@ -248,8 +285,15 @@ template <class D, class A, class B> void simdgroup_multiply(simdgroup_matrix<D,
 #include "namespaces.h"
 
 template <class T> struct Limits {
-  static constexpr T max = T(0), min = T(0), finite_max = T(0), finite_min = T(0);
+  static constexpr T max = metal::numeric_limits<T>::max(), min = metal::numeric_limits<T>::lowest();
+  static constexpr T finite_max = max, finite_min = min;
 };
+#define METAL_LIMITS(T)                                                                                               \
+  template <> struct Limits<T> {                                                                                      \
+    static constexpr T max = metal::numeric_limits<T>::infinity(), min = metal::numeric_limits<T>::negative_infinity(); \
+    static constexpr T finite_max = metal::numeric_limits<T>::max(), finite_min = metal::numeric_limits<T>::lowest(); \
+  };
+METAL_LIMITS(float) METAL_LIMITS(half) METAL_LIMITS(bfloat)
 template <class I = long> I elem_to_loc(I, const constant int*, const constant long*, int);
 template <class I = long> I elem_to_loc(metal::uint3, const constant int*, const constant long*, int);
 template <class T, class U> T ceildiv(T, U);

@@ -144,6 +144,14 @@ METAL_INLINE METAL_UNWATCHED void metal_outside(void* data, unsigned long index,
 METAL_OVERFLOW(add_overflow) METAL_OVERFLOW(sub_overflow) METAL_OVERFLOW(mul_overflow) METAL_OVERFLOW(negate_overflow)
 METAL_UNWATCHED void __ubsan_handle_divrem_overflow(void*, unsigned long, unsigned long by) { metal_fault(emulator::DIVISION_BY_ZERO, long(by), METAL_PC); }
 METAL_UNWATCHED void __ubsan_handle_divrem_overflow_abort(void*, unsigned long, unsigned long by) { metal_fault(emulator::DIVISION_BY_ZERO, long(by), METAL_PC); }
+// The types of a conversion, as the sanitizer describes them: kind, and width in bits.
+struct metal_conversion { const char* file; unsigned line, column; const unsigned short* from; const unsigned short* to; };
+METAL_INLINE METAL_UNWATCHED void metal_float_to_integer(void* data, unsigned long from, const void* pc) {
+  emulator::Context* c = emulator::context();
+  c->fault(c, emulator::FLOAT_TO_INTEGER, long(from), ((metal_conversion*)data)->from[1], 0, pc);
+}
+METAL_UNWATCHED void __ubsan_handle_float_cast_overflow(void* data, unsigned long from) { metal_float_to_integer(data, from, METAL_PC); }
+METAL_UNWATCHED void __ubsan_handle_float_cast_overflow_abort(void* data, unsigned long from) { metal_float_to_integer(data, from, METAL_PC); }
 METAL_UNWATCHED void __ubsan_handle_type_mismatch_v1(void* data, unsigned long place) { metal_misaligned(data, place, METAL_PC); }
 METAL_UNWATCHED void __ubsan_handle_type_mismatch_v1_abort(void* data, unsigned long place) { metal_misaligned(data, place, METAL_PC); }
 METAL_UNWATCHED void __ubsan_handle_out_of_bounds(void* data, unsigned long index) { metal_outside(data, index, METAL_PC); }

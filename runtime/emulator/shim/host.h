@@ -23,7 +23,7 @@ typedef float METAL_SINGLE;
 
 #define METAL_INLINE inline __attribute__((always_inline))
 #define METAL_STATIC static METAL_INLINE
-#define METAL_UNWATCHED __attribute__((no_sanitize("thread"), no_sanitize("undefined")))
+#define METAL_UNWATCHED __attribute__((no_sanitize("thread"), no_sanitize("undefined"), no_sanitize("float-cast-overflow")))
 #define METAL_COPY __builtin_memcpy
 #define METAL_FUNC inline __attribute__((always_inline))
 
@@ -36,7 +36,7 @@ typedef void (*Combine)(void* const* operands, unsigned present);
 enum Access : unsigned { READ = 0, WRITE = 1, ATOMIC_READ = 2, ATOMIC_WRITE = 3, ATOMIC_UPDATE = 7 };
 enum Reason : unsigned {
   COMPONENT_OUT_OF_BOUNDS, ARRAY_OUT_OF_BOUNDS, DIVISION_BY_ZERO, WRAPPED_INDEX, ABSENT_LANE, NAN_OPERAND,
-  SIGNED_OVERFLOW, MISALIGNED, UNSET_PRIVATE, HALF_INFINITE, SUM_STAYS,
+  SIGNED_OVERFLOW, MISALIGNED, UNSET_PRIVATE, HALF_INFINITE, SUM_STAYS, FLOAT_TO_INTEGER,
   PRIVATE_BOUNDS = 32
 };
 
@@ -147,8 +147,19 @@ template <class T> METAL_INLINE METAL_UNWATCHED T sum_of(T before, float by, T a
 #define METAL_CHECK_COMPONENT(I, N) \
   if (unsigned(I) >= unsigned(N)) emulator::component_out_of_bounds(I, N)
 
+#ifdef METAL_CONTRACTS
+// What `contract.h` makes of a product of two small floats.
+namespace metal { template <class T> struct product; }
+#define METAL_SMALL_MEMBERS(NAME)                  \
+  METAL_INLINE NAME(product<NAME>);                \
+  METAL_INLINE NAME& operator+=(product<NAME>);    \
+  METAL_INLINE NAME& operator-=(product<NAME>);
+#endif
 #include "types.h"
 #include "index.h"
+#ifdef METAL_CONTRACTS
+#include "contract.h"
+#endif
 
 // Real calls: a compiler that folds them would make results depend on the compiler.
 #ifdef METAL_DOUBLE

@@ -261,21 +261,30 @@ template <class T> struct tile_rows {
 METAL_INLINE int tile_row_of(int element) { return element / 4; }
 struct RowSum { template <class T> static T of(T a, T b) { return T(a + b); } };
 struct RowMax { template <class T> static T of(T a, T b) { return a > b ? a : b; } };
+// In the order of Metal's text: each lane its four elements, then the lanes whose numbers differ in the first bit, then in the
+// fourth.
 template <class T, class F> METAL_UNWATCHED void reduce_rows(void* const* operands, uint present) {
   typedef TransposeOperand<T> Mine;
-  T whole[16];
-  bool begun[16] = {};
+  T part[16][4];
+  bool begun[16][4] = {};
+  auto add = [](T& sum, bool& there, T value) METAL_UNWATCHED {
+    sum = there ? F::of(sum, value) : value;
+    there = true;
+  };
   for (uint lane = 0; lane < 32; ++lane)
     if (present >> lane & 1u)
       for (int i = 0; i < 8; ++i) {
-        T value = ((Mine*)operands[lane])->from[i];
-        uint row = tile_element_row(lane, i);
-        whole[row] = begun[row] ? F::of(whole[row], value) : value;
-        begun[row] = true;
+        uint row = tile_element_row(lane, i), of_lane = (lane & 1u) | (lane >> 2 & 2u);
+        add(part[row][of_lane], begun[row][of_lane], ((Mine*)operands[lane])->from[i]);
       }
+  for (uint row = 0; row < 16; ++row)
+    for (uint step = 1; step < 4; ++step) {
+      uint to = step == 2 ? 2 : 0, from = step == 1 ? 1 : step == 2 ? 3 : 2;
+      if (begun[row][from]) add(part[row][to], begun[row][to], part[row][from]);
+    }
   for (uint lane = 0; lane < 32; ++lane)
     if (present >> lane & 1u)
-      for (int i = 0; i < 2; ++i) ((Mine*)operands[lane])->to[i] = whole[tile_element_row(lane, 4 * i)];
+      for (int i = 0; i < 2; ++i) ((Mine*)operands[lane])->to[i] = part[tile_element_row(lane, 4 * i)][0];
 }
 #define METAL_ROWS(NAME, F)                                                                                          \
   template <class T, uint SITE> METAL_INLINE METAL_UNWATCHED tile_rows<T> NAME(const tile<T, 16, 16>& t, site<SITE>) {  \

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::ffi::c_void;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::build::Image;
 use crate::emulator::{THREADS, unwritten};
@@ -36,6 +35,9 @@ pub enum Memory<'a> {
     Update(Cow<'a, [u8]>),
     /// An output, by its size in bytes: garbage until the function writes it.
     Garbage(usize),
+    /// The memory of the buffer with this number, bound again, and written by one of the two. Metal's compiler takes each
+    /// buffer for memory of its own, so what is written there must not be read again.
+    SameAs(u32),
 }
 
 impl<'a> Bound<'a> {
@@ -106,15 +108,20 @@ pub struct Object {
     pub files: Vec<String>,
 }
 
+impl Object {
+    pub(crate) fn load(&self) -> Result<Image, Error> {
+        let sites = self.sites.iter().cloned().map(|(name, at)| Site { name, at }).collect();
+        Image::load(&self.path, sites, self.files.clone(), Default::default())
+    }
+}
+
 impl Emulator {
     /// Runs one launch of a compiled function. It runs in this process: code that leaves its stack takes the process down.
     ///
     /// # Errors
     /// If the object cannot be loaded, or the launch is not one that Metal would make.
     pub fn run_object(&self, object: &Object, launch: &BoundLaunch<'_>) -> Result<BoundRun, Error> {
-        let sites = object.sites.iter().cloned().map(|(name, at)| Site { name, at }).collect();
-        let image = Image::load(&object.path, sites, object.files.clone(), Default::default())?;
-        self.run_bound(&Arc::new(image), &object.buffers, launch, &object.path.display().to_string())
+        self.run_bound(&object.load()?, &object.buffers, launch, &object.path.display().to_string())
     }
 
     /// Runs one launch of a function whose entry takes the buffers of these numbers.
@@ -128,21 +135,33 @@ impl Emulator {
         if let Some(what) = misfit(launch) {
             return Err(Error::misfit(name, what));
         }
-        let bound: Vec<&Bound<'_>> = launch.buffers.iter().filter(|bound| taken.contains(&bound.index)).collect();
+        let sharing =
+            |index: u32| launch.buffers.iter().filter(move |b| matches!(b.memory, Memory::SameAs(n) if n == index));
+        let takes =
+            |bound: &Bound<'_>| taken.contains(&bound.index) || sharing(bound.index).any(|b| taken.contains(&b.index));
+        let own = |bound: &&Bound<'_>| !matches!(bound.memory, Memory::SameAs(_)) && takes(bound);
+        let bound: Vec<&Bound<'_>> = launch.buffers.iter().filter(own).collect();
         let contents: Vec<(String, Dtype, Contents<'_>)> = bound
             .iter()
             .map(|bound| {
+                let others: String = sharing(bound.index).map(|other| format!("` and `{}", other.name)).collect();
                 let contents = match &bound.memory {
+                    Memory::Read(bytes) | Memory::Update(bytes) if !others.is_empty() => Contents::Shared(bytes),
                     Memory::Read(bytes) => Contents::Data(bytes, None),
                     Memory::Update(bytes) if !bytes.is_empty() => Contents::Filled(bytes.len(), bytes.to_vec()),
                     Memory::Update(_) => Contents::Garbage(0),
                     Memory::Garbage(bytes) => Contents::Garbage(*bytes),
+                    Memory::SameAs(_) => Contents::Garbage(0),
                 };
-                (bound.name.clone(), bound.dtype, contents)
+                (format!("{}{others}", bound.name), bound.dtype, contents)
             })
             .collect();
         let geometry = Geometry::new(launch.grid, launch.threadgroup);
-        let place = |index: &u32| bound.iter().position(|bound| bound.index == *index);
+        let memory = |index: u32| match launch.buffers.iter().find(|bound| bound.index == index)?.memory {
+            Memory::SameAs(other) => Some(other),
+            _ => Some(index),
+        };
+        let place = |index: &u32| bound.iter().position(|bound| Some(bound.index) == memory(*index));
         let places: Vec<Option<usize>> = taken.iter().map(place).collect();
         let order = Launch {
             grid: launch.grid,
@@ -159,7 +178,7 @@ impl Emulator {
         let mut findings = report::findings(image, &geometry, entries);
         let mut buffers = Vec::new();
         for (i, bound) in bound.iter().enumerate() {
-            if matches!(bound.memory, Memory::Read(_)) {
+            if matches!(bound.memory, Memory::Read(_)) && sharing(bound.index).next().is_none() {
                 continue;
             }
             let bytes = arena.contents(i);
@@ -205,6 +224,14 @@ pub(crate) fn misfit(launch: &BoundLaunch<'_>) -> Option<String> {
         let bytes = match &bound.memory {
             Memory::Read(bytes) | Memory::Update(bytes) => bytes.len(),
             Memory::Garbage(bytes) => *bytes,
+            Memory::SameAs(number) => {
+                let full = |other: &Bound<'_>| matches!(other.memory, Memory::Read(_) | Memory::Update(_));
+                let known = launch.buffers.iter().any(|other| other.index == *number && full(other));
+                return (!known).then(|| {
+                    let wanted = "which must be another buffer that has content";
+                    format!("buffer {} (`{}`) is the memory of buffer {number}, {wanted}", bound.index, bound.name)
+                });
+            }
         };
         let whole = bytes.is_multiple_of(bound.dtype.size()) && bytes <= crate::launch_check::BUFFER_BYTES;
         (!whole).then(|| format!("buffer {} (`{}`) has {bytes} bytes of {}", bound.index, bound.name, bound.dtype))

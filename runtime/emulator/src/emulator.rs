@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::build::{Build, Cache, Compiler, Image, MIXED_ARMS, cache_error, explain};
 use crate::launch_check::check_launch;
 use crate::machine::{Arena, Contents, Dispatch, Entry, Geometry, Placement, StackPool};
-use crate::{Buffer, Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Port, Run, Source, report};
+use crate::{
+    Buffer, Checks, Dtype, Error, Finding, FindingKind, KernelText, Launch, Object, Port, Run, Source, report,
+};
 use cotangent_metal::content_key;
 use cotangent_metal::limits::{MAX_BUFFERS, MAX_THREADS};
 use cotangent_metal::translate::{Argument, Unit, arguments, first_use, host_unit};
@@ -80,6 +82,26 @@ impl Emulator {
     /// If the text does not compile or asks for what is not modelled, or the launch does not fit the kernel. Defects
     /// that show when it runs are not errors but findings.
     pub fn run(&self, kernel: &KernelText, launch: &Launch<'_>) -> Result<Run, Error> {
+        self.run_image(kernel, launch, |arguments| self.image(kernel, arguments, launch.checks))
+    }
+
+    /// Runs one launch of a kernel that something else has compiled: `object` takes the kernel's buffers in the order in
+    /// which MLX binds them, whatever numbers it gives them. It runs in this process: code that leaves its stack takes the
+    /// process down.
+    ///
+    /// # Errors
+    /// If the object cannot be loaded, or the launch does not fit the kernel.
+    pub fn run_compiled(&self, object: &Object, kernel: &KernelText, launch: &Launch<'_>) -> Result<Run, Error> {
+        self.run_image(kernel, launch, |_| object.load().map(Arc::new))
+    }
+
+    /// Runs one launch of the image that `image` makes for the kernel's arguments.
+    fn run_image(
+        &self,
+        kernel: &KernelText,
+        launch: &Launch<'_>,
+        image: impl FnOnce(&[Argument<'_>]) -> Result<Arc<Image>, Error>,
+    ) -> Result<Run, Error> {
         check_launch(kernel, launch)?;
         let shapes: Vec<&[usize]> = launch.inputs.iter().map(|b| b.shape.as_slice()).collect();
         let arguments = arguments(kernel, &shapes);
@@ -91,7 +113,7 @@ impl Emulator {
             let outputs = outputs().map(|(p, s)| vec![0; s.iter().product::<usize>() * p.dtype.size()]).collect();
             return Ok(Run { outputs, findings: limits, notes: Vec::new(), threads: 0 });
         }
-        let image = self.image(kernel, &arguments, launch.checks)?;
+        let image = image(&arguments)?;
 
         // Shapes and strides live in buffers of their own, watched like any other.
         let metadata = Metadata::new(launch);

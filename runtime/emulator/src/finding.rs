@@ -23,7 +23,8 @@ pub enum FindingKind {
     AbsentLane,
     /// The first NaN that does not come from the inputs.
     NanBorn,
-    /// Arithmetic without a defined result: integer division by zero, signed overflow.
+    /// Arithmetic without a defined result: integer division by zero, signed overflow, a float that becomes an integer which
+    /// cannot hold it.
     UndefinedArithmetic,
     /// An index, or a distance that a pointer moves, whose unsigned arithmetic has wrapped around.
     WrappedIndex,
@@ -31,6 +32,8 @@ pub enum FindingKind {
     NoProgress,
     /// A pointer to a type that its memory is not aligned for.
     Misaligned,
+    /// Memory that two buffers share is read after it was written.
+    SharedMemory,
     /// An input with strides of its own, in a kernel that reads it as if it lay row by row.
     IgnoredStrides,
     /// More threads, memory or buffers than Metal allows.
@@ -62,6 +65,7 @@ impl FindingKind {
             FindingKind::WrappedIndex => "wrapped index",
             FindingKind::NoProgress => "no progress",
             FindingKind::Misaligned => "misaligned access",
+            FindingKind::SharedMemory => "memory shared by buffers",
             FindingKind::IgnoredStrides => "strides ignored",
             FindingKind::BecomesInfinite => "becomes infinite",
             FindingKind::SumStays => "sum no longer changes",

@@ -5,7 +5,7 @@ use std::fmt;
 use std::process::Command;
 
 use cotangent_metal::headers::{NAMESPACES, TILE_METAL};
-use cotangent_metal::translate::{arguments, breaches, check_unit};
+use cotangent_metal::translate::{arguments, breaches, check_unit, opencl_unit};
 
 use crate::{Error, KernelText, Location};
 
@@ -54,25 +54,62 @@ impl StaticCheck {
     /// If the text cannot be taken apart, or clang does not start.
     pub fn check(&self, kernel: &KernelText, input_shapes: &[&[usize]]) -> Result<Vec<Complaint>, Error> {
         let unit = check_unit(kernel, &arguments(kernel, input_shapes))?;
+        let (_, mut complaints) = self.clang(kernel, &unit, &AS_CPP)?;
+        let rules =
+            [(&kernel.header, true), (&kernel.body, false)].into_iter().flat_map(|(s, header)| breaches(s, header));
+        complaints.extend(rules.map(|(at, what, help)| Complaint { at, message: format!("{what}\n  help: {help}") }));
+        complaints.sort();
+        complaints.dedup();
+        Ok(complaints)
+    }
+
+    /// Returns everything that clang refuses in the source as C++ for OpenCL: another judge of address spaces, which knows
+    /// that `constant` memory is not written and where arrays of threadgroup memory may stand.
+    ///
+    /// # Errors
+    /// As for [`StaticCheck::check`].
+    pub fn check_spaces(&self, kernel: &KernelText, input_shapes: &[&[usize]]) -> Result<Vec<Complaint>, Error> {
+        let unit = opencl_unit(kernel, &arguments(kernel, input_shapes), false)?;
+        let (_, complaints) = self.clang(kernel, &unit, &[&["-fsyntax-only"], &AS_OPENCL[..]].concat())?;
+        Ok(complaints)
+    }
+
+    /// Compiles the source as C++ for OpenCL, with Metal's functions as those of AIR: LLVM's text form of nearly what Apple's
+    /// compiler makes of it. The function is `metal_kernel`, its parameters those that MLX gives a kernel for inputs of
+    /// these shapes.
+    ///
+    /// # Errors
+    /// As for [`StaticCheck::check`]; what clang refuses is returned.
+    pub fn compile(
+        &self,
+        kernel: &KernelText,
+        input_shapes: &[&[usize]],
+    ) -> Result<Result<String, Vec<Complaint>>, Error> {
+        let unit = opencl_unit(kernel, &arguments(kernel, input_shapes), true)?;
+        let flags = [&["-O1", "-S", "-emit-llvm", "-o", "-"], &AS_OPENCL[..]].concat();
+        let (text, complaints) = self.clang(kernel, &unit, &flags)?;
+        Ok(if complaints.is_empty() { Ok(text) } else { Err(complaints) })
+    }
+
+    /// Gives the unit to clang. Returns what clang writes, and its complaints.
+    fn clang(&self, kernel: &KernelText, unit: &str, flags: &[&str]) -> Result<(String, Vec<Complaint>), Error> {
         let failed = |source| Error::Cache { path: self.clang.clone().into(), source };
         let folder = tempfile::tempdir().map_err(failed)?;
+        for (name, text) in PRELUDE {
+            std::fs::write(folder.path().join(name), text).map_err(failed)?;
+        }
         let file = folder.path().join("kernel.cpp");
-        std::fs::write(folder.path().join("check.h"), include_str!("../shim/check.h")).map_err(failed)?;
-        std::fs::write(folder.path().join("namespaces.h"), NAMESPACES).map_err(failed)?;
-        std::fs::write(folder.path().join("tile.metal"), TILE_METAL).map_err(failed)?;
         std::fs::write(&file, unit).map_err(failed)?;
         let output = Command::new(&self.clang)
-            .args(["-fsyntax-only", "-std=c++17", "-fno-exceptions", "-fno-rtti", "-fno-caret-diagnostics"])
+            .args(flags)
+            .args(["-fno-caret-diagnostics", "-fno-color-diagnostics", "-ferror-limit=50", "-Wno-everything"])
             .args([
-                "-fno-color-diagnostics",
-                "-Wno-everything",
                 "-Wimplicit-float-conversion",
-                "-ferror-limit=50",
                 "-Werror=uninitialized",
                 "-Werror=vla",
                 "-Werror=vla-extension",
+                "-I",
             ])
-            .args(["-I"])
             .arg(folder.path())
             .arg(&file)
             .output()
@@ -84,14 +121,34 @@ impl StaticCheck {
         if errors == 0 && !output.status.success() {
             complaints.push(Complaint { at: start, message: messages.into_owned() });
         }
-        let rules =
-            [(&kernel.header, true), (&kernel.body, false)].into_iter().flat_map(|(s, header)| breaches(s, header));
-        complaints.extend(rules.map(|(at, what, help)| Complaint { at, message: format!("{what}\n  help: {help}") }));
-        complaints.sort();
-        complaints.dedup();
-        Ok(complaints)
+        Ok((String::from_utf8_lossy(&output.stdout).into_owned(), complaints))
     }
 }
+
+/// What the units include.
+const PRELUDE: [(&str, &str); 4] = [
+    ("check.h", include_str!("../shim/check.h")),
+    ("opencl.h", include_str!("../shim/opencl.h")),
+    ("namespaces.h", NAMESPACES),
+    ("tile.metal", TILE_METAL),
+];
+
+const AS_CPP: [&str; 4] = ["-fsyntax-only", "-std=c++17", "-fno-exceptions", "-fno-rtti"];
+
+/// Numbers of address spaces as Apple's compiler has them, and no more precision than the types have.
+const AS_OPENCL: [&str; 11] = [
+    "-x",
+    "cl",
+    "-cl-std=clc++2021",
+    "-cl-no-stdinc",
+    "--target=x86_64",
+    "-Xclang",
+    "-ffake-address-space-map",
+    "-Xclang",
+    "-fbfloat16-excess-precision=none",
+    "-Xclang",
+    "-ffloat16-excess-precision=none",
+];
 
 fn version(program: &OsString) -> Option<u32> {
     let output = Command::new(program).arg("--version").output().ok().filter(|o| o.status.success())?;

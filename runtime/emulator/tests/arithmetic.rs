@@ -19,6 +19,23 @@ fn right(name: &'static str, body: &str) -> Case {
 }
 
 #[test]
+fn floats_that_no_integer_holds() {
+    judge(&[
+        wrong(UndefinedArithmetic, "too large for an int", "y[i] = float(int(x[i] * 1e9f + 3e9f));"),
+        wrong(UndefinedArithmetic, "without a cast", "int a = x[i] * -1e9f - 3e9f; y[i] = float(a);"),
+        wrong(UndefinedArithmetic, "negative for a uint", "y[i] = float(uint(x[i] - 5.0f));"),
+        wrong(UndefinedArithmetic, "too large for a char", "y[i] = float(char(x[i] + 128.0f));"),
+        wrong(UndefinedArithmetic, "of half", "y[i] = float(short(half(x[i]) + 33000.0h));"),
+        wrong(UndefinedArithmetic, "infinite", "y[i] = float(int((x[i] + 1.0f) * INFINITY));"),
+        right("cut off toward zero", "y[i] = float(uint(-0.75f - x[0])) + float(char(127.5f + x[0]));")
+            .gives([127.0; 64]),
+        right("the smallest int", "y[i] = int(-2147483648.0f - x[0]) < 0 ? 1.0f : 0.0f;").gives([1.0; 64]),
+        right("clamped", "y[i] = float(int(clamp(x[i] * 1e9f, -1.0f, 1.0f)));"),
+        right("to a bool", "y[i] = bool(x[i] * 1e30f) ? 1.0f : 0.0f;"),
+    ]);
+}
+
+#[test]
 fn signed_overflow() {
     judge(&[
         wrong(UndefinedArithmetic, "a product of extents", "int n = int(x[1]) * 70000; y[i] = x[(n * n) & 63];"),

@@ -194,3 +194,29 @@ fn what_is_not_modelled_is_refused_by_name() {
         assert!(error.contains(expected), "{text}: {error}");
     }
 }
+
+/// Runs `y[i] = ..` of a source in which `x` and `y` are one memory.
+fn shared(statement: &str) -> BoundRun {
+    let text = format!(
+        "kernel void k(device const float* x, device float* y, uint i [[thread_position_in_grid]]) {{ {statement} }}"
+    );
+    let function = FunctionText { source: Source::new("k.metal", text), name: "k".into(), ..FunctionText::default() };
+    let y = Bound { index: 1, name: "y".into(), dtype: Dtype::F32, memory: Memory::SameAs(0) };
+    let buffers = vec![Bound::read(0, "x", Dtype::F32, (0..8).map(f64::from)), y];
+    let launch = BoundLaunch { grid: [8, 1, 1], threadgroup: [8, 1, 1], buffers, ..BoundLaunch::default() };
+    Emulator::global().unwrap().run_function(&function, &launch).unwrap()
+}
+
+#[test]
+fn memory_that_an_input_shares_with_an_output_is_read_before_it_is_written() {
+    let run = shared("y[i] = 2 * x[i];");
+    assert!(run.findings.is_empty(), "{:?}", run.findings);
+    assert_eq!(Dtype::F32.decode(run.buffer(0).unwrap()), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0]);
+
+    let run = shared("y[i] = 2; y[i] = x[i] + 1;");
+    let [finding] = &run.findings[..] else { panic!("{:?}", run.findings) };
+    assert_eq!((finding.kind, finding.subject.as_deref()), (FindingKind::SharedMemory, Some("x` and `y")));
+
+    let run = shared("y[i] = x[7 - i];");
+    assert!(run.findings.iter().any(|finding| finding.kind == FindingKind::DataRace), "{:?}", run.findings);
+}

@@ -6,14 +6,17 @@ mod table;
 use cotangent_emulator::{Dtype, KernelText, Source, StaticCheck};
 
 /// `x`: 64 elements, `w`: 3 elements (hence `constant`), `n`: a scalar, `y`: an output.
-fn complaints(check: &StaticCheck, header: &str, body: &str) -> Vec<String> {
-    let kernel = KernelText::new("k", format!("uint i = thread_position_in_grid.x; (void)i;\n{body}"))
+fn kernel(header: &str, body: &str) -> KernelText {
+    KernelText::new("k", format!("uint i = thread_position_in_grid.x; (void)i;\n{body}"))
         .input("x", Dtype::F32)
         .input("w", Dtype::F32)
         .input("n", Dtype::I32)
         .output("y", Dtype::F32)
-        .header(Source::new("h.metal", header));
-    match check.check(&kernel, &[&[64], &[3], &[]]) {
+        .header(Source::new("h.metal", header))
+}
+
+fn complaints(check: &StaticCheck, header: &str, body: &str) -> Vec<String> {
+    match check.check(&kernel(header, body), &[&[64], &[3], &[]]) {
         Ok(found) => found.iter().map(ToString::to_string).collect(),
         Err(refused) => vec![refused.to_string()],
     }
@@ -139,6 +142,34 @@ fn what_metal_takes_is_taken() {
     ];
     for (header, body) in cases {
         assert_eq!(complaints(&check, header, body), Vec::<String>::new(), "{body}");
+        assert_eq!(refused_spaces(&check, header, body), Vec::<String>::new(), "{body}");
+    }
+}
+
+/// What clang refuses as C++ for OpenCL; `x`, `w`, `n` and `y` as above.
+fn refused_spaces(check: &StaticCheck, header: &str, body: &str) -> Vec<String> {
+    let complaints = check.check_spaces(&kernel(header, body), &[&[64], &[3], &[]]).unwrap();
+    complaints.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn mistakes_of_address_space_are_refused_where_spaces_are_types() {
+    let Some(check) = clang() else { return };
+    let cases: &[(&str, &str, &str)] = &[
+        ("", "thread float* p = (thread float*)y; p[0] = 1;", "k.metal:2: "),
+        ("constant float t[2] = {1, 2};", "t[0] = x[i];", "k.metal:2: "),
+        ("constant float t[2] = {1, 2};", "constant float* p = t;\np[1] = x[i];", "k.metal:3: "),
+        ("constant float t[2] = {1, 2};", "device float* p = t; y[i] = p[0];", "k.metal:2: "),
+        ("float f(device float* p) { return p[0]; }", "float a[2] = {1, 2}; y[i] = f(a);", "k.metal:2: "),
+        ("float f(device float* p) { return p[0]; }", "threadgroup float s[4]; y[i] = f(s);", "k.metal:2: "),
+        ("float f(thread float* p) { return p[0]; }", "y[i] = f(y);", "k.metal:2: "),
+        ("float f(thread float& p) { return p; }", "threadgroup float s[4]; y[i] = f(s[0]);", "k.metal:2: "),
+        ("struct S { device float* p; };", "threadgroup float s[4]; S q; q.p = s;", "k.metal:2: "),
+        ("", "tile<float, 16, 16> t; float a[256]; tile_load(t, a, 16);", "k.metal:2: "),
+    ];
+    for (header, body, place) in cases {
+        let found = refused_spaces(&check, header, body);
+        assert!(found.iter().any(|complaint| complaint.starts_with(place)), "{header} {body}: {found:?}");
     }
 }
 

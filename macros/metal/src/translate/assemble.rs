@@ -83,20 +83,12 @@ pub fn check_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<Str
     let mut sites = Vec::new();
     let in_body = Context { header: &kernel.header.text, ..Context::default() };
     let in_header = Context { is_header: true, ..in_body };
-    let header = rewrite(&kernel.header, Target::Check, in_header, &mut sites)?;
-    let body = rewrite(&kernel.body, Target::Check, in_body, &mut sites)?;
+    let header = rewrite(&kernel.header, Target::Check { exact: false }, in_header, &mut sites)?;
+    let body = rewrite(&kernel.body, Target::Check { exact: false }, in_body, &mut sites)?;
     let parameters: Vec<String> = arguments
         .iter()
         .map(|argument| {
-            let (declaration, name) = parameter(kernel, argument);
-            let space = match argument {
-                Argument::Input { small: false, .. } => "device ",
-                Argument::Output { .. } => "device ",
-                Argument::Attribute { .. } => "",
-                _ => "constant ",
-            };
-            let plain = declaration.strip_prefix("const ");
-            let declaration = plain.map_or(format!("{space}{declaration}"), |plain| format!("const {space}{plain}"));
+            let (declaration, name) = spaced_parameter(kernel, argument);
             format!("{declaration} {name}")
         })
         .collect();
@@ -112,6 +104,55 @@ pub fn check_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<Str
         let instance = template_arguments(kernel, Dtype::metal);
         let _ = writeln!(text, "#line 1 \"entry\"\ntemplate void metal_kernel_body{instance}({parameters});");
     }
+    Ok(text)
+}
+
+/// The unit that clang compiles as C++ for OpenCL, which has Metal's address spaces, `half` and rules of contraction: the
+/// kernel as the function `metal_kernel`, its parameters in the order of `arguments`. With `defined`, Metal's functions are
+/// there to be run.
+pub fn opencl_unit(kernel: &KernelText, arguments: &[Argument<'_>], defined: bool) -> Result<String, Error> {
+    let mut sites = Vec::new();
+    // Clang warns of a `float` that becomes a `bfloat`, unless it is a constant of a value that a `bfloat` holds.
+    let target = Target::Check { exact: defined };
+    let in_body = Context { header: &kernel.header.text, ..Context::default() };
+    let in_header = Context { is_header: true, ..in_body };
+    // A word of the language there, in no namespace.
+    let plain = |text: String| text.replace("metal::half", "half");
+    let header = plain(rewrite(&kernel.header, target, in_header, &mut sites)?);
+    let body = plain(rewrite(&kernel.body, target, in_body, &mut sites)?);
+    let prelude = if defined { "opencl.h" } else { "check.h" };
+    let mut text = format!("#include \"{prelude}\"\nusing namespace metal;\n#include \"tile.metal\"\n");
+    if !header.is_empty() {
+        let _ = writeln!(text, "{}{header}", line_directive(&kernel.header));
+    }
+    // OpenCL has neither templates of kernels, nor references or pointers to `bool` among their parameters.
+    let (mut parameters, mut values) = (Vec::new(), String::new());
+    for argument in arguments {
+        let (declaration, name) = spaced_parameter(kernel, argument);
+        let pointed = declaration.strip_suffix('&');
+        let plain = format!("{}*", pointed.or(declaration.strip_suffix('*')).unwrap_or_default());
+        if pointed.is_none() && !(plain.ends_with("bool*")) {
+            parameters.push(format!("{declaration} {name}"));
+            continue;
+        }
+        let passed = plain.strip_suffix("bool*").map_or(plain.clone(), |space| format!("{space}uchar*"));
+        parameters.push(format!("{passed} {name}_bound"));
+        let deref = if pointed.is_some() { "*" } else { "" };
+        let _ = write!(values, "{declaration} {name} = {deref}({plain}){name}_bound; ");
+    }
+    for (name, value) in &kernel.template {
+        let _ = match value {
+            TemplateValue::Dtype(dtype) => write!(values, "typedef {} {name}; ", dtype.metal()),
+            TemplateValue::Int(n) => write!(values, "constexpr int {name} = {n}; "),
+            TemplateValue::Bool(b) => write!(values, "constexpr bool {name} = {b}; "),
+        };
+    }
+    let _ = write!(
+        text,
+        "#line 1 \"entry\"\n__kernel void metal_kernel({}) {{ {values}\n{}{body}\n}}\n",
+        parameters.join(", "),
+        line_directive(&kernel.body)
+    );
     Ok(text)
 }
 
@@ -210,8 +251,20 @@ fn parameter(kernel: &KernelText, argument: &Argument<'_>) -> (String, String) {
     }
 }
 
-/// Returns where the shim keeps an attribute's value; some names mean the same.
-pub(super) fn attribute_field(name: &'static str) -> &'static str {
+/// The same with Metal's address spaces.
+fn spaced_parameter(kernel: &KernelText, argument: &Argument<'_>) -> (String, String) {
+    let (declaration, name) = parameter(kernel, argument);
+    let space = match argument {
+        Argument::Input { small: false, .. } | Argument::Output { .. } => "device ",
+        Argument::Attribute { .. } => "",
+        _ => "constant ",
+    };
+    let plain = declaration.strip_prefix("const ");
+    (plain.map_or(format!("{space}{declaration}"), |plain| format!("const {space}{plain}")), name)
+}
+
+/// Returns the name under which the emulator keeps an attribute's value; some names mean the same.
+pub fn attribute_field(name: &'static str) -> &'static str {
     match name {
         "grid_size" => "threads_per_grid",
         "thread_execution_width" => "threads_per_simdgroup",

@@ -22,7 +22,7 @@ mod threadgroup;
 mod whole;
 mod words;
 
-pub use assemble::{Unit, breaks_on_cuda, check_unit, cuda_parts, host_unit, packs};
+pub use assemble::{Unit, attribute_field, breaks_on_cuda, check_unit, cuda_parts, host_unit, opencl_unit, packs};
 pub use rewrite::{MACROS, Site};
 pub use rules::breaches;
 pub use signature::{Argument, arguments};

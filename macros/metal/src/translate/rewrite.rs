@@ -32,8 +32,8 @@ pub const MACROS: u32 = 1 << 16;
 pub(crate) enum Target {
     /// C++ that runs in the emulator: whether arms of `?:` are converted to a common type, and `float` is `double`.
     Host { arms: bool, double: bool },
-    /// C++ with address spaces, for clang to check.
-    Check,
+    /// C++ with address spaces, for clang: whether literals keep their values.
+    Check { exact: bool },
     /// CUDA device code.
     Cuda,
 }
@@ -41,6 +41,10 @@ pub(crate) enum Target {
 impl Target {
     pub fn is_host(self) -> bool {
         matches!(self, Target::Host { .. })
+    }
+
+    pub(super) fn is_check(self) -> bool {
+        matches!(self, Target::Check { .. })
     }
 
     fn is_double(self) -> bool {
@@ -76,7 +80,7 @@ pub(crate) fn rewrite(
     let tokens = lex(&source.text);
     let places = Places::new(source, &tokens);
     let definitions = if context.is_header { definitions(&tokens) } else { Vec::new() };
-    let mut repeated = if target == Target::Check { Vec::new() } else { repeated(&tokens, &definitions) };
+    let mut repeated = if target.is_check() { Vec::new() } else { repeated(&tokens, &definitions) };
     if context.constants.is_some() {
         repeated.extend(repeated_structs(&tokens));
     }
@@ -172,7 +176,9 @@ impl<'t> Writer<'_, 't> {
             }
             match token.kind {
                 Kind::Directive => self.directive(&token)?,
-                Kind::Number if self.target == Target::Check => self.out += &inexact(&number(token.text, false)),
+                Kind::Number if self.target == (Target::Check { exact: false }) => {
+                    self.out += &inexact(&number(token.text, false));
+                }
                 Kind::Number => self.out += &number(token.text, self.target.is_double()),
                 Kind::Identifier => {
                     self.refuse(i)?;
@@ -190,7 +196,7 @@ impl<'t> Writer<'_, 't> {
                         i = self.threadgroup(i, range.end)?;
                         continue;
                     }
-                    if self.target == Target::Check {
+                    if self.target.is_check() {
                         i = self.checked_word(i, range.end);
                         continue;
                     }
@@ -252,11 +258,11 @@ impl<'t> Writer<'_, 't> {
                         }
                     }
                 }
-                Kind::Punctuation if self.target == Target::Check && token.is('(') => {
+                Kind::Punctuation if self.target.is_check() && token.is('(') => {
                     i = self.checked_cast(i, range.end);
                     continue;
                 }
-                Kind::Punctuation if self.target != Target::Check && (token.is('<') || token.is('>')) => {
+                Kind::Punctuation if !self.target.is_check() && (token.is('<') || token.is('>')) => {
                     if let Some(next) = self.shift(i, range.end)? {
                         i = next;
                         continue;

@@ -18,7 +18,7 @@ impl Writer<'_, '_> {
         // An argument of a macro that writes a function for each address space.
         let alone = self.next_significant(i + 1, end).is_some_and(|n| self.tokens[n].is(')') || self.tokens[n].is(','));
         if indirect || (alone && !starts_statement) {
-            if self.target == Target::Check {
+            if self.target.is_check() {
                 self.out += token.text;
             }
             return Ok(i + 1);
@@ -30,7 +30,7 @@ impl Writer<'_, '_> {
         if self.context.is_header && (self.context.constants.is_none() || !self.in_code()) {
             return Err(self.error(&token, "threadgroup memory is declared outside the kernel's body", help));
         }
-        if self.target == Target::Check {
+        if self.target.is_check() {
             self.out += "METAL_THREADGROUP";
             return Ok(i + 1);
         }

@@ -55,7 +55,7 @@ mod tests {
     fn each_word_that_is_not_modelled_is_refused_by_its_name() {
         for (word, help) in refused().chain([&("float4x4", "use vectors, `simdgroup_matrix` or `tile`")]) {
             let text = format!("y[0] = x[0];\n{word}{} a(x[0]);", if *word == "std" { "::sort" } else { "" });
-            for target in [Target::Host { arms: false, double: false }, Target::Check, Target::Cuda] {
+            for target in [Target::Host { arms: false, double: false }, Target::Check { exact: false }, Target::Cuda] {
                 let source = Source::new("k.metal", text.as_str());
                 let error = rewrite(&source, target, Context::default(), &mut Vec::new()).expect_err(word).to_string();
                 assert!(error.starts_with(&format!("k.metal:2: `{word}` ")), "{error}");

@@ -1,6 +1,7 @@
 // What compiled kernels call for each function of AIR that is more than an instruction: the emulator's own shim, with the
 // number of the call as an argument. Values cross as bits, so that no question of calling conventions arises.
 #include "hooks.cpp"
+#include "once.h"
 
 using namespace metal;
 
@@ -93,15 +94,6 @@ template <class A> void multiply_by(uint site, uint right, const uint* a, const 
   else multiply<A, float>(site, a, b, c, d);
 }
 
-// To the nearest float toward zero, its last bit set if anything is lost: rounding that once more rounds but once.
-template <class T> float to_odd(T value) {
-  float near = float(value);
-  if (!(near == near) || T(near) == value) return near;
-  uint bits = as_type<uint>(near);
-  if ((near < 0 ? -T(near) : T(near)) > (value < 0 ? -value : value)) --bits;
-  return as_type<float>(bits | 1u);
-}
-
 } // namespace
 
 extern "C" {
@@ -133,6 +125,24 @@ void* air_threadgroup(uint id, ulong bytes, ulong element, uint dtype, const cha
 void air_private_bounds(uint) {
   emulator::Context* c = emulator::context();
   c->fault(c, emulator::PRIVATE_BOUNDS, 0, 0, 0, __builtin_return_address(0));
+}
+
+void air_misaligned(ulong at, ulong alignment, uint) {
+  emulator::Context* c = emulator::context();
+  c->fault(c, emulator::MISALIGNED, long(at), long(alignment), 0, __builtin_return_address(0));
+}
+void air_wrapped_index(ulong full, ulong found, uint) {
+  emulator::Context* c = emulator::context();
+  c->fault(c, emulator::WRAPPED_INDEX, long(full), long(found), 0, __builtin_return_address(0));
+}
+// A conversion to an integer of this many bits, whose result is left open where it does not fit.
+void air_float_to_integer(float x, uint bits, uint is_signed) {
+  double high = double(1ul << (bits - 1)) * (is_signed ? 1 : 2), low = is_signed ? -high : 0;
+  // What lies behind the point is cut off.
+  if (double(x) > low - 1 && double(x) < high) return;
+  if (is_signed && double(x) == low) return;
+  emulator::Context* c = emulator::context();
+  c->fault(c, emulator::FLOAT_TO_INTEGER, long(as_type<uint>(x)), 32, 0, __builtin_return_address(0));
 }
 
 void air_matrix_load(const char* from, ulong stride, ulong x, ulong y, uint transpose, uint bytes, char* two, uint site) {

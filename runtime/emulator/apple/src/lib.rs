@@ -7,8 +7,10 @@
 
 pub mod lower;
 mod metallib;
+mod own;
 pub mod planted;
 mod workshop;
 
 pub use metallib::{Damage, Function, Library};
+pub use own::own_module;
 pub use workshop::{Failure, Kernel, Llvm, Workshop};

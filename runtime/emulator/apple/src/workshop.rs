@@ -75,6 +75,8 @@ impl Llvm {
 /// Why there is no object of a kernel.
 #[derive(Debug)]
 pub enum Failure {
+    /// A source is refused, with what is said of it.
+    Source(String),
     /// The module is not lowered.
     Refused(Refusal),
     /// A program failed.
@@ -91,6 +93,7 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Failure::Source(what) => f.write_str(what),
             Failure::Refused(refusal) => refusal.fmt(f),
             Failure::Tool { tool, what } => write!(f, "`{tool}` failed: {what}"),
             Failure::File(path, error) => write!(f, "{}: {error}", path.display()),

@@ -12,7 +12,9 @@ use crate::Error;
 const SHIM: &[(&str, &str)] = &[
     ("host.h", include_str!("../../shim/host.h")),
     ("types.h", headers::TYPES),
+    ("contract.h", include_str!("../../shim/contract.h")),
     ("index.h", include_str!("../../shim/index.h")),
+    ("once.h", include_str!("../../shim/once.h")),
     ("math.h", headers::MATH),
     ("pack.h", headers::PACK),
     ("namespaces.h", headers::NAMESPACES),

@@ -97,9 +97,11 @@ impl Compiler {
         flags.push(if self.is_clang { "-Werror=frame-larger-than" } else { "-Werror=frame-larger-than=32768" });
         flags.extend(match checks {
             Checks::Off => &["-O2", "-fwrapv"][..],
-            Checks::On => {
-                &["-O1", "-fsanitize=thread", "-fsanitize=integer-divide-by-zero,signed-integer-overflow"][..]
-            }
+            Checks::On => &[
+                "-O1",
+                "-fsanitize=thread",
+                "-fsanitize=integer-divide-by-zero,signed-integer-overflow,float-cast-overflow",
+            ][..],
         });
         if self.contracts {
             flags.extend(["-ffp-contract=on", "-DMETAL_CONTRACTS"]);

@@ -181,6 +181,17 @@ pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, 
                 note(FindingKind::SumStays, Action::Read, None, message, "sum in float and convert the result");
             }
         }
+        11 => {
+            let value =
+                if limit == 64 { f64::from_bits(found as u64) } else { f64::from(f32::from_bits(found as u32)) };
+            note(
+                FindingKind::UndefinedArithmetic,
+                Action::Read,
+                None,
+                format!("the float {value} becomes an integer that cannot hold it, which leaves the result undefined"),
+                "clamp it to what the integer holds, or take a wider type",
+            );
+        }
         PRIVATE_BOUNDS => note(
             FindingKind::OutOfBounds,
             Action::Read,

@@ -65,6 +65,8 @@ pub(crate) enum Contents<'d> {
     Data(&'d [u8], Option<Placement>),
     /// An output: its size in bytes, and the value of every element.
     Filled(usize, Vec<u8>),
+    /// Memory that is bound more than once, and its content.
+    Shared(&'d [u8]),
     /// An output of garbage: its size in bytes.
     Garbage(usize),
 }
@@ -84,6 +86,8 @@ pub(crate) struct DeviceBuffer {
     watch: Watch,
     shards: Vec<Mutex<Vec<Cell>>>,
     initialised: bool,
+    /// Whether it is bound more than once.
+    shared: bool,
 }
 
 /// The way in which memory is cut into cells.
@@ -128,7 +132,7 @@ impl Arena {
     /// Lays buffers out with a page of nothing between them, so that a small step beyond one hits no other.
     pub fn new(contents: &[(String, Dtype, Contents<'_>)], watched: bool) -> Self {
         let size = |c: &Contents<'_>| match c {
-            Contents::Data(data, _) => data.len(),
+            Contents::Data(data, _) | Contents::Shared(data) => data.len(),
             Contents::Filled(bytes, _) | Contents::Garbage(bytes) => *bytes,
         };
         let mut end = PAGE;
@@ -152,7 +156,7 @@ impl Arena {
             // SAFETY: laid out above, and nothing runs yet.
             let memory = unsafe { arena.block.write(begin, bytes) };
             match contents {
-                Contents::Data(data, _) => memory.copy_from_slice(data),
+                Contents::Data(data, _) | Contents::Shared(data) => memory.copy_from_slice(data),
                 Contents::Filled(_, element) => {
                     memory.chunks_exact_mut(element.len()).for_each(|e| e.copy_from_slice(element))
                 }
@@ -181,7 +185,8 @@ impl Arena {
                 placement,
                 watch,
                 shards: (0..cells.div_ceil(SHARD)).map(|_| Mutex::default()).collect(),
-                initialised: matches!(contents, Contents::Filled(..)),
+                initialised: matches!(contents, Contents::Filled(..) | Contents::Shared(_)),
+                shared: matches!(contents, Contents::Shared(_)),
             });
             let number = arena.buffers.len() as u16;
             arena.extent_of_page[begin >> PAGE_SHIFT..(begin + bytes).div_ceil(PAGE)].fill(number);
@@ -245,6 +250,7 @@ impl Arena {
             let found = shard[cell % SHARD].touch(Touch { bytes: mask, ..touch }, reads, writes);
             verdict.race = verdict.race.or(found.race);
             verdict.uninitialised |= found.uninitialised;
+            verdict.reads_back |= found.reads_back && buffer.shared;
         }
         verdict
     }

@@ -174,6 +174,9 @@ pub(super) fn note_verdict(worker: &Worker<'_>, index: u32, address: usize, verd
             }
         });
     }
+    if verdict.reads_back {
+        note_shared(worker, index, &object, (action, touch));
+    }
     if verdict.uninitialised {
         worker.note(index, (FindingKind::UninitialisedRead, at), Place::Nowhere, object.number, || Entry {
             kind: FindingKind::UninitialisedRead,
@@ -196,6 +199,26 @@ pub(super) fn note_verdict(worker: &Worker<'_>, index: u32, address: usize, verd
             count: 1,
         });
     }
+}
+
+/// Notes that memory which is bound twice is read after it was written.
+fn note_shared(worker: &Worker<'_>, index: u32, object: &Object, (action, touch): (Action, Touch)) {
+    let (at, group) = (Place::Code(touch.pc as usize), worker.group.get());
+    worker.note(index, (FindingKind::SharedMemory, at), Place::Nowhere, object.number, || Entry {
+        kind: FindingKind::SharedMemory,
+        subject: Some(object.name.clone()),
+        element: Some(object.element()),
+        side: Some((action, at, (group, index))),
+        other: None,
+        message: format!(
+            "element {} of `{}`, which are one memory, is read after it was written: Metal's compiler takes each buffer for \
+             memory of its own, and may read before it writes",
+            object.element(),
+            object.name
+        ),
+        advice: "bind a copy, or read each element before any is written".into(),
+        count: 1,
+    });
 }
 
 /// Notes an endless loop. Only the first one is named: the threads that follow have fewer turns, which is not a defect

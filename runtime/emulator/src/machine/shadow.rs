@@ -117,6 +117,8 @@ pub(crate) struct Verdict {
     pub race: Option<(Action, Touch)>,
     /// The access reads bytes that nothing has written.
     pub uninitialised: bool,
+    /// The access reads bytes that this launch has written.
+    pub reads_back: bool,
 }
 
 impl Cell {
@@ -144,6 +146,7 @@ impl Cell {
         if reads && self.initialised & now.bytes != now.bytes {
             verdict.uninitialised = true;
         }
+        verdict.reads_back = reads && self.writes.0.iter().any(|write| write.bytes & now.bytes != 0);
         verdict.race = self.writes.conflict(&now).map(|t| action(t, Action::Write));
         if writes {
             verdict.race = verdict.race.or_else(|| self.reads.conflict(&now).map(|t| action(t, Action::Read)));

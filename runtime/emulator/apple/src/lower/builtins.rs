@@ -50,6 +50,7 @@ declare void @air_matrix_multiply(i32, i32, ptr, ptr, ptr, ptr, i32)
 declare float @air_atomic_add_f32(ptr, float)
 declare float @air_dot4(float, float, float, float, float, float, float, float)
 declare i32 @air_half_of_double(double)
+declare void @air_float_to_integer(float, i32, i32)
 declare i32 @air_bfloat_of_double(double)
 declare i32 @air_bfloat_of_s64(i64)
 declare i32 @air_bfloat_of_u64(i64)
@@ -238,6 +239,10 @@ pub(super) fn define(signature: &Signature, contract: bool) -> Option<Definition
     } else if let Some(matrix) = name.strip_prefix("simdgroup_matrix_8x8_") {
         (meets, source) = (true, Source::Matrix);
         matrix_operation(matrix.split('.').next()?, signature, &mut body, &mut meets, &mut source)?
+    } else if let Some(operation) = name.strip_prefix("own.matrix_") {
+        (meets, source) = (true, if operation == "multiply" { Source::Matrix } else { Source::Instruction });
+        own_matrix_operation(operation.split('.').next()?, &mut body)?;
+        None
     } else if let Some(types) = name.strip_prefix("convert.") {
         Some(conversion(types, parameter(0)?, result, &mut body)?)
     } else if let Some(ty) = name.strip_prefix("fmuladd.") {
@@ -356,6 +361,11 @@ fn conversion(types: &str, from: &str, to: &str, body: &mut Body) -> Option<Stri
         (_, "f") if to == "i1" => body.value(&format!("fcmp une {from} %a0, 0.0")),
         (sign, "f") => {
             let float = body.widened(from, "%a0");
+            let signed = u32::from(sign == "s");
+            body.line(&format!(
+                "call void @air_float_to_integer(float {float}, i32 {}, i32 {signed})",
+                to.strip_prefix('i')?
+            ));
             body.value(&format!("call {to} @llvm.fpto{sign}i.sat.{to}.f32(float {float})"))
         }
         _ => return None,
@@ -385,6 +395,18 @@ fn multiply_add(ty: &str, result: &str, contract: bool, body: &mut Body) -> Opti
     let bits = body.value(&format!("call i32 @air_{small}_of_double(double {sum})"));
     let narrow = body.value(&format!("trunc i32 {bits} to i16"));
     Some(body.value(&format!("bitcast i16 {narrow} to {small}")))
+}
+
+/// Operations on matrices of this project's own sources: a lane's elements lie in memory.
+fn own_matrix_operation(operation: &str, body: &mut Body) -> Option<()> {
+    let types = match operation {
+        "load" | "store" => "ptr i64 i64 i64 i32 i32 ptr",
+        "multiply" => "i32 i32 ptr ptr ptr ptr",
+        _ => return None,
+    };
+    let passed = types.split(' ').enumerate().map(|(n, ty)| format!("{ty} %a{n}, ")).collect::<String>();
+    body.line(&format!("call void @air_matrix_{operation}({passed}i32 %site)"));
+    Some(())
 }
 
 /// The value that is returned, if any.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use super::checks::Checks;
 use super::syntax::{closing, global, without_spaces};
 use super::{Refusal, Threadgroup, one_space, own_name};
 
@@ -24,6 +25,8 @@ pub(super) struct Lowering<'m> {
     line: u32,
     pub sites: Vec<(String, u32)>,
     pub contractions: usize,
+    /// How many checks there are.
+    checks: u32,
     /// The line at which the function of each line with a place begins.
     pub lines: BTreeMap<u32, u32>,
 }
@@ -37,7 +40,8 @@ impl<'m> Lowering<'m> {
         types: &[String],
     ) -> Self {
         let (text, sites, lines) = (String::new(), Vec::new(), BTreeMap::new());
-        let mut lowering = Lowering { threadgroup, meeting, kernel, text, line: 1, sites, contractions: 0, lines };
+        let mut lowering =
+            Lowering { threadgroup, meeting, kernel, text, line: 1, sites, contractions: 0, checks: 0, lines };
         types.iter().for_each(|line| lowering.push(line));
         lowering
     }
@@ -90,7 +94,12 @@ impl<'m> Lowering<'m> {
             let place = place(self);
             self.push(&format!("  {line}{place}"));
         }
+        let mut checks = Checks::new(&instructions);
         for line in instructions {
+            for check in checks.before(&line, &mut self.checks) {
+                let place = place(self);
+                self.push(&format!("{check}{place}"));
+            }
             if !line.starts_with("  ") {
                 self.push(&line);
                 continue;

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod builtins;
+mod checks;
 mod function;
 mod layout;
 mod syntax;
@@ -117,7 +118,7 @@ pub fn lower(text: &str, file: &str, options: &Options) -> Result<Lowered, Refus
         let _ =
             write!(out, "\n@air.name.{n} = private constant [{} x i8] c\"{}\\00\"", array.name.len() + 1, array.name);
     }
-    let _ = writeln!(out, "\n{DECLARATIONS}{}", float_declarations());
+    let _ = writeln!(out, "\n{DECLARATIONS}{}{}", float_declarations(), checks::DEFINITIONS);
     definitions.values().for_each(|definition| out += &definition.text);
     let _ = write!(out, "{}", debug_information(file, lowering.lines));
     let constants = module.constants.iter().map(|(index, c)| (*index, (c.ty.clone(), c.name.clone()))).collect();
@@ -194,7 +195,8 @@ impl Module {
         let (at, name) = global(line, 0, |_| true).ok_or_else(form)?;
         let open = at + 1 + name.len();
         let end = closing(line, open).ok_or_else(form)?;
-        if !name.starts_with("air.") && !name.starts_with("llvm.fmuladd.") {
+        // Functions of the source are there, unless it declares one that nothing defines.
+        if !name.starts_with("air.") && !name.starts_with("llvm.fmuladd.") && !name.starts_with("_Z") {
             let plain = line[..end].replace(" local_unnamed_addr", "");
             self.kept.push(one_space(&without_spaces(&plain)));
             return Ok(());
@@ -252,7 +254,7 @@ fn own_name(name: &str) -> String {
 /// `llvm.memcpy.p3.p1.i64` becomes `llvm.memcpy.p0.p0.i64`.
 fn one_space(line: &str) -> String {
     let mut line = line.to_owned();
-    for space in 1..=3 {
+    for space in 1..=4 {
         line = line.replace(&format!(".p{space}."), ".p0.").replace(&format!(".p{space}("), ".p0(");
     }
     line

@@ -2,8 +2,7 @@
 //!
 //! `«bad|good»` is as in the list of texts, `;` ends a line, and words in capitals stand for the lines of [`line`]. `%i` is the
 //! thread's place in the grid and `%t` its place in the threadgroup (`%2` and `%3` in 32 bits), `%v` is `x[i]`, `%yi` points to
-//! `y[i]` and `%s` to the thread's place in threadgroup memory. Indices that wrap around and misaligned vectors are not here:
-//! the emulator does not look for them in compiled code.
+//! `y[i]` and `%s` to the thread's place in threadgroup memory. Indices that wrap around lead back into the buffer.
 
 use cotangent_emulator::{Bound, BoundLaunch, Dtype, Finding, Memory, Schedule};
 
@@ -13,7 +12,7 @@ use crate::lower::Options;
 use crate::{Failure, Workshop};
 
 /// Kind, defect in words, instructions.
-const DEFECTS: [(Kind, &str, &str); 24] = [
+const DEFECTS: [(Kind, &str, &str); 32] = [
     (
         Race,
         "one element for all",
@@ -58,6 +57,54 @@ const DEFECTS: [(Kind, &str, &str); 24] = [
         Bounds,
         "threadgroup memory",
         "SET; BARRIER; %n = add i64 %t, «64|0»; GEP(%q, %n); %w = load float, ptr addrspace(3) %q; OUT(%w)",
+    ),
+    (
+        Overflow,
+        "a product",
+        "%a = mul i32 %2, 65536; %b = mul i32 %a, «65536|0»; %c = add i32 %b, %2; %z = zext i32 %c to i64; \
+         %r = getelementptr float, ptr addrspace(1) %0, i64 %z; %w = load float, ptr addrspace(1) %r; OUT(%w)",
+    ),
+    (
+        Overflow,
+        "a signed product",
+        "%a = mul nsw i32 %2, 65536; %b = mul nsw i32 %a, «65536|0»; %c = add nsw i32 %b, %2; %z = sext i32 %c to i64; \
+         %n = add i64 %z, 0; %r = getelementptr float, ptr addrspace(1) %0, i64 %n; %w = load float, ptr addrspace(1) %r; OUT(%w)",
+    ),
+    (
+        Overflow,
+        "a sum, in a write",
+        "%a = add i32 %2, «-2147483648|0»; %b = add i32 %a, «-2147483648|0»; %z = zext i32 %b to i64; \
+         %r = getelementptr float, ptr addrspace(1) %1, i64 %z; store float %v, ptr addrspace(1) %r",
+    ),
+    (
+        Overflow,
+        "a shift, in threadgroup memory",
+        "SET; BARRIER; %a = shl i32 %3, 16; %b = shl i32 %a, 16; %c = add i32 «%b|0», %3; %z = zext i32 %c to i64; GEP(%q, %z); \
+         %w = load float, ptr addrspace(3) %q; OUT(%w)",
+    ),
+    (
+        Misaligned,
+        "four floats",
+        "%q = getelementptr float, ptr addrspace(1) %0, i64 «1|4»; %f = load <4 x float>, ptr addrspace(1) %q, align 16; \
+         %w = extractelement <4 x float> %f, i64 0; OUT(%w)",
+    ),
+    (
+        Misaligned,
+        "two floats that are written",
+        "%c = icmp eq i32 %2, 0; IF; %q = getelementptr float, ptr addrspace(1) %1, i64 «1|2»; \
+         store <2 x float> zeroinitializer, ptr addrspace(1) %q, align 8; END",
+    ),
+    (
+        Misaligned,
+        "an integer of 64 bits",
+        "%q = getelementptr float, ptr addrspace(1) %0, i64 «3|2»; %l = load i64, ptr addrspace(1) %q, align 8; \
+         %b = trunc i64 %l to i32; %w = bitcast i32 %b to float; OUT(%w)",
+    ),
+    (
+        Misaligned,
+        "threadgroup memory",
+        "SET; BARRIER; GEP(%q, «2|4»); %f = load <4 x float>, ptr addrspace(3) %q, align 16; \
+         %w = extractelement <4 x float> %f, i64 0; OUT(%w)",
     ),
     (Unset, "threadgroup memory", "«|SET»; %w = load float, ptr addrspace(3) %s; OUT(%w)"),
     (
