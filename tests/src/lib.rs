@@ -3,6 +3,7 @@
 pub mod attention_times;
 pub mod bench;
 pub mod code_times;
+pub mod compiled;
 pub mod deviation;
 pub mod endurance;
 pub mod expert_times;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use cotangent::kernel::check::{CudaCompiler, LaunchText};
 use cotangent_emulator::StaticCheck;
-use cotangent_metal::{CudaGrid, CudaText, CudaUnit, Dtype, KernelText, cuda_text};
+use cotangent_metal::{CudaGrid, CudaText, CudaUnit, Dtype, KernelText, TemplateValue, cuda_text};
 
 /// Every text with its kernel's name.
 fn texts() -> Vec<(&'static str, LaunchText)> {
@@ -105,6 +105,31 @@ fn every_text_keeps_metals_rules_with_small_and_large_inputs() {
     judge_all(&distinct, |(name, text)| {
         let shapes: Vec<&[usize]> = text.input_shapes.iter().map(Vec::as_slice).collect();
         let complaints = check.check(&text.metal, &shapes).map_err(|error| error.to_string())?;
+        let told: String = complaints.iter().map(|complaint| format!("\n{complaint}")).collect();
+        if told.is_empty() { Ok(()) } else { Err(format!("`{name}` at {}, inputs {shapes:?}{told}", text.place)) }
+    });
+}
+
+/// Where address spaces are part of the language. What they are depends on the text, on dtypes and switches, and on which inputs are
+/// small; constants of other types make no difference to them.
+#[test]
+fn every_text_keeps_address_spaces_that_are_part_of_the_language() {
+    let Some(check) = StaticCheck::find() else {
+        eprintln!("SKIPPED: the static check needs clang++ 19 or newer (or COTANGENT_CLANG)");
+        return;
+    };
+    let mut distinct = BTreeMap::new();
+    for (name, text) in texts() {
+        let small: Vec<bool> = text.input_shapes.iter().map(|shape| shape.iter().product::<usize>() < 8).collect();
+        let template = text.metal.template.iter().filter(|(_, value)| !matches!(value, TemplateValue::Int(_)));
+        let template: Vec<_> = template.collect();
+        distinct.entry(format!("{name} {template:?} {small:?}")).or_insert((name, text));
+    }
+    let distinct: Vec<_> = distinct.into_values().collect();
+    eprintln!("{} texts", distinct.len());
+    judge_all(&distinct, |(name, text)| {
+        let shapes: Vec<&[usize]> = text.input_shapes.iter().map(Vec::as_slice).collect();
+        let complaints = check.check_spaces(&text.metal, &shapes).map_err(|error| error.to_string())?;
         let told: String = complaints.iter().map(|complaint| format!("\n{complaint}")).collect();
         if told.is_empty() { Ok(()) } else { Err(format!("`{name}` at {}, inputs {shapes:?}{told}", text.place)) }
     });

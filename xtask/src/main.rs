@@ -83,6 +83,9 @@ enum Command {
     ///
     /// Needs LLVM 19, but neither MLX nor a Mac. Downloads MLX's package for macOS (45 MB) once, into `target/apple`.
     Apple {
+        /// Instead compile the project's own kernels with clang, in C++ for OpenCL, and compare: needs MLX, no download
+        #[arg(long)]
+        own: bool,
         /// Arguments of `cotangent-apple`: names of kernels, or `--help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
@@ -147,9 +150,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Check(arguments) => ProjectProgram::CHECK.run(&root, &arguments.passed_on()),
         Command::Mutate(arguments) => ProjectProgram::MUTATE.run(&root, &arguments.passed_on()),
-        Command::Apple { arguments } => {
+        Command::Apple { own, arguments } => {
             let cache: [OsString; 2] = ["--cache".into(), root.join("target/apple").into()];
-            ProjectProgram::APPLE.run(&root, &[&cache, arguments.as_slice()].concat())
+            let program = if own { ProjectProgram::COMPILED } else { ProjectProgram::APPLE };
+            program.run(&root, &[&cache, arguments.as_slice()].concat())
         }
         Command::Kernels(arguments) => ProjectProgram::KERNELS.run(&root, &arguments.passed_on()),
         Command::Expand { kernel, cuda: true } => ProjectProgram::KERNELS.run(&root, &["--cuda".into(), kernel.into()]),

@@ -41,6 +41,10 @@ impl ProjectProgram {
     pub const APPLE: Self =
         Self { package: "cotangent-apple", binary: "cotangent-apple", small: true, profile: ANSWERS, mlx: false };
 
+    /// The project's own kernels as clang compiles them.
+    pub const COMPILED: Self =
+        Self { package: "cotangent-tests", binary: "compiled", small: true, profile: ANSWERS, mlx: true };
+
     /// Builds and runs it in the caller's working directory, to which its `arguments` may be relative. Its standard
     /// output is passed through with nothing added, and so is its exit code.
     pub fn run(&self, root: &Path, arguments: &[OsString]) -> Result<ExitCode> {

@@ -45,10 +45,14 @@ use crate::{Backend, Dtype, Error, Result, Session};
 
 pub use self::coverage::{Check, OnCuda};
 pub use self::declared::assert_declared;
+#[cfg(feature = "emulator")]
+pub use self::record::emulated_launches;
 pub use self::record::{Record, Recorded, compare, record};
 pub use self::report::{Comparison, Report, first_failure};
 pub use self::texts::LaunchText;
 pub use self::vjp::{assert_function, check_function};
+#[cfg(feature = "emulator")]
+pub use super::launch::emulated::EmulatedLaunch;
 pub use super::launch::nvrtc::CudaCompiler;
 
 /// Checks a kernel in the emulator, and also on the session's backend if its source runs there.

@@ -5,7 +5,13 @@ use super::draw::Draw;
 use super::experiment::{Experiment, Way, dtypes};
 use super::report::{Report, distance};
 use super::tolerance::Tolerance;
+#[cfg(feature = "emulator")]
+use crate::Backend;
+#[cfg(feature = "emulator")]
+use crate::backend::with_backend;
 use crate::kernel::declaration::{Declaration, Route};
+#[cfg(feature = "emulator")]
+use crate::kernel::launch::emulated::{EmulatedLaunch, with_launches};
 use crate::{Dtype, Error, Result, Session};
 
 /// What a kernel's own text, or that of its backward, computed at one case.
@@ -67,6 +73,18 @@ pub fn record(_session: &mut Session, declaration: &'static Declaration) -> Resu
         }
     }
     Ok(record)
+}
+
+/// Computes outputs and gradients of a kernel as [`record`] does, in the emulator, and returns its launches with their
+/// results: for another way to run the same sources.
+///
+/// # Errors
+/// As [`record`]; also if the kernel cannot run in the emulator, or the emulator finds a defect.
+#[cfg(feature = "emulator")]
+pub fn emulated_launches(session: &mut Session, declaration: &'static Declaration) -> Result<Vec<EmulatedLaunch>> {
+    let run = || with_backend(Backend::Emulated, || record(session, declaration));
+    let (recorded, launches) = with_launches(run);
+    recorded.map(|_| launches)
 }
 
 /// Holds what this machine computed against what another did.

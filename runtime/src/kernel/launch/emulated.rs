@@ -4,6 +4,7 @@
 //! custom VJP, whose forward and backward MLX never differentiates, and in inference.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::OnceLock;
 
 use cotangent_emulator::{Buffer, Checks, Emulator, FindingKind, Launch, Run, Schedule};
@@ -18,6 +19,31 @@ use crate::dtype::is_in_double;
 use crate::error::Context as _;
 use crate::kernel::declaration::Declaration;
 use crate::{Error, Result, ffi};
+
+/// A launch that was made in the emulator, and its results.
+#[derive(Debug, Clone)]
+pub struct EmulatedLaunch {
+    /// The kernel, stage or backward.
+    pub kernel: &'static str,
+    /// The source, with its constants.
+    pub text: KernelText,
+    /// Inputs and sizes.
+    pub launch: Launch<'static>,
+    /// The bytes of each output, with whether anything reads it. Gradients that are not wanted may hold anything.
+    pub outputs: Vec<(Vec<u8>, bool)>,
+}
+
+thread_local! {
+    /// Launches as they are made, while somebody wants them.
+    static MADE: RefCell<Option<Vec<EmulatedLaunch>>> = const { RefCell::new(None) };
+}
+
+/// Returns what `run` returns, and the launches that it makes in the emulator on this thread, in single precision.
+pub(in crate::kernel) fn with_launches<R>(run: impl FnOnce() -> R) -> (R, Vec<EmulatedLaunch>) {
+    MADE.set(Some(Vec::new()));
+    let result = run();
+    (result, MADE.take().unwrap_or_default())
+}
 
 /// One array for each output.
 ///
@@ -56,6 +82,14 @@ pub(super) fn run(request: &LaunchRequest<'_>) -> Result<Vec<Array>> {
     let kernel = kernel_text(request, &inputs)?;
     let emulator = emulator(request.declaration).map_err(|error| request.error(error.to_string()))?;
     let run = run_clean(request, emulator, &kernel, &launch)?;
+    MADE.with_borrow_mut(|made| {
+        let Some(made) = made.as_mut().filter(|_| !in_double) else { return };
+        let outputs = run.outputs.iter().enumerate().map(|(n, bytes)| (bytes.clone(), request.is_needed(n))).collect();
+        let inputs =
+            launch.inputs.iter().map(|buffer| Buffer { bytes: buffer.bytes.to_vec().into(), ..buffer.clone() });
+        let launch = Launch { inputs: inputs.collect(), output_shapes: launch.output_shapes.clone(), ..launch };
+        made.push(EmulatedLaunch { kernel: request.name(), text: kernel.clone(), launch, outputs });
+    });
     if !request.launch.nondeterministic && !in_double && !one_is_enough() {
         // A GPU promises no order, so the result must not depend on one.
         let reversed = Launch { schedule: Schedule::Reversed, ..launch };
