@@ -2,10 +2,10 @@
 
 mod backward;
 mod by_channel;
-mod by_head;
 mod chunks;
 mod constants;
 mod decay;
+mod decay_by_head;
 mod forward;
 mod inverse;
 mod within;
@@ -14,7 +14,7 @@ use cotangent::{Graph, Result, differentiable};
 
 use super::geometry::Geometry;
 use super::sequential::{GatedDeltaStepInputs, gated_delta_steps};
-use by_head::HeadDecay;
+use decay_by_head::HeadDecay;
 
 pub use by_channel::{
     GatedDeltaByChannelInOperationsInputs, GatedDeltaByChannelInOperationsOutputs, gated_delta_by_channel_in_operations,

@@ -1,12 +1,12 @@
 //! Runs one kernel through its plan.
 
 use super::cases::{Setting, elements, runs_at};
+use super::differences::Probe;
 use super::draw::Draw;
 use super::experiment::{Computed, Experiment, Precision, Way, dtypes};
 use super::plan::{draws, equal_draws};
 use super::report::{Report, apart, distance};
 use super::sizes::Planned;
-use super::slopes::Probe;
 use super::tolerance::Tolerance;
 use crate::kernel::declaration::Declaration;
 use crate::kernel::launch::{DEFECT, in_one_order};

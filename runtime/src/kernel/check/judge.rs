@@ -2,10 +2,10 @@
 
 use super::cases::{Setting, elements};
 use super::checker::{Checker, Depth, LEAST};
+use super::differences::{Probe, Slopes, Steps, natural};
 use super::draw::Draw;
 use super::experiment::{Computed, Experiment, Precision, Way};
 use super::report::{apart, distance};
-use super::slopes::{Probe, Slopes, Steps, natural};
 use super::tolerance::{Bounds, COARSE, EXACT, INEXACT, OPERATIONS, ROUNDED, Tolerance};
 use crate::{Dtype, Result};
 
