@@ -129,7 +129,7 @@ fn value(kernel: &KernelText, argument: &Argument<'_>) -> String {
 fn metal_type(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F16 => "metal::half",
-        Dtype::Bf16 => "metal::bfloat",
+        Dtype::BF16 => "metal::bfloat",
         Dtype::I8 => "signed char",
         Dtype::U8 => "unsigned char",
         Dtype::I16 => "short",

@@ -88,7 +88,7 @@ pub fn batches(units: &[CudaUnit<'_>], new: &[usize]) -> Vec<Vec<usize>> {
 fn cuda_type(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F16 => "__half",
-        Dtype::Bf16 => "__nv_bfloat16",
+        Dtype::BF16 => "__nv_bfloat16",
         Dtype::F32 => "float",
         Dtype::F64 => "double",
         Dtype::Bool => "bool",

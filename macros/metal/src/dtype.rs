@@ -27,7 +27,7 @@ pub enum Dtype {
     /// IEEE 754 binary16, Metal's `half`.
     F16,
     /// The upper half of a binary32, Metal's `bfloat`.
-    Bf16,
+    BF16,
     /// IEEE 754 binary32.
     F32,
     /// IEEE 754 binary64, which Metal does not have: a kernel with a port or template type of it is compiled with
@@ -48,7 +48,7 @@ impl Dtype {
         Dtype::U32,
         Dtype::U64,
         Dtype::F16,
-        Dtype::Bf16,
+        Dtype::BF16,
         Dtype::F32,
         Dtype::F64,
     ];
@@ -57,7 +57,7 @@ impl Dtype {
     pub fn size(self) -> usize {
         match self {
             Dtype::Bool | Dtype::I8 | Dtype::U8 => 1,
-            Dtype::I16 | Dtype::U16 | Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::I16 | Dtype::U16 | Dtype::F16 | Dtype::BF16 => 2,
             Dtype::I32 | Dtype::U32 | Dtype::F32 => 4,
             Dtype::I64 | Dtype::U64 | Dtype::F64 => 8,
         }
@@ -76,7 +76,7 @@ impl Dtype {
             Dtype::U32 => "uint",
             Dtype::U64 => "uint64_t",
             Dtype::F16 => "half",
-            Dtype::Bf16 => "bfloat",
+            Dtype::BF16 => "bfloat",
             Dtype::F32 => "float",
             Dtype::F64 => "double",
         }
@@ -95,7 +95,7 @@ impl Dtype {
             Dtype::U32 => "u32",
             Dtype::U64 => "u64",
             Dtype::F16 => "f16",
-            Dtype::Bf16 => "bf16",
+            Dtype::BF16 => "bf16",
             Dtype::F32 => "f32",
             Dtype::F64 => "f64",
         }
@@ -103,7 +103,7 @@ impl Dtype {
 
     /// Returns whether elements can be NaN.
     pub fn is_float(self) -> bool {
-        matches!(self, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)
+        matches!(self, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
     }
 
     /// Returns whether the element that starts `bytes` is NaN; false for integers and for a cut-off element.
@@ -112,7 +112,7 @@ impl Dtype {
             (Dtype::F64, [_, _, _, _, _, _, _, _, ..]) => self.decode(&bytes[..8])[0].is_nan(),
             (Dtype::F32, [a, b, c, d, ..]) => f32::from_le_bytes([*a, *b, *c, *d]).is_nan(),
             (Dtype::F16, [a, b, ..]) => u16::from_le_bytes([*a, *b]) & 0x7fff > 0x7c00,
-            (Dtype::Bf16, [a, b, ..]) => u16::from_le_bytes([*a, *b]) & 0x7fff > 0x7f80,
+            (Dtype::BF16, [a, b, ..]) => u16::from_le_bytes([*a, *b]) & 0x7fff > 0x7f80,
             _ => false,
         }
     }
@@ -130,7 +130,7 @@ impl Dtype {
             Dtype::U32 => (value as u32).to_le_bytes().to_vec(),
             Dtype::U64 => (value as u64).to_le_bytes().to_vec(),
             Dtype::F16 => half::f16::from_f64(value).to_le_bytes().to_vec(),
-            Dtype::Bf16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
+            Dtype::BF16 => half::bf16::from_f64(value).to_le_bytes().to_vec(),
             Dtype::F32 => (value as f32).to_le_bytes().to_vec(),
             Dtype::F64 => value.to_le_bytes().to_vec(),
         }
@@ -149,7 +149,7 @@ impl Dtype {
                 Dtype::I32 => f64::from(bits as i32),
                 Dtype::I64 => bits as i64 as f64,
                 Dtype::F16 => half::f16::from_bits(bits as u16).to_f64(),
-                Dtype::Bf16 => half::bf16::from_bits(bits as u16).to_f64(),
+                Dtype::BF16 => half::bf16::from_bits(bits as u16).to_f64(),
                 Dtype::F32 => f64::from(f32::from_bits(bits as u32)),
                 Dtype::F64 => f64::from_bits(bits),
             }

@@ -15,8 +15,8 @@ fn kernel() -> KernelText {
         .header(Source::new("weighted.metal", header))
         .input("x", Dtype::F16)
         .input("scale", Dtype::F32)
-        .output("y", Dtype::Bf16)
-        .template("T", TemplateValue::Dtype(Dtype::Bf16))
+        .output("y", Dtype::BF16)
+        .template("T", TemplateValue::Dtype(Dtype::BF16))
         .template("N", TemplateValue::Int(2))
 }
 

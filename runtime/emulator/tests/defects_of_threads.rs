@@ -201,7 +201,7 @@ fn the_first_nan() {
             "uint i = thread_position_in_grid.x;
              y[i] = static_cast<bfloat>(sqrt(-1.0 - x[i])); //!",
         )
-        .y(Dtype::Bf16, &[64]),
+        .y(Dtype::BF16, &[64]),
     ]);
 }
 

@@ -58,7 +58,7 @@ proptest! {
         let kernel = KernelText::new("narrow", body)
             .input("x", Dtype::F32)
             .output("h", Dtype::F16)
-            .output("b", Dtype::Bf16)
+            .output("b", Dtype::BF16)
             .output("back", Dtype::Bool);
         let bytes: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
         let result = run(&kernel, &Launch {

@@ -202,8 +202,8 @@ fn what_metal_and_mlx_compute() {
             "a sum of bfloat over lanes is rounded once",
             "uint i = thread_position_in_grid.x; y[i] = simd_sum(x[i]);",
         )
-        .x(Dtype::Bf16, &[32], (0..32).map(|i| if i == 0 { 256.0 } else { 1.0 }))
-        .y(Dtype::Bf16, &[32])
+        .x(Dtype::BF16, &[32], (0..32).map(|i| if i == 0 { 256.0 } else { 1.0 }))
+        .y(Dtype::BF16, &[32])
         .threads(32, 32)
         .gives([288.0; 32]),
         value(
@@ -225,11 +225,11 @@ fn what_metal_refuses_is_refused() {
         ("expm1f", "y[0] = bfloat(expm1f(x[0]));"),
         ("a limit that is called", "y[0] = bfloat(Limits<float>::max());"),
     ] {
-        let case = sound(name, body).y(Dtype::Bf16, &[1]).threads(1, 1);
+        let case = sound(name, body).y(Dtype::BF16, &[1]).threads(1, 1);
         assert!(case.run(Schedule::Forward, Checks::On).is_err(), "{name}");
     }
     let cast = "y[0] = bfloat(x[0] * 2.0f); bfloat n = 0; n += 1; y[1] = x[1] > 0 ? bfloat(x[1]) : n;";
-    judge(&[sound("with a cast", cast).y(Dtype::Bf16, &[2]).threads(1, 1).gives([0.0, 1.0])]);
+    judge(&[sound("with a cast", cast).y(Dtype::BF16, &[2]).threads(1, 1).gives([0.0, 1.0])]);
 }
 
 #[test]

@@ -31,8 +31,8 @@ fn synchronisation() {
              threadgroup_barrier(mem_flags::mem_threadgroup);
              y[i] = s[63 - i];",
         )
-        .x(Dtype::Bf16, &[64], counting(64))
-        .y(Dtype::Bf16, &[64])
+        .x(Dtype::BF16, &[64], counting(64))
+        .y(Dtype::BF16, &[64])
         .gives(counting(64).map(|i| 63.0 - i)),
         sound(
             "halves copied through threadgroup memory",

@@ -58,10 +58,10 @@ fn matrices() {
              tile_multiply_accumulate(c, a, b);
              tile_store(c, y, 16);",
         )
-        .template("T", TemplateValue::Dtype(Dtype::Bf16))
+        .template("T", TemplateValue::Dtype(Dtype::BF16))
         .threads(32, 32)
-        .x(Dtype::Bf16, &[16, 16], fill(a, 16))
-        .input("w", Dtype::Bf16, &[16, 16], fill(b, 16))
+        .x(Dtype::BF16, &[16, 16], fill(a, 16))
+        .input("w", Dtype::BF16, &[16, 16], fill(b, 16))
         .y(Dtype::F32, &[16, 16])
         .gives(product(a, b, 16)),
         sound(
@@ -84,10 +84,10 @@ fn matrices() {
              tile_multiply_accumulate_elements(c, a, b);
              tile_store(c, (device float2*)y, 8);",
         )
-        .template("T", TemplateValue::Dtype(Dtype::Bf16))
+        .template("T", TemplateValue::Dtype(Dtype::BF16))
         .threads(32, 32)
-        .x(Dtype::Bf16, &[16, 16], fill(a, 16))
-        .input("w", Dtype::Bf16, &[16, 16], fill(b, 16))
+        .x(Dtype::BF16, &[16, 16], fill(a, 16))
+        .input("w", Dtype::BF16, &[16, 16], fill(b, 16))
         .y(Dtype::F32, &[16, 16])
         .gives((0..256).map(|i| {
             let (row, column) = (i / 16, i % 16);

@@ -95,7 +95,7 @@ fn binding(bound: Binding, paths: &Paths) -> TokenStream {
 
 fn dtype(dtype: Dtype, paths: &Paths) -> TokenStream {
     let path = paths.item(quote!(Dtype));
-    let variant = format_ident!("{}", dtype.variant());
+    let variant = format_ident!("{dtype:?}");
     quote!(#path::#variant)
 }
 

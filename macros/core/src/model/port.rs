@@ -6,84 +6,32 @@ use proc_macro2::{Ident, Span};
 
 use super::expression::Polynomial;
 
-/// The type of one element as a signature writes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Dtype {
-    /// `bool`
-    Bool,
-    /// `i8`
-    I8,
-    /// `u8`
-    U8,
-    /// `i16`
-    I16,
-    /// `u16`
-    U16,
-    /// `u32`
-    U32,
-    /// `i32`
-    I32,
-    /// `i64`
-    I64,
-    /// `u64`
-    U64,
-    /// `f16`
-    F16,
-    /// `bf16`
-    BF16,
-    /// `f32`
-    F32,
+pub use cotangent_metal::Dtype;
+
+/// The dtypes that a signature may name: all but `f64`, which Metal does not have.
+pub const DTYPES: [Dtype; 12] = [
+    Dtype::Bool,
+    Dtype::I8,
+    Dtype::U8,
+    Dtype::I16,
+    Dtype::U16,
+    Dtype::I32,
+    Dtype::U32,
+    Dtype::I64,
+    Dtype::U64,
+    Dtype::F16,
+    Dtype::BF16,
+    Dtype::F32,
+];
+
+/// The dtype written `name`: `f32`, `bf16`, `u8`.
+pub fn dtype_named(name: &str) -> Option<Dtype> {
+    DTYPES.into_iter().find(|dtype| dtype.name() == name)
 }
 
-impl Dtype {
-    /// Every dtype with the name under which authors write it.
-    pub const ALL: &'static [(&'static str, Dtype)] = &[
-        ("bool", Dtype::Bool),
-        ("i8", Dtype::I8),
-        ("u8", Dtype::U8),
-        ("i16", Dtype::I16),
-        ("u16", Dtype::U16),
-        ("i32", Dtype::I32),
-        ("u32", Dtype::U32),
-        ("i64", Dtype::I64),
-        ("u64", Dtype::U64),
-        ("f16", Dtype::F16),
-        ("bf16", Dtype::BF16),
-        ("f32", Dtype::F32),
-    ];
-
-    /// The dtype written `name`.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, dtype)| *dtype)
-    }
-
-    /// The dtype whose class of one is written `name`: `F32`, `BF16`, `U8`.
-    pub fn from_class(name: &str) -> Option<Self> {
-        Self::ALL.iter().map(|(_, dtype)| *dtype).find(|dtype| dtype.variant() == name)
-    }
-
-    /// Returns whether gradients of this dtype exist.
-    pub fn is_float(self) -> bool {
-        matches!(self, Self::F16 | Self::BF16 | Self::F32)
-    }
-
-    /// The name of the variant in the runtime's `Dtype`.
-    pub fn variant(self) -> &'static str {
-        match self {
-            Self::Bool => "Bool",
-            Self::I8 => "I8",
-            Self::U8 => "U8",
-            Self::I16 => "I16",
-            Self::U16 => "U16",
-            Self::I32 => "I32",
-            Self::U32 => "U32",
-            Self::I64 => "I64",
-            Self::U64 => "U64",
-            Self::F16 => "F16",
-            Self::BF16 => "BF16",
-            Self::F32 => "F32",
-        }
-    }
+/// The dtype whose class of one is written `name`: `F32`, `BF16`, `U8`.
+pub fn dtype_of_class(name: &str) -> Option<Dtype> {
+    DTYPES.into_iter().find(|dtype| format!("{dtype:?}") == name)
 }
 
 /// A dtype parameter of a kernel, such as `T: Float`.
@@ -134,9 +82,7 @@ impl PortDtype {
 impl fmt::Display for PortDtype {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fixed(dtype) => {
-                formatter.write_str(Dtype::ALL.iter().find(|(_, known)| known == dtype).map_or("?", |(name, _)| name))
-            }
+            Self::Fixed(dtype) => formatter.write_str(dtype.name()),
             Self::Parameter { name, .. } => formatter.write_str(name),
         }
     }

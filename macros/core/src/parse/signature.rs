@@ -13,7 +13,7 @@ use syn::{
 use super::options::{read_number, read_reason};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::kernel::{ConstantKind, ScalarKind, Unreadable};
-use crate::model::port::{Dtype, PortDtype, PortRole};
+use crate::model::port::{Dtype, PortDtype, PortRole, dtype_named, dtype_of_class};
 
 /// One parameter of the function.
 pub enum Parameter {
@@ -128,7 +128,7 @@ fn read_class(bound: &TypeParamBound) -> Result<Vec<Dtype>, Diagnostic> {
     match name.as_deref() {
         Some("Float") => Ok(vec![Dtype::F32, Dtype::F16, Dtype::BF16]),
         Some("Int") => Ok(vec![Dtype::I32, Dtype::U32]),
-        Some(name) if Dtype::from_class(name).is_some() => Ok(Dtype::from_class(name).into_iter().collect()),
+        Some(name) if dtype_of_class(name).is_some() => Ok(dtype_of_class(name).into_iter().collect()),
         _ => Err(Diagnostic::new(bound.span(), "this is not a class of dtypes").help(CLASS_FORM)),
     }
 }
@@ -266,7 +266,7 @@ fn read_parameter(input: &FnArg, diagnostics: &mut Diagnostics) -> Option<Parame
 fn likely_dtype(ty: &Type) -> Option<PortDtype> {
     let Type::Macro(ty) = ty else { return None };
     let first = ty.mac.tokens.clone().into_iter().next()?;
-    Dtype::named(&first.to_string()).map(PortDtype::Fixed)
+    dtype_named(&first.to_string()).map(PortDtype::Fixed)
 }
 
 /// The type inside `Option<..>`, and where that is written; any other type as it is.

@@ -6,7 +6,7 @@ use std::fmt;
 use super::{FunctionKind, Plan};
 use crate::model::body::{Body, Launch};
 use crate::model::kernel::{Binding, DeclarationRole, Extents, Kernel, ScalarKind};
-use crate::model::port::{Dtype, Port, PortRole, Sample};
+use crate::model::port::{Port, PortRole, Sample};
 
 impl fmt::Display for Plan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,7 +15,7 @@ impl fmt::Display for Plan {
         writeln!(formatter, "function: {}", function(self))?;
         writeln!(formatter, "gradient: {}", gradient(&kernel.role))?;
         for parameter in &kernel.dtypes {
-            let class: Vec<&str> = parameter.class.iter().map(|dtype| dtype_name(*dtype)).collect();
+            let class: Vec<&str> = parameter.class.iter().map(|dtype| dtype.name()).collect();
             writeln!(formatter, "dtype {}: {}", parameter.name, class.join(", "))?;
         }
         for dimension in &kernel.dimensions {
@@ -163,10 +163,6 @@ fn port_text(port: &Port) -> String {
         Sample::Integers(low, high) => format!(", {low}..{high}"),
     };
     format!("{}: {} {}, {role}{optional}{values}", port.name, port.dtype, port.shape_text())
-}
-
-fn dtype_name(dtype: Dtype) -> &'static str {
-    Dtype::ALL.iter().find(|(_, known)| *known == dtype).map_or("?", |(name, _)| name)
 }
 
 fn scalar_name(kind: ScalarKind) -> &'static str {

@@ -57,7 +57,7 @@ pub(super) fn dtype(request: &LaunchRequest<'_>, dtype: mlx_rs::Dtype) -> Result
         mlx_rs::Dtype::Int64 => Dtype::I64,
         mlx_rs::Dtype::Uint64 => Dtype::U64,
         mlx_rs::Dtype::Float16 => Dtype::F16,
-        mlx_rs::Dtype::Bfloat16 => Dtype::Bf16,
+        mlx_rs::Dtype::Bfloat16 => Dtype::BF16,
         mlx_rs::Dtype::Float32 => Dtype::F32,
         mlx_rs::Dtype::Float64 => Dtype::F64,
         other => {

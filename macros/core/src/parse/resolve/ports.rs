@@ -6,7 +6,7 @@ use syn::spanned::Spanned;
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::expression::Polynomial;
 use crate::model::kernel::{Binding, Kernel};
-use crate::model::port::{Dtype, DtypeParameter, Port, PortDtype, PortRole, Sample};
+use crate::model::port::{DTYPES, Dtype, DtypeParameter, Port, PortDtype, PortRole, Sample, dtype_named};
 use crate::parse::expression::{self, Names};
 use crate::parse::options::read_number;
 use crate::parse::signature::PortSyntax;
@@ -15,7 +15,7 @@ pub(super) fn resolve_dtype(written: &Ident, dtypes: &[DtypeParameter]) -> Optio
     let name = written.to_string();
     match dtypes.iter().find(|parameter| parameter.name == name) {
         Some(parameter) => Some(PortDtype::Parameter { name, class: parameter.class.clone() }),
-        None => Dtype::named(&name).map(PortDtype::Fixed),
+        None => dtype_named(&name).map(PortDtype::Fixed),
     }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn resolve_port(
     let PortSyntax { name, is_output, optional, dtype, shape, nodiff, saved, values, differs } = port;
     let resolved = resolve_dtype(&dtype, dtypes);
     if resolved.is_none() {
-        let names: Vec<String> = Dtype::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let names: Vec<String> = DTYPES.iter().map(|dtype| format!("`{}`", dtype.name())).collect();
         let help = match meant(&dtype.to_string()) {
             Some(name) => format!("write `{name}`: dtypes have Rust's names"),
             None => format!("use {}, or declare a parameter: `<{dtype}: Float>`", names.join(", ")),

@@ -30,7 +30,7 @@ impl NamedTypes {
         let dtype = match ty {
             "float" => Dtype::F32,
             "half" => Dtype::F16,
-            "bfloat" => Dtype::Bf16,
+            "bfloat" => Dtype::BF16,
             "i1" | "i8" => Dtype::U8,
             "i16" => Dtype::U16,
             "i32" => Dtype::U32,

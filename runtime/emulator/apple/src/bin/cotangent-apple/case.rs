@@ -48,7 +48,7 @@ const fn named(library: &'static str, metal: &'static str, dtype: Dtype) -> Type
 
 pub const BOOL: Type = named("bool_", "bool", Dtype::Bool);
 pub const F32: Type = named("float32", "float", Dtype::F32);
-pub const FLOATS: [Type; 3] = [named("float16", "half", Dtype::F16), named("bfloat16", "bfloat16_t", Dtype::Bf16), F32];
+pub const FLOATS: [Type; 3] = [named("float16", "half", Dtype::F16), named("bfloat16", "bfloat16_t", Dtype::BF16), F32];
 pub const INTEGERS: [Type; 8] = [
     named("uint8", "uint8_t", Dtype::U8),
     named("uint16", "uint16_t", Dtype::U16),

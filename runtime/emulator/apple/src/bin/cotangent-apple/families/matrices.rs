@@ -19,7 +19,7 @@ pub fn cases() -> Vec<Case> {
 fn long_name(ty: Type) -> &'static str {
     match ty.dtype {
         Dtype::F16 => "float16_t",
-        Dtype::Bf16 => "bfloat16_t",
+        Dtype::BF16 => "bfloat16_t",
         _ => "float",
     }
 }
