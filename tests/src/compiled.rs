@@ -140,7 +140,7 @@ fn hold(
                 let port = &made.text.outputs[n];
                 let values = port.dtype.decode(outputs[n]).into_iter().map(|value| value as f32).collect();
                 let dtype = match port.dtype {
-                    Dtype::Bf16 => cotangent::Dtype::BF16,
+                    Dtype::BF16 => cotangent::Dtype::BF16,
                     Dtype::F16 => cotangent::Dtype::F16,
                     _ => cotangent::Dtype::F32,
                 };

@@ -24,7 +24,7 @@ fn products_are_rounded_with_the_sum_in_every_float_type() {
         return;
     };
     let plain = Emulator::with_cache(&folder).unwrap();
-    for (dtype, bits) in [(Dtype::F32, 13), (Dtype::F16, 10), (Dtype::Bf16, 7)] {
+    for (dtype, bits) in [(Dtype::F32, 13), (Dtype::F16, 10), (Dtype::BF16, 7)] {
         let e = (-f64::from(bits)).exp2();
         for (form, contracted) in FORMS {
             let body = format!(

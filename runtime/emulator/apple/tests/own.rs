@@ -78,7 +78,7 @@ inline float second(const constant float* p) { return p[1]; }
 
 #[test]
 fn compiled_sources_give_the_same_bits() {
-    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
         for (name, body) in BODIES {
             let Some(runs) = both(&kernel(dtype, HEADER, body), &launch(dtype), false) else { return };
             let [text, compiled] = runs.unwrap_or_else(|failure| panic!("{name}: {failure}"));
@@ -92,7 +92,7 @@ fn compiled_sources_give_the_same_bits() {
 fn contraction_is_an_option() {
     // `(1 + e) (1 + e) - (1 + 2 e)`
     let body = "T a = x[0] + T(E), c = x[0] + T(2.0f * E); y[i] = a * a - c;";
-    for (dtype, e) in [(Dtype::F32, "0x1p-13f"), (Dtype::F16, "0x1p-10f"), (Dtype::Bf16, "0x1p-7f")] {
+    for (dtype, e) in [(Dtype::F32, "0x1p-13f"), (Dtype::F16, "0x1p-10f"), (Dtype::BF16, "0x1p-7f")] {
         let kernel = kernel(dtype, "", &body.replace('E', e));
         for (contract, nothing) in [(false, true), (true, false)] {
             let Some(runs) = both(&kernel, &launch(dtype), contract) else { return };
