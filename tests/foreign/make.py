@@ -146,6 +146,33 @@ def peft(work: Path) -> None:
         record(name, "peft", "PeftModel.save_pretrained", "vlm" if base == "vision" else "demo", logits.numpy())
 
 
+def peft_experts() -> None:
+    """All experts of a layer by one adapter of their stacked parameters."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folder = fresh("peft-experts")
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(HERE.parent / "reference/fixtures/moe", dtype=torch.float32)
+    # Others multiply rows of several experts at once, in an order of their own.
+    model.set_experts_implementation("eager")
+    targets = {"target_modules": ["q_proj"], "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]}
+    model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=ALPHA, **targets))
+    for path, parameter in model.named_parameters():
+        if "lora_B" in path:
+            torch.nn.init.normal_(parameter, std=0.1)
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text())
+    # Sets, whose order changes from run to run, and a folder of this machine.
+    config.update(base_model_name_or_path="moe", target_parameters=sorted(config["target_parameters"]))
+    file.write_text(json.dumps(config, indent=2, sort_keys=True))
+    with torch.no_grad():
+        logits = model.eval()(input_ids=torch.tensor([TOKENS])).logits[0, -1]
+    record("peft-experts", "peft", "PeftModel.save_pretrained, with target_parameters", "moe", logits.numpy())
+
+
 def unsloth(work: Path) -> None:
     """Its trainer starts on macOS alone; its save function runs here, on a model that mlx-lm loaded and adapted."""
     from mlx_lm.tuner.utils import linear_to_lora_layers
@@ -179,7 +206,7 @@ def main() -> None:
         bases.text(work / "text")
         bases.vision(work / "vision")
         for part in [mlx_itself, lambda: mlx_lm_run(work), lambda: mlx_lm_model(work), lambda: mlx_vlm(work),
-                     lambda: peft(work), lambda: unsloth(work)]:
+                     lambda: peft(work), peft_experts, lambda: unsloth(work)]:
             part()
     (HERE / "manifest.json").write_text(json.dumps(MANIFEST, indent=1) + "\n")
 

@@ -32,7 +32,7 @@ fn manifest() -> Value {
 fn base(name: &str) -> (Model<Stored>, TextConfig) {
     let dir = match name {
         "demo" => top("demo/checkpoint"),
-        "vlm" => top("tests/reference/fixtures/vlm"),
+        "vlm" | "moe" => top("tests/reference/fixtures").join(name),
         other => panic!("no base `{other}`"),
     };
     let (model, config, _) = Model::load(&dir, Dtype::F32).unwrap();
@@ -87,6 +87,7 @@ fn adapters_of_other_programs_compute_what_they_compute_there() {
         ("peft", 2, 3.0),
         ("peft-rslora", 2, 6.0 / 2.0_f64.sqrt()),
         ("peft-vision", 2, 3.0),
+        ("peft-experts", 2, 3.0),
     ] {
         let (mut model, config) = base(manifest()["files"][name]["base"].as_str().unwrap());
         let before = scores(&model, &config, &tokens());

@@ -5,10 +5,11 @@
 //! linear layer then computes `x W^T + scale * (x A) B`. Those of experts are in `mlp.switch_mlp`, of shape
 //! `[experts, rank, inputs]` and `[experts, outputs, rank]`. Here they carry the model's own names,
 //! `layers.{i}.{module}.lora_a`. PEFT's are `adapter_config.json` with other fields and `adapter_model.safetensors` with
-//! both factors transposed.
+//! both factors transposed; those of experts are adapters of stacked parameters.
 
 mod config;
 mod peft;
+mod peft_experts;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use cotangent_models::quoting::quoted_path;
 use cotangent_models::qwen35::Model;
 
 pub use config::AdapterConfig;
+pub use peft_experts::StackedParameter;
 pub use tensors::{load_tensors, write_tensors};
 
 use tensors::{AdapterName, common_rank, split_name, tensor_error};
@@ -112,7 +114,7 @@ impl Adapter {
     pub fn load(dir: &Path) -> Result<Self, AdapterError> {
         let config = AdapterConfig::load(&dir.join(CONFIG_FILE))?;
         let file = weights_file(dir)?;
-        let tensors = load_tensors(&file)?;
+        let tensors = load_tensors(&file, Some(&config))?;
         check_agreement(&file, &config, &tensors)?;
         Ok(Self { file, config, tensors })
     }
@@ -173,10 +175,10 @@ impl AdapterFile {
             let Adapter { file, config, tensors } = Adapter::load(path)?;
             return Ok(Self { file, rank: config.rank, config: Some(config), tensors });
         }
-        let tensors = load_tensors(path)?;
-        let rank = common_rank(path, &tensors)?;
         let beside = path.with_file_name(CONFIG_FILE);
         let config = if beside.exists() { Some(AdapterConfig::load(&beside)?) } else { None };
+        let tensors = load_tensors(path, config.as_ref())?;
+        let rank = common_rank(path, &tensors)?;
         let Some(rank) = rank.or(config.as_ref().map(|config| config.rank)) else {
             return Err(tensor_error(path, "lora_a", "is missing".into()));
         };

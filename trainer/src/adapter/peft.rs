@@ -1,9 +1,10 @@
-//! `adapter_config.json` of PEFT, as far as it describes plain LoRA on linear layers.
+//! `adapter_config.json` of PEFT, as far as it describes plain LoRA on linear layers and on the parameters of experts.
 
 use cotangent_models::quoting::quoted;
 use serde_json::{Value as Json, json};
 
 use super::AdapterConfig;
+use super::peft_experts::stacked_parameters;
 
 /// Fields that may hold anything: they say where an adapter is from, how it was trained, or what its tensors say
 /// themselves.
@@ -42,6 +43,7 @@ pub(super) fn read_config(json: &Json) -> Result<AdapterConfig, String> {
     for (field, value) in json.as_object().into_iter().flatten() {
         let supported = match field.as_str() {
             "peft_type" | "r" | "lora_alpha" | "use_rslora" => true,
+            "target_parameters" => is_empty(value) || stacked_parameters(value).is_some(),
             "bias" => value.is_null() || value == "none",
             "init_lora_weights" => {
                 value.is_null() || value.is_boolean() || HARMLESS_STARTS.iter().any(|start| value == start)
@@ -71,7 +73,15 @@ pub(super) fn read_config(json: &Json) -> Result<AdapterConfig, String> {
     };
     let stabilised = json["use_rslora"] == json!(true);
     let divisor = if stabilised { (rank as f64).sqrt() } else { rank as f64 };
-    Ok(AdapterConfig { rank, scale: alpha / divisor, dropout: 0.0, keys: None, num_layers: None, base_norms: None })
+    Ok(AdapterConfig {
+        rank,
+        scale: alpha / divisor,
+        dropout: 0.0,
+        keys: None,
+        num_layers: None,
+        base_norms: None,
+        stacked: stacked_parameters(&json["target_parameters"]).unwrap_or_default(),
+    })
 }
 
 fn is_empty(value: &Json) -> bool {
@@ -108,7 +118,7 @@ mod tests {
             ("rank_pattern", json!({"q_proj": 16})),
             ("alpha_pattern", json!({"q_proj": 16})),
             ("modules_to_save", json!(["lm_head"])),
-            ("target_parameters", json!(["mlp.experts.gate_up_proj"])),
+            ("target_parameters", json!(["mlp.experts.bias"])),
             ("layer_replication", json!([[0, 4]])),
             ("bias", json!("all")),
             ("lora_bias", json!(true)),

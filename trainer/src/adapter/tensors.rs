@@ -7,7 +7,8 @@ use cotangent_models::checkpoint::{
     CheckpointError, Dtype, HostTensor, SafetensorsFile, TensorRole, classify, name_in_mlx, write_safetensors,
 };
 
-use super::AdapterError;
+use super::peft_experts::Wrappers;
+use super::{AdapterConfig, AdapterError};
 
 /// The beginning of the model's names of the vision tower.
 const TOWER: &str = "visual.";
@@ -37,13 +38,15 @@ pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Res
 }
 
 /// Reads the tensors of an adapter from the safetensors `file`, by the model's names and in mlx-lm's layout. PEFT's names
-/// and layout (`base_model.model.{path}.lora_A.weight`, `[rank, inputs]`) are read too.
+/// and layout (`base_model.model.{path}.lora_A.weight`, `[rank, inputs]`) are read too, and with the configuration `config` its
+/// adapters of stacked experts.
 ///
 /// # Errors
 /// If the file is absent or damaged, holds a tensor that is not an adapter's, or half of a pair.
-pub fn load_tensors(file: &Path) -> Result<BTreeMap<String, HostTensor>, AdapterError> {
+pub fn load_tensors(file: &Path, config: Option<&AdapterConfig>) -> Result<BTreeMap<String, HostTensor>, AdapterError> {
     let weights = SafetensorsFile::open(file)?;
     let mut tensors = BTreeMap::new();
+    let mut wrappers = Wrappers::default();
     for stored in weights.names() {
         let fail = |reason: String| Err(tensor_error(file, stored, reason));
         let (name, layout) = match canonical_name(stored) {
@@ -51,6 +54,14 @@ pub fn load_tensors(file: &Path) -> Result<BTreeMap<String, HostTensor>, Adapter
             Err(reason) => return fail(reason),
         };
         let tensor = weights.read(stored)?;
+        if !matches!(tensor.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+            return fail(format!("has dtype {}, expected F32, BF16 or F16", tensor.dtype));
+        }
+        let tensor = match layout {
+            FactorLayout::Peft => wrappers.take(&name, tensor),
+            FactorLayout::Mlx => Some(tensor),
+        };
+        let Some(tensor) = tensor else { continue };
         let (axes, expected) = match is_of_experts(&name) {
             true => (3, "[experts, rank, inputs] or [experts, outputs, rank]"),
             false => (2, "[inputs, rank] or [rank, outputs]"),
@@ -58,12 +69,15 @@ pub fn load_tensors(file: &Path) -> Result<BTreeMap<String, HostTensor>, Adapter
         if split_name(&name).is_some() && (tensor.shape.len() != axes || tensor.shape.contains(&0)) {
             return fail(format!("has shape {:?}, expected {expected}", tensor.shape));
         }
-        if !matches!(tensor.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
-            return fail(format!("has dtype {}, expected F32, BF16 or F16", tensor.dtype));
-        }
         let tensor = if layout == FactorLayout::Peft { transposed(&tensor) } else { tensor };
         if tensors.insert(name.clone(), tensor).is_some() {
             return fail(format!("is the same as another tensor, `{name}`"));
+        }
+    }
+    let stacked = config.filter(|config| !config.stacked.is_empty()).map(|config| (config.rank, &config.stacked[..]));
+    for (name, tensor) in wrappers.split(stacked).map_err(|(name, reason)| tensor_error(file, &name, reason))? {
+        if tensors.insert(name.clone(), tensor).is_some() {
+            return Err(tensor_error(file, &name, "is there twice, by itself and in a stack".into()));
         }
     }
     if tensors.is_empty() {
