@@ -220,7 +220,9 @@ impl Model<Stored> {
             Some(head) if names_head => adding.walk(head, Path::new(HEAD), false)?,
             None if names_head => {
                 return Err(Error::Other(format!(
-                    "the adapter target `{HEAD}` is the embedding in this model, which takes no adapter"
+                    "the adapter target `{HEAD}` is the embedding in this model, which takes no adapter\n\
+                     help: name layers (`mlp`, `attention`), or give the checkpoint a head of its own: `lm_head.weight`, with \
+                     `tie_word_embeddings` false in `config.json`"
                 )));
             }
             _ => {}
