@@ -83,7 +83,7 @@ pub fn decode_affine<T: Float, const GROUP: usize, const BITS: usize>(
                 #pragma unroll
                 for (int four = 0; four < 8 / BITS; ++four) {
                     uint word = words[i] >> (4 * BITS * four);
-                    // Both roundings, of the product and of the sum, are MLX's.
+                    // MLX rounds both the product and the sum.
                     T products[4] = {
                         T(factor * float(word & LAST)), T(factor * float(word >> BITS & LAST)),
                         T(factor * float(word >> 2 * BITS & LAST)), T(factor * float(word >> 3 * BITS & LAST))};

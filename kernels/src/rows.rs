@@ -10,7 +10,7 @@ pub(crate) const ROWS: &str = "
 template <int D> constexpr int rows_of_simdgroup() { return D > 512 ? 1 : 512 / (D > 128 ? D : 128); }
 template <int D> constexpr int parts_of_lane() { return D > 1024 ? 16 : (D + 31) / 32; }
 
-// Where rows `first`, `first + 1`, .. begin, of which the last is repeated.
+// Finds where the rows `first`, `first + 1`, .. begin; beyond the end the last row is repeated.
 template <int COUNT>
 inline void find_rows(thread ulong* starts, int first, int rows, int heads, long token_stride, long head_stride) {
   #pragma unroll
@@ -21,7 +21,7 @@ inline void find_rows(thread ulong* starts, int first, int rows, int heads, long
   }
 }
 
-// Columns `first`, `first + 32`, .. of each row; 0 where there is none.
+// Loads the columns `first`, `first + 32`, .. of each row, and 0 where there is none.
 template <int COUNT, int PARTS, typename T, typename Rows>
 inline void load_rows(thread T* values, Rows rows, thread const ulong* starts, long stride, int first, int width) {
   #pragma unroll
@@ -35,7 +35,7 @@ inline void load_rows(thread T* values, Rows rows, thread const ulong* starts, l
   }
 }
 
-// Columns `first`, `first + 32`, .. of a weight, and `centre` added to each.
+// Loads the columns `first`, `first + 32`, .. of a weight, and adds `centre` to each.
 template <int PARTS, typename Weight>
 inline void load_weights(thread float* weights, Weight weight, long stride, int first, int width, float centre) {
   ulong start[1] = {0};

@@ -57,7 +57,7 @@ fn the_loss_does_not_grow_with_the_rows() {
     let logits = (4 * 1_000 * vocabulary) as usize;
     for trains in [[false, false], [true, false], [false, true], [true, true]] {
         let (quarter, whole) = (of_rows(250, &trains), of_rows(1_000, &trains));
-        // MLX allocates for the operations it has queued, ten arrays of a chunk's size and more, as timing has it.
+        // MLX allocates for all queued operations: ten arrays of a chunk's size or more, depending on timing.
         assert!(whole <= 2 * quarter, "{trains:?}: {} KiB for 250 rows, {} KiB for 1000", quarter >> 10, whole >> 10);
         assert!(whole <= logits / 3, "{trains:?}: {} MiB, of {} MiB of logits", whole >> 20, logits >> 20);
     }
@@ -169,10 +169,10 @@ fn attention_is_linear_in_the_length() {
     let (quarter, whole) = (of_length(1024), of_length(4096));
     let scores = (4 * heads * 4096 * 4096) as usize;
     assert!(whole <= scores / 6, "{} MiB, of {} MiB of scores", whole >> 20, scores >> 20);
-    // Four times as much, not sixteen times.
+    // Memory may grow fourfold with the length, not sixteenfold.
     assert!(whole <= 6 * quarter, "{} KiB at 1024, {} KiB at 4096", quarter >> 10, whole >> 10);
 
-    // And it is right there: the first queries do not see the rest.
+    // The result is right at this length: the first queries do not see the later keys.
     let inputs = [1, 2, 3].map(|seed| random(seed, &[1, heads, 4096, width], 1.0));
     let expected = outputs(&attention, &inputs.clone().map(|input| first(&input, 64)));
     assert_close("the first queries", &first(&outputs(&attention, &inputs)[0], 64), &expected[0], TOLERANCE);

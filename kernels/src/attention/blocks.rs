@@ -46,13 +46,14 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         uint lane = thread_index_in_simdgroup;
         int batch = int(threadgroup_position_in_grid.x) / H;
         int head = int(threadgroup_position_in_grid.x) % H;
-        // Blocks that see most keys begin first.
+        // The blocks that see the most keys begin first, so that the last ones to end are short.
         int start = ((T + 63) / 64 - 1 - int(threadgroup_position_in_grid.y)) * 64;
         int offset = S - T;
         ulong rows_before = ulong(batch * H + head) * T;
         ulong keys_before = ulong(batch * G + head / (H / G)) * S;
 
-        // Keys outside lowest .. end are seen by no query here; those in highest ..= own by all of the simdgroup.
+        // No query of the block sees a key outside lowest .. end. Every query of the simdgroup sees the keys highest
+        // ..= own.
         int first = start + int(lane) < T ? first_keys[batch * T + start + lane] : S;
         int other = start + 32 + int(lane) < T ? first_keys[batch * T + start + 32 + lane] : S;
         int lowest = simd_min(min(first, other));
@@ -91,12 +92,12 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         int begin = lowest / BLOCK * BLOCK;
         bool counts = own < T;
         if (begin < end) {
-            // The threads of query[..] have met behind their last reads.
+            // All threads have read the queries in `block` before keys overwrite them.
             threadgroup_barrier(mem_flags::mem_threadgroup);
             tile_copy_rows(block, STRIDE, keys + (keys_before + begin) * D, D, BLOCK, D, min(S - begin, int(BLOCK)), thread_index, 128);
         }
         for (int key = begin; key < end; key += BLOCK) {
-            // Values come while scores are computed, the next keys while values are added up.
+            // The values are loaded while scores are computed, and the next keys while values are added up.
             threadgroup_barrier(mem_flags::mem_threadgroup);
             tile_copy_rows(
                 block + BLOCK * STRIDE, STRIDE, values + (keys_before + key) * E, E, BLOCK, E, min(S - key, int(BLOCK)), thread_index,
@@ -135,7 +136,7 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
                     fading.at[i] = exp2(before.at[i] - shift.at[i]);
                     total.at[i] *= fading.at[i];
                 }
-                // After a few blocks the largest score seldom changes.
+                // After a few blocks the largest score seldom changes, so the sums are seldom rescaled.
                 if (simd_any(fading.at[0] != 1.0f || fading.at[1] != 1.0f)) {
                     #pragma unroll
                     for (int c = 0; c < E / 16; ++c) {
@@ -170,7 +171,8 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         for (int i = 0; i < 2; ++i) {
             bool any = total.at[i] > 0.0f;
             inverse.at[i] = any ? 1.0f / total.at[i] : 0.0f;
-            // Where nothing is seen, every weight is to be 2^-infinity.
+            // A query that sees no key gets the logarithm infinity, so that the backward computes 2^-infinity as every
+            // weight.
             logarithm.at[i] = any ? largest.at[i] + log2(total.at[i]) : INFINITY;
         }
         tile_with_rows(sum[0], logarithm, row, column, value, of_row) {

@@ -111,7 +111,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         constexpr int STRIDE = WIDE + 16 / sizeof(F);
         constexpr int HALF = (D / 16 + 1) / 2;
         constexpr int BUFFERS = BLOCK / 16;
-        // Sixteen keys and sixteen values, once or twice.
+        // It holds sixteen keys and sixteen values, in one or two buffers.
         threadgroup F block[BUFFERS * 32 * STRIDE];
         threadgroup float exchange[2 * 64 * 20];
         uint thread_index = thread_index_in_threadgroup;
@@ -219,7 +219,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
                 tile_copy_rows(there + 16 * STRIDE, STRIDE, values + (keys_before + next) * E, E, 16, E, valid, thread_index, 256);
             }
             if (sees) {
-                // P (dP - D), whichever of them is one's own.
+                // The slopes are P (dP - D); each simdgroup of a pair has one factor and reads the other.
                 tile<float, 16, 16> told;
                 tile_load(told, theirs, 20);
                 tile<float, 16, 16> both(0.0f);
@@ -283,7 +283,8 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         constexpr int WIDE = D > E ? D : E;
         constexpr int STRIDE = WIDE + 16 / sizeof(F);
         constexpr int BUFFERS = BLOCK / 16;
-        // Sixteen queries and their cotangents, once or twice; beside each two numbers and the first key.
+        // It holds sixteen queries and their cotangents, in one or two buffers; beside each lie two numbers and the
+        // first key.
         threadgroup F block[BUFFERS * 32 * STRIDE];
         threadgroup float of_queries[BUFFERS * 32];
         threadgroup int firsts[BUFFERS * 16];
@@ -296,7 +297,7 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         int pair = int(simdgroup_index_in_threadgroup) / 2;
         int batch = int(threadgroup_position_in_grid.x) / G;
         int group = int(threadgroup_position_in_grid.x) % G;
-        // The first keys are seen by most queries.
+        // Most queries see the first keys, so their threadgroups begin first.
         int start = int(threadgroup_position_in_grid.y) * 64;
         int own = start + 16 * pair;
         bool counts = own < S;
@@ -329,8 +330,8 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         for (int c = 0; c < WIDE / 16; ++c) sum[c] = tile<float, 16, 16>(0.0f);
         float factor = scale * M_LOG2E_F;
 
-        // Passes over the queries from the first to the last that see these keys, for each query head; where none of the
-        // sixteen does, the pass is left out.
+        // A pass takes sixteen queries. The passes go from the first to the last query that sees these keys, for each
+        // query head. A pass of which no query sees them is left out.
         int seeing = max(start - offset, 0) / 16 * 16;
         int until = 0;
         for (int query = seeing + int(thread_index); query < T; query += 256) {
@@ -344,10 +345,10 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         int all = passes * (H / G);
         int pass = -1;
         int turn = 0;
-        // Of the queries at hand: the first one, and the last of their first keys.
+        // These belong to the queries that are computed now: the first one, and the last of their first keys.
         int first_query = seeing;
         int latest = 0;
-        // Of those to come: first keys are read a pass ahead.
+        // These belong to the next queries: first keys are read a pass ahead.
         int head = group * (H / G);
         int query = seeing;
         int coming = lane < 16u && seeing + int(lane) < T ? first_keys[batch * T + seeing + lane] : S;
@@ -362,7 +363,7 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             if (next < all && simd_min(first) > last) continue;
             bool is_query = lane < 16u && next < all && query + int(lane) < T;
             int last_first = simd_max(is_query ? first : 0);
-            // Nothing is computed in the first round with two buffers: it fetches.
+            // With two buffers the first round only loads.
             if (BUFFERS == 1) {
                 pass = next;
                 first_query = query;
@@ -447,7 +448,7 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             }
             turn = BUFFERS - 1 - turn;
             if (BUFFERS == 2) {
-                // Only now: what was read above has come meanwhile.
+                // The stores wait until here, so that the reads above have arrived.
                 if (thread_index < 16u) {
                     firsts[place] = first;
                     of_queries[2 * place] = log_sum;

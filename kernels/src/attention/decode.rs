@@ -198,7 +198,7 @@ fn attend_section<F: Float, const D: usize, const E: usize, const SECTIONS: usiz
             sums[place * E + column] = value * factor;
         }
         if (thread_index_in_threadgroup == 0) {
-            // Of an empty section, a number that no score is as low as.
+            // An empty section gets a number that is lower than every score.
             largest[place] = SECTIONS == 1 ? (whole > 0.0f ? highest + log2(whole) : INFINITY) : whole > 0.0f ? highest : -3e38f;
             totals[place] = whole;
         }
@@ -385,7 +385,7 @@ fn by_operations<M: Graph>(inputs: AttendOneQueryInputs<'_, M>) -> Result<Tensor
     let places = Constant::from_slice(&places, &[1, 1, 1, length])?.to_tensor::<M>();
     let pads = pads.to_constant("where a row begins is no float path")?.to_tensor::<M>().reshape(&[rows, 1, 1, 1])?;
     let seen = places.greater(&pads)?;
-    // A row that sees nothing has no softmax: with a finite filling it has one, which is cleared.
+    // A row that sees nothing has no softmax. With a finite filling it has one, whose weights are then set to 0.
     let weights = scores.select(&seen, -1e30)?.softmax()?.select(&seen, 0.0)?;
     weights.cast(values.dtype())?.matmul(values)?.reshape(&[rows, heads, 1, values.dimension(3)])
 }

@@ -62,7 +62,7 @@ custom_vjp! {
         forward: strips::forward,
         backward: strips::backward,
         cases: [
-            // More queries than fit in a strip, of two heads a key head; more keys than queries.
+            // There are more queries than fit in a strip, two heads for a key head, and more keys than queries.
             case([1, 4, 2], [5, 5], (2, true), false, None),
             case([2, 2, 2], [3, 6], (8, true), true, None),
             case([2, 2, 1], [7, 7], (3, true), true, Some(Documents::new(&[vec![3, 2], vec![4]], 7, 7)?)),
@@ -121,7 +121,7 @@ pub fn causal_attention<M: Graph>(
         }
     };
     documents.check(OPERATION, shape)?;
-    // Twice 32 rows of a wide head exceed what Metal gives a threadgroup.
+    // Two blocks of 32 rows of a wide head exceed what Metal gives a threadgroup.
     let block = if backend == Backend::Cuda { 32 } else { 16 };
     attend_in_blocks(AttendInBlocksInputs { queries, keys, values, first_keys: documents.first_keys(), scale, block })
 }

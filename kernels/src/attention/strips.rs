@@ -79,7 +79,8 @@ impl Strip {
         let places: Vec<f32> = (0..keys).map(|key| key as f32 + 0.5).collect();
         let places = Constant::from_slice(&places, &[1, 1, 1, keys])?.to_tensor::<Infer>();
         let own = places.greater(&first.reshape(&[batch, 1, queries, 1])?)?;
-        // A row that sees nothing has no softmax: with a finite filling it has one, which the second pass clears.
+        // A row that sees nothing has no softmax. With a finite filling it has one, whose weights the second pass sets
+        // to 0.
         let seen = |x: &Tensor<Infer>, filling: f32| {
             let x = x.select(&own, filling)?;
             causal.as_ref().map_or(Ok(x.clone()), |causal| x.select(causal, filling))
@@ -93,7 +94,7 @@ impl Strip {
 pub(super) fn forward([queries, keys, values]: [&Tensor<Infer>; 3], host: &Host) -> Result<Vec<Tensor<Infer>>> {
     let mut outputs: Vec<Tensor<Infer>> = Vec::new();
     let mut kept: Vec<Tensor<Infer>> = Vec::new();
-    // What hides keys needs the range of float32, and so do slopes.
+    // The filling of hidden keys needs the range of float32, and slopes need its precision.
     let dtype = if host.keeps_weights || host.first_keys.is_some() { Dtype::F32 } else { values.dtype() };
     for strip in Strip::all(queries, keys, host) {
         let scaled = strip.of_queries(&ordered(queries, outputs.last().as_slice())?)?.multiply(host.scale)?;
@@ -119,7 +120,8 @@ pub(super) fn backward(
     let (output, kept) = (&outputs[0], &outputs[1..]);
     let mut d_queries: Vec<Tensor<Infer>> = Vec::new();
     let (mut d_keys, mut d_values) = (OfKeys::default(), OfKeys::default());
-    // From the last strip, which sees all keys: those that the next strip does not see are then done.
+    // The last strip comes first, because it sees all keys: the gradients of those that the strip before does not see
+    // are then complete.
     for (index, strip) in Strip::all(queries, keys, host).iter().enumerate().rev() {
         let before: Vec<_> =
             d_queries.last().into_iter().chain(d_keys.done.last()).chain(d_values.done.last()).collect();
@@ -166,7 +168,7 @@ impl OfKeys {
             Some(sum) => {
                 let (keys, covered) = (sum.dimension(2), term.dimension(2));
                 if covered < keys {
-                    // A copy: a slice would keep the whole sum alive.
+                    // This is a copy, because a slice would keep the whole sum alive.
                     self.done.push(sum.slice(2, covered, keys)?.multiply(1.0)?);
                 }
                 sum.slice(2, 0, covered)?.add(term)?

@@ -26,7 +26,7 @@ pub fn fused_attention_gate<F: Float, const D: usize>(
     y: Out![F; B, T, H, D],
 ) {
     metal! {
-        // A simdgroup has a head: places are found once, for all its lanes.
+        // A simdgroup has one head, so that its places are found once for all lanes.
         uint place = threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup;
         uint head = place % H;
         uint token = place / H % T;

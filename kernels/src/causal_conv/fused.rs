@@ -32,7 +32,8 @@ pub fn fused_causal_conv<T: Float, const K: usize>(
         float taps[K];
         for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
         ulong start = (ulong(row) * uint(S) + uint(first)) * uint(C) + channel;
-        // All that is read comes first: loads do not wait for one another. Between the ends nothing is asked of a token.
+        // All loads come first, so that none waits for another. A piece that does not touch an end of the row needs no
+        // checks.
         float inputs[K + 15];
         if (first >= K - 1 && first + 16 <= S) {
             auto from = x + (start - ulong(K - 1) * uint(C));
@@ -57,7 +58,7 @@ pub fn fused_causal_conv<T: Float, const K: usize>(
                 if (token >= 0 && token < S && !mask[row * S + uint(token)]) { inputs[i] = 0.0f; }
             }
         }
-        // How many inputs before its own a token sees.
+        // `seen` is how many inputs before its own a token sees.
         int seen = K - 1;
         float results[16];
         #pragma unroll
@@ -149,7 +150,8 @@ fn conv_input_gradients<T: Float, const K: usize>(
         float taps[K];
         for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
         ulong start = (ulong(row) * uint(S) + uint(first)) * uint(C) + channel;
-        // All that is read comes first: loads do not wait for one another. Between the ends nothing is asked of a token.
+        // All loads come first, so that none waits for another. A piece that does not touch an end of the row needs no
+        // checks.
         float inputs[2 * K + 14];
         float slopes[K + 15];
         if (first >= K - 1 && first + K + 15 <= S) {
@@ -183,7 +185,7 @@ fn conv_input_gradients<T: Float, const K: usize>(
                 if (token >= 0 && token < S && !mask[row * S + uint(token)]) { inputs[i] = 0.0f; }
             }
         }
-        // What tokens give to the inputs of the piece, and to the K - 1 before it.
+        // `given` holds the gradients of the piece's inputs, and of the K - 1 inputs before it.
         float given[2 * K + 14];
         #pragma unroll
         for (int i = 0; i < 2 * K + 14; ++i) { given[i] = 0.0f; }

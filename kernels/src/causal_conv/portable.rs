@@ -29,7 +29,7 @@ fn conv_of_documents<M: Graph>(inputs: &Tensor<M>, weight: &Tensor<M>, starts: &
     let (taps, channels, tokens) = (weight.dimension(2), weight.dimension(0), starts.shape()[1]);
     let rows = inputs.dimension(0);
     let zero = Constant::full(&[rows, tokens], 0.0, Dtype::F32)?.to_tensor::<M>();
-    // The number of the document: what a token sees has its own.
+    // Documents are numbered: a token sees only inputs of its own document's number.
     let documents = zero.add(1.0)?.select(starts, &zero)?.cumsum(1)?;
     let padded = documents.pad(1, taps - 1, 0)?;
     let mut sum: Option<Tensor<M>> = None;

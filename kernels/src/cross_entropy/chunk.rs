@@ -25,7 +25,7 @@ impl<'a> Chunks<'a> {
 /// Rows of each chunk but the last: as few chunks of `most` rows as hold all, but of even lengths. A last chunk of a few
 /// rows would cost a GPU other kernels, for which MLX throws a graph away that still runs, and waits for it.
 fn rows_of_a_chunk(rows: usize, most: usize) -> usize {
-    // Rows of a tile of a matrix product.
+    // A tile of a matrix product has this many rows.
     const TILE: usize = 16;
     let most = if most < TILE { most } else { most - most % TILE };
     let even = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);

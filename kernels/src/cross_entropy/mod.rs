@@ -264,7 +264,7 @@ fn check(h: &[i32], w: &[i32], labels: &Labels) -> Result<()> {
             expected: "[N, D], [V, D] and N labels".into(),
         });
     }
-    // Checked before anything is computed: MLX reads out of bounds without a word.
+    // The labels are checked before anything is computed, because MLX reads out of bounds without an error.
     match labels.counted().iter().find(|counted| counted.label >= w[0]) {
         Some(counted) => {
             Err(Error::IndexOutOfRange { operation: OPERATION, index: counted.label.into(), length: w[0].into() })
@@ -307,7 +307,8 @@ fn forward(
     let head = Head::new(matrix, host.chunk_bytes)?;
     let adapter = Adapter::new(adapter, host.adapter_scale)?;
     let product_dtype = head.product_dtype(hidden.dtype())?;
-    // What trains in the head reads slopes as they are, and an adapter is float32.
+    // Gradients of the head and of an adapter are computed from float32 slopes; only the hidden states take rounded
+    // ones.
     let only_hidden = adapter.is_none() && !host.wants_weight();
     let slope_dtype = if only_hidden { product_dtype } else { Dtype::F32 };
     let mut loss: Option<Tensor<Infer>> = None;

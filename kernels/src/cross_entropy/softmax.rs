@@ -44,7 +44,7 @@ fn row_sums(
         ulong start = ulong(row) * V;
         float largest = -INFINITY;
         float sum = 0.0f;
-        // Sixteen loads at a time, none of which waits for another.
+        // Sixteen loads are in flight at a time, none of which waits for another.
         for (int v = int(thread_index_in_threadgroup); v < V; v += 4096) {
             float x[16];
             auto from = logits + (start + uint(v));
@@ -108,9 +108,10 @@ fn row_slopes<S: Float>(
         ulong start = ulong(row) * V + uint(first);
         auto from = logits + start;
         auto to = slopes + start;
-        // Whether the last of this thread's places, and so each, is in the row.
+        // If the last of this thread's places is in the row, all of them are.
         bool whole = first + 3840 < V;
-        // All loads before the first store: nothing says that one does not change the other.
+        // All loads come before the first store, because the compiler cannot know that a store does not change a later
+        // load.
         float x[16];
         if (whole) {
             #pragma unroll
@@ -154,7 +155,7 @@ fn label_losses_by_operations<M: Graph>(
     let labels = labels.to_constant("the place of the 1")?.to_tensor::<M>().reshape(&[rows, 1])?;
     let vocabulary: Vec<f32> = (0..logits.dimension(1)).map(|index| index as f32).collect();
     let vocabulary = Constant::from_slice(&vocabulary, &[1, logits.dimension(1)])?.to_tensor::<M>();
-    // -1 where the distance is 0, else 0: whole numbers of float32 are exact up to 2^24.
+    // This is -1 where the distance is 0, else 0. Whole numbers are exact in float32 up to 2^24.
     let is_label = vocabulary.subtract(&labels)?.abs()?.subtract(1.0)?.minimum(0.0)?;
     let taken = is_label.multiply(&at_label.to_tensor::<M>().cast(Dtype::F32)?)?;
     let slopes = shifted.subtract(&log_sums)?.exp()?.add(&taken)?.cast(at_label.dtype())?;

@@ -207,7 +207,7 @@ pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
                 c: padding.chunk,
             },
         )?;
-    // Both launches take the same; their gradients differ in dtype.
+    // Both launches take the same inputs; their gradients differ in dtype.
     macro_rules! gradients_of {
         ($stage:ident, $inputs:ident) => {{
             let gradients = $stage(

@@ -46,7 +46,8 @@ pub fn spread_rows<T: Float, const W: usize, const S: usize>(
         if (HAS_weights) { weight = float(weights[choice]); }
         auto from = (const device part_of<T, W>*)(x + ulong(uint(choice / S)) * ulong(W));
         auto to = (device part_of<T, W>*)(y + ulong(uint(row)) * ulong(W));
-        // All loads before the first store: nothing says that one does not change the other.
+        // All loads come before the first store, because the compiler cannot know that a store does not change a later
+        // load.
         part_of<T, W> parts[8];
         for (int first = int(thread_index_in_simdgroup); first < parts_of_row<W>(); first += 256) {
             #pragma unroll

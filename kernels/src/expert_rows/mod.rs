@@ -130,7 +130,7 @@ mod tests {
 
         let both = |x: &Tensor<Infer>, _: &Tensor<Infer>, rows: &ExpertRows| {
             let weights = Constant::from_slice(&[1.0, 10.0, 1.0, 10.0, 1.0, 10.0, 1.0, 10.0], &[4, 2])?.to_tensor();
-            // What an expert adds says whose row it was.
+            // Each expert adds another number, which shows whose row it was.
             let own = Constant::from_slice(&[0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2], &[8, 1])?;
             gather_from_experts(&spread_to_experts(x, rows)?.add(&own)?, &weights, rows)
         };

@@ -39,10 +39,10 @@ impl Blocks {
 /// Simdgroup `s` of four has every other sixteen rows of a block from `16 (s / 2)` on, so that what is left of an expert's rows
 /// is shared by two of them, and one half of its columns.
 pub(super) const BLOCKS: &str = "
-// Elements between the rows of a block in threadgroup memory, beyond its columns: lanes then keep out of each other's banks.
+// Elements between the rows of a block in threadgroup memory, which keep lanes out of each other's banks.
 template <typename T> constexpr int padding() { return 16 / int(sizeof(T)); }
 
-// `columns` of `rows` rows, zeros where the source has none.
+// Copies `rows` rows of `columns`, with zeros where the source has none.
 template <typename T>
 inline void copy_block(
     threadgroup T* to, int to_stride, const device T* from, int from_stride, int rows, int columns, int valid_rows,
@@ -59,7 +59,7 @@ inline void copy_block(
   }
 }
 
-// sums += left right, of which only rows below `used` count. A factor is TRANSPOSED whose block has the inner length down.
+// sums += left right, for the rows below `used`. The block of a TRANSPOSED factor has the inner length down.
 template <typename T, bool LEFT_TRANSPOSED, bool RIGHT_TRANSPOSED, bool WHOLE, int DOWN, int ACROSS, int DEPTH>
 inline void multiply_block(
     thread tile<float, 16, 16>* sums, const threadgroup T* left, int left_stride, const threadgroup T* right, int right_stride,
@@ -91,7 +91,7 @@ inline void multiply_block(
   }
 }
 
-// Rows below `used_rows` and columns below `used_columns` of what a simdgroup has summed.
+// Stores the rows below `used_rows` and the columns below `used_columns` of what a simdgroup has summed.
 template <typename T, int DOWN, int ACROSS>
 inline void store_block(thread tile<float, 16, 16>* sums, device T* to, int stride, int used_rows, int used_columns) {
   #pragma unroll
@@ -120,12 +120,12 @@ inline void store_block(thread tile<float, 16, 16>* sums, device T* to, int stri
 /// What a matrix is stored as has a type with three functions: `of_expert` finds the matrix, `ask_part` begins to bring a part
 /// of it, `put_part` puts it into threadgroup memory where it is not there yet.
 pub(super) const PRODUCT: &str = "
-// Elements of threadgroup memory for one block of each factor.
+// Elements of threadgroup memory that one block of each factor takes.
 template <typename T, bool TRANSPOSED, int ROWS, int COLUMNS, int DEPTH> constexpr int factors() {
   return ROWS * (DEPTH + padding<T>()) + (TRANSPOSED ? DEPTH * (COLUMNS + padding<T>()) : COLUMNS * (DEPTH + padding<T>()));
 }
 
-// y = x W^T, or x W if TRANSPOSED: `inner` columns of x to `outer` columns of y.
+// y = x W^T, or x W if TRANSPOSED: `inner` columns of x give `outer` columns of y.
 template <typename T, bool TRANSPOSED, int ROWS, int COLUMNS, int DEPTH, typename Weight, typename Counts>
 inline void multiply_rows(
     threadgroup T* memory, const device T* x, Weight weight, Counts counts, device T* y, int experts, int rows, int inner, int outer,
@@ -188,7 +188,7 @@ template <typename T> inline Dense<T> of_expert(Dense<T> weight, int expert, int
   return Dense<T>{weight.at + ulong(expert) * ulong(inner) * ulong(outer)};
 }
 
-// The copy goes on by itself until the next barrier.
+// The copy runs by itself until the next barrier.
 struct Copying {};
 template <bool TRANSPOSED, int COLUMNS, int DEPTH, typename T>
 inline Copying ask_part(threadgroup T* to, Dense<T> weight, int k, int start, int inner, int outer, uint index) {

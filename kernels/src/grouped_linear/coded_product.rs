@@ -38,7 +38,7 @@ inline Runs<BITS, runs_of_thread<COLUMNS, DEPTH>()> ask_part(
     const device uint4* words = (const device uint4*)(weight.words + at / 32 * BITS);
     #pragma unroll
     for (int i = 0; i < BITS / 4; ++i) { runs.words[r * (BITS / 4) + i] = words[i]; }
-    // Zeros where there is nothing.
+    // Groups beyond the matrix are zeros.
     runs.scales[r] = there ? float(weight.scales[at / GROUP]) : 0.0f;
     runs.biases[r] = there ? float(weight.biases[at / GROUP]) : 0.0f;
   }

@@ -9,7 +9,7 @@
 ///
 /// Sums stay below 32 `rows`, which is to fit an `int`: counts are cut at `rows`, whatever they are.
 pub(super) const SHARES: &str = "
-// Rows from `first` up to, and without, `end`; those of `experts` itself are no expert's.
+// A share has the rows `first .. end` of one expert. If `expert` is the number of experts, they belong to none.
 struct Share { int expert; int first; int end; };
 
 template <typename Counts>
@@ -17,7 +17,8 @@ inline int rows_until(Counts counts, int expert, int experts, int rows, int star
   return expert < experts ? min(start + clamp(int(counts[expert]), 0, rows), rows) : rows;
 }
 
-// Each lane adds up the counts of some experts; the last lane whose experts begin by `place` looks among its own.
+// Each lane adds up the counts of some experts. The last lane whose experts begin by `place` then searches among its
+// own.
 template <int ROWS, typename Counts>
 inline Share find_share(Counts counts, int experts, int rows, int place, int lane) {
   int each = experts / 32 + 1;

@@ -42,7 +42,7 @@ pub(super) fn expert_gradients<T: Float, const ROWS: usize, const COLUMNS: usize
         #pragma unroll
         for (int i = 0; i < DOWN * ACROSS; ++i) { sums[i] = tile<float, 16, 16>(0.0f); }
 
-        // Rows before the first barrier, then always the next ones while these are multiplied.
+        // The first rows are loaded before the first barrier; then the next rows are loaded while these are multiplied.
         int turn = 1;
         for (int first = share.first - DEPTH; first < share.end; first += DEPTH) {
             int next = first + DEPTH;

@@ -20,7 +20,7 @@ use crate::rope_layout::Pairs;
 pub fn mrope<T: Float, const EVEN_ODD: bool>(
     x: In![T; B, H, S, D],
     #[values(0..6000)] positions: In![i32; A, B, S],
-    // Small enough for whole turns to be dropped without loss, as those of real frequencies are.
+    // The angles are as small as those of real frequencies, so that whole turns can be dropped without loss.
     #[nodiff]
     #[values(0.0..0.01, only = "of larger ones whole turns are not dropped without loss")]
     turns: In![f32; 4, F],
@@ -119,7 +119,7 @@ fn mrope_by_operations<M: Graph>(inputs: MropeInputs<'_, M>) -> Result<Tensor<M>
 /// Angles in -pi..pi, `[B, 1, S, F]`.
 fn angles<M: Graph>(positions: &Indices, turns: &Constant, axes: &Indices) -> Result<Tensor<M>> {
     let positions = positions.to_constant("a position is what a token is rotated by")?.to_tensor::<M>();
-    // Exact: float32 holds integers below 2^24, and the divisor is a power of two.
+    // This is exact: float32 holds integers below 2^24, and the divisor is a power of two.
     let high = positions.multiply(1.0 / (1 << LOW_BITS) as f32)?.floor()?;
     let low = positions.subtract(&high.multiply((1 << LOW_BITS) as f32)?)?;
     let by_frequency = |part: &Tensor<M>| part.take(axes, 0)?.transpose(&[1, 2, 0])?.expand_dims(1);

@@ -46,7 +46,7 @@ impl Frequencies {
     /// None for an even `rotary_dim` of at least two whose frequencies the sections name.
     pub fn with_layout(theta: f64, rotary_dim: usize, choice: AxisChoice, pairing: Pairing) -> Result<Self> {
         let count = rotary_dim / 2;
-        // Leading and trailing part for the low bits of a position, then the same for its high bits.
+        // The rows are the leading and trailing part for the low bits of a position, then the same for its high bits.
         let mut rows: [Vec<f32>; 4] = Default::default();
         for frequency in 0..count {
             let turns = theta.powf(-2.0 * frequency as f64 / rotary_dim as f64) / std::f64::consts::TAU;

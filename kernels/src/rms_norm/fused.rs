@@ -142,7 +142,7 @@ fn norm_by_operations<M: Graph>(
         weight => {
             let sum = wide.square()?.sum_keep(&[-1])?;
             let sum = if mean { sum.multiply(1.0 / x.dimension(-1) as f32)? } else { sum };
-            // The factor is a number a vector: scaling it is cheaper than scaling the result.
+            // The factor is one number a vector, so scaling it is cheaper than scaling the result.
             let normed = wide.multiply(&scaled(sum.add(epsilon)?.rsqrt()?, scale)?)?;
             weight.as_ref().map_or_else(|| Ok(normed.clone()), |weight| normed.multiply(weight))?
         }

@@ -44,7 +44,7 @@ pub fn rms_norm_gated<M: Graph>(
     weight: &Tensor<M>,
     epsilon: f32,
 ) -> Result<Tensor<M>> {
-    // Flattened, two shapes could look alike.
+    // Two different shapes could look alike when they are flattened.
     if gate.shape() != x.shape() {
         return Err(Error::Shape {
             operation: "rms_norm_gated",

@@ -169,7 +169,7 @@ fn table_gradients<T: Float, const A: usize, const COPIES: usize, const EVEN_ODD
 fn rotary_by_operations<M: Graph>(inputs: FusedRotaryInputs<'_, M>) -> Result<Tensor<M>> {
     let FusedRotaryInputs { x, cosine, sine, axes, copies, even_odd } = inputs;
     let count = axes.shape()[0];
-    // Each lane's own value, from the table that its frequency takes: `[B, 1, S, F]`.
+    // Each lane takes its value from the table of its frequency: `[B, 1, S, F]`.
     let values = |table: &Tensor<M>| -> Result<(Tensor<M>, Tensor<M>)> {
         let (left, right) = if copies == 1 { (table.clone(), table.clone()) } else { pairs_of(table, even_odd)? };
         let [tables, batch, tokens] = [0, 1, 2].map(|axis| table.dimension(axis));

@@ -18,7 +18,7 @@ use crate::sigmoid::SIGMOID;
 pub fn fused_swiglu<T: Float>(gate: In![T; N], up: In![T; N], y: Out![T; N]) {
     metal! {
         uint first = threadgroup_position_in_grid.x * 1024u + thread_position_in_threadgroup.x;
-        // Neighbours in memory go to neighbouring threads; a thread has four loads of each operand in flight.
+        // Neighbouring threads load neighbouring elements, and each thread has four loads of each operand in flight.
         float gates[4];
         float ups[4];
         for (uint part = 0u; part < 4u; ++part) {

@@ -15,7 +15,7 @@ pub use portable::{portable_swiglu, portable_swiglu_backward};
 /// # Errors
 /// Shapes or dtypes that differ.
 pub fn swiglu<M: Graph>(gate: &Tensor<M>, up: &Tensor<M>) -> Result<Tensor<M>> {
-    // The kernel checks the rest; flattened, two shapes could look alike.
+    // The kernel checks the rest. Two different shapes could look alike when they are flattened.
     if gate.shape() != up.shape() {
         return Err(Error::Shape {
             operation: "swiglu",

@@ -324,7 +324,7 @@ fn strips_change_nothing() {
             assert_gradients(&Attention { strips, ..Attention::new(16) }, &whole, &inputs, &cotangent, 2e-6);
         }
     }
-    // Seven queries of 2 rows and 4 heads over 150 keys, by their bytes.
+    // A strip gets the bytes of seven queries of 2 rows and 4 heads over 150 keys.
     let strips = Strips { bytes: 7 * 4 * 2 * 4 * 150, ..Strips::new(cotangent::Backend::Cpu) };
     assert_gradients(&Attention { strips, ..Attention::new(16) }, &whole, &inputs, &cotangent, 2e-6);
 }

@@ -116,7 +116,7 @@ fn a_row_cut_in_two_goes_on_where_it_stopped() {
 fn documents_packed_into_a_row_do_not_see_each_other() {
     let (x, weight, window) = (random(1, &[1, 41, 5], 1.0), random(2, &[5, 1, 4], 1.0), random(3, &[1, 3, 5], 1.0));
     let cotangent = random(4, &[1, 41, 5], 1.0);
-    // Lengths of one token and of many, borders within pieces of threads and between them; one goes on from the window.
+    // Documents have one token or many, and end within threads' pieces or between them; one continues from the window.
     for bounds in [&[0, 41][..], &[0, 1, 2, 4, 9, 16, 30, 33, 41], &[0, 15, 17, 32, 41]] {
         for goes_on in [false, true] {
             let lengths = bounds.windows(2).map(|bounds| (bounds[1] - bounds[0]) as i32).collect();

@@ -135,7 +135,7 @@ fn nothing_that_counts_means_no_loss_and_no_gradient() {
 
 #[test]
 fn bfloat16_logits_are_not_rounded() {
-    // Chunks of two rows, and blocks of the weight that do not divide it.
+    // Chunks have two rows, and the blocks of the weight do not divide it.
     let (vocabulary, width) = (1_001, 64);
     let hidden = random(1, &[3, width], 1.0).cast(Dtype::BF16).unwrap();
     let weight = random(2, &[vocabulary, width], 0.1).cast(Dtype::BF16).unwrap();
@@ -147,8 +147,8 @@ fn bfloat16_logits_are_not_rounded() {
     let found = gradients(&operator, &narrow, &one);
     for (found, expected) in found.iter().zip(gradients(&operator, &wide, &one)) {
         assert_eq!(found.dtype(), Dtype::BF16);
-        // Half a unit in the last of 8 places at the end, and a little where float32 sums differ; off the CPU, the gradient
-        // of hidden states is of rounded slopes.
+        // The bound is half a unit in the last of 8 bits, and a little for other orders of float32 sums. Off the CPU,
+        // the gradient of hidden states is computed from rounded slopes.
         assert_close("gradient", found, &expected, 1.0 / 256.0);
     }
 }
@@ -163,7 +163,7 @@ fn hidden_states_of_sixteen_bits_have_the_gradient_of_float32() {
         let weight = random(2, &[vocabulary, width], 0.1).cast(dtype).unwrap();
         let wide = [hidden.cast(Dtype::F32).unwrap(), weight.cast(Dtype::F32).unwrap()];
         let narrow = [hidden, weight];
-        // Small enough that sixteen bits would lose slopes that are scaled before they are rounded.
+        // The second scale is so small that sixteen bits would lose slopes that are scaled before they are rounded.
         for scale in [1.0, 1e-6] {
             let operator = CrossEntropy::new(&labels, scale).in_chunks_of(2, vocabulary as usize);
             let cotangent = [Tensor::from_slice(&[1.0 / scale], &[]).unwrap()];
@@ -177,7 +177,7 @@ fn hidden_states_of_sixteen_bits_have_the_gradient_of_float32() {
             );
             let found = found[0].as_ref().unwrap();
             assert_eq!(found.dtype(), dtype);
-            // Slopes, their product, and what is returned are rounded, once each.
+            // The slopes, their product and the result are rounded once each.
             assert_close("gradient", found, expected[0].as_ref().unwrap(), 3.0 * half_unit);
             let (_, beside_a_trained_head) = gradients_of(&operator, &narrow, &cotangent, |_| true);
             assert_close("both", beside_a_trained_head[0].as_ref().unwrap(), found, 0.0);
@@ -279,7 +279,7 @@ fn a_head_of_codes_is_the_head_it_stands_for() {
         let mut parts = random(4, &[vocabulary, width], 1.0).quantize(format).unwrap().into_iter().map(Frozen::new);
         let (words, scales, biases) = (parts.next().unwrap(), parts.next().unwrap(), parts.next());
         let head = Packed::new(&words, &scales, biases.as_ref(), format, Dtype::F32).unwrap();
-        // One row: the head is decoded in blocks, or not at all. A hundred: it is decoded once.
+        // For one row the head is decoded in blocks, or not at all. For a hundred rows it is decoded once.
         let of = |rows| Coded { labels: labels.clone(), head: head.clone(), rows };
         for rows in [1, 100] {
             crate::cases::assert_gradients(&of(Some(rows)), &of(None), &inputs, &cotangent, 3e-6);

@@ -246,7 +246,7 @@ fn half_precision_is_only_at_the_edges() {
             Ok(vec![outputs.y.cast(Dtype::F32)?, outputs.final_state])
         }
     }
-    // Inputs that bfloat16 holds exactly, so that only results are rounded, to 8 bits.
+    // bfloat16 holds these inputs exactly, so only results are rounded, to 8 bits.
     let sizes = [1, 40, 1, 2, 8, 8];
     let inputs: Vec<_> = draw(sizes)
         .iter()

@@ -10,7 +10,7 @@ struct Gates;
 impl Operator for Gates {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let gates = gates(&inputs[0], &inputs[1], &inputs[2], &inputs[3])?;
-        // The reference gives the decay itself.
+        // The reference stores the decay itself, not its logarithm.
         Ok(vec![gates.log_decay.exp()?, gates.beta])
     }
 }

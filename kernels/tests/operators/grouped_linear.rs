@@ -66,7 +66,7 @@ fn every_row_is_multiplied_by_the_matrix_of_its_expert() {
         (vec![3, 0, 1, 9], 13),
         (vec![0, 0, 7], 7),
         (vec![1, 1, 1, 1], 4),
-        // Rows that the counts do not reach, and counts beyond the rows.
+        // The counts do not reach all rows, or go beyond the rows.
         (vec![2, 3], 8),
         (vec![4, 9, 2], 6),
         (vec![0, 0], 3),

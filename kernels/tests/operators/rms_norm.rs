@@ -85,7 +85,7 @@ fn bfloat16_is_computed_in_float32() {
         let narrow = outputs(&norm, &inputs.iter().map(|&input| input.clone()).collect::<Vec<_>>());
         let wide = outputs(&norm, &widened(&inputs));
         assert_eq!(narrow[0].dtype(), Dtype::BF16);
-        // Rounded once, at the end.
+        // The result is rounded once, at the end.
         assert_close("bfloat16", &narrow[0], &wide[0].cast(Dtype::BF16).unwrap(), 0.0);
     }
 }

@@ -65,7 +65,7 @@ fn the_dense_layer_is_a_linear_layer() {
 #[test]
 fn tokens_meet_the_weights_of_their_experts() {
     let weight = random(2, &[3, 4, 7], 1.0);
-    // Host data is signed, what a router picks on the device is not.
+    // Indices from the host are signed, and those that a router chooses on the device are unsigned.
     let signed = Indices::from_slice(&[2, 0, 1, 1, 2, 2], &[3, 2]).unwrap();
     let unsigned = Indices::from_words(&[2, 0, 1, 1, 2, 2], &[3, 2]).unwrap();
     for (shape, experts) in [(&[3, 7][..], &signed), (&[3, 2, 7], &signed), (&[3, 7], &unsigned)] {

@@ -29,7 +29,7 @@ impl Operator for Whole {
 
 #[test]
 fn every_query_sees_every_key_in_strips_too() {
-    // A strip has 64 queries on CPUs; frames of two patches, of less than a strip, of two and a part.
+    // A strip has 64 queries on CPUs. The frames have two patches, less than a strip, and more than two strips.
     for tokens in [2, 4, 150] {
         let of = |seed| random(seed, &[2, 3, tokens, 24], 1.0);
         assert_gradients(&InStrips, &Whole, &[of(1), of(2), of(3)], &[of(4)], 3e-6);
@@ -57,7 +57,7 @@ impl Operator for Unit {
 fn units_and_norm_have_their_published_values() {
     let x = Tensor::from_slice(&[-2.0, -0.5, 0.0, 1.0, 3.0], &[5]).unwrap();
     let tensor = |values: &[f32]| Tensor::from_slice(values, &[values.len() as i32]).unwrap();
-    // Of `torch.nn.functional.gelu` and `layer_norm` in double precision.
+    // The values are those of `torch.nn.functional.gelu` and `layer_norm` in double precision.
     let exact = tensor(&[-0.045_500_264, -0.154_268_77, 0.0, 0.841_344_8, 2.995_950_3]);
     let approximate = tensor(&[-0.045_402_306, -0.154_286, 0.0, 0.841_192, 2.996_362_6]);
     let normed = [-1.384_437_1, -0.481_543_33, -0.180_578_75, 0.421_350_4, 1.625_208_7];

@@ -17,7 +17,7 @@ pub(super) struct Chunks {
 
 impl Chunks {
     pub(super) fn new(geometry: Geometry) -> Self {
-        // A row of a few tokens would be mostly padding.
+        // Short rows get short chunks, which would otherwise be mostly padding.
         let mut length = SHORTEST_CHUNK;
         while length < geometry.time.min(geometry.chunk) {
             length *= 2;
@@ -42,7 +42,7 @@ impl Chunks {
     pub(super) fn cut_copied(&self, tensor: &Tensor<Infer>, group: i32) -> Result<Tensor<Infer>> {
         let view = self.cut(tensor, group)?;
         let shape = view.shape();
-        // Joining the axes of heads and tokens takes a copy, unless they lie in order already.
+        // Joining the axes of heads and tokens copies, unless they lie in order already.
         view.reshape(&[shape[0], shape[1], -1])?.reshape(shape)
     }
 

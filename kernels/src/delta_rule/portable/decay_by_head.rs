@@ -46,8 +46,8 @@ impl Decay for HeadDecay {
         let since_start = log_decay.cumsum(4)?.exp()?;
         let throughout = since_start.slice(4, length - 1, length)?;
 
-        // Exponentials are what this costs on a CPU, so between blocks they are factored at the later block's beginning:
-        // g(j, i) = g(j, beginning) g(beginning, i), whose factors never overflow.
+        // Exponentials are the cost of this on a CPU, so decays between blocks are factored at the beginning of the
+        // later block: g(j, i) = g(j, beginning) g(beginning, i). Neither factor can overflow.
         let gates = log_decay.reshape(&shaped(BLOCK, 1))?;
         let since_block = gates.cumsum(5)?.exp()?;
         let following = log_decay.slice(4, 1, length)?.pad(4, 0, 1)?.swap_axes(4, 5)?;
@@ -63,7 +63,7 @@ impl Decay for HeadDecay {
         let across = since_block.multiply(&until_block.reshape(&shaped(1, length))?)?;
 
         let in_block = gates.multiply(&where_holds(BLOCK, BLOCK, |row, column| column < row)?)?.cumsum(5)?.exp()?;
-        // A product with zeros and ones puts the blocks in their place, at once for all.
+        // A product with zeros and ones moves all blocks to their places at once.
         let places = where_holds(length, length, |row, column| row == column)?.reshape(&[blocks, BLOCK, length])?;
         let between = in_block.matmul(&places)?.add(&across)?;
         let mut square = log_decay.shape()[..4].to_vec();
@@ -114,8 +114,8 @@ impl Decay for HeadDecay {
             .add(&d_query_products.swap_axes(4, 5)?.matmul(queries)?)?
             .subtract(&d_key_products.add(&d_key_products.swap_axes(4, 5)?)?.matmul(keys)?)?;
 
-        // Every factor g(a, b) passes its cotangent on to the gates a+1..b, summed without differences of running sums:
-        // where gates are shut the gradient is as small as the decay.
+        // The cotangent of each factor g(a, b) is added to the gates a+1..b without differences of running sums, so
+        // that a gradient of shut gates is as small as the decay.
         let d_between = d_query_scores.multiply(&factors.query_scores)?.subtract(&d_factor_scores.multiply(beta)?)?;
         let d_since_start =
             by_queries.multiply(queries)?.sum_keep(&[5])?.subtract(&by_reading.multiply(keys)?.sum_keep(&[5])?)?;

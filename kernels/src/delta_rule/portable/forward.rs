@@ -22,7 +22,7 @@ pub(super) struct Forward {
 pub(super) fn forward<D: Decay>(geometry: Geometry, inputs: [&Tensor<Infer>; 6]) -> Result<Forward> {
     let [queries, keys, values, log_decay, beta, initial_state] = inputs;
     if geometry.time == 1 {
-        // Generation: a chunk would be mostly padding.
+        // A chunk of one generated token would be mostly padding.
         let (y, final_state) = run_steps(inputs, D::GATES)?;
         return Ok(Forward { y, final_state, chunk_states: initial_state.expand_dims(0)? });
     }
@@ -35,7 +35,7 @@ pub(super) fn forward<D: Decay>(geometry: Geometry, inputs: [&Tensor<Infer>; 6])
     let mut deltas = Vec::new();
     for chunk in 0..chunks.count {
         let at = |tensor: &Tensor<Infer>| tensor.slice(0, chunk, chunk + 1);
-        // What is to be written: the values less what the state already answers, each token seeing those before it.
+        // What is written is the values less what the state already answers; each token sees those before it.
         let read = at(&within.reading_keys)?.matmul(&state.swap_axes(4, 5)?)?;
         let delta = at(&within.inverse)?.matmul(&at(&weighted_values)?.subtract(&read)?)?;
         let written = delta.swap_axes(4, 5)?.matmul(&at(&within.writing_keys)?)?;

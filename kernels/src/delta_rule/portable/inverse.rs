@@ -13,7 +13,7 @@ pub(super) fn unit_lower_inverse(matrices: &Tensor<Infer>) -> Result<Tensor<Infe
     let length = matrices.dimension(-1);
     let joining = |size: i32| {
         matrices.multiply(&where_holds(length, length, |row, column| {
-            // An odd block of rows, and the even block of columns before it.
+            // The element is in an odd block of rows and in the even block of columns before it.
             row / size % 2 == 1 && row / size == column / size + 1
         })?)
     };

@@ -51,7 +51,7 @@ fn accept_by_operations<M: Graph>(inputs: AcceptStateInputs<'_, M>) -> Result<Ac
     let of_window = counts::<M>(accepted, live_window.rank())?;
     let (mut state, mut window) = (live_state.clone(), live_window.clone());
     for token in 0..tokens {
-        // The last of these choices is the one at the accepted token.
+        // The last step whose comparison holds is the accepted token.
         let before = token as f32 - 0.5;
         state = states.slice(1, token, token + 1)?.squeeze(1)?.select(&of_state.greater(before)?, &state)?;
         window = inputs.slice(1, token + 1, token + 1 + width)?.select(&of_window.greater(before)?, &window)?;

@@ -87,7 +87,7 @@ fn step<M: Graph>(
     let query = of_key_heads(queries)?;
     let key = of_key_heads(keys)?;
     let value = float(values, &[batch, value_heads, value_dim, 1])?;
-    // One gate for all channels, or one for each.
+    // There is one gate for all channels, or one for each.
     let decay = float(log_decay, &[batch, value_heads, 1, -1])?.exp()?;
     let beta = float(beta, &[batch, value_heads, 1, 1])?;
 

@@ -31,7 +31,7 @@ pub fn gated_delta_with_states<F: Float, G: Float>(
         stages,
         RunTokensInputs { queries, keys, values, log_decay, beta, initial_state, steps: None, every: 1 },
     )?;
-    // What a token ends with, the next begins with.
+    // A token begins with the state that the token before it ends with.
     let last = run.final_state.expand_dims(2)?;
     let states = Tensor::concatenate(&[&run.entry_states.slice(2, 1, T)?, &last], 2)?;
     Ok(Outputs { y: run.y, states: states.transpose(&[0, 2, 1, 3, 4])? })
@@ -89,7 +89,7 @@ fn state_by_operations<M: Graph>(inputs: GatedDeltaStateInputs<'_, M>) -> Result
     let steps = counts::<M>(steps, initial_state.rank())?;
     let mut state = initial_state.clone();
     for (t, step) in recurrence.run()?.iter().enumerate() {
-        // A token that does not count comes after all that do, so what it did to the state is never seen.
+        // A token that does not count comes after all that do, so its change of the state is never seen.
         state = step.final_state.select(&steps.greater(t as f32)?, &state)?;
     }
     Ok(state)

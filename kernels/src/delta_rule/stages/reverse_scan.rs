@@ -66,7 +66,8 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
             Gates end = Gates{0.0f, 0.0f};
             if (HAS_gates) { end = Gates{gates[2 * (cell + C - 1)], gates[2 * (cell + C - 1) + 1]}; }
 
-            // What comes back through the state: each simdgroup's channels, then their sum.
+            // The cotangents that come back through the state: the sums of each simdgroup's channels, then of all
+            // channels.
             tile<float, 16, 16> through[TILES];
             #pragma unroll
             for (int i = 0; i < TILES; ++i) { through[i] = tile<float, 16, 16>(0.0f); }
@@ -117,7 +118,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                 }
                 tile_store(tile_transpose(d_read), d_reads + i * 128, 8);
             }
-            // The threadgroups of a head share what all of them read next.
+            // All threadgroups of a head read the next chunk, so each prefetches a share of it.
             if (chunk > 0) {
                 const int sharing = threadgroup_position_in_grid.x * 128 + thread_index;
                 const device float* here = written_cotangent_here + (cell - C) * Dv + first * 16;

@@ -63,7 +63,7 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
             Gates end = Gates{0.0f, 0.0f};
             if (HAS_gates) { end = Gates{gates[2 * (cell + C - 1)], gates[2 * (cell + C - 1) + 1]}; }
 
-            // What the state answers: each simdgroup's channels, then their sum.
+            // What the state answers: the sums of each simdgroup's channels, then of all channels.
             tile<float, 16, 16> answers[TILES];
             #pragma unroll
             for (int i = 0; i < TILES; ++i) { answers[i] = tile<float, 16, 16>(0.0f); }
@@ -84,7 +84,7 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
             #pragma unroll
             for (int i = 0; i < TILES; ++i) { tile_store(answers[i], parts + (own * TILES + i) * 128, 8); }
             threadgroup_barrier(mem_flags::mem_threadgroup);
-            // The threadgroups of a head share what all of them read next.
+            // All threadgroups of a head read the next chunk, so each prefetches a share of it.
             if (chunk + 1 < L / C) {
                 const int sharing = threadgroup_position_in_grid.x * 128 + thread_index;
                 tile_prefetch_rows(solved_keys + (cell + C) * Dk, C * Dk, 1, C * Dk, sharing, 8 * Dv);

@@ -176,7 +176,7 @@ pub fn random(seed: u64, shape: &[i32], deviation: f32) -> Tensor<Stored> {
         state ^= state << 17;
         (state >> 40) as f32 / (1 << 24) as f32 - 0.5
     };
-    // Four uniform numbers have variance 1/3.
+    // A sum of four uniform numbers on (-1/2, 1/2) has the variance 1/3.
     let values: Vec<f32> =
         (0..count).map(|_| (0..4).map(|_| uniform()).sum::<f32>() * 3.0_f32.sqrt() * deviation).collect();
     Tensor::from_slice(&values, shape).expect("as many values as the shape has elements")

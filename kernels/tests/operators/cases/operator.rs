@@ -131,7 +131,7 @@ pub fn assert_finite_differences<O: Operator>(operator: &O, inputs: &[Tensor<Sto
         .zip(&cotangents)
         .map(|(output, cotangent)| dot_of_squares(output, cotangent))
         .collect();
-    // What rounding the outputs to float32 does to a difference.
+    // Rounding the outputs to float32 changes a difference by about this much.
     let rounding = f64::from(f32::EPSILON / step) * terms.iter().sum::<f64>().sqrt();
     for (index, gradient) in gradients(operator, inputs, &cotangents).iter().enumerate() {
         let direction = super::random(171 + index as u64, gradient.shape(), 1.0);
@@ -145,7 +145,7 @@ pub fn assert_finite_differences<O: Operator>(operator: &O, inputs: &[Tensor<Sto
         };
         let found = dot(gradient, &direction);
         let expected = (shifted(1.0) - shifted(-1.0)) / f64::from(2.0 * step);
-        // Directions along which little happens say little: measure against what a typical one would give.
+        // A direction along which little happens shows little, so the measure is the difference along a typical one.
         let typical = dot(gradient, gradient).sqrt();
         let difference = (found - expected).abs();
         assert!(

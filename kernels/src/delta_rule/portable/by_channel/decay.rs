@@ -91,7 +91,7 @@ impl Decay for ChannelDecay {
         Ok(DecayGradients {
             queries: d_queries,
             keys: d_keys,
-            // Of single tokens nothing is between them and the end of their block.
+            // Nothing lies between a single token and the end of its block.
             log_decay: d_blocks.since.add(&d_blocks.throughout)?,
             beta: d_factor.multiply(&self.factors.key_scores)?.sum_keep(&[5])?,
         })

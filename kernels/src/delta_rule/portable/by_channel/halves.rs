@@ -178,7 +178,7 @@ impl BlockCotangents {
         let mut shape = since_earlier.shape().to_vec();
         shape[6] = 1;
         let throughout = self.throughout.reshape(&shape)?;
-        // A later token has the whole earlier half behind it, an earlier one the whole later half before it.
+        // A later token has the whole earlier half before it, and an earlier token has the whole later half behind it.
         let throughout_earlier = throughout.add(&since_later.sum_keep(&[6])?)?;
         let throughout_later = throughout.add(&until_earlier.sum_keep(&[6])?)?;
         let mut blocks = self.throughout.shape().to_vec();

@@ -81,7 +81,7 @@ pub fn gated_delta_by_channel_in_operations_backward<F: Float, G: Float, const C
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
     let inputs = [queries, keys, values, log_decay, beta];
     let gradients = backward::<ChannelDecay>(geometry, inputs, chunk_states, [d_y, d_final_state])?;
-    // Nothing is computed before it is evaluated: a gradient that is not wanted costs nothing.
+    // MLX computes nothing before it is evaluated, so a gradient that is not wanted costs nothing.
     Ok(Outputs {
         d_queries: Some(gradients.queries),
         d_keys: Some(gradients.keys),

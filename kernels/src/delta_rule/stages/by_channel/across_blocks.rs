@@ -54,10 +54,10 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
         const device float* by_key_scores = key_scores_cotangent + chunk.place * PACKED;
 
         threadgroup float strength[C];
-        // The decays over the blocks, thirty-two channels of them.
+        // The decays over whole blocks, for thirty-two channels.
         threadgroup float over_block[TILES * 32];
-        // What passes blocks: to each block from beyond each one before it, from each block to the next state, and from the
-        // state to the next.
+        // Decay gradients of whole blocks: on the way to each block from each one before it, from each block to the
+        // next state, and from state to state.
         threadgroup float read[TILES * TILES * 32];
         threadgroup float written[TILES * 32];
         threadgroup float through[TILES * 32];
@@ -66,7 +66,7 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
 
         if (thread_index < C) { strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]); }
 
-        // Two tiles of channels at once: what they are multiplied by from the left is loaded and split once.
+        // Two tiles of channels are computed at once, so that their left factor is loaded and split once.
         for (int pair = 0; pair < Dk; pair += 32) {
             const int channel = pair + thread_index % 32;
             threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -138,7 +138,7 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
             }
             simdgroup_barrier(mem_flags::mem_threadgroup);
 
-            // From the state over the blocks before the own one, each adding what its tokens wrote.
+            // The loop goes from the state over the blocks before the own one; each block adds what its tokens wrote.
             for (int j = 0; j < own; ++j) {
                 #pragma unroll
                 for (int side = 0; side < 2; ++side) {
@@ -176,7 +176,8 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
                     }
                 }
             }
-            // From the next state over the blocks behind the own one, each adding what its tokens read.
+            // The loop goes from the next state over the blocks behind the own one; each block adds what its tokens
+            // read.
             for (int i = TILES - 1; i > own; --i) {
                 tile<float, 16, 16> of_query;
                 tile<float, 16, 16> of_key;

@@ -42,14 +42,14 @@ pub(crate) fn score_cotangents_by_channel<F: Float, G: Float, const C: usize, co
         const device float* d_write = written_cotangent + chunk.cell * Dv;
 
         threadgroup float strength[C];
-        // What the scores of keys say of beta.
+        // The gradients of beta that come through the scores of keys.
         threadgroup float overlaps[PACKED];
         threadgroup float along[C * 16];
 
         if (thread_index < C) { strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]); }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
-        // z, the gradient of the values, and the products of its rows and of those of dY with all rows of u before.
+        // These are the products of the rows of dY and of z (the gradient of the values) with all earlier rows of u.
         tile<float, 16, 16> by_output[TILES];
         tile<float, 16, 16> by_error[TILES];
         tile<float, 16, 16> columns[TILES];

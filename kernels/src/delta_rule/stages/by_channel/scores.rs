@@ -38,7 +38,7 @@ pub(crate) fn channel_scores<F: Float, const C: usize, const Dk: usize>(
         device float* of_queries = query_scores + chunk.place * PACKED;
         device float* of_keys = key_scores + chunk.place * PACKED;
 
-        // Decays, queries and keys of each simdgroup's block, sixteen channels of them.
+        // Sixteen channels of the decays, queries and keys of each simdgroup's block.
         threadgroup float decays[TILES * 256];
         threadgroup float block_of_queries[TILES * 256];
         threadgroup float block_of_keys[TILES * 256];
@@ -76,7 +76,7 @@ pub(crate) fn channel_scores<F: Float, const C: usize, const Dk: usize>(
                     tile_load_right_transposed(writer, in_pairs(block_writers + (chunk.cell + j * 16) * Dk + k * 16), 8);
                     tile_multiply_accumulate(by_queries[j], tile_cast<F>(query), writer);
                     tile_multiply_accumulate(by_keys[j], tile_cast<F>(reader), writer);
-                    // The blocks before see the own one beyond this.
+                    // The blocks before this one are seen through its decay as well.
                     tile_for_each(query, row, column, value) { value *= over_block[j * Dk + k + column]; }
                     tile_for_each(reader, row, column, value) { value *= over_block[j * Dk + k + column]; }
                 }

@@ -24,7 +24,7 @@ float d_query[16];
 float d_key[16];
 float d_decay[16];
 const ulong in_tiles = (heads * L + block * 16) * Dk + channel / 16 * 256 + channel % 16;
-// What the tokens before the block, and those behind it, give to the tokens of the block, and to the gates they pass.
+// The tokens before and behind the block give gradients to its tokens, and to the gates between them.
 float factor = 1.0f;
 #pragma unroll
 for (int row = 0; row < 16; ++row) {
@@ -59,7 +59,7 @@ for (int row = 0; row < 16; ++row) {
     sum += writes[row];
 }
 
-// Each token as it is read by the later ones of the block: once backwards for what they give back, once forwards.
+// The later tokens of the block read each token: one pass goes backwards for its gradient, one forwards.
 #pragma unroll
 for (int writer = 0; writer < 15; ++writer) {
     float back[16];

@@ -52,7 +52,7 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
 
         threadgroup float strength[C];
         threadgroup Gates since[C];
-        // What the matrices of the chunk say of the decays and of beta.
+        // The gradients of the decays and of beta that come through the matrices of the chunk.
         threadgroup float decay_sums[PACKED];
         threadgroup float overlap_sums[PACKED];
         threadgroup float along[C * 16];
@@ -63,7 +63,7 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
-        // z, the gradient of the values, and the products of its rows and of those of dY with all rows of u before.
+        // These are the products of the rows of dY and of z (the gradient of the values) with all earlier rows of u.
         tile<float, 16, 16> by_output[TILES];
         tile<float, 16, 16> by_error[TILES];
         tile<float, 16, 16> d_strength(0.0f);
@@ -110,7 +110,7 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
         }
         tile_store(d_strength, along + own * 256, 16);
 
-        // The cotangents of the scores; what they say of the decays and of beta goes to threadgroup memory.
+        // The cotangents of the scores are stored; the gradients of the decays and of beta go to threadgroup memory.
         #pragma unroll
         for (int j = 0; j < TILES; ++j) {
             if (j <= own) {
@@ -158,7 +158,7 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
             for (int i = thread_index + 1; i < C; ++i) {
                 d_own_strength -= overlap_sums[lower_tile(i / 16, tile_of) + i % 16 * 16 + within];
             }
-            // Along the own row, each element becomes the sum of those before it.
+            // Along each row, an element becomes the sum of those before it.
             float sum = 0.0f;
             for (int j = 0; j <= thread_index; ++j) {
                 const int at = lower_tile(tile_of, j / 16) + within * 16 + j % 16;

@@ -34,7 +34,7 @@ const Gates end = since[C - 1];
 float product = 0.0f;
 tile<float, 16, 16> d_start(0.0f);
 tile<float, 16, 16> d_end(0.0f);
-// Two tiles of channels at once: what they are multiplied by from the left is loaded and split once.
+// Two tiles of channels are computed at once, so that their left factor is loaded and split once.
 for (int pair = 0; pair < Dk; pair += 32) {
     // Both tiles of a row of tiles lie side by side.
     const int width = min(32, Dk - pair) * 16;

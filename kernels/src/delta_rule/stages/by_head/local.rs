@@ -38,7 +38,7 @@ pub(crate) fn local_cotangents<F: Float, const C: usize, const Dk: usize, const 
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
-        // The own columns of the scores, transposed.
+        // These are the own columns of the scores, transposed.
         tile<float, 16, 16> scores[TILES];
         #pragma unroll
         for (int i = 0; i < TILES; ++i) { scores[i] = tile<float, 16, 16>(0.0f); }

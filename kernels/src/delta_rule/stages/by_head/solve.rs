@@ -59,7 +59,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
             gates[2 * (chunk.cell + thread_index) + 1] = sum.rest;
         }
 
-        // Key scores of the own tokens with all before them.
+        // These are the key scores of the own tokens with all tokens before them.
         tile<float, 16, 16> scores[TILES];
         #pragma unroll
         for (int j = 0; j < TILES; ++j) { scores[j] = tile<float, 16, 16>(0.0f); }
