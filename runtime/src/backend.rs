@@ -112,7 +112,7 @@ pub(crate) fn with_backend<R>(wanted: Backend, function: impl FnOnce() -> Result
     impl Drop for Restore {
         fn drop(&mut self) {
             CHECKED_ON.set(self.0);
-            // The device was there before.
+            // This cannot fail, because the device was the default before.
             let _ = self.1.make_default();
         }
     }

@@ -290,7 +290,7 @@ impl Indices {
         if let Some(last) = groups.last_mut() {
             *last = (i64::from(words) * 32 / i64::from(bits) / i64::from(group_size)) as i32;
         }
-        // A weight with scales of one and biases of zero is its codes.
+        // With scales of one and biases of zero, decoding gives the codes themselves.
         let scales = Constant::full(&groups, 1.0, Dtype::F32)?;
         let biases = Constant::full(&groups, 0.0, Dtype::F32)?;
         let codes = mlx_rs::ops::dequantize(&self.array, &scales.array, &biases.array, group_size, bits);

@@ -79,7 +79,7 @@ struct Recording {
 }
 
 thread_local! {
-    // Of the thread, because a training graph never leaves its own: recordings of different threads cannot mix.
+    // A training graph never leaves its thread, so recordings of different threads cannot mix.
     static RECORDING: RefCell<Option<Recording>> = const { RefCell::new(None) };
 }
 
@@ -104,7 +104,7 @@ impl Session {
         let result = drive(self);
         let recording = RECORDING.take().unwrap_or_default();
         drop(outer);
-        // A recording inside another hides nothing from it.
+        // What an inner recording finds belongs to the outer one as well.
         with_recording(|outer| outer.cuts.extend(recording.cuts.iter().cloned()));
         (result, recording.cuts)
     }
@@ -178,7 +178,7 @@ pub(crate) fn note<M: Graph>(kind: CutKind, reason: &str, of: &Tensor<M>) {
 /// Records a cut as [`note`] does, for an array of this origin.
 #[track_caller]
 pub(crate) fn note_of<M: Graph>(kind: CutKind, reason: &str, array: &Array, origin: Origin) {
-    // A discrete result of what has no gradient anyway, such as a position, cuts nothing, and no one decided it.
+    // A discrete result of something without a gradient, such as a position, cuts nothing.
     let is_cut = origin.needs_gradient || kind != CutKind::Discrete;
     if M::TRAINING && is_cut {
         let place = Location::caller();

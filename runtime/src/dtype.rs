@@ -125,7 +125,7 @@ impl Dtype {
             mlx_rs::Dtype::Uint64 => Dtype::U64,
             mlx_rs::Dtype::Float16 => Dtype::F16,
             mlx_rs::Dtype::Bfloat16 => Dtype::BF16,
-            // In double precision the one stands for the other.
+            // Where kernels are checked in double precision, Float64 stands for F32.
             mlx_rs::Dtype::Float32 | mlx_rs::Dtype::Float64 => Dtype::F32,
             other => unreachable!("no operation of this crate makes {other:?}"),
         }

@@ -92,7 +92,7 @@ impl FlatLayout {
         if let [piece] = self.pieces.as_slice() {
             return Ok(vec![shaped((piece, flat))?]);
         }
-        // Where a piece begins or a gap does.
+        // The array is cut where a piece or a gap begins.
         let mut cuts = Vec::new();
         let mut of_pieces = Vec::new();
         for piece in &self.pieces {
@@ -103,7 +103,7 @@ impl FlatLayout {
             of_pieces.push(cuts.len());
             cuts.push(end);
         }
-        // The last ends where the array does.
+        // The last cut is the end of the array, which needs none.
         cuts.pop();
         let cuts: Vec<i32> = cuts.into_iter().map(|cut| cut as i32).collect();
         let arrays = flat.split_at_indices(&cuts, 0).during(OPERATION)?;

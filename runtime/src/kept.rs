@@ -38,7 +38,7 @@ struct Room {
 }
 
 thread_local! {
-    // Of the thread, because a training graph never leaves its own.
+    // A training graph never leaves its thread.
     static PASS: RefCell<Option<Pass>> = const { RefCell::new(None) };
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn choice(choose: impl FnOnce() -> Result<Array>) -> Result<Array> {
 /// Every output of a call of an expensive kernel: what was kept of it, or what `compute` computes.
 pub(crate) fn outputs(kernel: &'static str, compute: impl FnOnce() -> Result<Vec<Array>>) -> Result<Vec<Array>> {
     let kept = PASS.with_borrow_mut(|pass| match pass {
-        // Another kernel's turn means that this one fell back on it, as it did in the forward pass.
+        // If the next call is another kernel's, this kernel used its fallback in the forward pass and does so now.
         Some(Pass::Backward { kept, .. }) => kept.calls.pop_front_if(|call| call.kernel == kernel),
         _ => None,
     });

@@ -157,7 +157,7 @@ pub mod __private {
     )]
     pub trait DerivedParameters {}
 
-    // Whatever they hold: `Parameters` of what they hold is asked for where they are one.
+    // These hold for any content: where a container is used, `Parameters` is required of its content.
     impl<M: crate::Mode> DerivedParameters for crate::Tensor<M> {}
     impl<M: crate::Mode> DerivedParameters for crate::Frozen<M> {}
     impl<M: crate::Mode> DerivedParameters for std::marker::PhantomData<M> {}

@@ -35,7 +35,7 @@ pub trait Parameters: Sized + 'static {
     type Mode: Mode;
 
     /// The same tree in another mode.
-    // Of the other tree, which leads back to this one: what is written by hand is one error, and not one for each of the two.
+    // The bound is on the other tree, which leads back to this one, so that a tree written by hand is one error and not two.
     type In<N: Mode>: Parameters<Mode = N, In<Self::Mode> = Self> + crate::__private::DerivedParameters;
 
     /// The names of the tree's own tensors, which other tensors beside the tree may not have.

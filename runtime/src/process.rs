@@ -20,7 +20,7 @@ pub fn enter() {
     if cfg!(target_os = "linux")
         && let Some(mut again) = again(std::env::var_os(BLAS_TIMEOUT.0).as_deref())
     {
-        // It returns only if it fails.
+        // `exec` returns only if it fails.
         let _ = again.exec();
     }
 }
@@ -44,7 +44,7 @@ fn again(value: Option<&OsStr>) -> Option<Command> {
 /// processes on an H100 that shared it by the dozen, 34 then aborted, some with corrupted memory.
 pub fn leave(code: u8) -> ExitCode {
     if ffi::is_initialised() && backend() == Ok(Backend::Cuda) {
-        // Nothing is left to tell of a stream that is closed.
+        // If the stream is closed, there is no place left for an error.
         let _ = std::io::stdout().flush();
         let _ = std::io::stderr().flush();
         ffi::end_process(code);

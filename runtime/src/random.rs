@@ -60,7 +60,7 @@ impl Key {
     /// # Errors
     /// [`Error::Mlx`] if MLX refuses.
     pub fn fold(&self, number: u32) -> Result<Key> {
-        // Another key of 64 bits for each number, and another than this one, which the split then mixes.
+        // Each number gives another 64-bit key, which differs from this one; the split then mixes it.
         let moved = self.array.add(Array::from_slice(&[0x9e37_79b9, number], &[2])).during("Key::fold")?;
         Ok(Key { array: mlx_rs::random::split(moved, 2).during("Key::fold")?.0 })
     }

@@ -179,7 +179,7 @@ mod tests {
         for (dtype, unit) in [(Dtype::F32, 1e-6), (Dtype::F16, 0.5_f32.powi(11)), (Dtype::BF16, 0.5_f32.powi(8))] {
             compare(dtype, |_, value| value).unwrap();
             compare(dtype, |index, value| value * (1.0 + unit * if index % 3 == 0 { 1.0 } else { -1.0 })).unwrap();
-            // One row of 64 in another order; one element in ten dropped; a counter that is added.
+            // One row of 64 is in another order; one element in ten is dropped; a counter is added.
             let row = |index: usize, value: f32| if index / 32 == 7 { 2.2 - value } else { value };
             let dropped = |index: usize, value: f32| if index % 10 == 3 { 0.0 } else { value };
             for change in [row as fn(usize, f32) -> f32, dropped, |_, value| value + 0.1] {

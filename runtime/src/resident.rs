@@ -31,9 +31,9 @@ static RESIDENTS: Mutex<Option<Residents>> = Mutex::new(None);
 /// # Errors
 /// What MLX returns.
 pub(crate) fn float(value: f32, dtype: Dtype) -> Result<Array> {
-    // Code that meets another dtype refuses the two beside each other.
+    // Any other dtype becomes float32: the operation that gets both dtypes refuses them.
     let dtype = if dtype.is_float() { dtype } else { Dtype::F32 };
-    // Converted here: a cast would be one more operation on the device.
+    // The value is converted here, because a cast would be one more operation on the device.
     let small = || match dtype {
         Dtype::BF16 => Array::from_slice(&[bf16::from_f32(value)], &[]),
         Dtype::F16 => Array::from_slice(&[f16::from_f32(value)], &[]),
@@ -92,7 +92,7 @@ impl Residents {
         let repeated = [&[REPETITIONS], &shape[..]].concat();
         let wide = mlx_rs::ops::broadcast_to(small, &repeated).and_then(|wide| wide.contiguous()).during(operation)?;
         let array = mlx_rs::ops::as_strided(&wide, &shape[..], &strides[..], 0).during(operation)?;
-        // At once: no graph may hold the computation.
+        // The array is evaluated at once, so that no graph holds the computation.
         array.eval().during(operation)?;
         self.0.insert(key, array.clone());
         Ok(array)

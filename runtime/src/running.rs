@@ -23,7 +23,7 @@ struct Graph {
 }
 
 thread_local! {
-    // Of the thread, because a graph never leaves its own.
+    // A graph never leaves its thread.
     static GRAPH: RefCell<Option<Graph>> = const { RefCell::new(None) };
 }
 

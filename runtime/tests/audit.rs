@@ -117,7 +117,7 @@ fn a_sound_model_passes_with_the_norms_of_its_gradients() {
         ["first", "layers.0.gain", "layers.0.shift", "layers.1.gain", "layers.1.shift", "last"],
         "the order of the tree"
     );
-    // y = 3 (2 (2 0.5 x + 0.5) + 2) with x = 1, three times: dy/dx = 6, dy/d(last) = 5.
+    // y = 3 (2 (2 0.5 x + 0.5) + 2) with x = 1, three times, so dy/dx = 6 and dy/d(last) = 5.
     for (name, derivative) in [("first", 6.0), ("layers.0.shift", 6.0), ("layers.1.shift", 3.0), ("last", 5.0)] {
         let parameter = audit.parameters.iter().find(|parameter| parameter.name == name).unwrap();
         let GradientState::Finite { norm, zeros } = parameter.gradient else { panic!("{parameter:?}") };
@@ -317,7 +317,7 @@ fn recordings_of_threads_do_not_mix_and_end_with_their_run() {
         scope.spawn(|| record("left", 20));
         scope.spawn(|| record("right", 20));
     });
-    // Outside a recording nothing is kept, and a recording starts empty.
+    // Nothing is kept outside a recording, and a recording starts empty.
     let parameter = Tensor::from_slice(&[1.0_f32], &[1]).unwrap();
     let mut session = Session::new().unwrap();
     let trainable = Trainable::new(&parameter, |_| true).unwrap();

@@ -117,7 +117,7 @@ fn a_near_tie_is_decided_once() {
             assert_eq!(gradient.to_vec::<f32>().unwrap(), found, "{keep:?}: {name}");
         }
     }
-    // The same with a choice that is made again: the block computes something else.
+    // The choice is made again in the second run, so the block computes something else.
     let Err(error) = run(Choice::Comparison, Keep::BlockInputs) else { panic!("the near tie was not turned round") };
     assert!(error.to_string().ends_with("[C22]"), "{error}");
 }

@@ -118,7 +118,7 @@ fn the_cross_entropy_of_rows_is_that_of_float64() {
                 let error = (f64::from(*slope) - expected).abs();
                 assert!(error <= bound, "slope {index} of row {row}: {slope}, expected {expected}");
             }
-            // A sum of the largest score, up to 8, and a logarithm: it may cancel.
+            // The loss is a sum of the largest score (up to 8) and a logarithm, which may cancel.
             let error = (f64::from(outputs[0][row]) - (sum.ln() - f64::from(values[label]))).abs();
             assert!(error <= 4e-7 * 16.0, "loss of row {row}: off by {error}");
         }

@@ -164,13 +164,13 @@ fn what_is_kept_is_not_computed_again_and_gives_the_same_bits() {
         (&even, form, &ALL, calls(2), 4),
         (&even, form, &ALL, Keep::Expensive { bytes: 3 * BYTES_OF_A_CALL - 1 }, 4),
         (&even, form, &ALL, calls(0), 6),
-        // The last block alone is computed again; those before it keep nothing.
+        // Only the last block is computed again; those before it keep nothing.
         (&even, form, &ALL[3..], lots, 3),
         (&even, form, &ALL[3..], calls(1), 3),
-        // Where a kernel's fallback runs, what that calls is kept.
+        // Where a kernel's fallback runs, the calls inside it are kept.
         (&odd, Form::Fallback, &ALL, Keep::BlockInputs, 6),
         (&odd, Form::Fallback, &ALL, lots, 3),
-        // A checkpoint computes its own again, as it says.
+        // A checkpoint computes its own calls again, as documented.
         (&even, Form::Checkpointed, &ALL, Keep::BlockInputs, 15),
         (&even, Form::Checkpointed, &ALL, lots, 9),
     ] {
@@ -188,7 +188,7 @@ fn a_block_that_computes_something_else_the_second_time_is_an_error() {
     let expected = "a block called `bounded` in its forward pass, and not when it was computed again; what a block computes \
                     must follow from its arguments alone";
     assert_eq!(error.to_string(), expected);
-    // And nothing is left behind for the next step.
+    // Nothing is left behind for the next step.
     let (_, runs) = step(&Layers::new(1, WIDTH), Form::Plain, &ALL[..2], Keep::BlockInputs).unwrap();
     assert_eq!(runs, 2);
 }

@@ -76,7 +76,7 @@ fn a_call_that_fits_gives_the_declared_shape_and_dtype() {
     for dtype in [Dtype::F32, Dtype::BF16] {
         let y = call(&Arguments { x: (dtype, vec![2, 7, 3]), weight: (dtype, vec![3]), ..right() }).unwrap();
         assert_eq!((y.shape(), y.dtype()), (&[2, 5, 3][..], dtype));
-        // (1 * 1 + 1) * 2, and three rows of the tail.
+        // The value is (1 * 1 + 1) * 2, and three rows of the tail.
         assert!(y.to_vec::<f32>().unwrap().iter().all(|value| *value == 7.0));
     }
 }

@@ -96,7 +96,7 @@ fn a_pair_that_computes_another_function_than_its_fallback_is_found() {
     assert_eq!(
         failures::<other_function>(),
         [
-            // Its slopes are measured on the pair, which is as it should be in itself.
+            // The slopes are measured on the kernel, whose own pair is right.
             "fallback gradient of `x` against finite differences (N = 5)",
             "fallback gradient of `x` by entry against finite differences (N = 5)",
             "fallback gradient of `w` against finite differences (N = 5)",

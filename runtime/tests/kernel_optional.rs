@@ -163,7 +163,7 @@ fn a_model_trains_with_and_without_the_optional_parameter() {
         affine(AffineInputs { x: &x, w: Some(&layer.w), bias: layer.bias.as_ref(), keep: keep.as_ref() })?.sum_all()
     };
     let keep = Some(Mask::from_slice(&[true, true, false, true], &[2, 2]).unwrap());
-    // 1 * 2 + 2 * 3 + 3 * 2 + 4 * 3 = 26; without the third 20; each kept element adds its bias.
+    // 1 * 2 + 2 * 3 + 3 * 2 + 4 * 3 = 26; without the third term 20; each kept element adds its bias.
     for (bias, keep, value, d_w, d_bias) in [
         (false, None, 26.0, [4.0, 6.0], None),
         (true, None, 86.0, [4.0, 6.0], Some([2.0, 2.0])),

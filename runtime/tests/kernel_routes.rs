@@ -42,7 +42,7 @@ pub fn scaled_rows_backward<T: F32 + BF16>(
     let through_y = d_y.multiply(chosen)?.multiply(scale)?;
     let through_norm = x.multiply(2.0)?.multiply(&d_norm.expand_dims(1)?)?;
     let d_w = if wants_d_w {
-        // One row of zeros and ones for each row of `w`: small enough for a test.
+        // Each row of `w` gets a row of zeros and ones, which is small enough for a test.
         let mut sums = Vec::new();
         let terms = d_y.multiply(x)?.multiply(scale)?;
         let one_hot = w.multiply(0.0)?.sum(&[1])?;

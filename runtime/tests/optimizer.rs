@@ -225,7 +225,7 @@ fn a_parameter_steps_as_if_it_were_alone_and_the_run_were_never_resumed() {
         let (shape, dtype) = shapes[index];
         Key::new(index as u64).unwrap().uniform(-1.0, 1.0, shape).unwrap().cast(dtype).unwrap()
     };
-    // Which parameters have a gradient, step by step.
+    // Each function says which parameters have a gradient in that step.
     let sets: [fn(usize) -> bool; 6] =
         [|_| true, |_| true, |index| index % 2 == 0, |index| index != 4, |index| index == 8, |_| true];
 
@@ -241,14 +241,14 @@ fn a_parameter_steps_as_if_it_were_alone_and_the_run_were_never_resumed() {
     let state = optimizer.state().unwrap();
 
     for index in 0..shapes.len() {
-        // But for a number that has a gradient in every step, so that there is one.
+        // A further number has a gradient in every step, so that no step is without one.
         let last = shapes.len();
         let mut alone: Tree = vec![None; last];
         alone[index] = Some(draw(index));
         alone.push(Some(Tensor::zeros(&[], Dtype::F32).unwrap()));
         let mut optimizer = AdamW::new(options);
         for (step, trains) in sets.iter().enumerate() {
-            // A step counts for the bias correction also where this parameter has no gradient.
+            // A step counts for the bias correction even if this parameter has no gradient in it.
             let trains = |found| found == last || found == index && trains(index);
             let gradients = gradients_in_step(&alone, step as u64, trains);
             optimizer.update(&mut alone, &gradients, 0.01).unwrap();
@@ -314,7 +314,7 @@ fn gradients_of_another_model_are_refused_unless_it_is_said() {
     );
     let moved = gradients.moved_to(&other).unwrap();
     assert!(optimizer.update(&mut other, &moved, 0.1).unwrap().applied().unwrap());
-    // A parameter in another dtype, and after a step, is the same parameter.
+    // A parameter in another dtype, or after a step, is the same parameter.
     let (mut master, mut optimizer) = (mine, AdamW::new(AdamWOptions::default()));
     let half = Pair { left: master.left.cast(Dtype::BF16).unwrap(), right: master.right.clone() };
     let gradients = gradients_of(&half, &[1.0], &[1.0]);

@@ -48,7 +48,7 @@ fn ten_steps_with_momentum_follow_the_definition() {
         for (expected, gradient) in expected.iter_mut().zip(gradient) {
             expected.step(f64::from(gradient), f64::from(0.05_f32));
         }
-        // What is saved is enough to go on from.
+        // The saved state is enough to continue from.
         optimizer = Sgd::resume(options, &optimizer.state().unwrap()).unwrap();
     }
     close(&[values(&parameters.left), values(&parameters.right)].concat(), &expected.each_ref().map(|e| e.parameter));
@@ -143,7 +143,7 @@ fn a_rule_that_needs_the_shape_gets_one_parameter_at_a_time() {
         optimizer.update(&mut parameters, &gradients, 0.1).unwrap();
         optimizer = Optimizer::resume(ByRow, &optimizer.state().unwrap()).unwrap();
     }
-    // Each step divides by the norm of the row, the second by root two times that.
+    // Each step divides by the norm of the row; the second divides by sqrt(2) times that.
     let moved = 0.1 + 0.1 / 2.0_f64.sqrt();
     close(&values(&parameters.left), &[0.6, 0.8, 0.6, 0.8].map(|part| 1.0 - moved * part));
     close(&values(&parameters.right), &[2.0, 3.0, 6.0].map(|part| 2.0 - moved * part / 7.0));

@@ -66,7 +66,7 @@ fn gradients_accumulate_over_batches() {
         let once: Vec<f32> = once.get(name).unwrap().to_vec().unwrap();
         let largest = once.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         for (twice, once) in gradient.to_vec::<f32>().unwrap().into_iter().zip(once) {
-            // The tied table is a sum of four parts, whose order rounds differently.
+            // The tied table is a sum of four parts, and another order rounds differently.
             assert!((twice - 2.0 * once).abs() <= 1e-6 * largest, "{name}: {twice} {once}");
         }
     }
@@ -163,7 +163,7 @@ fn casting_a_leaf_once_gives_the_gradients_of_casting_it_at_each_use() {
         let expected = gradients(&each, &trainable, keep, batches);
         assert_eq!(found.len(), 7);
         for (name, gradient) in found.iter() {
-            // What is added is added in float32.
+            // Gradients are accumulated in float32.
             let alone = batches == 1 && name != "table";
             assert_eq!(gradient.dtype(), if alone { Dtype::BF16 } else { Dtype::F32 }, "{name}");
             let expected = expected.get(name).unwrap();

@@ -110,7 +110,7 @@ impl Stack for Model {
 
     fn embed(first: &First<Train>, (): &()) -> Result<State<Train>> {
         let hidden = first.picture.table.square()?;
-        // One tensor twice: both of its cotangents count.
+        // The state holds one tensor twice, so both of its cotangents count.
         Ok(State { features: vec![hidden.clone()], hidden })
     }
 

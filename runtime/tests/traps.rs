@@ -27,7 +27,7 @@ fn values(gradients: &Gradients, name: &str) -> Vec<f32> {
 /// `left * right`, with a backward that is tenfold on purpose: so that a test sees whose gradient it got.
 fn tenfold(parameters: &Pair<Train>, backward: cotangent::Backward<()>) -> Result<Tensor<Train>> {
     let forward = |inputs: &[Tensor<Infer>], (): &()| Ok(vec![inputs[0].multiply(&inputs[1])?]);
-    // Declared without its test, which would find it.
+    // It is declared without its test, which would find the mistake.
     let function =
         CustomVjp::declared("tenfold", (&["left", "right"], 2), &["product"], forward, backward, || Ok(Vec::new()));
     let mut outputs = custom_vjp(&function, &[&parameters.left, &parameters.right], &())?;
@@ -258,7 +258,7 @@ fn a_session_inside_a_graph_is_an_error() {
         Ok(tensor.clone())
     });
     assert!(found.is_err());
-    // After the graphs, also those that failed or panicked, a session may be opened again.
+    // After a graph, even one that failed or panicked, a session may be opened.
     let panicked = std::panic::catch_unwind(|| gradients(|_, ()| panic!("in the graph")));
     assert!(panicked.is_err() && Session::new().is_ok());
 }

@@ -31,7 +31,7 @@ pub use table::{Sizes, cuda, kernel, names, table};
 pub fn kernels(crates: &[&str]) -> ExitCode {
     match arguments().and_then(|arguments| table::answer(&kernels_of(crates), arguments)) {
         Ok(text) => {
-            // A reader that stops has seen enough.
+            // A write fails only if the reader has stopped.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }

@@ -114,7 +114,7 @@ pub fn table(kernels: &[&'static Declaration], sizes: Option<&Sizes>) -> Result<
             family(kernel, 0, sizes, &mut rows, &mut shown)?;
         }
     }
-    // An empty column is of no use.
+    // A column without values is left out.
     let columns: Vec<usize> =
         (0..TITLES.len()).filter(|column| rows[1..].iter().any(|row| !row[*column].is_empty())).collect();
     let mut text = String::new();

@@ -104,10 +104,10 @@ fn waves(shape: Vec<usize>) -> Buffer<'static> {
 /// Seconds that all threads of this process have computed so far, where the system tells: on a busy machine the only
 /// figure that means something.
 fn processor_time() -> Option<f64> {
-    // Linux counts in ticks of a hundredth of a second, after the name in parentheses.
+    // Linux counts in ticks of a hundredth of a second, and writes the counts after the name in parentheses.
     let text = std::fs::read_to_string("/proc/self/stat").ok()?;
     let ticks: Vec<f64> = text.rsplit(')').next()?.split_whitespace().filter_map(|field| field.parse().ok()).collect();
-    // The state, which is a letter, is left out: user and system time are the eleventh and twelfth numbers.
+    // The state, a letter, does not parse and is left out; user and system time are the eleventh and twelfth numbers.
     Some((ticks.get(10)? + ticks.get(11)?) / 100.0)
 }
 

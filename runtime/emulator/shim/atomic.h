@@ -1,5 +1,5 @@
 // Atomics. Threads of one threadgroup take turns, and kernels with atomics in device memory run on one core, so plain
-// operations do; the emulator records each, because an atomic and a plain access to one element still race.
+// operations do. The emulator records each, because an atomic and a plain access to one element still race.
 
 namespace metal {
 
@@ -15,7 +15,7 @@ typedef atomic<float> atomic_float;
 typedef atomic<bool> atomic_bool;
 typedef atomic<ulong> atomic_ulong;
 
-// Out of line: what is inlined into the kernel would be watched as a plain access, and its caller is the place to name.
+// Out of line: code that is inlined into the kernel is watched as a plain access, and the finding must name the caller.
 #define METAL_ATOMIC inline __attribute__((noinline)) METAL_UNWATCHED
 template <class T> METAL_INLINE METAL_UNWATCHED T* atomic_access(const volatile atomic<T>* object, uint kind, const void* pc) {
   emulator::Context* c = emulator::context();

@@ -1,4 +1,4 @@
-// MLX's functions of `bfloat`, which it writes with names that only Apple's compiler knows: computed in float, rounded once.
+// MLX's functions of `bfloat`, under names that only Apple's compiler knows: they compute in float and round once.
 // Those of namespace `metal` are in `math.h` and `simd.h`.
 #define METAL_BFLOAT_ONE(NAME) inline bfloat NAME(bfloat x) { return bfloat(NAME(float(x))); }
 #define METAL_BFLOAT_TWO(NAME) inline bfloat NAME(bfloat x, bfloat y) { return bfloat(NAME(float(x), float(y))); }
@@ -13,6 +13,6 @@ namespace metal {
 namespace fast { METAL_BFLOAT_FUNCTIONS }
 namespace precise { METAL_BFLOAT_FUNCTIONS }
 }
-// To Metal a `half` goes to a function of floats before it goes to one of complex numbers; here both convert a class.
+// In Metal a `half` prefers a function of floats to one of complex numbers. Here both would convert a class.
 inline float log1p(float x);
 inline float log1p(half x) { return log1p(float(x)); }

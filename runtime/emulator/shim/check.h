@@ -70,12 +70,12 @@ template <class T, int N> using vec = T __attribute__((ext_vector_type(N)));
 #define METAL_VECTORS(T) typedef vec<T, 2> T##2; typedef vec<T, 3> T##3; typedef vec<T, 4> T##4;
 METAL_VECTORS(char) METAL_VECTORS(uchar) METAL_VECTORS(short) METAL_VECTORS(ushort) METAL_VECTORS(int)
 METAL_VECTORS(uint) METAL_VECTORS(long) METAL_VECTORS(ulong) METAL_VECTORS(half) METAL_VECTORS(bfloat) METAL_VECTORS(float)
-// Packed vectors differ in alignment alone.
+// Packed vectors differ only in alignment.
 #define METAL_PACKED(T) typedef vec<T, 2> packed_##T##2; typedef vec<T, 3> packed_##T##3; typedef vec<T, 4> packed_##T##4;
 METAL_PACKED(char) METAL_PACKED(uchar) METAL_PACKED(short) METAL_PACKED(ushort) METAL_PACKED(int) METAL_PACKED(uint)
 METAL_PACKED(long) METAL_PACKED(ulong) METAL_PACKED(half) METAL_PACKED(bfloat) METAL_PACKED(float)
 
-// What clang makes of a comparison is a vector of integers.
+// In clang the result of a comparison is a vector of integers.
 template <int N> struct bool_vec {
   bool x, y, z, w;
   bool_vec() = default;
@@ -98,7 +98,7 @@ template <class T, size_t N> struct array {
   static constexpr size_t size() { return N; }
 };
 
-// How many components an argument of a vector's constructor contributes.
+// `width` is how many components an argument of a vector's constructor contributes.
 template <class T> struct width { static constexpr int value = 1; };
 template <class T, int N> struct width<T __attribute__((ext_vector_type(N)))> { static constexpr int value = N; };
 template <int N> struct width<bool_vec<N>> { static constexpr int value = N; };

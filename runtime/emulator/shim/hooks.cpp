@@ -1,10 +1,10 @@
-// The points that the compiler's instrumentation calls: -fsanitize=thread for memory, -fsanitize=bounds and others for
-// arithmetic. The sanitizers' own runtimes are not linked. Compiled once, linked into every kernel.
+// The functions that the compiler's instrumentation calls: -fsanitize=thread for memory, -fsanitize=bounds and others
+// for arithmetic. The sanitizers' own runtimes are not linked. Compiled once, linked into every kernel.
 #include "host.h"
 
 extern "C" {
 
-// Bits of the bytes at `offset` of a stack, eight bytes at most.
+// A bit for each of the (at most eight) bytes at `offset` of a stack.
 METAL_INLINE METAL_UNWATCHED unsigned unset_mask(unsigned long offset, unsigned long bytes) {
   return ((1u << bytes) - 1u) << (offset & 7);
 }
@@ -17,8 +17,8 @@ METAL_INLINE METAL_UNWATCHED bool is_unset(unsigned long stack, unsigned long of
   return bits & unset_mask(offset, bytes);
 }
 
-// A read of up to eight bytes must find each of its words set at least in part: what lies between the members of a struct
-// never is. Longer reads are copies of structs, whose first word is a member.
+// A read of up to eight bytes must find each of its words set at least in part, because the gaps between the members of
+// a struct are never set. Longer reads are copies of structs, whose first word is a member.
 __attribute__((noinline)) METAL_UNWATCHED void metal_read_unset(
     unsigned long stack, unsigned long offset, unsigned long bytes, const void* pc) {
   unsigned long looked_at = bytes <= 8 ? bytes : 4;
@@ -51,7 +51,7 @@ METAL_INLINE METAL_UNWATCHED void metal_private(emulator::Context* c, unsigned l
   }
 }
 
-// Out of line from the kernel.
+// This is out of line from the kernel.
 METAL_UNWATCHED void metal_unset(void* place, unsigned long bytes, const char* name) {
   emulator::Context* c = emulator::context();
   unsigned long a = (unsigned long)place;
@@ -119,7 +119,8 @@ METAL_UNWATCHED void __tsan_init() {}
 METAL_UNWATCHED void* __tsan_memcpy(void* to, const void* from, unsigned long n) { METAL_WATCHED_COPY }
 METAL_UNWATCHED void* __tsan_memmove(void* to, const void* from, unsigned long n) { METAL_WATCHED_COPY }
 METAL_UNWATCHED void* __tsan_memset(void* to, int value, unsigned long n) { METAL_WATCHED_FILL }
-// Some compilers call the plain names for copies they introduce; hidden, these serve the kernel only.
+// Some compilers call the plain names for copies that they introduce. These definitions are hidden, so that only the
+// kernel calls them.
 __attribute__((visibility("hidden"))) METAL_UNWATCHED void* memcpy(void* to, const void* from, size_t n) { METAL_WATCHED_COPY }
 __attribute__((visibility("hidden"))) METAL_UNWATCHED void* memmove(void* to, const void* from, size_t n) { METAL_WATCHED_COPY }
 __attribute__((visibility("hidden"))) METAL_UNWATCHED void* memset(void* to, int value, size_t n) { METAL_WATCHED_FILL }
@@ -128,7 +129,7 @@ METAL_INLINE METAL_UNWATCHED void metal_fault(unsigned reason, long found, const
   emulator::Context* c = emulator::context();
   c->fault(c, reason, found, 0, 0, pc);
 }
-// What the sanitizer says of a place in the text and of a type there.
+// The sanitizer's description of a place in the source and of a type there.
 struct metal_mismatch { const char* file; unsigned line, column; const void* type; unsigned char log_alignment; };
 METAL_INLINE METAL_UNWATCHED void metal_misaligned(void* data, unsigned long place, const void* pc) {
   emulator::Context* c = emulator::context();

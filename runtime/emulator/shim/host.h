@@ -46,7 +46,7 @@ struct Region { unsigned long begin, end; unsigned long read_freely; };
 struct Private { const void* at; unsigned long bytes; const char* name; };
 constexpr unsigned PRIVATES = 8;
 
-// One for each thread, at a known place in its stack. The Rust side declares the same fields in the same order.
+// Each thread has one, at a known place in its stack. The Rust side declares the same fields in the same order.
 struct Context {
   const unsigned char* device_begin;
   unsigned long device_bytes;
@@ -59,12 +59,12 @@ struct Context {
   void (*fault)(Context*, unsigned reason, long found, long limit, unsigned site, const void* pc);
   void (*endless)(Context*, const void* pc);
   unsigned lane;
-  // Turns of loops that are left to this thread.
+  // How many more turns of loops this thread may make.
   unsigned turns;
   // Which calls of helpers this thread is in.
   unsigned path;
-  // Where, between these addresses of the stack, bytes may lie that nothing has set. A bit for each byte of the stack lies at
-  // its bottom.
+  // Between these addresses of the stack there may be bytes that nothing has set. A bit for each byte of the stack lies
+  // at its bottom.
   unsigned long unset_begin, unset_end;
   Private privates[PRIVATES];
 };
@@ -101,13 +101,13 @@ inline __attribute__((noinline)) METAL_UNWATCHED bool take_turn(Context* c) { re
 } // namespace emulator
 
 namespace metal {
-// A call of a helper in which threads meet, as long as it lasts.
+// Lives as long as a call of a helper in which threads meet.
 template <unsigned NUMBER> struct call_path {
   unsigned before;
   METAL_INLINE call_path() : before(emulator::enter_call(NUMBER)) {}
   METAL_INLINE ~call_path() { emulator::leave_call(before); }
 };
-// Each turn of a loop. Assembly, because what is inlined into the kernel would be watched as its own access.
+// Counts each turn of a loop. It is assembly, because other code inlined into the kernel would be watched as its own access.
 METAL_INLINE METAL_UNWATCHED bool turn() {
   emulator::Context* c = emulator::context();
 #ifdef __x86_64__
@@ -122,11 +122,11 @@ METAL_INLINE METAL_UNWATCHED bool turn() {
 } // namespace metal
 
 extern "C" void metal_unset(void* place, unsigned long bytes, const char* name);
-// What code that is not watched has written, or is about to read.
+// Announces what code that is not watched has written, or is about to read.
 extern "C" void __tsan_write_range(void*, unsigned long);
 extern "C" void __tsan_read_range(void*, unsigned long);
 
-// What is no defect, but worth a note: out of line, with the place in the kernel.
+// Notes something that is no defect but worth knowing: out of line, with the place in the kernel.
 namespace emulator {
 inline __attribute__((noinline, cold)) METAL_UNWATCHED void becomes_infinite() {
   Context* c = context();
@@ -161,9 +161,9 @@ namespace metal { template <class T> struct product; }
 #include "contract.h"
 #endif
 
-// Real calls: a compiler that folds them would make results depend on the compiler.
+// These are real calls: if a compiler folded them, results would depend on the compiler.
 #ifdef METAL_DOUBLE
-// The C library's functions of doubles, under names that the kernel's own do not meet.
+// The C library's functions of doubles have names here that differ from the kernel's own.
 #ifdef __APPLE__
 #define METAL_SYMBOL(N) __asm__("_" #N)
 #else
@@ -196,7 +196,7 @@ METAL_FUNCTION(ldexp, float, int)
 }
 #define METAL_RSQRT(X) (1.0f / METAL_LIBM(sqrt)(X))
 
-// What is computed here is not the kernel's, and is not contracted with it.
+// This code is not the kernel's, so its products and sums are not contracted.
 #ifdef METAL_CONTRACTS
 #pragma clang fp contract(off)
 #endif
@@ -216,7 +216,7 @@ namespace metal {
 
 // ---- threadgroup memory ---------------------------------------------------------------------------------------------
 
-// Numbers agree with `Dtype::ALL`; 255 is anything else.
+// The numbers agree with `Dtype::ALL`; 255 is anything else.
 template <class T> struct dtype_number { static constexpr unsigned value = 255; };
 #define METAL_DTYPE(T, N) template <> struct dtype_number<T> { static constexpr unsigned value = N; };
 METAL_DTYPE(bool, 0) METAL_DTYPE(signed char, 1) METAL_DTYPE(char, 1) METAL_DTYPE(short, 2) METAL_DTYPE(int, 3)
@@ -241,8 +241,8 @@ template <class Array> METAL_INLINE METAL_UNWATCHED Array& threadgroup_array(uns
 
 // ---- private memory -------------------------------------------------------------------------------------------------
 
-// Behind the declaration of a variable without a value. Compilers tell of every access behind a pointer that they cannot
-// follow. What has a constructor is set by it.
+// Follows the declaration of a variable without a value. Compilers announce every access through a pointer that they
+// cannot follow. A type with a constructor is set by it.
 template <class T> METAL_INLINE METAL_UNWATCHED T& unset(T& variable, const char* name) {
   T* place = &variable;
   if constexpr (__is_trivially_constructible(T)) metal_unset((void*)place, sizeof(T), name);

@@ -1,5 +1,5 @@
-// Integers that become indices, and what they would be if nothing wrapped around: that is computed modulo 2^64 beside them.
-// The rewriter puts these names into subscripts and sums of pointers. All of it is constant where its operands are.
+// Integers that become indices, and beside each what it would be if nothing wrapped around, modulo 2^64. The rewriter puts
+// these names into subscripts and sums of pointers. All of it is constant if its operands are.
 
 #if defined(__SANITIZE_THREAD__)
 #define METAL_INDICES_CHECKED 1
@@ -21,7 +21,7 @@ namespace metal {
 template <class T> struct tracked_integer { T value; ulong unwrapped; };
 template <class T> constexpr bool is_tracked_v = false;
 template <class T> constexpr bool is_tracked_v<tracked_integer<T>> = true;
-// What a variable was set to, and what it would be.
+// The value that a variable was set to, and what it would be without wrapping around.
 struct Unwrapped { ulong value, unwrapped; };
 
 template <class T> METAL_INLINE constexpr ulong widened(T value) { return ulong(long(value)); }
@@ -31,7 +31,7 @@ template <class T> METAL_INLINE constexpr auto tracked(T value, Unwrapped known)
   if constexpr (is_integral_v<T>) return tracked_integer<T>{value, widened(value) == known.value ? known.unwrapped : widened(value)};
   else return value;
 }
-// A cast that keeps 32 bits of 64 is meant to.
+// A cast from 64 to 32 bits is meant to drop bits.
 template <class T, class F> METAL_INLINE constexpr auto tracked_as(F from) {
   if constexpr (!is_tracked_v<F>) return tracked(T(from));
   else return tracked_integer<T>{T(from.value), sizeof(from.value) > sizeof(T) ? widened(T(from.value)) : from.unwrapped};
@@ -46,13 +46,13 @@ template <class V, class T> METAL_INLINE constexpr Unwrapped remember(T tree) {
   else return Unwrapped{};
 }
 
-// `known` of a variable that is set later than it is declared.
+// Updates `known` for a variable that is set later than it is declared.
 template <class V, class T> METAL_INLINE constexpr remove_cvref_t<V> set(Unwrapped& known, T tree) {
   known = remember<V>(tree);
   return remove_cvref_t<V>(value_of(tree));
 }
 
-// What a function of integers returned last, on this thread of the host: its caller asks at once.
+// What a function of integers returned last, on this thread of the host. Its caller asks at once.
 inline METAL_UNWATCHED Unwrapped& returned_here() {
   static thread_local Unwrapped last;
   return last;
@@ -70,7 +70,7 @@ template <class T> METAL_INLINE constexpr auto index(T of) {
   if constexpr (is_tracked_v<T>) {
 #ifdef METAL_INDICES_CHECKED
     long meant = long(of.unwrapped);
-    // One below zero that wraps around is far out of bounds, and is seen there.
+    // An index that wraps around below zero is far out of bounds, and is reported as that.
     bool below = meant < 0 && meant >= -(1l << 32);
     if (__builtin_expect(of.unwrapped != widened(of.value) && !below, 0)) emulator::index_wraps(meant, long(widened(of.value)));
 #endif

@@ -2,7 +2,7 @@
 
 namespace metal {
 
-// Apple's layout: lane -> the row and the first of the two neighbouring columns it holds.
+// Apple's layout: a lane holds two neighbouring columns of one row. These give the row and the first column.
 METAL_INLINE METAL_UNWATCHED uint matrix_row(uint lane) { return (lane / 4 & 4) + (lane / 2) % 4; }
 METAL_INLINE METAL_UNWATCHED uint matrix_column(uint lane) { return (lane / 4 & 2) * 2 + (lane % 2) * 2; }
 
@@ -105,7 +105,7 @@ METAL_INLINE void simdgroup_multiply(simdgroup_matrix<D, 8, 8>& d, simdgroup_mat
 
 // ---- tile -----------------------------------------------------------------------------------------------------------
 
-// 16 by 16, eight elements a lane; only `tile_for_each` knows where they lie.
+// The tile has 16 by 16 elements, eight for each lane; only `tile_for_each` knows where they lie.
 template <class T, int ROWS, int COLUMNS> struct tile {
   static_assert(ROWS == 16 && COLUMNS == 16, "tile: 16 by 16 only");
   static constexpr int elements = 8;
@@ -125,7 +125,7 @@ template <class T, int ROWS, int COLUMNS> struct tile {
 METAL_SPACELESS_LOAD(tile_load, t.row(i) * row_stride + t.column(i))
 METAL_SPACELESS_LOAD(tile_load_transposed, t.column(i) * row_stride + t.row(i))
 
-// A right factor: the same matrix, in whatever layout the target multiplies fastest. Only products read it.
+// A right factor is the same matrix in the layout that the target multiplies fastest. Only products read it.
 template <class T, int ROWS, int COLUMNS> struct right_tile {
   tile<T, ROWS, COLUMNS> whole;
 };
@@ -146,7 +146,7 @@ METAL_INLINE void tile_store(tile<T, 16, 16> t, U* to, uint row_stride, site<SIT
   for (int i = 0; i < 8; ++i) to[t.row(i) * row_stride + t.column(i)] = U(t.at[i]);
 }
 
-// Pointers to pairs: each row begins at a whole pair; strides count pairs.
+// With pointers to pairs, each row begins at a whole pair; strides count pairs.
 template <class T, class U, uint SITE>
 METAL_INLINE void tile_load(tile<T, 16, 16>& t, const vec<U, 2>* from, uint row_stride, site<SITE> at) {
   tile_load(t, (const U*)from, 2 * row_stride, at);
@@ -251,7 +251,7 @@ template <class U, class T> METAL_INLINE tile<U, 16, 16> tile_cast(const tile<T,
   return result;
 }
 
-// One value a row, in each lane that holds a part of it: `at[i]` is that of `row(i)`.
+// Holds one value for each row, in each lane that holds a part of it: `at[i]` is that of `row(i)`.
 template <class T> struct tile_rows {
   T at[2];
   tile_rows() = default;
@@ -299,8 +299,8 @@ METAL_ROWS(tile_row_sum, RowSum)
 METAL_ROWS(tile_row_max, RowMax)
 #undef METAL_ROWS
 
-// `columns` of `rows` rows, zeros from row `valid` on, by `threads` threads of which this is the one at `index`. They are
-// there behind the next `threadgroup_barrier`.
+// Copies `columns` of `rows` rows, with zeros from row `valid` on. `threads` threads take part, of which this is number
+// `index`. The elements are there behind the next `threadgroup_barrier`.
 template <class T>
 METAL_INLINE void tile_copy_rows(
     T* to, uint to_stride, const T* from, uint from_stride, uint rows, uint columns, uint valid, uint index, uint threads) {
@@ -315,14 +315,14 @@ template <class T> METAL_INLINE void tile_prefetch_rows(const T*, uint, uint, ui
 
 } // namespace metal
 
-// `tile_for_each(t, row, column, value) { … }`: once for each element this lane holds; what `value` is at the end is
-// stored. `continue` goes to the next element, `break` must not be used.
+// `tile_for_each(t, row, column, value) { … }` runs once for each element that this lane holds, and stores what `value`
+// is at the end. `continue` goes to the next element; `break` must not be used.
 #define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                            \
   for (int element_ = 0; element_ < 8; ++element_)                                                         \
     for (bool once_ = true; once_;)                                                                        \
       for (const ushort ROW = (TILE).row(element_), COLUMN = (TILE).column(element_); once_;)              \
         for (auto VALUE = (TILE).at[element_]; once_; (TILE).at[element_] = VALUE, once_ = false)
-// The same with `of_row`, the row's value in `rows`, beside each element.
+// Does the same with `of_row`, the row's value in `rows`, beside each element.
 #define tile_with_rows(TILE, ROWS, ROW, COLUMN, VALUE, OF_ROW)                                             \
   for (int element_ = 0; element_ < 8; ++element_)                                                         \
     for (bool once_ = true; once_;)                                                                        \

@@ -3,7 +3,7 @@
 
 namespace metal {
 
-// The text rewriter appends `site<N>()` to every call, so that the emulator knows which call each lane has reached.
+// The rewriter appends `site<N>()` to every call, so that the emulator knows which call each lane has reached.
 template <uint N> struct site {};
 // Keeps a compiler from merging two calls that differ only in their site.
 template <uint N> METAL_INLINE uint distinct() {
@@ -122,7 +122,7 @@ struct ShuffleXor {
       }
   }
 };
-// Past the end Metal leaves the value undefined; here, as on CUDA, a lane keeps its own.
+// Beyond the end Metal leaves the value undefined; here, as on CUDA, a lane keeps its own.
 template <bool UP, bool ROTATE> struct Shift {
   template <class T> static METAL_UNWATCHED void run(Lanes<T> lanes) {
     for (uint i = 0; i < lanes.width; ++i)
@@ -180,7 +180,7 @@ struct simd_vote {
 };
 typedef simd_vote quad_vote;
 
-// Each operation for a simdgroup and for a quadgroup.
+// Defines each operation for a simdgroup and for a quadgroup.
 #define METAL_GROUP_OPERATIONS(GROUP, WIDTH)                                                                          \
   METAL_REDUCTION(GROUP##_sum, WIDTH, Reduce<Plus>)                                                                   \
   METAL_REDUCTION(GROUP##_product, WIDTH, Reduce<Times>)                                                              \

@@ -1,4 +1,4 @@
-// What a kernel function of a whole file gets as arguments: memory and positions that become what its parameters are.
+// The arguments of a kernel function of a whole file: memory and positions that become what its parameters are.
 namespace metal {
 
 template <class T> using remove_cv_t = typename remove_const<T>::type;
@@ -23,7 +23,7 @@ struct bound_reference {
   template <class T> METAL_INLINE METAL_UNWATCHED operator T&() const { return *(T*)at; }
 };
 
-// Memory of `[[threadgroup(n)]]`: one array for the whole threadgroup.
+// Memory of `[[threadgroup(n)]]` is one array for the whole threadgroup.
 struct threadgroup_memory {
   unsigned id;
   unsigned long bytes;

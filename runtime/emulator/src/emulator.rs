@@ -115,7 +115,7 @@ impl Emulator {
         }
         let image = image(&arguments)?;
 
-        // Shapes and strides live in buffers of their own, watched like any other.
+        // Shapes and strides are in buffers of their own, which are watched like any other.
         let metadata = Metadata::new(launch);
         let contents: Vec<(String, Dtype, Contents<'_>)> = arguments
             .iter()
@@ -147,7 +147,7 @@ impl Emulator {
             })
             .collect();
 
-        // Where index 0 lies, in bytes.
+        // This is where index 0 lies, in bytes.
         let first = |argument: &Argument<'_>| match *argument {
             Argument::Input { port, index, .. } => launch.inputs[index].first * port.dtype.size(),
             _ => 0,
@@ -161,14 +161,15 @@ impl Emulator {
             self.execute(&image, geometry, &contents, &addresses, launch, kernel.atomic_outputs);
 
         let mut findings = limits;
-        // Between its elements lands only who ignores the strides of an input.
+        // An access between an input's elements means that the kernel ignores the strides, which is one finding and not
+        // two.
         let strided = findings.iter().filter(|f| f.kind == FindingKind::IgnoredStrides);
         let ignored: Vec<Option<String>> = strided.map(|f| f.subject.clone()).collect();
         let seen = report::findings(&image, &geometry, entries);
         findings
             .extend(seen.into_iter().filter(|f| f.kind != FindingKind::OutOfBounds || !ignored.contains(&f.subject)));
         let first_output = contents.len() - kernel.outputs.len();
-        // What a thread would have written that was stopped is missing because of what stopped it.
+        // If a thread was stopped, elements are unwritten because of that, and are not reported.
         for (i, port) in kernel.outputs.iter().enumerate().filter(|_| !stopped) {
             findings.extend(arena.unwritten(first_output + i).map(|(count, first)| {
                 let total = launch.output_shapes[i].iter().product::<usize>();
@@ -204,7 +205,7 @@ impl Emulator {
             drop(dispatch);
             entries.map(|entries| (entries, stopped, arena))
         };
-        // A defect is looked at again by one worker, so that what is reported does not depend on how cores raced.
+        // One worker repeats a launch that found a defect, so that the report does not depend on how cores raced.
         let Some(done) = attempt(workers).or_else(|| attempt(1)) else { unreachable!() };
         done
     }
@@ -229,7 +230,7 @@ impl Emulator {
             self.image_of(&kernel.name, sources, Vec::new(), unit, build)
         };
         let image = match compile(host_unit(kernel, arguments, false)?) {
-            // Metal takes `half` and `float` there, C++ does not; few kernels need it.
+            // Metal takes `half` and `float` there, and C++ does not. Few kernels need the second attempt.
             Err(Error::Compile { messages, .. }) if messages.contains(MIXED_ARMS) => {
                 compile(host_unit(kernel, arguments, true)?)
             }
@@ -284,7 +285,7 @@ impl Emulator {
         let expanded = self.compiler.preprocess(&path, &self.cache.include, folders);
         let expanded = expanded.map_err(|e| cache_error(&path, e))?;
         let own = path.display().to_string();
-        // What stands in front of the text's own first line is the preprocessor's.
+        // Lines before the first line of the source come from the preprocessor.
         let begun = |text: String| {
             let begin = text.find(&format!("\"{}\"", source.file)).and_then(|at| text[..at].rfind('\n'));
             begin.map_or(text.clone(), |begin| text[begin + 1..].to_owned())

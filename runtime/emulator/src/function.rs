@@ -63,7 +63,7 @@ impl Emulator {
             let help = "name the folder that `#include` is relative to".into();
             return Err(Error::Source(cotangent_metal::Error::Unsupported { at, what, help }));
         }
-        // Marks of the preprocessor become directives, which the rewrites know.
+        // Marks of the preprocessor become directives, which the rewrites read.
         expanded = expanded
             .lines()
             .map(|line| match marked(line) {

@@ -52,7 +52,7 @@ fn merge(findings: Vec<Finding>) -> Vec<Finding> {
             None => merged.push(finding),
         }
     }
-    // A read that came before a write it races with also finds nothing written: that is the same defect.
+    // A read that races with a later write also reads memory that nothing has written: both findings are one defect.
     let races: Vec<Finding> = merged.iter().filter(|f| f.kind == FindingKind::DataRace).cloned().collect();
     merged.retain(|f| {
         let raced =

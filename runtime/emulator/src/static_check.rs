@@ -153,7 +153,7 @@ const AS_OPENCL: [&str; 11] = [
 fn version(program: &OsString) -> Option<u32> {
     let output = Command::new(program).arg("--version").output().ok().filter(|o| o.status.success())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // Apple numbers its own clang otherwise, and has Metal's compiler anyway.
+    // Apple numbers its clang in another way, and Macs have Metal's compiler anyway.
     let number = text.split("clang version ").nth(1).filter(|_| !text.contains("Apple"))?;
     number.split('.').next()?.parse().ok()
 }
@@ -175,7 +175,7 @@ fn complaints(messages: &str, own: &[&str], start: &Location) -> (Vec<Complaint>
         if message.contains("its type does not have linkage") {
             continue;
         }
-        // Metal counts vectors up and down, clang does not.
+        // Metal allows `++` and `--` on vectors, and clang does not.
         let counts =
             ["cannot increment value of type", "cannot decrement value of type"].iter().any(|m| message.contains(m));
         if counts && message.contains("vec<") {

@@ -171,7 +171,7 @@ fn vectors_packed_into_integers() {
              1024 * (unpack_unorm10a2_to_float(0xc00003ffu).w == 1.0f)",
             2047.0,
         ),
-        // The middle of sRGB is a good fifth of the light.
+        // The middle of sRGB is about 21 % of the light.
         value(
             "by sRGB",
             "",

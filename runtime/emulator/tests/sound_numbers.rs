@@ -176,7 +176,7 @@ fn rows_of_tiles() -> Vec<f64> {
 /// The text that real GPUs get, run on the emulator's simdgroup matrices.
 #[test]
 fn tiles_on_metal() {
-    // In the emulator there is one address space, so one of the two sets of overloads.
+    // The emulator has one address space, so it needs one of the two sets of overloads.
     let one_space = cotangent_metal::headers::TILE_METAL
         .replace("TILE_MEMORY(threadgroup)\n", "")
         .replace("TILE_RIGHT_MEMORY(threadgroup)\n", "")

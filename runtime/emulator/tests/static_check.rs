@@ -72,7 +72,7 @@ fn what_metal_refuses_is_refused() {
         ("float f(float a) { threadgroup float s[4]; return s[0]; }", "y[i] = f(x[i]);"),
         ("float f(device float* p) { return p[0]; }", "threadgroup float s[4]; y[i] = f(s);"),
         ("float f(float* p) { return p[0]; }", "y[i] = 0;"),
-        // A float becomes a bfloat by a cast alone, a constant that a bfloat holds included.
+        // A float becomes a bfloat only by a cast, even a constant that a bfloat can hold.
         ("", "bfloat b = 1.5f; y[i] = b;"),
         ("", "bfloat b = bfloat(0); b = -2.0; y[i] = b;"),
         ("", "bfloat b = 2 * x[i]; y[i] = b;"),

@@ -59,7 +59,7 @@ pub(crate) struct Strided {
 pub(crate) fn array_to_strided_bytes(array: &Array) -> Result<Strided> {
     let operation = "to_bytes";
     evaluate(operation, [array])?;
-    // mlx-rs shows them without their sign.
+    // mlx-rs returns strides without their sign.
     let strides: Vec<i64> = array.strides().iter().map(|stride| *stride as i64).collect();
     if array.size() == 0 {
         return Ok(Strided { bytes: Vec::new(), first: 0, strides });
@@ -144,7 +144,7 @@ impl<T: Element, const N: usize> HostSlices<T, N> {
 pub(crate) fn leaf(operation: &'static str, array: &Array) -> Result<Array> {
     evaluate(operation, [array])?;
     let (shape, strides) = (array.shape().to_vec(), array.strides().to_vec());
-    // Elements from the first to the last, wherever the others lie between them.
+    // The span reaches from the first element to the last, whatever lies between them.
     let distances = shape.iter().zip(&strides).map(|(extent, stride)| (*extent as usize).saturating_sub(1) * stride);
     let span = 1 + distances.sum::<usize>();
     let data = data_of(array);

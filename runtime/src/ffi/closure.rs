@@ -67,7 +67,7 @@ pub(super) unsafe extern "C" fn drop_payload<T>(payload: *mut c_void) {
     // SAFETY: made by `Box::into_raw` of a `T`; MLX calls the destructor once.
     let payload = unsafe { Box::from_raw(payload.cast::<T>()) };
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // No driver waits for it, and its own destructor could panic again.
+        // No driver waits for this panic, and its own destructor could panic again.
         std::mem::forget(panic);
     }
 }

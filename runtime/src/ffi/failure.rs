@@ -32,7 +32,7 @@ unsafe extern "C" {
 extern "C" fn handle_error(message: *const c_char, data: *mut c_void) {
     // SAFETY: MLX passes a NUL-terminated string that lives for the duration of the call.
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
-    // Ignored only while the thread is being torn down.
+    // This fails only while the thread is being torn down.
     let _ = MESSAGE.try_with(|slot| *slot.borrow_mut() = Some(text));
     // SAFETY: the same arguments, to the handler that would have got them.
     unsafe { default_mlx_error_handler(message, data) }
@@ -49,7 +49,7 @@ pub(crate) fn is_initialised() -> bool {
 pub(crate) fn initialise() {
     INITIALISED.call_once(|| {
         make_room_for_graphs();
-        // mlx-rs installs its handler in its first fallible call, which must not come after ours.
+        // mlx-rs installs its handler in its first fallible call, which must come before this crate's handler.
         let _ = mlx_rs::Device::try_default();
         // SAFETY: the handler is a plain function and needs no data.
         unsafe { mlx_sys::mlx_set_error_handler(Some(handle_error), std::ptr::null_mut(), None) };

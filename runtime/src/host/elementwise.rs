@@ -77,7 +77,7 @@ vectorised! {
         let mut results = results;
         for start in (0..elements).step_by(BLOCK) {
             let length = BLOCK.min(elements - start);
-            // Arrays of a known length: no bounds to check, so that the loop becomes vectors.
+            // Arrays of a known length need no bounds checks, so that the compiler vectorises the loop.
             let mut loaded = [[0.0_f32; BLOCK]; N];
             for (block, operand) in loaded.iter_mut().zip(operands) {
                 block[..length].copy_from_slice(&operand[start..start + length]);

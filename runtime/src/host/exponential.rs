@@ -6,15 +6,16 @@
 /// multiplied in two halves, so that neither leaves the exponent's range.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Beyond these the result is 0 or infinity in any case. Comparisons, not `clamp`: those let NaN through.
+    // Beyond these values the result is 0 or infinity in any case. Comparisons let NaN through, as `clamp` does not
+    // promise to.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.0 { -104.0 } else { x };
-    // Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits.
+    // Adding 1.5 * 2^23 rounds to the nearest integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let whole = shifted - ROUND;
-    // ln 2 in two parts, the first with zeros at its end: `whole` times it is exact.
+    // ln 2 is split in two parts. The first ends in zeros, so that its product with `whole` is exact.
     let r = whole.mul_add(-355.0 / 512.0, x);
     let r = whole.mul_add(2.121_944_4e-4, r);
     let p = 1.987_569_1e-4_f32;

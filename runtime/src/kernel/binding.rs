@@ -62,7 +62,7 @@ pub(super) fn bind(signature: &Signature, inputs: &[PortValue], constants: &[(&'
             return Err(Error::Kernel { kernel, port: Some(port.name), message });
         }
     }
-    // A class of one needs no input to settle it.
+    // A class of one dtype needs no input that settles it.
     let settled = signature.dtypes.iter().filter_map(|parameter| match parameter.class {
         [only] => Some((parameter.name, *only)),
         _ => None,

@@ -175,7 +175,7 @@ impl ConstantValue {
 
 impl From<usize> for ConstantValue {
     fn from(value: usize) -> Self {
-        // No axis is that long; a value this large fails where it is compared with one.
+        // No axis is that long; a value this large fails where it is compared with an extent.
         Self(i64::try_from(value).unwrap_or(i64::MAX))
     }
 }

@@ -38,7 +38,7 @@ impl<M: Graph> Tensor<M> {
                 *last = count;
             }
             let first = ffi::slice(operation, &largest_first, &vec![0; end.len()], &end)?;
-            // Numbers of their own: a slice would keep the whole order in memory.
+            // The indices are copied, because a slice would keep the whole order in memory.
             let numbers = first.as_dtype(MlxDtype::Int32).during(operation)?;
             mlx_rs::stop_gradient(numbers).during(operation)
         })?;

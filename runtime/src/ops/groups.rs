@@ -24,7 +24,7 @@ impl Indices {
         let size = self.array().size() as i32;
         let equal = || {
             let column = self.array().reshape(&[size, 1])?.as_dtype(MlxDtype::Int32)?;
-            // MLX 0.32.2 has no binary search on CUDA: it does not even link there.
+            // MLX 0.32.2 has no binary search on CUDA: a program that calls it does not even link.
             column.eq(&arange::<_, i32>(None, length, None)?)?.as_dtype(MlxDtype::Int32)?.sum_axes(&[0], false)
         };
         Ok(Indices::from_array(equal().during(operation)?, size.saturating_add(1)))
@@ -34,7 +34,7 @@ impl Indices {
     /// in order. Rows behind the last group have none, and get the number of the last group.
     fn owners(&self, rows: i32) -> mlx_rs::error::Result<(Array, Array)> {
         let groups = self.array().size() as i32;
-        // Sums of 64 bits: what a device computed may be anything.
+        // The sums have 64 bits, because counts that a device computed may be anything.
         let counts = ops::clip(self.array().as_dtype(MlxDtype::Int64)?, (Array::from_int(0), Array::from_int(rows)))?;
         let ends = ops::cumsum(counts, 0, false, true)?.reshape(&[1, groups])?;
         let numbers = arange::<_, i32>(None, rows, None)?.reshape(&[rows, 1])?.as_dtype(MlxDtype::Int64)?;
@@ -70,7 +70,7 @@ impl<M: Graph> Tensor<M> {
         let product = || {
             let (owner, owned) = counts.owners(count)?;
             let left = self.array().as_dtype(dtype)?.reshape(&[count, 1, rows[1]])?;
-            // Each row names itself: without that the gradient of the matrices is no number.
+            // Each row names itself, because without that the gradient of the matrices is NaN.
             let own = arange::<_, u32>(None, count as u32, None)?;
             let y = ops::gather_mm(left, matrices.array().as_dtype(dtype)?, &own, &owner, true)?;
             let y = y.reshape(&[count, width])?.as_dtype(self.array().dtype())?;

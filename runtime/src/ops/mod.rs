@@ -144,7 +144,7 @@ impl<M: Graph> Tensor<M> {
             crate::running::refuse(error);
         }
         crate::cut::note(CutKind::Detach, reason, self);
-        // A view of the same data: cannot fail.
+        // This is a view of the same data, so it cannot fail.
         let array = mlx_rs::stop_gradient(self.array()).unwrap_or_else(|_| self.array().clone());
         Constant::from_array(array)
     }

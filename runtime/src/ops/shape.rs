@@ -112,7 +112,7 @@ impl<M: Graph> Tensor<M> {
                 Some(*end)
             })
             .collect();
-        // One operation, whose gradient is one concatenation; that of slices is a sum of padded arrays.
+        // The gradient of this one operation is one concatenation; that of slices would be a sum of padded arrays.
         let pieces = mlx_rs::ops::split_at_indices(self.array(), &ends[..ends.len() - 1], axis).during(operation)?;
         Ok(pieces.into_iter().map(|piece| self.derived(piece)).collect())
     }

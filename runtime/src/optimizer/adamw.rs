@@ -52,7 +52,7 @@ impl Rule for AdamWOptions {
     }
 
     fn share(&self, steps: &Tensor<Infer>) -> Result<Corrections> {
-        // 1 - beta^t by expm1: the difference would cost the digits that the first steps need.
+        // 1 - beta^t is computed by expm1, because the difference would lose the digits that the first steps need.
         let correction = |beta: f64| {
             let exponent = steps.multiply(beta.ln() as f32)?;
             let power = mlx_rs::ops::expm1(exponent.array()).during(Self::OPERATION)?;

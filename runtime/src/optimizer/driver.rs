@@ -132,11 +132,12 @@ impl<R: Rule> Optimizer<R> {
         let before = self.state.of(layouts.iter().map(|(group, layout)| (&self.groups[*group].rule, layout)))?;
 
         let mut in_flight = InFlight::new(operation);
-        // With the first parameters, not before them: the device would wait while their update is put together.
+        // These are evaluated with the first parameters, not before them: the device would wait while that update is
+        // built.
         let mut shared: Vec<Array> =
             [&step.norm, &step.finite, &step.steps].into_iter().chain(state.arrays()).cloned().collect();
         let mut updated = BTreeMap::new();
-        // Backwards: the last gradients are still there as the norm was taken of them.
+        // The order is reversed, because the last gradients are still in memory from the norm.
         for ((group, layout), before) in layouts.iter().zip(before).rev() {
             let rule = &self.groups[*group].rule;
             let gradient = last_gradient.take().map_or_else(|| flat_gradient(layout, gradients), Ok)?;
@@ -154,9 +155,9 @@ impl<R: Rule> Optimizer<R> {
         if layouts.is_empty() {
             in_flight.start(shared)?;
         }
-        // Nothing is waited for: the next step is put together meanwhile.
+        // Nothing is waited for, so that the next step can be built meanwhile.
         let [norm, finite] = [&step.norm, &step.finite].map(|array| Tensor::from_parts(array.clone(), Origin::HOST));
-        // Once a name, so that a tied weight stays one.
+        // A value is taken once a name, so that a tied weight stays one tensor.
         let stepped =
             |(name, (array, place)): (&str, (Array, _))| (name.to_owned(), targets[name].stepped(array, place));
         let updated: BTreeMap<String, Tensor<Stored>> = updated.into_iter().map(stepped).collect();

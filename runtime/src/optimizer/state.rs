@@ -55,7 +55,7 @@ impl State {
     pub(super) fn by_name(&self) -> Result<BTreeMap<&str, Vec<Array>>> {
         let mut by_name: BTreeMap<&str, Vec<Array>> = BTreeMap::new();
         for Kept { layout, arrays, is_flat } in &self.kept {
-            // A rule may keep nothing.
+            // A rule may keep nothing of a parameter.
             by_name.extend(layout.pieces().iter().map(|piece| (piece.name.as_str(), Vec::new())));
             for array in arrays {
                 let parts = if *is_flat { layout.part(array)? } else { vec![array.clone()] };

@@ -102,7 +102,7 @@ where
     names::check(operation, &[&TrainableLeaves::new(model, &Path::root(), trainable)], trainable, || {
         names::leaf_names(model)
     })?;
-    // One that no part has is missing, which the audit says.
+    // A parameter that no part has is missing, which the audit reports.
     let held: BTreeSet<&str> = parts.iter().map(|leaf| leaf.name.as_str()).collect();
     let walked = Trainable::named(trainable.names().filter(|name| held.contains(name)).map(str::to_owned));
     let mut gradients = Gradients::new();
@@ -160,7 +160,7 @@ fn state(gradient: &Array) -> Result<GradientState> {
     let gradient = gradient.as_dtype(mlx_rs::Dtype::Float32).during(operation)?;
     let finite = gradient.is_finite().during(operation)?.all(false).during(operation)?;
     let largest = gradient.abs().during(operation)?.max(false).during(operation)?;
-    // Of what is at most one, so that squares neither overflow nor vanish.
+    // Values of at most one have squares that neither overflow nor vanish.
     let scaled = gradient.divide(&largest).during(operation)?;
     let length = scaled.square().during(operation)?.sum(false).during(operation)?.sqrt().during(operation)?;
     let is_zero = mlx_rs::ops::eq(&gradient, Array::from_f32(0.0)).during(operation)?;

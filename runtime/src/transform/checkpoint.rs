@@ -59,7 +59,7 @@ where
         let first = Arc::clone(&first);
         move |arrays: &[Array]| {
             let before = lock(&first).outputs.take();
-            // What is recomputed was cut the first time.
+            // Cuts are recorded in the first run only.
             let _pause = before.is_some().then(Pause::new);
             let trace = TraceId::fresh();
             let mut leaf = 0..leaves;

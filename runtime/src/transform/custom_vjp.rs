@@ -282,7 +282,7 @@ pub fn custom_vjp<M: Graph, H: Clone + Send + 'static>(
     let origin = Origin::join(name, inputs.iter().map(|input| input.origin()))?;
     let arrays: Vec<Array> = inputs.iter().map(|input| input.array().clone()).collect();
     let (forward_host, backward_host) = (host.clone(), host.clone());
-    // Nothing differentiates through either of the two, so nothing is cut in them.
+    // Nothing differentiates through either of the two, so nothing in them is a cut.
     let forward = move |inputs: &[Array]| {
         let _pause = Pause::new();
         let trace = TraceId::fresh();

@@ -90,7 +90,7 @@ pub(crate) fn vjp_arrays<'a>(
 /// error.
 fn distinct(operation: &'static str, mut outputs: Vec<Array>) -> Result<Vec<Array>> {
     for output in outputs.iter_mut().skip(1) {
-        // Shares the memory of what is contiguous.
+        // This shares the memory of an array that is contiguous already.
         *output = output.contiguous().during(operation)?;
     }
     Ok(outputs)

@@ -222,7 +222,7 @@ fn block_by_block<S: Stack>(
     gradients: &mut Gradients,
 ) -> Result<Tensor<Stored>> {
     let Tail { mut stages, head, batch } = parts;
-    // Whether anything trains up to each stage.
+    // An element says whether anything trains in the stages up to that one.
     let trains: Vec<bool> = stages
         .iter()
         .scan(false, |any, stage| {
@@ -233,7 +233,7 @@ fn block_by_block<S: Stack>(
     let trains_before = |index: usize| index > 0 && trains[index - 1];
 
     let mut part = Part::enter(EMBEDDING);
-    // The first stage is no block.
+    // The first stage is not a block.
     let begin = stages.len().saturating_sub(last_blocks).max(1);
     let tail = Tail { stages: stages.split_off(begin.min(stages.len())), head, batch };
     let mut in_flight = InFlight::new(OPERATION);
@@ -261,7 +261,7 @@ fn block_by_block<S: Stack>(
     let state = state.ok_or_else(missing_input)?;
     let before: Vec<&TrainableLeaves> = stages.iter().map(|stage| &stage.leaves).collect();
     let pulled = tail.pull((&state, trains_before(stages.len())), &before)?;
-    // What the stage before computed the first time, if it is compared.
+    // If repetitions are compared, this is what the stage before computed the first time.
     let mut first = compares.then(|| state.arrays.clone());
     drop((state, before));
     let Pulled { outputs: value, input, parameters } = pulled;

@@ -49,7 +49,7 @@ impl<S: Stack> Tail<'_, S> {
             let (now, others) = rest.split_at(stage.leaves.primals.len());
             rest = others;
             part.change(&stage.name);
-            // A graph of its own, so that a stage does the same whatever is kept of it.
+            // The tail is a graph of its own, so that a stage does the same whatever is kept of it.
             let trace = TraceId::fresh();
             let input = after.as_ref().or(before_all).map(|state| state.enter(trace)).transpose()?;
             let output = stage.run(trace, true, now, input.as_ref(), self.batch)?;

@@ -1,6 +1,6 @@
 //! A two-layer model and a stack of small blocks.
 
-// Each test binary uses a part.
+// Each test binary uses only a part of this module.
 #![allow(dead_code)]
 
 use cotangent::random::Key;

@@ -69,7 +69,7 @@ fn two_tensors_have_two_names() {
     let mut session = Session::new().unwrap();
     let result = value_and_grad(&mut session, &tree, &trainable, &(), weighted);
     refused(result, "value_and_grad", "C21", &["called `x.w`"]);
-    // Nor does the optimizer write one over the other.
+    // The optimizer does not write one over the other either.
     let tied = twice(tree.first.w.clone(), tree.first.w.clone());
     let (gradients, _) = run(&tied, &(), weighted).unwrap();
     let result = AdamW::new(AdamWOptions::default()).update(&mut tree, &gradients, 0.1);
@@ -99,7 +99,7 @@ fn a_tensor_trains_under_one_name() {
     let both = Trainable::named(["left".to_owned(), "right".to_owned()]);
     let mut session = Session::new().unwrap();
     refused(value_and_grad(&mut session, &parameters, &both, &(), square), "value_and_grad", "C21", &words);
-    // Where one of the two is frozen, as a reference is, it keeps its value; and a copy is a tensor of its own.
+    // If one of the two is frozen, as a reference is, it keeps its value. A copy is a tensor of its own.
     let left = Trainable::new(&parameters, |name| name == "left").unwrap();
     let (_, gradients) = value_and_grad(&mut session, &parameters, &left, &(), square).unwrap();
     AdamW::new(AdamWOptions::default()).update(&mut parameters, &gradients, 0.1).unwrap();
@@ -121,7 +121,7 @@ fn gradients_accumulate_for_one_model_between_two_steps() {
         train(&tower, &mut gradients).unwrap();
     }
     refused(train(&other, &mut gradients), "train_stack", "C21", &["gradient of `table`", "of another model"]);
-    // The others are as they were.
+    // The other parameters have not changed.
     AdamW::new(AdamWOptions::default()).update(&mut tower, &gradients, 0.1).unwrap();
     refused(train(&tower, &mut gradients), "train_stack", "C21", &["before a step of the optimizer"]);
     train(&tower, &mut Gradients::new()).unwrap();
@@ -131,7 +131,7 @@ fn gradients_accumulate_for_one_model_between_two_steps() {
 fn half_of_a_steps_gradients_are_no_gradients() {
     let mut parameters = pair(&[1.0], &[2.0]);
     let (gradients, _) = run(&parameters, &(), square).unwrap();
-    // What `crate::tower` leaves after a block that fails in the backward pass.
+    // These are the gradients that remain after a block fails in the backward pass.
     let (broken, error) = crate::tower::failing_in_the_backward_pass();
     assert!(error.to_string().contains("the second time"), "{error}");
     let mut tower = crate::tower::Rows::new();

@@ -22,7 +22,7 @@ fn a_block_that_computes_something_else_again_is_named() {
             let words = ["`layers.", "computed something else when it was run again"];
             refused(rows.train(does, keep, |_| true), "train_stack", "C22", &words);
         }
-        // What runs once is one function, whatever it draws.
+        // A block that runs once is one function, whatever it draws.
         if does != Does::Reshapes {
             rows.train(does, Keep::All, |_| true).unwrap();
         }
@@ -48,7 +48,7 @@ fn blocks_that_compute_the_same_again_train() {
             }
         }
     }
-    // And a key drops something.
+    // A key does drop something.
     let [plain, dropped] = [Does::Plain, Does::DropsByKey].map(|does| rows.train(does, Keep::All, |_| true).unwrap());
     assert_ne!(values(&plain, "end"), values(&dropped, "end"));
     // Blocks that are not computed again are not compared.
@@ -68,7 +68,7 @@ fn a_checkpointed_function_that_computes_something_else_again_is_refused() {
         checkpoint(p, &[], layer)?[1].multiply(&p.right)?.sum_all()
     });
     refused(drawn, "value_and_grad", "C22", &["result 1 of the checkpointed function"]);
-    // Inside a block of a stack.
+    // A function that computes the same when it runs again is accepted.
     let (found, _) = run(&example(), &(), |p, ()| {
         let layer =
             |p: &crate::common::Pair<Train>, _: &[Tensor<Train>]| Ok(vec![p.left.square()?.multiply(&p.right)?]);
@@ -98,12 +98,12 @@ fn a_loss_that_no_part_reaches_is_refused() {
         for does in [Does::Cuts, Does::Forgets] {
             let before = |name: &str| name.starts_with("layers.") || name == "start";
             refused(rows.train(does, keep, before), "train_stack", "C20", &["`start`, `layers.0.w`"]);
-            // One of the head's reaches it: the others get zeros.
+            // If one parameter of the head gets a gradient, the others get zeros.
             let gradients = rows.train(does, keep, |_| true).unwrap();
             assert!(values(&gradients, "start").iter().all(|value| *value == 0.0));
             assert!(values(&gradients, "end").iter().any(|value| *value != 0.0));
         }
-        // Frozen parts before, between and after what trains.
+        // There are frozen parts before, between and after the part that trains.
         for name in ["start", "layers.1.w", "end"] {
             let gradients = rows.train(Does::Plain, keep, |found| found == name).unwrap();
             assert_eq!(gradients.iter().map(|(name, _)| name).collect::<Vec<_>>(), [name]);
@@ -218,6 +218,6 @@ fn parts_are_called_as_in_the_tree() {
         "C21",
         &["two different tensors are called `start`"],
     );
-    // Frozen, they may differ.
+    // If they are frozen, they may differ.
     train(&untied, &untied.0, |name| name.starts_with("layers")).unwrap();
 }

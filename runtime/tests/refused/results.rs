@@ -28,7 +28,7 @@ fn inferred() -> Tensor<Infer> {
 #[test]
 fn a_checkpointed_function_returns_what_it_computed() {
     let losses: [(Loss, &str); 4] = [
-        // What the graph around it computed, as it is.
+        // A result is returned as the surrounding graph computed it.
         (
             |p, ()| {
                 KEPT.set(Some(p.right.square()?));
@@ -38,7 +38,7 @@ fn a_checkpointed_function_returns_what_it_computed() {
             },
             "result 1 of the checkpointed function was computed from `right` in another graph",
         ),
-        // A parameter of the tree around it.
+        // A result is a parameter of the surrounding tree.
         (
             |p, ()| {
                 KEPT.set(Some(p.right.clone()));
@@ -46,7 +46,7 @@ fn a_checkpointed_function_returns_what_it_computed() {
             },
             "result 0",
         ),
-        // Something computed from it alone.
+        // A result is computed only from the surrounding graph.
         (
             |p, ()| {
                 KEPT.set(Some(p.right.clone()));
@@ -54,7 +54,7 @@ fn a_checkpointed_function_returns_what_it_computed() {
             },
             "result 0",
         ),
-        // One that was kept when the function ran for another call.
+        // A result was kept when the function ran for another call.
         (
             |p, ()| {
                 let layer = |x: &Tensor<Train>, _: &[Tensor<Train>]| {
@@ -82,7 +82,7 @@ fn a_loss_is_of_the_graph_that_is_running() {
     run(&example(), &(), before).unwrap();
     refused(run(&example(), &(), before), "value_and_grad", "C06", &["the loss", "`left`, `right`"]);
     refused(evaluate(&mut Session::new().unwrap(), &example(), &(), before), "evaluate", "C06", &["the loss"]);
-    // Also what was computed from a loss of a moment ago.
+    // A value computed from an earlier loss is refused too.
     refused(run(&example(), &(), |_, ()| kept().multiply(2.0)), "value_and_grad", "C06", &["the loss"]);
 }
 
@@ -102,7 +102,7 @@ fn functions_with_their_own_gradient_return_what_they_computed() {
     .unwrap();
     assert_eq!(values(&found, "left"), [2.0, 4.0, 6.0]);
 
-    // From a graph without gradients, and from another call of a forward.
+    // Results of a graph without gradients, and of another call of a forward, are refused.
     let infer = |session: &mut Session| {
         session.infer(&example(), &example().left, &(), |p, _, ()| {
             INFERRED.set(Some(p.right.square()?));
@@ -154,7 +154,7 @@ fn bodies_of_kernels_return_what_they_computed() {
     inferred.unwrap();
     let loss: Loss = |p, ()| kept_output(&p.left)?.sum_all();
     refused(run(&example(), &(), loss), "kept_output", "C06", &["an output"]);
-    // Also where no gradient is asked for.
+    // They are refused even if no gradient is asked for.
     refused(evaluate(&mut Session::new().unwrap(), &example(), &(), loss), "kept_output", "C06", &[]);
     let loss: Loss = |p, ()| kept_gradient(&p.left)?.sum_all();
     refused(run(&example(), &(), loss), "kept_gradient_backward", "C06", &["an output"]);
@@ -174,7 +174,7 @@ fn a_loss_that_no_parameter_reaches_is_refused() {
             let ones = Constant::full(&[3], 1.0, Dtype::F32)?.to_tensor::<Train>();
             ones.select(&p.left.greater(&p.right)?, 0.0)?.sum_all()
         },
-        // What a checkpoint returns is no more than what is in it.
+        // A checkpoint's result has a gradient only if something inside it has one.
         |p, ()| {
             let layer = |p: &Pair<Train>, _: &[Tensor<Train>]| {
                 Ok(vec![p.left.square()?, p.left.detach("the test cuts one").to_tensor()])
@@ -186,7 +186,7 @@ fn a_loss_that_no_parameter_reaches_is_refused() {
     for loss in losses {
         refused(run(&example(), &(), loss), "value_and_grad", "C20", &["`left`, `right`"]);
     }
-    // One that only frozen parameters reach.
+    // Only frozen parameters reach this loss.
     let parameters = example();
     let trainable = Trainable::new(&parameters, |name| name == "left").unwrap();
     let frozen: Loss = |p, ()| p.right.square()?.sum_all();
@@ -200,7 +200,7 @@ fn a_loss_that_no_parameter_reaches_is_refused() {
 #[test]
 fn results_that_need_no_gradient_are_right() {
     let losses: [(Loss, [f32; 3]); 5] = [
-        // A detached metric beside the loss, inside and outside a checkpoint.
+        // A detached metric stands beside the loss, inside and outside a checkpoint.
         (
             |p, ()| {
                 let layer = |p: &Pair<Train>, _: &[Tensor<Train>]| {
@@ -211,11 +211,11 @@ fn results_that_need_no_gradient_are_right() {
             },
             [2.0, 4.0, 6.0],
         ),
-        // A target that is held fixed.
+        // A target may be held fixed.
         (|p, ()| p.left.multiply(&p.left.detach("a target"))?.sum_all(), [1.0, 2.0, 3.0]),
-        // A constant beside it.
+        // A constant may stand beside it.
         (|p, ()| p.left.add(&Constant::full(&[3], 1.0, Dtype::F32)?.to_tensor())?.square()?.sum_all(), [4.0, 6.0, 8.0]),
-        // A checkpoint of host data alone, and one whose parameters are not read.
+        // A checkpoint may take only host data, and its parameters may be unread.
         (
             |p, ()| {
                 let ones = Constant::full(&[3], 1.0, Dtype::F32)?.to_tensor();
@@ -224,7 +224,7 @@ fn results_that_need_no_gradient_are_right() {
             },
             [2.0; 3],
         ),
-        // A part that takes no part in this step.
+        // A part may be unused in this step.
         (|p, ()| p.left.square()?.sum_all(), [2.0, 4.0, 6.0]),
     ];
     for (loss, expected) in losses {

@@ -69,7 +69,7 @@ fn no_session_is_used_inside_a_graph() {
         Ok(p.left.clone())
     });
     refused(inferred, "evaluate", "C07", &["that of `infer`"]);
-    // After the graphs, failed ones too, sessions serve again.
+    // After a graph, even one that failed, sessions can be opened.
     elsewhere(|session, model| evaluate(session, model, &(), plain)).unwrap();
     let (found, _) = run(&example(), &(), plain).unwrap();
     assert_eq!(values(&found, "left"), [4.0, 5.0, 6.0]);
@@ -91,7 +91,7 @@ fn what_trains_is_not_read_inside_its_graph() {
     for (operation, loss) in losses {
         refused(run(&parameters, &parameters.right, loss), operation, "C07", &["the value of `right`"]);
     }
-    // Host data that trains nowhere may be read, and so may what is frozen here.
+    // Host data that does not train may be read, and so may parameters that are frozen here.
     let lengths = Tensor::from_slice(&[2.0_f32], &[1]).unwrap();
     let (found, _) =
         run(&parameters, &lengths, |p, lengths| p.left.multiply(lengths.item::<f32>()?)?.sum_all()).unwrap();
@@ -128,7 +128,7 @@ fn an_evaluated_tensor_in_a_loss_is_a_cut() {
             assert!(cuts.iter().all(|cut| cut.needed_gradient == weight_of_the_model), "{cuts:?}");
         }
     }
-    // Made before: a cut where the tensor trains, host data where it does not.
+    // A constant that was made before the graph is a cut if its tensor trains, and host data if not.
     let model = single();
     type Brought = fn(&Single<Train>, &Constant) -> Result<Tensor<Train>>;
     let brought: [Brought; 2] =

@@ -1,4 +1,4 @@
-// The sum of each row, weighted by powers of a half: everything here that Rust's lexer would not take is on purpose.
+// The sum of each row, weighted by powers of a half. Everything that Rust's lexer would not accept is here on purpose.
 #define TERM(value, power)                                                                                             \
     ((value) *                                                                                                         \
      (power))

@@ -170,7 +170,7 @@ fn check_all(
     }
     let examine = |session: &mut Session, kernel| examine(session, kernel, reference, always);
     let verdicts: Vec<(String, bool)> = match session.backend() {
-        // A device takes one after the other.
+        // A GPU runs one check after the other.
         Backend::Metal | Backend::Cuda => {
             let verdicts = kernels.iter().map(|kernel| examine(session, kernel));
             verdicts.inspect(|(text, _)| print!("{text}")).collect()
@@ -195,7 +195,7 @@ fn on_all_cores(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(kernel) = kernels.get(index) else { return Ok(()) };
-            // No one listens only if the printing thread has failed.
+            // Sending fails only if the printing thread has failed.
             let _ = sender.send((index, examine(&mut session, kernel)));
         }
     };
@@ -236,12 +236,12 @@ fn examine(
 ) -> (String, bool) {
     let name = kernel.signature.name;
     let (mut text, mut passed) = match check_on(session.backend(), kernel) {
-        // It is checked with its forward.
+        // A backward is checked with its forward.
         Ok(_) if kernel.is_backward() => {
             let told = format!("kernel `{name}` has no gradient of its own to check\n");
             (if always && reference.is_none() { told } else { String::new() }, true)
         }
-        // A source that the backend does not run.
+        // The backend does not run this kernel's source.
         Ok(report) if report.comparisons().is_empty() => (report.to_string(), true),
         Ok(report) => (report.to_string(), report.passed()),
         Err(error) => (format!("kernel `{name}`\n  FAIL {error}\n"), false),

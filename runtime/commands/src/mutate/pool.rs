@@ -74,7 +74,7 @@ fn try_one(subject: &Subject, trial: &Trial, scratch: &Path) -> Result<(Verdict,
         .arg(program)
         .arg("--trial")
         .args([trial.subject.to_string(), encode(subject, &trial.mutant)?])
-        // Where the compiled mutants go: they are of no use afterwards.
+        // Compiled mutants are written here, because they are not needed afterwards.
         .env("TMPDIR", scratch)
         .env("OPENBLAS_NUM_THREADS", "1")
         .stdin(Stdio::null())
@@ -83,7 +83,7 @@ fn try_one(subject: &Subject, trial: &Trial, scratch: &Path) -> Result<(Verdict,
         .spawn()
         .context("cannot start this program again")?;
     if !ended_within(&mut child, LIMIT)? {
-        // It may have ended in this moment.
+        // The child may have ended in this moment.
         let _ = child.kill();
         child.wait().context("cannot wait for a mutant")?;
         return Ok((Verdict::Hang, format!("no end after {} seconds", LIMIT.as_secs())));
@@ -97,7 +97,7 @@ fn try_one(subject: &Subject, trial: &Trial, scratch: &Path) -> Result<(Verdict,
     let line = text.lines().find_map(|line| line.strip_prefix(MARK));
     match line.and_then(|line| line.split_once('\t')).map(|(verdict, told)| (Verdict::parse(verdict), told)) {
         Some((Some(verdict), told)) => Ok((verdict, told.to_owned())),
-        // An error of the original: nothing can be said of its mutants.
+        // The original fails, so its mutants cannot be judged.
         _ if status.code() == Some(1) => bail!("{}: {}", subject.describe(&trial.mutant), errors.trim()),
         _ if status.signal().is_some_and(|signal| OVER_LIMIT.contains(&signal)) => {
             Ok((Verdict::Hang, format!("no end after {COMPUTING} seconds of computing")))

@@ -208,7 +208,7 @@ impl Maker<'_> {
         while from > 0 {
             match self.text_at(from - 1) {
                 "]" => depth += 1,
-                // `if (..) d_x[i] = ..`: the bracket of the condition.
+                // In `if (..) d_x[i] = ..` this is the bracket of the condition.
                 ")" if depth == 0 => break,
                 ")" => depth += 1,
                 "[" | "(" if depth == 0 => break,

@@ -83,7 +83,7 @@ pub fn subjects(kernels: &[&'static Declaration]) -> Vec<Subject> {
 }
 
 fn parts(declaration: &'static Declaration, only_saved: bool, forward: &'static Declaration) -> Vec<Subject> {
-    // A stage has a check of its own, which is the quicker.
+    // A stage also has a check of its own, which is faster and therefore comes first.
     let stage = matches!(declaration.route, Route::Stage).then_some(declaration);
     let subject =
         |part| Subject { declaration, part, only_saved, checked_with: stage.into_iter().chain([forward]).collect() };

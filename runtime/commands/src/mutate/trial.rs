@@ -90,7 +90,7 @@ pub fn run(subject: &Subject, mutant: &Mutant) -> Result<(Verdict, String)> {
         }
     }
     let mut largest: Option<f64> = None;
-    // A stage has no results but those of the kernels that launch it, and no inputs but theirs.
+    // The inputs and results of a stage are those of the kernels that launch it.
     let is_stage = |kernel: &Declaration| matches!(kernel.route, Route::Stage);
     for kernel in subject.checked_with.iter().filter(|kernel| !is_stage(kernel)) {
         // A body may refuse the sizes of a draw.

@@ -1,5 +1,6 @@
-// What compiled kernels call for each function of AIR that is more than an instruction: the emulator's own shim, with the
-// number of the call as an argument. Values cross as bits, so that no question of calling conventions arises.
+// Functions that compiled kernels call for each function of AIR that is more than an instruction: the emulator's own
+// shim, with the number of the call as an argument. Values are passed as bits, so that calling conventions do not
+// matter.
 #include "hooks.cpp"
 #include "once.h"
 
@@ -49,7 +50,7 @@ template <class T> emulator::Combine combine_of(uint operation) {
     default: return each_group<T, Prefix<Times, false>, 32>;
   }
 }
-// What is moved between lanes is moved as it is, whatever its type.
+// Values are moved between lanes as they are, whatever their type.
 emulator::Combine move_of(uint operation) {
   switch (operation) {
     case SHUFFLE: return each_group<ulong, Broadcast, 32>;
@@ -67,14 +68,14 @@ template <class T> ulong reduce(ulong value, uint operation, uint site) {
 struct Nothing { template <class T> static void run(Lanes<T>) {} };
 void meet_at(uint site) { collect_at(uint(0), each_group<uint, Nothing, 32>, 32, 0, uint(0), site); }
 
-// The elements of a matrix that this lane holds.
+// Finds the elements of a matrix that this lane holds.
 void place_of(ulong stride, ulong x, ulong y, bool transpose, ulong (&at)[2]) {
   uint lane = emulator::context()->lane, row = matrix_row(lane), column = matrix_column(lane);
   for (uint i = 0; i < 2; ++i)
     at[i] = y * stride + x + (transpose ? (column + i) * stride + row : row * stride + column + i);
 }
 
-// One element. Not by `memcpy`, which is watched.
+// Copies one element. `memcpy` would be watched.
 void copy(char* to, const char* from, uint bytes) {
   if (bytes == 4) *(uint*)to = *(const uint*)from;
   else *(ushort*)to = *(const ushort*)from;
@@ -196,8 +197,8 @@ uint air_bfloat_of_double(double x) { return bfloat(to_odd(x)).bits; }
 uint air_bfloat_of_s64(long x) { return bfloat(to_odd((long double)x)).bits; }
 uint air_bfloat_of_u64(ulong x) { return bfloat(to_odd((long double)x)).bits; }
 
-// LLVM's own names for conversions that this processor has no instruction for. The result is in the lower bits of a
-// register for floats.
+// LLVM calls conversions by these names if the processor has no instruction for them. For floats, the result is in the
+// lower bits of a register.
 #ifdef __x86_64__
 typedef _Float16 Low16;
 Low16 __truncsfbf2(float x) { return of_bits<Low16>(bfloat(x).bits); }
@@ -205,7 +206,7 @@ Low16 __truncdfbf2(double x) { return of_bits<Low16>(bfloat(to_odd(x)).bits); }
 Low16 __truncdfhf2(double x) { return of_bits<Low16>(half(to_odd(x)).bits); }
 #endif
 
-// The entry of a kernel takes the values of attributes from here.
+// The entry of a kernel reads the values of attributes from here.
 #define AIR_ATTRIBUTE(NAME) const void* air_attribute_##NAME(const Attributes* a) { return &a->NAME; }
 AIR_ATTRIBUTE(thread_position_in_grid) AIR_ATTRIBUTE(thread_position_in_threadgroup)
 AIR_ATTRIBUTE(threadgroup_position_in_grid) AIR_ATTRIBUTE(threads_per_grid) AIR_ATTRIBUTE(threads_per_threadgroup)

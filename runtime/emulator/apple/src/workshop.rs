@@ -174,13 +174,13 @@ impl<'e> Workshop<'e> {
     }
 
     fn compile(&self, text: &str, specialised: bool, folder: &Path, object: &Path) -> Result<(), Failure> {
-        // Function constants have their values now: what depends on others is not there, as on a GPU.
+        // Function constants have their values now, so code that depends on other values is removed, as on a GPU.
         let constants = if specialised { SPECIALISING } else { "" };
-        // Each access is announced to the emulator, and one outside of a private array ends its thread.
+        // Each access is announced to the emulator, and an access outside of a private array ends its thread.
         let passes = format!("-passes=always-inline,{constants}{PASSES}");
         let common: [&OsStr; 5] = [passes.as_ref(), READS.as_ref(), "-S".as_ref(), "-o".as_ref(), "-".as_ref()];
         let watched = self.llvm.run("opt", &common, text.as_bytes())?;
-        // Each call a place of its own: equal ones would become one, at none.
+        // Each call gets a number of its own: LLVM would merge equal calls into one without a place.
         let watched = String::from_utf8_lossy(&watched);
         let mut parts = watched.split("call void @llvm.trap()");
         let mut numbered = parts.next().unwrap_or_default().to_owned();

@@ -131,7 +131,7 @@ fn what_leaves_its_memory_is_found() {
 
 #[test]
 fn a_product_that_is_added_is_rounded_as_asked() {
-    // 4097 * 4097 + -16785408 is 1 where the product is kept whole, and 0 where it is rounded.
+    // 4097 * 4097 + -16785408 is 1 if the product is kept whole, and 0 if it is rounded.
     let body = "  %4 = zext i32 %2 to i64\n\
                 \x20 %5 = call float @llvm.fmuladd.f32(float 4097.0, float 4097.0, float -16785408.0)\n\
                 \x20 %6 = getelementptr float, ptr addrspace(1) %1, i64 %4\n  store float %5, ptr addrspace(1) %6\n";
@@ -193,10 +193,10 @@ fn planted_defects_show_in_compiled_code_in_both_orders() {
     let element = "  %s = getelementptr [64 x float], ptr addrspace(3) @_ZZ1kvE1s, i64 0, i64 %4\n";
     let half = "  %c = icmp ult i32 %2, 16\n  br i1 %c, label %some, label %all\n";
     let cases = [
-        // Nothing wrong: the same shapes with their defects taken out.
+        // Nothing is wrong here: these are the same shapes with their defects taken out.
         (stored("  %7 = call float @air.simd_sum.f32(float %6)\n"), None),
         (stored(&format!("{element}  store float %6, ptr addrspace(3) %s\n  %7 = load float, ptr addrspace(3) %s\n")), None),
-        // A sum that half of the lanes do not reach.
+        // Half of the lanes do not reach the sum.
         (
             format!(
                 "{}{half}some:\n  %q = call float @air.simd_sum.f32(float %6)\n  store float %q, ptr addrspace(1) %y\n  br label %all\nall:\n",
@@ -204,7 +204,7 @@ fn planted_defects_show_in_compiled_code_in_both_orders() {
             ),
             Some(FindingKind::DivergentSimd),
         ),
-        // A barrier that half of the threads do not reach.
+        // Half of the threads do not reach the barrier.
         (
             format!(
                 "{}{half}some:\n  call void @air.wg.barrier(i32 2, i32 1)\n  br label %all\nall:\n",
@@ -212,14 +212,14 @@ fn planted_defects_show_in_compiled_code_in_both_orders() {
             ),
             Some(FindingKind::DivergentBarrier),
         ),
-        // Threadgroup memory that nothing has written.
+        // Nothing has written this threadgroup memory.
         (stored(&format!("{element}  %7 = load float, ptr addrspace(3) %s\n")), Some(FindingKind::UninitialisedRead)),
         // Every thread writes the first element.
         (
             "  %4 = uitofp i32 %2 to float\n  store float %4, ptr addrspace(1) %1\n".to_owned(),
             Some(FindingKind::DataRace),
         ),
-        // A barrier for the other memory.
+        // The barrier is for the other memory.
         (
             stored(&format!(
                 "{element}  store float %6, ptr addrspace(3) %s\n  call void @air.wg.barrier(i32 1, i32 1)\n\
@@ -227,14 +227,14 @@ fn planted_defects_show_in_compiled_code_in_both_orders() {
             )),
             Some(FindingKind::DataRace),
         ),
-        // The first element stays as it was.
+        // The first element is never written.
         (
             "  %4 = zext i32 %2 to i64\n  %c = icmp eq i32 %2, 0\n  br i1 %c, label %end, label %write\nwrite:\n\
              \x20 %y = getelementptr float, ptr addrspace(1) %1, i64 %4\n  store float 1.0, ptr addrspace(1) %y\n  br label %end\nend:\n"
                 .to_owned(),
             Some(FindingKind::UnwrittenOutput),
         ),
-        // A read in front of the input.
+        // The read is in front of the input.
         (
             stored("  %p = getelementptr float, ptr addrspace(1) %0, i64 -1\n  %7 = load float, ptr addrspace(1) %p\n"),
             Some(FindingKind::OutOfBounds),

@@ -90,7 +90,7 @@ impl Compiler {
             "-ftrivial-auto-var-init=pattern",
             "-Werror=vla",
             "-Werror=return-type",
-            // A lane's stack is 256 KiB; no GPU has as much private memory as this allows.
+            // A lane's stack is 256 KiB, and no GPU has as much private memory as this allows.
             "-Wframe-larger-than=32768",
         ];
         flags.extend(SAME_BITS);

@@ -72,7 +72,7 @@ impl Lines<'_> {
         while let Ok(Some(frame)) = frames.next() {
             let Some(location) = frame.location else { continue };
             let (Some(file), Some(line)) = (location.file, location.line) else { continue };
-            // The compiler may put its working directory in front.
+            // The compiler may put its working directory in front of the name.
             if let Some(own) = self.image.files.iter().find(|own| !own.is_empty() && file.ends_with(own.as_str())) {
                 return Some(Location { file: own.clone(), line });
             }

@@ -16,7 +16,8 @@ pub(crate) fn explain(messages: &str, sources: &[&Source]) -> String {
 /// One sentence for each line of the kernel's text that a compiler refuses, with the line. `None` if it names no such line.
 fn sentences(messages: &str, sources: &[&Source]) -> Option<String> {
     let mut found: Vec<(Location, String)> = Vec::new();
-    // Where the text led to an error in our files: g++ says so in front of it, clang behind it.
+    // If the source led to an error in the shim, g++ names the place in the source before the error, and clang after
+    // it.
     let mut led: Option<Location> = None;
     let mut open: Option<String> = None;
     for line in messages.lines() {
@@ -41,7 +42,7 @@ fn sentences(messages: &str, sources: &[&Source]) -> Option<String> {
     let mut text = String::new();
     let mut lines: Vec<&Location> = Vec::new();
     for (at, message) in &found {
-        // What else a compiler says of a line follows from the first.
+        // A line's later messages follow from its first.
         if lines.contains(&at) {
             continue;
         }
@@ -71,7 +72,7 @@ fn place(line: &str, sources: &[&Source]) -> Option<Location> {
 
 fn line_of<'s>(at: &Location, sources: &[&'s Source]) -> Option<&'s str> {
     let source = sources.iter().find(|source| source.file == at.file)?;
-    // A directive in the text moves its lines.
+    // A directive in the source moves its lines.
     let moved = source.text.lines().enumerate().filter_map(|(i, line)| {
         let number: u32 = line.trim().strip_prefix("#line ")?.split_whitespace().next()?.parse().ok()?;
         (number <= at.line).then_some((i + 1, number))

@@ -103,7 +103,8 @@ pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, 
             "compute it in 64 bits: make one of the factors a `ulong` or `size_t`",
         ),
         4 => {
-            // What looks like divergence is that the lane is missing from which a value is taken.
+            // The finding is that a value is taken from a lane that is absent, so the divergence is not reported as
+            // well.
             worker.journal.borrow_mut().forget(FindingKind::DivergentSimd, at);
             // SAFETY: as above.
             unsafe { (*lane).cause = (*lane).cause.filter(|cause| *cause != (FindingKind::DivergentSimd, at)) };

@@ -95,7 +95,7 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
     let mut is_float = false;
     if let Some((buffer, offset)) = arena.find(address, bytes) {
         if atomic && worker.dispatch.parallel {
-            // Threadgroups must take turns here, or results would depend on which core is faster.
+            // Threadgroups must take turns here, because results would depend on which core is faster.
             worker.dispatch.abandoned.store(true, Ordering::Relaxed);
         }
         let found = &arena.buffers[buffer];
@@ -150,7 +150,7 @@ pub(crate) unsafe extern "C" fn access(lane: *mut Lane, address: *const u8, byte
         // SAFETY: as above.
         unsafe { trap(lane) };
     }
-    // A thread that was stopped leaves unwritten what it would have written.
+    // A thread that was stopped leaves elements unwritten, and reading them is no defect of its own.
     verdict.uninitialised &= !worker.trapped.get() && !worker.dispatch.stopped.load(Ordering::Relaxed);
     if verdict != Verdict::default() {
         note_verdict(worker, index, address, verdict, kind, touch);
@@ -278,7 +278,7 @@ pub(crate) unsafe extern "C" fn threadgroup_array(
         let address = memory.array(id as usize, group + 1, (bytes as usize, element_bytes as usize), dtype, name);
         (address, memory.used + if address.is_none() { bytes as usize } else { 0 })
     };
-    // Doubles stand for floats of half their size.
+    // In double precision, doubles stand for floats of half their size.
     let is_double = worker.dispatch.arena.buffers.iter().any(|buffer| buffer.dtype == Dtype::F64);
     if used > THREADGROUP_MEMORY * if is_double { 2 } else { 1 } {
         worker.note(index, (FindingKind::Limit, Place::Nowhere), Place::Nowhere, 0, || Entry {

@@ -18,7 +18,7 @@ struct Block {
 
 impl Block {
     fn new(bytes: usize) -> Self {
-        // The size is a sum of buffers that exist already, rounded up.
+        // The size is a sum of the sizes of existing buffers, rounded up.
         let layout = Layout::from_size_align(bytes.max(PAGE), PAGE).unwrap_or(Layout::new::<u8>());
         // SAFETY: the layout's size is not zero.
         let memory = unsafe { alloc(layout) };

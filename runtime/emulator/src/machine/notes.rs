@@ -150,7 +150,7 @@ pub(super) fn note_verdict(worker: &Worker<'_>, index: u32, address: usize, verd
             } else {
                 format!("put `threadgroup_barrier(mem_flags::{flag})` between them")
             };
-            // Two writes of one statement: each thread writes a row that may reach into the next one's.
+            // Two threads write in one statement: each writes a row that may reach into the next one's.
             let rows = other_at == at && action == Action::Write && other_action == Action::Write;
             let advice = match rows {
                 true => format!("let each thread write elements of its own: check the extent of what it writes, and the stride; if both are meant, {advice}"),

@@ -79,7 +79,7 @@ impl Recent {
                 continue;
             }
             if touch.moment == now.moment {
-                // A plain access hides an atomic one of the same thread, as it conflicts with more.
+                // A plain access replaces an atomic one of the same thread, because it conflicts with more.
                 now.bytes |= touch.bytes;
                 now.atomic &= touch.atomic;
             } else if !touch.moment.is_before(&now.moment)

@@ -28,7 +28,7 @@ impl Stacks {
     }
 
     fn layout(count: usize) -> Layout {
-        // Never fails: at most 1024 stacks of 256 KiB.
+        // This cannot fail: there are at most 1024 stacks of 256 KiB.
         Layout::from_size_align(count * STACK_BYTES, STACK_BYTES).unwrap_or(Layout::new::<u8>())
     }
 

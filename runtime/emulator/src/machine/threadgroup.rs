@@ -151,7 +151,7 @@ impl Worker<'_> {
 
     fn release(&self, i: usize, token: u32) {
         let lane: *mut Lane = self.lane(i);
-        // The longer all of them take to meet, the fewer times they may.
+        // The longer a meeting of all threads takes, the fewer meetings are allowed.
         let turns = TURNS_OF_A_MEETING + self.threads.get() as u32 / 2;
         // SAFETY: as in `stop_of`.
         unsafe {
@@ -188,7 +188,7 @@ impl Worker<'_> {
             _ => None,
         };
         let Some(meeting) = all.clone().filter_map(meeting_of).min() else { return false };
-        // If not all are here, the earliest place goes on alone.
+        // If not all lanes are here, those at the earliest place go on alone.
         let first_here = all.clone().find(|&i| self.waits_at(i, meeting)).unwrap_or(first);
         let quad = matches!(self.stop_of(first_here), Stop::Collective { width: 4, .. });
         let range = if quad { quad_of(first_here) } else { all };

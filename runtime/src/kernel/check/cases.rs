@@ -88,7 +88,7 @@ pub(super) fn with_small_inputs(declaration: &'static Declaration, base: &Settin
     let dimensions: Vec<&str> = signature.dimensions.iter().map(|dimension| dimension.name).collect();
     let mut found = vec![base.clone()];
     let mut seen = vec![smallness(base)];
-    // Sixteen dimensions would be far more than a signature has.
+    // No signature has as many as sixteen dimensions; the bound keeps the loop finite.
     for ones in 1..1_u32 << dimensions.len().min(16) {
         let mut case = base.clone();
         for (name, value) in &mut case.sizes {

@@ -34,7 +34,7 @@ impl Depth {
             (Depth::Varied, false) => (0, 3, 1),
             (Depth::Other | Depth::Undeclared, _) => (2, 8, 1),
         };
-        // A third of what is drawn for what is not.
+        // An input that is not drawn in another way gets fewer entries: at most 3 instead of 12.
         let cheap = if wanted == 3 { most / 4 } else { most * factor };
         cheap.clamp(least, wanted) as usize
     }
@@ -219,7 +219,7 @@ impl<'a> Checker<'a> {
         let place = place(setting, &plain, dtype);
         let experiment = Experiment::new(self.declaration, setting, &plain, dtype, dtype)?;
         let computed = self.computed(&experiment, &ways, &place, true)?;
-        // The last way, which is the fallback where there is one, on the same inputs and without its roundings.
+        // The last way is the fallback, if there is one; it computes in float32 from the same inputs.
         let exact = Experiment::new(self.declaration, setting, &plain, dtype, Dtype::F32)?.compute(last)?;
         let bound = Tolerance::new(dtype).fallback;
         for result in &computed {
@@ -246,7 +246,7 @@ impl<'a> Checker<'a> {
             let experiment = Experiment::new(self.declaration, setting, draw, Dtype::F32, Dtype::F32)?;
             match self.has_values(&experiment, &ways, draw, depth)? {
                 Ok(()) => match self.judge(setting, draw, &experiment, &ways, first, depth) {
-                    // It does not fit together there, and its author has not said so.
+                    // These values do not fit together, and the author has not declared them.
                     Err(error) if depth == Depth::Undeclared && !is_defect(&error) => refusal = first_line(&error),
                     result => return result.map(|()| true),
                 },
@@ -292,7 +292,7 @@ impl<'a> Checker<'a> {
                 Ok(outputs) if is_value(&outputs) => {}
                 Ok(_) => return Ok(Err("outputs are no numbers".to_owned())),
                 Err(error) => {
-                    // Not for a value that no scalar may have; a NaN on its way is a finding, too.
+                    // A value that no scalar may have is no finding. A NaN among the intermediate values is one.
                     let outputs =
                         draw.scalars.is_empty().then(|| Precision::Double.within(|| experiment.outputs(Way::Kernel)));
                     if outputs.is_some_and(|outputs| outputs.is_ok_and(|outputs| is_value(&outputs))) {
@@ -324,7 +324,7 @@ impl<'a> Checker<'a> {
         };
         if matches!(depth, Depth::Other | Depth::Undeclared) && computed.len() > 1 {
             self.compare(draw, experiment, &computed[0], (&computed[1], None), (&place, SINGLE));
-            // Kernel and fallback may err alike; where it costs little, slopes tell.
+            // Kernel and fallback may have the same mistake, so slopes are measured too where that costs little.
             if depth == Depth::Undeclared || elements(self.declaration, setting) > FEW_ELEMENTS {
                 return Ok(());
             }
@@ -336,7 +336,7 @@ impl<'a> Checker<'a> {
         };
         self.differentiate(setting, draw, experiment, (&computed, &doubles), result, precision, depth, &place)?;
         if let [kernel, fallback] = computed.as_slice() {
-            // Element by element where double precision does not do it.
+            // Where double precision is not available, results are compared element by element.
             let sizes = if precision == Precision::Double { WHOLE } else { SINGLE };
             self.compare(draw, experiment, kernel, (fallback, doubles[1].as_ref()), (&place, sizes));
             if let [Some(kernel), Some(fallback)] = doubles.as_slice() {
@@ -370,7 +370,7 @@ impl<'a> Checker<'a> {
                 Ok(outputs) => {
                     let outputs = outputs.iter().zip(&result.outputs);
                     let far = outputs.filter(|((port, double), (_, single))| {
-                        // What is no number fails elsewhere.
+                        // A result that is not a number is reported by another check.
                         experiment.is_float(port) && distance(single, double) > 1e-2
                     });
                     match far.map(|((port, _), _)| port.name).next() {
@@ -404,6 +404,6 @@ fn is_defect(error: &Error) -> bool {
 }
 
 fn first_line(error: &Error) -> String {
-    // Of a defect, the second says which.
+    // The second line of a defect says which defect it is.
     error.to_string().lines().take(2).collect::<Vec<_>>().join(": ")
 }

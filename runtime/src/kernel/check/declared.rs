@@ -24,7 +24,7 @@ pub fn assert_declared<K: Kernel>() {
             println!("{}", examined.text);
             assert!(examined.failures.is_empty(), "{}", examined.failures);
         }
-        // The emulator is not to be had.
+        // The emulator is not available.
         Err(Error::Backend(reason)) => panic!("kernel `{}` was not checked: {reason}", declaration.signature.name),
         Err(error) => panic!("{error}"),
     }

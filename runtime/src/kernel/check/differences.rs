@@ -186,7 +186,7 @@ impl<'a> Probe<'a> {
         let over = |step: f64| self.central(position, step, &|index| direction[index]);
         let (mut slope, mut rounding) = over(self.step)?;
         if self.precision == Precision::Double && steps == Steps::Two {
-            // What two steps do not agree on is curvature.
+            // If two steps disagree, the function is curved, and the finer step is taken.
             let (finer, finer_rounding) = over(self.step / FINER)?;
             if (finer - slope).abs() > finer_rounding {
                 (slope, rounding) = (finer, finer_rounding);
@@ -222,7 +222,7 @@ impl Slopes {
             let nearest = claimed.clamp(*low, *high);
             let size = bounds.own * nearest.abs() + floor + rounding / bounds.entry;
             let deviation = if claimed == nearest { 0.0 } else { (claimed - nearest).abs() / size };
-            // `max` would drop what is not a number.
+            // `max` would ignore a NaN.
             worst = if deviation <= worst { worst } else { deviation };
         }
         worst
@@ -234,7 +234,7 @@ impl Slopes {
         let claimed: f64 = gradient.iter().zip(direction).map(|(entry, sign)| entry * sign).sum();
         let length = gradient.iter().map(|entry| entry * entry).sum::<f64>().sqrt();
         let size = length.max(bounds.least).max(bounds.natural * bounds.floor * natural) + rounding / bounds.along;
-        // A gradient that is zero everywhere is right where the slope is zero, too.
+        // A gradient of zero everywhere is right if the slope is zero, too.
         Some(if claimed == *slope { 0.0 } else { (slope - claimed).abs() / size })
     }
 }

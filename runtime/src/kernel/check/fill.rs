@@ -29,10 +29,10 @@ pub(super) fn floats(port: &Port, draw: &Draw, count: usize, random: &mut Random
     let Some((_, kind)) = draw.floats.iter().find(|(name, _)| *name == port.name) else { return plain };
     let (mut random, mut kink, mut keeps) = (Random::FLOATS.turned(draw.turn), 0, false);
     let change = |(place, plain): (usize, f32)| {
-        // One of every two neighbours, so that each row has some of either kind, and few elements do as well.
+        // One of every two neighbours changes, so that each row holds elements of both kinds, however few it has.
         keeps = if place % 2 == 0 { random.sign() > 0.0 } else { !keeps };
         let magnitude = |random: &mut Random| 10_f32.powf(random.between(-4.0, -1.0));
-        // Where tails begin, and where they have ended.
+        // The values are where tails begin, or where they have ended.
         let far = |random: &mut Random| {
             if random.sign() > 0.0 { random.between(1.0, NEARER) } else { random.between(NEARER, FAR) }
         };
@@ -114,11 +114,11 @@ pub(super) fn lay_out(array: Array, layout: MemoryLayout) -> Result<Array> {
     {
         return Ok(array);
     }
-    // From the innermost axis outwards.
+    // The innermost axis comes first.
     let mut order: Vec<usize> = (0..rank).rev().collect();
     let (mut step, mut offset) = (1, 0);
     match layout {
-        // All axes in the other order, so that none has the stride that it has in rows.
+        // All axes are in reverse order, so that none has the stride that it has in rows.
         MemoryLayout::Transposed => order.reverse(),
         MemoryLayout::Padded => offset = 1,
         _ => step = 2,
@@ -133,7 +133,7 @@ pub(super) fn lay_out(array: Array, layout: MemoryLayout) -> Result<Array> {
     }
     let bytes = ffi::array_to_bytes(&array)?;
     let size = bytes.len() / array.size();
-    // NaN in every float, -1 in every integer, true.
+    // Memory between elements holds NaN in floats, -1 in integers, and true in bools.
     let mut memory = vec![if size == 1 { 1 } else { 0xff }; (step + offset) as usize * size];
     for (number, element) in bytes.chunks_exact(size).enumerate() {
         let (mut rest, mut at) = (number as i64, offset);

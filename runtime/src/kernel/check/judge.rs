@@ -49,7 +49,7 @@ impl Checker<'_> {
         let most = ENTRY_ELEMENTS / elements(self.declaration, setting).max(1);
         let probes = match precision {
             Precision::Double => vec![(Probe::new(experiment, first.way, precision)?, 0..computed.len())],
-            // In float32 each way has roundings of its own.
+            // In float32 each way has its own rounding.
             Precision::Single => {
                 let probe = |index: usize| Probe::new(experiment, computed[index].way, precision);
                 (0..computed.len()).map(|index| Ok((probe(index)?, index..index + 1))).collect::<Result<_>>()?
@@ -138,7 +138,8 @@ impl Checker<'_> {
         place: &str,
     ) {
         let name = experiment.port(position).name;
-        // By the same source, whose numbers are right: what is left is rounding, and what overflows.
+        // Both gradients are the same source's, whose result is known to be right, so only rounding and overflow can
+        // differ.
         let deviation = apart(rounded, exact, 0.0, 1.0, size.max(LEAST));
         let subject = format!("kernel gradient of `{name}` against double precision {place}");
         self.report.compare(subject, deviation, Tolerance::new(Dtype::F32).fallback);
@@ -165,7 +166,7 @@ impl Checker<'_> {
             if experiment.is_float(port) {
                 self.report.compare(subject, apart(left, right, own, floor, LEAST), bound);
             } else {
-                // Integers and bools agree or do not.
+                // Integers and bools must be equal.
                 self.report.compare(subject, distance(left, right), 0.0);
             }
         }
@@ -173,7 +174,8 @@ impl Checker<'_> {
         for (position, left, right) in gradients(draw, experiment, kernel, fallback) {
             let is_finite = |gradient: &[f64]| gradient.iter().all(|entry| entry.is_finite());
             let exact = in_double.and_then(|exact| exact.gradients[position].as_deref());
-            // Like outputs that are no numbers, of values beyond the declared ones. A GPU computes nothing in double.
+            // As with outputs, a gradient of values beyond the declared ones may overflow. A GPU computes nothing in
+            // double precision.
             if draw.is_far() && !is_finite(&right) && exact.is_none_or(is_finite) {
                 let name = experiment.port(position).name;
                 self.report.notes.push(format!("the fallback's gradient of `{name}` overflows in float32 {place}"));
@@ -250,7 +252,7 @@ fn chosen(count: usize, limit: usize, is_kink: &dyn Fn(usize) -> bool) -> Vec<us
     let mut chosen: Vec<usize> = (0..count).filter(|element| is_kink(*element)).take(limit).collect();
     let left = limit - chosen.len();
     let step = count.div_ceil(left.max(1)).max(1);
-    // Not the first of each stretch alone: rows have lengths that divide steps.
+    // The first element of each stretch is not enough, because the lengths of rows divide the step.
     let spread = (0..left).map(|number| number * step + number % step).filter(|element| *element < count);
     let others: Vec<usize> = spread.filter(|element| !chosen.contains(element)).collect();
     chosen.extend(others);

@@ -101,7 +101,7 @@ pub fn check(session: &mut Session, declaration: &'static Declaration) -> Result
 /// As [`check`]; [`Error::Backend`] if the machine does not have the backend, or has no C++ compiler for the
 /// emulator, or the program was built without it.
 pub fn check_on(backend: Backend, declaration: &'static Declaration) -> Result<Report> {
-    // Refuses inside a graph, and makes MLX ready.
+    // Opening a session fails inside a graph, and prepares MLX.
     Session::new()?;
     if backend == Backend::Emulated && !launches_nothing(declaration) {
         emulator().map_err(Error::Backend)?;

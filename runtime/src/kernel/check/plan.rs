@@ -48,9 +48,9 @@ pub(super) fn draws(declaration: &'static Declaration, setting: &Setting) -> Vec
         }
         draws.push(vec![with(vec![(port.name, Floats::NearZero)]), with(vec![(port.name, Floats::NearZeroPositive)])]);
         if port.role == PortRole::Differentiable {
-            // Some half of the elements lie at kinks: fewer points at a time, so that each is there.
+            // About half of the elements lie at kinks, so few points are drawn at a time and each of them occurs.
             for kinks in kinks.chunks((count / 3).max(1)).take(KINK_DRAWS) {
-                // Without zero where that is a pole, and without what is negative.
+                // Alternatives leave zero out, where it is a pole, and all points that are not positive.
                 let without = |keep: fn(f32) -> bool| {
                     let points = kinks.iter().copied().filter(|point| keep(*point)).collect();
                     with(vec![(port.name, Floats::Kinks(points))])
@@ -157,7 +157,7 @@ fn kinks(declaration: &'static Declaration) -> Vec<f32> {
     points.extend([1.0, 2.0, 3.0]);
     let mut both: Vec<f32> = Vec::new();
     for point in points.iter().flat_map(|point| [*point, -point]) {
-        // Zero is zero.
+        // -0.0 equals 0.0 here, so zero is taken once.
         if point.is_finite() && !both.contains(&point) {
             both.push(point);
         }

@@ -153,7 +153,7 @@ mod tests {
     fn distances_are_relative_and_nothing_agrees_with_nan() {
         assert_eq!(distance(&[1.0, 2.0], &[1.0, 4.0]), 0.5);
         assert_eq!(distance(&[], &[]), 0.0);
-        // A thousandth of the largest, and wholly wrong.
+        // The deviation is a thousandth of the largest value, and the small entry is wholly wrong.
         assert!(apart(&[1.0, 0.0], &[1.0, 1e-3], 1.0, 2e-2, 1e-6) > 1e-2);
         for deviation in [
             distance(&[f64::NAN], &[1.0]),

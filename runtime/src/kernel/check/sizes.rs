@@ -73,7 +73,7 @@ pub(super) fn planned(declaration: &'static Declaration, works: &dyn Fn(&Setting
         }
     }
     if let Some(varied) = &varied {
-        // Without any optional input as well: another branch may stand there.
+        // A setting without any optional input counts as well, because it may take another branch.
         let bare = |setting: &Setting| setting.sizes == varied.sizes && setting.absent == optional;
         planned.iter_mut().filter(|planned| bare(&planned.setting)).for_each(|planned| planned.wants_in_turn = true);
     }
@@ -112,7 +112,7 @@ fn varied(
                 wider = better;
             }
         }
-        // What divides another extent is wider beside a multiple of that one.
+        // An extent that divides another one is widened together with a multiple of it.
         for name in dimensions.iter().filter(|name| setting.value(name) == Some(1)) {
             let others = dimensions.iter().filter(|other| value(setting, other) > 1);
             candidates.extend(others.map(|other| changed(&changed(&wider, name, 2), other, 2 * value(setting, other))));
@@ -208,12 +208,12 @@ fn others(declaration: &'static Declaration, varied: &Setting, declared: &[Setti
         let allowed = |value: &i64| is_possible(declaration, &changed(varied, name, *value));
         let least = (1..=LARGEST).find(allowed);
         let most = (1..=LARGEST).rev().find(allowed);
-        // Beyond a bound nothing is allowed; a multiple of something has none.
+        // Beyond a bound no value is allowed; a requirement such as "a multiple of" has no bound.
         let is_bounded = most.is_some_and(|most| !(most + 1..=2 * LARGEST).any(|value| allowed(&value)));
         add(name, least.as_slice());
         add(name, most.filter(|_| is_bounded).as_slice());
     }
-    // Texts that take several elements at once do so where nothing is left over.
+    // Sources that take several elements at once do so only where no element is left over.
     let innermost = |name: &str| {
         let last = signature.inputs.iter().filter_map(|port| port.shape.last());
         last.into_iter().any(|extent| matches!(extent.value, Expression::Symbol(symbol) if symbol == name))
@@ -248,7 +248,7 @@ fn long(declaration: &'static Declaration, declared: &[Setting]) -> Vec<Vec<Sett
     };
     let tied: Vec<_> = tied(declaration, declared).collect();
     let lengthened = |case: &Setting| {
-        // What this case keeps apart stays so.
+        // Extents that differ in this case stay different.
         let apart = |setting: &Setting, (left, right): &(&str, &str)| setting.value(left) != setting.value(right);
         let fits =
             |setting: &Setting| fits(setting) && tied.iter().all(|pair| !apart(case, pair) || apart(setting, pair));
@@ -259,7 +259,7 @@ fn long(declaration: &'static Declaration, declared: &[Setting]) -> Vec<Vec<Sett
             let larger = largest.map(|value| changed(&long, constant.name, value));
             long = larger.filter(|larger| fits(larger)).unwrap_or(long);
         }
-        // Twice: one extent may have to be as long as another.
+        // Two passes are needed, because one extent may have to be as long as another.
         for name in names.iter().rev().chain(names.iter().rev()) {
             if long.value(name).is_some_and(|value| value <= SIMDGROUP) {
                 let longer = beyond_of(declared, name, SIMDGROUP, &|value| fits(&changed(&long, name, value)));
@@ -268,7 +268,7 @@ fn long(declaration: &'static Declaration, declared: &[Setting]) -> Vec<Vec<Sett
         }
         long
     };
-    // Each case also with one of its extents as short as in any, which leaves room for others.
+    // Each case is also tried with one of its extents at its least declared value, which leaves room for others.
     let shortened = |case: &Setting| -> Vec<Setting> {
         let least = |name: &str| declared.iter().filter_map(|setting| setting.value(name)).min();
         let shorter = signature.dimensions.iter().filter_map(|dimension| {
@@ -341,7 +341,7 @@ mod tests {
     fn as_much_as_possible_is_long_at_once() {
         let long: Vec<String> =
             long(blocks::declaration(), &declared()).concat().iter().map(Setting::to_string).collect();
-        // An even `M`, as in all cases, and the largest block of no more than a simdgroup.
+        // `M` is even, as in all cases, and the block is the largest that is no longer than a simdgroup.
         assert_eq!(long, ["N = 33, M = 40, BLOCK = 16", "N = 33, M = 34, BLOCK = 16"]);
     }
 

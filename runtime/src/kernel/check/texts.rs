@@ -36,7 +36,7 @@ impl Declaration {
         }
         let dtypes = dtypes(self.signature);
         for (case, dtypes) in self.tried().iter().flat_map(|case| {
-            // Which inputs are small has nothing to do with dtypes, so that one will do for the cases made of this one.
+            // Which inputs are small does not depend on dtypes, so the further cases are made in one dtype only.
             let all = with_small_inputs(self, case).into_iter().enumerate();
             all.map(|(number, case)| (case, if number == 0 { &dtypes[..] } else { &dtypes[..1] }))
         }) {

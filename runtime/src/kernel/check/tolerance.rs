@@ -14,14 +14,14 @@ pub(super) struct Tolerance {
 
 /// Every tolerance of the checks, each with its reason.
 const TOLERANCES: [Tolerance; 3] = [
-    // 24 bits. Both sides sum in float32, in different orders: a sum of a thousand terms of one size differs by some
-    // thousand roundings of 6e-8 at worst. Between machines also by fused multiply-add, and by exponentials that are right
-    // to two bits here and there.
+    // 24 bits. Both sides sum in float32, in different orders: the sums of a thousand terms of one size differ by about
+    // a thousand roundings of 6e-8 at worst. Machines also differ in fused multiply-add, and in exponentials that are
+    // right to two bits here and there.
     Tolerance { dtype: Dtype::F32, fallback: 1e-4, machine: 1e-4 },
-    // 11 bits, roundings of 5e-4: of the result, and of each intermediate value that a kernel of several launches or a
-    // fallback of several operations keeps in the dtype of its inputs; eight of them in a row.
+    // 11 bits: a rounding is 5e-4. The result is rounded, and so is each intermediate value that a kernel of several
+    // launches or a fallback of several operations keeps in the dtype of its inputs. Eight roundings in a row fit.
     Tolerance { dtype: Dtype::F16, fallback: 4e-3, machine: 4e-3 },
-    // 8 bits, roundings of 4e-3; as above.
+    // 8 bits: a rounding is 4e-3. The rest is as above.
     Tolerance { dtype: Dtype::BF16, fallback: 3e-2, machine: 3e-2 },
 ];
 

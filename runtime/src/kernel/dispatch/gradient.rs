@@ -191,7 +191,7 @@ impl BoundCall {
         cotangents: &[Array],
     ) -> Result<Vec<Array>> {
         let outputs = self.declaration.signature.outputs;
-        // Residuals are none of the fallback's outputs, and integers have no cotangent.
+        // Residuals are not outputs of the fallback, and integers have no cotangent.
         let differentiable = |value: &PortValue| value.dtype().is_float();
         let visible = outputs.iter().zip(cotangents).filter(|(port, _)| port.role == PortRole::Output);
         let cotangents: Vec<Array> = visible
@@ -218,7 +218,7 @@ impl BoundCall {
     pub(super) fn detached(&self) -> Self {
         let mut request = self.clone();
         for place in self.differentiable_places() {
-            // Only shape and dtype are of use from here on, and those are bound.
+            // Only shape and dtype are needed from here on, and both are bound.
             request.inputs[place] = PortValue::float(Array::from_f32(0.0));
         }
         request

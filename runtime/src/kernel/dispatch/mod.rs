@@ -98,7 +98,7 @@ fn implementation(declaration: &'static Declaration, symbols: &Symbols, backend:
 pub(super) fn runs_on(declaration: &'static Declaration, backend: Backend) -> bool {
     declaration.is_portable()
         || match backend {
-            // What CUDA has no counterpart of depends on sizes, and shows when a launch is made.
+            // Whether CUDA has a counterpart of everything depends on sizes, and is seen when a launch is made.
             Backend::Metal | Backend::Cuda | Backend::Emulated => true,
             Backend::Cpu => false,
         }
@@ -208,7 +208,7 @@ impl BoundCall {
 
     /// Every output of the body, residuals included.
     fn run_body(&self, saves: bool, wants: &[bool]) -> Result<Vec<Option<PortValue>>> {
-        // Nothing differentiates through a body: its gradient is the backward's or the fallback's.
+        // Nothing differentiates through a body: its gradient is that of the backward or of the fallback.
         let _pause = cut::Pause::new();
         let outputs = match &self.declaration.body {
             Body::Launch(launch) => {

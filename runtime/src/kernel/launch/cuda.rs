@@ -82,7 +82,7 @@ fn prepared(request: &LaunchRequest<'_>, inputs: &[Array], grid: CudaGrid) -> Re
     let key = Key::new(request, inputs, grid);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let known = known.get_or_insert_default();
-    // A refusal is kept as well: the fallback runs without a translation for each call.
+    // A refusal is kept as well, so that the fallback runs without translating the source at each call.
     known.entry(key).or_insert_with(|| prepare(request, inputs, grid)).clone()
 }
 

@@ -112,7 +112,7 @@ fn work() {
             }
         };
         drop(queue);
-        // What fails here fails in MLX as well, which says so. Even a panic must not keep evaluations waiting.
+        // What fails here fails in MLX as well, which reports it. Even a panic must not keep evaluations waiting.
         let _ = catch_unwind(|| MODULES.get().and_then(Option::as_ref).map(|modules| modules.make(&job)));
         let mut queue = lock_queue();
         queue.unfinished -= 1;
@@ -156,7 +156,7 @@ impl Modules {
         let Job { module, entry, .. } = job;
         let shapes: Vec<&[usize]> = job.input_shapes.iter().map(Vec::as_slice).collect();
         let code = self.compiler.compile(entry, &job.kernel, &shapes, &job.text)?;
-        // MLX looks for the code alone, so that it comes last.
+        // MLX looks only for the code, so the code is written last.
         write_whole(&self.file(module, "txt"), format!("mlx::core::cu::{entry}\t{entry}\n").as_bytes())?;
         write_whole(&self.file(module, "ptx"), &code)
     }
@@ -176,7 +176,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), String> {
     let draft = path.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
     let written = std::fs::write(&draft, bytes).and_then(|()| std::fs::rename(&draft, path));
     written.map_err(|error| {
-        // A draft that is left does no harm.
+        // A draft that is left behind does no harm.
         let _ = std::fs::remove_file(&draft);
         format!("cannot write `{}`: {error}", path.display())
     })
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn mlx_is_the_version_whose_ways_are_known() {
-        // With another one nothing is compiled ahead, and a first step on a GPU takes a minute longer.
+        // If MLX's version is another one, nothing is compiled ahead, and a first step on a GPU takes a minute longer.
         let version = ffi::mlx_version().unwrap();
         assert_eq!(version, MLX, "read how MLX {version} finds modules in its folder, then change `MLX` here");
     }

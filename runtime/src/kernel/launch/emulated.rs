@@ -60,7 +60,7 @@ pub(super) fn run(request: &LaunchRequest<'_>) -> Result<Vec<Array>> {
         if request.is_absent(index) {
             return Ok(nothing(dtype, shape(array)));
         }
-        // As on a GPU: MLX makes inputs row-contiguous unless the kernel takes them as they lie.
+        // As on a GPU, MLX makes inputs row-contiguous unless the kernel takes them as they lie.
         if !request.launch.strided {
             return Ok(Buffer::new(dtype, shape(array), ffi::array_to_bytes(array)?));
         }
@@ -75,7 +75,7 @@ pub(super) fn run(request: &LaunchRequest<'_>) -> Result<Vec<Array>> {
             .iter()
             .map(|output| output.shape.iter().map(|extent| *extent as usize).collect())
             .collect(),
-        // Where derivatives are measured, the same launch has been watched in single precision.
+        // Where derivatives are measured, the same launch was already watched in single precision.
         checks: if in_double { Checks::Off } else { Checks::On },
         ..Launch::default()
     };

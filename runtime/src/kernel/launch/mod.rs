@@ -274,7 +274,7 @@ fn placeholder(port: &Port, dtype: crate::Dtype) -> Array {
         let count = if shape.is_empty() { 1 } else { ELEMENTS };
         crate::ffi::array_from_bytes(&vec![0; count * dtype.size()], dtype.of_host(), &shape)
     };
-    // Made once: a copy from the host for each call costs a GPU as much as a small kernel.
+    // The array is made once: a copy from the host for each call costs a GPU as much as a small kernel.
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     made.entry((dtype, rank)).or_insert_with(make).clone()
 }

@@ -79,7 +79,7 @@ impl CudaCompiler {
         };
         let new: Vec<usize> = (0..units.len()).filter(|&unit| !mark(&units[unit]).exists()).collect();
         let batches = batches(units, &new);
-        // This code never runs, so it need not be fast: all stages of the compiler in a third of the time.
+        // This code never runs, so it need not be fast: all stages of the compiler run in a third of the time.
         let quick: &[&CStr] = if self.version.0 >= 13 { &[c"--Ofast-compile=max"] } else { &[] };
         let next = AtomicUsize::new(0);
         let compile = || {

@@ -134,7 +134,7 @@ impl InBody {
     pub(super) fn new(declaration: &'static Declaration) -> Self {
         InBody(ACTIVE.with_borrow_mut(|active| {
             let Some(active) = active else { return false };
-            // Bodies that this one calls are not the mutated one.
+            // A body that this one calls is not the mutated one.
             active.calls.push(std::ptr::eq(active.declaration, declaration).then(Vec::new));
             true
         }))
@@ -168,7 +168,7 @@ fn alike(left: &Array, right: &Array) -> bool {
 
 /// Returns the array that a body gets instead of `array`, which it takes or computed.
 pub(crate) fn met(array: Array) -> Array {
-    // Costs a look at a thread-local where nothing is mutated.
+    // Where nothing is mutated, this costs one look at a thread-local.
     ACTIVE.with_borrow_mut(|active| {
         let Some(Active { mutation, calls, .. }) = active else { return array };
         let Some(Some(before)) = calls.last_mut() else { return array };

@@ -74,7 +74,7 @@ impl Draw {
         let mut sizes = case.to_vec();
         for _ in 0..50 {
             let mut drawn = case.to_vec();
-            // Template constants stay: each of their values would be another text to compile.
+            // Template constants stay, because each of their values would be another source to compile.
             for (name, value) in &mut drawn {
                 let is_dimension = declaration.signature.dimensions.iter().any(|dimension| dimension.name == *name);
                 if is_dimension && random.integer(0, 2) == 0 {
@@ -163,7 +163,7 @@ impl Draw {
         match port.role {
             PortRole::Differentiable | PortRole::Constant => {
                 let (low, high) = declared_range(port).unwrap_or((-2.0, 2.5));
-                // Another part of the range than checks draw most from, and no more than it.
+                // The range differs from the one that checks mostly draw from, and lies inside it.
                 let array = self.floats(&shape, dtype, (low + 0.1 * (high - low), high - 0.05 * (high - low)))?;
                 Ok(if port.role == PortRole::Differentiable {
                     PortValue(Content::Tensor(array, Origin::HOST))

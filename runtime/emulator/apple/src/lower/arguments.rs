@@ -64,7 +64,7 @@ pub(super) fn arguments(text: &str, kernel: &str) -> Result<Vec<Argument>, Refus
         };
         let name = after("air.arg_name", 1).map(plain).unwrap_or_default();
         let kind = words.get(1).map(|word| plain(word)).unwrap_or_default();
-        // A buffer that depends on a function constant names that first.
+        // For a buffer that depends on a function constant, that constant is named first.
         let role = if kind == "air.buffer" || kind == "air.function_constant" {
             let index =
                 after("air.location_index", 1).and_then(|w| w.strip_prefix("i32 ")).and_then(|n| n.parse().ok());

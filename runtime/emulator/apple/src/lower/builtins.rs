@@ -312,7 +312,7 @@ fn collective(name: &str) -> Option<(usize, usize)> {
     if operation >= MOVES {
         return Some((operation, number.unwrap_or_default()));
     }
-    // Not of `bfloat`: Metal has none.
+    // Metal has none of these for `bfloat`.
     Some((operation, number.filter(|&n| TYPES[n] != "bf16")?))
 }
 

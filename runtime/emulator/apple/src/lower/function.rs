@@ -58,7 +58,7 @@ impl<'m> Lowering<'m> {
         let (define, body) = lines.split_first().ok_or_else(|| form("a function without lines"))?;
         let (at, name) = global(define, 0, |_| true).ok_or_else(|| form(define))?;
         let end = closing(define, at + 1 + name.len()).ok_or_else(|| form(define))?;
-        // Constructors run when the image is loaded, when there is no thread to watch.
+        // Constructors run when the image is loaded, when there is no thread that could be watched.
         let watched = !name.starts_with("_GLOBAL__");
         let mut head = without_spaces(&define[..end]);
         for linkage in ["weak_odr ", "linkonce_odr ", "hidden ", "dso_local ", "private ", "internal "] {

@@ -184,7 +184,8 @@ impl Module {
                 module.kept.push(line.to_owned());
             }
         }
-        // Names of address spaces are part of the names of some intrinsics, which are now one.
+        // Some intrinsics have an address space in their name. Without it several declarations are equal, and one is
+        // kept.
         let mut seen = BTreeSet::new();
         module.kept.retain(|line| !line.starts_with("declare ") || seen.insert(line.clone()));
         Ok(module)

@@ -175,7 +175,7 @@ fn module(text: &str, repaired: bool) -> String {
                   %v = load float, ptr addrspace(1) %xi; %yi = getelementptr float, ptr addrspace(1) %1, i64 %i; GEP(%s, %t)";
     let words = format!("{before}; {}; ret void", chosen(text, repaired));
     let lines: Vec<String> = words.split("; ").map(line).collect();
-    // As LLVM writes it: instructions are indented, labels are not.
+    // LLVM indents instructions, but not labels.
     let indent = |line: &str| if line.ends_with(':') { format!("{line}\n") } else { format!("  {line}\n") };
     let body: String = lines.join("\n").lines().map(indent).collect();
     format!(

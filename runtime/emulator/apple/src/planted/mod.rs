@@ -168,7 +168,7 @@ impl Defect {
             .output("y", dtype)
             .template("T", TemplateValue::Dtype(dtype))
             .template("SIZE", TemplateValue::Int(SIZE));
-        // Without a value in the output, a thread that was stopped would leave a second defect.
+        // If the output had no value at first, a thread that was stopped would leave a second defect.
         kernel.init_value = (!matches!(self.kind, Kind::Unset | Kind::Unwritten)).then_some(0.0);
         let x = Buffer::from_values(dtype, [count as usize], (0..count).map(f64::from));
         let output_shapes = vec![vec![count as usize]];

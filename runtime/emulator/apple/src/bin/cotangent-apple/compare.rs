@@ -57,7 +57,7 @@ pub fn compare(
     (jobs, patience): (usize, Option<Duration>),
 ) -> Result<Vec<Outcome>> {
     let begun = Instant::now();
-    // One instance of each function first, so that a run that is cut off has seen all.
+    // One instance of each function comes first, so that a run that is cut off has seen all functions.
     let repeats = |n: usize| cases[..n].iter().filter(|case| case.function == cases[n].function).count();
     let mut turns: Vec<usize> = (0..cases.len()).collect();
     turns.sort_by_key(|&n| repeats(n));

@@ -157,7 +157,7 @@ fn copies() -> Vec<Case> {
         };
         cases.push(case("v", "copy_v<T, U, 1>", from, to, each_size(vector)));
     }
-    // A transposed matrix, its rows longer than they are wide.
+    // The input is a transposed matrix whose row stride is larger than its width.
     for (from, to) in [(F32, F32), (F32, FLOATS[1]), (INTEGERS[6], F32)] {
         let strided = |n: usize| {
             let (rows, columns) = (n / 7 + 1, 7);

@@ -13,7 +13,7 @@ pub fn cases() -> Vec<Case> {
         for ty in [&FLOATS[..], &integers].concat() {
             let result = match name {
                 "and" | "or" => BOOL,
-                // Small integers are summed in 32 bits.
+                // MLX sums small integers in 32 bits.
                 "sum" | "prod" if ["int8", "uint8"].contains(&ty.library) => INTEGERS[6],
                 _ => ty,
             };

@@ -36,7 +36,7 @@ fn softmax(ty: Type) -> Vec<Case> {
         headers: if family == "softmax" { &["softmax"] } else { &["logsumexp"] },
         instance: format!("{template}<{}>", ty.metal),
         constants: Vec::new(),
-        // MLX loops over rows of more than 4096 elements, with all threads that a threadgroup may have.
+        // MLX loops over rows of more than 4096 elements, with as many threads as a threadgroup may have.
         launches: if looped { [4301, 5003] } else { SIZES }
             .map(|n| {
                 let threads = if looped { 1024 } else { threads(n) };
@@ -124,7 +124,7 @@ fn norms(ty: Type) -> Vec<Case> {
         ];
         launch([threads * ROWS, 1, 1], [threads, 1, 1], buffers)
     };
-    // MLX's launch: eight elements a thread in whole simdgroups.
+    // As in MLX's launch, a thread has eight elements, and simdgroups are whole.
     let layer = |n: usize| {
         let threads = n.div_ceil(8).next_multiple_of(32);
         let buffers = vec![
