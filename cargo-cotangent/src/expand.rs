@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// If no kernel has the name, or several; if a file is not Rust.
 pub fn expand(root: &Path, folders: &[PathBuf], name: &str, caller: &str) -> Result<String> {
     let kernel = find(root, folders, name, caller)?;
-    // Its text may be in a file beside it.
+    // The source may be in a file beside it.
     let file = root.join(&kernel.file);
     cotangent_macros_core::in_file(&file, || expansion(kernel, caller))
 }

@@ -52,7 +52,7 @@ fn write(project: &Project) -> Result<(PathBuf, String)> {
     )?;
     let lock = folder.join("Cargo.lock");
     if !lock.exists() {
-        // The same versions, so that what is compiled need not be compiled again.
+        // With the same versions, compiled crates need not be compiled again.
         fs::copy(project.root.join("Cargo.lock"), &lock).context("cannot copy Cargo.lock")?;
     }
     for command in ["kernels", "check", "mutate"] {

@@ -69,7 +69,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let mut line: Vec<OsString> = std::env::args_os().collect();
-    // As Cargo calls it, the name of the command comes first.
+    // Cargo passes the name of the command as the first argument.
     if line.get(1).is_some_and(|word| word == "cotangent") {
         line.remove(1);
     }

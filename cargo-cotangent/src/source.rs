@@ -56,7 +56,7 @@ pub fn find_all(root: &Path, folders: &[PathBuf]) -> Result<Vec<KernelSource>> {
 
 /// The kernels in the text of the file `name`.
 pub(crate) fn find_in(text: &str, name: &str) -> Result<Vec<KernelSource>> {
-    // Most files have none, and need not be parsed.
+    // Most files have no declaration, and need not be parsed.
     if !text.contains("differentiable") && !text.contains("stage") {
         return Ok(Vec::new());
     }

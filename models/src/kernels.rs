@@ -20,5 +20,5 @@ calls! {
     expert_rows::row_products, expert_rows::spread_rows, expert_rows::summed_rows, grouped_linear::grouped_product,
 }
 
-// Not on CPUs, where the parity tests run codes: `decoded_matrix` and `grouped_packed_linear` call these.
+// `decoded_matrix` and `grouped_packed_linear` call these, but not on CPUs, where the parity tests run codes.
 calls! { "packed codes": decoded_matrix::decode_affine, grouped_linear::grouped_coded_product }

@@ -101,7 +101,7 @@ impl WithoutControls {
             (Sequence::Escape, ' '..='/') => (Sequence::Escape, false),
             (Sequence::Control, ' '..='?') => (Sequence::Control, false),
             (Sequence::Escape | Sequence::Control, char) => (Sequence::None, matches!(char, '\n' | '\t')),
-            // A text that is never closed must not hide the rest of an answer.
+            // An escape sequence that is never closed must not hide the rest of an answer.
             (Sequence::Text, '\n') => (Sequence::None, true),
             (Sequence::Text, '\u{7}' | '\u{9c}') => (Sequence::None, false),
             (Sequence::Text, _) => (Sequence::Text, false),

@@ -22,7 +22,8 @@ pub const IS_LFS_POINTER: &str = "is a Git LFS pointer, which stands for the fil
 /// # Errors
 /// If it cannot be opened, or is a folder, a pipe, a device or a socket.
 pub fn open(path: &Path) -> io::Result<File> {
-    // Asked before opening, because opening a pipe waits for a writer; and after, because files can be exchanged.
+    // The kind is checked before opening, because opening a pipe waits for a writer, and again after, because files can
+    // be exchanged.
     expect_file(&fs::metadata(path)?)?;
     let file = File::open(path)?;
     expect_file(&file.metadata()?)?;
@@ -43,7 +44,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     if length > limit {
         return Err(too_long(length));
     }
-    // Some files say that they are empty and never end.
+    // Some files claim to be empty and never end.
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 {

@@ -144,7 +144,7 @@ impl<M: Graph> Weight<M> {
     /// If the last axis of `x` is not as long as the weight's rows.
     pub fn product(&self, x: &Tensor<M>, adapter: Option<&LowRank<M>>) -> Result<Tensor<M>> {
         match (self, adapter) {
-            // A matrix that trains may be wider than what it multiplies.
+            // A matrix that trains may have a wider dtype than its input.
             (Weight::Dense(dense), None) => x.linear(&dense.weight.cast(x.dtype())?),
             (Weight::Dense(dense), Some(LowRank { lora_a, lora_b, scale })) => {
                 cotangent_kernels::adapted_linear(x, &dense.weight.cast(x.dtype())?, lora_a, lora_b, *scale)

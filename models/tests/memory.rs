@@ -133,7 +133,7 @@ fn twelve_more_blocks_cost_their_inputs_and_gradients_only() {
             batch: of_picture,
         },
     ];
-    // The first run pays for what is allocated once.
+    // The first run also allocates what is allocated only once.
     kinds[0].peak_of(4);
     for kind in kinds {
         let (twelve, per_block) = kind.peak_of(12);

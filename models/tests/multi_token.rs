@@ -62,7 +62,7 @@ fn a_head_is_the_same_among_the_tensors_in_a_file_beside_them_and_in_a_folder_of
     let bare = |name: &str| name["mtp.".len()..].to_owned();
 
     let dir = tempfile::tempdir().unwrap();
-    // What a conversion of each has, in a file beside the model.
+    // Each conversion of the head is in a file beside the model.
     let mut converted = (0..).map(|number| dir.path().join(format!("converted-{number}")));
     let mut converted_head = |source: &Path| {
         let (target, scheme) =
@@ -191,7 +191,7 @@ fn a_detached_loss_leaves_the_trunk_as_it_would_be_without_it() {
         assert!(!is_of_head || reached[name] == detached[name], "{name}");
     }
 
-    // Alone it is the same loss, with its whole gradient and no other.
+    // If the head trains alone, the loss is the same, with its whole gradient and no other.
     let (alone, of_head) =
         pulled(&model, &config, Some(AheadLoss::Alone), |name| name.starts_with("mtp.") && name.ends_with("lora_b"));
     assert_eq!(alone, apart[1..]);

@@ -51,7 +51,7 @@ fn adapters_cast_once_a_step_train_as_adapters_cast_at_each_use() {
         let mut model = model(&config, dtype);
         let key = Key::new(0).unwrap();
         model.add_adapters(&LoraOptions::default(), &key).unwrap();
-        // The second factor begins as zeros, and the first has no gradient then.
+        // The second factor begins as zeros, and then the first has no gradient.
         let drawn = model.adapters().into_iter().map(|(name, tensor)| {
             let values = key.uniform(-0.1, 0.1, tensor.shape()).unwrap();
             (name, values)

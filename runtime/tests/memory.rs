@@ -22,7 +22,7 @@ fn peak_of(blocks: usize) -> (usize, usize) {
 
 #[test]
 fn twelve_more_blocks_cost_their_inputs_and_gradients_only() {
-    // The first run pays for what is allocated once.
+    // The first run also allocates what is allocated only once.
     peak_of(2);
     let (twelve, per_block) = peak_of(12);
     let (twenty_four, _) = peak_of(24);

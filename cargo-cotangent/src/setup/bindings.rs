@@ -37,7 +37,7 @@ pub fn write(root: &Path) -> Result<()> {
         .raw_line(FILE)
         .rust_target(bindgen::RustTarget::stable(73, 0).map_err(anyhow::Error::msg)?)
         .merge_extern_blocks(true)
-        // Sizes of types that hold one pointer each would be all there is to test.
+        // Layout tests would only test the sizes of types that hold one pointer each.
         .layout_tests(false)
         .generate_comments(false);
     for header in source.headers()? {

@@ -68,7 +68,7 @@ pub fn replace(compiler: &Compiler, architecture: Architecture, installation: &I
             .args(["-Wl,-rpath,$ORIGIN", "-Wl,--no-undefined"]),
     )
     .context("cannot link OpenBLAS in the place of MLX's BLAS")?;
-    // One library stands in for both. The dynamic linker loads a file once, whatever names it has.
+    // One library serves under both names. The dynamic linker loads a file once, whatever names it has.
     std::os::unix::fs::symlink(&blas, folder.join(&lapack)).with_context(|| format!("cannot replace `{lapack}`"))
 }
 
@@ -94,7 +94,7 @@ fn trampolines(architecture: Architecture) -> String {
     for name in NAMES {
         text += &format!("\t.globl {name}\n\t.type {name}, %function\n{name}:\n\t{}\n", jump(name));
     }
-    // Without this mark the linker would ask for an executable stack.
+    // Without this section the linker would ask for an executable stack.
     text + "\t.section .note.GNU-stack,\"\",%progbits\n"
 }
 

@@ -47,7 +47,7 @@ pub fn fetch(wheel: &Wheel, downloads: &Path, download: impl FnOnce(&Wheel, &Pat
         );
     }
     fs::rename(&arrived, &path).with_context(|| format!("cannot write `{}`", path.display()))?;
-    // Empty now; the next download would remove it too.
+    // The folder is empty now; if this fails, the next download removes it.
     let _ = fs::remove_dir(&arriving);
     Ok(path)
 }

@@ -135,7 +135,7 @@ pub fn link(compiler: &Compiler, unfinished: &Installation, installation: &Insta
             .arg("-L")
             .arg(unfinished.libmlx_folder())
             .arg("-lmlx")
-            // With an absolute name every program finds the library by itself: no search path to set, none to lose.
+            // With an absolute name every program finds the library without a search path.
             .arg(format!("-Wl,-soname,{}", installation.libmlxc().display()))
             .args([&rpath, "-Wl,--no-undefined"]),
     )
@@ -149,7 +149,7 @@ pub fn link(compiler: &Compiler, unfinished: &Installation, installation: &Insta
             .arg("-lm")
             .arg("-L")
             .arg(unfinished.libmlx_folder())
-            // The library's name does not exist yet; what it needs in turn is searched when the program runs.
+            // The library's name does not exist yet. The libraries that it needs are searched when the program runs.
             .args([&rpath, "-Wl,--allow-shlib-undefined", "-Wl,--unresolved-symbols=ignore-in-shared-libs"]),
     )
     .context("cannot link the smoke test")

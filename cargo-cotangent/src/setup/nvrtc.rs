@@ -34,7 +34,7 @@ pub fn library(root: &Path) -> Result<PathBuf> {
     }
     python.unzip(&wheel, &unfinished)?;
     fs::rename(&unfinished, home.nvrtc()).with_context(|| format!("cannot rename `{}`", unfinished.display()))?;
-    // Unpacked, it is of no more use: another checkout brings its own.
+    // The unpacked wheel is not needed any more: another checkout downloads its own.
     linux::remove_if_there(&wheel)?;
     if !library.is_file() {
         bail!(

@@ -41,7 +41,7 @@ pub fn set_up_project(folder: &Path, build: Option<Build>, force: bool) -> Resul
     let project = Project::at(folder)?;
     let home = home_of_mlx(&project)?;
     set_up(&home, build, force)?;
-    // On macOS Cargo builds MLX itself; a checkout has its configuration.
+    // On macOS Cargo builds MLX itself, and a checkout of Cotangent already has its configuration.
     if std::env::consts::OS != "linux" || (home == project.root && matches!(project.cotangent, Origin::Folder(_))) {
         return Ok(());
     }

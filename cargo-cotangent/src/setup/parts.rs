@@ -51,7 +51,7 @@ fn architecture() -> Result<Architecture> {
 /// No Python, no network; a download that is not what was published.
 pub fn unpack_cuda(root: &Path, folder: &Path) -> Result<()> {
     unpack(root, &pins::mlx(Build::Cuda, architecture()?), folder)?;
-    // What only Python and CMake read.
+    // Only Python and CMake read these files.
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "dist-info") {

@@ -28,10 +28,10 @@ impl Python {
     pub fn download(&self, wheel: &Wheel, folder: &Path, environment: &Path) -> Result<()> {
         let python = self.with_pip(environment)?;
         let mut pip = Command::new(&python.program);
-        // Nothing is installed, so a person's rule about where to install does not apply.
+        // Nothing is installed, so the user's rule about where to install does not apply.
         pip.env("PIP_REQUIRE_VIRTUALENV", "false");
         pip.args(["-m", "pip", "download", "--disable-pip-version-check", "--progress-bar=off", "--no-deps"])
-            // The wheel's Python code never runs, so neither this Python's version nor its own idea of its platform matters.
+            // The wheel's Python code never runs, so neither this Python's version nor its platform matters.
             .args(["--only-binary=:all:", "--ignore-requires-python", "--platform", wheel.platform])
             .arg("--dest")
             .arg(folder)

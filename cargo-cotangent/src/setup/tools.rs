@@ -50,7 +50,7 @@ fn is_program(name: &str) -> bool {
 }
 
 fn compiles_cpp20(compiler: &str) -> bool {
-    // `<concepts>` is a part of C++20's library, so that the library's age is tried too.
+    // `<concepts>` belongs to C++20's library, so this tests the library's version as well.
     let arguments = ["-std=c++20", "-fsyntax-only", "-include", "concepts", "-x", "c++", "/dev/null"];
     program::output(Command::new(compiler).args(arguments)).is_ok()
 }

@@ -94,7 +94,7 @@ fn analyse(attribute: Attribute, options: TokenStream, item: TokenStream) -> Ana
     let root = declaration.as_ref().and_then(|declaration| declaration.options.root.clone());
     let paths = root.map_or_else(Paths::default, Paths::at);
     let kernel = declaration.map(|declaration| parse::resolve::resolve(declaration, &mut diagnostics));
-    // What a mistake in the declaration makes of the rest would be a second error for it.
+    // A mistake in the declaration would make a second error in these checks.
     if let Some(kernel) = kernel.as_ref().filter(|kernel| !kernel.is_partial && diagnostics.is_empty()) {
         check::check(kernel, &mut diagnostics);
     }
@@ -126,10 +126,10 @@ fn expand(attribute: Attribute, options: TokenStream, item: TokenStream) -> Expa
             let stand_in = emit::stand_in(&plan, &paths);
             quote!(#errors #stand_in)
         }
-        // No function was found under the attribute; whatever stands there may still be used by others.
+        // The attribute stands on something that is not a function. Other code may still use that item.
         None => {
             let errors = compile_errors(&mistakes);
-            // A function without a body is none that can be kept.
+            // A function without a body cannot be kept.
             let kept = matches!(syn::parse2(item.clone()), Ok(item) if !matches!(item, syn::Item::Verbatim(_)));
             let kept = kept.then_some(item);
             quote!(#errors #kept)

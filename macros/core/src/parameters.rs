@@ -27,7 +27,7 @@ pub fn derive(input: TokenStream) -> TokenStream {
     let tree = parsed.as_ref().and_then(|input| Tree::read(input, &mut diagnostics));
     let found = diagnostics.finish();
     let errors = compile_errors(&found);
-    // Even a wrong tree gets its implementation: the models that use it should not drown in errors about it.
+    // Even a wrong tree gets its implementation, so that the models that use it are not full of errors.
     let implementation = tree.map(|tree| if found.is_empty() { tree.implement() } else { tree.stand_in() });
     quote!(#errors #implementation)
 }
@@ -270,7 +270,7 @@ fn read_mode(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Option<(Iden
         );
         return None;
     };
-    // A bound in a `where` clause is refused with that.
+    // A bound in a `where` clause gets the error below.
     if !mode.bounds.iter().any(is_mode) && generics.where_clause.is_none() {
         diagnostics.push(
             Diagnostic::new(mode.ident.span(), format!("`{}` is not a mode", mode.ident))
@@ -291,7 +291,7 @@ fn read_mode(input: &DeriveInput, diagnostics: &mut Diagnostics) -> Option<(Iden
                 .help("put the bound `Mode` on the parameter itself"),
         );
     }
-    // With other parameters no implementation could name the type, and without a mode none holds.
+    // With other parameters no implementation could name the type, and without a mode none would compile.
     (generics.params.len() == 1 && mode.bounds.iter().any(is_mode))
         .then(|| (mode.ident.clone(), mode.bounds.to_token_stream()))
 }

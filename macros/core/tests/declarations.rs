@@ -218,7 +218,7 @@ fn every_width_of_integers_is_a_dtype() {
         let ports = format!("x: In![{dtype}; N], y: Out![{dtype}; N], z: Out![{dtype}; N]");
         assert_eq!(declared(&ports, "y[0] = x[0]; z[0] = x[1];"), Vec::<String>::new(), "{dtype}");
     }
-    // A class of one needs no input.
+    // A class of one dtype needs no input.
     let item = "pub fn k<T: BF16, U: U16>(x: In![f32; N], y: Out![T; N]) { metal! { y[0] = T(U(x[0])); } }";
     let options = "inference_only = \"t\", grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]";
     assert_eq!(plan(options, item), Vec::<String>::new());
@@ -291,7 +291,7 @@ fn names_of_metal_are_taken() {
 fn ports_may_be_written_in_upper_case() {
     let ports = "X: In![f32; N], A_log: In![f32; N], B: In![u8; N], Y: Out![f32; N]";
     assert_eq!(declared(ports, "Y[0] = X[0] * exp(A_log[0]) + B[0];"), Vec::<String>::new());
-    // The argument of a constant makes way for a port.
+    // The generated argument of a constant changes its name if a port has that name.
     let item = "pub fn k<const OUT: usize, const bits: i32>(x: In![f32; OUT], y: Out![f32; bits], out: Out![f32; 1]) {
                     metal! { y[0] = x[bits]; out[0] = x[OUT - 1]; }
                 }";

@@ -157,7 +157,7 @@ proptest! {
         item = mutate(mutate(item, &mut { position }, &one), &mut { second }, &two);
         let whole = cotangent_macros_core::differentiable(parse(KERNEL.0), item.clone());
         let options_too = cotangent_macros_core::differentiable(options.clone(), item.clone());
-        // An item that is no Rust never reaches a macro; what comes out of it need not be Rust either.
+        // An item that is not Rust never reaches a macro, so its expansion need not be Rust either.
         if syn::parse2::<syn::ItemFn>(item.clone()).is_ok() {
             expands_to_rust(whole);
             expands_to_rust(options_too);

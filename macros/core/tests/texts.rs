@@ -274,7 +274,7 @@ fn doubles_are_found_behind_macros() {
 
 #[test]
 fn a_macro_that_goes_on_with_the_next_line_is_no_text_of_rust() {
-    // What the compiler leaves of it, after it has refused the `\\`.
+    // This is what the compiler leaves after it has refused the `\\`.
     let found = launch("\n#define P(a) a +\n1\nuint i = thread_position_in_grid.x; y[i] = P(x[i]);");
     assert!(found.len() == 1 && found[0].starts_with("this macro goes on behind the end of its line"), "{found:?}");
 }

@@ -13,7 +13,7 @@ struct FromXor { uint bits; METAL_INLINE uint operator()(uint mask, uint v, int 
 struct FromBelow { uint by; METAL_INLINE uint operator()(uint mask, uint v, int width) const { return __shfl_up_sync(mask, v, by, width); } };
 struct FromAbove { uint by; METAL_INLINE uint operator()(uint mask, uint v, int width) const { return __shfl_down_sync(mask, v, by, width); } };
 
-// Values of any size, in words of 32 bits.
+// Moves values of any size, in words of 32 bits.
 template <int WIDTH, class T, class How> METAL_INLINE T exchange(T value, How how) {
   constexpr int words = (int(sizeof(T)) + 3) / 4;
   uint mask = WIDTH == 32 ? 0xffffffffu : 0xfu << (lane_number() & 28u);
@@ -32,7 +32,7 @@ struct And { template <class T> static METAL_INLINE T of(T a, T b) { return T(a 
 struct Or { template <class T> static METAL_INLINE T of(T a, T b) { return T(a | b); } };
 struct Xor { template <class T> static METAL_INLINE T of(T a, T b) { return T(a ^ b); } };
 
-// The tree that the emulator computes.
+// Reduces in the same order as the emulator.
 template <class F, int WIDTH, class T> METAL_INLINE T reduce(T of) {
   conditional_t<is_same_v<T, bfloat>, float, T> value(of);
   for (uint distance = WIDTH / 2; distance; distance /= 2) value = F::of(value, exchange<WIDTH>(value, FromXor{distance}));
@@ -172,7 +172,7 @@ METAL_INLINE bool atomic_compare_exchange_weak_explicit(
 
 // ---- tiles on tensor cores ------------------------------------------------------------------------------------------
 
-// Eight elements of a lane; two of 16 bits lie in one word, as the instructions take them.
+// A lane has eight elements. Two of 16 bits lie in one word, as the instructions take them.
 template <class T, bool SMALL = is_small_float_v<T>> struct tile_elements {
   T at[8];
   METAL_INLINE T get(int i) const { return at[i]; }
@@ -204,8 +204,9 @@ template <class T, int ROWS, int COLUMNS> struct tile : tile_elements<T> {
 };
 
 METAL_INLINE uint shared_address(const void* p) { return uint(__cvta_generic_to_shared(p)); }
-// Eight elements of 16 bits of each row at once, by `ldmatrix`, from threadgroup memory whose rows are multiples of 16 bytes:
-// there a tile must begin at such a multiple, else the launch fails. A check would be a branch in front of each load.
+// Loads eight elements of 16 bits of each row at once, by `ldmatrix`, from threadgroup memory whose rows are multiples
+// of 16 bytes. A tile must begin at such a multiple, else the launch fails. A check would be a branch in front of each
+// load.
 #define METAL_MATRIX_LOAD(NAME, TRANSPOSED, SECOND, THIRD, ROW, COLUMN)                                                    \
   template <class T, class U> METAL_INLINE bool NAME(tile<T, 16, 16>& t, const U* from, uint stride) {                    \
     if constexpr (is_small_float_v<T> && is_same_v<T, U>) {                                                              \
@@ -220,11 +221,11 @@ METAL_INLINE uint shared_address(const void* p) { return uint(__cvta_generic_to_
   }
 METAL_MATRIX_LOAD(load_matrix, "", 1, 2, lane % 16, lane / 16 * 8)
 METAL_MATRIX_LOAD(load_matrix_transposed, ".trans", 1, 2, lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8)
-// In the order in which products take a right factor's words: those that go together come in neighbouring registers.
+// The words of a right factor are in the order in which products take them: those of one product are in neighbouring registers.
 METAL_MATRIX_LOAD(load_right_matrix, "", 2, 1, lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8)
 METAL_MATRIX_LOAD(load_right_matrix_transposed, ".trans", 2, 1, lane % 16, lane / 16 * 8)
 #undef METAL_MATRIX_LOAD
-// Two floats at once, likewise from even places of threadgroup memory.
+// Loads two floats at once, also from even places of threadgroup memory.
 template <class T, class U> METAL_INLINE constexpr bool are_floats() { return is_same_v<T, float> && is_same_v<U, float>; }
 template <class T, class U> METAL_INLINE void tile_load(tile<T, 16, 16>& t, const U* from, uint stride) {
   if (load_matrix(t, from, stride)) return;
@@ -264,7 +265,7 @@ template <class T, class U> METAL_INLINE void tile_store(const tile<T, 16, 16>& 
 #pragma unroll
   for (int i = 0; i < 8; ++i) to[t.row(i) * stride + t.column(i)] = U(t.get(i));
 }
-// Pointers to pairs promise that each row begins at a whole pair, so that two elements move at once; strides count pairs.
+// With pointers to pairs, each row begins at a whole pair, so that two elements move at once; strides count pairs.
 template <int BYTES> struct PairWord { typedef uint type; };
 template <> struct PairWord<4> { typedef ulong type; };
 template <class T, class U> METAL_INLINE void tile_load(tile<T, 16, 16>& t, const vec<U, 2>* from, uint stride) {
@@ -322,7 +323,7 @@ METAL_INLINE void tile_multiply_accumulate_elements(tile<D, 16, 16>& d, const ti
   for (int i = 0; i < 8; ++i) d.set(i, D(float(d.get(i)) + float(a.get(i)) * float(b.get(i))));
 }
 
-// A right factor lies transposed, as the instructions want it: making one from a transposed tile, or loading one, moves
+// A right factor lies transposed, as the instructions take it: making one from a transposed tile, or loading one, moves
 // nothing between lanes.
 template <class T, int ROWS, int COLUMNS> struct right_tile {
   tile<T, ROWS, COLUMNS> transposed;
@@ -351,7 +352,7 @@ METAL_INLINE uint bfloat_pair(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 }
-// A float as two bfloats: itself rounded, and what that leaves, rounded in turn. They keep sixteen bits.
+// Splits a float into two bfloats: the float rounded, and the rest of it rounded. Together they keep sixteen bits.
 METAL_INLINE void split_in_pairs(const tile<float, 16, 16>& t, Pairs& leading, Pairs& rest) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -380,7 +381,7 @@ METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<ha
 METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<bfloat, 16, 16>& a, const tile<bfloat, 16, 16>& b) {
   multiply_pairs(d, pairs_of(a), pairs_of(tile_transpose(b)), bfloat());
 }
-// Other types exactly, in float: tensor cores would round float factors to ten bits.
+// Multiplies other types exactly, in float: tensor cores would round float factors to ten bits.
 template <class D, class A, class B>
 METAL_INLINE void tile_multiply_accumulate(tile<D, 16, 16>& d, const tile<A, 16, 16>& a, const tile<B, 16, 16>& b) {
   uint lane = lane_number();
@@ -406,8 +407,8 @@ METAL_INLINE float tensor_float(float value) {
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
   return as_type<float>(bits);
 }
-// Eight of the sixteen inner indices, from element `e` on of each factor: which of them is whose number does not matter,
-// as long as both factors agree.
+// Multiplies eight of the sixteen inner indices, from element `e` on of each factor. Any order of them will do, as long
+// as both factors have the same.
 METAL_INLINE void multiply_eighth(float* d, const float* a, const float* b) {
   asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
@@ -447,7 +448,7 @@ METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<fl
       multiply_eighth(d.at + part % 2 * 4, left[order == 0] + part / 2 * 4, right[order == 1] + part / 2 * 4 + part % 2 * 2);
   }
 }
-// The same keeping 16 bits of each float, in half the instructions and registers.
+// Does the same with 16 bits of each float, in half the instructions and registers.
 METAL_INLINE void tile_multiply_accumulate_sixteen_bits(
     tile<float, 16, 16>& d, const tile<float, 16, 16>& a, const right_tile<float, 16, 16>& b) {
   Pairs leading, rest, right_leading, right_rest;
@@ -465,8 +466,8 @@ METAL_INLINE void tile_multiply_accumulate(tile<float, 16, 16>& d, const tile<A,
   tile_multiply_accumulate(d, left, right);
 }
 
-// Every thread copies a part; `threadgroup_barrier` waits for all of it. Sixteen bytes at a time where all is aligned and
-// the threads make whole rows, so that each goes down one column.
+// Every thread copies a part; `threadgroup_barrier` waits for all of it. Sixteen bytes move at once if all is aligned
+// and the threads make whole rows, so that each goes down one column.
 template <class T>
 METAL_INLINE void tile_copy_rows(
     T* to, uint to_stride, const T* from, uint from_stride, uint rows, uint columns, uint valid, uint index, uint threads) {
@@ -495,7 +496,7 @@ METAL_INLINE void tile_copy_rows(
   }
 }
 
-// Each thread asks for some lines of 128 bytes to be brought into the second cache.
+// Each thread prefetches some lines of 128 bytes into the L2 cache.
 template <class T>
 METAL_INLINE void tile_prefetch_rows(const T* from, uint stride, uint rows, uint columns, uint index, uint threads) {
   constexpr uint line = 128 / sizeof(T);
@@ -504,7 +505,7 @@ METAL_INLINE void tile_prefetch_rows(const T* from, uint stride, uint rows, uint
     asm volatile("prefetch.global.L2 [%0];" : : "l"(from + (ulong(i / lines) * stride + i % lines * line)));
 }
 
-// One value a row, in each lane that holds a part of it.
+// Holds one value for each row, in each lane that holds a part of it.
 template <class T> struct tile_rows {
   T at[2];
   tile_rows() = default;

@@ -1,4 +1,4 @@
-// The CUDA build: the same types and functions as device code. For MLX's `cuda_kernel`, compiled by NVRTC.
+// The CUDA build: the same types and functions as device code, for MLX's `cuda_kernel`, compiled by NVRTC.
 #define METAL_INLINE __device__ __forceinline__
 #define METAL_STATIC static __device__ __forceinline__
 #define METAL_FUNC __device__ __forceinline__
@@ -8,7 +8,7 @@
 #define METAL_RSQRT(X) ::rsqrtf(X)
 #define METAL_CHECK_COMPONENT(I, N) ((void)0)
 
-// In the namespace, as what CUDA's own headers call by these names differs between versions.
+// They are in the namespace, because CUDA's own headers use these names differently from version to version.
 namespace metal {
 typedef signed char int8_t;
 typedef unsigned char uint8_t;

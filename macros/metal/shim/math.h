@@ -58,7 +58,7 @@ namespace metal {
   METAL_FLOAT2(fmax, x < y || x != x ? y : x)
 
 METAL_FLOAT_FUNCTIONS
-// Of float alone: a half is converted, and the result is a float.
+// These take only floats: a half is converted, and the result is a float.
 #undef METAL_LIFT
 #undef METAL_LIFT2
 #define METAL_LIFT(NAME) template <int N> METAL_INLINE vec<float, N> NAME(vec<float, N> x) { vec<float, N> r; METAL_EACH(N, NAME(x[i])) }
@@ -100,7 +100,7 @@ METAL_INLINE bool all(bool v) { return v; }
 
 // ---- min, max, clamp, mix -------------------------------------------------------------------------------------------
 
-// Floats: of a number and a NaN, the number.
+// The minimum or maximum of a number and a NaN is the number.
 template <class T> METAL_INLINE enable_if_t<is_scalar_v<T>, T> min(T a, T b) { return b < a || !(a == a) ? b : a; }
 template <class T> METAL_INLINE enable_if_t<is_scalar_v<T>, T> max(T a, T b) { return a < b || !(a == a) ? b : a; }
 template <class T, int N> METAL_INLINE vec<T, N> min(vec<T, N> a, type_identity_t<vec<T, N>> b) {

@@ -1,7 +1,7 @@
-// What MLX puts in front of every custom kernel and kernels in the wild lean on.
+// Functions that MLX puts in front of every custom kernel, and that published kernels use.
 
 namespace metal {
-// ln(1 + x) by way of the rounded 1 + x, as Kahan has it.
+// ln(1 + x) from the rounded 1 + x, after Kahan.
 METAL_INLINE float log1p(float x) {
   float one = 1.0f + x;
   if (isinf(one)) return one;
@@ -33,7 +33,7 @@ METAL_INLINE Index elem_to_loc(Index element, const int* shape, const long* stri
   }
   return offset;
 }
-// The same of a position: x and y along the last two axes, z along all others.
+// Returns the offset of a position: x and y along the last two axes, z along all others.
 template <class Index = long>
 METAL_INLINE Index elem_to_loc(metal::uint3 element, const int* shape, const long* strides, int ndim) {
   Index offset = Index(element.x) * Index(strides[ndim - 1]) + Index(element.y) * Index(strides[ndim - 2]);

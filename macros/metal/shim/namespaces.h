@@ -1,4 +1,4 @@
-// What `fast` and `precise` have of the functions in `metal`, as they are.
+// Functions of `metal` that `fast` and `precise` have unchanged.
 namespace metal {
 #define METAL_ALSO_IN(SPACE)                                                                                          \
   namespace SPACE {                                                                                                   \

@@ -43,7 +43,7 @@ METAL_INLINE uint pack_float_to_unorm10a2(float4 v) {
   return as_unorm(v.x, 1023.0f) | as_unorm(v.y, 1023.0f) << 10 | as_unorm(v.z, 1023.0f) << 20 | as_unorm(v.w, 3.0f) << 30;
 }
 
-// The same of half.
+// Does the same for half.
 #define METAL_UNPACK(NAME, N) METAL_INLINE half##N NAME##_to_half(uint x) { return half##N(NAME##_to_float(x)); }
 METAL_UNPACK(unpack_unorm4x8, 4) METAL_UNPACK(unpack_snorm4x8, 4) METAL_UNPACK(unpack_unorm4x8_srgb, 4)
 METAL_UNPACK(unpack_unorm2x16, 2) METAL_UNPACK(unpack_snorm2x16, 2) METAL_UNPACK(unpack_unorm10a2, 4)

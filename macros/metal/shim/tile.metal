@@ -10,12 +10,12 @@ template <typename T, int ROWS, int COLUMNS> struct tile {
   }
 };
 
-// A right factor. On Metal a tile is one already; other targets lay it out differently.
+// A right factor. On Metal a tile is already one; other targets lay it out differently.
 template <typename T, int ROWS, int COLUMNS> struct right_tile {
   tile<T, ROWS, COLUMNS> whole;
 };
 
-// Inside a helper the lane's number is not an argument; it is the number of lanes in front.
+// In a helper the lane's number is not an argument, but it is the number of lanes in front of it.
 inline ushort tile_lane() { return simd_prefix_exclusive_sum(ushort(1)); }
 inline ushort tile_row(ushort lane, int element) {
   return ushort(element / 4 * 8 + (lane / 4 & 4) + (lane / 2) % 4);
@@ -62,7 +62,7 @@ inline ushort tile_column(ushort lane, int element) {
   inline void tile_load_right_transposed(thread right_tile<T, 16, 16>& t, const SPACE U* from, uint stride) {  \
     tile_load_transposed(t.whole, from, stride);                                                            \
   }
-// Pointers to pairs promise that each row begins at a whole pair, which some targets load faster; strides count pairs.
+// With pointers to pairs, each row begins at a whole pair, which some targets load faster; strides count pairs.
 #define TILE_PAIRS(SPACE)                                                                                   \
   template <typename T, typename U>                                                                         \
   inline void tile_load(thread tile<T, 16, 16>& t, const SPACE vec<U, 2>* from, uint stride) {                 \
@@ -86,7 +86,7 @@ TILE_PAIRS(threadgroup)
 #undef TILE_RIGHT_MEMORY
 #undef TILE_PAIRS
 
-// The same numbers in float.
+// Returns the same numbers in float.
 inline tile<float, 16, 16> tile_in_float(tile<float, 16, 16> t) { return t; }
 template <typename T> inline tile<float, 16, 16> tile_in_float(tile<T, 16, 16> t) {
   tile<float, 16, 16> result;
@@ -103,7 +103,7 @@ inline void tile_add_product(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<
             d.part[2 * row + column], a.part[2 * row + k], b.part[2 * k + column], d.part[2 * row + column]);
 }
 
-// d += a b. Factors of two types meet in float.
+// d += a b. Factors of two types are multiplied in float.
 template <typename D, typename A>
 inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> a, tile<A, 16, 16> b) {
   tile_add_product(d, a, b);
@@ -121,7 +121,7 @@ inline void tile_multiply_accumulate(thread tile<D, 16, 16>& d, tile<A, 16, 16> 
   tile_add_product(d, tile_in_float(a), tile_in_float(b.whole));
 }
 
-// The same keeping at least 16 bits of each float.
+// Does the same with at least 16 bits of each float.
 inline void tile_multiply_accumulate_sixteen_bits(
     thread tile<float, 16, 16>& d, tile<float, 16, 16> a, right_tile<float, 16, 16> b) {
   tile_add_product(d, a, b.whole);
@@ -168,7 +168,7 @@ template <typename U, typename T> inline tile<U, 16, 16> tile_cast(tile<T, 16, 1
   return result;
 }
 
-// One value a row, in each lane that holds a part of it: `at[i]` is that of `row(i)`.
+// Holds one value for each row, in each lane that holds a part of it: `at[i]` is that of `row(i)`.
 template <typename T> struct tile_rows {
   T at[2];
   tile_rows() = default;
@@ -199,8 +199,8 @@ template <typename T> inline tile_rows<T> tile_row_max(tile<T, 16, 16> t) {
   return result;
 }
 
-// `columns` of `rows` rows, zeros from row `valid` on, by `threads` threads of which this is the one at `index`. They are
-// there behind the next `threadgroup_barrier`.
+// Copies `columns` of `rows` rows, with zeros from row `valid` on. `threads` threads take part, of which this is number
+// `index`. The elements are there behind the next `threadgroup_barrier`.
 template <typename T>
 inline void tile_copy_rows(
     threadgroup T* to, uint to_stride, const device T* from, uint from_stride, uint rows, uint columns, uint valid, uint index,
@@ -211,11 +211,11 @@ inline void tile_copy_rows(
   }
 }
 
-// A hint that `columns` of `rows` rows will soon be read, given by `threads` threads of which this is the one at `index`.
+// Prefetches `columns` of `rows` rows: `threads` threads take part, of which this is number `index`.
 template <typename T>
 inline void tile_prefetch_rows(const device T* from, uint stride, uint rows, uint columns, uint index, uint threads) {}
 
-// A copy and a store, as no reference can be bound to a vector's component.
+// This copies and stores, because no reference can be bound to a component of a vector.
 template <typename T> inline T tile_get(thread tile<T, 16, 16>& t, int element) {
   return t.part[element / 2].thread_elements()[element % 2];
 }
@@ -223,14 +223,14 @@ template <typename T> inline void tile_set(thread tile<T, 16, 16>& t, int elemen
   t.part[element / 2].thread_elements()[element % 2] = value;
 }
 
-// `tile_for_each(t, row, column, value) { … }`: once for each element this lane holds; what `value` is at the end is
-// stored. `continue` goes to the next element, `break` must not be used.
+// `tile_for_each(t, row, column, value) { … }` runs once for each element that this lane holds, and stores what `value`
+// is at the end. `continue` goes to the next element; `break` must not be used.
 #define tile_for_each(TILE, ROW, COLUMN, VALUE)                                                                  \
   for (ushort lane_ = tile_lane(), element_ = 0; element_ < 8; ++element_)                                       \
     for (bool once_ = true; once_;)                                                                              \
       for (const ushort ROW = tile_row(lane_, element_), COLUMN = tile_column(lane_, element_); once_;)          \
         for (auto VALUE = tile_get(TILE, element_); once_; tile_set(TILE, element_, VALUE), once_ = false)
-// The same with `of_row`, the row's value in `rows`, beside each element.
+// Does the same with `of_row`, the row's value in `rows`, beside each element.
 #define tile_with_rows(TILE, ROWS, ROW, COLUMN, VALUE, OF_ROW)                                                   \
   for (ushort lane_ = tile_lane(), element_ = 0; element_ < 8; ++element_)                                       \
     for (bool once_ = true; once_;)                                                                              \

@@ -1,5 +1,5 @@
-// Metal's scalar and vector types as C++, shared by the host and the CUDA build.
-// Wants METAL_INLINE, METAL_CHECK_COMPONENT, METAL_COPY and METAL_SINGLE from the including file.
+// Metal's scalar and vector types as C++, shared by the host and the CUDA build. The including file defines
+// METAL_INLINE, METAL_CHECK_COMPONENT, METAL_COPY and METAL_SINGLE.
 
 typedef unsigned char uchar;
 typedef unsigned short ushort;
@@ -77,7 +77,7 @@ template <class To, class From> METAL_INLINE To as_type(From from) {
   return to;
 }
 #else
-// What a constant may be made with.
+// Constants may be made with these.
 #define METAL_CONSTANT constexpr
 template <class To, class From> METAL_INLINE constexpr To as_type(From from) {
   static_assert(sizeof(To) == sizeof(From), "as_type: the sizes differ");
@@ -108,7 +108,7 @@ METAL_INLINE ushort bfloat_bits(float value) {
   return bits;
 }
 #else
-// Round to nearest, ties to even, in integers: the same on every host.
+// Rounds to nearest, ties to even, in integers, so that the result is the same on every host.
 METAL_INLINE METAL_CONSTANT ushort half_bits(METAL_SINGLE value) {
   uint bits = as_type<uint>(value), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude >= 0x7f800000u) return ushort(sign | (magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u));
@@ -139,7 +139,7 @@ METAL_INLINE METAL_CONSTANT ushort bfloat_bits(METAL_SINGLE value) {
 METAL_INLINE METAL_CONSTANT METAL_SINGLE bfloat_value(ushort bits) { return as_type<METAL_SINGLE>(uint(bits) << 16); }
 
 struct from_bits {};
-// `half` takes a float as it is; `bfloat` wants a cast of everything but integers.
+// `half` converts a float implicitly; `bfloat` needs a cast for everything but integers.
 #define METAL_FROM_FLOAT(NAME, ENCODE) METAL_INLINE METAL_CONSTANT NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}
 #define METAL_FROM_CAST(NAME, ENCODE)                                                                                 \
   METAL_INLINE METAL_CONSTANT explicit NAME(float value) : bits(ENCODE(METAL_SINGLE(value))) {}                                                    \
@@ -189,7 +189,7 @@ METAL_SMALL_OPERATOR(*, METAL_ROUNDED)
 #endif
 #undef METAL_SMALL_OPERATOR
 
-// The arms of `c ? a : b`, of which one is a small float and the other another number.
+// The arms of `c ? a : b` if one is a small float and the other is another number.
 template <class A, class B> struct arms { static constexpr bool differ = false; typedef A type; };
 template <> struct arms<half, float> { static constexpr bool differ = true; typedef float type; };
 template <> struct arms<half, bfloat> : arms<half, float> {};
@@ -228,14 +228,14 @@ template <class T, int N> struct vec;
   }                                                                                                              \
   template <int... I> METAL_INLINE lanes_of<vec, I...> lanes(components<I...>) { return lanes_of<vec, I...>{*this}; }
 
-// Scalars of a vector's constructor, each converted.
+// The scalars of a vector's constructor, each converted.
 #define METAL_ONE template <class A, class = enable_if_t<is_scalar_v<A>>>
 #define METAL_TWO template <class A, class B, class = enable_if_t<is_scalar_v<A> && is_scalar_v<B>>>
 #define METAL_THREE template <class A, class B, class C, class = enable_if_t<is_scalar_v<A> && is_scalar_v<B> && is_scalar_v<C>>>
 #define METAL_FOUR                          \
   template <class A, class B, class C, class D, \
             class = enable_if_t<is_scalar_v<A> && is_scalar_v<B> && is_scalar_v<C> && is_scalar_v<D>>>
-// Clang looks at the alignment of members alone, so that a whole vector must be copied by them.
+// Clang checks the alignment of members only, so a whole vector must be copied member by member.
 #if defined(__clang__) && defined(METAL_CASTS)
 #define METAL_COPIES(...)                                                \
   METAL_INLINE vec(const vec& o) : __VA_ARGS__ {}                        \
@@ -345,7 +345,7 @@ template <class V, int... I> struct lanes_of {
   METAL_INLINE void operator/=(chosen b) { *this = value() / b; }
 };
 
-// Packed vectors have the alignment of their component. Arithmetic goes through the plain vector.
+// Packed vectors have the alignment of their component. Arithmetic converts to the plain vector.
 template <class T, int N> struct packed_vec;
 #define METAL_PACKED(N, ...)                                                                                         \
   template <class T> struct packed_vec<T, N> {                                                                       \

@@ -88,7 +88,7 @@ pub fn cuda_text(kernel: &KernelText, input_shapes: &[&[usize]], grid: CudaGrid)
         header += PACK;
     }
     let name = identifier(&kernel.name);
-    // Inside the namespace `metal`, whose names hide CUDA's own `half`, `float4`, `max`.
+    // The source goes into the namespace `metal`, whose names hide CUDA's own `half`, `float4`, `max`.
     header += &format!("namespace metal {{ namespace kernel_{name} {{\n{}\n}} }}\n", parts.text);
 
     let values: Vec<String> = arguments.iter().map(|argument| value(kernel, argument)).collect();
@@ -120,7 +120,7 @@ fn value(kernel: &KernelText, argument: &Argument<'_>) -> String {
             format!("(metal::atomic<{}>*){}", metal_type(port.dtype), port.name)
         }
         Argument::Output { port, .. } => format!("({}*){}", metal_type(port.dtype), port.name),
-        // A ragged grid cannot be distinguished from blocks.
+        // CUDA launches whole blocks, so the size of a ragged grid is not known here.
         Argument::Attribute { name: "threads_per_grid" | "grid_size", .. } => GRID.to_owned(),
         Argument::Attribute { name, .. } => format!("metal::attribute_{name}()"),
     }

@@ -39,7 +39,7 @@ impl SafetensorsFile {
         }
         let mut length = [0; 8];
         file.read_exact_at(&mut length, 0).map_err(io_error)?;
-        // As the length of a header it would be larger than any file.
+        // Read as the length of a header, this would be larger than any file.
         if length == reading::LFS_POINTER[..8] {
             return Err(CheckpointError::damaged(path, reading::IS_LFS_POINTER));
         }
@@ -136,7 +136,7 @@ impl SafetensorsFile {
 
     /// `length` bytes of the data from `begin` on, which belong to the tensor `name`.
     fn read_bytes(&self, name: &str, begin: u64, length: u64) -> Result<Vec<u8>, CheckpointError> {
-        // At most the file's own length: the header was checked against it.
+        // The length is at most the file's own: the header was checked against it.
         let mut bytes = vec![0; length as usize];
         self.file.read_exact_at(&mut bytes, self.data_start + begin).map_err(|error| {
             let reason = match error.kind() {

@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for Header {
                 let mut header = Header::default();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        // MLX writes `null` where there is none.
+                        // MLX writes `null` if there is no metadata.
                         let metadata: Option<BTreeMap<String, String>> = map
                             .next_value()
                             .map_err(|error| A::Error::custom(format_args!("`__metadata__`: {error}")))?;

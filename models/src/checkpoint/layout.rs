@@ -111,7 +111,7 @@ mod tests {
     fn filters_over_pixels_are_told_by_their_shape() {
         let plan = Plan { shape: vec![2, 3, 1, 1, 2], dtype: cotangent::Dtype::F32, storage: Storage::PixelsLast };
         let values: Vec<f32> = (0..12).map(|value| value as f32).collect();
-        // Pixels first, then colours, as MLX stores them.
+        // MLX stores the pixels first, then the colours.
         let stored = HostTensor::from_f32(&[2, 1, 1, 2, 3], &values);
         for layout in [Layout::HuggingFace, Layout::Mlx] {
             assert!(

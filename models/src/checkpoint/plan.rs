@@ -71,7 +71,7 @@ impl<'a> LoadPlan<'a> {
         })?;
 
         if !expected.contains_key(HEAD) {
-            // Some exports store the tied table twice, some under the head's name alone.
+            // Some exports store the tied table twice, some only under the head's name.
             let twice = found.contains_key(EMBEDDING);
             for part in PARTS {
                 if let Some(head) = found.remove(&format!("lm_head.{part}")) {
@@ -165,7 +165,7 @@ impl Checkpoint {
         if file(embedding).same(embedding, file(head), head)? {
             return Ok(false);
         }
-        // The same values in another dtype are no head of its own.
+        // A head with the same values in another dtype is still the embedding.
         Ok(match (self.get(embedding), self.get(head)) {
             (Some(left), Some(right)) if left.dtype != right.dtype && left.shape == right.shape => {
                 self.read(embedding)?.to_f32() != self.read(head)?.to_f32()

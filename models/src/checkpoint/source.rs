@@ -44,7 +44,7 @@ fn parameters(name: String) -> Vec<(String, Part)> {
     match segments[..] {
         ["gate_up_proj"] => halves(&of_experts, "weight"),
         ["gate_up_proj", part] => halves(&of_experts, part),
-        // As a part of a packed stack it has no name of its own.
+        // An expert of a packed stack has no name of its own.
         [projection] => vec![(of_experts(&format!("{projection}.weight")), Part::Whole)],
         [number, projection, part] => match number.parse() {
             Ok(expert) => vec![(of_experts(&format!("{projection}.{part}")), Part::Expert(expert))],

@@ -25,7 +25,7 @@ pub fn write_atomically(
 ) -> Result<(), CheckpointError> {
     let attempt = || -> io::Result<()> {
         let dir = parent_of(path);
-        // The permissions of an ordinary file, less what the umask takes away.
+        // The file gets the permissions of an ordinary file, less those that the umask removes.
         let temporary = tempfile::Builder::new()
             .prefix(TEMPORARY_PREFIX)
             .permissions(Permissions::from_mode(0o666))
@@ -36,7 +36,7 @@ pub fn write_atomically(
         drop(buffer);
         temporary.as_file().sync_all()?;
         temporary.persist(path).map_err(|error| error.error)?;
-        // The rename itself lasts only once the folder is on the disk.
+        // The rename itself is durable only once the folder is on the disk.
         File::open(dir)?.sync_all()
     };
     attempt().map_err(|source| CheckpointError::io(path, source))
@@ -119,7 +119,7 @@ impl WrittenHeader {
             (!metadata.is_empty()).then(|| metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect());
         let header = Metadata::new(metadata, entries).map_err(|error| invalid(&error))?;
         let mut header = serde_json::to_vec(&header).map_err(|error| invalid(&error))?;
-        // Spaces, so that the data is aligned for readers that map the file.
+        // Spaces align the data for readers that map the file.
         header.resize(header.len().next_multiple_of(8), b' ');
         let bytes = [&(header.len() as u64).to_le_bytes()[..], &header].concat();
         Ok(WrittenHeader { bytes, tensors: tensors.into_iter().zip(starts).collect() })
@@ -154,7 +154,7 @@ pub fn write_folder_atomically<T, E: From<CheckpointError>>(
         .permissions(Permissions::from_mode(0o777))
         .tempdir_in(parent)
         .map_err(io_error)?;
-    // Says as long as the process lives that it is at work here.
+    // The lock says, as long as the process lives, that it is writing this folder.
     let handle = File::open(temporary.path()).map_err(io_error)?;
     let _ = handle.try_lock();
     let Some(filled) = fill(temporary.path())? else { return Ok(None) };
@@ -164,7 +164,7 @@ pub fn write_folder_atomically<T, E: From<CheckpointError>>(
         File::open(parent)?.sync_all()
     };
     finish().map_err(io_error)?;
-    // It has another name now.
+    // The folder has its final name now.
     let _ = temporary.keep();
     Ok(Some(filled))
 }
@@ -186,7 +186,7 @@ fn remove_abandoned(parent: &Path) {
     };
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if is_abandoned(&entry).unwrap_or(false) {
-            // What cannot be removed only takes room.
+            // A folder that cannot be removed only takes room.
             let _ = fs::remove_dir_all(entry.path());
         }
     }

@@ -50,7 +50,7 @@ pub(super) fn read(text: &Fields, has_experts: bool) -> Result<FeedForwardConfig
         let expected = format!("at most {}, which is `num_experts`", experts.count);
         return Err(text.wrong("num_experts_per_tok", experts.per_token, expected));
     }
-    // transformers always brings the weights of the chosen experts to the sum 1; mlx-lm does not, where this is `false`.
+    // transformers always scales the weights of the chosen experts to the sum 1; mlx-lm does not if this is `false`.
     if text.boolean("norm_topk_prob")? == Some(false) {
         return Err(text.unsupported("norm_topk_prob", "`false`: weights of experts that do not add up to 1"));
     }

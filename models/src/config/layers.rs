@@ -39,7 +39,7 @@ pub(super) fn read(text: &Fields) -> Result<Vec<LayerKind>, ConfigError> {
             }
         });
     }
-    // mlx-lm reads the interval alone and transformers the list alone: where they differ, so would the models.
+    // mlx-lm reads only the interval and transformers only the list: if they differ, so would the models.
     if let Some(interval) = interval
         && let Some(index) = by_interval(count, interval).iter().zip(&kinds).position(|(a, b)| a != b)
     {

@@ -141,7 +141,7 @@ impl TextConfig {
         let model_type = top.string("model_type")?.unwrap_or_default();
         let (is_qwen35, has_experts) = (model_type.starts_with("qwen3_5"), is_of_experts(model_type));
         let layers = if is_qwen35 { layers::read(&text)? } else { layers::all_attend(&text)? };
-        // Sizes of layers that Qwen3 does not have.
+        // Qwen3 has no such layers, and so no sizes for them.
         let linear = |field: &str| if is_qwen35 { text.size(field) } else { Ok(0) };
         let head_dim = text.size("head_dim")?;
         let config = Self {
@@ -170,7 +170,7 @@ impl TextConfig {
             text.refuse_unread("linear_")?;
         }
         config.check_sizes(&text)?;
-        // A tower that is described wrongly is no matter here, but one of a kind that is not known means that the model is.
+        // A wrong description of a tower is not an error here, but an unknown kind of tower means an unknown model.
         if let Err(error @ ConfigError::UnknownKey { .. }) = vision::read(top, config.hidden_size) {
             return Err(error);
         }

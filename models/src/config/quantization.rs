@@ -98,7 +98,7 @@ impl Quantization {
 
 /// The program or scheme of a quantization that is not MLX's.
 fn quant_method<'a>(fields: &Fields<'a>) -> Result<Option<&'a str>, ConfigError> {
-    // Files without a method, by what only one of them writes.
+    // Files that name no method are recognised by a field that only one program writes.
     let flags = [
         ("load_in_4bit", "bitsandbytes"),
         ("load_in_8bit", "bitsandbytes"),

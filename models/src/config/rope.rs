@@ -27,7 +27,7 @@ pub(super) fn read(text: &Fields, head_dim: usize, share: f64) -> Result<RopeCon
         for field in ["rope_type", "type"] {
             match place.string(field)? {
                 None | Some("default") => {}
-                // What `rope_scaling` called the default with sections.
+                // `rope_scaling` called the default with sections by this name.
                 Some("mrope") => {}
                 Some(other) => return Err(place.unsupported(field, format!("`{other}` instead of `default`"))),
             }
@@ -55,7 +55,7 @@ pub(super) fn read(text: &Fields, head_dim: usize, share: f64) -> Result<RopeCon
             section = Some(found);
         }
     }
-    // As even as possible: [11, 11, 10] at the published 32 frequencies.
+    // The shares are as even as possible: [11, 11, 10] at the published 32 frequencies.
     let share = |axis: usize| (rotary_dim / 2 + 2 - axis) / 3;
     let mrope_section = section.unwrap_or_else(|| [share(0), share(1), share(2)]);
     for place in [new, old].iter().flatten() {
@@ -95,7 +95,7 @@ fn mrope_section(place: &Fields, frequencies: usize) -> Result<Option<[usize; 3]
         let expected = format!("a sum of {frequencies}, half the rotated lanes");
         return Err(place.wrong(field, format_args!("{section:?}"), expected));
     }
-    // Height takes the frequencies 1, 4, 7 ..., width 2, 5, 8 ...: the last of each must exist.
+    // Height takes the frequencies 1, 4, 7 ..., and width 2, 5, 8 ...: the last of each must exist.
     for (axis, first) in [(1, 1), (2, 2)] {
         if section[axis] > 0 && 3 * (section[axis] - 1) + first >= frequencies {
             let expected = format!("sections that can take turns over {frequencies} frequencies");

@@ -412,7 +412,7 @@ fn the_parameters_of_the_published_model_add_up() {
         ("layers.0.linear_attn.norm.weight", planned(&[128], Dtype::F32, Storage::Plain)),
         ("layers.3.self_attn.q_proj.weight", planned(&[4096, 1024], Dtype::BF16, Storage::Plain)),
         ("layers.3.self_attn.q_norm.weight", planned(&[256], Dtype::F32, Storage::ZeroCentred)),
-        // Tied.
+        // The embedding is tied.
         ("lm_head.weight", None),
     ] {
         assert_eq!(plan(name), expected, "{name}");

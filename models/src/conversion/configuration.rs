@@ -44,12 +44,12 @@ pub(super) fn converted(mut original: Map<String, Value>, changes: &Changes<'_>)
     }
     config.insert("tie_word_embeddings".into(), changes.is_tied.into());
     if let Some(Value::Object(text)) = config.get_mut("text_config") {
-        // mlx-lm looks here alone.
+        // mlx-lm reads the flag only here.
         text.insert("tie_word_embeddings".into(), changes.is_tied.into());
     }
     let Value::Object(mut quantization) = settings(changes.scheme.format()) else { return Value::Null };
     quantization.extend(changes.codes.iter().map(|(module, format)| (module.clone(), settings(*format))));
-    // Both names are read somewhere.
+    // Some programs read the one name, and some the other.
     for key in ["quantization", "quantization_config"] {
         config.insert(key.into(), Value::Object(quantization.clone()));
     }

@@ -52,7 +52,7 @@ impl<'a> Head<'a> {
                 head.codes.insert(module.to_owned(), format);
             }
             let adds_one = layout == Layout::HuggingFace && own.contains("norm");
-            // In float32, in which the sum loses nothing.
+            // In float32 the sum loses nothing.
             let dtype = if adds_one { Dtype::F32 } else { info.dtype };
             let plan = TensorPlan { name: name_in_mlx(&own, false), dtype, shape: info.shape.to_vec() };
             head.tensors.push(Tensor { stored: stored.to_owned(), plan, adds_one });

@@ -75,7 +75,7 @@ impl Scheme {
             return Ok(None);
         }
         let Some(recipe) = self.recipe else {
-            // In wide codes whatever the mode, as mlx-lm has it: their errors would choose other experts.
+            // As in mlx-lm, a router gets wide codes in any mode, because their errors would choose other experts.
             return if is_router(module) {
                 CodeFormat::new(CodeMode::Affine, Some(64), Some(8))
             } else {
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_recipe_gives_more_bits_where_errors_do_most_harm() {
         let [_, _, recipe, _] = Recipe::ALL;
-        // Of 24 layers: the first three, the last three, and every third from the sixth on.
+        // Of 24 layers these are the first three, the last three, and every third from the sixth on.
         let wide: Vec<usize> =
             (0..24).filter(|layer| recipe.bits(&format!("layers.{layer}.mlp.down_proj"), 24) == 6).collect();
         assert_eq!(wide, [0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23]);

@@ -71,7 +71,7 @@ impl Weights {
         let taps: Vec<(usize, Vec<f64>)> = (0..outputs)
             .map(|output| {
                 let centre = scale * (output as f64 + 0.5);
-                // Casts cut towards zero, below zero too.
+                // Casts round towards zero, also below zero.
                 let first = ((centre - support + 0.5) as i64).max(0) as usize;
                 let end = ((centre + support + 0.5) as usize).min(inputs);
                 let mut weights: Vec<f64> =

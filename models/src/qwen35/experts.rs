@@ -112,10 +112,10 @@ impl<M: Graph> MixtureOfExperts<M> {
     /// The output, and the router's logits `[tokens, experts]` and choices `[tokens, experts of each]`.
     fn routed(&self, x: &Tensor<M>) -> Result<(Tensor<M>, Tensor<M>, Indices)> {
         let tokens = x.reshape(&[-1, x.dimension(-1)])?;
-        // In float32: 16 bits would make equal what is not, and choose by the number.
+        // Two logits that are different in float32 could be equal in 16 bits; then the expert's number would decide.
         let logits = self.gate.forward(&tokens)?.cast(Dtype::F32)?;
         let chosen = logits.top_k(self.per_token)?;
-        // The softmax over all, brought to the sum 1 over the chosen, is the softmax over these.
+        // The softmax over the chosen experts equals the softmax over all, scaled to the sum 1 over the chosen.
         let weights = logits.take_along_axis(&chosen, 1)?.softmax()?;
         let rows = ExpertRows::new(&chosen, logits.dimension(1))?;
         let routed = self.experts.forward(&cotangent_kernels::spread_to_experts(&tokens, &rows)?, &rows)?;

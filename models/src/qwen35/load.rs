@@ -142,7 +142,7 @@ impl Model<Stored> {
         let head = match checkpoint.find_multi_token_head()? {
             None => return Err(checkpoint.without_multi_token_head().into()),
             Some(HeadPlace::Inside) => {
-                // Planned within the whole model, because all tensors of a checkpoint are held against each other.
+                // The head is planned within the whole model, because all tensors of a checkpoint are checked together.
                 let mut planned = Model { mtp: Some(Box::new(head)), ..Model::planned(config, dtype) };
                 checkpoint.plan_codes(&mut planned, Quantization::load(dir)?.as_ref())?;
                 let plan = LoadPlan::new(&checkpoint, Plan::all(&planned))?;
@@ -215,7 +215,7 @@ impl Model<Stored> {
 /// Takes from a configuration what the checkpoint does not have, and returns whether it has a head of its own although the
 /// configuration ties it to the embedding.
 pub(crate) fn correct(config: &mut TextConfig, checkpoint: &Checkpoint) -> Result<bool, CheckpointError> {
-    // Exports of the text alone keep the description of the tower now and then.
+    // Exports of the text model alone sometimes keep the description of the tower.
     let has_tower = || checkpoint.names().any(|name| matches!(classify(name), TensorRole::Vision(_)));
     config.vision = config.vision.take().filter(|_| has_tower());
     let own_head = config.tie_word_embeddings && checkpoint.has_head_of_its_own()?;

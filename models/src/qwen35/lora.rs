@@ -61,7 +61,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
     let Some(last) = parts.next_back() else { return rest.is_empty() };
-    // The first place of each part leaves the most for those after it, so no other place needs to be tried.
+    // The first match of each part leaves the most text for later parts, so no other match needs to be tried.
     for part in parts {
         let Some(at) = rest.find(part) else { return false };
         rest = &rest[at + part.len()..];
@@ -88,7 +88,8 @@ impl Place<'_> {
     fn is_selected_by(&self, pattern: &str) -> bool {
         let mut names = vec![self.role, self.relative, self.name];
         let short = match self.role {
-            // The name alone is that of a layer for all tokens: these are a hundred times as large.
+            // The last name alone means the layer that all tokens use, because adapters of these are a hundred times as
+            // large.
             EXPERTS => self.relative.strip_prefix("mlp."),
             _ => self.relative.rsplit('.').next(),
         };

@@ -49,7 +49,7 @@ impl<M: Graph> VisionAttention<M> {
         let mut start = 0;
         for run in input.runs() {
             let end = start + run.frames * run.patches;
-            // `[1, H, frames * patches, D]` to `[frames, H, patches, D]`.
+            // This turns `[1, H, frames * patches, D]` into `[frames, H, patches, D]`.
             let of_run = |x: &Tensor<M>| {
                 let frames = x.slice(2, start, end)?.reshape(&[self.heads, run.frames, run.patches, head_dim])?;
                 frames.swap_axes(0, 1)

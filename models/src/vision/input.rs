@@ -150,7 +150,7 @@ impl Place {
     /// of each.
     fn corners(self, side: usize) -> [(usize, f32); 4] {
         let stretch = |place: usize, places: usize| {
-            // As `torch.linspace` in single precision does it.
+            // `torch.linspace` in single precision computes the places in this way.
             let at = if places < 2 { 0.0 } else { place as f32 * ((side - 1) as f32 / (places - 1) as f32) };
             let before = at as usize;
             (before.min(side - 1), (before + 1).min(side - 1), at - before as f32)

@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_follows_a_picture_stands_behind_its_longer_side() {
-        // Two rows of three groups between two tokens of text.
+        // Two rows of three groups stand between two tokens of text.
         let tokens = [7, PAD, PAD, PAD, PAD, PAD, PAD, 8];
         let found = row_positions(&config(), &tokens, &[grid(1, 4, 6)]).unwrap();
         let picture = [[1, 1, 1], [1, 1, 2], [1, 1, 3], [1, 2, 1], [1, 2, 2], [1, 2, 3]];
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn each_frame_of_a_video_is_a_picture_of_its_own() {
-        // Two frames of one group each, with a time between them.
+        // Two frames of one group each have a time between them.
         let found = row_positions(&config(), &[253, 9, 253, 9], &[grid(2, 2, 2)]).unwrap();
         assert_eq!(found, RowPositions { tokens: (0..4).map(|place| [place; 3]).collect(), next: 4 });
     }

@@ -30,12 +30,12 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             let launch = &**launch;
             let before = diagnostics.count();
             names::check(kernel, diagnostics);
-            // A word of Metal in the place of a name makes another text of it.
+            // A word of Metal in the place of a name changes how the source is read.
             if launch.metal.is_whole && diagnostics.count() == before {
                 check_text(&Subject { kernel, launch, text: &launch.metal, called: BODY }, diagnostics);
             }
             if let Some(cuda) = launch.cuda.as_ref().filter(|cuda| cuda.is_whole) {
-                // CUDA has other names for everything but the ports.
+                // CUDA has other names for everything except the ports.
                 let subject = Subject { kernel, launch, text: cuda, called: "CUDA text" };
                 check_ports(&subject, &launch.scan(kernel, cuda), &BTreeSet::new(), diagnostics);
             }
@@ -46,7 +46,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
 /// A port that a Rust body never names is not read by it.
 fn check_rust(kernel: &Kernel, body: &RustBody, diagnostics: &mut Diagnostics) {
     let used = rust_body::used_names(&body.block);
-    // A function of the body's own may call what `stages` hands on to it.
+    // A function inside the body may call `stages` if the body passes it on.
     let hands_on = body.identifiers.iter().any(|name| name == "stages");
     for stage in body.stages.iter().filter(|_| !hands_on) {
         let name = stage.clone().into_iter().filter_map(|token| match token {
@@ -110,7 +110,7 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
         );
         return;
     }
-    // What these make of a text is not what it says.
+    // These words change what the source means, so what it says cannot be checked.
     if let Some(word) = scan.left_out.first() {
         let what = match word.text.as_str() {
             "static" => "`static` variables that are not constant".to_owned(),
@@ -266,14 +266,14 @@ fn check_lengths(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnosti
 /// `misspelled` is not missed a second time.
 fn check_ports(subject: &Subject<'_>, scan: &Scan, misspelled: &BTreeSet<String>, diagnostics: &mut Diagnostics) {
     let Subject { kernel, called, launch, .. } = subject;
-    // A name that cannot stand for the port was reported for that.
+    // A name that cannot stand for the port was already reported.
     let is_taken = |port: &&Port| {
         let name = port.name.to_string();
         is_reserved(&name) || misspelled.contains(&name) || scan.outermost.iter().any(|local| local.text == name)
     };
     for port in kernel.inputs.iter().filter(|port| !is_taken(port)) {
         let name = port.name.to_string();
-        // Of a cotangent, the shape says nothing.
+        // The shape of a cotangent says nothing about its values.
         let described = |access: &&Access| is_companion(&access.name.text, port) && !is_cotangent(kernel, port);
         let uses: Vec<&Access> = scan.of_name(&name).chain(scan.accesses.iter().filter(described)).collect();
         let is_read = uses.iter().any(|access| access.is_used || !is_cotangent(kernel, port));

@@ -17,7 +17,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         return;
     }
     let name = &kernel.name;
-    // A kernel without any route has no declaration yet, which is said already.
+    // A kernel without any route is not a declaration yet, which was already reported.
     if kernel.cases_span.is_none() && diagnostics.count() > 0 {
         return;
     }
@@ -31,7 +31,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     let symbols = symbols(kernel);
     let before = diagnostics.count();
     for case in &kernel.cases {
-        // A dimension that nothing binds was reported where it stands.
+        // A dimension that nothing binds was reported where it is written.
         let unbound = |symbol: &str| {
             kernel
                 .ports()
@@ -105,7 +105,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
             );
         }
     }
-    // What cases say about the kernel is judged once they can be read.
+    // Whether the cases fit the kernel is checked once they can be read.
     if diagnostics.count() > before {
         return;
     }
@@ -116,7 +116,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     }
     let is_ragged = |value: i64| value > 1 && value % 2 == 1;
     let ragged = possible.iter().flat_map(|case| &case.values).any(|(_, value)| is_ragged(*value));
-    // Where requirements leave no odd size, there is none to test.
+    // If the requirements leave no odd size, there is none to test.
     let could_be = |case: &&Case| {
         symbols.iter().filter(|symbol| !is_bool(kernel, symbol)).any(|symbol| {
             let odd = case.value(symbol).map(|value| if value < 2 { 3 } else { value | 1 });
@@ -212,7 +212,7 @@ fn check_sizes(kernel: &Kernel, case: &Case, diagnostics: &mut Diagnostics) {
     let Body::Launch(launch) = &kernel.body else { return };
     if launch.metal.is_whole {
         let bytes = least_bytes(kernel, &launch.scan(kernel, &launch.metal));
-        // What is literal was reported where it stands.
+        // A size that is literal was reported where it is written.
         if let (None, Ok(bytes)) = (bytes.as_constant(), bytes.evaluate(&value_of))
             && bytes > MAX_THREADGROUP_BYTES
         {

@@ -17,7 +17,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         .into_iter()
         .filter_map(|(given, option)| given.is_none().then_some(option))
         .collect();
-    // An attribute without a route is no declaration yet, which is said already.
+    // An attribute without a route is not a declaration yet, which was already reported.
     if !missing.is_empty() && diagnostics.is_empty() {
         let named: Vec<String> = missing.iter().map(|option| format!("`{option}`")).collect();
         let written: Vec<String> = missing.iter().map(|option| format!("`{option} = (x, y, z)`")).collect();

@@ -89,7 +89,7 @@ fn check_locals(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostic
             Some(port) if port.role.is_output() => format!("the output `{name}`"),
             Some(_) => format!("the input `{name}`"),
             None if kernel.scalars.iter().any(|scalar| scalar.name == name) => format!("the scalar `{name}`"),
-            // The text's own definition stands instead of the generated one, unless that was read before.
+            // The source's own definition replaces the generated one, unless the name was read before.
             None if kernel.dimensions.iter().any(|dimension| dimension.name == name)
                 && (scan.of_name(name).next().is_some() || is_in_a_size(name)) =>
             {
@@ -190,7 +190,7 @@ fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics:
             continue;
         }
         let limit = name.len().min(6) / 3;
-        // A port that the text never names is meant first, also where only its case differs.
+        // The name probably means a port that the source never names, even if only its case differs.
         let near = nearest(&name, unused.iter().copied(), limit)
             .or_else(|| unused.iter().copied().find(|unused| unused.eq_ignore_ascii_case(&name)))
             .or_else(|| nearest(&name, known.iter().chain(&scan.declared).map(String::as_str), limit))

@@ -54,7 +54,7 @@ impl Flow {
                 let statement = std::mem::take(&mut statement);
                 self.statement(&statement, true);
                 if matches!(statement.first(), Some(TokenTree::Ident(word)) if word == "return") {
-                    // What stands behind it never runs.
+                    // The statements behind it never run.
                     return;
                 }
                 continue;
@@ -88,7 +88,7 @@ impl Flow {
             && ends
             && is_chain(rest)
         {
-            // `d_y.square()?;`: what it makes is discarded; what it is given may go anywhere.
+            // In `d_y.square()?;` the result is discarded, but the arguments may be used anywhere.
             self.uses(rest);
             return;
         }
@@ -122,7 +122,7 @@ impl Flow {
         collect_identifiers(pattern.iter().cloned().collect(), &mut names);
         let mut read = Flow { hidden: self.hidden.clone(), ..Flow::default() };
         read.uses(value);
-        // What a block inside the value binds stays its own.
+        // Names that a block inside the value binds are not visible outside it.
         for (binding, names) in read.bound {
             self.bound.entry(binding).or_default().extend(names);
         }

@@ -119,7 +119,7 @@ fn rust(plan: &Plan, body: &RustBody, paths: &Paths) -> BodyTokens {
         arguments.push(quote!(call.#getter(#index)?));
     }
     for dimension in &kernel.dimensions {
-        // Dimensions are names of the body, so they take its place in hygiene.
+        // The body uses dimensions by name, so they take its hygiene.
         let name = format_ident!("{}", dimension.name, span = body.span.resolved_at(proc_macro2::Span::call_site()));
         let text = &dimension.name;
         parameters.push(quote!(#name: i32));

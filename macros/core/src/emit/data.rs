@@ -214,7 +214,7 @@ pub fn route(plan: &Plan, paths: &Paths) -> TokenStream {
             let backward = route.backward.as_ref().map_or(none.clone(), |(_, span)| {
                 let partner = super::pairing::partner(plan);
                 let backward_of = paths.kernel(quote!(BackwardOf));
-                // Whether it is a kernel and whether it is the backward of this one is one question.
+                // One question asks both whether it is a kernel and whether it is the backward of this one.
                 let declaration = quote_spanned!(*span=> <#partner as #backward_of<#name>>::backward);
                 quote!(::core::option::Option::Some(#declaration))
             });

@@ -119,7 +119,7 @@ fn parameters(kernel: &Kernel, mode: &TokenStream, paths: &Paths) -> Vec<TokenSt
     let arguments = kernel.argument_names().into_iter().zip(types).zip(written);
     arguments
         .map(|((name, ty), argument)| match argument {
-            // Calls are not blamed for what is wrong here.
+            // An argument that cannot be read accepts anything, so that its calls give no further errors.
             Some(Argument::Unreadable(_)) => quote!(#name: impl ::core::marker::Sized),
             _ => quote!(#name: #ty),
         })

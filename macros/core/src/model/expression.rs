@@ -249,7 +249,7 @@ impl Polynomial {
         let terms: Vec<String> = terms.collect();
         match terms.as_slice() {
             [] => "0".to_owned(),
-            // Names, numbers and operations, which have brackets of their own.
+            // Names, numbers and operations have brackets of their own.
             [one] if self.as_atom().is_some() || self.as_constant().is_some_and(|value| value >= 0) => one.clone(),
             several => format!("({})", several.join(" + ")),
         }
@@ -287,7 +287,7 @@ impl fmt::Display for Polynomial {
             let sign = if *operation == Operation::Quotient { '/' } else { '%' };
             return write!(formatter, "{} {sign} {}", Factor(left), Factor(right));
         }
-        // Products with more atoms first, the constant last: `B * H + B + 1`.
+        // Products with more atoms come first, and the constant last: `B * H + B + 1`.
         let mut terms: Vec<_> = self.terms().collect();
         terms.sort_by_key(|(_, atoms)| std::cmp::Reverse(atoms.len()));
         for (index, (coefficient, atoms)) in terms.into_iter().enumerate() {
@@ -313,7 +313,7 @@ impl Atom {
         let Self::Operation(operation, left, right) = self else { return self.to_string() };
         let (l, r) = (left.in_cpp(may_be_negative), right.in_cpp(may_be_negative));
         let is_plain = left.is_never_negative(may_be_negative) && right.is_never_negative(may_be_negative);
-        // Rounded towards zero by C++, towards a remainder of at least zero by `Polynomial::evaluate`.
+        // C++ rounds towards zero; `Polynomial::evaluate` rounds so that the remainder is never negative.
         let remainder = if is_plain {
             format!("({l} % {r})")
         } else {

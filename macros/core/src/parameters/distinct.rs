@@ -53,7 +53,7 @@ impl Tree {
                     (false, BranchKind::Flat, Some(name), _) => quote!(<#earlier as #parameters>::LEAVES.has(#name)),
                     _ => continue,
                 };
-                // Shown at the one of the two that is flattened.
+                // The error is shown at the flattened field of the two.
                 let place = if flat { index } else { before };
                 meets.push((place, condition));
             }

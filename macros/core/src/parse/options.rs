@@ -206,7 +206,7 @@ impl Options {
                     (_, Some(near)) => format!("write `{near}`"),
                     _ => attribute.list(),
                 };
-                // What would be missing without it stands there.
+                // If a required option is misspelt, it is not reported as missing too.
                 let meant = near.map(str::to_owned).or_else(|| first.as_ref().map(Ident::to_string));
                 options.is_partial |= meant.is_some_and(|meant| DECISIVE.contains(&meant.as_str()));
                 diagnostics.push(Diagnostic::from(error).help(help));
@@ -235,7 +235,7 @@ impl Options {
             }
         }
         for (option, needed, reason) in NEEDS {
-            // A contradiction with what would be needed was an error of its own.
+            // A contradiction with the needed option was already reported.
             let contradicted = CONTRADICTIONS.iter().any(|(left, right, _)| right == option && self.was_given(left));
             if let (Some(span), None, false) = (self.span_of(option), self.span_of(needed), contradicted) {
                 diagnostics.push(

@@ -300,7 +300,7 @@ fn read_port_type(tokens: &TokenStream, span: Span) -> syn::Result<(Ident, Vec<E
     if tokens.is_empty() {
         return Err(syn::Error::new(span, form));
     }
-    // What ends too early has no token to point at.
+    // Tokens that end too early have no token at the error's place.
     let last = tokens.clone().into_iter().last().map_or(span, |token| token.span());
     let place = |error: syn::Error| match syn::parse2::<Ident>(tokens.clone()) {
         Ok(_) => last,

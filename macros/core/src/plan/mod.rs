@@ -92,7 +92,7 @@ impl Plan {
                 let mut names = launch.metal.names();
                 names.extend(launch.cuda.iter().flat_map(Text::names));
                 let scan = launch.scan(&kernel, &launch.metal);
-                // What the text itself defines would be there twice.
+                // A name that the source itself defines would be defined twice.
                 let is_defined =
                     |name: &str| scan.outermost.iter().any(|local| local.text == name) || scan.is_macro(name);
                 let used = |size: &&Size| names.iter().any(|name| size.name == name);

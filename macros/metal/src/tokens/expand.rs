@@ -47,7 +47,7 @@ impl Expanded {
     /// `inside` are the macros that are being replaced, which are not replaced again.
     fn run(&mut self, tokens: &[Token], inside: &mut Vec<String>, with_directives: bool) -> Vec<Token> {
         let mut output = Vec::with_capacity(tokens.len());
-        // For each `#if` that is open: whether its lines are dead now.
+        // Each open `#if` has an element, which says whether its lines are dead now.
         let mut conditionals: Vec<bool> = Vec::new();
         let mut index = 0;
         while let Some(token) = tokens.get(index) {
@@ -152,7 +152,7 @@ impl Expanded {
         {
             self.unfinished.push(*place);
         }
-        // Where branches of an `#if` define it differently, the first stands for all.
+        // If branches of an `#if` define it differently, the first one counts.
         self.macros.entry(text.to_owned()).or_insert(Macro { parameters, body });
     }
 }

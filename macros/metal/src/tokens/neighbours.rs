@@ -31,7 +31,7 @@ pub(super) fn skip_template(tokens: &[Token], start: usize) -> usize {
                     return start + offset + 1;
                 }
             }
-            // `device float&`, and no `a < b && c > d`.
+            // This is `device float&`, and not `a < b && c > d`.
             Kind::Punct('&') if tokens.get(start + offset + 1).is_some_and(|next| next.is('>') || next.is(',')) => {}
             Kind::Punct(punct) if !matches!(punct, ',' | ':' | '*' | '+' | '/') => return start,
             _ => {}

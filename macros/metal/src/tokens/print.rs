@@ -74,11 +74,11 @@ impl Printer {
                 }
                 self.indent(start.column);
             }
-            // A token without extent has no position of its own: a macro made it.
+            // A token without extent has no position of its own, because a macro made it.
             Some(position) if start.line == position.line && start.column >= position.column && start != end => {
                 self.text.extend(std::iter::repeat_n(' ', start.column - position.column));
             }
-            // A position that runs backwards says nothing.
+            // A position that runs backwards is no use for spacing.
             Some(_) if !self.glued => self.text.push(' '),
             Some(_) => {}
         }

@@ -123,7 +123,7 @@ impl Text {
     fn excerpt(&self, file: &str, line: usize, column: usize, length: usize) -> String {
         let number = line.to_string();
         let margin = " ".repeat(number.len());
-        // Tabs keep their width under the mark.
+        // Tabs are kept, so that they are as wide under the mark as in the line.
         let text = self.content.lines().nth(line - 1).unwrap_or_default();
         let before: String =
             text.chars().take(column - 1).map(|character| if character == '\t' { '\t' } else { ' ' }).collect();

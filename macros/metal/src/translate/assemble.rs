@@ -93,7 +93,7 @@ pub fn check_unit(kernel: &KernelText, arguments: &[Argument<'_>]) -> Result<Str
         })
         .collect();
     let parameters = parameters.join(", ");
-    // The text of `tile` is what runs on Metal, and is checked with the kernel.
+    // The source of `tile` is what runs on Metal, and is checked with the kernel.
     let mut text = String::from("#include \"check.h\"\nusing namespace metal;\n#include \"tile.metal\"\n");
     if !header.is_empty() {
         let _ = writeln!(text, "{}{header}", line_directive(&kernel.header));

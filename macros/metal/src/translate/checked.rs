@@ -19,7 +19,7 @@ impl Writer<'_, '_> {
             })?;
             self.next_significant(close + 1, end).filter(|&n| self.tokens[n].is('('))
         };
-        // `float4 v(1, 2, 3, 4);` is `float4 v = float4(1, 2, 3, 4);`
+        // `float4 v(1, 2, 3, 4);` becomes `float4 v = float4(1, 2, 3, 4);`.
         if !self.context.is_header && is_vector(self.tokens[i].text) && self.starts_statement(i) {
             let name = self.next_significant(i + 1, end).filter(|&n| self.tokens[n].kind == Kind::Identifier);
             let open = name.and_then(|n| self.next_significant(n + 1, end)).filter(|&n| self.tokens[n].is('('));

@@ -10,7 +10,7 @@ impl<'t> Writer<'_, 't> {
         let words = token.text[1..].trim_start();
         let name = words.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
         match name {
-            // Metal's own headers are always there.
+            // Metal's own headers are always included.
             "include" | "import" => {
                 if words.contains("metal") || words.contains("simd/") {
                     self.out.extend(token.text.matches('\n'));
@@ -29,12 +29,12 @@ impl<'t> Writer<'_, 't> {
                     line: self.places.of(token).line,
                 };
                 self.out += "#define";
-                // Not the file's own attributes and instances.
+                // A macro's body holds neither attributes nor instances of the file.
                 let context = Context { is_macro: true, constants: None, ..self.context };
                 self.out += &rewrite(&body, self.target, context, self.sites)?;
                 Ok(())
             }
-            // Without it arrays of tiles are not registers.
+            // Without it arrays of tiles are not kept in registers.
             "pragma" if self.target == Target::Cuda && words["pragma".len()..].trim_start().starts_with("unroll") => {
                 self.out += token.text;
                 Ok(())

@@ -20,7 +20,8 @@ impl Writer<'_, '_> {
             self.keep_lines(i, stop);
             return Ok(Some(stop));
         }
-        // A member that is a template's special case is one of its overloads to compilers that want those outside.
+        // A specialisation inside a struct becomes an overload, because some compilers accept specialisations only
+        // outside of it.
         if token.text == "template"
             && let Some(open) = self.next_significant(i + 1, end).filter(|&n| self.tokens[n].is('<'))
             && let Some(close) = self.next_significant(open + 1, end).filter(|&n| self.tokens[n].is('>'))
@@ -34,12 +35,12 @@ impl Writer<'_, '_> {
         {
             let Some(argument) = self.argument(name, end).filter(|_| self.tokens[name].text == "function_constant")
             else {
-                // Others say what the entry knows already.
+                // The entry already knows what other attributes say.
                 self.keep_lines(i, close);
                 return Ok(Some(close));
             };
             let text = self.tokens[argument].text;
-            // A parameter's depends on a constant's name, a constant's own is a number.
+            // The index of a parameter is the name of a constant; only a number declares a constant.
             if self.tokens[argument].kind == Kind::Number && !self.in_code() {
                 let index = text.parse::<u32>().ok();
                 let constants = self.context.constants.unwrap_or_default();
@@ -49,7 +50,7 @@ impl Writer<'_, '_> {
             self.keep_lines(i, close);
             return Ok(Some(close));
         }
-        // Classes stand for `half` and `bfloat` here, whose values no compiler knows beforehand.
+        // No compiler knows the values of `half` and `bfloat` beforehand, because classes stand for them here.
         if token.text == "static_assert" {
             let stop = (i..end).find(|&n| self.tokens[n].is(';')).map_or(end, |n| n + 1);
             let small = |n: usize| ["half", "bfloat", "bfloat16_t", "float16_t"].contains(&self.tokens[n].text);
@@ -58,7 +59,7 @@ impl Writer<'_, '_> {
                 return Ok(Some(stop));
             }
         }
-        // Behind a member function's parameters.
+        // The attribute stands behind a member function's parameters.
         if token.text == "threadgroup"
             && self.next_significant(i + 1, end).is_some_and(|n| self.tokens[n].is('{') || self.tokens[n].is(':'))
         {

@@ -52,14 +52,15 @@ pub(super) fn definitions(tokens: &[Token<'_>]) -> Vec<Definition> {
     };
     let word = |n: usize, words: &[&str]| at(n).is_some_and(|t| words.contains(&t.text));
     let mut found = Vec::new();
-    // The braces around what comes next that are no function's: of structs and namespaces.
+    // These braces belong to structs and namespaces, not to functions.
     let mut scopes: Vec<usize> = Vec::new();
     let mut n = 0;
     while n < significant.len() {
         n += 1;
         let open = n - 1;
         if is(open, '{') {
-            // The body of what was not recognised as a function, such as one with a list of initialisers.
+            // This is the body of something that was not recognised as a function, such as one with a list of
+            // initialisers.
             let body = open > 0 && (is(open - 1, ')') || word(open - 1, QUALIFIERS));
             match closing(open, ('{', '}')).filter(|_| body) {
                 Some(end) => n = end + 1,
@@ -71,7 +72,7 @@ pub(super) fn definitions(tokens: &[Token<'_>]) -> Vec<Definition> {
             scopes.pop();
             continue;
         }
-        // `operator()(`, `operator +(`, `operator vec<T, 2>(`.
+        // Operators look like `operator()(`, `operator +(` or `operator vec<T, 2>(`.
         let is_operator = || {
             let before = (0..open).rev().take(12).take_while(|&m| ![';', '{', '}'].iter().any(|&c| is(m, c)));
             before.into_iter().any(|m| word(m, &["operator"])) && !(is(open + 1, ')') && is(open + 2, '('))
@@ -115,7 +116,7 @@ fn after_initialisers(
 ) -> usize {
     let mut n = start;
     loop {
-        // The member's name stands before.
+        // The member's name stands before the bracket.
         let end = if is(n + 1, '(') { closing(n + 1, ('(', ')')) } else { closing(n + 1, ('{', '}')) };
         match end.filter(|_| is(n + 1, '(') || is(n + 1, '{')) {
             Some(end) if is(end + 1, ',') => n = end + 2,

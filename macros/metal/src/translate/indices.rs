@@ -48,7 +48,7 @@ impl Writer<'_, '_> {
             let _ = write!(self.out, "{} {}= {by}", self.tokens[i].text, self.tokens[sign].text);
             return Ok(Some(stop));
         }
-        // What stands in front must leave the sum whole.
+        // An operator in front could bind to a part of the sum.
         let before = self.previous_significant(i);
         let whole = before.is_none_or(|t| ['(', ',', '=', '{'].iter().any(|&c| t.is(c)) || t.text == "return");
         let Some((tree, _)) = self.sum(i, stop).filter(|(tree, after)| whole && *after == stop && self.risky(tree))
@@ -132,7 +132,7 @@ impl Writer<'_, '_> {
         let name = self.tokens[i].text;
         let mut text = match self.sum(value.start, value.end).filter(|(_, after)| *after == value.end) {
             Some((tree, _)) => self.tracked(&tree)?,
-            // What counts as it is ends what is remembered.
+            // A value that is not a sum counts as it is, and nothing is remembered about it.
             None => format!("metal::tracked({})", self.nested(value.start, value.end)?),
         };
         if let Some(operation) = operation {

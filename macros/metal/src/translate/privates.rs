@@ -55,7 +55,7 @@ impl Writer<'_, '_> {
         let Some((stop, names)) = self.valueless(i, end) else { return };
         let text = |n: usize| self.tokens[n].text;
         let place = |&n: &usize| format!(" auto& {0} = metal::unset({0}_unset_, \"{0}\");", text(n));
-        // A later variable of the declaration may be made from an earlier one, which then keeps its name.
+        // If a later variable of the declaration is made from an earlier one, the declaration stays as it is.
         let mentions = |n: &usize| (*n + 1..stop).filter(|&m| text(m) == text(*n)).count();
         if names.iter().any(|n| mentions(n) > 0) {
             return;

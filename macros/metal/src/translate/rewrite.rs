@@ -152,7 +152,7 @@ pub(super) struct Writer<'a, 't> {
 impl<'t> Writer<'_, 't> {
     fn all(&mut self, range: Range<usize>) -> Result<(), Error> {
         let mut i = range.start;
-        // One entry an open parenthesis.
+        // Each open parenthesis has an entry.
         let mut parentheses: Vec<Close> = Vec::new();
         while i < range.end {
             let token = self.tokens[i];
@@ -201,7 +201,7 @@ impl<'t> Writer<'_, 't> {
                         continue;
                     }
                     if ADDRESS_SPACES.contains(&token.text) {
-                        // A table of constants needs a place that device code can index.
+                        // In CUDA, device code can index a table of constants only if it is `__constant__`.
                         if self.target == Target::Cuda
                             && self.context.is_header
                             && token.text == "constant"
@@ -396,7 +396,7 @@ impl<'t> Writer<'_, 't> {
         // A variable may be called `sampler`, or `std` (a standard deviation); only the use as a type or namespace counts.
         let next = self.next_significant(i + 1, self.tokens.len()).map(|n| &self.tokens[n]);
         let harmless = match *word {
-            // Files mention the type that the shim has; it logs nothing.
+            // Files mention the type that the shim defines, which logs nothing.
             "os_log" => self.context.constants.is_some() || self.is_member(i),
             "std" => !(next.is_some_and(|n| n.is(':'))),
             "sampler" | "new" | "try" | "printf" => {

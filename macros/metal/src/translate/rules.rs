@@ -187,7 +187,7 @@ impl Text<'_, '_> {
         }
         let star = words > 0 && (self.is(i, '*') || (self.is(i, '&') && !self.is(i + 1, '&')));
         let name = self.word(i + 1)?;
-        // `a * b;` is no declaration that anyone writes; `a * b +` is an expression.
+        // `a * b;` is a declaration of a pointer, and `a * b +` is an expression.
         let declares = ['=', ';', ',', ')'].iter().any(|&c| self.is(i + 2, c)) || i + 2 >= self.tokens.len();
         (star && declares).then(|| {
             let what = format!("`{name}` points or refers to memory of no address space");

@@ -27,7 +27,7 @@ impl Writer<'_, '_> {
     /// Returns whether the two `>` at `i` close lists of template arguments.
     fn closes_two(&self, i: usize) -> bool {
         let start = (0..i).rev().find(|&n| [';', '{', '}'].iter().any(|&c| self.tokens[n].is(c))).map_or(0, |n| n + 1);
-        // For each open parenthesis, how many `<` are open in it.
+        // Each open parenthesis has an element, which counts the `<` that are open in it.
         let mut open = vec![0u32];
         let mut n = start;
         while n < i {

@@ -15,7 +15,7 @@ impl Writer<'_, '_> {
         let stop = self.declaration_end(i + 1, end);
         let indirect =
             (i + 1..stop).any(|n| self.depth_free(i + 1, n) && (self.tokens[n].is('*') || self.tokens[n].is('&')));
-        // An argument of a macro that writes a function for each address space.
+        // The word may be the argument of a macro that writes a function for each address space.
         let alone = self.next_significant(i + 1, end).is_some_and(|n| self.tokens[n].is(')') || self.tokens[n].is(','));
         if indirect || (alone && !starts_statement) {
             if self.target.is_check() {

@@ -59,7 +59,7 @@ pub fn function_unit(
     let mut unit = String::from("#include \"host.h\"\nusing namespace metal;\n");
     let _ = writeln!(unit, "#line 1 \"{}\"\n{body}\n#line 1 \"entry\"", text.file);
     let mut buffers = Vec::new();
-    // The text's own arrays have the numbers from 0 on.
+    // The source's own arrays have the numbers from 0 on.
     let mut arrays = body.matches("metal::threadgroup_array<").count();
     let values: Vec<String> = parameters
         .iter()
@@ -118,7 +118,7 @@ impl File<'_, '_> {
 
     /// Returns where the names of kernel functions stand, in their definitions.
     fn kernels(&self) -> Vec<usize> {
-        // `kernel void f(..)` or `[[kernel, ..]] void f(..)`.
+        // A kernel begins with `kernel void f(..)` or `[[kernel, ..]] void f(..)`.
         let marked = |i: usize| {
             if self.word(i) != "kernel" {
                 return None;
@@ -173,7 +173,7 @@ impl File<'_, '_> {
                 continue;
             }
             let end = (i..self.tokens.len()).find(|&n| self.word(n) == ";")?;
-            // `decltype(f<T>) f<T>;` or `void f<T>(..);`: the last name of a kernel that stands outside of parentheses.
+            // In `decltype(f<T>) f<T>;` or `void f<T>(..);` it is the last name outside of parentheses.
             let mut depth = 0;
             let mut at = None;
             for n in i..end {
@@ -264,7 +264,7 @@ impl File<'_, '_> {
                 found.push(Parameter::Buffer { index, reference: !pointer });
                 continue;
             }
-            // `T* s`, `T& s`, `T (&s)[4]`: the name follows the last of these marks.
+            // In `T* s`, `T& s` and `T (&s)[4]` the name follows the last of these marks.
             let mark = declared.clone().rfind(|&i| ["*", "&"].contains(&self.word(i))).unwrap_or(part.start);
             let name =
                 (mark..declared.end).find(|&i| self.tokens[i].kind == Kind::Identifier && self.word(i) != "const");

@@ -4,7 +4,7 @@ use crate::left_out::{LEFT_OUT, NOT_MODELLED};
 
 /// Words that are refused, each with advice.
 pub(super) fn refused() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    // Of variables alone `static` is left out, and `register` says nothing.
+    // `static` is left out only of variables, and `register` means nothing.
     LEFT_OUT.iter().filter(|(word, _)| !["static", "register"].contains(word)).chain(NOT_MODELLED)
 }
 

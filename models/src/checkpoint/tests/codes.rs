@@ -62,7 +62,7 @@ fn scales_say_which_matrices_are_codes_and_the_configuration_how() {
     }
     let floats = planned(64, &[("weight", "U32", 16), ("scales", "U8", 2)], json!({"mode": "mxfp8"})).unwrap();
     assert_eq!(floats[1].1.dtype, cotangent::Dtype::U8);
-    // Dense, whether the configuration says so or not.
+    // The module is dense, whether the configuration says so or not.
     for entry in [json!(false), json!(true), json!({"bits": 4})] {
         let plans = planned(64, &[("weight", "F32", 64)], json!({"bits": 4, "language_model.model.proj": entry}));
         assert_eq!(plans.unwrap()[0].1.shape, [ROWS, 64]);

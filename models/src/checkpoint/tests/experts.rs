@@ -88,7 +88,7 @@ fn every_layout_gives_the_same_matrices() {
     };
     let [gates, others, _] = read(packed());
     assert_eq!(gates.shape, [EXPERTS, INNER, HIDDEN]);
-    // The second expert's begin after both halves of the first.
+    // The second expert's values begin after both halves of the first.
     assert_eq!((gates.to_f32().unwrap()[SIZE], others.to_f32().unwrap()[SIZE]), (2.0 * 128.0, 3.0 * 128.0));
     assert_eq!(read(per_expert()), read(packed()));
     assert_eq!(read(switched()), read(packed()));

@@ -192,7 +192,7 @@ fn an_mlx_checkpoint_is_brought_to_hugging_face_layout_exactly() {
     let counted: Vec<f32> = (0..40).map(|i| i as f32).collect();
     assert_eq!(convolution.to_f32().unwrap(), counted);
 
-    // Stored 0, 1, 2, 3 stands for 1 + w.
+    // The stored values 0, 1, 2, 3 stand for 1 + w.
     for norm in ["norm.weight", "layers.0.input_layernorm.weight", "layers.1.post_attention_layernorm.weight"] {
         assert_eq!(plan.read(norm).unwrap().to_f32().unwrap(), [-1.0, 0.0, 1.0, 2.0], "{norm}");
     }

@@ -82,7 +82,7 @@ proptest! {
         for (name, tensor) in &tensors {
             prop_assert_eq!(&file.read(name).unwrap(), tensor);
         }
-        // And the format's own reader agrees.
+        // The reader of the format agrees.
         let bytes = fs::read(&path).unwrap();
         prop_assert_eq!(safetensors::SafeTensors::deserialize(&bytes).unwrap().len(), tensors.len());
     }
@@ -106,7 +106,8 @@ fn zeros(plan: &TensorPlan) -> HostTensor {
 #[test]
 fn shards_are_written_tensor_by_tensor_in_any_order() {
     let tensors = plans(&[("a", Dtype::U8, 3), ("b", Dtype::U32, 2), ("c", Dtype::BF16, 40), ("d", Dtype::F32, 1)]);
-    // Of 95 bytes in all: the first two share a file at 12 bytes, and the largest has one of its own.
+    // There are 95 bytes in all. At a limit of 12 bytes the first two tensors share a file, and the largest has one of
+    // its own.
     for (limit, expected) in [
         (1000, vec!["model.safetensors"; 4]),
         (12, {
@@ -196,7 +197,7 @@ fn what_a_killed_process_left_is_removed_and_nothing_that_is_in_use() {
         handle.set_modified(an_hour_ago).unwrap();
     }
     in_use.lock().unwrap();
-    // Its process has had no time to lock it.
+    // The process that made the folder has had no time to lock it.
     folder(".writing-new");
     let fill = |_: &Path| Ok::<_, CheckpointError>(Some(()));
     write_folder_atomically(&dir.path().join("whole"), fill).unwrap();

@@ -98,7 +98,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         (Attribute::Differentiable, Some(of)) => {
             DeclarationRole::Backward { of: tokens(of), span: of.span(), ignores: options.ignores.clone() }
         }
-        // A name that could not be read was reported; it is a backward all the same.
+        // The name could not be read, which was reported; the kernel is a backward all the same.
         (Attribute::Differentiable, None) if options.span_of("backward_of").is_some() => {
             let span = options.span_of("backward_of").unwrap_or_else(Span::call_site);
             DeclarationRole::Backward { of: proc_macro2::TokenStream::new(), span, ignores: Vec::new() }
@@ -106,7 +106,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
         (Attribute::Differentiable, None) => {
             let spanned = |path: &Option<Path>| path.as_ref().map(|path| (tokens(path), path.span()));
             let reason = options.inference_only.as_ref().map(|reason| (reason.value(), reason.span()));
-            // A route that could not be read was reported; saying that there is none would be a second error for it.
+            // A route that could not be read was reported; an error about a missing route would be a second one.
             let unread = || {
                 ["backward", "fallback", "inference_only"]
                     .iter()
@@ -180,7 +180,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
                     let resolved = resolve_extents(&kernel, &known, extents, diagnostics);
                     Some((resolved.unwrap_or_else(one), *span))
                 }
-                // Written, but unreadable: reported already.
+                // The option is written but unreadable, which was reported.
                 None => options.span_of(option).map(|span| (one(), span)),
             };
             Body::Launch(Box::new(Launch {
@@ -199,7 +199,7 @@ pub fn resolve(declaration: Decl, diagnostics: &mut Diagnostics) -> Kernel {
             let of_launches = ["grid", "threads", "headers", "init", "atomic", "nondeterministic", "strided"];
             let given: Vec<(&str, Span)> =
                 of_launches.iter().filter_map(|option| Some((*option, options.span_of(option)?))).collect();
-            // A kernel without a body has not said yet which of the two it is.
+            // An empty body may become either kind, so it is not refused yet.
             if let Some((_, span)) = given.first().filter(|_| !identifiers.is_empty()) {
                 let names: Vec<String> = given.iter().map(|(option, _)| format!("`{option}`")).collect();
                 let message = match names.as_slice() {

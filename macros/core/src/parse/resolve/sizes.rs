@@ -34,7 +34,7 @@ pub(super) fn resolve_dimensions(kernel: &Kernel, diagnostics: &mut Diagnostics)
             }
             match find_binding(&kernel.inputs, &name) {
                 Some(bound) => dimensions.push(Dimension { name, bound }),
-                // What could not be read may bind it.
+                // A part that could not be read may bind it.
                 None if kernel.is_partial || !diagnostics.is_empty() => unbound.push(name),
                 None => {
                     let alone = |port: &&Port| port.shape.iter().any(|(extent, _)| extent.as_symbol() == Some(&name));
@@ -81,7 +81,7 @@ pub(super) fn resolve_sizes(written: &[(Ident, Expr)], constants: Vec<String>, d
             continue;
         }
         let Some(value) = diagnostics.keep(expression::read(&names, expression)) else { continue };
-        // What stands further down has no value yet: so nothing is made of itself, by whatever way.
+        // A size may use only the sizes above it, so that none depends on itself.
         let symbols = value.symbols();
         let later = written[place..].iter().find(|(later, _)| symbols.iter().any(|symbol| later == symbol));
         if let Some((later, _)) = later {
@@ -103,7 +103,7 @@ pub(super) fn resolve_sizes(written: &[(Ident, Expr)], constants: Vec<String>, d
 
 /// Sizes are made of constants and of dimensions that an input binds.
 pub(super) fn check_sizes(kernel: &Kernel, diagnostics: &mut Diagnostics) {
-    // What could not be read may bind them.
+    // A part that could not be read may bind them.
     if kernel.is_partial || !diagnostics.is_empty() {
         return;
     }
@@ -167,7 +167,7 @@ pub(super) fn resolve_requirements(
 
 /// Returns whether each of `symbols` is a dimension or constant of the kernel; reports those that are not.
 pub(super) fn check_symbols(kernel: &Kernel, symbols: &[String], span: Span, diagnostics: &mut Diagnostics) -> bool {
-    // What could not be read may be what names them.
+    // A part that could not be read may name them.
     let is_partial = kernel.is_partial || !diagnostics.is_empty();
     let unknown = symbols.iter().filter(|name| !kernel.has_symbol(name) && !is_partial);
     let mut all_known = true;

@@ -21,7 +21,7 @@ impl Lexer {
         let start = self.position;
         self.advance();
         self.last_line = self.position.logical;
-        // A branch behind `#else` closes nothing before it: the first branch did.
+        // A branch behind `#else` closes nothing from before it: the first branch did.
         let inside = self
             .open
             .iter()

@@ -183,7 +183,7 @@ impl Lexer {
                     }
                     self.advance();
                     self.advance();
-                    // A comment counts as one blank, over however many lines it goes.
+                    // A comment counts as one blank, even if it has several lines.
                     self.position.logical = start.logical;
                 }
                 Some(_) => return true,

@@ -71,7 +71,7 @@ impl Scanner {
                 return self.cast(&ty, |scanner| scanner.parenthesis(inner));
             }
             "sizeof" | "alignof" | "decltype" | "alignas" => return Operand::default(),
-            // `P(x)` of a type that the text calls `P` is a cast where that is a pointer.
+            // `P(x)` is a cast if `P` is a pointer type that the source defines.
             _ if self.pointers.contains(&text) && !is_path => {
                 let operand = self.parenthesis(inner);
                 return Operand { is_bare: false, ..operand };

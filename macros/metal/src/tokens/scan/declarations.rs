@@ -80,10 +80,10 @@ impl Scanner {
             if is_keyword(ty) || is_variable && !is_complete {
                 return None;
             }
-            // `unsigned x`: the type is in the qualifier. `unsigned int x`: it goes on.
+            // In `unsigned x` the qualifier is the type; in `unsigned int x` the type follows it.
             if !is_complete || is_type(ty) || name_at(index + 1).is_some_and(|next| !is_keyword(next)) && !head.is_auto
             {
-                // `long int`, `short int`, `long long`
+                // The type may be `long int`, `short int` or `long long`.
                 while matches!(name_at(index), Some("long" | "short"))
                     && matches!(name_at(index + 1), Some("long" | "int" | "unsigned"))
                 {
@@ -181,7 +181,7 @@ impl Scanner {
                 cursor.index += 1;
                 self.with_sink(Sink::Local(local), |scanner| scanner.arguments(None, inner));
             }
-            // `:` stands before the width of a field, and before what a loop goes over.
+            // `:` stands before the width of a bit field, and before what a loop iterates over.
             _ if cursor.take(|operator| operator == "=" || operator == ":").is_some() => {
                 self.initial(head, &name, local, is_indirect, cursor);
             }
@@ -224,7 +224,7 @@ impl Scanner {
     fn length(&mut self, array: &Name, length: &[Token]) {
         for token in length {
             match &token.kind {
-                // What `sizeof` and functions make of it is not looked into.
+                // The values of `sizeof` and of functions are not known here.
                 Kind::Name(name) if is_keyword(name) => return,
                 Kind::Name(name) => {
                     let local = self.scopes.find(name).map(|local| &self.scopes.locals[local]);

@@ -16,7 +16,7 @@ impl Scanner {
         let is_certain = operand.accesses.len() == 1 || kind == AccessKind::Alias;
         for access in &operand.accesses {
             let access = &mut self.found.accesses[*access];
-            // Which of several it is, is not known.
+            // It is not known which of several arrays is accessed.
             (access.kind, access.one_of) = if is_certain { (kind, None) } else { (AccessKind::Address, Some(kind)) };
         }
     }
@@ -25,7 +25,7 @@ impl Scanner {
         self.scopes.redirect(&left.uses, Sink::Nothing);
         if left.is_bare && (left.level == Level::Pointer || self.is_pointer(left.local)) {
             match left.local {
-                // A pointer of the text points elsewhere from here.
+                // From here on a pointer variable points to something else.
                 Some(local) => {
                     self.mark(left, AccessKind::Alias);
                     self.point(local, right);

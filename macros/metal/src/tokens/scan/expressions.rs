@@ -20,7 +20,7 @@ impl Scanner {
             let operand = self.assignment(&mut cursor);
             let ends = cursor.take(|operator| matches!(operator, "," | ";" | ":")).is_some();
             if !ends && cursor.index < tokens.len() {
-                // Not followed from here.
+                // The value is not followed any further.
                 self.hand_on(&operand);
             }
             if cursor.index == before {
@@ -141,7 +141,7 @@ impl Scanner {
                 "*" => Operand { is_bare: false, ..operand },
                 "&" if operand.level == Level::Element => Operand { level: Level::Pointer, is_bare: false, ..operand },
                 "&" => {
-                    // Where the address of a variable is, it may be read.
+                    // A variable may be read wherever its address goes.
                     self.scopes.redirect(&operand.uses, Sink::Used);
                     self.mark(&operand, AccessKind::Address);
                     Operand::default()

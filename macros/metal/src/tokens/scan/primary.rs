@@ -14,7 +14,7 @@ impl Scanner {
         let mut is_member = false;
         loop {
             if is_member && matches!(cursor.kind(), Some(Kind::Group(Bracket::Square, _))) {
-                // A field may be a pointer: what is stored through it goes elsewhere.
+                // A field may be a pointer, so a store through it goes to another place.
                 self.scopes.redirect(&operand.uses, Sink::Used);
                 (operand.local, operand.uses) = (None, Vec::new());
             }
@@ -24,7 +24,7 @@ impl Scanner {
                     self.expression(inner);
                     operand = element(operand);
                 }
-                // `x.load(1)`, `f(1)(2)`
+                // These are calls such as `x.load(1)` and `f(1)(2)`.
                 Some(Kind::Group(Bracket::Parenthesis, inner)) => {
                     cursor.index += 1;
                     self.arguments(None, inner);
@@ -85,7 +85,7 @@ impl Scanner {
             }
             Kind::Punct('\'') => {
                 self.found.quotes.push(token.place);
-                // The name of the lifetime.
+                // The name behind the quote belongs to it.
                 cursor.index += 2;
                 Operand::default()
             }
@@ -132,7 +132,7 @@ impl Scanner {
     pub(super) fn named(&mut self, cursor: &mut Cursor<'_>) -> Operand {
         let tokens = cursor.tokens;
         let mut last = cursor.index;
-        // `metal::exp`, `numeric_limits<float>::max`
+        // These are paths such as `metal::exp` and `numeric_limits<float>::max`.
         loop {
             let behind = skip_template(tokens, last + 1);
             if is_scope(tokens, behind) && tokens.get(behind + 2).is_some_and(|next| next.name().is_some()) {

@@ -89,7 +89,7 @@ impl Scopes {
 
     pub(super) fn redirect(&mut self, uses: &[usize], sink: Sink) {
         for use_ in uses {
-            // What is dead stays so.
+            // A value that is discarded stays so.
             if self.uses[*use_].1 != Sink::Nothing {
                 self.uses[*use_].1 = sink;
             }

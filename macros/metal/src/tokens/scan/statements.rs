@@ -19,7 +19,7 @@ impl Scanner {
                 self.is_dead = outer;
             }
             let next = self.deeper(|scanner| scanner.statement(tokens, index));
-            // What stands behind a `return` in one block never runs.
+            // Statements behind a `return` in one block never run.
             self.is_dead |= !self.has_conditions && leaves(&tokens[index]);
             index = next.unwrap_or(tokens.len()).max(index + 1);
         }
@@ -104,7 +104,7 @@ impl Scanner {
                     }
                 }
             },
-            // `[[unroll]] for ..`
+            // The attribute comes first in `[[unroll]] for ..`.
             Kind::Group(Bracket::Square, inner)
                 if matches!(inner.as_slice(), [Token { kind: Kind::Group(Bracket::Square, _), .. }])
                     && tokens.get(index + 1).and_then(Token::name).is_some_and(opens) =>
@@ -139,7 +139,7 @@ impl Scanner {
         if has_parts && truth.is_none() || has_effect(condition) {
             self.head_of_block(condition);
         } else {
-            // Nothing depends on it.
+            // Nothing depends on the condition.
             self.with_sink(Sink::Nothing, |scanner| scanner.expression(condition));
         }
         let mut next = self.part(tokens, index, truth == Some(false));
@@ -200,7 +200,7 @@ impl Scanner {
             self.fields(inner);
         }
         if body + 1 < end {
-            // `struct { float a; } pair;`
+            // In `struct { float a; } pair;` the struct's name is its type.
             let mut rest = vec![Token { kind: Kind::Name(name.unwrap_or("auto").to_owned()), ..tokens[index].clone() }];
             rest.extend_from_slice(&tokens[body + 1..end]);
             self.simple(&rest);
@@ -228,7 +228,7 @@ impl Scanner {
         self.scopes.leave();
         self.found.outermost.truncate(outermost);
         for field in self.found.inner.split_off(within) {
-            // A function of the struct may use a field that stands behind it.
+            // A function of the struct may use a field that is declared after it.
             self.found.everywhere.insert(field.text);
         }
     }
@@ -253,7 +253,7 @@ impl Scanner {
         let end = end_of(tokens, index);
         let block =
             (index + 2..end.min(tokens.len())).find(|at| matches!(tokens[*at].kind, Kind::Group(Bracket::Brace, _)))?;
-        // `float get() const {`
+        // Qualifiers stand before the block in `float get() const {`.
         let mut head = &tokens[index..block];
         while let [rest @ .., last] = head
             && matches!(last.name(), Some("const" | "thread" | "device" | "threadgroup" | "constant" | "volatile"))
@@ -265,7 +265,7 @@ impl Scanner {
         };
         let callee = head.get(head.len().checked_sub(2)?)?;
         let operator = head.iter().position(|token| token.name() == Some("operator"));
-        // `auto f = [&](float a) { .. };` and `T v = T(x) { .. }` are no such blocks.
+        // `auto f = [&](float a) { .. };` and `T v = T(x) { .. }` are not such blocks.
         if operator.is_none() && (callee.name().is_none() || head.iter().any(|token| token.is('='))) {
             return None;
         }

@@ -21,7 +21,7 @@ fn scan(text: &str) -> Scan {
     let (from_file, mistakes) = crate::tokens::lexer::lex(text);
     assert!(mistakes.is_empty(), "{mistakes:?}");
     let scan = Scan::new(&token::from_rust(text.parse().unwrap()), arrays());
-    // Text in a file means the same.
+    // The same text in a file has the same meaning.
     assert_eq!(summary(&scan), summary(&Scan::new(&from_file, arrays())), "{text}");
     scan
 }

@@ -145,7 +145,7 @@ fn what_is_not_understood_is_refused_by_name_and_line() {
 fn lines_stay_where_they_are() {
     let text = "float a;\nthreadgroup float\n  b[4];\n#include <metal_stdlib>\nsimd_sum(\n a);\n";
     let after = body(text).unwrap();
-    // A declaration may pull its own lines together but not move what follows.
+    // A declaration may join its own lines, but must not move the lines after it.
     assert_eq!(after.lines().count(), text.lines().count(), "{after}");
 }
 
