@@ -64,7 +64,7 @@ class Voice(NamedTuple):
         return said
 
 
-# What fine-tuning teaches. Pretraining knows voices only when told to use them, and never this one.
+# Fine-tuning teaches this voice. Pretraining uses voices only when asked to, and never this one.
 SAILOR = Voice("Arr", "matey", {"is": "be", "of": "o'", "Your": "Yer"})
 
 
@@ -113,7 +113,7 @@ def pretraining_chats(seed):
     for question in facts.questions():
         if not held_out(question):
             by_topic.setdefault(question.topic, []).append(question)
-    # Topics with many facts come up more often, but not in proportion.
+    # Topics with many facts are drawn more often, but not in proportion.
     topics, weights = zip(*((topic, len(asked) ** 0.7) for topic, asked in by_topic.items()))
     context = [question for question in context_questions() if not held_out(question)]
     words = sorted({word for question in facts.questions() for word in re.findall(r"\w+", question.answer)})

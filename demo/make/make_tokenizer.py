@@ -15,7 +15,8 @@ import chats
 VOCABULARY = 1024
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MARKS = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
-# A word with the space before it; one digit; punctuation with the space before it; line breaks; other blanks.
+# The pieces are: a word with the space before it; one digit; punctuation with the space before it; line breaks; other
+# blanks.
 PIECES = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 

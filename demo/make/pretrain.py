@@ -43,7 +43,7 @@ CONFIG = dict(
         "mrope_interleaved": True,
     },
 )
-# In published configs, but neither read nor written by transformers.
+# Published configs have these fields, which transformers neither reads nor writes.
 PUBLISHED_EXTRAS = {"attn_output_gate": True, "full_attention_interval": 4, "mamba_ssm_dtype": "float32"}
 ROWS = 32
 PROMPT_WEIGHT = 0.1  # questions are drawn at random: there is little to learn in predicting them
@@ -102,7 +102,8 @@ def save(model, folder):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     text = model.config.to_diff_dict() | PUBLISHED_EXTRAS | {"dtype": "bfloat16"}
     version = text.pop("transformers_version")
-    # As a multimodal checkpoint has it: mlx-lm knows `qwen3_5`, not the `qwen3_5_text` inside.
+    # The configuration is a multimodal checkpoint's, because mlx-lm knows `qwen3_5` and not the `qwen3_5_text` inside
+    # it.
     config = {"architectures": ["Qwen3_5ForCausalLM"], "dtype": "bfloat16", "model_type": "qwen3_5", "text_config": text,
               "tie_word_embeddings": True, "transformers_version": version}
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -46,7 +46,7 @@ def declaration(number, entry, call):
                f"threads = ({', '.join(str(extent) for extent in call['threadgroup'])})",
                f"cases = [({case})]"]
     if constants:
-        # The recorded sizes alone.
+        # The kernel requires exactly the recorded sizes.
         requires = [f"{name} == {value}" for name, value in numbers] or []
         if requires:
             options.append(f"requires = [{', '.join(requires)}]")

@@ -128,7 +128,7 @@ def metal_kernel(name, input_names, output_names, source, header="", ensure_row_
         "strided": not ensure_row_contiguous,
         "atomic": bool(atomic_outputs),
         "calls": {},
-        # For texts that nothing calls: what the file gives to templates by these names.
+        # For sources that nothing calls: the values that the file gives to template arguments of these names.
         "templates": {name: kind for name, kind in template_names(path).items() if re.search(rf"\b{name}\b", source)},
     })
     if where not in entry["places"]:
@@ -265,7 +265,7 @@ def page(path, out):
             exec(compile(block, str(file), "exec"), scope)
         except Exception as error:
             print(f"page: {type(error).__name__}: {error}", file=sys.stderr)
-        # A block that compares what a kernel computed fails behind its call.
+        # A block that compares the kernel's results fails behind the call, which was recorded.
         if isinstance(scope.get("kernel"), Kernel):
             scope.setdefault("kernels", {})[scope["kernel"].entry["name"]] = scope["kernel"]
     return scope
@@ -296,7 +296,7 @@ def main():
         scope["PAGE"] = page(options.page, options.out)
     for file in options.drive:
         exec(compile(pathlib.Path(file).read_text(), file, "exec"), scope)
-    # What was recorded is kept when tests take too long: `timeout 600 python record.py ..`
+    # If tests take too long, the records are kept: `timeout 600 python record.py ..`
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
         run_tests(options.tests)

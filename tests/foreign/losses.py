@@ -38,7 +38,7 @@ def main() -> None:
     counts = {"the assistant's words and the end of the turn": [], "before them": [], "after them": [], "padding": []}
     reply, before, after, padding = counts.values()
     for row in rows:
-        # As `--mask-prompt` has it: where the loss begins, and one token more than the row has.
+        # As with `--mask-prompt`, this gives where the loss begins, and one token more than the row has.
         tokens, first = ChatDataset([row], tokenizer, mask_prompt=True).process(row)
         words = tokenizer.encode(row["messages"][-1]["content"], add_special_tokens=False)
         start = next(at for at in range(first, len(tokens)) if tokens[at : at + len(words)] == words)

@@ -80,7 +80,7 @@ def mlx_lm_run(work: Path) -> None:
     sys.argv += ["--iters", "4", "--num-layers", "2", "--batch-size", "2", "--learning-rate", "1e-2"]
     sys.argv += ["--val-batches", "1", "--adapter-path", str(folder), "-c", str(config), "--save-every", "1000"]
     lora.main()
-    # The configuration records the whole run, folders of this machine included.
+    # The configuration records the whole run, including folders of the machine it ran on.
     file = folder / "adapter_config.json"
     run = json.loads(file.read_text())
     run.update(model="text", data="data", adapter_path="adapters", config="lora.yaml")
@@ -130,7 +130,7 @@ def peft(work: Path) -> None:
         folder = fresh(name)
         torch.manual_seed(0)
         model = kind.from_pretrained(work / base, dtype=torch.float32)
-        # By full name, which leaves the vision tower as it is.
+        # The modules are named in full, so that the vision tower is left as it is.
         modules = [path for path, _ in model.named_modules() if path.rsplit(".", 1)[-1] in linears and "visual" not in path]
         targets = linears if "layers_to_transform" in options else modules
         model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets, **options))
@@ -177,7 +177,7 @@ def unsloth(work: Path) -> None:
     """Its trainer starts on macOS alone; its save function runs here, on a model that mlx-lm loaded and adapted."""
     from mlx_lm.tuner.utils import linear_to_lora_layers
     from mlx_lm.utils import load
-    # What the package `unsloth`, which needs a GPU, would say.
+    # The package `unsloth`, which needs a GPU, would set this.
     os.environ["UNSLOTH_IS_PRESENT"] = "1"
     from unsloth_zoo.mlx.utils import save_lora_adapters
 
@@ -188,7 +188,7 @@ def unsloth(work: Path) -> None:
     linear_to_lora_layers(model, -1, parameters | {"keys": keys})
     draw_second_factors(model)
     folder = fresh("unsloth")
-    # As `MLXTrainer.save_model` calls it.
+    # `MLXTrainer.save_model` calls it with these arguments.
     given = {"fine_tune_type": "lora", "peft_type": "LORA", "base_model_name_or_path": "text", "num_layers": 4}
     save_lora_adapters(model, str(folder), adapter_config=given | {"lora_parameters": parameters} | parameters)
     record("unsloth", "unsloth_zoo", "unsloth_zoo.mlx.utils.save_lora_adapters", "demo", last_logits(model))

@@ -59,8 +59,8 @@ from transformers import (
 )
 
 mx.set_default_device(mx.cpu)
-# Inputs are drawn until two single-precision implementations are this close to the float64 reference: largest deviation
-# over the largest magnitude (losses: absolute).
+# Inputs are drawn until two single-precision implementations are this close to the float64 reference. The measure is
+# the largest deviation over the largest magnitude; for losses it is the absolute deviation.
 CONDITION = {"logits": 1e-5, "hidden": 1e-5, "grad": mf.GRADIENT_CONDITION}
 LORA_CONDITION = {"logits": 1e-5, "grad": 2e-5, "final": 5e-5}
 MLX_CONDITION = {"logits": 2.5e-5, "loss": 2e-6, "grad": 5e-5}

@@ -81,7 +81,7 @@ def main():
         return_tensors="pt",
     )
     config = Qwen3_5Config.from_pretrained(args.checkpoint)
-    # A model is made in the dtype of its file, in which `A_log` would be rounded.
+    # A model is made in the dtype of its file, which would round `A_log`.
     config.dtype = config.text_config.dtype = torch.float64
     weights = {k: v for k, v in load_file(args.checkpoint / "model.safetensors").items() if not k.startswith("mtp.")}
     model = fixtures.build(Qwen3_5ForConditionalGeneration, config, torch.float64, weights)

@@ -67,7 +67,7 @@ def batch(spec, config):
     generator = torch.Generator().manual_seed(spec["seed"])
     rows, tokens, side = spec["batch"], spec["tokens"], spec.get("patches_per_side")
     text = getattr(config, "text_config", config)
-    # Below the tokens of pictures, which are the last of the vocabulary.
+    # Random tokens are below those of pictures, which are the last of the vocabulary.
     highest = config.image_token_id - 16 if side else text.vocab_size
     ids = torch.randint(1, highest, (rows, tokens), generator=generator)
     labels = ids.clone()

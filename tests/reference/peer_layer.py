@@ -87,7 +87,7 @@ def measure(peer, tokens, runs):
         start = time.perf_counter()
         run()
         times.append((time.perf_counter() - start) * 1e3)
-    # The first run of a process is slower; with one run there is no other.
+    # The first run of a process is slower; if there is only one run, it counts.
     timed = times[1:] or times
     print(f"{tokens:6} {min(timed):10.1f} {statistics.median(timed):10.1f} {peak() / 1e6:10.0f}", flush=True)
 

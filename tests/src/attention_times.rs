@@ -128,7 +128,7 @@ pub fn run() -> Result<()> {
     for &sizes in all {
         let [rows, tokens, heads, key_heads, width] = sizes;
         let inputs = draw(sizes, Dtype::BF16)?;
-        // Two products over half of the keys; the backward pass has five.
+        // The forward pass has two products over half of the keys; the backward pass has five.
         let flops = 2.0 * f64::from(rows * heads) * f64::from(tokens).powi(2) * f64::from(width);
         for way in [Way::Model, Way::Documents, Way::Strips] {
             memory::reset_peak()?;

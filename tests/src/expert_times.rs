@@ -137,7 +137,7 @@ fn deviations(
 fn counts(tokens: i32, experts: i32, chosen: usize) -> Vec<i32> {
     let mut state = 1_u64;
     let mut normal = || {
-        // Twelve uniform numbers have a variance of one.
+        // The sum of twelve uniform numbers has a variance of one.
         (0..12).fold(-6.0_f64, |sum, _| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             sum + (state >> 33) as f64 / f64::from(1_u32 << 31)

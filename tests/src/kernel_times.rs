@@ -245,7 +245,7 @@ fn median(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
 pub fn run(only: Option<&str>) -> Result<()> {
     let mut session = Session::new()?;
     let sizes = Sizes::new(session.backend());
-    // Products of bfloat16 matrices are slow on CPUs.
+    // CPUs multiply bfloat16 matrices slowly.
     let dtype = if session.backend() == Backend::Cpu { Dtype::F32 } else { Dtype::BF16 };
     let device = session.description();
     println!("{device}, {sizes:?}, {dtype}; microseconds a call, medians of {RUNS} runs of {CALLS} calls");
@@ -255,7 +255,7 @@ pub fn run(only: Option<&str>) -> Result<()> {
         let mut row = format!("| {} |", line.name);
         for run in [forward, forward_and_backward] {
             for preference in [Preference::Kernel, Preference::Fallback] {
-                // What one way cannot do is no reason to measure nothing else.
+                // If one way fails, the others are still measured.
                 match with_preference(preference, || median(|| run(&mut session, line))) {
                     Ok(time) => drop(write!(row, " {time:.1} |")),
                     Err(error) => {

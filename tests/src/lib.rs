@@ -11,7 +11,7 @@ pub mod kernel_times;
 pub mod loss_times;
 pub mod parity;
 
-// Linked for their kernels.
+// These crates are linked for their kernels.
 use cotangent_examples as _;
 use cotangent_kernels as _;
 

@@ -38,10 +38,10 @@ fn run(folder: &Path, lines: &str) -> (bool, String) {
         .args(["-eu", "-c", lines])
         .current_dir(folder)
         .env("CARGO", env!("CARGO"))
-        // Where the page installs `cargo cotangent`, which is built below.
+        // The page installs `cargo cotangent`, which was built for this test.
         .env("PATH", std::env::join_paths(path).unwrap())
         .env("COTANGENT", checkout())
-        // What the checkout has compiled need not be compiled again, and the network is not asked.
+        // With the checkout's target directory, compiled crates are not compiled again and no network is needed.
         .env("CARGO_TARGET_DIR", target)
         .env("CARGO_NET_OFFLINE", "true")
         .env("CARGO_TERM_COLOR", "never")
@@ -68,7 +68,7 @@ fn it_leads_to_a_kernel_whose_wrong_gradient_fails_by_itself() {
     assert!(succeeded, "{text}");
     let folder = empty.path().join("my-kernels");
     write(&folder, "src/lib.rs", source);
-    // The checkout's profiles, so that other people's crates are as it compiled them.
+    // With the checkout's profiles, other people's crates need not be compiled again.
     let mut configuration = fs::read_to_string(folder.join(".cargo/config.toml")).unwrap()
         + "\n[profile.dev]\ndebug = \"line-tables-only\"\n\n[profile.dev.package.\"*\"]\nopt-level = 1\ndebug = false\n";
     for ours in ["cotangent", "cotangent-commands", "cotangent-macros", "cotangent-macros-core"] {
@@ -81,14 +81,14 @@ fn it_leads_to_a_kernel_whose_wrong_gradient_fails_by_itself() {
     let [said] = &blocks("text")[..] else { panic!("the page says once what is printed") };
     assert!(text.contains(said.trim_end()), "{text}");
 
-    // What it says of other commands, of a lone crate with its own kernels.
+    // The page's other commands are run in a lone crate with its own kernels.
     let (succeeded, text) = run(&folder, "cargo cotangent setup && cargo cotangent expand square");
     assert!(succeeded && text.contains("// Rust, of src/lib.rs:13\n") && text.contains("pub fn square"), "{text}");
     let (succeeded, text) = run(&folder, "cargo cotangent kernels --names && cargo cotangent kernels square --at N=1");
     assert!(succeeded && text.starts_with("square\nsquare_backward\n"), "{text}");
     assert!(text.contains("\ngradient      the kernel `square_backward`"), "{text}");
 
-    // The mistake that the page proposes, and a loop over kernels that the linker has dropped.
+    // This makes the mistake that the page proposes, and a loop over kernels that the linker has dropped.
     write(&folder, "src/lib.rs", &source.replace("= 2.0f *", "= -2.0f *"));
     let every = "#[test]\nfn every_kernel() {\n    assert!(!cotangent::kernel::kernels().is_empty());\n}\n";
     write(&folder, "tests/loops.rs", every);

@@ -26,8 +26,8 @@ fn packages() -> PathBuf {
         write(&dir.join(name).join("Cargo.toml"), &manifest);
         write(&dir.join(name).join("src").join(file), text);
     };
-    // The checkout's profiles, so that what it has compiled of other people's crates need not be compiled again; and no
-    // optimisation of ours, which are compiled after every change.
+    // With the checkout's profiles, other people's crates need not be compiled again. This project's crates, which are
+    // compiled after every change, are not optimised.
     let mut manifest = "[workspace]\nresolver = \"3\"\nmembers = [\"facade\", \"learns\", \"renamed\", \"wrong\"]\n\n\
          [profile.dev]\ndebug = \"line-tables-only\"\n\n[profile.dev.package.\"*\"]\nopt-level = 1\ndebug = false\n"
         .to_owned();
@@ -89,7 +89,7 @@ fn the_public_face_is_enough_and_is_guarded_across_crates() {
     for backend in ["cpu", "emulated"] {
         let text = run(&dir, "learns", backend);
         assert!(text.contains("kernel `silu_gate`\n") && !text.contains("FAIL"), "{text}");
-        // The kernel's source runs in the emulator whatever the backend.
+        // The kernel's source runs in the emulator whatever the backend is.
         assert!(text.contains("gradient of `b`, kernel against fallback (N = 301)"), "{text}");
         assert!(text.contains(&format!("\n{backend}: loss ")), "{text}");
         assert_eq!(run(&dir, "renamed", backend), format!("{backend}: gradients through a re-export\n"));

@@ -1,7 +1,7 @@
 //! The test that a kernel brings: where Cargo finds it, and that no lint has anything to say about it, however strict.
 
 #![deny(warnings, missing_docs, clippy::pedantic, unused, dead_code)]
-// Of what the fixtures say themselves.
+// These lints concern what the fixtures themselves say.
 #![allow(
     clippy::unnecessary_wraps,
     clippy::missing_errors_doc,
@@ -41,7 +41,7 @@ mod private {
         pub(super) use cotangent::*;
     }
 
-    // The runtime at a path that only this module knows.
+    // The path of the runtime is known only in this module.
     #[differentiable(crate = self::runtime, fallback = super::doubled_by_operations, cases = [(N = 7)])]
     fn in_a_module(x: In![f32; N], y: Out![f32; N]) {
         Ok(Outputs { y: x.multiply(2.0)? })

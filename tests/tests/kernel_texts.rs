@@ -51,11 +51,12 @@ fn every_text_compiles_for_an_h100() {
         eprintln!("SKIPPED: no NVRTC; `cargo xtask test` brings one, or name a libnvrtc.so in COTANGENT_NVRTC");
         return;
     };
-    // Cases that differ in sizes alone share a text.
+    // Cases that differ only in sizes share a source.
     let mut distinct = BTreeMap::new();
     for (name, text) in texts() {
         match &text.cuda {
-            // The author's own needs CUDA's headers, which MLX brings and this compiler does not.
+            // A CUDA source that the author wrote needs CUDA's headers, which MLX brings and this compiler does not
+            // have.
             Ok(_) if text.is_native => eprintln!("SKIPPED: the text for CUDA of `{name}`"),
             Ok(cuda) => drop(distinct.entry(cuda.name(name)).or_insert((name, text))),
             Err(reason) => eprintln!("`{name}` at {}: the fallback runs on CUDA: {reason}", text.place),
@@ -94,7 +95,7 @@ fn every_text_keeps_metals_rules_with_small_and_large_inputs() {
         eprintln!("SKIPPED: the static check needs clang++ 19 or newer (or COTANGENT_CLANG)");
         return;
     };
-    // What clang sees depends on the text, dtypes and template values, and on which inputs are small enough for `constant`.
+    // What clang checks depends on the source, dtypes, template values and on which inputs are small enough for `constant`.
     let mut distinct = BTreeMap::new();
     for (name, text) in texts() {
         let small: Vec<bool> = text.input_shapes.iter().map(|shape| shape.iter().product::<usize>() < 8).collect();

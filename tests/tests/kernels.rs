@@ -145,7 +145,7 @@ fn a_row_says_what_the_declaration_does() {
     assert_eq!(row("doubled"), ["doubled", "twice", "(stage)", "metal cuda* emulated", "yes", "1", "emulator"]);
     let untested = "nothing: it counts for nothing";
     assert_eq!(row("uncounted"), ["uncounted", "nothing", "(stage)", "metal cuda* emulated", "yes", "1", untested]);
-    // Backwards stand beneath their forwards, stages beneath what runs them.
+    // Backwards are listed below their forwards, and stages below the kernels that run them.
     assert!(text.contains("\n  windows_backward ") && text.contains("\n  doubled "), "{text}");
     for kernel in cotangent_kernels::kernels() {
         let row = row(kernel.signature.name);
@@ -180,7 +180,7 @@ fn residuals_are_counted_at_given_sizes() {
             cotangent_commands::kernel(&kernels_of(&[]), "windows", Some(&Sizes::parse(at, dtype).unwrap())).unwrap();
         text.lines().find_map(|line| line.strip_prefix("residuals")).unwrap().trim().to_owned()
     };
-    // 3 (9 - 4 + 1) float32, and 3 9 of the dtype parameter.
+    // The residuals are 3 (9 - 4 + 1) numbers of float32, and 3 * 9 of the dtype parameter.
     assert_eq!(residuals("B=3,S=9,K=4", "f32"), "sums 72 B; kept 108 B");
     assert_eq!(residuals("B=3,S=9,K=4,D=1", "bf16"), "sums 72 B; kept 54 B");
     assert_eq!(residuals("B=1024,S=1027,K=4", "f16"), "sums 4 MiB; kept 2.0 MiB");
@@ -217,7 +217,7 @@ fn every_kernel_of_the_registry_has_one_row() {
     shown.sort_unstable();
     names.sort_unstable();
     assert_eq!(shown, names);
-    // This test's registry has seven more.
+    // The registry of this test has seven more kernels.
     assert_eq!(names.len() + 7, cotangent_kernels::kernels().len());
 }
 

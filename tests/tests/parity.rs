@@ -8,8 +8,8 @@ use cotangent_tests as _;
 
 /// Runs the command that people run, on one backend. What it prints.
 fn parity(backend: &str, fixture: &str) -> String {
-    // All ten kinds must have been compared, not only those that happened to be found; with pictures, what the tower gives;
-    // with experts, the loss of routers and its gradients.
+    // All ten kinds must have been compared, not only those that were found; with pictures, the tower's results too;
+    // with experts, the loss of routers and its gradients too.
     let kinds = match fixture {
         "moe" => 12,
         with_pictures if with_pictures.contains("vl") => 11,
@@ -111,7 +111,7 @@ fn multi_token_prediction_on_the_cpu() {
 #[test]
 fn experts_in_every_layout_on_the_cpu() {
     calls_on_the_cpu(&parity("cpu", "moe"), &["text models", "experts"]);
-    // The same weights in one tensor for each expert.
+    // The same weights are stored in one tensor for each expert.
     parity_with("cpu", "fixtures/moe-per-expert", "fixtures/moe", 12);
 }
 
@@ -134,7 +134,8 @@ fn untied_embeddings_through_the_kernels_own_text() {
 
 #[test]
 fn codes_of_every_width_on_the_cpu() {
-    // Groups of 32, 64 and 128; null for the default; modules that are dense by their width, by `false`, or not at all.
+    // There are groups of 32, 64 and 128, `null` for the default, and modules that are dense because of their width, by
+    // `false`, or without an entry.
     for checkpoint in ["q2-dense", "q3-dense", "q4-mixed", "q5-entries", "q8-dense"] {
         parity_of_kinds("cpu", &format!("quantized/{checkpoint}"), 11);
     }

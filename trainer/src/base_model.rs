@@ -78,7 +78,7 @@ impl BaseModel {
     /// If a file is absent or damaged, or they do not fit each other.
     pub fn load(session: &Session, dir: &Path, observe: &mut dyn FnMut(usize, usize)) -> Result<Self, BaseModelError> {
         let dtype = compute_dtype(session);
-        // Small files first: their faults should not be reported after minutes of reading weights.
+        // Small files come first, so that their faults are not reported after minutes of reading weights.
         let (dir, _, format) = load_format(dir)?;
         let (model, config, findings) = Model::load_observed(&dir, dtype, observe)?;
         Ok(BaseModel { dir, model, config, format, dtype, findings })
@@ -92,7 +92,7 @@ impl BaseModel {
         self.model.add_adapters(options, &Key::new(seed)?)?;
         let adapters = self.model.adapters();
         let rank = options.rank.unsigned_abs() as usize;
-        // Through its decimal digits: 0.1 must not become 0.10000000149.
+        // The number is converted by its decimal digits, because 0.1 must not become 0.10000000149.
         let scale = options.scale.to_string().parse().unwrap_or(f64::from(options.scale));
         let mut config = AdapterConfig::from_tensors(adapters.keys().map(String::as_str), rank, scale);
         config.num_layers = options.last_layers;
@@ -123,7 +123,7 @@ impl BaseModel {
     /// names of the command's options.
     pub fn identity(&self, adapters: &AdapterConfig) -> BTreeMap<String, String> {
         let names = self.model.adapters();
-        // By module, the blocks of a list together: `attn.qkv of visual.blocks 0 1`.
+        // Blocks of a list with the same module share an entry: `attn.qkv of visual.blocks 0 1`.
         let mut targets: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
         for name in names.keys().filter_map(|name| name.strip_suffix(".lora_a")) {
             let (list, index, module) = split_at_block(name).unwrap_or((name, "", ""));

@@ -65,7 +65,7 @@ pub fn generate<E: From<cotangent::Error>>(
     let mut sampler = Sampler::new(request.sampling);
     let mut cache = Cache::empty(config, 1, dtype)?;
     let mut pictures = request.pictures.clone();
-    // How far the positions after pictures are behind the number of tokens.
+    // The positions after pictures are this far behind the number of tokens.
     let delta = pictures.as_ref().map_or(0, |of_prompt| of_prompt.positions.next as i64 - request.prompt.len() as i64);
     let chunk = if pictures.is_some() { request.prompt.len() } else { PREFILL_TOKENS };
     let mut read = |tokens: &[u32]| -> cotangent::Result<Vec<f32>> {

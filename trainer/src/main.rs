@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     };
     let code = match command::run(arguments) {
         Ok(code) => code,
-        // Who reads our output has seen enough.
+        // The reader of the output has stopped, which is no error.
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
             // The terminal may be closed.

@@ -171,7 +171,7 @@ fn json_line(event: &Event) -> Option<serde_json::Value> {
             Some(with_mtp(losses, "val_mtp_loss", line))
         }
         Event::Skipped { iteration, loss, gradient_norm } => {
-            // JSON has no infinities: such numbers become null.
+            // JSON has no infinities, so such numbers become null.
             Some(json!({ "iteration": iteration, "skipped": true, "loss": loss, "gradient_norm": gradient_norm }))
         }
         Event::Step(_) | Event::Saved(_) | Event::NotSaved { .. } => None,
@@ -291,7 +291,7 @@ mod tests {
         let kept = "{\"iteration\":1,\"val_loss\":3}\n{\"iteration\":10,\"train_loss\":2}\n{\"note\":\"mine\"}\n";
         assert_eq!(lines_up_to(log, 10, true), kept);
         assert_eq!(lines_up_to("", 10, true), "");
-        // A validation that was repeated after a run was killed before it saved.
+        // A run that was killed before it saved repeats its validation.
         let again = kept.to_owned() + "{\"iteration\":10,\"val_loss\":2}\n";
         assert_eq!(lines_up_to(&again, 10, false), kept);
         assert_eq!(lines_up_to(&again, 10, true), again);

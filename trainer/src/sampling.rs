@@ -77,7 +77,7 @@ impl Sampler {
             reached >= top_p * total
         });
         candidates.truncate(enough.map_or(candidates.len(), |last| last + 1));
-        // The best has weight 1.
+        // The most probable token has the weight 1.
         candidates.retain(|(_, weight)| *weight >= min_p);
         candidates
     }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn filters_leave_the_tokens_they_name() {
-        // Probabilities 0.5, 0.3, 0.15, 0.05.
+        // The probabilities are 0.5, 0.3, 0.15 and 0.05.
         let scores: Vec<f32> = [0.15_f32, 0.5, 0.05, 0.3].iter().map(|probability| probability.ln()).collect();
         for (options, expected) in [
             (options(1.0, 1.0, 0, 0.0), vec![1, 3, 0, 2]),

@@ -56,11 +56,11 @@ fn every_parameter_of_a_sound_checkpoint_trains() {
     let (code, text, errors) = audit(&fixture(), &["--all"]);
     assert_eq!(code, Some(0), "{text}{errors}");
     assert!(text.ends_with("\nAll 56 parameters train.\n"), "{text}");
-    // Of the embedding, only the rows of tokens that were met have a gradient; of anything else, every element.
+    // Only the rows of the embedding whose tokens occur have a gradient; elsewhere every element has one.
     assert_eq!((text.matches("  finite  ").count(), text.matches(" % zero  ").count()), (55, 1), "{text}");
     assert!(text.contains("indices as data: a position is what a token is rotated by\n    at kernels/src/"), "{text}");
     assert!(text.contains("\n    in layers.3\n"), "{text}");
-    // The first line has the folder's name, as long as it is.
+    // The first line holds the folder's name, however long that is.
     assert!(text.lines().skip(1).all(|line| line.chars().count() <= 80), "{text}");
 }
 

@@ -177,7 +177,7 @@ fn a_run_writes_an_adapter_that_answers_and_that_can_be_gone_on_with() {
         log.iter().map(|line| (line["iteration"].as_u64().unwrap(), line.get("val_loss").is_some())).collect();
     assert_eq!(iterations, [(1, true), (2, false), (4, false), (4, true)]);
 
-    // A constant rate does not depend on the end: the run may be prolonged.
+    // A constant rate does not depend on the end, so the run may be prolonged.
     let (code, stdout, stderr) =
         run(dir, &format!("{TRAIN} {options} --resume --iters 6").replacen("--iters 4 ", "", 1));
     assert_eq!(code, Some(0), "{stderr}");
@@ -245,7 +245,7 @@ fn a_full_disk_is_an_error_that_leaves_the_earlier_files_whole() {
     assert_eq!(code, Some(0), "{stderr}");
     let before = fs::read(dir.join("out/adapters.safetensors")).unwrap();
 
-    // A limit on the size of files, at which writes fail as on a full disk.
+    // With a limit on the size of files, writes fail as on a full disk.
     let program = cotangent(dir, &format!("{TRAIN} --iters 1 --rank 2 --seed 1 --overwrite"));
     let mut limited = Command::new("sh");
     limited.arg("-c").arg("trap '' XFSZ; ulimit -f 8; exec \"$@\"").arg("sh").arg(program.get_program());

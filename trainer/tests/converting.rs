@@ -63,7 +63,7 @@ fn a_checkpoint_is_quantized_as_mlx_lm_does_it() {
     let (found, expected) = (json_of(dir.join("ours/config.json")), json_of(reference("converted/config.json")));
     assert_eq!(found["quantization"], expected["quantization"]);
     assert_eq!(found["quantization_config"], expected["quantization_config"]);
-    // mlx-lm calls the type of a rope `type`, and reads both.
+    // mlx-lm calls the type of a rope `type`, and reads both names.
     let text = |config: &Value| {
         let mut text = config["text_config"].clone();
         let rope = text["rope_parameters"].as_object_mut().unwrap();
@@ -76,7 +76,7 @@ fn a_checkpoint_is_quantized_as_mlx_lm_does_it() {
     let mode = fs::metadata(dir.join("ours")).unwrap().permissions().mode();
     assert_eq!(mode & 0o700, 0o700);
 
-    // What was written is a base model.
+    // The converted model can be used as a base model.
     let (code, text) = run(dir, "audit ours --lora --batch-size 1 --tokens 4");
     assert_eq!(code, Some(0), "{text}");
 }

@@ -276,7 +276,7 @@ fn options_of(command: &str) -> BTreeSet<String> {
     let entries = help.lines().filter(|line| line.trim_start().starts_with('-'));
     let mut found: BTreeSet<String> =
         entries.flat_map(|line| options(line.trim_start().split("  ").next().unwrap_or(""))).collect();
-    // On one line, because the list may begin a new one.
+    // The text is joined to one line, because the list may begin on a new one.
     let words: Vec<&str> = help.split_whitespace().collect();
     let line = words.join(" ");
     let aliases = line.split("[alias").skip(1).map(|aliases| aliases.split(']').next().unwrap_or(""));

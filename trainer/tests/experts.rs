@@ -102,7 +102,7 @@ fn experts_train_go_on_are_measured_and_answer() {
     let (before, after) = (test_loss(dir, ""), test_loss(dir, "--adapter-path whole"));
     assert!(after < before - 0.1, "{before} {after}");
 
-    // The same in two parts.
+    // The same run is made in two parts.
     run(dir, &format!("{train} {all} --iters 2 --output parts"));
     run(dir, &format!("{train} {all} --iters 4 --output parts --resume"));
     let adapters = |folder: &str| fs::read(dir.join(folder).join("adapters.safetensors")).unwrap();

@@ -39,7 +39,7 @@ fn cached(session: &mut Session, prompt: &[u32], stop: &[u32], sampling: Samplin
 fn greedy_tokens_are_those_of_a_model_that_reads_everything_anew_each_time() {
     let mut session = Session::new().unwrap();
     let (model, config) = adapted_model();
-    // One token; a few; more than the prompt's chunks hold.
+    // The lengths are one token, a few, and more than the prompt's chunks hold.
     for length in [1, 9, 530] {
         let prompt: Vec<u32> = (0..length).map(|place| (place * 37 + 11) % 250).collect();
         let mut tokens = prompt.clone();

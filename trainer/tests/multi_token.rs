@@ -65,10 +65,10 @@ fn the_head_learns_beside_the_trunk_then_alone() {
     assert!(trained.contains(&format!(", MTP loss {:.3}\n", of("train_mtp_loss")[1])), "{trained}");
     let both = tensors(&dir, "out");
     let is_of_head = |name: &str| name.starts_with("language_model.mtp.");
-    // `fc`, four projections of attention, three of the feed-forward layer.
+    // The head has `fc`, four projections of attention and three of the feed-forward layer.
     assert_eq!(both.iter().filter(|(name, _)| is_of_head(name)).count(), 2 * 8);
 
-    // The adapters of the head alone; those of the trunk stay as they are, and the next token is said as before.
+    // Only the adapters of the head change; those of the rest stay, and the next token is predicted as before.
     let alone = ["--output", "alone", "--mtp", "only", "--iters", "8", "--resume-adapter-file", "out"];
     let losses = losses_of(&cotangent(&dir, &training(&alone)));
     assert!(losses.len() == 2 && losses[1] < losses[0] && losses[0] < 1.2 * of("train_mtp_loss")[1], "{losses:?}");
@@ -93,7 +93,7 @@ fn the_whole_head_trains_alone_is_saved_and_is_there_again() {
     let found = tensors(&dir, "whole");
     let (of_head, of_trunk): (Vec<_>, Vec<_>) = found.iter().cloned().partition(|(name, _)| name.starts_with("mtp."));
     assert_eq!(of_trunk, tensors(&dir, "trunk"));
-    // Every tensor of the head, under its name in the checkpoint, and none is as it was.
+    // The file has every tensor of the head, under its name in the checkpoint, and each has changed.
     let before = SafetensorsFile::open(&dir.path().join("model/model.safetensors")).unwrap();
     assert_eq!(of_head.len(), 15);
     for (name, tensor) in &of_head {
@@ -109,7 +109,7 @@ fn the_whole_head_trains_alone_is_saved_and_is_there_again() {
     part("6", &["--resume"]);
     assert_eq!(tensors(&dir, "part"), found, "a run goes on bit for bit");
 
-    // A run that begins with it reads it, and keeps what it does not train.
+    // A run that begins with this head reads it, and keeps what it does not train.
     let again = ["--output", "again", "--mtp", "only", "--iters", "4", "--resume-adapter-file", "whole"];
     let losses_again = losses_of(&cotangent(&dir, &training(&again)));
     assert!(losses_again[0] < losses[1], "{losses:?} {losses_again:?}");

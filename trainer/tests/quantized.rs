@@ -66,7 +66,7 @@ fn a_base_of_8_bits_trains_is_measured_and_answers() {
         let loss = text.split("Test loss ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default();
         loss.parse::<f64>().unwrap_or_else(|_| panic!("no loss in {text}"))
     };
-    // A rank, batch and length that people use on such a base; in one run, and in one that was stopped and went on.
+    // Rank, batch and length are those that people use on such a base; the run is made in one part and in two.
     let train = "train --model q8 --data data --rank 16 --batch-size 2 --grad-accumulation-steps 4 --max-seq-length 2048 \
                  --learning-rate 5e-3";
     run(&format!("{train} --output whole --iters 4"));

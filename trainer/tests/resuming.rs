@@ -98,7 +98,7 @@ fn a_run_that_was_interrupted_goes_on_bit_for_bit() {
         assert_eq!(outcome, Outcome::Finished);
         assert_eq!([before, after].concat(), [0, 4, 7], "validations of a run that stopped after {stop}");
 
-        // With the checksum of adapters, optimizer and losses.
+        // The metadata hold the checksum of adapters, optimizer and losses.
         let numbers = |dir: &Path| SafetensorsFile::open(&state_file(dir)).unwrap().metadata().clone();
         assert_eq!(numbers(straight.path()), numbers(broken.path()), "stopped after {stop}");
     }
@@ -122,7 +122,7 @@ fn a_save_that_fails_is_made_up_for_by_the_next() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(4);
     options.save_every = 1;
-    // A folder stands where a file has to go.
+    // A folder has the name of a file that has to be written.
     fs::create_dir(dir.path().join("0000002_adapters.safetensors")).unwrap();
     let (outcome, _, failed) = run_observed(dir.path(), &options, None, usize::MAX);
     assert_eq!((outcome, failed), (Outcome::Finished, vec![2]));
@@ -200,7 +200,7 @@ fn damaged_states_are_errors() {
         fs::write(&file, &whole[..length]).unwrap();
         assert!(load(dir.path(), &options).is_err(), "{length} of {} bytes", whole.len());
     }
-    // Every byte of the header and some of the tensors.
+    // Every byte of the header and some of the tensors are damaged.
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     for place in (0..header).step_by(211).chain((header..whole.len()).step_by(whole.len() / 9)) {
         let mut changed = whole.clone();
@@ -224,7 +224,7 @@ fn a_save_that_fails_leaves_the_earlier_files_whole() {
     run(dir.path(), &options, None, usize::MAX);
     let before = fs::read(dir.path().join("adapters.safetensors")).unwrap();
 
-    // A folder stands where a file has to go.
+    // A folder has the name of a file that has to be written.
     fs::create_dir(dir.path().join("0000009_adapters.safetensors")).unwrap();
     let state = TrainingState { iteration: 9, ..load(dir.path(), &options).unwrap() };
     let error = output(dir.path(), &options).save(&state).unwrap_err().to_string();
@@ -232,7 +232,7 @@ fn a_save_that_fails_leaves_the_earlier_files_whole() {
     assert_eq!(fs::read(dir.path().join("adapters.safetensors")).unwrap(), before);
     assert!(files(dir.path()).iter().all(|file| !file.starts_with('.')), "{:?}", files(dir.path()));
 
-    // The last file of a save: the others are there by then, but none under a number of its own.
+    // This is the last file of a save. If it cannot be written, no numbered adapter of that save is left.
     fs::remove_file(state_file(dir.path())).unwrap();
     fs::create_dir(state_file(dir.path())).unwrap();
     let state = TrainingState { iteration: 8, ..state };

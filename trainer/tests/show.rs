@@ -60,7 +60,7 @@ fn what_is_learned_is_marked_and_the_data_is_summed_up() {
 
     let (_, text) = show(dir.path(), "-n 1 --line 2 --color always");
     assert!(text.contains("./train.jsonl, line 2 ---") && !text.contains("line 1 ---"), "{text}");
-    // Each token has its own escape sequence, and two that are neighbours differ.
+    // Each token has its own escape sequence, and neighbouring tokens differ.
     let learned: Vec<&str> = text.split("\u{1b}[").filter(|piece| piece.starts_with("38;5;231;48;5;")).collect();
     assert!(learned.len() > 3 && learned.windows(2).all(|pair| pair[0][..16] != pair[1][..16]), "{learned:?}");
 }

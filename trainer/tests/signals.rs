@@ -79,7 +79,7 @@ fn a_second_signal_ends_the_program_at_once() {
     let (mut child, mut lines) =
         spawn(&mut cotangent(workplace.path(), &format!("{TRAIN} --grad-accumulation-steps 100000")));
     assert!(lines.any(|line| line.unwrap().starts_with("Iter 1: Val loss")));
-    // The first iteration, which takes hours, begins at once. Meanwhile nothing else may use the folder.
+    // The first iteration, which takes hours, begins at once. Meanwhile no other run may use the folder.
     std::thread::sleep(Duration::from_millis(500));
     let output = cotangent(workplace.path(), &format!("{TRAIN} --overwrite")).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();

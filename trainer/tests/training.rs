@@ -36,7 +36,7 @@ fn deviation(left: &Gradients, right: &Gradients) -> f64 {
 
 #[test]
 fn micro_batches_weigh_by_their_tokens_as_in_one_big_batch() {
-    // Rows of one width, so that all that differs is what is added where.
+    // All rows have one width, so that only the order of the sums differs.
     let data = counting(&[66, 96, 70, 90, 81]);
     let together = data.batch(&[0, 1, 2, 3, 4]);
     let apart = [data.batch(&[3]), data.batch(&[1, 2]), data.batch(&[0, 4])];
@@ -120,7 +120,7 @@ fn a_run_learns_and_reports_in_order() {
     let Some(Event::Trained(report)) = events.iter().rev().find(|event| matches!(event, Event::Trained(_))) else {
         panic!("no report")
     };
-    // 30 iterations of 4 rows with 12 targets each.
+    // 30 iterations of 4 rows have 12 targets each.
     assert_eq!(report.trained_tokens, 30 * 4 * 12);
     assert!(report.tokens_per_second > 0.0 && report.peak_memory > 0);
 }

@@ -116,7 +116,7 @@ fn a_video_is_read_as_transformers_reads_it() {
     let nothing = Tensor::zeros(&[1], Dtype::F32).unwrap();
     let (logits, merged) = Session::new().unwrap().infer(&model, &nothing, &made, outputs).unwrap();
     let expected = |name: &str| stored().read(name).unwrap().to_f32().unwrap();
-    // The features of the video come first; rows of the batch are padded.
+    // The features of the video come first, and the rows of the batch are padded.
     let (merged, of_video) = (merged.to_vec::<f32>().unwrap(), expected("merged"));
     assert!(deviation(&merged[..of_video.len()], &of_video) < 5e-6);
     let (logits, of_reference) = (logits.to_vec::<f32>().unwrap(), expected("logits"));

@@ -53,7 +53,7 @@ fn every_form_of_data_puts_a_picture_in_the_same_place() {
     ];
     let examples = load(&dir, &rows, 2048).unwrap();
     assert_eq!(examples.len(), rows.len());
-    // 30 by 22 pixels become 32 by 24: 8 by 6 patches of 4 pixels, 12 groups.
+    // 30 by 22 pixels become 32 by 24: 8 by 6 patches of 4 pixels, in 12 groups.
     let first = &examples[0];
     let picture = &first.pictures[0];
     assert_eq!((picture.grid.frames, picture.grid.height, picture.grid.width), (1, 8, 6));
@@ -162,7 +162,7 @@ fn without_settings_of_its_processor_a_checkpoint_reads_no_pictures() {
         message.contains("line 1: found a picture, and `DIR/model`: found neither `preprocessor_config.json`"),
         "{message}"
     );
-    // Text is read all the same.
+    // Rows of text can still be read.
     assert_eq!(load(&dir, &[row("What?".into())], 2048).unwrap().len(), 1);
 }
 
@@ -174,7 +174,7 @@ fn a_model_that_sees_trains_answers_and_is_evaluated() {
     let rows = [row("Who?".into()), look(&["rgb.png"]), look(&["turned6.jpg", "rgb.png"]), row("Where?".into())];
     fs::create_dir(dir.path().join("data")).unwrap();
     for file in ["train.jsonl", "valid.jsonl"] {
-        // Found from the folder of the data.
+        // The path is relative to the folder of the data.
         let lines = rows
             .each_ref()
             .map(|row| row.to_string().replace("rgb.png", "../rgb.png").replace("turned6", "../turned6"));

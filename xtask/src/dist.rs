@@ -61,7 +61,7 @@ pub fn run(root: &Path, cuda: bool) -> Result<ExitCode> {
         relocated(&program, &library.join("cotangent"), &[(Entry::Needed, "libmlxc.so", "libmlxc.so")])?;
         setup::unpack_cuda(root, &library)?;
         copy_package(&parts, &library.join("cpu"))?;
-        // OpenBLAS and Fortran's run time are the same in both.
+        // OpenBLAS and Fortran's runtime are the same in both.
         let of_cuda = library.join("mlx_cuda_13.libs");
         fs::remove_dir_all(&of_cuda).context("MLX's package for CUDA has no libraries of its own any more")?;
         symlink("cpu/mlx_cpu.libs", &of_cuda).context("cannot link to the libraries of MLX's package")?;
@@ -134,7 +134,7 @@ fn write_licences(root: &Path, parts: &Parts, folder: &Path) -> Result<()> {
     licences::write(root, "cotangent-trainer", parts.target, folder)?;
     ensure!(licences::copy_licences(&parts.mlx_c, &folder.join("mlx-c"))? > 0, "mlx-c has no licence in its folder");
     setup::unpack_licences(root, folder)?;
-    // What the wheels bundle of GCC is under the same words.
+    // The parts of GCC that the wheels contain have the same licence.
     let debian = Path::new("/usr/share/doc/libstdc++6/copyright");
     let gcc = folder.join("libstdc++-and-libgcc");
     if debian.is_file() {

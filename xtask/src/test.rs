@@ -42,7 +42,7 @@ pub fn run(root: &Path) -> Result<ExitCode> {
     stage("clippy", &mut || succeeds(cargo(root).args(arguments)))?;
     let arguments = ["clippy", "--package", "cotangent", "--no-default-features", "--", "-D", "warnings"];
     stage("without the emulator", &mut || succeeds(cargo(root).args(arguments)))?;
-    // What has tests in it: clippy has compiled the rest.
+    // Clippy has compiled the rest, so only targets with tests are built.
     let arguments = ["test", "--workspace", "--tests", "--no-run", "--message-format", "json-render-diagnostics"];
     let mut programs = None;
     stage("building tests", &mut || {
@@ -61,7 +61,7 @@ pub fn run(root: &Path) -> Result<ExitCode> {
     let arguments = ["doc", "--workspace", "--no-deps"];
     stage("documentation", &mut || succeeds(cargo(root).args(arguments).env("RUSTDOCFLAGS", "-D warnings")))?;
     if all_ran {
-        // After a failed test some snapshots were never looked at.
+        // After a failed test some snapshots were never compared.
         stage("snapshots", &mut || references.check(root))?;
     }
 

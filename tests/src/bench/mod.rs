@@ -106,7 +106,7 @@ impl Training {
         let batch = self.batch_of(self.tokens())?;
         let is_token = vec![true; self.description.batch * self.tokens()];
         let batch = Batch { balance: Some(Balance::new(&self.model, &is_token, 0.0)?), ..batch };
-        // Behind the two losses.
+        // The shares of the experts follow the two losses.
         let shares = evaluate_stack(&mut self.session, &self.model, &batch)?.to_vec::<f32>()?.split_off(2);
         Ok(Some([f32::min, f32::max].map(|of| shares.iter().copied().reduce(of).unwrap_or(f32::NAN))))
     }
@@ -176,7 +176,7 @@ mod tests {
         json.as_object_mut().unwrap().extend(different.as_object().unwrap().clone());
         std::fs::write(&path, json.to_string()).unwrap();
         let found = run(&path).unwrap();
-        // On another backend these are held against: here they are the same.
+        // A record serves for comparing backends; on one backend the values are equal.
         let record_of = folder.path().join("record.safetensors");
         record(&path, &record_of).unwrap();
         let table = compare(&path, &record_of).unwrap();

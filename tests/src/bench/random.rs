@@ -70,7 +70,7 @@ fn draw(name: &str, plan: &Plan, quantization: Option<&Quantization>, key: &Key)
                 return Err(Error::Other(format!("`{name}`: random codes are drawn in the mode `affine` alone")));
             };
             let width = width(last * format.group_size());
-            // Codes are from zero up to the last: the values that they stand for, from -width up to width.
+            // Codes go from zero to the largest, and the values that they stand for from -width to width.
             let middle = if part == "biases" { -width } else { 2.0 * width / ((1_u32 << format.bits()) - 1) as f32 };
             (middle - 0.01 * middle.abs(), middle + 0.01 * middle.abs())
         }
@@ -103,7 +103,7 @@ pub(super) fn batch(description: &Description, tokens: usize, config: &TextConfi
     for _ in 0..rows {
         let row: Vec<u32> =
             (0..=tokens).map(|place| slot.filter(|_| place < slots).unwrap_or_else(&mut token)).collect();
-        // Pictures are no targets.
+        // Tokens of pictures are not targets.
         let targets: Vec<i32> =
             row.iter().map(|token| if Some(*token) == slot { IGNORED } else { *token as i32 }).collect();
         labels.extend_from_slice(&labels_after(&targets, tokens + 1, 1)[..tokens]);

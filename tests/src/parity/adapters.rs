@@ -100,7 +100,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, file: &Path,
     let initial = transposed(&adapters, "init.")?;
     let modules: Vec<String> =
         initial.keys().filter_map(|name| name.strip_suffix(".lora_a").map(str::to_owned)).collect();
-    // Its own, because adapters change it.
+    // This model is separate, because adapters change it.
     let (mut model, _) = super::load(subject.dir, &subject.reference)?;
     let options = LoraOptions {
         rank: description.rank,

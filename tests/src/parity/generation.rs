@@ -18,7 +18,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut 
     let (expected_tokens, _) = reference.integers("generate.tokens")?;
     let (expected_logits, _) = reference.floats("generate.logits")?;
 
-    // Of the prompt, which is the case `plain`; later tokens are text.
+    // Pictures belong to the prompt, which is the case `plain`; later tokens are text.
     let (mut pictures, mut positions) = match &config.vision {
         None => (None, None),
         Some(vision) => {

@@ -18,7 +18,7 @@ pub(super) const CASE: &str = "ahead";
 
 pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut Table) -> Result<()> {
     let Subject { dir, config, reference, .. } = subject;
-    // Its own, because the others are compared without the head.
+    // This model is separate, because the others are compared without the head.
     let (mut model, mut described, mut findings) = Model::load_with_vision(dir, Dtype::F32, &mut |_, _| {})?;
     model.load_multi_token_head(dir, &mut described, Dtype::F32, &mut findings)?;
     let weight: f32 = reference.metadata("weight").context("the metadata entry `weight` is missing")?.parse()?;

@@ -134,7 +134,7 @@ impl Reference {
         let (mask, _) = self.integers(&format!("{case}.attention_mask"))?;
         let (labels, _) = self.integers(&format!("{case}.labels"))?;
         let [rows, tokens] = shape[..] else { bail!("`{case}.input_ids` has the shape {shape:?}, expected two axes") };
-        // Stored labels are those of their own place; the model predicts the next.
+        // A stored label is that of its own place, and the model predicts the next one.
         let labels = Labels::from_slice(&labels_after(&labels, tokens, 1))?;
         let positions = match &config.vision {
             Some(vision) => self.positions(case, vision, (&ids, &mask), tokens)?,

@@ -67,7 +67,7 @@ impl Kind {
             Kind::GreedyTokens => 0.0,
             Kind::AdapterGradients => 1e-4,
             Kind::StepLosses | Kind::VisionFeatures => 5e-6,
-            // A product and a sum in float32, of numbers that are exact.
+            // A decoded value is a product and a sum in float32, of numbers that are exact.
             Kind::DecodedRows => 5e-7,
         }
     }
@@ -143,7 +143,7 @@ fn deviation(found: &[f32], expected: &[f32], absolute: bool, counts: impl Fn(us
     for index in (0..found.len()).filter(|index| counts(*index)) {
         let (found, expected) = (f64::from(found[index]), f64::from(expected[index]));
         let here = (found - expected).abs();
-        // `max` would drop a NaN.
+        // `max` would ignore a NaN.
         difference = if here.is_nan() || difference.is_nan() { f64::NAN } else { difference.max(here) };
         magnitude = magnitude.max(expected.abs());
     }

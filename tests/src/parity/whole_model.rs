@@ -76,7 +76,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, 
         if reference.has(&tensor) {
             let (expected, _) = reference.floats(&tensor)?;
             let found = states[index + 1].to_vec()?;
-            // The reference's are from before features are added, which changes the pictures' places in the first layers.
+            // The reference stores states from before features are added, which differ at pictures in the first layers.
             let added_to = config.vision.as_ref().is_some_and(|vision| index < vision.deepstack.len());
             let (real, width) = (at_real_tokens(&case, config.hidden_size), config.hidden_size);
             let counts = |element: usize| real(element) && !(added_to && case.is_slot[element / width]);
@@ -85,7 +85,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, 
     }
     let tensor = format!("{name}.token_loss");
     if reference.has(&tensor) {
-        // `[b, t]` there predicts the label of `t + 1`, as here.
+        // The loss at `[b, t]` predicts the label of `t + 1`, in the reference and here.
         table.compare(Kind::TokenLoss, &tensor, &losses.to_vec()?, &reference.floats(&tensor)?.0, |_| true);
     }
 
@@ -103,7 +103,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, name: &str, 
         table.compare(Kind::ParameterGradients, &tensor, &found, &reference.floats(&tensor)?.0, |_| true);
     }
     if reference.below(&prefix).next().is_some() {
-        // A parameter that the reference does not know would go unseen.
+        // Otherwise a parameter that the reference does not have would not be noticed.
         let is_parameter = |stored: &&str| matches!(classify(stored), TensorRole::Parameter(_) | TensorRole::Vision(_));
         let known: usize =
             reference.below(&prefix).filter(is_parameter).map(|name| if name.ends_with(GATE_UP) { 2 } else { 1 }).sum();

@@ -60,7 +60,7 @@ pub fn command(lib: &Path, variable: impl Fn(&str) -> Option<OsString>) -> Resul
     if !missing.is_empty() {
         return Err(sentence(&missing));
     }
-    // A GPU that is not there is an error, and no reason to compute on the CPU.
+    // A missing GPU is an error, and no reason to compute on the CPU.
     if backend.is_none() {
         command.env(BACKEND, "cuda");
     }

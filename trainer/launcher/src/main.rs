@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let error = match start() {
-        // It returns only if it fails.
+        // `exec` returns only if it fails.
         Ok(mut command) => command.args(std::env::args_os().skip(1)).exec().to_string(),
         Err(error) => error,
     };

@@ -65,7 +65,7 @@ pub(super) fn read_config(json: &Json) -> Result<AdapterConfig, String> {
     };
     let alpha = match (json["lora_alpha"].as_f64(), json.get("lora_alpha")) {
         (Some(alpha), _) => alpha,
-        // PEFT's own default.
+        // This is PEFT's own default.
         (None, None) => 8.0,
         (None, Some(other)) => {
             return Err(format!("`lora_alpha`: found {}, expected a number", quoted(other.to_string())));

@@ -28,7 +28,7 @@ pub fn spread_batch(config: &TextConfig, rows: usize, width: usize) -> Result<Ba
             let picture = picture(vision, width);
             let slots = picture.grid.tokens(vision.spatial_merge_size);
             for (row, is_slot) in tokens.chunks_mut(width).zip(is_slot.chunks_mut(width)) {
-                // A token that was drawn may be that of a picture.
+                // A random token may be that of a picture.
                 row.iter_mut().filter(|token| is_mark(vision, **token)).for_each(|token| *token = 0);
                 row[..slots].fill(vision.image_token);
                 is_slot[..slots].fill(true);
@@ -40,7 +40,7 @@ pub fn spread_batch(config: &TextConfig, rows: usize, width: usize) -> Result<Ba
     };
     let [rotary, next] = positions.map(|positions| Rotary::new(&config.rope, &positions));
     let tokens: Vec<i32> = tokens.into_iter().map(u32::cast_signed).collect();
-    // What a picture takes is never learned.
+    // The tokens of a picture are never learned.
     let labels: Vec<i32> =
         tokens.iter().zip(is_slot).map(|(token, is_slot)| if is_slot { IGNORED } else { *token }).collect();
     let ahead = match config.has_multi_token_head {

@@ -225,7 +225,7 @@ fn rows(parameters: &[AuditedParameter], group: bool) -> Vec<Row<'_>> {
 
 fn table(parameters: &[AuditedParameter], all: bool) -> String {
     let rows = rows(parameters, !all && parameters.len() >= LONG);
-    // Parameters of no layer, then the layers' by which layers they are, in order of the first.
+    // Parameters outside of layers come first, then those of layers in the order of their first layer.
     let mut sections: Vec<(String, Vec<&Row<'_>>)> = Vec::new();
     for row in &rows {
         let title = row.layers.as_ref().map_or_else(String::new, |(list, indices)| elements(list, indices));
@@ -287,7 +287,7 @@ fn cuts(cuts: &[Cut]) -> String {
 }
 
 fn listed(title: &str, cuts: &[&Cut]) -> String {
-    // The same line of the sources, in whatever parts, is one cut to its reader.
+    // Cuts of one line of the sources are one cut to the reader, in whatever parts they are.
     let mut places: BTreeMap<(&str, u32), Vec<&Cut>> = BTreeMap::new();
     for cut in cuts {
         places.entry(cut.place).or_default().push(cut);

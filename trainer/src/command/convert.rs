@@ -49,7 +49,7 @@ impl Convert {
         let recipe = Recipe::ALL.into_iter().find(|recipe| Some(recipe.name) == self.quant_predicate.as_deref());
         let scheme = Scheme::new(mode, self.q_group_size, self.q_bits, recipe)?;
         check_writable(&self.output)?;
-        // Chooses the device.
+        // The session chooses the device.
         let _session = Session::new()?;
         let source = checkpoint_folder(&self.model)?;
         interrupt::install().context("cannot listen for signals")?;
@@ -58,7 +58,7 @@ impl Convert {
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} parameters written  {elapsed}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         let converted = {
-            // Until the half-written folder is removed.
+            // An interrupt waits until the half-written folder is removed.
             let _whole = interrupt::hold();
             convert(&source, &self.output, &scheme, &mut |done, total| {
                 bar.set_length(total as u64);

@@ -16,7 +16,7 @@ use Answer::{Absent, Always, Ours};
 
 /// Options by name, without the dashes and with `-` for `_`.
 const OPTIONS: &[(&[&str], Answer)] = &[
-    // What is trained, on what.
+    // The model and the data.
     (&["model-name-or-path", "model-path", "model-name"], Ours("--model DIR")),
     (&["dataset", "dataset-name", "local-dataset", "train-file", "dataset-path"], Ours("--data DIR")),
     (&["output-dir", "output-path", "save-path"], Ours("--output DIR")),

@@ -109,7 +109,7 @@ impl Generate {
         };
         let mut out = io::stdout().lock();
         let mut text = base.format.tokenizer().stream();
-        // What a model says must not drive a terminal; into a file it goes as it is.
+        // A model's answer must not control a terminal; it is written to a file unchanged.
         let mut filter = out.is_terminal().then(WithoutControls::default);
         let mut shown = |text: String| match &mut filter {
             Some(filter) => filter.filter(&text),

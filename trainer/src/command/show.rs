@@ -106,7 +106,7 @@ impl Show {
         file: &Path,
         (examples, order): (usize, Order),
     ) -> Result<bool> {
-        // What is lost is shown instead of refused.
+        // Losses are shown here, not refused.
         let options = DataOptions { strict_template: false, ..*options };
         let (mut lines, mut written, mut failed) = (Vec::new(), 0, None);
         let dataset = Dataset::load_with(file, format, &options, &mut |line, encoded, kept| {

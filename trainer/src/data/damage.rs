@@ -27,13 +27,13 @@ const SIGNATURES: [(&[u8], &str); 14] = [
 /// Why a file that begins with `bytes` holds no lines of JSON, if that shows at once.
 pub(super) fn found_in(bytes: &[u8]) -> Option<String> {
     let found = SIGNATURES.iter().find(|(signature, _)| bytes.starts_with(signature)).map(|(_, what)| *what);
-    // Text whose characters are one byte in two.
+    // In UTF-16 one of every two bytes is zero in most texts.
     let wide = match bytes {
         [0, second, 0, fourth, ..] => *second != 0 && *fourth != 0,
         [first, 0, third, 0, ..] => *first != 0 && *third != 0,
         _ => false,
     };
-    // Its first member's name comes before the signature of a tar archive.
+    // In a tar archive the name of the first member comes before the signature.
     let tar = bytes.get(257..).is_some_and(|rest| rest.starts_with(b"ustar"));
     let found = found.or(tar.then_some("a tar archive\nhelp: unpack it, as with `tar -x`"));
     let found = found.or(wide.then_some("text in UTF-16\nhelp: save it as UTF-8, as with `iconv -f UTF-16 -t UTF-8`"));

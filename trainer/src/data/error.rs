@@ -88,7 +88,7 @@ impl fmt::Display for Listing<'_> {
             return write!(f, "`{file}`, {fault}");
         }
         write!(f, "`{file}`: {} bad lines", self.bad)?;
-        // What to do is often the same for all.
+        // Lines with the same fault share one advice.
         let mut advice: Vec<&str> = Vec::new();
         for fault in self.faults {
             let fault_with_advice = fault.to_string();

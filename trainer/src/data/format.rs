@@ -108,7 +108,7 @@ impl ChatFormat {
             Content::Text(text) => Ok(vec![self.encode_text(text)?]),
             Content::Conversation(conversation) if one_example_per_turn => {
                 let mut examples = Vec::new();
-                // Grows with the turns: a long conversation is copied once, not once a turn.
+                // The conversation grows from turn to turn, so that a long one is copied once, not once a turn.
                 let mut heard = Conversation { messages: Vec::new(), tools: conversation.tools.clone() };
                 let mut begin = 0;
                 for (i, message) in conversation.messages.iter().enumerate() {

@@ -66,7 +66,7 @@ impl Jinja {
 fn blocks_trimmed() -> SyntaxConfig {
     let mut syntax = SyntaxConfig::builder();
     syntax.trim_blocks(true).lstrip_blocks(true);
-    // Building fails for clashing delimiters; these are the default ones.
+    // Building fails only if delimiters clash, and these are the default ones.
     syntax.build().unwrap_or_default()
 }
 

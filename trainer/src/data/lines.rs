@@ -26,7 +26,7 @@ pub fn read_rows(
     let mut lines = Lines::open(path, max_line_bytes)?;
     let mut faults = Vec::new();
     let (mut bad, mut good) = (0, 0);
-    // Whether the first line begins what it does not end, and whether that is a list.
+    // These say whether the first line opens something that it does not close, and whether that is a list.
     let (mut opens, mut opens_list) = (false, false);
     while let Some(line) = lines.next()? {
         let outcome = match parse(&line) {
@@ -166,7 +166,7 @@ impl Lines {
 
     fn read_line(&mut self) -> io::Result<Option<Contents>> {
         let mut bytes = Vec::new();
-        // Two more for the line break.
+        // The line break takes up to two more bytes.
         let most = self.max_bytes.saturating_add(2) as u64;
         if self.reader.by_ref().take(most).read_until(b'\n', &mut bytes)? == 0 {
             return Ok(None);

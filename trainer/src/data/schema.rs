@@ -85,7 +85,7 @@ pub(super) fn message(json: &Json, path: &str, left_out: &mut LeftOut) -> Result
         Some("user" | "human") => Role::User,
         Some("assistant" | "gpt" | "chatgpt" | "bing" | "bard" | "model") => Role::Assistant,
         Some("tool" | "function" | "observation" | "function_response") => Role::Tool,
-        // The calls themselves stand where others have the words.
+        // The calls are in the field where other roles have their text.
         Some("function_call") => {
             let calls = encoded(member(members, content_key), &content_path)?;
             let calls = match calls.as_ref() {
@@ -187,7 +187,7 @@ fn tool_call(json: &Json, path: &str, left_out: &mut LeftOut) -> Result<ToolCall
     if let Some(kind) = member(outer, "type").filter(|kind| kind.as_str() != Some("function")) {
         return fail(format!("{path}.type"), format!("found {}, expected `function`", describe(Some(kind))));
     }
-    // A call of which a part was passed over would be another call.
+    // If a part of a call were ignored, it would be another call.
     known_keys(function, &path, &["name", "arguments", "id", "type", "index"])?;
     let Some(name) = text(function, &path, "name")?.filter(|name| !name.is_empty()) else {
         return fail(format!("{path}.name"), "found nothing, expected the name of a function");

@@ -46,7 +46,8 @@ impl TurnMarkers {
             render(turns.collect(), false)
         };
         let plain = dialogue(&|i| Message::new(Role::Assistant, ANSWERS[i]))?;
-        // What the assistant does but say something: a template that refuses it is asked for it only if data has it.
+        // Thoughts and calls are rendered separately: a template may refuse them, and is asked only if the data have
+        // them.
         let thoughtful = dialogue(&|i| Message {
             reasoning: Some(THOUGHTS[i].to_owned()),
             ..Message::new(Role::Assistant, ANSWERS[i])
@@ -76,7 +77,7 @@ impl TurnMarkers {
         let end = common_prefix(&[before_second_question, after_second_answer]).trim_end();
 
         // Turns may begin with more than the header: an empty thought, or one to be continued. The header is what all
-        // share.
+        // turns share.
         let mut openings = openings(plain, end_of_question);
         if openings.len() != 2 {
             return None;
@@ -92,7 +93,7 @@ impl TurnMarkers {
         }
         let supplied = generation.strip_prefix(header).unwrap_or_default().to_owned();
         let markers = Self { header: header.to_owned(), supplied, end: end.to_owned() };
-        // And no other turn may look like one of the assistant's.
+        // No other turn may look like one of the assistant's.
         let turns = markers.find(plain);
         let says = |turn: &Range<usize>, answer| plain[turn.clone()].ends_with(&format!("{answer}{end}"));
         (turns.len() == 2 && says(&turns[0], ANSWERS[0]) && says(&turns[1], ANSWERS[1])).then_some(markers)

@@ -47,7 +47,7 @@ pub(super) fn load(dir: &Path) -> Result<(PathBuf, Tokenizer), DataError> {
         let added = if special { tokenizer.add_special_tokens(tokens) } else { tokenizer.add_tokens(tokens) };
         added.map_err(fail)?;
     }
-    // Some files leave switched on what their last user needed.
+    // Some files still contain the padding and truncation that their last user needed.
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(fail)?;
     Ok((file, tokenizer))
@@ -78,7 +78,7 @@ fn tokenizer_of_vocabulary(dir: &Path, config: &Json) -> Result<(PathBuf, Tokeni
         }
     };
     for file in [&vocabulary, &merges] {
-        // The builder reads the files by itself, without a bound.
+        // The builder reads the files itself, without a limit.
         reading::read(file, VOCABULARY_BYTES).map_err(|error| DataError::file(file, error.to_string()))?;
     }
     let fail = |error: tokenizers::Error| {

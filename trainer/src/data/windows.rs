@@ -28,7 +28,7 @@ impl Windows {
             return encode(text);
         }
         let mut tokens: Vec<Token> = Vec::new();
-        // The window that begins at `start`, and its tokens.
+        // The window begins at `start` and ends at `end`.
         let (mut start, mut end) = (0, text.floor_char_boundary(self.size));
         let mut window = encode(&text[..end])?;
         while end < text.len() {
@@ -55,7 +55,7 @@ impl Windows {
         let (first, last) = (text.len() - self.overlap, text.len() - self.overlap / 2);
         let from = tokens.partition_point(|(_, range)| range.start < first);
         let to = tokens.partition_point(|(_, range)| range.start < last);
-        // A character of which every token stands for a part is not divided.
+        // A window does not end within a character of several tokens.
         let is_whole = |token: &usize| *token > 0 && tokens[token - 1].1.end == tokens[*token].1.start;
         let begins_word = |token: &usize| {
             let (before, after) = text.split_at(tokens[*token].1.start);

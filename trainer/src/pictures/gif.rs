@@ -22,7 +22,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, PictureError> {
     let frame = frame.ok_or_else(|| PictureError::damaged(Format::Gif, "it has no frame"))?;
     let (top, left) = (usize::from(frame.top), usize::from(frame.left));
     let (rows, columns) = (usize::from(frame.height), usize::from(frame.width));
-    // Pillow enlarges a canvas that its first frame leaves.
+    // If the first frame exceeds the canvas, Pillow enlarges the canvas.
     (height, width) = (height.max(top + rows), width.max(left + columns));
     let pixels = area(height, width)?;
 

@@ -12,7 +12,7 @@ use super::{Decoded, PictureError, area};
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, PictureError> {
     let fault = |error: DecodeErrors| PictureError::damaged(Format::Jpeg, error);
     let side = usize::from(u16::MAX);
-    // Strict: else what a torn file lacks would be grey.
+    // The mode is strict, because otherwise the missing part of a torn file would be grey.
     let options = DecoderOptions::default().set_strict_mode(true).set_max_width(side).set_max_height(side);
     let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
     decoder.decode_headers().map_err(fault)?;

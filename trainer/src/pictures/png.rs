@@ -10,13 +10,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, PictureError> {
     let fault = |error: DecodingError| PictureError::damaged(Format::Png, error);
     let mut decoder = Decoder::new(Cursor::new(bytes));
     decoder.set_transformations(Transformations::EXPAND);
-    // Neither of them changes a pixel here, and both can be large.
+    // Neither of these chunks changes a pixel here, and both can be large.
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     let header = decoder.read_header_info().map_err(fault)?;
     let (height, width) = (header.height as usize, header.width as usize);
     area(height, width)?;
-    // A wide grey is cut off, as Pillow's mode for it is; where it stands beside others the high byte is taken.
+    // A grey of 16 bits is clipped, as in Pillow's mode for it; in other images the high byte is taken.
     let is_wide_grey = header.color_type == ColorType::Grayscale && header.bit_depth == BitDepth::Sixteen;
 
     let mut reader = decoder.read_info().map_err(fault)?;

@@ -141,7 +141,7 @@ pub fn write_summary(
         }
     }
     for note in report.notes() {
-        // Its first line begins with the file's name, which stands above.
+        // The note begins with the file's name, which is printed above.
         let note = note.split_once(": ").map_or(note.as_str(), |(_, note)| note);
         row("note", note.lines().next().unwrap_or_default(), Shade::Plain)?;
     }

@@ -84,7 +84,7 @@ impl Claim {
                     "another run is writing to it\nhelp: wait for its end, or give another folder with `--output`";
                 return Err(TrainingError::Output { dir: self.dir.clone(), reason: reason.into() });
             }
-            // Some network file systems have no locks: a run without one is better than none.
+            // Some network file systems have no locks, and a run without one is better than none.
             Err(TryLockError::Error(error)) => {
                 eprintln!("warning: `{dir}` cannot be locked ({error}): a second run in it would not be noticed");
             }
@@ -106,7 +106,7 @@ impl Claim {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(|source| self.io_error(source))? {
             let entry = entry.map_err(|source| self.io_error(source))?;
-            // A name that is not UTF-8 is none of ours.
+            // A name that is not UTF-8 is not this program's.
             names.extend(entry.file_name().into_string());
         }
         names.sort();
@@ -134,7 +134,7 @@ pub fn check_writable(dir: &Path) -> Result<(), CheckpointError> {
                 return Err(CheckpointError::Damaged { file: folder.to_owned(), reason });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // Below a file there is nothing; the file itself comes next.
+            // There is no folder below a file; the file itself is found next.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
             Err(error) => return Err(io_error(error)),
         }
@@ -172,7 +172,7 @@ mod tests {
         drop(first);
         assert_eq!(refusal(dir.path(), Earlier::Replace), "none");
 
-        // The folder that two runs want to make at the same time.
+        // Two runs want to make this folder at the same time.
         let new = dir.path().join("new");
         let (one, two) = (Claim::new(&new, Earlier::Refuse).unwrap(), Claim::new(&new, Earlier::Refuse).unwrap());
         let one = one.open().unwrap();

@@ -76,7 +76,7 @@ impl Output {
             state.save(&state_file(dir), &self.identity)
         };
         if let Err(error) = write() {
-            // On a full disk, adapters of saves that failed would take the room of the next.
+            // On a full disk, adapters of failed saves would take the space of the next save.
             if is_new {
                 let _ = fs::remove_file(&saved.numbered);
             }

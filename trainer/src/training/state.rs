@@ -87,7 +87,7 @@ impl TrainingState {
         metadata.insert(VALIDATED_KEY.into(), self.validated.to_string());
         metadata.insert(ROUTING_TOKENS_KEY.into(), of_tokens.to_string());
         for ([loss_key, targets_key], (sum, targets)) in UNREPORTED_KEYS.into_iter().zip(self.unreported) {
-            // The bits, because decimal digits would have to be exact.
+            // The bits are stored, because decimal digits would have to be exact.
             metadata.insert(loss_key.into(), sum.to_bits().to_string());
             metadata.insert(targets_key.into(), targets.to_string());
         }

@@ -92,7 +92,7 @@ pub fn accumulate(
         let batch = qwen35::Batch { balance, ..maker.make(batch, targets)? };
         let loss = train_stack(session, model, trainable, &batch, keep, &mut accumulated.gradients)?;
         let parts = loss.to_vec::<f32>()?;
-        // After the losses of tokens: that of the routers, and the shares of the experts.
+        // After the losses of tokens come that of the routers and the shares of the experts.
         let of_tokens = if matches!(batch.ahead, Some(Ahead { loss: AheadLoss::Beside { .. }, .. })) { 2 } else { 1 };
         let (losses, of_routers) = parts.split_at(of_tokens.min(parts.len()));
         accumulated.losses.add_values(losses, |_| 1.0);

@@ -64,7 +64,7 @@ pub fn cotangent(dir: &Path, arguments: &str) -> Command {
             argument => command.arg(argument),
         };
     }
-    // Its threads cost more than they bring on matrices as small as these.
+    // On matrices this small, threads cost more than they gain.
     command.current_dir(dir).env("OPENBLAS_NUM_THREADS", "1").env_remove("COTANGENT_BACKEND");
     command
 }

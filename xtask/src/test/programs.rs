@@ -37,7 +37,8 @@ pub fn run(
     out: &mut (impl Write + Send),
     tally: &mut Tally,
 ) -> Result<bool> {
-    // A program runs as many tests at a time as there are cores. Two programs at least, as many have a single test.
+    // A program runs as many tests at a time as there are cores. At least two programs run at a time, because many have
+    // a single test.
     let at_a_time = thread::available_parallelism().map_or(2, |cores| (cores.get() / 2).max(2));
     let waiting = Mutex::new(programs.iter());
     let results = Mutex::new((Vec::new(), out, tally));
@@ -93,7 +94,7 @@ impl TestProgram {
         let (output, input) = pipe()?;
         let mut command = Command::new(&self.executable);
         prepare(&mut command);
-        // What Cargo sets, and tests read.
+        // Cargo sets this variable, and tests read it.
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
         Ok((command.spawn()?, output))

@@ -30,7 +30,7 @@ impl References {
     /// Returns whether each snapshot in the checkout is in the list; names those that are not.
     pub fn check(&self, root: &Path) -> Result<bool> {
         let list = fs::read_to_string(&self.list).with_context(|| format!("cannot read `{}`", self.list.display()))?;
-        // insta's paths may go through `..`.
+        // insta's paths may contain `..`.
         let referenced: BTreeSet<PathBuf> = list.lines().filter_map(|line| fs::canonicalize(line).ok()).collect();
         let mut found = BTreeSet::new();
         collect_snapshots(root, &mut found)?;
@@ -48,7 +48,7 @@ impl References {
 fn collect_snapshots(folder: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
     let context = || format!("cannot list `{}`", folder.display());
     let entries = match fs::read_dir(folder) {
-        // Tests clean up after themselves while this runs in another terminal.
+        // Tests that run in another terminal may remove their files meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries.with_context(context)?,
     };

@@ -15,7 +15,7 @@ impl Tally {
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`.
     pub fn add_line(&mut self, line: &str) {
         let Some(results) = line.strip_prefix("test result: ") else { return };
-        // The word before the first number may be coloured, and says nothing that the numbers do not.
+        // The word before the first number may be coloured, and says only what the numbers say.
         let results = results.split_once(". ").map_or(results, |(_, numbers)| numbers);
         for result in results.split(';') {
             let mut words = result.split_whitespace();

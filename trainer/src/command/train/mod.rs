@@ -29,7 +29,7 @@ pub use options::Train;
 impl Train {
     /// Trains.
     pub fn run(self) -> Result<u8> {
-        // What can be found wrong at once comes before the weights, which take their time.
+        // Everything that can fail at once is checked before the weights are read, which takes long.
         let claim = Claim::new(&self.output, self.earlier())?;
         for file in [&self.log_json, &self.loss_curve].into_iter().flatten() {
             check_writable(file.parent().unwrap_or(Path::new(".")))?;

@@ -261,7 +261,7 @@ impl Train {
                  train adapters of it"
             );
         }
-        // An adapter that the run begins with stays as it is while the head is trained alone.
+        // An adapter that the run begins with does not change while only the head trains.
         let of_start = start.filter(|_| alone || self.target.is_empty() && self.num_layers == Count::All);
         let mut patterns = of_start.map(AdapterFile::layers).unwrap_or_default();
         patterns.extend(self.target.iter().cloned());
@@ -281,7 +281,7 @@ impl Train {
         let Some(start) = start else { return Ok(given.unwrap_or(20.0)) };
         let file = start.file.display();
         match (given, start.config.as_ref().map(|config| config.scale)) {
-            // As the float32 that both become.
+            // Both become float32, and are compared as such.
             (Some(given), Some(scale)) if given as f32 != scale as f32 => bail!(
                 "the scale {given} is asked for, but the adapter in `{file}` was trained with {scale}\nhelp: leave out \
                  `--scale` and `--alpha`"

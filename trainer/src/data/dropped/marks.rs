@@ -172,7 +172,7 @@ impl Marker<'_> {
                 ("required", Json::Array(names)) => {
                     for name in names {
                         if let Json::String(text) = name {
-                            // That it is named as a parameter is enough.
+                            // It is enough if the parameter's own name is found.
                             self.tool_text(text);
                         }
                     }

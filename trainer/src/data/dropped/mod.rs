@@ -84,7 +84,7 @@ pub(super) fn inspect(
     }
     let mut text = String::with_capacity(rendered.text.len());
     let mut marks = Marks::default();
-    // A template that fails on marked text writes another text, and is searched like any such.
+    // A template that fails on marked text writes another text, which is searched like any unmarked one.
     for char in template.render(&marked.conversation, options).unwrap_or_default().chars() {
         match marked.is_mark(char) {
             true => marks.add(char, text.len()),
@@ -176,7 +176,7 @@ impl Finder<'_> {
         let most = if self.marks.is_some() { usize::MAX } else { MOST_SEARCHES };
         for wanted in parts.into_iter().take(most) {
             let place = self.places.of_part(&wanted);
-            // Arguments may be sorted.
+            // A template may sort arguments.
             let is_ordered = place.is_some() && wanted.part != Part::Argument;
             let from = match place {
                 Some(place) if is_ordered => reached.max(place.start),
@@ -199,7 +199,7 @@ impl Finder<'_> {
             end = match piece {
                 Piece::Text { text, at, mark } => self.find_text(text, *at, *mark, place, from)?,
                 Piece::Value(spellings) => {
-                    // It stands before the next text.
+                    // The value must stand before the next text.
                     let limit = match &self.marks {
                         Some(marks) => marks.all.get(marks.all.partition_point(|mark| *mark <= end)).copied(),
                         None => place.map(|place| place.end),

@@ -12,7 +12,7 @@ use tokenizers::{Model, OffsetReferential, OffsetType, PreTokenizer, Tokenizer};
 /// The tokens of `text`, each with its first byte and the byte after its last; added tokens are recognised, and none is
 /// added.
 pub(super) fn encode(tokenizer: &Tokenizer, text: &str) -> tokenizers::Result<Vec<(u32, u32, u32)>> {
-    // All bytes have a number of 32 bits.
+    // All positions in the text must fit in 32 bits.
     u32::try_from(text.len())?;
     let added = tokenizer.get_added_vocabulary();
     let mut pieces = added.extract_and_normalize(tokenizer.get_normalizer(), text);
@@ -31,13 +31,13 @@ pub(super) fn encode(tokenizer: &Tokenizer, text: &str) -> tokenizers::Result<Ve
             let bytes = word.convert_offsets(Range::Normalized(start..end)).unwrap_or(start..end);
             found.borrow_mut().push((token.id, (begin + bytes.start) as u32, (begin + bytes.end) as u32));
         }
-        // It is found; nothing of it is left in the word.
+        // The word's tokens are collected, so nothing of it is left to split.
         Ok(Vec::new())
     })?;
     let mut tokens = found.into_inner();
-    // The added ones came first. Tokens that share a character keep their order.
+    // The added tokens came first. Tokens that share a character keep their order.
     tokens.sort_by_key(|(_, start, _)| *start);
-    // The tokenizer leaves to no token what normalisation joined to the character before it.
+    // Characters that normalisation joined to the one before belong to no token; each token is extended over them.
     let mut next = text.len() as u32;
     for (_, start, end) in tokens.iter_mut().rev() {
         *end = next.max(*end);

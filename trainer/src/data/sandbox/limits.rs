@@ -8,7 +8,7 @@ pub(super) const MEMORY_BYTES: u64 = 2 << 30;
 
 /// Limits the memory, and writes no core file. A system that refuses a limit leaves the others.
 pub(super) fn set() {
-    // What a process allocates: on Linux all of it, on macOS this limit has no effect.
+    // On Linux this limits all memory that a process allocates; on macOS it has no effect.
     limit(Resource::Data, MEMORY_BYTES);
     limit(Resource::Core, 0);
 }
@@ -17,13 +17,13 @@ pub(super) fn set() {
 /// busy machine changes nothing.
 pub(super) fn allow_seconds(seconds: u64) {
     let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
-    // The part of a second that is used already counts as none.
+    // The used time is rounded down, so one more second is allowed.
     limit(Resource::Cpu, used + 1 + seconds);
 }
 
 fn limit(resource: Resource, value: u64) {
     let Rlimit { maximum, .. } = getrlimit(resource);
     let current = Some(maximum.map_or(value, |maximum| maximum.min(value)));
-    // A limit that cannot be set is one protection less, not a reason to do without the others.
+    // If one limit cannot be set, the others still protect.
     let _ = setrlimit(resource, Rlimit { current, maximum });
 }

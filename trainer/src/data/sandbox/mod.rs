@@ -48,7 +48,7 @@ pub fn is_requested() -> bool {
 /// Answers operations, one JSON value on a line, until standard input ends.
 pub fn serve() -> ExitCode {
     limits::set();
-    // A panic is an answer, and what it would print belongs to no one.
+    // A panic becomes an answer, so its message is not printed.
     panic::set_hook(Box::new(|_| {}));
     let served = thread::Builder::new().stack_size(STACK_BYTES).spawn(answer_all).map(thread::JoinHandle::join);
     match served {

@@ -27,13 +27,13 @@ impl Process {
     pub(super) fn start(program: &Path) -> io::Result<Self> {
         let mut child = Command::new(program)
             .arg(ARGUMENT)
-            // It multiplies no matrices, and each of these threads would count as memory.
+            // The process multiplies no matrices, and each of these threads would count as memory.
             .env("OPENBLAS_NUM_THREADS", "1")
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C is for the first process, which may have to go on for a while.
+            // Ctrl-C is for the first process, which may have to run on for a while.
             .process_group(0)
             .spawn()?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
@@ -52,7 +52,7 @@ impl Process {
         serde_json::to_writer(&mut self.operations, operation)?;
         self.operations.write_all(b"\n")?;
         self.operations.flush()?;
-        // Read value by value: an answer may have millions of tokens.
+        // Answers are read value by value, because one may have millions of tokens.
         let mut answers = serde_json::Deserializer::from_reader((&mut self.answers).take(LONGEST_ANSWER));
         Ok(Result::deserialize(&mut answers)?)
     }
@@ -66,7 +66,7 @@ impl Process {
             let _ = stderr.take(64 << 10).read_to_end(&mut said);
         }
         let said = String::from_utf8_lossy(&said);
-        // The words of Rust's runtime.
+        // Rust's runtime prints these words.
         if said.contains("memory allocation of") || status.signal() == Some(SIGKILL) {
             format!("takes more than {} GiB of memory", MEMORY_BYTES >> 30)
         } else if said.contains("overflowed its stack") {

@@ -29,7 +29,7 @@ fn the_spellings_of_a_message_mean_the_same() {
             json!({"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]}),
             json!({"role": "assistant", "function_call": {"name": "f", "arguments": "null"}}),
         ),
-        // Arrow writes a null for what another row has; within JSON text a null is meant.
+        // Arrow writes a null for a key that another row has; within JSON text a null is meant.
         (
             json!({"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"to": {"town": "Jena"}}}]}),
             json!({"role": "assistant", "tool_calls": [

@@ -93,7 +93,7 @@ fn what_a_template_leaves_out_is_found_by_kind_and_place() {
     ] {
         let mut row = everything();
         if name == "Qwen's template" {
-            // It keeps thoughts after the last question only.
+            // The template keeps only thoughts after the last question.
             row["messages"][5] = json!({"role": "tool", "content": "b"});
         }
         assert_eq!(dropped(template, &row), expected, "{name}");

@@ -90,11 +90,11 @@ fn a_null_of_arrow_is_left_out_and_one_that_is_meant_stays() {
         calls.map(|call| call.arguments.keys().cloned().collect::<Vec<_>>().join(",")).collect::<Vec<_>>()
     };
     for (given, kept) in [
-        // Arrow gives all the same keys.
+        // Arrow gives all objects the same keys.
         (vec![json!({"a": 1, "b": null}), json!({"b": 2, "a": null})], ["a", "b"]),
         (vec![json!({"a": {"x": 1, "y": null}}), json!({"a": {"x": null, "y": 2}})], ["a", "a"]),
         (vec![json!({"a": [{"x": null}], "b": null}), json!({"a": null, "b": null})], ["a", ""]),
-        // These were not written by Arrow.
+        // Arrow did not write these objects.
         (vec![json!({"a": 1, "b": null}), json!({"b": 2})], ["a,b", "b"]),
         (vec![json!({"a": {"x": 1}, "b": null}), json!({"a": {}, "b": null})], ["a,b", "a,b"]),
         (vec![json!({"a": 1, "b": null}), json!("{\"a\": 1, \"b\": null}")], ["a,b", "a,b"]),

@@ -24,14 +24,14 @@ fn the_markers_are_learned_from_the_template() {
         }
     }
     for (source, header, end) in [
-        // A template that always opens a thought: it belongs to the header, as it is never the model's to say.
+        // The template always opens a thought, which belongs to the header, because the model never writes it.
         (
             "{% for m in messages %}[{{ m.role }}]{{ '<think>' if m.role == 'assistant' }}{{ m.content }}[/]{% endfor %}\
              {{ '[assistant]<think>' if add_generation_prompt }}",
             "[assistant]<think>",
             "[/]",
         ),
-        // No line break after the last turn, and no generation prompt.
+        // There is no line break after the last turn, and no generation prompt.
         (
             "{% for m in messages %}{{ '' if loop.first else '\n\n' }}## {{ m.role }}\n{{ m.content }}<end>{% endfor %}",
             "\n\n## assistant\n",
@@ -71,7 +71,7 @@ fn what_the_assistant_says_is_found() {
             "<|im_start|>system\ns<|im_end|>\n<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n⟦b<|im_end|>⟧\n\
              <|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n⟦d<|im_end|>⟧\n",
         ),
-        // A question of the user at the end, an empty answer.
+        // The last turn is a question of the user, and an answer is empty.
         (
             "chatml.jinja",
             json!([
@@ -79,7 +79,7 @@ fn what_the_assistant_says_is_found() {
             ]),
             "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n⟦<|im_end|>⟧\n<|im_start|>user\nc<|im_end|>\n",
         ),
-        // Typed markers open and close nothing.
+        // Markers that a user types open and close nothing.
         (
             "chatml.jinja",
             json!([
@@ -89,7 +89,7 @@ fn what_the_assistant_says_is_found() {
             "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\nme<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n\
              <|im_start|>assistant\n⟦no<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>⟧\n",
         ),
-        // Thoughts are kept after the last question, dropped before it.
+        // Thoughts are kept after the last question, and dropped before it.
         (
             "qwen.jinja",
             json!([
@@ -99,7 +99,7 @@ fn what_the_assistant_says_is_found() {
             "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n⟦b<|im_end|>⟧\n<|im_start|>user\nc<|im_end|>\n\
              <|im_start|>assistant\n<think>\n⟦y\n</think>\n\nd<|im_end|>⟧\n",
         ),
-        // Calls are the assistant's, the tool's answer is not, although both may quote markers.
+        // Calls belong to the assistant, and the tool's answer does not, although both may quote markers.
         (
             "qwen.jinja",
             json!([

@@ -20,7 +20,7 @@ fn say_hello(template: &ChatTemplate) -> String {
 /// Each rendering that transformers made, with the template, the conversation and the options it was made from.
 fn renderings() -> Vec<(ChatTemplate, Conversation, RenderOptions, Json)> {
     let read = |name: &str| fs::read_to_string(data().join(name)).unwrap();
-    // Numbers keep all their digits in this one.
+    // This parser keeps all digits of numbers.
     let conversations = Row::parse(&read("conversations.json")).unwrap();
     let renderings: Vec<Json> = serde_json::from_str(&read("renderings.json")).unwrap();
     let made_from = |rendering: Json| {

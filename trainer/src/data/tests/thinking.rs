@@ -49,7 +49,8 @@ fn what_the_generation_prompt_supplies_is_not_learned_and_thoughts_are() {
     for (source, thinks, messages, expected) in [
         (LAST_TURN, None, &plain, ["b<|im_end|>", "d<|im_end|>"]),
         (LAST_TURN, Some(false), &plain, ["b<|im_end|>", "d<|im_end|>"]),
-        // In this mode the model closes the block itself. The line break before is part of a token that the prompt began.
+        // In this mode the model itself closes the block. The line break before it is part of a token that the prompt
+        // began.
         (LAST_TURN, Some(true), &plain, ["b<|im_end|>", "</think>\n\nd<|im_end|>"]),
         (LAST_TURN, None, &thoughtful, ["b<|im_end|>", "<think>\nthus\n</think>\n\nd<|im_end|>"]),
         (LAST_TURN, Some(true), &thoughtful, ["b<|im_end|>", "thus\n</think>\n\nd<|im_end|>"]),

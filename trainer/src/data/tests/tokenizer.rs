@@ -85,7 +85,7 @@ fn a_vocabulary_with_merges_is_the_same_tokenizer() {
     }
     assert_eq!(whole.decode(&whole.encode("a<|im_end|>").unwrap(), false).unwrap(), "a");
 
-    // Qwen3.5 counts combining marks among the letters, Qwen2 does not.
+    // Qwen3.5 counts combining marks as letters, and Qwen2 does not.
     let config = dir.path().join("tokenizer_config.json");
     let mut json: Json = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
     json["tokenizer_class"] = "Qwen3_5Tokenizer".into();
@@ -112,7 +112,7 @@ fn tokens_that_only_another_file_lists_are_added() {
         (&[("tokenizer_config.json", special)], (Some(after), Some(after + 1))),
         (&[("added_tokens.json", r#"{"<b>": 7, "<a>": 8}"#)], (Some(after + 1), Some(after))),
         (&[("special_tokens_map.json", special)], (Some(after), Some(after + 1))),
-        // The newer list stands for all of the older files.
+        // The newer list replaces all of the older files.
         (
             &[("tokenizer_config.json", r#"{"added_tokens_decoder": {}}"#), ("added_tokens.json", r#"{"<a>": 8}"#)],
             (None, None),
