@@ -1,4 +1,4 @@
-//! `cargo cotangent --help` lists the commands.
+//! The program `cargo cotangent`, whose `--help` lists its commands.
 
 use cargo_cotangent::project::Project;
 use cargo_cotangent::{arguments, expand, explain, linked, program, setup};

@@ -1,4 +1,4 @@
-//! Running other programs, and saying what went wrong; what this one says.
+//! Runs other programs, and reports what went wrong.
 
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Vectors of a given length: queries and keys of the gated delta rule.
+//! Scales vectors to a given length, as the queries and keys of the gated delta rule need.
 
 use cotangent::{Graph, Result, Tensor};
 

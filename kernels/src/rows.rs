@@ -1,4 +1,4 @@
-//! Rows of a few columns or many, read by simdgroups.
+//! Rows of few or many columns, read by simdgroups.
 //!
 //! A GPU reads at the speed of its memory only while many independent loads are under way. So the width `D` of a row is a
 //! compile-time constant. Each lane loads `parts_of_lane` columns, 32 apart, of `rows_of_simdgroup` rows before it uses any of them.

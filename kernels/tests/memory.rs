@@ -1,4 +1,4 @@
-//! Peak memory where it must not grow with the obvious. MLX counts per process: these have one to themselves, and run
+//! Tests that peak memory stays bounded. MLX counts per process, so these tests have a process to themselves and run
 //! one after the other.
 
 #[path = "operators/cases/mod.rs"]

@@ -1,4 +1,4 @@
-//! The identity of evaluated tensors, which neither names nor memory can tell: views may share memory.
+//! The identity of evaluated tensors. Neither names nor memory identify them, because views may share memory.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};

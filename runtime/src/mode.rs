@@ -45,7 +45,7 @@ pub trait Graph: Held {
 #[diagnostic::on_unimplemented(
     message = "a value cannot be read inside a graph of mode `{Self}` [C07]",
     label = "reads a value that is not there yet",
-    note = "reading it would make a constant of it, and its gradient would be wrong without a word",
+    note = "reading it would make a constant of it, and its gradient would be silently wrong",
     note = "return the tensor from the function that the driver runs, and read it outside; see `cotangent::errors::C07`"
 )]
 pub trait Readable: Held {}

@@ -1,4 +1,4 @@
-//! Random numbers from explicit keys: the same key, the same numbers, whatever else has been drawn.
+//! Random numbers from explicit keys: the same key gives the same numbers, whatever else was drawn.
 //!
 //! What a training graph draws, it draws from keys in the batch, so that a block that is computed again draws the same:
 //!

@@ -1,4 +1,5 @@
-//! A block that is computed again does not choose again: rounding could turn a near tie round.
+//! Tests that a block that is computed again does not choose again, because rounding could decide a near tie
+//! differently.
 
 use std::cell::Cell;
 

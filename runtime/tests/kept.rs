@@ -1,4 +1,4 @@
-//! Blocks that are computed again in the backward pass, but for what their expensive kernels computed.
+//! Tests of blocks that are computed again in the backward pass, except for the results of their expensive kernels.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! The test that a kernel brings: where Cargo finds it, and that no lint has anything to say about it, however strict.
+//! The test that a kernel brings: Cargo finds it, and even strict lints accept it.
 
 #![deny(warnings, missing_docs, clippy::pedantic, unused, dead_code)]
 // These lints concern what the fixtures themselves say.

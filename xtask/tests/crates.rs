@@ -1,4 +1,4 @@
-//! Which crate of the workspace may depend on which, and what the lowest may do.
+//! Tests which crate of the workspace may depend on which, and what the lowest may do.
 
 use std::collections::BTreeSet;
 use std::path::Path;

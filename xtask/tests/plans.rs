@@ -1,4 +1,5 @@
-//! What each kernel of the project is made into, without the Rust that says it: `INSTA_UPDATE=always` writes it again.
+//! Records the plan of each kernel of the project, without the generated Rust. `INSTA_UPDATE=always` writes the records
+//! again.
 
 use cargo_cotangent::{expand, source};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Makes `cargo-cotangent/mlx/bindings.rs` again: what the build script of mlx-sys makes on macOS, made once for all of Linux.
+//! Generates `cargo-cotangent/mlx/bindings.rs`: the bindings that mlx-sys' build script generates on macOS, generated
+//! once for all of Linux.
 
 use super::{mlx_c, pins};
 use crate::cargo;

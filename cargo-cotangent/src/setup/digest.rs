@@ -1,4 +1,4 @@
-//! SHA-256, as wheels are published with.
+//! SHA-256 digests, with which wheels are published.
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};

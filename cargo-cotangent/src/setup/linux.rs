@@ -1,5 +1,5 @@
-//! Set-up on Linux, where mlx-sys cannot build itself: MLX as published, its C interface compiled here, and Cargo told
-//! to use both in place of mlx-sys' build script.
+//! Set-up on Linux, where mlx-sys cannot build MLX: MLX is downloaded, its C interface is compiled here, and Cargo is
+//! configured to use both instead of mlx-sys' build script.
 
 use super::folder::{Installation, SetupFolder};
 use super::pins::{self, Architecture, Build};

@@ -1,4 +1,4 @@
-//! NVIDIA's run-time compiler, with which tests compile kernels for a GPU that is not there. Nothing else needs it.
+//! NVIDIA's run-time compiler, with which tests compile kernels where there is no GPU. Nothing else needs it.
 
 use super::folder::SetupFolder;
 use super::pins::{self, Architecture};

@@ -23,7 +23,7 @@ const INCLUDED: &str = "../.mlx/cargo.toml";
 
 /// A crate that was carried to another machine lacks what is not committed.
 const NOT_SET_UP: &str = "\
-# Makes a plain `cargo build` on Linux end in this sentence instead of in mlx-sys' attempt to build MLX with macOS' tools.
+# Makes a plain `cargo build` on Linux end with this sentence instead of mlx-sys' attempt to build MLX with macOS' tools.
 
 [target.x86_64-unknown-linux-gnu.mlx]
 rustc-env = { OUT_DIR = \"/MLX is not set up: run `cargo cotangent setup`\" }

@@ -1,5 +1,5 @@
-//! Operators against references, in chunks against steps, against finite differences: on the CPU, and where a kernel has a
-//! text, in the emulator.
+//! Compares operators with references, chunks with single steps, and gradients with finite differences: on the CPU and,
+//! where a kernel has a source, in the emulator.
 
 #![allow(clippy::ptr_arg, reason = "trees of parameters are `Vec`s here, and drivers pass them by reference")]
 

@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation: the reference's values and gradients, and its own law.
+//! Root-mean-square normalisation: the reference's values and gradients, and the properties of a norm.
 
 use crate::cases::{
     Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_same_in_the_emulator, outputs, random,

@@ -1,4 +1,4 @@
-//! Linear layers for a few rows: dense, switched, quantised.
+//! Linear layers for a few rows: dense, switched, quantized.
 
 use crate::cases::{
     Cases, Operator, TOLERANCE, assert_close, assert_finite_differences, assert_gradients, assert_same_in_the_emulator,

@@ -1,4 +1,4 @@
-//! A number that stands for texts.
+//! A hash by which sources are recognised.
 
 /// FNV-1a over 128 bits, parts kept apart.
 pub fn content_key<'a>(parts: impl IntoIterator<Item = &'a str>) -> u128 {

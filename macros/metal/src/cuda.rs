@@ -1,4 +1,4 @@
-//! The same kernel text for CUDA: what MLX's `cuda_kernel` takes as header and source.
+//! Translates a kernel's source to CUDA: the header and the source that MLX's `cuda_kernel` takes.
 
 use crate::headers::{PACK, shared_by_cuda};
 use crate::translate::{Argument, arguments, breaks_on_cuda, cuda_parts, packs};

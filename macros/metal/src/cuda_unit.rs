@@ -1,4 +1,4 @@
-//! A kernel's text for CUDA as a program, as MLX makes one of it.
+//! A kernel's CUDA source as a whole program, as MLX assembles it.
 
 use crate::headers::shared_by_cuda;
 use crate::{CudaText, Dtype, GRID_INPUT, KernelText};

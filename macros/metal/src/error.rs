@@ -1,4 +1,4 @@
-//! Why a kernel cannot be translated.
+//! The error of a kernel that cannot be translated.
 
 use crate::Location;
 

@@ -1,4 +1,4 @@
-//! Metal and C++ that stand before a kernel.
+//! The headers of Metal and C++ that are put before a kernel.
 
 /// Metal source of `tile<T, 16, 16>`, to put in front of a kernel's header when it runs on a real GPU. The emulator has
 /// the type built in: `tile_load`, `tile_load_transposed`, `tile_store`, `tile_multiply_accumulate`, `tile_transpose`,

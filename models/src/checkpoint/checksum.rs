@@ -1,3 +1,5 @@
+//! The checksum of tensors, by which a run recognises its base model.
+
 /// A checksum of 64 bits over words. It finds accidents and mix-ups, not forgeries.
 ///
 /// Each step (turn by 27 bits, exclusive or, multiply by an odd number) can be undone, so two inputs of one length that

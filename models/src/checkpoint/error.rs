@@ -1,3 +1,5 @@
+//! The errors of checkpoints.
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};

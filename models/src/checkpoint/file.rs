@@ -1,3 +1,5 @@
+//! An open safetensors file, whose tensors are read when asked for.
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;

@@ -1,3 +1,5 @@
+//! Finds the folder of a checkpoint, also in Hugging Face's cache.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

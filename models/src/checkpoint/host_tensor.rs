@@ -1,3 +1,5 @@
+//! A tensor in host memory.
+
 use half::{bf16, f16};
 use safetensors::Dtype;
 

@@ -1,3 +1,5 @@
+//! Reads the index of a checkpoint in several files.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path};

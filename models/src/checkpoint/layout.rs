@@ -1,3 +1,5 @@
+//! The layouts of Hugging Face and MLX, and the way from the one to the other.
+
 use cotangent::{Plan, Storage};
 use safetensors::Dtype;
 

@@ -1,3 +1,5 @@
+//! The names of stored tensors, in every naming that exports use.
+
 /// What a stored tensor is to the text model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TensorRole {

@@ -1,3 +1,5 @@
+//! Plans which stored tensors make which parameters, before anything is loaded.
+
 use std::collections::BTreeMap;
 
 use cotangent::{Plan, Storage};

@@ -1,3 +1,5 @@
+//! Writes the files of a checkpoint tensor by tensor.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;

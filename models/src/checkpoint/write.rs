@@ -1,3 +1,5 @@
+//! Writes files and folders so that they are never seen incomplete.
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, Permissions};

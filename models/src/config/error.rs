@@ -1,3 +1,5 @@
+//! The errors of a `config.json`.
+
 use std::path::PathBuf;
 
 use crate::quoting::{quoted, quoted_path};

@@ -1,3 +1,5 @@
+//! Reads a JSON object field by field, and knows which fields nothing has read.
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;

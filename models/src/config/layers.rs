@@ -1,3 +1,5 @@
+//! The kind of each decoder layer.
+
 use super::ConfigError;
 use super::fields::{Fields, describe};
 

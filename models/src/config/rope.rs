@@ -1,3 +1,5 @@
+//! The settings of rotary position embedding.
+
 use super::ConfigError;
 use super::fields::{Fields, describe};
 

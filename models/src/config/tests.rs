@@ -1,3 +1,5 @@
+//! Tests of the configurations that are read, and of those that are refused.
+
 use std::path::Path;
 
 use cotangent::{Dtype, Plan, Storage};

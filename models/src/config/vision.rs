@@ -1,3 +1,5 @@
+//! The settings of a vision tower.
+
 use super::ConfigError;
 use super::fields::Fields;
 

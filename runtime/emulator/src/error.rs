@@ -1,4 +1,4 @@
-//! Why a kernel could not be run at all.
+//! The error of a kernel that could not be run at all.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What holds for every kernel and launch.
+//! Properties that hold for every kernel and launch.
 
 use cotangent_emulator::{Buffer, Checks, Dtype, Emulator, Error, FindingKind, KernelText, Launch, Run, Schedule};
 use cotangent_metal::Source;

@@ -1,4 +1,4 @@
-//! Rust closures as MLX closures: cannot leak, cannot unwind through C++, carry their errors out by `failure`.
+//! Rust closures as MLX closures, which cannot leak or unwind through C++; `failure` carries their errors out.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;

@@ -1,4 +1,5 @@
-//! Everything that touches MLX's C interface; the only unsafe code of the crate is here and in `kernel/launch`.
+//! Everything that touches MLX's C interface. The only other unsafe code of the crate is in `kernel/launch` and
+//! `host/threads.rs`.
 //!
 //! What the C interface does and does not promise was found by experiment (MLX 0.32.2):
 //! result handles arrive null, argument vectors are freed by the caller, callbacks that return non-zero make it throw.

@@ -1,4 +1,4 @@
-//! What MLX reads from the process before it begins, and the end of the process without what C++ does after `main`.
+//! Sets what MLX reads from the environment before it starts, and ends the process without the destructors of C++.
 
 use std::ffi::c_int;
 

@@ -1,4 +1,4 @@
-//! AdamW.
+//! The rule of AdamW.
 
 use crate::error::{Context as _, Result};
 use crate::mode::Infer;

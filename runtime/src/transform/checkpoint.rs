@@ -1,4 +1,4 @@
-//! Recomputation instead of storage.
+//! Checkpointed functions, whose intermediate results are recomputed in the backward pass instead of stored.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,4 @@
-//! Programs that would train wrong without a word end in an error that names the operation; right ones run.
+//! Programs that would silently train wrong end in an error that names the operation; right ones run.
 
 #[path = "../common/mod.rs"]
 mod common;

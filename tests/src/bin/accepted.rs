@@ -1,5 +1,5 @@
-//! Programs that must compile and run, by name: those of `ui/pass`, and of `ui/run`, which hold themselves that a driver
-//! ends in their error.
+//! Programs that must compile and run, by name: those of `ui/pass`, and those of `ui/run`, which check themselves that
+//! a driver ends in their error.
 //!
 //! One program has them all, as building and linking each by itself takes a second.
 

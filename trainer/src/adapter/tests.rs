@@ -1,3 +1,5 @@
+//! Tests of adapters that other programs wrote, and of damaged ones.
+
 use std::fs;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the report that an audit prints.
+
 use super::*;
 use cotangent::Dtype;
 

@@ -1,3 +1,5 @@
+//! The errors of data sets, chat templates and tokenizers.
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! The errors of picture files.
+
 use std::fmt::Display;
 
 use cotangent_models::quoting::quoted;

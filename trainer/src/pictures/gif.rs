@@ -1,3 +1,5 @@
+//! Reads the first frame of a GIF file.
+
 use std::io::Cursor;
 
 use ::gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};

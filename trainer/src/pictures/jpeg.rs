@@ -1,3 +1,5 @@
+//! Reads JPEG files, with Pillow's colours.
+
 use std::io::Cursor;
 
 use zune_jpeg::JpegDecoder;

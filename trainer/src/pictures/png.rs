@@ -1,3 +1,5 @@
+//! Reads PNG files.
+
 use std::io::Cursor;
 
 use ::png::{BitDepth, ColorType, Decoder, DecodingError, Transformations};

@@ -1,3 +1,5 @@
+//! Reads WebP files.
+
 use std::io::Cursor;
 
 use image_webp::{DecodingError, WebPDecoder};

@@ -1,3 +1,5 @@
+//! The errors of a training run.
+
 use std::path::PathBuf;
 
 use cotangent_models::checkpoint::CheckpointError;

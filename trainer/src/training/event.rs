@@ -1,3 +1,5 @@
+//! The events of a run, which its observer gets.
+
 use super::{Losses, Saved};
 
 /// An event of a run, for its observer.

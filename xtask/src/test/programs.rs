@@ -1,4 +1,4 @@
-//! Test programs, several at a time: Cargo runs one after another, and many of ours have one long test.
+//! Runs several test programs at a time. Cargo runs one after another, and many have one long test.
 
 use super::tally::Tally;
 use anyhow::{Context, Result};

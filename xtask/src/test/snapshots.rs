@@ -1,4 +1,4 @@
-//! Snapshots that no test compares with any more: they would be read as true and never be checked.
+//! Finds snapshots that no test compares any more: they would be read as true and never be checked.
 
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! The tokens of a draft that are accepted.
+//! The state after the accepted tokens of a draft.
 
 use cotangent::{Graph, Result, differentiable};
 

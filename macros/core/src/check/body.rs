@@ -1,4 +1,4 @@
-//! C12, C13, C14: what a body does with its ports. C05 and C15 where it leaves one unread.
+//! Checks what a body does with its ports (C12, C13, C14), and that it reads them (C05, C15).
 
 use crate::parse::threadgroup::bytes_of;
 use cotangent_metal::limits::MAX_THREADGROUP_BYTES;

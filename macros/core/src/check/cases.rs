@@ -1,4 +1,4 @@
-//! C17: every kernel names the sizes at which machinery tests it, one of them ragged.
+//! Checks that a kernel names the sizes at which it is tested, one of them ragged (C17).
 
 use crate::parse::threadgroup::least_bytes;
 use proc_macro2::Span;

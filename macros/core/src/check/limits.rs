@@ -1,4 +1,4 @@
-//! C14: what a launch asks of Metal, where the declaration alone shows it.
+//! Checks the limits of Metal, as far as the declaration alone shows them (C14).
 
 use std::collections::BTreeSet;
 

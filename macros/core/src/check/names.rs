@@ -1,4 +1,4 @@
-//! C12: the names of a declaration and of its text.
+//! Checks the names of a declaration and of its source (C12).
 
 use std::collections::BTreeSet;
 

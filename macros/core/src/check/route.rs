@@ -1,4 +1,4 @@
-//! C01: a kernel has a gradient, or says why not. C02 and C05 as far as one declaration shows them.
+//! Checks that a kernel has a gradient or says why not (C01), and C02 and C05 as far as one declaration shows them.
 
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};

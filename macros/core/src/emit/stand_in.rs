@@ -1,4 +1,4 @@
-//! What stands in for a kernel after an error, so that the models that use it do not drown in errors of their own.
+//! The items that replace a kernel after an error, so that the models that use it get no errors of their own.
 
 use proc_macro2::TokenStream;
 use quote::quote;

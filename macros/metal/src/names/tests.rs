@@ -1,3 +1,5 @@
+//! Tests of what the names of types and attributes mean.
+
 use super::*;
 
 #[test]

@@ -1,4 +1,4 @@
-//! The neighbours of a token, of which a reader without a grammar asks these questions.
+//! Answers questions about the neighbours of a token, for readers without a grammar.
 
 use super::operator::operator;
 use super::token::{Kind, Token};

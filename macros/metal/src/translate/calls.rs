@@ -1,5 +1,5 @@
-//! Calls of helpers in which threads meet. Two calls lead to one operation, and threads that reach it through different calls
-//! do not meet: so each call is noted while it lasts, as `f(a)` becomes `f((metal::call_path<N>(), a))`.
+//! Calls of helpers in which threads meet. Two calls lead to one operation, and threads that reach it through different
+//! calls do not meet. So each call is noted while it lasts: `f(a)` becomes `f((metal::call_path<N>(), a))`.
 
 use super::functions::{Definition, definitions};
 use super::lexer::{Kind, Token, lex};

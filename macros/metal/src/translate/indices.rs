@@ -1,8 +1,8 @@
-//! Integers that become indices. `x[row * n + i]` becomes `x[metal::index(metal::tracked(row) * metal::tracked(n) + …)]`, which
-//! computes beside the index what it would be if nothing wrapped around, and tells where the two differ. A variable that is
-//! made in such a way remembers that number until it is set to something else. What `/`, `%`, `>>`, `&`, `|` and `^` make of
-//! a number counts as it is, so that hashes and random numbers may wrap. A function of the text that returns such a sum hands
-//! that number on to the index it is called in.
+//! Integers that become indices. `x[row * n + i]` becomes `x[metal::index(metal::tracked(row) * metal::tracked(n) +
+//! …)]`, which also computes what the index would be if nothing wrapped around, and reports a difference. A variable
+//! that is set to such a sum remembers that number until it is set to something else. The results of `/`, `%`, `>>`,
+//! `&`, `|` and `^` count as they are, so that hashes and random numbers may wrap. A function of the source that
+//! returns such a sum passes the number on to the index in which it is called.
 
 use std::fmt::Write as _;
 use std::ops::Range;

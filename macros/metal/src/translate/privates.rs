@@ -1,6 +1,6 @@
-//! Private variables that are declared without a value: the emulator learns where each lies, so that a read of it is found
-//! that no write came before. `float m;` becomes `float m_unset_; auto& m = metal::unset(m_unset_, "m");`, as compilers watch what
-//! lies behind a pointer, and not what they can keep in a register.
+//! Private variables that are declared without a value. The emulator learns where each lies, and so finds a read that
+//! no write came before. `float m;` becomes `float m_unset_; auto& m = metal::unset(m_unset_, "m");`, because compilers
+//! watch memory behind a pointer, but not what they can keep in a register.
 
 use super::lexer::Kind;
 use super::rewrite::Writer;

@@ -1,5 +1,5 @@
-//! Sums of products, by the look of their tokens: what is computed by `+`, `-`, `*`, `<<` and casts between integers, and what
-//! is a leaf of that.
+//! Recognises sums of products by their tokens: `+`, `-`, `*`, `<<` and casts between integers, and the leaves of these
+//! operations.
 
 use std::ops::Range;
 

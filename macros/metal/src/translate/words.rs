@@ -1,4 +1,4 @@
-//! Words and numbers of Metal that mean something to the rewrites.
+//! Words and numbers of Metal that the rewrites treat specially.
 
 use crate::left_out::{LEFT_OUT, NOT_MODELLED};
 

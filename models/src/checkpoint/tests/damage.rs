@@ -1,3 +1,5 @@
+//! Tests of single files: sound ones are read, and damaged ones are refused.
+
 use proptest::prelude::*;
 
 use super::*;

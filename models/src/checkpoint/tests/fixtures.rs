@@ -1,3 +1,5 @@
+//! Tests with checkpoints that transformers wrote.
+
 use super::*;
 use crate::config::TextConfig;
 use crate::qwen35::Model;

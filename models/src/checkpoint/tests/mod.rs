@@ -1,3 +1,5 @@
+//! Tests of checkpoints, and the small files that they read.
+
 mod codes;
 mod damage;
 mod experts;

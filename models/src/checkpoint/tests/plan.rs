@@ -1,3 +1,5 @@
+//! Tests of which stored tensors make a model, and of those that do not fit it.
+
 use super::*;
 use crate::config::TextConfig;
 use crate::qwen35::Model;

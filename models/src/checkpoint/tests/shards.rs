@@ -1,3 +1,5 @@
+//! Tests of checkpoints in several files.
+
 use super::*;
 
 /// The name of a file, and the name and shape of each tensor in it.

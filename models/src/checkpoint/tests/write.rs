@@ -1,3 +1,5 @@
+//! Tests of writing: files and folders appear complete or not at all.
+
 use std::collections::BTreeMap;
 use std::io;
 

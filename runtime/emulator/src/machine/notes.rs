@@ -1,4 +1,4 @@
-//! Words for what was seen: from addresses and verdicts to entries of the journal.
+//! Turns addresses and verdicts into entries of the journal, in words.
 
 use super::context::{ATOMIC, WRITES};
 use super::journal::{Entry, Place};

@@ -1,3 +1,5 @@
+//! Tests of messages in their different spellings.
+
 use super::*;
 
 #[test]

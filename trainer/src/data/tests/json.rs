@@ -1,3 +1,5 @@
+//! Tests of the JSON reader.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of reading a JSON-lines file.
+
 use std::fs;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of reading data, and what they share.
+
 mod chat;
 mod dropped;
 mod json;

@@ -1,3 +1,5 @@
+//! Tests of the forms of a row.
+
 use super::*;
 
 fn read(json: &Json) -> Result<Row, String> {

@@ -1,3 +1,5 @@
+//! Tests of finding what the assistant says.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of chat templates against transformers.
+
 use std::fs;
 
 use super::super::json::Json as Row;

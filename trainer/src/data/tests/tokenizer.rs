@@ -1,3 +1,5 @@
+//! Tests of loading and using tokenizers.
+
 use std::fs;
 
 use proptest::prelude::*;

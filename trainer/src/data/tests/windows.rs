@@ -1,3 +1,5 @@
+//! Tests of encoding a long text window by window.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,4 +1,4 @@
-//! The same stages for a gate for each channel of the keys.
+//! The stages of a gate for each channel of the keys.
 //!
 //! A decay is a vector now, a factor of each term of a score: `X_ij = sum_d k_i[d] k_j[d] g_d(j, i)`. Taking `g(j, i)` for a
 //! quotient of decays since the chunk's start overflows where gates are shut. But where a boundary lies between two tokens,

@@ -1,4 +1,4 @@
-//! Lines that begin with `#`.
+//! Lexes lines that begin with `#`.
 
 use super::{Conditional, Frame, Lexer, Opened};
 

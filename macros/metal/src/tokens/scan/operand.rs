@@ -1,4 +1,4 @@
-//! Parts of expressions: what is read of one, and what is left of it.
+//! The operands of expressions: which arrays and variables they read, and what they are.
 
 use super::scopes::Level;
 use crate::tokens::operator::operator;

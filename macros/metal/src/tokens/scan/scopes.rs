@@ -1,4 +1,4 @@
-//! The variables of a text: which name means which, what pointers point into, and which values anything is done with.
+//! The variables of a source: what each name means, what pointers point to, and which values are used.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What is found in texts, whether they stand in Rust or in a file.
+//! Tests of what is found in sources, in Rust or in a file.
 
 use super::*;
 use crate::names::{is_constant, is_type};

@@ -1,4 +1,4 @@
-//! What texts become.
+//! Tests of what sources are rewritten to.
 
 use super::*;
 

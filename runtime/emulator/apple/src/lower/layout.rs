@@ -1,4 +1,4 @@
-//! Elements of LLVM's types, as the emulator's watch of memory wants to know them.
+//! The elements of LLVM's types, which the emulator needs to watch memory.
 
 use std::collections::BTreeMap;
 

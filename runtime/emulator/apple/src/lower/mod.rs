@@ -1,5 +1,6 @@
-//! From a kernel's module in LLVM's text form, as Apple's compiler made it, to one for this machine: address spaces go,
-//! each function of AIR gets a definition, function constants get values, threadgroup memory comes from the emulator.
+//! Lowers a kernel's module in LLVM's text form, as Apple's compiler made it, to one for this machine: address spaces
+//! are removed, each function of AIR gets a definition, function constants get values, and threadgroup memory comes
+//! from the emulator.
 
 mod arguments;
 mod builtins;

@@ -1,4 +1,4 @@
-//! Compiled code runs in a process of its own: it can write over the stack that it runs on.
+//! Runs compiled code in a process of its own, because it can overwrite the stack that it runs on.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Compiled kernels beside their texts, bit for bit.
+//! Compares compiled kernels with their sources, bit for bit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! How many of the library's kernels are lowered and compiled.
+//! Counts how many of the library's kernels are lowered and compiled.
 
 use std::collections::BTreeMap;
 
