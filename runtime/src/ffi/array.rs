@@ -170,7 +170,7 @@ pub(crate) fn array_of_vec(values: Vec<f32>, shape: &[i32]) -> Array {
 /// # Safety
 /// As long as `owner` lives, elements of `dtype` that fill `shape` lie at `data`, and nothing writes to them.
 unsafe fn array_in_memory_of<T>(owner: Box<T>, data: *const u8, shape: &[i32], dtype: mlx_rs::Dtype) -> Array {
-    // SAFETY: by this function's contract; payload and destructor belong together, and the handle is ours alone.
+    // SAFETY: by this function's contract; payload and destructor belong together, and only this function owns the handle.
     unsafe {
         Array::from_ptr(mlx_sys::mlx_array_new_data_managed_payload(
             data.cast_mut().cast(),
@@ -234,7 +234,7 @@ pub(crate) fn slice(operation: &'static str, array: &Array, start: &[i32], stop:
             stream.as_ptr(),
         )
     };
-    // SAFETY: the handle is ours alone, filled or empty.
+    // SAFETY: only this function owns the handle, filled or empty.
     let result = unsafe { Array::from_ptr(handle) };
     settle(operation, status)?;
     Ok(result)

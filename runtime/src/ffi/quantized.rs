@@ -47,7 +47,7 @@ fn result(
     let stream = mlx_rs::Stream::thread_local_or_default();
     let mut handle = absent();
     let status = fill(&mut handle, stream.as_ptr());
-    // SAFETY: the handle is ours alone, filled or empty.
+    // SAFETY: only this function owns the handle, filled or empty.
     let array = unsafe { Array::from_ptr(handle) };
     settle(operation, status)?;
     Ok(array)

@@ -15,7 +15,7 @@ pub(crate) fn random_words(operation: &'static str, shape: &[i32], key: &Array) 
     // SAFETY: a null handle to be filled, a shape of the length that is given, live array and stream.
     let status =
         unsafe { mlx_sys::mlx_random_bits(&mut handle, shape.as_ptr(), shape.len(), 4, key.as_ptr(), stream.as_ptr()) };
-    // SAFETY: the handle is ours alone, filled or empty.
+    // SAFETY: only this function owns the handle, filled or empty.
     let array = unsafe { Array::from_ptr(handle) };
     settle(operation, status)?;
     Ok(array)

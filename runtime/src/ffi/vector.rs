@@ -61,7 +61,7 @@ pub(super) unsafe fn read_vector(operation: &'static str, vector: mlx_sys::mlx_v
             let mut handle = unsafe { mlx_sys::mlx_array_new() };
             // SAFETY: `index` is below the length.
             let status = unsafe { mlx_sys::mlx_vector_array_get(&mut handle, vector, index) };
-            // SAFETY: the handle is ours alone, filled or empty.
+            // SAFETY: only this function owns the handle, filled or empty.
             let array = unsafe { Array::from_ptr(handle) };
             if status == 0 { Ok(array) } else { Err(last_message(operation)) }
         })
