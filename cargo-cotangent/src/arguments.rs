@@ -4,7 +4,7 @@ use crate::setup::Build;
 use clap::Args;
 use std::ffi::OsString;
 
-/// Which MLX to set up.
+/// The MLX to set up.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Setup {
     /// Linux: set up MLX's CUDA build (87 MB), which needs an NVIDIA driver and CUDA 13's libraries
@@ -25,7 +25,7 @@ impl Setup {
     }
 }
 
-/// Which kernels to list, and how.
+/// The kernels to list, and the form of the list.
 #[derive(Args, Clone, Debug)]
 pub struct Kernels {
     /// The name of a kernel's function
@@ -56,7 +56,7 @@ impl Kernels {
     }
 }
 
-/// Which kernels to check, and against what.
+/// The kernels to check, and what they are compared with.
 #[derive(Args, Clone, Debug)]
 pub struct Check {
     /// The name of the kernel's function; all kernels without one

@@ -27,7 +27,7 @@ pub struct KernelSource {
     pub function: ItemFn,
     /// `kernels/src/mrope.rs`
     pub file: String,
-    /// The same with the line: `kernels/src/mrope.rs:12`
+    /// The file with the line: `kernels/src/mrope.rs:12`
     pub place: String,
 }
 

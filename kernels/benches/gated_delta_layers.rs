@@ -212,7 +212,7 @@ fn compare(session: &mut Session, inputs: &Inputs<Stored>, gates: Gates, chunk: 
     Ok(line)
 }
 
-/// What the arguments ask for.
+/// The measurements that the arguments ask for.
 struct Asked {
     tokens: Vec<i32>,
     gates: Vec<Gates>,

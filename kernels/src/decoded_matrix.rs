@@ -96,7 +96,7 @@ pub fn decode_affine<T: Float, const GROUP: usize, const BITS: usize>(
     }
 }
 
-/// The same by MLX's operations.
+/// Decodes by MLX's operations.
 fn decode_affine_by_operations<M: Graph>(
     codes: &Indices,
     scales: &Constant,

@@ -18,7 +18,7 @@ pub struct Documents {
     shape: [i32; 2],
 }
 
-/// Where a token of a row lies.
+/// The place of a token in its row.
 #[derive(Clone, Copy)]
 struct Place {
     first_key: i32,

@@ -76,7 +76,7 @@ pub struct WithoutControls {
 enum Sequence {
     #[default]
     None,
-    /// After ESC.
+    /// The state after ESC.
     Escape,
     /// ESC `[` and its parameters, up to a letter.
     Control,

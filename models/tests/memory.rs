@@ -16,12 +16,12 @@ use cotangent_models::rope::{Positions, Rotary};
 use cotangent_models::vision::{Pictures, row_positions};
 use serde_json::json;
 
-/// Of a block that is counted: what it reads, and how the model is called.
+/// The kind of block that is counted: what it reads, and how the model is called.
 struct Kind {
     name: &'static str,
     /// Bytes of a block's input.
     input: usize,
-    /// What is adapted; in these blocks, and nowhere else.
+    /// The layers that are adapted, which are in these blocks and nowhere else.
     targets: &'static [&'static str],
     /// A model with the given number of blocks.
     config: fn(usize) -> TextConfig,
@@ -30,7 +30,7 @@ struct Kind {
 
 const TOKENS: usize = 512;
 
-/// Of layers of experts, which take longer.
+/// The tokens for layers of experts, which take longer.
 const FEW_TOKENS: usize = 64;
 
 /// Patches on each side of the picture, and the width of the tower.

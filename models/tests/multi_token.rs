@@ -44,7 +44,7 @@ fn head(dir: &Path) -> Result<BTreeMap<String, Vec<f32>>, String> {
     Ok(values)
 }
 
-/// As mlx-vlm stores a norm of the head.
+/// A norm of the head as mlx-vlm stores it.
 fn with_one_added(name: &str, tensor: &HostTensor) -> HostTensor {
     let values: Vec<f32> = tensor.to_f32().unwrap();
     let added = if name.contains("norm") { 1.0 } else { 0.0 };

@@ -124,7 +124,7 @@ impl fmt::Display for PortSuffix<'_> {
     }
 }
 
-/// What is known of the parameters that operands of two graphs were computed from.
+/// The known parameters from which operands of two graphs were computed.
 struct Between<'a>(&'a [Option<String>; 2]);
 
 impl fmt::Display for Between<'_> {

@@ -252,7 +252,7 @@ impl Packed {
         self.scales.shape().last().map_or(0, |groups| groups * self.format.group_size as i32)
     }
 
-    /// The same function of words, scales and biases.
+    /// Applies the same function to words, scales and biases.
     fn map(&self, function: impl Fn(&Array) -> Result<Array>) -> Result<Self> {
         Ok(Packed {
             words: function(&self.words)?,

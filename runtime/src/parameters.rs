@@ -34,7 +34,7 @@ pub trait Parameters: Sized + 'static {
     /// The mode of all leaves.
     type Mode: Mode;
 
-    /// The same tree in another mode.
+    /// The type of the same tree in another mode.
     // The bound is on the other tree, which leads back to this one, so that a tree written by hand is one error and not two.
     type In<N: Mode>: Parameters<Mode = N, In<Self::Mode> = Self> + crate::__private::DerivedParameters;
 

@@ -30,7 +30,7 @@ struct Head<M: Mode> {
     last: Tensor<M>,
 }
 
-/// What is wrong with each block.
+/// The fault of each block.
 #[derive(Debug, Clone, Copy)]
 enum Defect {
     None,
@@ -216,7 +216,7 @@ fn with_total_backward(d_y: In![f32; N], d_x: Out![f32; N]) {
     Ok(Outputs { d_x: Some(d_y.multiply(1.0)?) })
 }
 
-/// Where `x` is largest, beside `x` itself.
+/// The place at which `x` is largest, beside `x` itself.
 #[differentiable(backward = with_place_backward, cases = [(N = 3), (N = 131)])]
 fn with_place(x: In![f32; N], y: Out![f32; N], #[values(0..N)] place: Out![u32;]) {
     Ok(Outputs { y: x.multiply(1.0)?, place: x.argmax(0)? })

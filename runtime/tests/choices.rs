@@ -11,11 +11,11 @@ use cotangent::{
 const LAYERS: usize = 2;
 
 thread_local! {
-    /// How many blocks were put together.
+    /// The number of blocks that were built.
     static BLOCKS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// How a block chooses between two columns.
+/// The way in which a block chooses between two columns.
 #[derive(Debug, Clone, Copy)]
 enum Choice {
     TopK,
@@ -41,7 +41,8 @@ impl Layers {
     }
 }
 
-/// Nothing, but for the last bits: it tips the scales one way while the blocks are computed first, and the other way later.
+/// A change of the last bits, which tips the choice one way in the first computation of the blocks, and the other way
+/// later.
 fn rounding() -> f32 {
     let before = BLOCKS.replace(BLOCKS.get() + 1);
     if before < LAYERS { 1e-7 } else { -1e-7 }

@@ -15,9 +15,9 @@ const WIDTH: i32 = 4;
 const BYTES_OF_A_CALL: usize = 2 * 4 * (ROWS * WIDTH) as usize;
 
 thread_local! {
-    /// How often the kernel's body ran.
+    /// The number of runs of the kernel's body.
     static RUNS: Cell<usize> = const { Cell::new(0) };
-    /// How often a block was put together.
+    /// The number of blocks that were built.
     static BLOCKS: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -52,7 +52,7 @@ fn bounded_at_any_width<M: cotangent::Graph>(x: &Tensor<M>, w: &Tensor<M>) -> Re
     bounded(x, w)
 }
 
-/// What a block does with its weight.
+/// The operation of a block on its weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
     /// Calls the kernel.

@@ -7,7 +7,7 @@ use cotangent::kernel::check::check_on;
 use cotangent::kernel::{Declaration, Kernel};
 use cotangent::{Backend, differentiable};
 
-/// What fails, and what the emulator found, a line each.
+/// The failures, and what the emulator found, a line each.
 fn failures(declaration: &'static Declaration) -> String {
     match check_on(Backend::Emulated, declaration) {
         Err(error) => error.to_string(),

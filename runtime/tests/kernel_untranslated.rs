@@ -4,7 +4,7 @@
 use cotangent::{Backend, Error, Graph, Mode, Parameters, Result, Session, Stored, Tensor, Train, Trainable};
 use cotangent::{differentiable, value_and_grad};
 
-/// What a launch returns where its text has no counterpart.
+/// The error of a launch whose text has no counterpart.
 fn refused(kernel: &'static str) -> Error {
     Error::Untranslated { kernel, backend: Backend::Cuda, message: "its threads meet".to_owned() }
 }

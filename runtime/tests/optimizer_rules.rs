@@ -19,7 +19,7 @@ fn close(found: &[f32], expected: &[f64]) {
     }
 }
 
-/// What `torch.optim.SGD` computes, in double precision.
+/// The definition of `torch.optim.SGD`, in double precision.
 struct Definition {
     options: SgdOptions,
     velocity: f64,

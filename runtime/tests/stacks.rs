@@ -31,7 +31,7 @@ struct Model<M: Mode = Stored> {
     layers: Vec<Up<M>>,
 }
 
-/// What flows between blocks.
+/// The state that flows between blocks.
 #[derive(Parameters)]
 struct State<M: Mode> {
     hidden: Tensor<M>,

@@ -17,12 +17,12 @@ const RUNS: usize = 7;
 
 const SCALE: f32 = 0.0625;
 
-/// How attention is computed.
+/// The way in which attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
-    /// As a model does.
+    /// The way of a model.
     Model,
-    /// As a model does, of two documents a row.
+    /// The way of a model, with two documents a row.
     Documents,
     Strips,
 }

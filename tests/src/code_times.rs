@@ -12,10 +12,10 @@ const RUNS: usize = 7;
 /// Rows that are multiplied, and the rows and columns of the matrix.
 const SIZES: [(i32, i32, i32); 4] = [(512, 256, 256), (512, 768, 256), (256, 1024, 1024), (1, 1024, 1024)];
 
-/// How a product is computed.
+/// The way in which a product is computed.
 #[derive(Clone, Copy)]
 enum Way {
-    /// With the matrix that the codes stand for, decoded before.
+    /// The product with the decoded matrix, decoded before.
     Dense,
     /// MLX's product with the codes.
     Codes,

@@ -15,11 +15,11 @@ const PARTS: usize = 10;
 /// Growth from the middle of a run to its end that is noise: of all it has, and in bytes.
 const NOISE: (f64, u64) = (0.05, 64 << 20);
 
-/// What a process has at one moment, in bytes.
+/// The memory of a process at one moment, in bytes.
 struct Holds {
-    /// In arrays that live.
+    /// The bytes of living arrays.
     arrays: u64,
-    /// In memory on the host, as far as the system says.
+    /// The bytes of memory on the host, if the system says so.
     resident: Option<u64>,
 }
 

@@ -19,18 +19,18 @@ const RUNS: usize = 7;
 /// Calls in one run, so that waiting for the device does not count.
 const CALLS: usize = 4;
 
-/// How a product is computed.
+/// The way in which a product is computed.
 #[derive(Clone)]
 enum Way {
-    /// Nothing: what the measurement of a gradient costs by itself, at the size of the result.
+    /// Nothing is computed: this is the time of the measurement of a gradient itself, at the size of the result.
     Nothing(i32),
-    /// As a model does.
+    /// The way of a model.
     Model,
-    /// As a model does, in other blocks.
+    /// The way of a model, in other blocks.
     Blocks(Blocks),
     /// MLX's gathered product.
     Gathered,
-    /// As a model does with codes.
+    /// The way of a model with codes.
     Codes(Packed),
     /// The matrices decoded, then as a model does.
     Decoded(Packed),
@@ -112,7 +112,7 @@ fn median(mut run: impl FnMut() -> Result<Inputs<Stored>>) -> Result<f64> {
     Ok(times[RUNS / 2])
 }
 
-/// How far one way is from another: the product, and its gradient by each input that trains.
+/// Returns the deviations of one way from another: the product, and its gradient by each input that trains.
 fn deviations(
     session: &mut Session,
     inputs: &Inputs<Stored>,

@@ -22,7 +22,7 @@ const CALLS: usize = 8;
 
 const EPSILON: f32 = 1e-6;
 
-/// How large everything is.
+/// The sizes of all inputs.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
     rows: i32,
@@ -57,7 +57,7 @@ enum Call {
     MRope(Frequencies, Indices),
     Rotary(RotaryLayout),
     AdaptedLinear,
-    /// The same, as it would be written without the kernel.
+    /// The layer as it would be written without the kernel.
     LinearAndAdapter,
     VerifyLinear,
     VerifySwitch(Indices),

@@ -15,7 +15,7 @@ fn check(kernel: &str, backend: &str) -> String {
     report.into_owned()
 }
 
-/// What `cargo xtask kernels` says is checked of a kernel is what was.
+/// The claims of `cargo xtask kernels` about what is checked of a kernel are true.
 #[test]
 fn claims_are_true() {
     for (name, backend) in

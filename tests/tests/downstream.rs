@@ -9,7 +9,7 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// As `cotangent` itself depends on it: then it is in the lock file, and compiled.
+/// The dependency as `cotangent` itself has it, so that it is in the lock file, and compiled.
 const MLX: &str = "mlx-rs = { version = \"0.33\", default-features = false, features = [\"metal\"] }";
 
 /// A workspace of four packages in the target directory: below the checkout, so that Cargo finds where MLX is, but

@@ -20,7 +20,7 @@ fn texts() -> Vec<(&'static str, LaunchText)> {
     texts
 }
 
-/// What NVIDIA's compiler gets of a launch.
+/// Returns the program that NVIDIA's compiler gets of a launch.
 fn unit(text: &LaunchText) -> Option<CudaUnit<'_>> {
     let input_shapes = text.input_shapes.iter().map(Vec::as_slice).collect();
     Some(CudaUnit { kernel: &text.metal, input_shapes, text: text.cuda.as_ref().ok()? })

@@ -25,7 +25,7 @@ fn quotations(page: &str, folder: &Path) -> Vec<Quotation> {
     quotations
 }
 
-/// Without the compiler's gutter, and with one space where there are several.
+/// Returns the text without the compiler's gutter, and with one space where there are several.
 fn words(text: &str) -> String {
     let words = text.split_whitespace().filter(|word| *word != "|" && *word != "=");
     words.collect::<Vec<_>>().join(" ")

@@ -18,12 +18,12 @@ fn parity(backend: &str, fixture: &str) -> String {
     parity_of_kinds(backend, &format!("fixtures/{fixture}"), kinds)
 }
 
-/// The same on a folder below `reference`, with so many kinds of comparisons.
+/// Compares a folder below `reference`, with this number of kinds of comparisons.
 fn parity_of_kinds(backend: &str, folder: &str, kinds: usize) -> String {
     parity_with(backend, folder, folder, kinds)
 }
 
-/// The same with the references of another folder.
+/// Compares a folder with the references of another folder.
 fn parity_with(backend: &str, folder: &str, references: &str, kinds: usize) -> String {
     let folders = [folder, references].map(|folder| format!("{}/reference/{folder}", env!("CARGO_MANIFEST_DIR")));
     let output =
@@ -56,7 +56,7 @@ fn called_by(callers: &[&str]) -> BTreeSet<&'static str> {
     kernels.filter(is_called).map(|kernel| kernel.signature.name).collect()
 }
 
-/// On a CPU: attention goes through strips, and kernels that others fall back on run as well.
+/// Checks what runs on a CPU: attention goes through strips, and kernels that others fall back on run as well.
 fn calls_on_the_cpu(table: &str, callers: &[&str]) {
     let ran = forwards_that_ran(table);
     let mut expected = called_by(callers);

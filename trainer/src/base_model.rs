@@ -30,7 +30,7 @@ pub struct BaseModel {
     pub findings: Findings,
 }
 
-/// Why a checkpoint folder cannot be used.
+/// The reason why a checkpoint folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseModelError {
     /// The weights or the configuration are at fault.

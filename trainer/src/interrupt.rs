@@ -18,7 +18,7 @@ static STATE: Mutex<State> = Mutex::new(State { asked: None, holds: 0, enforced:
 struct State {
     /// The signal that asked for an end, and when.
     asked: Option<(i32, Instant)>,
-    /// How many [`Hold`]s there are.
+    /// The number of [`Hold`]s.
     holds: usize,
     /// The signal that enforces the end once nothing holds it up.
     enforced: Option<i32>,

@@ -97,7 +97,8 @@ fn without_variables(command: &str) -> &str {
     rest.split("  #").next().unwrap_or(rest).trim()
 }
 
-/// What keeps a command of a document in folder `beside` from working, as far as can be seen without running it.
+/// Returns what keeps a command of a document in folder `beside` from working, as far as can be seen without running
+/// it.
 fn fault(command: &str, beside: &Path) -> Option<String> {
     let command = without_variables(command);
     let words: Vec<&str> = command.split_whitespace().collect();
@@ -217,7 +218,7 @@ fn commands_name_what_is_there() {
     }
 }
 
-/// In a folder with the names that the documents use; runs are shortened to two iterations.
+/// The commands run in a folder with the names that the documents use; runs are shortened to two iterations.
 #[test]
 fn commands_of_this_program_work_when_pasted() {
     let mut ran = 0;
@@ -270,7 +271,7 @@ fn options(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("--") && word.len() > 3).map(str::to_owned).collect()
 }
 
-/// Those that a command takes, by what its help lists them under.
+/// Returns the options that a command takes, as its help lists them.
 fn options_of(command: &str) -> BTreeSet<String> {
     let help = help(&[command]);
     let entries = help.lines().filter(|line| line.trim_start().starts_with('-'));

@@ -129,7 +129,7 @@ fn files_of_mlx_itself_are_read_with_and_without_metadata() {
     assert_eq!(same, tensors);
 }
 
-/// As transformers does where both are stored and differ.
+/// transformers does this if both are stored and differ.
 #[test]
 fn a_stored_head_is_used_although_the_configuration_ties_it() {
     let fixture = top("tests/reference/fixtures/dense-untied");

@@ -25,7 +25,7 @@ fn checkpoint_with(name: &str, put: impl FnOnce(&Path)) -> TempDir {
     dir
 }
 
-/// What `cotangent generate` says of a checkpoint, with `.` for its folder.
+/// Returns what `cotangent generate` prints about a checkpoint, with `.` for its folder.
 fn refusal(dir: &TempDir) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_cotangent"))
         .args(["generate", "--prompt", "Hello there", "--max-tokens", "1", "--model"])

@@ -54,7 +54,7 @@ fn frames() -> Value {
     (0..5).map(|index| format!("{index}.png")).collect()
 }
 
-/// What the reference reads.
+/// The conversation that the reference reads.
 fn conversation() -> Value {
     row(json!([
         {"type": "video", "video": frames(), "fps": 4}, {"type": "text", "text": "And "},

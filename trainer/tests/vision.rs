@@ -12,7 +12,7 @@ use workplace::{cotangent, losses_of, row, with, workplace_with};
 const VISION_START: u32 = 250;
 const PAD: u32 = 252;
 
-/// With the checkpoint of Qwen3.5.
+/// A folder with the checkpoint of Qwen3.5.
 fn workplace() -> TempDir {
     workplace_with("fixtures/vlm")
 }
@@ -233,7 +233,7 @@ fn a_model_that_sees_trains_answers_and_is_evaluated() {
     assert_ne!(ask(&["rgb.png"], &["--max-pixels", "128"]), ask(&["rgb.png"], &[]), "it is seen smaller");
 }
 
-/// Only the tower trains, also in steps in which no row has a picture: these change nothing.
+/// Only the tower trains, also in steps in which no row has a picture; such steps change nothing.
 #[test]
 fn a_tower_trains_alone() {
     let dir = workplace();

@@ -24,7 +24,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// What the linker writes into the program: libraries lie in the folder beside its own.
+/// The option with which the linker writes into the program that libraries lie in the folder beside its own.
 const SEARCH: &str = "link-arg=-Wl,-rpath,$ORIGIN/../lib";
 
 /// Libraries of a C++ compiler's run time, which not every machine has.

@@ -20,7 +20,7 @@ pub fn write(root: &Path) -> Result<()> {
 
 const TABLE: &str = "docs/codes.md";
 
-/// Where codes are raised; the catalogue only explains them.
+/// The folders in which codes are raised; the catalogue only explains them.
 const SOURCES: [&str; 5] = ["macros/core/src", "runtime/src", "kernels/src", "models/src", "trainer/src"];
 const CATALOGUE: &str = "macros/core/src/catalogue.rs";
 

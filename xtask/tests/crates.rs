@@ -27,7 +27,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// What is wrong with the dependencies in the answer of `cargo metadata`, those of tests left out.
+/// Returns what is wrong with the dependencies in the answer of `cargo metadata`, without those of tests.
 fn arrows_upwards(metadata: &Value) -> Vec<String> {
     let place = |name: &str| ORDER.iter().position(|known| *known == name);
     let mut wrong = Vec::new();
@@ -46,7 +46,7 @@ fn arrows_upwards(metadata: &Value) -> Vec<String> {
     wrong
 }
 
-/// What `cargo` prints. The lock file names all it needs, so the network is not asked.
+/// Returns what `cargo` prints. The lock file names everything, so no network is needed.
 fn cargo(arguments: &[&str]) -> String {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let output = cargo.current_dir(root()).env("CARGO_NET_OFFLINE", "true").args(arguments).output().unwrap();
@@ -58,7 +58,7 @@ fn metadata() -> Value {
     serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version=1"])).unwrap()
 }
 
-/// What a package needs to run, by the names in its manifest.
+/// Returns the packages that a package needs to run, by the names in its manifest.
 fn needs<'a>(metadata: &'a Value, name: &str) -> BTreeSet<&'a str> {
     let package = metadata["packages"].as_array().unwrap().iter().find(|package| package["name"] == name).unwrap();
     let dependencies = package["dependencies"].as_array().unwrap().iter();
@@ -105,7 +105,7 @@ fn crates_depend_only_on_those_below_them() {
     assert_eq!(arrows_upwards(&metadata), ["cotangent-metal depends on cotangent"]);
 }
 
-/// What a library of text has no use for.
+/// Names for which a library of text has no use.
 const FORBIDDEN: [&str; 6] = ["std::fs", "File::open", "std::process", "std::net", "libloading", "unsafe "];
 
 /// The one file that reads another: the source that a declaration names.

@@ -107,7 +107,7 @@ pub(super) fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Why there is work to do; nothing if the set-up holds.
+/// Returns why there is work to do, or nothing if the set-up is up to date.
 fn outdated(home: &SetupFolder, build: Build, stamp: &Stamp) -> Option<String> {
     let Ok(found) = fs::read_to_string(home.stamp()) else {
         let begun = home.unfinished(build).folder.exists();

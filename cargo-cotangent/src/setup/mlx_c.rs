@@ -105,7 +105,7 @@ fn pinned_mlx(cmake: &str) -> Option<&str> {
     cmake.lines().find_map(|line| line.trim().strip_prefix("GIT_TAG v")?.split([')', ' ']).next())
 }
 
-/// What the bindings start with, after a line on their origin.
+/// The beginning of the bindings' second line, after a line on their origin.
 pub const HEADERS_MARK: &str = "// Made from headers with the digest ";
 
 fn bound_headers(bindings: &str) -> Option<&str> {

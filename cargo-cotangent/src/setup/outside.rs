@@ -18,7 +18,7 @@ include = [
 ]
 ";
 
-/// What is included, as seen from `.cargo`.
+/// The included file, as seen from `.cargo`.
 const INCLUDED: &str = "../.mlx/cargo.toml";
 
 /// A crate that was carried to another machine lacks what is not committed.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the parts of MLX's CPU build lie.
+/// The places of the parts of MLX's CPU build.
 #[derive(Debug)]
 pub struct Parts {
     /// MLX's C interface, which programs are linked to.
@@ -19,7 +19,7 @@ pub struct Parts {
     pub wheel: PathBuf,
     /// The sources of the C interface, with their licence.
     pub mlx_c: PathBuf,
-    /// What Rust calls this machine.
+    /// Rust's name for this machine.
     pub target: &'static str,
 }
 

@@ -6,9 +6,9 @@ use std::fmt;
 /// Something that must be put right by hand.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What was found and what was expected.
+    /// The text of what was found and what was expected.
     pub found: String,
-    /// What to do: starts with a verb.
+    /// The advice, which starts with a verb.
     pub help: String,
 }
 

@@ -21,7 +21,7 @@ pub const BEFORE_MLX_C: Source = source!("before_mlx_c.h");
 pub const MACH_TIME: Source = source!("mach_time.cpp");
 /// A program that proves the libraries work.
 pub const SMOKE_TEST: Source = source!("smoke_test.c");
-/// What bindgen makes of mlx-c's headers: committed, so that setting up needs no libclang.
+/// The bindings that bindgen made of mlx-c's headers. They are committed, so that setting up needs no libclang.
 pub const BINDINGS: Source = source!("bindings.rs");
 
 pub const ALL: [Source; 4] = [BEFORE_MLX_C, MACH_TIME, SMOKE_TEST, BINDINGS];

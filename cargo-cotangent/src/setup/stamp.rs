@@ -35,7 +35,7 @@ impl Stamp {
         self.0.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
     }
 
-    /// Why a set-up with the stamp `found` no longer holds; nothing if it does.
+    /// Returns why a set-up with the stamp `found` is out of date, or nothing if it is not.
     pub fn difference(&self, found: &str) -> Option<String> {
         self.0.iter().find_map(|(name, expected)| {
             let value = found.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));

@@ -5,7 +5,7 @@
 
 use cotangent::{Graph, Indices, Result, Tensor, differentiable};
 
-/// What a lane reads at once: four columns where rows consist of such, else one.
+/// The columns that a lane reads at once: four if rows consist of such groups, else one.
 const PARTS: &str = "
 template <typename T, int W> using part_of = conditional_t<W % 4 == 0, vec<T, 4>, T>;
 template <int W> using floats_of_part = conditional_t<W % 4 == 0, float4, float>;

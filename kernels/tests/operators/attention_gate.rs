@@ -6,7 +6,7 @@ use crate::cases::{
 use cotangent::{Dtype, Graph, Result, Tensor};
 use cotangent_kernels::attention_gate;
 
-/// What attention gives, `[B, H, T, D]`, and a projection of which the gates are the second half, `[B, T, H, 2 D]`.
+/// The output of attention, `[B, H, T, D]`, and a projection whose second half are the gates, `[B, T, H, 2 D]`.
 #[derive(Clone, Copy)]
 struct Gate;
 

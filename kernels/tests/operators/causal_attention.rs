@@ -35,7 +35,7 @@ impl Operator for Attention {
     }
 }
 
-/// What a model calls: on GPUs and in the emulator the kernel in blocks, on CPUs strips.
+/// The attention that a model calls: on GPUs and in the emulator the kernel in blocks, on CPUs strips.
 #[derive(Clone)]
 struct OfBackend {
     scale: f32,

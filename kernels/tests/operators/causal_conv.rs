@@ -52,7 +52,7 @@ impl Operator for ConvOfDocuments {
     }
 }
 
-/// Of one row, true at these places.
+/// A mask of one row, true at these places.
 fn places(places: &[usize], length: usize) -> Mask {
     let values: Vec<bool> = (0..length).map(|place| places.contains(&place)).collect();
     Mask::from_slice(&values, &[1, length as i32]).unwrap()

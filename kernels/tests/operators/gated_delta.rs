@@ -11,19 +11,19 @@ use cotangent_kernels::{
     l2norm,
 };
 
-/// For similar keys, shut gates and long rows.
+/// The tolerance for similar keys, shut gates and long rows.
 const STRESS_TOLERANCE: f32 = 5e-5;
 
 /// The lengths of chunks that backends use, and a longer one, which tiles take for their longest.
 fn chunks() -> &'static [usize] {
     if cotangent::backend().expect("a backend") == Backend::Cpu { &[32, 64, 128] } else { &[32, 128] }
 }
-/// Where the length does not matter.
+/// The chunk where its length does not matter.
 const CHUNK: usize = 32;
 
 #[derive(Clone, Copy)]
 enum Form {
-    /// In chunks of the given number of tokens.
+    /// The rule in chunks of the given number of tokens.
     Chunked(usize),
     Steps,
 }

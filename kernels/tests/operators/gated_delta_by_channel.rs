@@ -15,12 +15,12 @@ use cotangent_kernels::{
 
 #[derive(Clone, Copy)]
 enum Form {
-    /// As the backend has it, with chunks of the given number of tokens.
+    /// The backend's own form, with chunks of the given number of tokens.
     Default(usize),
-    /// In operations.
+    /// The form in operations.
     Chunked(usize),
     Steps,
-    /// Of a single token.
+    /// The step of a single token.
     Step,
 }
 
@@ -64,7 +64,7 @@ impl Operator for Form {
     }
 }
 
-/// As the reference has it: decays, not their logarithms, and a mask.
+/// The reference's form: decays, not their logarithms, and a mask.
 #[derive(Clone)]
 struct OfDecays {
     form: Form,
@@ -106,7 +106,7 @@ fn gates_of_channels_match_the_reference() {
     }
 }
 
-/// What the backend has, and operations, with chunks of several lengths. On a CPU both are operations.
+/// The backend's form, and operations, with chunks of several lengths. On a CPU both are operations.
 const FORMS: [Form; 4] = [Form::Default(16), Form::Default(64), Form::Chunked(8), Form::Chunked(32)];
 
 /// The input of this index, changed token by token: `change(values, row, token)` of each token's numbers.
@@ -221,7 +221,7 @@ fn shut_gates_are_as_exact_as_open_ones() {
     }
 }
 
-/// Where every gate of a channel is nearly shut, the gates' gradient is tiny, and right in proportion to itself.
+/// The gradient is tiny if every gate of a channel is nearly shut, and right in proportion to itself.
 #[test]
 fn the_gradient_of_a_shut_gate_keeps_its_digits() {
     let sizes = [1, 40, 1, 1, 4, 4];

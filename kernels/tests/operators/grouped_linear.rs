@@ -16,7 +16,7 @@ struct Experts {
 enum Way {
     /// All experts at once.
     Grouped,
-    /// The same in blocks of these rows, columns and depth.
+    /// The layer in blocks of these rows, columns and depth.
     Blocks([usize; 3]),
     /// One after the other, each with its slice of the rows.
     OneByOne,

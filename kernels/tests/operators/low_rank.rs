@@ -19,7 +19,7 @@ impl Operator for Adapted {
     }
 }
 
-/// The same with the adapter merged into the weight.
+/// The layer with the adapter merged into the weight.
 #[derive(Clone, Copy)]
 struct Merged;
 
@@ -30,7 +30,7 @@ impl Operator for Merged {
     }
 }
 
-/// For `[.., 6]` to 5 with rank 2.
+/// The inputs of a layer from `[.., 6]` to 5 with rank 2.
 fn inputs(outer: &[i32]) -> Vec<Tensor<Stored>> {
     let x = random(1, &[outer, &[6]].concat(), 1.0);
     vec![x, random(2, &[5, 6], 1.0), random(3, &[6, 2], 1.0), random(4, &[2, 5], 1.0)]

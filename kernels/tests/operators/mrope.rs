@@ -6,7 +6,7 @@ use crate::cases::{
 use cotangent::{Graph, Indices, Result, Tensor};
 use cotangent_kernels::{AxisChoice, Frequencies, Pairing};
 
-/// What a float32 angle formed naively could not reach at these positions.
+/// A bound that a naively formed float32 angle would exceed at these positions.
 const TOLERANCE: f32 = 2e-6;
 
 #[derive(Clone)]

@@ -160,7 +160,7 @@ fn the_result_has_the_dtype_of_the_operands() {
     }
 }
 
-/// Where a text runs, that is in the emulator; the fallback's products of matrices promise nothing of the kind.
+/// This holds where a source runs, which is in the emulator; the fallback's matrix products do not promise it.
 #[test]
 fn a_row_has_the_same_bits_in_any_company() {
     if cotangent::backend().unwrap() != cotangent::Backend::Emulated {

@@ -34,7 +34,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// Who writes the message of a failure.
+/// The author of a failure's message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// Cotangent: the message carries the code.
@@ -60,7 +60,7 @@ pub struct Entry {
     pub source: Source,
     /// A program that contains the failure, and so does not compile; or, of a driver's, holds that it ends in the error.
     pub wrong: &'static str,
-    /// The same without it.
+    /// A right program, beside the wrong one.
     pub right: &'static str,
 }
 

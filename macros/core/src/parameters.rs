@@ -423,7 +423,7 @@ fn mentions(ty: &Type, mode: &Ident) -> bool {
     search(ty.to_token_stream(), mode)
 }
 
-/// What stands in a field's attributes.
+/// The options in a field's attributes.
 #[derive(Default)]
 struct FieldOptions {
     config: Option<Span>,

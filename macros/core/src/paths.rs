@@ -6,7 +6,7 @@ use syn::DeriveInput;
 
 use crate::diagnostics::Diagnostics;
 
-/// Where the runtime crate is found: `::cotangent`, or the author's `crate = path`.
+/// The path of the runtime crate: `::cotangent`, or the author's `crate = path`.
 #[derive(Debug, Clone)]
 pub struct Paths {
     root: TokenStream,

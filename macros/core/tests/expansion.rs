@@ -120,7 +120,7 @@ const ATOMIC: (&str, &str) = (
      }",
 );
 
-/// What there is of a declaration to look at.
+/// The artefacts of a declaration.
 enum Artefact {
     Rust,
     Metal,

@@ -2,7 +2,7 @@
 
 use crate::Location;
 
-/// Why a kernel cannot be translated.
+/// The reason why a kernel cannot be translated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The source uses something that the target does not have, or that Metal does not have.

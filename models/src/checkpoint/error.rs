@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::quoting::{quoted, quoted_path};
 
-/// Why a checkpoint cannot be opened, read or written.
+/// The reason why a checkpoint cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The operating system refused to read or write a file.
@@ -22,7 +22,7 @@ pub enum CheckpointError {
     Damaged {
         /// The file or folder.
         file: PathBuf,
-        /// What was found and what was expected.
+        /// The text of what was found and what was expected.
         reason: String,
     },
     /// One tensor is not what it should be.
@@ -32,7 +32,7 @@ pub enum CheckpointError {
         file: PathBuf,
         /// The tensor's name as stored.
         tensor: String,
-        /// What was found and what was expected.
+        /// The text of what was found and what was expected.
         reason: String,
     },
     /// The tensors are sound, but are not those of the model that `config.json` describes.

@@ -11,7 +11,7 @@ use crate::reading;
 use super::header::{Entry, Header, MAX_HEADER_BYTES};
 use super::{CheckpointError, HostTensor, TensorInfo};
 
-/// What is read at once where two tensors are compared.
+/// The bytes that are read at once when two tensors are compared.
 const PIECE_BYTES: u64 = 1 << 20;
 
 /// One open safetensors file: its header is in memory, its tensors are read by position when asked for.

@@ -1,6 +1,6 @@
 //! The names of stored tensors, in every naming that exports use.
 
-/// What a stored tensor is to the text model.
+/// The role of a stored tensor in the text model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TensorRole {
     /// A tensor of the text model, by canonical name: the Hugging Face name without the prefix that differs between

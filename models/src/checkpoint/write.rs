@@ -13,7 +13,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::{CheckpointError, HostTensor};
 
-/// How the names of files begin that are not complete yet. One that a killed process left may be removed.
+/// The beginning of the names of files that are not complete yet. One that a killed process left may be removed.
 pub const TEMPORARY_PREFIX: &str = ".writing-";
 
 /// Writes the file at `path` so that it is, at every moment, either as before or complete: into a temporary file beside
@@ -171,7 +171,7 @@ pub fn write_folder_atomically<T, E: From<CheckpointError>>(
     Ok(Some(filled))
 }
 
-/// How long a folder that is not complete may lie without a lock: a process that has just made it is about to lock it.
+/// The time that an incomplete folder may lie without a lock: a process that has just made it is about to lock it.
 const TO_BE_LOCKED: Duration = Duration::from_secs(60);
 
 /// Removes the folders in `parent` that processes were filling when they were killed, as far as that can be done. A lock that

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::quoting::{quoted, quoted_path};
 
-/// Why a `config.json` cannot be used.
+/// The reason why a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be opened or is not UTF-8.

@@ -307,7 +307,7 @@ fn multimodal() -> Value {
     })
 }
 
-/// What [`TextConfig::unknown_keys`] finds in a file.
+/// The keys that [`TextConfig::unknown_keys`] finds in a file.
 fn unknown_keys(json: &Value) -> Result<Vec<String>, ConfigError> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.json"), json.to_string()).unwrap();
@@ -433,7 +433,7 @@ fn a_file_that_is_not_there_or_not_json_is_an_error() {
 }
 
 proptest! {
-    /// Whatever one field is replaced by, reading it gives a model or an error.
+    /// Reading gives a model or an error, whatever one field is replaced by.
     #[test]
     fn no_value_of_a_field_makes_reading_panic(index in 0usize..40, replacement in any_json()) {
         let mut json = published();

@@ -41,7 +41,7 @@ pub struct PixelLimits {
     pub most: usize,
 }
 
-/// Why a checkpoint's images cannot be prepared.
+/// The reason why a checkpoint's images cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A file is damaged, or asks for what is not done here.

@@ -7,7 +7,7 @@ use super::PixelLimits;
 /// The most that one side may be longer than the other.
 const MAX_RATIO: usize = 200;
 
-/// Why a picture has no size to be brought to.
+/// The reason why a picture has no size to be brought to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
     /// One side is far longer than the other.

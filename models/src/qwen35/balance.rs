@@ -17,7 +17,7 @@ use super::model::Model;
 pub struct Balance {
     /// The tokens that are no padding, by their places in `[B * T]`.
     pub(super) counted: Indices,
-    /// How many times a router chose for them, in all layers.
+    /// The number of choices that a router made for them, in all layers.
     choices: f32,
     experts: i32,
     /// The factor of the loss in training.

@@ -15,7 +15,7 @@ use crate::vision::VisionTower;
 use super::model::Model;
 use super::multi_token::MultiTokenHead;
 
-/// Why a model could not be loaded.
+/// The reason why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// `config.json` is at fault.

@@ -24,7 +24,7 @@ pub struct Model<M: Mode> {
     pub embed_tokens: Table<M>,
     /// The decoder layers.
     pub layers: Vec<Block<M>>,
-    /// Before the head.
+    /// The norm before the head.
     pub norm: RmsNorm<M>,
     /// `[vocabulary, hidden]`; `None` if tied.
     pub lm_head: Option<Linear<M>>,

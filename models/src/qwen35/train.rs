@@ -259,7 +259,7 @@ impl Projection<Train> {
     }
 }
 
-/// Why gradients of multi-token prediction end.
+/// The reason why gradients of multi-token prediction end.
 const DETACHED: &str = "multi-token prediction trains its own head alone";
 
 /// Gives the head of multi-token prediction the hidden states as the model's own head has them.

@@ -12,11 +12,11 @@ use super::input::VisionInput;
 /// `h = x + attn(norm1(x))`, then `h + mlp(norm2(h))`.
 #[derive(Parameters)]
 pub struct VisionBlock<M: Mode> {
-    /// Before attention.
+    /// The norm before attention.
     pub norm1: LayerNorm<M>,
-    /// Between the patches of a frame.
+    /// Attention between the patches of a frame.
     pub attn: VisionAttention<M>,
-    /// Before the feed-forward layer.
+    /// The norm before the feed-forward layer.
     pub norm2: LayerNorm<M>,
     /// The feed-forward layer.
     pub mlp: VisionMlp<M>,

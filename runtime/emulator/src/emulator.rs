@@ -24,7 +24,7 @@ pub struct Emulator {
     compiler: Compiler,
     cache: Cache,
     images: Images,
-    /// The same by what was asked for, so that a text is read once.
+    /// The images by what was asked for, so that a text is read once.
     asked: Images,
     stacks: StackPool,
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why a kernel could not be run. Defects of a kernel that did run are [`Finding`](crate::Finding)s.
+/// The reason why a kernel could not be run. Defects of a kernel that did run are [`Finding`](crate::Finding)s.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No C++ compiler answers.

@@ -116,7 +116,7 @@ pub enum Action {
     Atomic,
     /// A barrier, or a simdgroup or quadgroup operation.
     Synchronise,
-    /// Another turn of a loop.
+    /// A further turn of a loop.
     Loop,
 }
 

@@ -62,7 +62,7 @@ fn signed_overflow() {
     ]);
 }
 
-/// What becomes an index must not wrap around: it may be inside by chance. Each line is run by a thread of its own.
+/// An index must not wrap around, because it may be inside by chance. A separate thread runs each line.
 #[test]
 fn wrapped_indices() {
     let header = "inline float first(device const float* p) { return *p; }\n#define AT(p, n, i) p[(n) * (n) + (i)]\n\

@@ -2,7 +2,7 @@
 
 use cotangent_emulator::{Buffer, Checks, Dtype, Emulator, Error, KernelText, Launch, TemplateValue};
 
-/// What `body` makes of `x`, an element a thread, in one threadgroup.
+/// The results of `body` for `x`, an element a thread, in one threadgroup.
 fn run(header: &str, body: &str, x: &[f64]) -> Result<Vec<f64>, Error> {
     let kernel = KernelText::new("k", body)
         .header(cotangent_emulator::Source::new("header.metal", header))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cotangent_emulator::{Buffer, Dtype, Emulator, KernelText, Launch};
 
-/// What `y = x + addend` gives for 1 and 2, compiled with the files of `folder`.
+/// The results of `y = x + addend` for 1 and 2, compiled with the files of `folder`.
 fn sums(folder: &Path, addend: u32) -> Vec<u8> {
     let body = format!("y[thread_position_in_grid.x] = x[thread_position_in_grid.x] + {addend};");
     let kernel = KernelText::new("k", body).input("x", Dtype::I32).output("y", Dtype::I32);

@@ -202,7 +202,7 @@ pub struct Launch {
 }
 
 impl Port {
-    /// Why the gradient of this input of `forward` is not the derivative, if it is meant not to be.
+    /// Returns why the gradient of this input of `forward` is not the derivative, if it is meant not to be.
     pub fn differs(&self, forward: &Declaration) -> Option<&'static str> {
         let gradients = forward.backward()?.signature.outputs.iter();
         let mut gradients = gradients.filter(|port| port.name.strip_prefix("d_") == Some(self.name));

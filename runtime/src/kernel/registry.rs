@@ -32,7 +32,7 @@ pub fn kernels() -> Vec<&'static Declaration> {
 
 /// Kernels that something calls: models, or the fallback of another kernel. Made by [`calls!`](macro@crate::calls).
 pub struct Called {
-    /// What calls them.
+    /// The name of what calls them.
     pub caller: &'static str,
     /// The kernels.
     pub kernels: &'static [fn() -> &'static Declaration],

@@ -134,7 +134,7 @@ fn kept_output_backward(d_y: In![f32; N], d_x: Out![f32; N]) {
     Ok(Outputs { d_x: Some(d_y.clone()) })
 }
 
-/// Its gradient is what another graph computed.
+/// A kernel whose gradient is what another graph computed.
 #[differentiable(untested = "it is wrong on purpose", backward = kept_gradient_backward, cases = [(N = 3)])]
 fn kept_gradient(x: In![f32; N], y: Out![f32; N]) {
     Ok(Outputs { y: x.square()? })

@@ -8,7 +8,7 @@ use cotangent::{
     Trainable, train_stack,
 };
 
-/// What blocks do.
+/// The operations of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Does {
     /// `h + tanh(h w)`.
@@ -156,7 +156,7 @@ impl Stack for Rows {
     }
 }
 
-/// What a step leaves that fails after the head's gradients were added.
+/// The gradients of a step that fails after those of the head were added.
 pub fn failing_in_the_backward_pass() -> (Gradients, Error) {
     CALLS.set(0);
     let rows = Rows::new();

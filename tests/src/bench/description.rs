@@ -16,7 +16,7 @@ pub(crate) struct Description {
     config: Option<Value>,
     config_path: Option<String>,
     pub(super) batch: usize,
-    /// Of a row.
+    /// The number of tokens of a row.
     pub(super) tokens: usize,
     pub(super) lora: Lora,
     #[serde(default)]
@@ -76,7 +76,7 @@ fn five() -> usize {
 }
 
 impl Description {
-    /// That in the file `path`, and the model's configuration.
+    /// Reads the description in the file `path`, and the model's configuration.
     pub(super) fn read(path: &Path) -> Result<(Self, Value)> {
         let description: Description =
             serde_json::from_value(read(path, DEPTH)?).with_context(|| format!("`{}`", path.display()))?;

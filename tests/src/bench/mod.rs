@@ -48,7 +48,7 @@ pub(crate) struct Training {
 }
 
 impl Training {
-    /// What the description in the file `path` says.
+    /// Makes the model that the file `path` describes.
     pub(crate) fn described(path: &Path) -> Result<Self> {
         let (description, json) = Description::read(path)?;
         let mut config = TextConfig::from_json_with_vision(&json, path)?;
@@ -89,7 +89,7 @@ impl Training {
         random::batch(&self.description, tokens, &self.config)
     }
 
-    /// Forward, backward and update: the loss.
+    /// Runs forward, backward and update, and returns the loss.
     pub(crate) fn step(&mut self, batch: &Batch) -> Result<f32> {
         let Training { session, model, trainable, keep, optimizer, description, .. } = self;
         let mut gradients = Gradients::new();
@@ -98,7 +98,8 @@ impl Training {
         Ok(loss.item::<f32>()?)
     }
 
-    /// Of the experts, the shares of the tokens of the idlest and of the busiest, means over layers; nothing without experts.
+    /// Returns the shares of the tokens of the idlest and of the busiest expert, means over layers; nothing without
+    /// experts.
     fn shares_of_experts(&mut self) -> Result<Option<[f32; 2]>> {
         if !matches!(self.config.feed_forward, FeedForwardConfig::Experts(_)) {
             return Ok(None);
@@ -166,7 +167,7 @@ pub fn run(path: &Path) -> Result<Value> {
 mod tests {
     use super::*;
 
-    /// What is reported of the smallest description with these members in the place of its own.
+    /// Returns the report of the smallest description with some members replaced by these.
     fn report_of(different: &Value) -> Value {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("description.json");

@@ -15,7 +15,7 @@ use super::reference::Reference;
 use super::table::{Kind, Table};
 use super::whole_model::at_real_tokens;
 
-/// What the file's metadata says of the adapters.
+/// The description of the adapters in the file's metadata.
 #[derive(serde::Deserialize)]
 struct Description {
     rank: i32,
@@ -23,7 +23,7 @@ struct Description {
     case: String,
 }
 
-/// How the reference stepped; `tolerances.json` may say otherwise.
+/// The optimizer's constants in the reference; `tolerances.json` may change them.
 #[derive(serde::Deserialize, Clone, Copy)]
 struct Steps {
     lr: f32,

@@ -23,12 +23,12 @@ pub use table::{Comparison, Kind, Table};
 
 use reference::Reference;
 
-/// What all comparisons of one folder share.
+/// The data that all comparisons of one folder share.
 struct Subject<'a> {
     dir: &'a Path,
     references: &'a Path,
     config: TextConfig,
-    /// In float32: every stored weight is representable, so nothing is lost.
+    /// The model in float32: every stored weight is representable, so nothing is lost.
     model: Model<Stored>,
     reference: Reference,
 }

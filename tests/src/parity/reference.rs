@@ -19,7 +19,7 @@ pub struct Reference {
 
 /// The inputs of a case.
 pub struct Case {
-    /// What the model reads; `scale` is one over the counted tokens.
+    /// The input of the model; `scale` is one over the counted tokens.
     pub batch: Batch,
     /// Whether a place is no padding, row after row.
     pub real: Vec<bool>,

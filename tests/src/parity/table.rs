@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What is compared. The bounds are four to ten times what a second implementation in float32 deviates by, and below
-/// what any wrong convention causes.
+/// The kind of a comparison. The bounds are four to ten times the deviation of a second implementation in float32, and
+/// below the deviation that any wrong convention causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Scores of all counted places.
     Logits,
-    /// What the vision tower makes of pictures.
+    /// The vision tower's features of pictures.
     VisionFeatures,
     /// The output of each layer and of the final norm.
     HiddenStates,

@@ -30,7 +30,7 @@ pub(super) fn at_real_tokens(case: &Case, width: usize) -> impl Fn(usize) -> boo
     move |index| case.real[index / width]
 }
 
-/// What the reference calls two parameters of experts together, the gates before the others.
+/// The reference's name for two parameters of experts together, the gates before the others.
 const GATE_UP: &str = ".experts.gate_up_proj";
 /// One that it calls otherwise.
 const DOWN: &str = ".experts.down_proj";

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What must be on the machine: the file that MLX loads, and what it is called.
+/// The libraries that must be on the machine: the file that MLX loads, and its name.
 pub const NEEDED: [(&str, &str); 7] = [
     ("libcuda.so.1", "NVIDIA's driver 580 or newer"),
     ("libcublasLt.so.13", "cuBLAS 13"),
@@ -25,7 +25,7 @@ const HEADER: &str = "cuda_fp16.h";
 /// The variable with which a person chooses the backend.
 pub const BACKEND: &str = "COTANGENT_BACKEND";
 
-/// Where the dynamic linker looks first.
+/// The variable with the folders in which the dynamic linker looks first.
 const SEARCH: &str = "LD_LIBRARY_PATH";
 
 /// The program, ready to start, with what it needs of the folder `lib` of the archive.

@@ -37,7 +37,7 @@ const OTHER_WEIGHTS_FILES: [&str; 2] = ["adapter_model.safetensors", "weights.sa
 /// The files that they write in other formats.
 const UNREADABLE_WEIGHTS_FILES: [&str; 2] = ["adapter_model.bin", "adapters.npz"];
 
-/// Why an adapter cannot be read or written.
+/// The reason why an adapter cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
     /// The weights are absent, damaged, or not those of an adapter.

@@ -11,7 +11,7 @@ use cotangent_trainer::data::{ChatFormat, Columns, DataOptions, Json};
 use super::checkpoint::sequence_limit;
 use super::values::positive_count;
 
-/// How data is read, and how the chat template writes it.
+/// Options for reading data, and for the chat template.
 #[derive(Args, Debug)]
 pub struct DataArguments {
     /// The most tokens of a conversation; longer ones are cut [default: 2048, or what the model was made for]
@@ -62,7 +62,7 @@ pub struct Arguments {
     members: Members,
 }
 
-/// What becomes of keys that mean nothing here.
+/// The treatment of keys that mean nothing here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum ColumnsOption {
     /// Passed over and counted

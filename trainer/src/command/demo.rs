@@ -25,7 +25,7 @@ use super::checkpoint::load_checkpoint;
 use super::train::DataFiles;
 use super::values::positive_count;
 
-/// What the adapter's configuration says of a demo.
+/// The value by which the adapter's configuration marks a demo.
 const MARK: &str = "demo";
 const RANK: i32 = 8;
 const SCALE: f32 = 2.0;
@@ -59,7 +59,7 @@ struct Lesson {
     valid: Option<Dataset>,
     /// A conversation of the training data.
     sample: Option<Conversation>,
-    /// What users say in the training data.
+    /// The users' questions in the training data.
     taught: BTreeSet<String>,
     /// Questions whose answers are shown.
     questions: Vec<Conversation>,

@@ -44,7 +44,7 @@ pub fn count_or_all(text: &str) -> Result<Count, String> {
 pub enum Count {
     /// No limit.
     All,
-    /// At most this many.
+    /// At most this number.
     Only(usize),
 }
 

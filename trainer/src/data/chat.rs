@@ -18,7 +18,7 @@ pub struct Conversation {
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
     /// The text of the message. Text parts are joined; a call without words is empty. [`PICTURE`](super::PICTURE)
     /// stands for a picture or a video.
@@ -37,7 +37,7 @@ pub struct Message {
     pub learned: bool,
 }
 
-/// Who speaks in a [`Message`].
+/// The speaker of a [`Message`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// `system`: instructions.

@@ -24,7 +24,7 @@ const SIGNATURES: [(&[u8], &str); 14] = [
     (b"<", "a web page or XML\nhelp: fetch the file itself, not the page that shows it"),
 ];
 
-/// Why a file that begins with `bytes` holds no lines of JSON, if that shows at once.
+/// Returns why a file that begins with `bytes` holds no lines of JSON, if that shows at once.
 pub(super) fn found_in(bytes: &[u8]) -> Option<String> {
     let found = SIGNATURES.iter().find(|(signature, _)| bytes.starts_with(signature)).map(|(_, what)| *what);
     // In UTF-16 one of every two bytes is zero in most texts.
@@ -80,7 +80,7 @@ pub(super) fn text_of(line: &[u8], number: usize) -> Result<&str, (Option<usize>
     })
 }
 
-/// Why `text`, a line that is not blank, is no JSON.
+/// Returns why `text`, a line that is not blank, is no JSON.
 pub(super) fn cause(text: &str, error: &JsonError) -> String {
     let (before, rest) = text.split_at(error.at);
     if rest.starts_with('\u{feff}') {

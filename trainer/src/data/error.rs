@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cotangent_models::quoting::quoted_path;
 
-/// Why a data set, chat template or tokenizer cannot be used.
+/// The reason why a data set, chat template or tokenizer cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file as a whole.

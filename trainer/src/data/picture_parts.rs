@@ -10,7 +10,7 @@ use crate::pictures::{PictureSource, VisualSource};
 /// Stands in the text of a message for one of its pictures or videos. Unicode reserves it for such a use, so no text has it.
 pub const PICTURE: char = '\u{10FFFE}';
 
-/// How data mark the place of a picture in plain text.
+/// The mark that stands for a picture in plain text.
 const MARK: &str = "<image>";
 
 /// The keys under which rows list their pictures.

@@ -196,7 +196,7 @@ impl TurnMarkers {
     }
 }
 
-/// What the probes say. None is a part of another.
+/// The questions of the probes. None is a part of another.
 const QUESTIONS: [&str; 2] = ["probe-question-one", "probe-question-two"];
 const ANSWERS: [&str; 2] = ["probe-answer-one", "probe-answer-two"];
 const THOUGHTS: [&str; 2] = ["probe-thought-one", "probe-thought-two"];

@@ -34,7 +34,7 @@ pub struct RenderOptions {
     pub enable_thinking: Option<bool>,
 }
 
-/// Why a template refuses a conversation, in its own words where it has any.
+/// The reason why a template refuses a conversation, in its own words if it has any.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RenderError(pub(super) String);

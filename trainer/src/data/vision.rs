@@ -153,7 +153,7 @@ impl VisionFormat {
     }
 }
 
-/// Why the frames of a video become no patches.
+/// The reason why the frames of a video cannot become patches.
 enum FrameError {
     /// One cannot be read; with its file.
     Read(String),

@@ -9,7 +9,7 @@ use std::ops::Range;
 /// A token and the bytes that it stands for.
 pub(super) type Token = (u32, Range<usize>);
 
-/// How much of a text is looked at together.
+/// The amount of text that is encoded together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Windows {
     /// Bytes of a window.

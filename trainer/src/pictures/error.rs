@@ -7,7 +7,7 @@ use cotangent_models::quoting::quoted;
 use super::MOST_PIXELS;
 use super::signature::Format;
 
-/// Why a file gives no picture.
+/// The reason why a file gives no picture.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
     /// The file is of another kind.

@@ -82,7 +82,7 @@ pub fn write_example(
     Ok(())
 }
 
-/// Why an example cannot be shown.
+/// The reason why an example cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
     /// The output cannot be written.

@@ -8,7 +8,7 @@ use cotangent_models::quoting::quoted_path;
 use crate::adapter::AdapterError;
 use crate::numbers::counted;
 
-/// Why a run stopped, or could not begin.
+/// The reason why a run stopped, or could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainingError {
     /// A computation failed.

@@ -20,7 +20,7 @@ pub fn model() -> (Model<Stored>, TextConfig) {
     (model, config)
 }
 
-/// With adapters of which both factors are random, so that every adapter has a gradient.
+/// A model with adapters whose factors are both random, so that every adapter has a gradient.
 #[allow(dead_code)]
 pub fn adapted_model() -> (Model<Stored>, TextConfig) {
     let (mut model, config) = model();

@@ -70,7 +70,7 @@ pub fn with(mut row: Value, key: &str, value: Value) -> Value {
     row
 }
 
-/// What the program prints, which is to succeed.
+/// Runs the program, which must succeed, and returns what it prints.
 pub fn cotangent(dir: &TempDir, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cotangent"));
     command.args(arguments).current_dir(dir.path()).env("OPENBLAS_NUM_THREADS", "1").env("COTANGENT_BACKEND", "cpu");

@@ -4,14 +4,14 @@
 use anyhow::{Context, Result, bail, ensure};
 use std::ops::Range;
 
-/// What an entry of the dynamic section names.
+/// The meaning of an entry of the dynamic section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A library that is loaded with this one.
     Needed = 1,
     /// The name under which others need this library.
     Name = 14,
-    /// Where libraries are looked for.
+    /// The folders in which libraries are searched.
     SearchPath = 29,
 }
 

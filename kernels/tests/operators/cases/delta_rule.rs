@@ -17,7 +17,7 @@ pub fn with_gates_of_heads(sizes: Sizes) -> Vec<Tensor<Stored>> {
     draw(sizes, &[batch, time, value_heads])
 }
 
-/// The same with log gates `[B, T, Hv, Dk]`.
+/// Inputs with log gates `[B, T, Hv, Dk]`.
 pub fn with_gates_of_channels(sizes: Sizes) -> Vec<Tensor<Stored>> {
     let [batch, time, _, value_heads, key_dim, _] = sizes;
     draw(sizes, &[batch, time, value_heads, key_dim])
@@ -48,7 +48,7 @@ fn draw([batch, time, key_heads, value_heads, key_dim, value_dim]: Sizes, of_gat
     ]
 }
 
-/// Those of `y` and of the final state.
+/// The cotangents of `y` and of the final state.
 pub fn cotangents([batch, time, _, value_heads, key_dim, value_dim]: Sizes) -> Vec<Tensor<Stored>> {
     vec![
         random(7, &[batch, time, value_heads, value_dim], 1.0),

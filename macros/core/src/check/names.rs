@@ -17,7 +17,7 @@ use cotangent_metal::names::{
 use cotangent_metal::tokens::scan::{Access, AccessKind, Scan};
 use cotangent_metal::tokens::token::Name;
 
-/// What the declaration names has these names in the text.
+/// Checks that names of the declaration mean the same in the source.
 pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     let ports = kernel.ports().map(|port| (&port.name, port.name.to_string(), port.name.span()));
     let scalars = kernel.scalars.iter().map(|scalar| (&scalar.name, scalar.name.to_string(), scalar.name.span()));

@@ -14,7 +14,7 @@ pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
     emit_with_body(plan, paths, call(plan, paths), TokenStream::new())
 }
 
-/// The same function with another body: after an error nothing may be called.
+/// Writes the function with another body: after an error nothing may be called.
 pub fn emit_with_body(plan: &Plan, paths: &Paths, body: TokenStream, allowance: TokenStream) -> TokenStream {
     if plan.function == FunctionKind::None {
         return TokenStream::new();

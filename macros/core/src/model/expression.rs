@@ -17,7 +17,7 @@ pub struct Polynomial {
 /// A product of atoms with their powers. The empty product is one.
 type Product = BTreeMap<Atom, u32>;
 
-/// What a polynomial treats as a variable.
+/// A variable of a polynomial: a symbol or an operation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Atom {
     /// A dimension or template constant.
@@ -31,7 +31,7 @@ pub enum Atom {
 pub enum Operation {
     /// Division, rounded down.
     Quotient,
-    /// What such a division leaves.
+    /// The remainder of such a division.
     Remainder,
     /// Division, rounded up: how many tiles cover a length.
     CeilingQuotient,
@@ -41,14 +41,14 @@ pub enum Operation {
     Maximum,
 }
 
-/// Why an expression has no value.
+/// The reason why an expression has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EvaluationError {
     /// A name without a value.
     Unbound(String),
     /// A division by zero.
     DivisionByZero,
-    /// Beyond 64 bits.
+    /// The value exceeds 64 bits.
     Overflow,
 }
 

@@ -69,7 +69,7 @@ pub enum DeclarationRole {
     Stage,
 }
 
-/// Where a forward's gradient comes from. Empty is an error with a code of its own, found by the checks.
+/// The source of a forward's gradient. An empty route is an error with a code of its own, which the checks find.
 #[derive(Debug, Clone, Default)]
 pub struct Route {
     /// Path of a paired kernel.
@@ -111,7 +111,7 @@ impl GpuBackend {
         }
     }
 
-    /// Its name in a sentence.
+    /// The name of the kind in a sentence.
     pub fn title(self) -> &'static str {
         match self {
             Self::Metal => "Metal",

@@ -125,7 +125,7 @@ impl PortRole {
 /// The values that generated tests give an input: uniform between the two, the upper end excluded for integers.
 #[derive(Debug, Clone)]
 pub enum Sample {
-    /// What fits the dtype: floats around zero, small indices, both bools.
+    /// Values that fit the dtype: floats around zero, small indices, both bools.
     Default,
     /// Floats between two literals.
     Floats(f64, f64),

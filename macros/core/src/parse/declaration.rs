@@ -29,7 +29,7 @@ pub struct Decl {
     pub constants: Vec<ConstantSyntax>,
     /// Ports and scalars.
     pub parameters: Vec<Parameter>,
-    /// How many outputs could not be read. That was reported.
+    /// The number of outputs that could not be read, which was reported.
     pub unread_outputs: usize,
     /// Body.
     pub body: BodySyntax,
@@ -118,11 +118,11 @@ fn has_a_head(item: TokenStream) -> bool {
     is_body && syn::parse2::<ItemFn>(quote!(#head {})).is_ok()
 }
 
-/// What becomes of an attribute beside ours.
+/// The treatment of another attribute on the function.
 enum Treatment {
-    /// It stands on what is generated.
+    /// The attribute is put on what is generated.
     Keep,
-    /// It says something about the declaration as it is written, and is done with.
+    /// The attribute concerns only the written declaration, and is removed.
     Drop,
     Refuse,
 }
@@ -234,7 +234,7 @@ impl BodySyntax {
     }
 }
 
-/// What a text is for.
+/// The language of a source.
 #[derive(Clone, Copy)]
 enum Target {
     Metal,

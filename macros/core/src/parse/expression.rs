@@ -8,7 +8,7 @@ use crate::model::expression::{Operation, Polynomial};
 use crate::model::kernel::Size;
 use crate::model::requirement::{Relation, Requirement};
 
-/// What names stand for in the expressions of one declaration.
+/// The meanings of names in the expressions of one declaration.
 #[derive(Debug, Default)]
 pub struct Names {
     /// Template constants, which need not be upper-case.

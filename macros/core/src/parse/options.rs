@@ -12,7 +12,7 @@ use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::kernel::GpuBackend;
 use cotangent_metal::names::nearest;
 
-/// Which attribute is being read.
+/// The attribute that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attribute {
     /// `#[differentiable(..)]`

@@ -8,7 +8,7 @@ use super::token::{self, Bracket, Kind, Place, Token};
 /// A text after its directives.
 #[derive(Debug, Default)]
 pub(super) struct Expanded {
-    /// What is compiled; of several branches of an `#if`, all.
+    /// The tokens that are compiled; of an `#if` with several branches, all branches.
     pub(super) tokens: Vec<Token>,
     /// Names that the text defines, with the names of their parameters.
     pub(super) defined: BTreeSet<String>,
@@ -31,9 +31,9 @@ struct Macro {
     body: Vec<Token>,
 }
 
-/// How many tokens macros may make: more than any kernel has, less than what takes time.
+/// The most tokens that macros may make: more than any kernel has, and few enough to take no time.
 const MOST_TOKENS: usize = 100_000;
-/// How deep macros may call each other.
+/// The depth to which macros may call each other.
 const DEEPEST: usize = 64;
 
 /// Expands a text.

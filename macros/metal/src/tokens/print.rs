@@ -14,7 +14,7 @@ pub fn print(tokens: &TokenStream) -> String {
 
 struct Printer {
     text: String,
-    /// Where the last token ended.
+    /// The place where the last token ended.
     position: Option<LineColumn>,
     /// Column of the first token: it becomes the left margin.
     base: usize,

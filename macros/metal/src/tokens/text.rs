@@ -13,7 +13,7 @@ use super::token::{self, Place, Token};
 /// The text of one launch for one target.
 #[derive(Debug, Clone)]
 pub struct Text {
-    /// What a GPU compiler gets.
+    /// The source for a GPU compiler.
     pub content: String,
     /// The source as tokens.
     pub tokens: Vec<Token>,
@@ -30,9 +30,9 @@ pub enum Origin {
     Macro(Span),
     /// A file.
     File {
-        /// Its path as written, relative to the Rust file.
+        /// The path as written, relative to the Rust file.
         written: Literal,
-        /// Its path as the compiler would show it.
+        /// The path as the compiler would show it.
         shown: String,
     },
 }

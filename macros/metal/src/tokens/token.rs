@@ -46,7 +46,7 @@ pub enum Kind {
     Literal(String),
     /// Brackets and what they hold.
     Group(Bracket, Vec<Token>),
-    /// What stands behind `#else` or `#elif`: an alternative to the tokens before it, in which brackets need not match.
+    /// The part behind `#else` or `#elif`: an alternative to the tokens before it, in which brackets need not match.
     Branch(Vec<Token>),
 }
 

@@ -11,7 +11,7 @@ use super::words::ADDRESS_SPACES;
 pub(super) struct Definition {
     /// All of it, `template <…>` included.
     pub whole: Range<usize>,
-    /// Its first token after `template <…>`.
+    /// The first token after `template <…>`.
     pub head: usize,
     /// The brace of the struct or namespace that it stands in.
     inside: Option<usize>,

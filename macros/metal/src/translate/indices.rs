@@ -16,7 +16,7 @@ use crate::Error;
 #[derive(Debug)]
 pub(super) struct Remembered {
     name: String,
-    /// Behind which token that holds, and how many braces are open there.
+    /// The token after which that holds, and how many braces are open there.
     after: usize,
     depth: usize,
 }

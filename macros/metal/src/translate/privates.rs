@@ -102,7 +102,7 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Behind the type that begins at `at`.
+    /// Returns the place after the type that begins at `at`.
     fn after_type(&self, mut at: usize, end: usize) -> Option<usize> {
         let (start, mut qualified) = (at, true);
         while PARTS.contains(&self.tokens[at].text) {

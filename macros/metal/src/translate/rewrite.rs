@@ -52,7 +52,7 @@ impl Target {
     }
 }
 
-/// What a text is, and what its names mean.
+/// The kind of a text, and what its names mean.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Context<'c> {
     pub is_header: bool,
@@ -110,7 +110,7 @@ pub(crate) fn rewrite(
     Ok(writer.out)
 }
 
-/// What the end of a parenthesis becomes.
+/// The text that the end of a parenthesis becomes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Close {
     Plain,
@@ -135,7 +135,7 @@ pub(super) struct Writer<'a, 't> {
     pub(super) braces: Vec<Brace>,
     /// Names of variables without a value, where they are declared.
     pub(super) renamed: Vec<usize>,
-    /// What to add behind semicolons.
+    /// Texts to add after semicolons.
     pub(super) after: Vec<(usize, String)>,
     /// Names of pointers.
     pub(super) pointers: Vec<String>,
@@ -145,7 +145,7 @@ pub(super) struct Writer<'a, 't> {
     pub(super) returning: Vec<Returning>,
     /// Values that variables of loops begin with and that are looked at as indices are.
     pub(super) beginnings: Vec<Range<usize>>,
-    /// Where first arguments end in front of which something was put.
+    /// The ends of first arguments in front of which something was put.
     pub(super) first_arguments: Vec<usize>,
 }
 

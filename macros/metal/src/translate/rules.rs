@@ -160,7 +160,7 @@ impl Text<'_, '_> {
         starts.into_iter().filter_map(|i| self.bare_pointer(i)).collect()
     }
 
-    /// If a declaration `TYPE * NAME` starts here and TYPE has no address space.
+    /// Returns the breach if a declaration `TYPE * NAME` starts here and TYPE has no address space.
     fn bare_pointer(&self, start: usize) -> Option<Breach> {
         const SPACES: [&str; 6] = ["device", "constant", "threadgroup", "thread", "return", "auto"];
         let mut i = start;

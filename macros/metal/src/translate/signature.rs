@@ -10,7 +10,7 @@ pub enum Argument<'k> {
     Input {
         /// The input.
         port: &'k Port,
-        /// Its number among the inputs.
+        /// The number among the inputs.
         index: usize,
         /// Whether it is a reference: the input has no dimensions.
         scalar: bool,
@@ -21,28 +21,28 @@ pub enum Argument<'k> {
     Shape {
         /// The input.
         port: &'k Port,
-        /// Its number among the inputs.
+        /// The number among the inputs.
         index: usize,
     },
     /// `NAME_strides`
     Strides {
         /// The input.
         port: &'k Port,
-        /// Its number among the inputs.
+        /// The number among the inputs.
         index: usize,
     },
     /// `NAME_ndim`
     Ndim {
         /// The input.
         port: &'k Port,
-        /// Its number among the inputs.
+        /// The number among the inputs.
         index: usize,
     },
     /// An output.
     Output {
         /// The output.
         port: &'k Port,
-        /// Its number among the outputs.
+        /// The number among the outputs.
         index: usize,
     },
     /// An attribute of the thread.

@@ -9,7 +9,7 @@ use super::rewrite::Writer;
 /// A sum of products, as ranges of tokens.
 #[derive(Debug)]
 pub(super) enum Tree {
-    /// What counts as it is.
+    /// A part that is no sum or product.
     Leaf(Range<usize>),
     /// The name of a variable.
     Name(usize),
@@ -27,7 +27,7 @@ pub(super) enum Tree {
 pub(super) const INTEGERS: &[&str] =
     &["int", "uint", "long", "ulong", "size_t", "ptrdiff_t", "int32_t", "uint32_t", "int64_t", "uint64_t"];
 
-/// What ends a tree and is none of it.
+/// The characters that end a tree.
 const ENDS: [char; 4] = [']', ')', ';', ','];
 
 impl Writer<'_, '_> {
@@ -145,7 +145,7 @@ impl Writer<'_, '_> {
         Some((tree, self.over_space(next, end)))
     }
 
-    /// Behind all of `.a`, `->a`, `[…]`, `(…)`, `::a`, `<…>(` and `++` from `at` on.
+    /// Returns the place after all of `.a`, `->a`, `[…]`, `(…)`, `::a`, `<…>(` and `++` from `at` on.
     fn postfix_end(&self, mut at: usize, end: usize) -> usize {
         loop {
             let Some(n) = self.next_significant(at, end) else { return at };

@@ -13,7 +13,8 @@ struct Toy<M: Mode> {
 
 const ROWS: usize = 3;
 
-/// What [`Checkpoint::plan_codes`] makes of a matrix of `columns` columns that is stored as `tensors` (part, dtype, columns).
+/// The result of [`Checkpoint::plan_codes`] for a matrix of `columns` columns that is stored as `tensors` (part, dtype,
+/// columns).
 fn planned(
     columns: usize,
     tensors: &[(&str, &str, usize)],

@@ -175,7 +175,7 @@ fn what_stands_where_a_file_should_be_is_said() {
 }
 
 proptest! {
-    /// Whatever bytes of a sound file are changed, it is refused, or every tensor can still be read with its size.
+    /// A sound file with any bytes changed is refused, or every tensor can still be read with its size.
     #[test]
     fn no_change_of_bytes_makes_reading_panic(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
@@ -188,7 +188,7 @@ proptest! {
         read_everything(&bytes)?;
     }
 
-    /// The same for changes that keep the header JSON: numbers, dtypes and names.
+    /// This also holds for changes that keep the header JSON: numbers, dtypes and names.
     #[test]
     fn no_value_in_the_header_makes_reading_panic(
         dtype in prop::sample::select(vec!["F32", "BF16", "F4", "F6_E2M3", "BOOL", "I64", "X"]),

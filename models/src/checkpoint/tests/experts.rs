@@ -40,7 +40,7 @@ fn others() -> Tensors {
 const SIZE: usize = INNER * HIDDEN;
 const NAME: &str = "model.layers.0.mlp.experts";
 
-/// As published: gates and the others in one tensor.
+/// The published layout: gates and the others in one tensor.
 fn packed() -> Tensors {
     let gate_up = (format!("{NAME}.gate_up_proj"), tensor(0, &[EXPERTS, 2 * INNER, HIDDEN]));
     [gate_up, (format!("{NAME}.down_proj"), tensor(9000, &[EXPERTS, HIDDEN, INNER]))].into()
@@ -59,7 +59,7 @@ fn per_expert() -> Tensors {
     (0..EXPERTS).flat_map(of_expert).collect()
 }
 
-/// The same in the names of MLX.
+/// The same numbers under the names of MLX.
 fn switched() -> Tensors {
     let stack = |first: usize| {
         let experts = (0..EXPERTS).flat_map(|expert| tensor((2 * expert + first) * SIZE, &[SIZE]).to_f32().unwrap());

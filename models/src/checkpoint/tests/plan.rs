@@ -15,7 +15,7 @@ fn config(tied: bool) -> TextConfig {
     TextConfig::from_json(&json, Path::new("config.json")).unwrap()
 }
 
-/// What a checkpoint of the model holds.
+/// The tensors of a checkpoint of the model.
 fn parameters_of(config: &TextConfig) -> Vec<(String, Plan)> {
     Plan::all(&Model::planned(config, cotangent::Dtype::F32))
 }

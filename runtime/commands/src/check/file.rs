@@ -10,9 +10,9 @@ use safetensors::{SafeTensors, serialize};
 
 use super::NOTHING;
 
-/// Between a kernel and the subject of a result.
+/// The separator between a kernel and the subject of a result.
 const SEPARATOR: &str = " | ";
-/// Where the file says what it was made on.
+/// The key under which the file names the machine that made it.
 const MADE_ON: &str = "made_on";
 
 /// All records of a file.

@@ -143,7 +143,8 @@ impl Maker<'_> {
         self.tokens.len()
     }
 
-    /// Behind the operand that begins at `from`: signs, a name, a number or a bracket, and what is called or indexed of it.
+    /// Returns the place after the operand that begins at `from`: signs, a name, a number or a bracket, and its calls
+    /// and indices.
     fn operand_end(&self, mut from: usize) -> usize {
         while ["-", "+", "!", "~", "*", "&"].contains(&self.text_at(from)) {
             from += 1;

@@ -10,7 +10,7 @@ use super::trial::Verdict;
 /// The share of mutants that must die, of those that change a result by more than the bounds of the checks.
 const MUST_DIE: f64 = 0.98;
 
-/// The same of one kernel's, where there are enough of them to speak of a share.
+/// The share of one kernel's mutants, if there are enough of them to speak of a share.
 const OF_EACH: (f64, usize) = (0.90, 10);
 
 /// The numbers of mutants that met each end.

@@ -21,7 +21,7 @@ pub struct Library {
 /// A kernel function of a library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// Its name on the host.
+    /// The name on the host.
     pub name: String,
     /// Major and minor version of AIR, Apple's form of LLVM's bitcode.
     pub air: (u16, u16),
@@ -31,7 +31,7 @@ pub struct Function {
     module: Range<usize>,
 }
 
-/// Why bytes are no library, or a function of it cannot be had.
+/// The reason why bytes are no library, or a function of it is not available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Damage {
     /// The first four bytes are not `MTLB`.

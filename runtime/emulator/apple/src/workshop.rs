@@ -39,7 +39,7 @@ impl Llvm {
         folders.into_iter().find(has).map(|folder| Llvm { folder })
     }
 
-    /// What to say where the tools are missing.
+    /// The message if the tools are missing.
     pub const MISSING: &'static str = "LLVM 19 is not here: install it (Debian: `llvm-19 clang-19`), or name the folder \
                                        of its programs in COTANGENT_LLVM";
 
@@ -72,7 +72,7 @@ impl Llvm {
     }
 }
 
-/// Why there is no object of a kernel.
+/// The reason why there is no object of a kernel.
 #[derive(Debug)]
 pub enum Failure {
     /// A source is refused, with what is said of it.

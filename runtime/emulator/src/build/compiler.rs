@@ -76,7 +76,7 @@ impl Compiler {
         Some(Compiler { program, version, is_clang, contracts: false })
     }
 
-    /// Everything but file names; part of the cache's key.
+    /// Returns all options except file names; they are part of the cache's key.
     pub fn flags(&self, Build { checks, casts, double, whole }: Build) -> Vec<&'static str> {
         let mut flags = vec![
             "-std=c++17",

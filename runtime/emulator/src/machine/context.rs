@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     pub turns: u32,
     /// The calls of helpers that the thread is in.
     pub path: u32,
-    /// Where, between these addresses of its stack, bytes may lie that nothing has set.
+    /// The addresses of its stack between which there may be bytes that nothing has set.
     pub unset_begin: usize,
     pub unset_end: usize,
     /// Variables without a value, each in the place that its address gives it.
@@ -98,7 +98,7 @@ pub(crate) struct Meeting {
     pub path: u32,
 }
 
-/// Why a thread does not run.
+/// The reason why a thread does not run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stop {
     /// The thread can run.

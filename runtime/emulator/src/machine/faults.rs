@@ -9,10 +9,10 @@ use super::journal::{Entry, Place};
 use super::notes::note_nan;
 use crate::{Action, Checks, FindingKind};
 
-/// How often in a row a sum does not change when something is added, before that is worth a note.
+/// The number of additions in a row that do not change a sum, from which on there is a note.
 const STAYING: u32 = 16;
 
-/// What compiled code without a text reports of its private arrays.
+/// The fault that compiled code without a source reports of its private arrays.
 const PRIVATE_BOUNDS: u32 = 32;
 
 /// A place in the text as the compiler describes it, with the type that is indexed there.

@@ -39,7 +39,7 @@ pub(crate) struct Entry {
     pub count: u64,
 }
 
-/// Everything seen by one worker; the same thing at the same place is kept once.
+/// The entries of one worker; the same entry at the same place is kept once.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     entries: BTreeMap<(FindingKind, Place, Place, u32), Entry>,

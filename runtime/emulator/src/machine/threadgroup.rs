@@ -13,7 +13,8 @@ use crate::{Action, FindingKind};
 /// Turns of a loop that it costs a thread to meet others, beside half as many as there are threads.
 const TURNS_OF_A_MEETING: u32 = 32;
 
-/// How often a thread lets others go first at an atomic operation: two that wait for each other then do so here too.
+/// The number of times that a thread lets others go first at an atomic operation, so that two that wait for each other
+/// do so here too.
 const YIELDS: u32 = 32;
 
 type Thread = Coroutine<(), (), (), LaneStack>;

@@ -40,7 +40,8 @@ pub(crate) struct Simdgroup {
     pub releases: Vec<Release>,
 }
 
-/// Everything one thread of the system needs to run threadgroups. Hooks reach it while it runs them, hence the cells.
+/// The state with which one thread of the system runs threadgroups. Hooks reach it while it runs them, so its fields
+/// are cells.
 pub(crate) struct Worker<'d> {
     pub dispatch: &'d Dispatch<'d>,
     pub stacks: Stacks,
@@ -53,7 +54,7 @@ pub(crate) struct Worker<'d> {
     pub threads: Cell<usize>,
     pub epochs: Cell<Epochs>,
     pub simdgroups: RefCell<Vec<Simdgroup>>,
-    /// Which releases of the simdgroup that runs still need to be computed, a bit each.
+    /// The releases of the running simdgroup that still need to be computed, a bit each.
     pub undone: Cell<u32>,
     /// A thread of the simdgroup that runs has let others go first, and can go on.
     pub yielded: Cell<bool>,

@@ -17,7 +17,7 @@ pub struct Case {
     pub finds: Option<FindingKind>,
     pub kernel: KernelText,
     pub launch: Launch<'static>,
-    /// What the first output must hold.
+    /// The expected first output.
     pub expected: Option<Vec<f64>>,
     /// Whether it holds what Metal has and CUDA refuses.
     pub metal_only: bool,
@@ -123,7 +123,7 @@ impl Case {
         sources.into_iter().flat_map(marked).collect()
     }
 
-    /// What the static check has against a sound kernel, where there is a clang for it.
+    /// The complaints of the static check about a sound kernel, if there is a clang for it.
     fn complaints(&self) -> Result<(), String> {
         static CHECK: std::sync::LazyLock<Option<StaticCheck>> = std::sync::LazyLock::new(StaticCheck::find);
         let Some(check) = CHECK.as_ref().filter(|_| self.finds.is_none()) else { return Ok(()) };
@@ -133,7 +133,7 @@ impl Case {
         if found.is_empty() { Ok(()) } else { Err(format!("`{}`, static check:{text}", self.name)) }
     }
 
-    /// What is wrong with the emulator's answer, if anything.
+    /// The fault of the emulator's answer, if there is one.
     pub fn verdict(&self) -> Result<(), String> {
         self.complaints()?;
         for schedule in [Schedule::Forward, Schedule::Reversed, Schedule::Random(7)] {

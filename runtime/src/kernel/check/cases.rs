@@ -54,7 +54,7 @@ fn absences(signature: &Signature) -> Vec<Vec<&'static str>> {
     absences
 }
 
-/// The same with all inputs.
+/// Returns the cases with all inputs present.
 pub(super) fn cases_without_absences(declaration: &'static Declaration) -> Vec<Setting> {
     let of = |case: &&[(&'static str, i64)]| Setting { sizes: case.to_vec(), absent: Vec::new() };
     let mut cases: Vec<Setting> = declaration.cases.iter().map(of).collect();

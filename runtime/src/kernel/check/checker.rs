@@ -21,7 +21,8 @@ pub(super) enum Depth {
     Varied,
     /// One at another size, where kernel and fallback are held against each other, if there are both.
     Other,
-    /// The same at a size that the declaration does not name: the forward may fail there without a `requires` that says so.
+    /// A call at a size that the declaration does not name: the forward may fail there without a `requires` that says
+    /// so.
     Undeclared,
 }
 
@@ -40,16 +41,16 @@ impl Depth {
     }
 }
 
-/// Up to how many elements slopes are measured at every declared size.
+/// The most elements for which slopes are measured at every declared size.
 const FEW_ELEMENTS: u64 = 400;
 
-/// What is larger may be infinite in another order of operations.
+/// The largest value that counts; larger ones may be infinite in another order of operations.
 const LARGEST: f64 = 1e30;
 
-/// What the size of the largest element counts for all others in float32: terms of that size may cancel each other.
+/// The weight of the largest element's size for all others in float32: terms of that size may cancel each other.
 const SINGLE_FLOOR: f64 = 0.1;
 
-/// What an element's own size counts, and what that of the largest: element by element in float32, and only the array.
+/// The weight of an element's own size, and that of the largest: element by element in float32, and only the array.
 pub(super) const SINGLE: (f64, f64) = (1.0, SINGLE_FLOOR);
 pub(super) const WHOLE: (f64, f64) = (0.0, 1.0);
 
@@ -100,7 +101,7 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// Everything that the plan has at one size.
+    /// Runs all calls of the plan at one size.
     pub(super) fn check(&mut self, planned: &Planned) -> Result<()> {
         let setting = &planned.setting;
         let in_single = dtypes(self.declaration.signature).contains(&Dtype::F32);

@@ -130,7 +130,7 @@ impl Declaration {
         cases(forward).into_iter().filter(|case| is_possible(self, case)).collect()
     }
 
-    /// Everything that the kernel and its backward launch, with who declares it.
+    /// Returns the kernels and stages that the kernel and its backward launch, with the crate that declares each.
     pub(super) fn launching(&'static self) -> Vec<(&'static Declaration, &'static Launch)> {
         fn collect(declaration: &'static Declaration, launches: &mut Vec<(&'static Declaration, &'static Launch)>) {
             match &declaration.body {

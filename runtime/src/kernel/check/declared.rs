@@ -30,11 +30,11 @@ pub fn assert_declared<K: Kernel>() {
     }
 }
 
-/// What was found about a kernel.
+/// The result of checking a kernel.
 struct Examined {
-    /// Where it ran, and every comparison.
+    /// The place where it ran, and every comparison.
     text: String,
-    /// What failed, a line each; nothing if the kernel is as declared.
+    /// The failures, a line each; nothing if the kernel is as declared.
     failures: String,
 }
 

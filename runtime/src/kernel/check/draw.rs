@@ -8,7 +8,8 @@ use crate::kernel::value::ScalarValue;
 /// The largest scalar with which a function is as smooth as without: a sine bends by a ten-thousandth over a step of 0.01.
 const LARGE: u32 = 3;
 
-/// How a call differs from the plain one, whose inputs are uniform over their ranges, lie in rows and all have gradients.
+/// The differences of a call from the plain one, whose inputs are uniform over their ranges, lie in rows and all have
+/// gradients.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Draw {
     /// Scalars that are not what they are in the plain call.
@@ -18,7 +19,7 @@ pub(super) struct Draw {
     pub(super) indices: Pattern,
     pub(super) masks: Pattern,
     pub(super) layout: MemoryLayout,
-    /// Which of several draws of this kind.
+    /// The number of this draw among several of its kind.
     pub(super) turn: usize,
     /// The inputs whose gradients are wanted; all of them if there is nothing here.
     pub(super) wanted: Option<Vec<&'static str>>,

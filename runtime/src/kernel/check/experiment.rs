@@ -36,7 +36,7 @@ impl Way {
     }
 }
 
-/// What float32 is computed in.
+/// The type in which float32 is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Precision {
     Single,
@@ -72,7 +72,7 @@ pub(super) struct Experiment {
     constants: Vec<(&'static str, ConstantValue)>,
     /// The differentiable inputs.
     pub(super) places: Vec<usize>,
-    /// What each of them holds.
+    /// The values of each of them.
     pub(super) values: Vec<Vec<f64>>,
     /// Whether its gradient is wanted.
     pub(super) wants: Vec<bool>,

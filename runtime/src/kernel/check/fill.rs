@@ -10,10 +10,10 @@ use crate::error::Context as _;
 use crate::kernel::signature::{Port, PortRole, Sample};
 use crate::{Constant, Dtype, Result, ffi};
 
-/// How far from zero values are drawn.
+/// The distance from zero up to which values are drawn.
 const FAR: f32 = 40.0;
 
-/// Where a tail like that of a normal distribution has ended.
+/// The distance at which a tail like that of a normal distribution has ended.
 const NEARER: f32 = 6.0;
 
 /// Elements between the rows of a padded input.

@@ -187,7 +187,8 @@ impl Checker<'_> {
         }
     }
 
-    /// The same in double precision, element by element: where the fallback is as exact as the source, which its outputs show.
+    /// Compares in double precision, element by element, if the fallback is as exact as the source, which its outputs
+    /// show.
     pub(super) fn compare_in_double(
         &mut self,
         draw: &Draw,

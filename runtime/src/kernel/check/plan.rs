@@ -8,13 +8,13 @@ use crate::kernel::declaration::Declaration;
 use crate::kernel::signature::{Port, PortRole, Sample, Scalar, ScalarKind, Signature};
 use crate::kernel::value::ScalarValue;
 
-/// Up to how many gradients, or optional inputs, every subset is taken of.
+/// The number of gradients, or optional inputs, up to which every subset is taken.
 pub(super) const SUBSETS: usize = 4;
 
 /// The most draws of one input at kinks.
 const KINK_DRAWS: usize = 4;
 
-/// How many elements are drawn far from zero at least, and in how many draws of one input at most.
+/// The least number of elements that are drawn far from zero, and the most draws of one input for it.
 const FAR_ELEMENTS: usize = 48;
 const FAR_DRAWS: usize = 4;
 

@@ -14,12 +14,12 @@ use crate::kernel::declaration::{Declaration, Route};
 use crate::kernel::launch::emulated::{EmulatedLaunch, with_launches};
 use crate::{Dtype, Error, Result, Session};
 
-/// What a kernel's own text, or that of its backward, computed at one case.
+/// The results of a kernel's own source, or of its backward's, at one case.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
     /// Case, dtype, and which output or gradient: the same on every machine.
     pub subject: String,
-    /// Its elements, whatever their dtype.
+    /// The elements, whatever their dtype.
     pub values: Vec<f32>,
 }
 

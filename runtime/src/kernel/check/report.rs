@@ -99,7 +99,7 @@ impl Report {
         !self.comparisons.is_empty() && self.comparisons.iter().all(Comparison::passed)
     }
 
-    /// Everything that was compared.
+    /// Returns all comparisons.
     pub fn comparisons(&self) -> &[Comparison] {
         &self.comparisons
     }

@@ -214,7 +214,7 @@ impl BoundCall {
         self.inputs.iter().enumerate().filter(is_tensor).map(|(place, _)| place).collect()
     }
 
-    /// The same call without its differentiable arrays: they come back as primals, so that none is captured.
+    /// Returns the call without its differentiable arrays: they come back as primals, so that none is captured.
     pub(super) fn detached(&self) -> Self {
         let mut request = self.clone();
         for place in self.differentiable_places() {

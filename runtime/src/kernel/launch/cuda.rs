@@ -267,7 +267,7 @@ pub(super) mod tests {
     static MEETING: Declaration =
         declaration(Launch { metal: "y[thread_position_in_grid.x] = simd_sum(x[0] * scale);", ..LAUNCH });
 
-    /// What `ask` says of a call with `rows` rows of `width`.
+    /// Returns the answer of `ask` for a call with `rows` rows of `width`.
     pub(in super::super) fn call<R>(
         declaration: &'static Declaration,
         (rows, width): (i32, i32),

@@ -136,7 +136,7 @@ pub struct Train {
     pub(super) keep_gib: f64,
 }
 
-/// What the forward pass keeps.
+/// The results that the forward pass keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum KeepOption {
     /// Every intermediate result.

@@ -32,7 +32,7 @@ pub(in crate::data) enum Operation {
 pub(in crate::data) enum Answer {
     /// Templates were compiled.
     Compiled,
-    /// What was rendered or decoded.
+    /// The rendered or decoded text.
     Text(String),
     /// The file that a tokenizer was loaded from, and its largest token; or the file at fault, and what is wrong.
     Loaded(Result<(PathBuf, u32), (PathBuf, String)>),
@@ -54,7 +54,7 @@ impl Operation {
     }
 }
 
-/// What was compiled or loaded.
+/// A compiled template or a loaded tokenizer.
 #[derive(Debug, Default)]
 pub(super) struct Operator {
     templates: Option<Jinja>,

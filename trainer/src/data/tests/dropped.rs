@@ -3,7 +3,7 @@
 use super::*;
 use crate::data::dropped::Part::{self, Argument, Call, Content as Said, Thought, Tool};
 
-/// What is left out of `row` by a template, as parts with their messages and texts.
+/// Returns what a template leaves out of `row`, as parts with their messages and texts.
 fn dropped(template: ChatTemplate, row: &Json) -> Vec<(Part, Option<usize>, String)> {
     let format = ChatFormat::new(template, Tokenizer::load(&data()).unwrap()).unwrap();
     let row = Row::from_json(&row.clone().into()).unwrap();

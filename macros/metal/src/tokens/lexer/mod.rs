@@ -50,7 +50,7 @@ struct Position {
     logical: usize,
 }
 
-/// What is still open, with the tokens read since.
+/// An open bracket, with the tokens read since.
 struct Frame {
     opened: Opened,
     tokens: Vec<Token>,

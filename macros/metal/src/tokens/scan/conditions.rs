@@ -4,7 +4,7 @@ use super::Scanner;
 use crate::tokens::operator::operator;
 use crate::tokens::token::{Bracket, Kind, Token};
 
-/// How deep names of constants are followed.
+/// The depth to which names of constants are followed.
 const DEEPEST: usize = 16;
 
 impl Scanner {

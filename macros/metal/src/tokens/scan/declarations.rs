@@ -8,7 +8,7 @@ use crate::tokens::neighbours::{is_scope, skip_path, skip_template};
 use crate::tokens::operator::operator;
 use crate::tokens::token::{self, Bracket, Kind, Name, Token};
 
-/// What stands before the names of a declaration.
+/// The part of a declaration before its names.
 #[derive(Debug, Default)]
 struct Head {
     is_threadgroup: bool,
@@ -18,7 +18,7 @@ struct Head {
     is_static: bool,
     is_indirect: bool,
     element: Option<String>,
-    /// Where the first declarator begins.
+    /// The place where the first declarator begins.
     end: usize,
 }
 

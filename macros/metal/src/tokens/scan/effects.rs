@@ -5,7 +5,7 @@ use super::scopes::{Level, Sink};
 use super::{AccessKind, Scanner};
 
 impl Scanner {
-    /// What the operand points to may be written where it goes.
+    /// Notes that memory behind the operand may be written where the operand goes.
     pub(super) fn hand_on(&mut self, operand: &Operand) {
         if operand.level == Level::Pointer {
             self.mark(operand, AccessKind::Address);

@@ -73,13 +73,13 @@ pub struct Shared {
     pub name: Name,
     /// The size of one element, where its type has a name.
     pub element: Option<Element>,
-    /// Its lengths as Rust's expressions, with the values of the source's constants in place of their names.
+    /// The lengths as Rust's expressions, with the values of the source's constants in place of their names.
     pub lengths: Vec<String>,
     /// Whether it is there in every case: outside all braces and branches.
     pub is_outermost: bool,
 }
 
-/// What one element of an array takes.
+/// The size of one element of an array.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Element {
     /// This number of bytes.
@@ -113,7 +113,7 @@ pub struct Access {
     pub is_used: bool,
     /// Whether it stands where nothing ever runs.
     pub is_dead: bool,
-    /// What happens to this or to another array, where a pointer is one of several: `(c ? x : y)[i] = 1`.
+    /// The access to this or to another array, if a pointer is one of several: `(c ? x : y)[i] = 1`.
     pub one_of: Option<AccessKind>,
 }
 
@@ -130,13 +130,13 @@ pub enum AccessKind {
     Alias,
     /// The pointer itself is moved: `x += offset`.
     Move,
-    /// Its address goes somewhere, so that it may be read or written there.
+    /// The address goes somewhere, so that the array may be read or written there.
     Address,
     /// One of its elements is given to a function, which may take it by reference.
     Given,
-    /// Its address goes to an atomic operation.
+    /// The address goes to an atomic operation.
     Atomic,
-    /// It is called.
+    /// The name is called.
     Call,
 }
 
@@ -214,17 +214,17 @@ struct Scanner {
     arrays: BTreeSet<String>,
     found: Scan,
     scopes: Scopes,
-    /// Where the value of each access goes.
+    /// The place to which the value of each access goes.
     sinks: Vec<Sink>,
-    /// Where values go that are read now.
+    /// The place to which values go that are read now.
     sink: Sink,
     /// Whether what is read now never runs.
     is_dead: bool,
     /// Whether `#if` decides about some of the text: then nothing is known to stand behind a `return`.
     has_conditions: bool,
-    /// How many alternatives behind `#else` are open.
+    /// The number of open alternatives behind `#else`.
     in_branch: usize,
-    /// How deep what is read now is nested.
+    /// The depth of nesting at the current place.
     depth: usize,
     /// Types that the text declares.
     types: BTreeSet<String>,

@@ -13,7 +13,7 @@ pub(super) enum Sink {
     Nothing,
 }
 
-/// What an expression or a variable is to the arrays of a kernel.
+/// The relation of an expression or a variable to the arrays of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Level {
     /// A value.
@@ -48,7 +48,7 @@ pub(super) struct Scopes {
     open: Vec<Vec<(String, usize)>>,
     outermost: Vec<(String, usize)>,
     pub(super) locals: Vec<Local>,
-    /// Which variable is read, and where that goes.
+    /// Each variable that is read, and where its value goes.
     uses: Vec<(usize, Sink)>,
 }
 

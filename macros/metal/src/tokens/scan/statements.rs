@@ -26,7 +26,7 @@ impl Scanner {
         self.is_dead = outer;
     }
 
-    /// What stands behind `#else` or `#elif`: it has the scope of what it stands for.
+    /// Reads the part behind `#else` or `#elif`, in the scope of the part that it replaces.
     pub(super) fn branch(&mut self, tokens: &[Token]) {
         self.in_branch += 1;
         self.statements(tokens);
@@ -150,7 +150,7 @@ impl Scanner {
         next
     }
 
-    /// What stands in the brackets of `for`, `if`, `while`.
+    /// Reads the brackets of `for`, `if`, `while`.
     fn head_of_block(&mut self, head: &[Token]) {
         self.with_sink(Sink::Used, |scanner| {
             for part in head.split(|token| token.is(';')) {

@@ -6,11 +6,11 @@ use super::syntax::{closing, global, leading_type, parts};
 /// An argument of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Argument {
-    /// Its name in the source.
+    /// The name in the source.
     pub name: String,
     /// The role of the argument.
     pub role: ArgumentRole,
-    /// Its type in LLVM, without the address space.
+    /// The type in LLVM, without the address space.
     pub(super) ty: String,
 }
 

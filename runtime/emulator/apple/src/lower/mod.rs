@@ -21,7 +21,7 @@ use function::Lowering;
 use layout::NamedTypes;
 use syntax::{closing, global, leading_type, parts, without_spaces};
 
-/// How a module is lowered.
+/// The options of lowering a module.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Whether a product that is added to something is rounded once, as on a GPU, or twice.
@@ -47,14 +47,14 @@ pub struct Lowered {
     pub sources: BTreeSet<Source>,
 }
 
-/// Why a module is not lowered.
+/// The reason why a module is not lowered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Functions of AIR that are not known, as they are declared.
     Functions(Vec<String>),
     /// Function constants without a value: index and name.
     Constants(Vec<(u32, String)>),
-    /// What does not look as expected.
+    /// A part that does not look as expected.
     Form(String),
 }
 
@@ -151,7 +151,7 @@ struct Module {
     declared: Vec<Signature>,
     constants: BTreeMap<u32, Constant>,
     threadgroup: Vec<Threadgroup>,
-    /// They stand in front of what uses them.
+    /// The definitions of types, which stand in front of their uses.
     types: Vec<String>,
     /// Globals, declarations and attributes that stay.
     kept: Vec<String>,

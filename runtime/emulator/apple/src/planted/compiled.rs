@@ -149,7 +149,7 @@ const NAMES: &str = "!air.kernel = !{!0}\n!0 = !{ptr @k, !1, !2}\n!1 = !{}\n!2 =
     !5 = !{i32 2, !\"air.thread_position_in_grid\", !\"air.arg_type_name\", !\"uint\", !\"air.arg_name\", !\"i\"}\n\
     !6 = !{i32 3, !\"air.thread_index_in_threadgroup\", !\"air.arg_type_name\", !\"uint\", !\"air.arg_name\", !\"t\"}\n";
 
-/// What a line of a defect stands for.
+/// The line that a word of a defect stands for.
 fn line(word: &str) -> String {
     let place = |to: &str, index: &str| {
         format!("{to} = getelementptr [64 x float], ptr addrspace(3) @_ZZ1kvE1s, i64 0, i64 {index}")

@@ -176,27 +176,27 @@ impl Defect {
     }
 }
 
-/// What became of a planted kernel.
+/// The outcome of a planted kernel.
 #[derive(Clone, Debug)]
 pub struct Planted {
     /// The kind of defect.
     pub kind: Kind,
     /// The defect and its frame, for a reader.
     pub name: String,
-    /// What was found of the defect, in the worse one of the two orders.
+    /// The verdict on the defect, in the worse of the two orders.
     pub verdict: Verdict,
-    /// What was found in the repaired kernel, if anything was, or why it did not run.
+    /// The finding in the repaired kernel, if there is one, or the reason why it did not run.
     pub falsely: Option<String>,
 }
 
-/// What the emulator found of a planted defect.
+/// The emulator's verdict on a planted defect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// Findings of its kind, and no others.
     Found,
     /// These findings, of which one at least is of another kind.
     AsAnother(String),
-    /// Nothing; or the kernel did not run, for this reason.
+    /// The defect was not found, or the kernel did not run, for this reason.
     Missed(String),
 }
 

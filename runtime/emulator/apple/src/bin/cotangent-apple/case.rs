@@ -8,7 +8,7 @@ pub struct Case {
     pub family: &'static str,
     /// The function that it is an instance of, whatever its types.
     pub function: String,
-    /// Its name in the library.
+    /// The name in the library.
     pub kernel: String,
     /// Headers below `mlx/backend/metal/kernels`, in order, without `.h`; empty if the package has no text of it.
     pub headers: &'static [&'static str],

@@ -15,10 +15,10 @@ use crate::case::Case;
 /// The file in which that process finds the kernel's bitcode.
 const MODULE: &str = "module.bc";
 
-/// How long the launches of one kernel may take together.
+/// The time that the launches of one kernel may take together.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// How a launch of a compiled kernel is made.
+/// The way in which a launch of a compiled kernel is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode {
     pub contract: bool,
@@ -44,23 +44,23 @@ impl Mode {
     }
 }
 
-/// What a launch left behind: buffers that could be written, and what was found.
+/// The results of a launch: buffers that could be written, and what was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     pub buffers: Vec<(u32, Vec<u8>)>,
     pub findings: Vec<String>,
 }
 
-/// What is known of a compiled kernel.
+/// The facts about a compiled kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
-    /// One for each mode and launch that came to its end.
+    /// A result for each mode and launch that ended.
     pub left: Vec<(Mode, usize, Left)>,
     /// Products that are added.
     pub contractions: usize,
     /// The sources of results that take part.
     pub shared: Vec<Source>,
-    /// Why there is no more.
+    /// The reason why there is no further result.
     pub failure: Option<String>,
 }
 

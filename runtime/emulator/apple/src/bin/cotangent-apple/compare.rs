@@ -15,7 +15,7 @@ use cotangent_emulator::{Bound, Dtype, Emulator, FunctionText};
 use crate::case::Case;
 use crate::child::{self, Compiled, Left, MODES, Mode};
 
-/// What became of one kernel.
+/// The outcome of one kernel.
 pub struct Outcome {
     pub family: &'static str,
     pub function: String,

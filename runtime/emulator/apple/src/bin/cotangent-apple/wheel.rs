@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use cotangent_apple::Library;
 
-/// What `pip` downloads. The build for macOS 15 is in Metal 3.2.
+/// The package that `pip` downloads. The build for macOS 15 is in Metal 3.2.
 const PACKAGE: &str = "mlx-metal==0.32.4";
 const PLATFORM: &str = "macosx_15_0_arm64";
 
