@@ -1,7 +1,7 @@
 //! The kernels of Qwen3.5 and of models like it, each with its gradient.
 //!
-//! Each function works in every mode of a graph. On a GPU it launches Metal source, or CUDA translated from it; on a CPU it is made
-//! of operations.
+//! Each function works in every mode of a graph. On a GPU it launches Metal source, or CUDA translated from it. On a CPU it is
+//! composed of operations.
 //!
 //! ```
 //! use cotangent::{Graph, Result, Tensor};
@@ -25,12 +25,14 @@
 //! | [`expert_rows`] | the rows of tokens for the experts that a router chose |
 //! | [`packed_linear`](mod@packed_linear), [`mod@decoded_matrix`] | linear maps of packed codes |
 //! | [`mod@cross_entropy`], [`low_rank`] | the loss over a large vocabulary, and linear maps with an adapter |
-//! | [`verify`] | products whose rows have the same bits in any company, for speculative decoding |
+//! | [`verify`] | products whose rows have the same bits for any number of rows, for speculative decoding |
 //!
-//! `cargo xtask kernels` says what calls each kernel: models, or other kernels. Nothing calls `attend_one_query` of
-//! [`decode_attention()`] yet, the three of [`verify`], `fused_verify_linear`, `fused_verify_quantised_linear` and
-//! `fused_verify_switch_linear`, a gate for each channel, `gated_delta_by_channel` and `gated_delta_by_channel_step`, nor the states
-//! of speculative decoding, `accept_state`, `gated_delta_state` and `gated_delta_with_states`.
+//! `cargo xtask kernels` says what calls each kernel: models, or other kernels. Nothing calls these yet:
+//!
+//! - `attend_one_query` of [`decode_attention()`];
+//! - `fused_verify_linear`, `fused_verify_quantised_linear` and `fused_verify_switch_linear` of [`verify`];
+//! - `gated_delta_by_channel` and `gated_delta_by_channel_step`, the delta rule with a gate for each channel;
+//! - `accept_state`, `gated_delta_state` and `gated_delta_with_states`, the states that speculative decoding needs.
 
 pub mod attention;
 pub mod attention_gate;

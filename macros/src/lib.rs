@@ -1,8 +1,19 @@
-//! The attribute and derive macros of Cotangent. All logic lives in `cotangent-macros-core`, an ordinary library.
+//! The attribute and derive macros of Cotangent.
+//!
+//! The crate `cotangent` exports them, so a program depends on that one:
+//!
+//! | macro | what it does |
+//! |---|---|
+//! | `#[differentiable]` | declares a kernel together with its gradient, and generates the function that runs it and its test |
+//! | `#[stage]` | declares a launch that the Rust body of a kernel calls |
+//! | `#[derive(Parameters)]` | makes a struct a tree of named tensors |
+//! | `#[derive(Config)]` | marks plain data that such a tree may hold |
+//!
+//! The logic is in `cotangent-macros-core`, an ordinary library.
 
 use proc_macro::TokenStream;
 
-/// Documented, option by option, where the runtime exports it: `cotangent::differentiable`.
+/// The crate `cotangent` exports this attribute, and documents it there option by option.
 #[proc_macro_attribute]
 pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::differentiable_as_one(options.into(), item.into()).into()
@@ -17,10 +28,10 @@ pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::stage_as_one(options.into(), item.into()).into()
 }
 
-/// Stands for the tokens in its brackets, in place of the item under it.
+/// Expands to the tokens in its brackets, in place of the item under it.
 ///
-/// The other attributes expand to one item that bears this: what is more than one item would be refused one by one where
-/// no item may stand.
+/// The other attributes expand to one item that bears this one. Several items would be refused one by one where no item may
+/// stand.
 #[doc(hidden)]
 #[proc_macro_attribute]
 pub fn items(items: TokenStream, _: TokenStream) -> TokenStream {

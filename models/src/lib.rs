@@ -25,7 +25,7 @@
 //!
 //! | modules | what they are for |
 //! |---|---|
-//! | [`qwen35`] | the text model: attention, gated delta net, experts, multi-token prediction, LoRA, what a driver needs to train it |
+//! | [`qwen35`] | the text model: attention, gated delta net, experts, multi-token prediction, LoRA, and its stages for the drivers that train it |
 //! | [`vision`], [`images`] | the vision tower, and pictures as the patches that it reads |
 //! | [`linear`], [`expert_linear`], [`weight`], [`norm`], [`rope`] | the layers that models are made of |
 //! | [`config`] | `config.json`: every key is read, known not to matter, or named |

@@ -62,18 +62,19 @@
 //! | [`value_and_grad`], [`train_stack`], [`evaluate`], [`Session::infer`] | drivers: one loss, a model block by block, without gradients |
 //! | [`checkpoint`], [`custom_vjp()`] | functions that are computed again, and functions with a gradient of their own |
 //! | [`optimizer`] | AdamW, SGD, and rules of your own |
-//! | [`audit_stack`], [`Audit`] | what gradient each parameter of a model gets, and each place that cuts one |
+//! | [`audit_stack`], [`Audit`] | the gradient of each parameter of a model, and each place that cuts one |
 //! | [`errors`] | one page for each error code |
 //!
 //! # Where errors appear
 //!
-//! The compiler finds what types and the text of a kernel show. Shapes, dtypes and index ranges are checked where an operation is
-//! called, the gradients of kernels where the backward pass meets MLX. Errors of MLX itself appear where a driver evaluates.
+//! The compiler finds every mistake that types or the source of a kernel show. An operation checks shapes, dtypes and index ranges when
+//! it is called. The gradients of kernels are checked when the backward pass gives them to MLX. Errors of MLX itself appear when a
+//! driver evaluates.
 //!
 //! # Programs
 //!
-//! A program calls [`enter`] first in `main`, and returns what [`leave`] gives: what the libraries below need at both ends. The
-//! feature `emulator`, on by default, brings the emulator that generated tests run on; a program that only trains leaves it out.
+//! A program calls [`enter`] first in `main`, and returns the result of [`leave`] from `main`: MLX and OpenBLAS need work at both ends.
+//! The feature `emulator`, on by default, adds the emulator in which generated tests run; a program that only trains leaves it out.
 
 mod backend;
 mod constant;

@@ -7,7 +7,7 @@
 //! | modules | what they are for |
 //! |---|---|
 //! | [`base_model`], [`adapter`] | checkpoints and adapters as folders, those of other programs included |
-//! | [`data`], [`pictures`], [`show`] | conversations and pictures as batches with labels, and what of them is learned |
+//! | [`data`], [`pictures`], [`show`] | conversations and pictures as batches with labels, and which tokens of them are learned |
 //! | [`training`], [`schedule`], [`reporting`], [`loss_curve`], [`interrupt`] | the loop, what it reports, and how it ends |
 //! | [`generation`], [`sampling`] | answers of a model, token by token |
 //! | [`audit`] | the gradient of every parameter, and every place that cuts one |

@@ -1,8 +1,8 @@
 //! Parses, checks and expands kernel declarations.
 //!
-//! `tokens -> Decl -> Kernel -> checks -> Plan -> Rust items`; each stage is a type and nothing looks back: `parse`
-//! reads the syntax, [`model`] holds the resolved kernel without any, `check` refuses what cannot be right,
-//! [`mod@plan`] decides what is generated, `emit` writes it.
+//! `tokens -> Decl -> Kernel -> checks -> Plan -> Rust items`: each stage is a type, and none reads an earlier one's input.
+//! `parse` reads the syntax, [`model`] holds the resolved kernel without syntax trees, `check` refuses what cannot be right,
+//! [`mod@plan`] decides what is generated, and `emit` writes it.
 
 pub mod catalogue;
 mod check;

@@ -3,14 +3,14 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`names`], [`left_out`], [`elsewhere`], [`limits`], [`Dtype`] | what Metal has, and what it has not |
+//! | [`names`], [`left_out`], [`elsewhere`], [`limits`], [`Dtype`] | what Metal has, and what it does not have |
 //! | [`KernelText`] | a kernel as MLX's `metal_kernel` takes it |
 //! | `tokens` (feature `tokens`) | the source in a declaration, or in the file that one names, as tokens, and what it does with names |
 //! | [`translate`] | C++ for the emulator and for clang's checks |
 //! | [`cuda_text`], [`CudaUnit`] | CUDA for MLX's `cuda_kernel`, and for NVIDIA's compiler alone |
 //! | [`headers`] | the Metal of `tile<T, 16, 16>`, and the C++ that stands for Metal's own functions |
 //!
-//! Nothing here is unsafe, runs a program, loads a library or opens a file, but for the file that a declaration names.
+//! Nothing here is unsafe, runs a program or loads a library. It opens only files that a declaration names.
 
 mod content_key;
 mod cuda;

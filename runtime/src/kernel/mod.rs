@@ -1,12 +1,12 @@
 //! Kernels that cannot be called without their gradient.
 //!
 //! A kernel is declared with [`#[differentiable]`](macro@crate::differentiable). The macro checks the declaration and
-//! generates data: a marker type that implements [`Kernel`] with a constant [`Signature`](signature::Signature), and a
-//! function that calls [`call()`]. This module interprets that data:
+//! generates data and a function. The data is a marker type that implements [`Kernel`] with a constant
+//! [`Signature`](signature::Signature); the function calls [`call()`]. This module interprets the data:
 //!
 //! - [`signature`]: what a declaration says, as constants,
 //! - [`pairing`]: the proof, at compile time, that a backward belongs to its forward,
-//! - [`registry`]: every kernel of the program, with [what checks it](check::Check),
+//! - [`registry`]: every kernel of the program, with [the checks that cover it](check::Check),
 //! - [`mod@check`]: gradients of all of them against finite differences and against their fallbacks,
 //! - [`mutation`]: mistakes that those checks must notice.
 //!
