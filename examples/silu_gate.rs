@@ -34,7 +34,7 @@ pub fn silu_gate_backward<T: Float>(a: In![T; N], b: In![T; N], d_y: In![T; N], 
     }
 }
 
-/// The same function of differentiable operations: it runs on the CPU, and the kernel is held against it.
+/// The same function of differentiable operations: it runs on the CPU, and the kernel is compared with it.
 fn silu_gate_by_operations<M: Graph>(a: &Tensor<M>, b: &Tensor<M>) -> Result<Tensor<M>> {
     a.multiply(&b.silu()?)
 }

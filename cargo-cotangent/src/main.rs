@@ -63,7 +63,7 @@ enum Command {
     ///
     /// A mistake is a sign, a term, an index, a port, a forgotten scalar, a dropped barrier …, in the source of a backward or
     /// a stage, in a Rust body, or in what a forward saves. Each runs in a process of its own, with the checks that `cargo
-    /// test` makes and no others. What survives is held against the original on inputs that no check uses.
+    /// test` makes and no others. What survives is compared with the original on inputs that no check uses.
     Mutate(arguments::Mutate),
 }
 

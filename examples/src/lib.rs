@@ -66,7 +66,7 @@ pub fn softsign_gate_backward<T: Float>(
     }
 }
 
-/// The same function of differentiable operations: what runs on the CPU, and what the kernel is held against.
+/// The same function of differentiable operations: it runs on the CPU, and the kernel is compared with it.
 fn by_operations<M: Graph>(x: &Tensor<M>, gate: &Tensor<M>) -> Result<Tensor<M>> {
     // |g| is the sum of two parts, each of which has a gradient.
     let magnitude = gate.maximum(0.0)?.subtract(&gate.minimum(0.0)?)?;

@@ -80,7 +80,7 @@ enum Sequence {
     Escape,
     /// ESC `[` and its parameters, up to a letter.
     Control,
-    /// ESC `]` and its like: a text up to BEL or ESC.
+    /// ESC `]` and similar ones: a text up to BEL or ESC.
     Text,
 }
 

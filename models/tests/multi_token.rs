@@ -103,7 +103,7 @@ fn a_head_is_the_same_among_the_tensors_in_a_file_beside_them_and_in_a_folder_of
     );
 }
 
-/// mlx-vlm writes the head's matrices as codes: a conversion of the model keeps them, and says how they are to be read.
+/// mlx-vlm writes the head's matrices as codes: a conversion of the model keeps them, and says how to read them.
 #[test]
 fn a_head_of_codes_stays_as_it_is_in_a_conversion() {
     let dir = tempfile::tempdir().unwrap();

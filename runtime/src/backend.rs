@@ -135,7 +135,7 @@ pub(crate) fn with_backend<R>(wanted: Backend, function: impl FnOnce() -> Result
 /// checked.
 ///
 /// # Errors
-/// [`Error::Backend`] if the override is unknown or not to be had.
+/// [`Error::Backend`] if the override is unknown or not available.
 pub fn backend() -> Result<Backend> {
     if let Some(backend) = CHECKED_ON.get() {
         return Ok(backend);

@@ -46,7 +46,7 @@ pub enum CutKind {
     StoredAsData,
     /// An output whose cotangent the kernel's backward leaves out: `ignores(..)`.
     IgnoredOutput,
-    /// A kernel that lets a gradient through which no generated test checks: `untested = ".."`.
+    /// A kernel whose gradient no generated test checks: `untested = ".."`.
     Untested,
     /// A gradient that is not the derivative, on purpose: `#[differs(..)]`.
     DifferingGradient,

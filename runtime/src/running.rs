@@ -152,7 +152,7 @@ pub(crate) fn refuse(error: Error) {
     });
 }
 
-/// Returns whether what runs again under this key is to be compared in this step.
+/// Returns whether what runs again under this key is compared in this step.
 pub(crate) fn compares(key: impl FnOnce() -> String) -> bool {
     with_graph(|graph| graph.repeats.is_due(key)).unwrap_or(false)
 }

@@ -27,7 +27,7 @@ impl Session {
     /// Opens a session on the [backend](backend()) of this process.
     ///
     /// # Errors
-    /// [`Error::Backend`](crate::Error::Backend) if the one that `COTANGENT_BACKEND` names is not to be had;
+    /// [`Error::Backend`](crate::Error::Backend) if the one that `COTANGENT_BACKEND` names is not available;
     /// [`Error::Refused`](crate::Error::Refused) inside a graph, which has borrowed its own session so that it reads no
     /// values.
     pub fn new() -> Result<Self> {

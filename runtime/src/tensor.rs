@@ -55,7 +55,7 @@ pub(crate) struct Origin {
     pub(crate) needs_gradient: bool,
     /// Whether a parameter that trains had a part in it, also where a graph is run without gradients first.
     pub(crate) trains: bool,
-    /// One of the parameters that it was computed from, one that trains if there is such a one.
+    /// One of the parameters that it was computed from: one that trains, if there is one.
     pub(crate) source: Option<Source>,
 }
 

@@ -323,7 +323,7 @@ pub fn logit_backward(p: In![f32; N], d_y: In![f32; N], d_p: Out![f32; N]) {
     metal! { uint i = thread_position_in_grid.x; d_p[i] = p[i] < 0 ? 0 : d_y[i] / (p[i] * (1 - p[i])); }
 }
 
-/// Declares a name of the signature once more, as kernels of elsewhere do.
+/// Declares a name of the signature again, as kernels of other projects do.
 #[differentiable(
     untested = "a test looks at it",
     inference_only = "a test",

@@ -86,7 +86,7 @@ fn shifted<T: Float>(x: In![T; N], #[nodiff] by: Option<In![T; N]>, y: Out![T; N
     }
 }
 
-/// A Rust body that hands an optional input on to a stage.
+/// A Rust body that passes an optional input on to a stage.
 #[differentiable(backward = shift_backward, fallback = shift_by_operations, stages = [shifted], cases = [(N = 3)])]
 pub fn shift<T: Float>(x: In![T; N], #[nodiff] by: Option<In![T; N]>, y: Out![T; N]) {
     Ok(Outputs { y: shifted(stages, x, by)? })

@@ -1,4 +1,4 @@
-//! What MLX lets pass in silence, and this crate must not. Each test is named after its trap.
+//! Mistakes that MLX accepts silently, and this crate must not. Each test is named after its trap.
 
 mod common;
 

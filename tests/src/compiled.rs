@@ -1,5 +1,5 @@
 //! The project's kernels as clang compiles them in C++ for OpenCL, which has Metal's address spaces, types and contraction:
-//! lowered as Apple's modules are, run by the emulator's scheduler, and held against what the emulator makes of the source.
+//! lowered as Apple's modules are, run by the emulator's scheduler, and compared with the emulator's results for the source.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: what it prints of a kernel, and what it holds a kernel against. That every kernel passes is the
+//! `cargo xtask check`: what it prints of a kernel, and what it compares a kernel with. That every kernel passes is the
 //! business of the tests that they bring.
 
 use std::process::Command;

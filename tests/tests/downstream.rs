@@ -79,7 +79,7 @@ fn run(dir: &Path, package: &str, backend: &str) -> String {
     text.into_owned()
 }
 
-/// One test, because Cargo lets one at a time into a folder anyway.
+/// One test, because Cargo runs one at a time in a folder anyway.
 #[test]
 fn the_public_face_is_enough_and_is_guarded_across_crates() {
     let dir = packages();

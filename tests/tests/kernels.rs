@@ -64,7 +64,7 @@ fn uncounted(x: In![f32; N], y: Out![f32; N]) {
     metal! { y[thread_position_in_grid.x] = x[thread_position_in_grid.x]; }
 }
 
-/// A rounding that lets the cotangent through, of values that have a logarithm.
+/// A rounding that passes the cotangent through, of values that have a logarithm.
 #[differentiable(
     backward = coarse_backward,
     grid = (N, 1, 1),

@@ -75,7 +75,7 @@ pub fn run(root: &Path) -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The variable that tells tests where NVIDIA's compiler is, unless it is set or there is none to be had.
+/// The variable that tells tests where NVIDIA's compiler is, unless it is set or there is none.
 fn nvrtc(root: &Path) -> Option<(&'static str, PathBuf)> {
     const VARIABLE: &str = "COTANGENT_NVRTC";
     if std::env::var_os(VARIABLE).is_some() {

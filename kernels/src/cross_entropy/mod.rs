@@ -26,7 +26,7 @@ struct Host {
     head: Option<Packed>,
     /// The adapter's multiplier, if the head has an adapter.
     adapter_scale: Option<f32>,
-    /// Whether each input wants a gradient: hidden states, the weight unless it is packed codes, and the adapter's two
+    /// Whether a gradient of each input is wanted: hidden states, the weight unless it is packed codes, and the adapter's two
     /// matrices.
     wants: Vec<bool>,
 }

@@ -7,7 +7,7 @@
 /// left over. So there are `ceil(rows / ROWS) + experts` places whatever the counts are, and a threadgroup finds its rows
 /// from the counts alone.
 ///
-/// Sums stay below 32 `rows`, which is to fit an `int`: counts are cut at `rows`, whatever they are.
+/// Sums stay below 32 `rows`, which must fit an `int`: counts are cut at `rows`.
 pub(super) const SHARES: &str = "
 // A share has the rows `first .. end` of one expert. If `expert` is the number of experts, they belong to none.
 struct Share { int expert; int first; int end; };

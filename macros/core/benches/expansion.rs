@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 
-/// A declaration as the compiler hands it over.
+/// A declaration as the compiler passes it.
 struct Declaration {
     name: String,
     file: PathBuf,

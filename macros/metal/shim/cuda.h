@@ -190,7 +190,7 @@ template <class T> struct tile_elements<T, true> {
   }
 };
 
-// Elements lie as mma.m16n8k16 wants the left factor: 0, 1 in row lane / 4, columns 2 (lane % 4) and the next; 2, 3 eight
+// Elements lie as mma.m16n8k16 takes the left factor: 0, 1 in row lane / 4, columns 2 (lane % 4) and the next; 2, 3 eight
 // rows below; 4 to 7 eight columns to the right. PTX ISA, "Matrix Fragments for mma.m16n8k16".
 template <class T, int ROWS, int COLUMNS> struct tile : tile_elements<T> {
   static_assert(ROWS == 16 && COLUMNS == 16, "tile: 16 by 16 only");

@@ -35,7 +35,7 @@ struct Stored<'a> {
 
 impl Checkpoint {
     /// Plans as codes the matrices of `model` that the checkpoint stores as such: those that have scales beside them. How the
-    /// codes are to be read is what `quantization` says.
+    /// codes must be read is what `quantization` says.
     ///
     /// # Errors
     /// If codes and scales do not fit each other or the configuration.

@@ -47,7 +47,7 @@ impl<'a> LoadPlan<'a> {
         Self::in_layout(checkpoint, expected, None)
     }
 
-    /// Plans as [`new`](Self::new) does, with tensors in a layout that is known, or is to be found.
+    /// Plans as [`new`](Self::new) does, with tensors in a layout that is known, or must be found.
     pub(super) fn in_layout(
         checkpoint: &'a Checkpoint,
         expected: Vec<(String, Plan)>,

@@ -10,7 +10,7 @@ use super::Scheme;
 /// The parts of a model's configuration that a conversion changes.
 pub(super) struct Changes<'a> {
     pub(super) scheme: &'a Scheme,
-    /// The formats of the modules that are to be named, by their names in the file.
+    /// The formats of the modules that the file must name, by their names in it.
     pub(super) codes: &'a BTreeMap<String, CodeFormat>,
     pub(super) has_vision: bool,
     /// Whether the head is the embedding.
@@ -19,7 +19,7 @@ pub(super) struct Changes<'a> {
 
 /// The configuration of the converted checkpoint: that of the original, with what was quantized how.
 ///
-/// Whether the head is tied is what was found in the checkpoint, and written wherever it is read.
+/// Whether the head is tied is taken from the checkpoint, and written in every place where a program reads it.
 ///
 /// mlx-lm has no model of the type `.._text`: a text export becomes one with a `text_config`, as multimodal files have it.
 pub(super) fn converted(mut original: Map<String, Value>, changes: &Changes<'_>) -> Value {

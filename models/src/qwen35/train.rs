@@ -71,7 +71,7 @@ pub enum AheadLoss {
 pub struct State<M: Mode> {
     /// The hidden states: in the vision tower `[N, width]`, one row a patch; after it `[B, T, hidden]`.
     pub hidden: Tensor<M>,
-    /// The features that the tower hands to the first text layers and that these have not had yet, `[tokens, hidden]`
+    /// The features that the tower gives to the first text layers and that these have not read yet, `[tokens, hidden]`
     /// each.
     pub features: Vec<Tensor<M>>,
     /// The tensors of a batch with [`Ahead`], `[B, T, hidden]` each: from the embedding on the embedded tokens, after

@@ -27,7 +27,7 @@ pub struct VisionTower<M: Mode> {
     pub deepstack: Vec<usize>,
 }
 
-/// The features that the tower hands to the text model.
+/// The features that the tower gives to the text model.
 #[derive(Parameters)]
 pub struct Features<M: Mode> {
     /// The features that replace the pictures' tokens: `[tokens, text width]`.

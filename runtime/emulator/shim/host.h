@@ -148,7 +148,7 @@ template <class T> METAL_INLINE METAL_UNWATCHED T sum_of(T before, float by, T a
   if (unsigned(I) >= unsigned(N)) emulator::component_out_of_bounds(I, N)
 
 #ifdef METAL_CONTRACTS
-// What `contract.h` makes of a product of two small floats.
+// The type that `contract.h` gives a product of two small floats.
 namespace metal { template <class T> struct product; }
 #define METAL_SMALL_MEMBERS(NAME)                  \
   METAL_INLINE NAME(product<NAME>);                \

@@ -2,7 +2,7 @@
 
 namespace metal {
 
-// To the nearest float toward zero, its last bit set if anything is lost: rounding that once more rounds but once.
+// To the nearest float toward zero, its last bit set if anything is lost: a second rounding then gives the right result.
 template <class T> METAL_UNWATCHED float to_odd(T value) {
   float near = float(value);
   if (!(near == near) || T(near) == value) return near;

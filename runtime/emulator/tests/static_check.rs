@@ -5,7 +5,7 @@ mod table;
 
 use cotangent_emulator::{Dtype, KernelText, Source, StaticCheck};
 
-/// `x`: 64 elements, `w`: 3 elements (hence `constant`), `n`: a scalar, `y`: an output.
+/// `x`: 64 elements, `w`: 3 elements (and so `constant`), `n`: a scalar, `y`: an output.
 fn kernel(header: &str, body: &str) -> KernelText {
     KernelText::new("k", format!("uint i = thread_position_in_grid.x; (void)i;\n{body}"))
         .input("x", Dtype::F32)

@@ -62,7 +62,7 @@ unsafe extern "C" fn call_backward(
     unsafe { answer(result, body) }
 }
 
-/// Drops what MLX was handed as a `Box<T>`.
+/// Drops what was given to MLX as a `Box<T>`.
 pub(super) unsafe extern "C" fn drop_payload<T>(payload: *mut c_void) {
     // SAFETY: made by `Box::into_raw` of a `T`; MLX calls the destructor once.
     let payload = unsafe { Box::from_raw(payload.cast::<T>()) };
@@ -83,7 +83,7 @@ fn new_closure<'a>(function: Box<Function<'a>>) -> mlx_sys::mlx_closure {
 
 /// A closure that MLX may keep as long as any graph node that came out of it.
 ///
-/// MLX calls it on the thread that asks for the gradient, and may drop it on one of its own: hence `Send`.
+/// MLX calls it on the thread that asks for the gradient, and may drop it on one of its own, so it must be `Send`.
 pub(crate) struct Closure(mlx_sys::mlx_closure);
 
 impl Closure {

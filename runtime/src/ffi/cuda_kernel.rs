@@ -147,7 +147,7 @@ impl StringVector {
 
 impl Drop for StringVector {
     fn drop(&mut self) {
-        // SAFETY: owned, and freed once; the status says nothing of use.
+        // SAFETY: owned, and freed once; the status is not needed.
         let _ = unsafe { mlx_sys::mlx_vector_string_free(self.0) };
     }
 }

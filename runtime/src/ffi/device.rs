@@ -31,7 +31,7 @@ pub(crate) fn mlx_version() -> Option<String> {
         // SAFETY: a filled string: NUL-terminated, alive until it is freed.
         unsafe { owned(mlx_sys::mlx_string_data(text)) }
     });
-    // SAFETY: owned, and freed once; the status says nothing of use.
+    // SAFETY: owned, and freed once; the status is not needed.
     let _ = unsafe { mlx_sys::mlx_string_free(text) };
     version.flatten()
 }
@@ -59,7 +59,7 @@ fn device_information(key: &CStr) -> Option<String> {
     };
     // SAFETY: null, or text that lives as long as the information.
     let name = if found { unsafe { owned(name) } } else { None };
-    // SAFETY: both owned, and freed once; the status says nothing of use.
+    // SAFETY: both owned, and freed once; the status is not needed.
     let _ = unsafe { (mlx_sys::mlx_device_info_free(information), mlx_sys::mlx_device_free(device)) };
     name
 }

@@ -24,11 +24,11 @@ thread_local! {
 }
 
 unsafe extern "C" {
-    /// mlx-rs' own handler. Not part of its interface, hence the exact version in the manifest and a test.
+    /// mlx-rs' own handler. It is not part of its interface, so the manifest has the exact version, and there is a test.
     fn default_mlx_error_handler(message: *const c_char, data: *mut c_void);
 }
 
-/// Keeps the message for us, and hands it on to mlx-rs.
+/// Keeps the message for this crate, and passes it on to mlx-rs.
 extern "C" fn handle_error(message: *const c_char, data: *mut c_void) {
     // SAFETY: MLX passes a NUL-terminated string that lives for the duration of the call.
     let text = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();

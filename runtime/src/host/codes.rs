@@ -69,7 +69,7 @@ static FOUR_BITS: [f32; 256] = floats_of(2, 1);
 /// The floats of 8 bits: e4m3.
 static EIGHT_BITS: [f32; 256] = floats_of(4, 3);
 
-/// All floats of a sign and so many bits of exponent and mantissa, none of which stands for infinity or no number. The rest of
+/// All floats of a sign and these numbers of bits of exponent and mantissa, none of which is infinite or NaN. The rest of
 /// the table is never read.
 const fn floats_of(exponent_bits: usize, mantissa_bits: usize) -> [f32; 256] {
     let bias = (1 << (exponent_bits - 1)) - 1;
@@ -86,7 +86,7 @@ const fn floats_of(exponent_bits: usize, mantissa_bits: usize) -> [f32; 256] {
     table
 }
 
-/// `2^(byte - 127)`, as MLX has it.
+/// `2^(byte - 127)`, as in MLX.
 fn power_of_two(byte: u8) -> f32 {
     // Zero stands for 2^-127, which has no exponent of its own in float32.
     f32::from_bits(if byte == 0 { 1 << 22 } else { u32::from(byte) << 23 })

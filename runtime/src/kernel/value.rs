@@ -139,7 +139,7 @@ impl ScalarValue {
         value.into()
     }
 
-    /// Returns the scalar as MLX hands it to a kernel: an array without axes.
+    /// Returns the scalar as MLX passes it to a kernel: an array without axes.
     pub(crate) fn to_array(self) -> Array {
         match self {
             ScalarValue::F32(value) => Array::from_f32(value),

@@ -50,7 +50,7 @@ impl<M: Graph> Tensor<M> {
     /// group, the next `counts[1]` the second: int32 `[E]`, which may be computed on the device. Rows that the counts do not
     /// reach give 0.
     ///
-    /// MLX multiplies one row at a time and wants float32 on a CPU, to which other dtypes are cast here.
+    /// On a CPU, MLX multiplies one row at a time and needs float32, to which other dtypes are cast here.
     ///
     /// # Errors
     /// Shapes or dtypes that do not fit.

@@ -58,7 +58,7 @@ pub(crate) fn custom_vjp_arrays(
     Closure::new(forward).with_backward(name, &backward)?.call(name, inputs)
 }
 
-/// The forward of a [`CustomVjp`], which [`custom_vjp!`](macro@crate::custom_vjp) makes of a function of named inputs.
+/// The forward of a [`CustomVjp`], which [`custom_vjp!`](macro@crate::custom_vjp) makes from a function of named inputs.
 pub type Forward<H> = fn(&[Tensor<Infer>], &H) -> Result<Vec<Tensor<Infer>>>;
 
 /// The backward of a [`CustomVjp`], likewise: (primals, cotangents, outputs, host data) to one gradient per primal. Outputs that are
@@ -109,7 +109,7 @@ impl<H> CustomVjp<H> {
     }
 }
 
-/// Inputs at which the test of a [`CustomVjp`] holds its gradients against finite differences: float32, drawn between -1
+/// Inputs at which the test of a [`CustomVjp`] compares its gradients with finite differences: float32, drawn between -1
 /// and 1.
 #[derive(Debug, Clone)]
 pub struct VjpCase<H> {

@@ -68,7 +68,7 @@ impl Gradients {
     }
 
     /// The same gradients, for the parameters of the same names in `parameters`: where they were taken at other weights
-    /// than those that are to be changed, such as a copy in another place or one that was moved on purpose.
+    /// than those that will be changed, such as a copy in another place or one that was moved on purpose.
     ///
     /// # Errors
     /// [`Error::Parameter`] if a gradient's parameter is missing, or has another shape.

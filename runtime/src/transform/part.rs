@@ -71,7 +71,7 @@ impl<S: Stack> Stage<'_, S> {
     }
 }
 
-/// The tensors of two states that are to be of one form.
+/// The tensors of two states that must have one form.
 fn pairs<'b, S: Stack>(stage: &Stage<'_, S>, first: &'b [Array], again: &'b [Array]) -> Result<Vec<[&'b Array; 2]>> {
     if first.len() == again.len() {
         return Ok(first.iter().zip(again).map(|(first, again)| [first, again]).collect());

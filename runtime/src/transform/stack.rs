@@ -313,7 +313,7 @@ struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    /// Starts to compute arrays, and with them what is to be compared: it would keep what it is computed from.
+    /// Starts to compute arrays, and with them the results to compare, which would otherwise keep what they are computed from.
     fn start(&mut self, mut arrays: Vec<Array>) -> Result<()> {
         let repetitions = running::take_repetitions();
         arrays.extend(repetitions.iter().map(|repetition| repetition.array().clone()));

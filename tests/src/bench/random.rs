@@ -55,7 +55,7 @@ pub(super) fn model(
     })?)
 }
 
-/// A parameter, which is spread as wide as keeps the size of what a layer hands on.
+/// A random parameter, whose width keeps the outputs of a layer as large as its inputs.
 fn draw(name: &str, plan: &Plan, quantization: Option<&Quantization>, key: &Key) -> cotangent::Result<Tensor<Stored>> {
     let shape: Vec<i32> = plan.shape.iter().map(|extent| *extent as i32).collect();
     if plan.dtype == Dtype::U32 {

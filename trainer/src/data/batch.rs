@@ -23,7 +23,7 @@ pub struct TokenBatch {
     pub width: usize,
     /// `[rows, width]`, row-major: the tokens, then zeros.
     pub input_ids: Vec<i32>,
-    /// `[rows, width]`: the token itself where it is to be learned, else [`IGNORED_LABEL`]. Not shifted: position `t`
+    /// `[rows, width]`: the token itself if it is learned, else [`IGNORED_LABEL`]. Not shifted: position `t`
     /// predicts the label at `t + 1`.
     pub labels: Vec<i32>,
     /// Tokens of each row without padding.
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// An example with the tokens 1, 2, 3 ..., of which the last `targets` are to be learned.
+    /// An example with the tokens 1, 2, 3 ..., of which the last `targets` are learned.
     fn example(length: usize, targets: usize) -> Example {
         let tokens = (1..=length as u32).collect();
         Example { tokens, is_target: (0..length).map(|i| i + targets >= length).collect(), pictures: Vec::new() }

@@ -11,7 +11,7 @@ use crate::pictures::VisualSource;
 pub struct Conversation {
     /// The messages, oldest first; at least one.
     pub messages: Vec<Message>,
-    /// Descriptions of tools, handed to the template as they are.
+    /// Descriptions of tools, passed to the template as they are.
     pub tools: Vec<Json>,
 }
 

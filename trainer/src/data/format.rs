@@ -129,7 +129,7 @@ impl ChatFormat {
         }
     }
 
-    /// Renders and tokenizes a conversation, each once, and marks the tokens that the assistant has to say: those that
+    /// Renders and tokenizes a conversation, each once, and marks the tokens that the assistant learns to say: those that
     /// begin within one of its turns, the end-of-turn marker included, what the generation prompt supplies excluded.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use super::{DataError, Json, Row, damage};
 /// The longest line that is read if nothing else is asked for: 8 MiB.
 pub const DEFAULT_MAX_LINE_BYTES: usize = 8 << 20;
 
-/// Reads the rows of the file at `path` and hands each, with its line counted from 1, to `take`, which may refuse it
+/// Reads the rows of the file at `path` and passes each, with its line counted from 1, to `take`, which may refuse it
 /// with a reason. Blank lines are skipped; lines may end in CR LF; a byte order mark at the start is skipped.
 ///
 /// # Errors

@@ -24,7 +24,7 @@ pub struct TurnMarkers {
 pub struct Rendered {
     /// The text that the template wrote.
     pub text: String,
-    /// The bytes of `text` that the assistant has to say, ascending and disjoint. Each turn begins behind what the
+    /// The bytes of `text` that the assistant learns to say, ascending and disjoint. Each turn begins behind what the
     /// generation prompt supplies and ends with its end-of-turn marker; thoughts and calls are included.
     pub assistant: Vec<Range<usize>>,
 }

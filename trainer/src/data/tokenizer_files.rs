@@ -146,7 +146,7 @@ fn added_tokens(dir: &Path, config: &Json) -> Result<Vec<AddedToken>, DataError>
     Ok(tokens)
 }
 
-/// The tokens that `config` names as special: `eos_token` and its like, and those of its lists.
+/// The tokens that `config` names as special: `eos_token` and similar ones, and those of its lists.
 fn special_names(config: &Json) -> Vec<AddedToken> {
     let names = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
     let lists = ["additional_special_tokens", "extra_special_tokens"];

@@ -146,7 +146,7 @@ fn is_of_a_run(name: &str) -> bool {
     [WEIGHTS_FILE, CONFIG_FILE, STATE_FILE].contains(&name) || is_numbered(name)
 }
 
-/// Returns whether it is `0000100_adapters.safetensors` or the like.
+/// Returns whether it is the name of a numbered adapter, such as `0000100_adapters.safetensors`.
 fn is_numbered(name: &str) -> bool {
     name.strip_suffix(WEIGHTS_FILE)
         .and_then(|number| number.strip_suffix('_'))

@@ -84,7 +84,7 @@ pub fn check(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// The buffers in which MLX hands over shapes, strides and ranks: those that the text mentions, and the shapes from which
+/// The buffers in which MLX passes shapes, strides and ranks: those that the text mentions, and the shapes from which
 /// it takes dimensions by name.
 fn described(kernel: &Kernel, text: &Text) -> usize {
     let mentioned: BTreeSet<&str> = text.names().into_iter().collect();

@@ -1,4 +1,4 @@
-//! Constant assertions that hold a backward against its forward, wherever that is declared.
+//! Constant assertions that compare a backward with its forward, in whatever crate that is.
 //!
 //! Each stands alone, outside generic items, so that `cargo check` evaluates it; each is spanned on the port it is about.
 

@@ -19,7 +19,7 @@ pub struct Kernel {
     pub attributes: Vec<TokenStream>,
     /// The role of the declaration.
     pub role: DeclarationRole,
-    /// `T: Float` and the like, in order.
+    /// The dtype parameters, such as `T: Float`, in order.
     pub dtypes: Vec<DtypeParameter>,
     /// Template constants, in order.
     pub constants: Vec<TemplateConstant>,
@@ -169,7 +169,7 @@ pub struct Binding {
     pub axis: usize,
 }
 
-/// A plain value handed to the kernel.
+/// A plain value that is passed to the kernel.
 #[derive(Debug, Clone)]
 pub struct Scalar {
     /// The name of the scalar.

@@ -33,7 +33,7 @@ impl Tree {
         }
     }
 
-    /// Lets the compiler hold the names of flattened fields against those beside them: it alone sees them.
+    /// Makes the compiler compare the names of flattened fields with those beside them, because only it sees them.
     pub(super) fn distinct_names(&self, branches: &[Branch]) -> TokenStream {
         if !branches.iter().any(|branch| matches!(branch.kind, BranchKind::Flat)) {
             return TokenStream::new();

@@ -45,7 +45,7 @@ pub enum FunctionKind {
     None,
 }
 
-/// The texts of a launch, ready to be handed to a GPU compiler.
+/// The texts of a launch, ready for a GPU compiler.
 pub struct Texts {
     /// Metal, the body of the kernel function.
     pub metal: String,

@@ -5,7 +5,7 @@ use super::rewrite::{Context, Target, Writer, rewrite};
 use crate::{Error, Source};
 
 impl<'t> Writer<'_, 't> {
-    /// Writes what becomes of one.
+    /// Writes what a directive is translated to.
     pub(super) fn directive(&mut self, token: &Token<'t>) -> Result<(), Error> {
         let words = token.text[1..].trim_start();
         let name = words.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();

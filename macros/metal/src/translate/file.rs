@@ -11,7 +11,7 @@ use super::words::ADDRESS_SPACES;
 use crate::Error;
 
 impl Writer<'_, '_> {
-    /// If something of the kind begins at `i`: writes what becomes of it. Returns where to go on.
+    /// Writes the translation of such a part if one begins at `i`, and returns where to continue.
     pub(super) fn whole_file(&mut self, i: usize, end: usize) -> Result<Option<usize>, Error> {
         let token = self.tokens[i];
         if token.text == "template" && self.attribute(i + 1, end).is_some() {

@@ -1,4 +1,4 @@
-//! One mutant in a process of its own: what its checks say, and where they say nothing, whether there is anything to say.
+//! Runs one mutant in a process of its own: its checks, and, if they find nothing, a search for any difference.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Runs kernels that Apple's compiler made on the CPU of any machine, to check the emulator: a kernel runs as source in
 //! the emulator and as compiled by Apple's compiler, and the results are compared.
 //!
-//! A [`Library`] gives a kernel's bitcode, [`lower`](lower::lower) makes of its text form a module for this machine, and
+//! A [`Library`] gives a kernel's bitcode, [`lower`](lower::lower) turns its text form into a module for this machine, and
 //! [`Workshop`] compiles that and has it run by the emulator's scheduler, its memory watched. [`planted`] has defects that
 //! the emulator must find.
 

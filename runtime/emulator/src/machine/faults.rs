@@ -160,7 +160,7 @@ pub(crate) unsafe extern "C" fn fault(lane: *mut Lane, reason: u32, found: i64, 
                 message,
                 "give it a value where it is declared, or on every path to this read",
             );
-            // SAFETY: as above. A NaN that follows is no news.
+            // SAFETY: as above. A NaN that follows is not reported.
             unsafe { (*lane).saw_nan = true };
         }
         9 => note(

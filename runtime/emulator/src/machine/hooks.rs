@@ -21,7 +21,7 @@ const TURNS_OF_AN_ATOMIC: u32 = 16;
 /// Atomic operations without waiting from which on a thread that does not end is said to wait for others.
 const SPINNING: u32 = 1 << 10;
 
-/// Goes back to the worker; returns when the worker lets the thread go on.
+/// Goes back to the worker, and returns when the worker continues the thread.
 ///
 /// # Safety
 /// `lane` is the context of the running thread.
@@ -227,7 +227,7 @@ pub(crate) unsafe extern "C" fn collective(
     // SAFETY: as above.
     let simdgroup = unsafe { (*lane).index as usize / 32 };
     let release = worker.simdgroups.borrow()[simdgroup].releases[token as usize];
-    // SAFETY: all operands are of one call in the text, hence of the type that its `combine` expects, and lie in the
+    // SAFETY: all operands are of one call in the text, and so of the type that its `combine` expects, and lie in the
     // stacks of threads that wait.
     unsafe { (release.combine)(release.operands.as_ptr(), release.present) };
 }

@@ -58,7 +58,7 @@ pub(crate) struct Worker<'d> {
     pub undone: Cell<u32>,
     /// A thread of the simdgroup that runs has let others go first, and can go on.
     pub yielded: Cell<bool>,
-    /// A thread of this threadgroup was stopped for good, so that missing threads are no news.
+    /// A thread of this threadgroup was stopped for good, so missing threads are not reported.
     pub trapped: Cell<bool>,
 }
 
@@ -155,7 +155,7 @@ impl<'d> Worker<'d> {
         }
     }
 
-    /// Leaves the threads of this threadgroup few turns: one of them makes no progress, so that others wait in vain.
+    /// Leaves the threads of this threadgroup few turns: one of them makes no progress, and the others would wait for ever.
     pub fn spend_turns(&self) {
         for i in 0..self.threads.get() {
             let lane = self.lane(i);
@@ -181,7 +181,7 @@ impl<'d> Worker<'d> {
     }
 
     /// Notes something seen at `at` when thread `index` did it; `object` tells apart what else would be the same. What a
-    /// thread does after its first finding follows from it, and is no news.
+    /// thread does after its first finding follows from it, and is not reported.
     pub fn note(
         &self,
         index: u32,

@@ -19,7 +19,7 @@ pub(super) enum Depth {
     Plain,
     /// One with other values there.
     Varied,
-    /// One at another size, where kernel and fallback are held against each other, if there are both.
+    /// A call at another size, at which kernel and fallback are compared, if there are both.
     Other,
     /// A call at a size that the declaration does not name: the forward may fail there without a `requires` that says
     /// so.

@@ -12,7 +12,7 @@ use crate::{Backend, Error, Result, Session};
 /// inside a function.
 ///
 /// The source of a kernel runs in the emulator, whatever the backend of this process is; where that is a GPU it runs there
-/// as well, at the same inputs, and is held against the emulator's results. A kernel made of operations runs on the CPU.
+/// as well, at the same inputs, and is compared with the emulator's results. A kernel made of operations runs on the CPU.
 ///
 /// # Panics
 /// If something deviates, if nothing was compared, or if the kernel cannot run: the emulator needs a C++ compiler, and the

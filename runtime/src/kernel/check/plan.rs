@@ -21,7 +21,7 @@ const FAR_DRAWS: usize = 4;
 /// Numbers of a source beyond this are no bounds that a slope changes at.
 const LARGEST_KINK: f32 = 100.0;
 
-/// The calls that must give what the plain one gives: each wants some of the gradients, or has its inputs elsewhere in memory.
+/// The calls that must give what the plain one gives: in each, only some gradients are wanted, or the inputs lie elsewhere in memory.
 pub(super) fn equal_draws(declaration: &'static Declaration, setting: &Setting) -> Vec<Draw> {
     let wanted = wanted(declaration, setting).into_iter();
     let mut draws: Vec<Draw> = wanted.map(|wanted| Draw { wanted: Some(wanted), ..Draw::default() }).collect();
@@ -73,7 +73,7 @@ fn is_float(port: &Port) -> bool {
     matches!(port.role, PortRole::Differentiable | PortRole::Constant)
 }
 
-/// Returns which gradients are wanted, call by call, beside the call that wants all.
+/// Returns which gradients are wanted, call by call, beside the call in which all are wanted.
 fn wanted(declaration: &'static Declaration, setting: &Setting) -> Vec<Vec<&'static str>> {
     if declaration.backward().is_none() {
         return Vec::new();

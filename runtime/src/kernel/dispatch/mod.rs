@@ -148,7 +148,7 @@ impl BoundCall {
         }
     }
 
-    /// The kernel's own body. Its gradient is made only where somebody wants it.
+    /// The kernel's own body. Its gradient is made only if it is wanted.
     pub(super) fn run_kernel<M: Graph>(self) -> Result<Outputs<M>> {
         let values = if M::TRAINING && self.origin.needs_gradient {
             self.differentiated()?

@@ -170,7 +170,7 @@ fn native_text(request: &LaunchRequest<'_>, text: &str, inputs: &[Array]) -> Cud
     CudaText { header: String::new(), source, reads_grid: false }
 }
 
-/// MLX hands a value without dimensions over as a pointer, whose name must not be the value's.
+/// MLX passes a value without dimensions as a pointer, whose name must not be the value's.
 fn native_input(name: &str, array: &Array) -> String {
     if array.shape().is_empty() { format!("{name}_pointer_") } else { name.to_owned() }
 }

@@ -34,7 +34,7 @@ pub struct EmulatedLaunch {
 }
 
 thread_local! {
-    /// Launches as they are made, while somebody wants them.
+    /// The launches that are made while they are recorded.
     static MADE: RefCell<Option<Vec<EmulatedLaunch>>> = const { RefCell::new(None) };
 }
 

@@ -44,7 +44,7 @@ pub(super) fn unsigned((x, y, z): (i32, i32, i32)) -> [u32; 3] {
     [x, y, z].map(|extent| extent.unsigned_abs())
 }
 
-/// A dtype as `cotangent-metal` has it.
+/// The dtype of `cotangent-metal`.
 pub(super) fn dtype(request: &LaunchRequest<'_>, dtype: mlx_rs::Dtype) -> Result<Dtype> {
     Ok(match dtype {
         mlx_rs::Dtype::Bool => Dtype::Bool,

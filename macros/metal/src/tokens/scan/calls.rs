@@ -1,4 +1,4 @@
-//! Calls, casts, and what becomes of their arguments.
+//! Calls, casts, and the uses of their arguments.
 
 use super::expressions::WORDS;
 use super::operand::{Cursor, Operand};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::syntax::{leading_type, parts};
 
-/// Definitions of the checks. Both are told the number of the call, so that no two calls become one.
+/// Definitions of the checks. Both take the number of the call, so that no two calls become one.
 pub(super) const DEFINITIONS: &str = "\
 declare void @air_misaligned(i64, i64, i32)
 declare void @air_wrapped_index(i64, i64, i32)
@@ -36,7 +36,7 @@ done:
 
 /// Instructions that lead from one number to another without leaving the arithmetic of indices.
 const OPERATIONS: [&str; 5] = ["add", "sub", "mul", "shl", "or"];
-/// The most operations that are computed once more for one index.
+/// The most operations that are repeated for one index.
 const MOST: usize = 16;
 
 /// What a value is made of.

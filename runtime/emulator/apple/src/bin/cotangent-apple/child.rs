@@ -65,7 +65,7 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Returns what a launch left, if it came to its end.
+    /// Returns the results of a launch, if it ended.
     pub fn of(&self, mode: Mode, launch: usize) -> Option<&Left> {
         self.left.iter().find(|(m, l, _)| (*m, *l) == (mode, launch)).map(|(.., left)| left)
     }
