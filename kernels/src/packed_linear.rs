@@ -113,7 +113,7 @@ pub(crate) fn product(x: &Tensor<Infer>, matrix: &Packed, transposed: bool) -> R
         return x.multiply_codes(matrix, transposed);
     }
     let decoded = decoded_matrix(&matrix.after(&[x])?, x.dtype())?;
-    // A CPU decodes at once. So that the matrix is free to go after its product, that is computed at once as well.
+    // A CPU decodes at once, so the product is computed at once as well, and the matrix can be freed after it.
     leaf(&if transposed { x.linear(&decoded) } else { x.matmul(&decoded) }?)
 }
 

@@ -63,15 +63,15 @@ fn the_loss_does_not_grow_with_the_rows() {
     }
 }
 
-/// Bytes that the process held at most while `function` ran, beyond those before it: also what was decoded on the host, which MLX
-/// does not count. Nothing where the system does not say.
+/// The most bytes that the process held while `function` ran, beyond those before it. They include what was decoded on the host,
+/// which MLX does not count. Nothing if the system does not say.
 fn resident_peak_of<T>(function: impl FnOnce() -> T) -> Option<usize> {
     let size = |field: &str| -> Option<usize> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix(field))?;
         line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok().map(|kibibytes| kibibytes << 10)
     };
-    // Forgets the peak so far.
+    // This resets the peak.
     std::fs::write("/proc/self/clear_refs", "5").ok()?;
     let before = size("VmRSS:")?;
     drop(function());
@@ -102,7 +102,7 @@ fn a_decoded_matrix_lives_for_one_product() {
     let parts: Vec<Frozen<Stored>> = parts.into_iter().map(Frozen::new).collect();
     let layers = PackedLayers(Packed::new(&parts[0], &parts[1], parts.get(2), format, Dtype::F32).unwrap());
     let (x, cotangent) = ([random(1, &[4, width], 1.0)], [random(3, &[4, width], 1.0)]);
-    // What every run needs is there afterwards.
+    // The first run allocates what every run needs.
     let run = || drop(gradients_of(&layers, &x, &cotangent, |_| true));
     run();
     let Some(peak) = resident_peak_of(run) else { return };

@@ -184,7 +184,7 @@ fn decoded_codes_have_the_bits_of_mlx() {
     for format in affine.chain(floats).map(Result::unwrap) {
         // MLX refuses rows of half a block of 32.
         let group = format.group_size().max(32) as i32;
-        // One group; an odd number of groups; several matrices; more than one thread takes, unevenly.
+        // The cases are one group, an odd number of groups, several matrices, and more than one thread takes, unevenly.
         for shape in [&[1, group][..], &[3, 5 * group], &[2, 3, 2 * group], &[257, 384]] {
             let matrix = packed(format, shape);
             let nothing = stored(&[0.0], &[1]);

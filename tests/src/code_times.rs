@@ -1,4 +1,4 @@
-//! Times products with packed codes of every format, in several ways: what `packed_linear` chooses by.
+//! Times products with packed codes of every format, in several ways. `packed_linear` chooses by these times.
 
 use std::time::Instant;
 

@@ -23,7 +23,7 @@ pub struct Arguments {
     cache: PathBuf,
 }
 
-/// What was found of one kernel, stage or backward.
+/// The result of one kernel, stage or backward.
 #[derive(Default)]
 struct Row {
     texts: BTreeSet<String>,
@@ -106,7 +106,7 @@ fn hold(
     let run = emulator.run_compiled(&plain.object, &made.text, &made.launch)?;
     let place = || format!("{:?}", made.launch.inputs.iter().map(|buffer| &buffer.shape).collect::<Vec<_>>());
     let needed = |n: usize| made.outputs[n].1;
-    // What nothing reads may be left unwritten.
+    // An output that nothing reads may be left unwritten.
     let unread = |subject: &Option<String>| {
         made.text.outputs.iter().enumerate().any(|(n, port)| Some(&port.name) == subject.as_ref() && !needed(n))
     };

@@ -31,8 +31,8 @@ custom_vjp! {
     }
 }
 
-/// The matrices in the dtype of `rows`, decoded only after these are computed. A CPU decodes at once: so that the matrices are free
-/// to go after their product, that is computed at once as well.
+/// The matrices in the dtype of `rows`, decoded only after these are computed. A CPU decodes at once, so the product is computed
+/// at once as well, and the matrices can be freed after it.
 fn decode(rows: &Tensor<Infer>, host: &Host) -> Result<Tensor<Infer>> {
     decoded_matrix(&host.matrices.after(&[rows])?, rows.dtype())
 }

@@ -1,4 +1,4 @@
-//! Words and functions of other languages that people write in Metal, each with what Metal has in their place.
+//! Words and functions of other languages that people write in Metal, each with Metal's own.
 
 use crate::names::is_function;
 

@@ -1,6 +1,6 @@
 //! Words of C++ that Metal leaves out, and words of Metal that are not modelled here (Metal Shading Language Specification, "Metal and C++17").
 
-/// What to do instead of a lambda, which Metal has from version 4 on.
+/// The advice about a lambda, which Metal has from version 4 on.
 pub const INSTEAD_OF_A_LAMBDA: &str =
     "write the expression where it is used, a macro, or a function in a header: `headers = [..]`";
 

@@ -1,5 +1,5 @@
 // The static check: Metal's types and functions as declarations, with real address spaces. For clang 19 or newer, which
-// has `_Float16` and `__bf16` arithmetic and extended vectors with swizzles. As C++ nothing here is ever run; as C++ for
+// has `_Float16` and `__bf16` arithmetic and extended vectors with swizzles. In C++ nothing here is ever run; in C++ for
 // OpenCL, `opencl.h` adds definitions.
 #pragma once
 

@@ -261,8 +261,8 @@ template <class T> struct tile_rows {
 METAL_INLINE int tile_row_of(int element) { return element / 4; }
 struct RowSum { template <class T> static T of(T a, T b) { return T(a + b); } };
 struct RowMax { template <class T> static T of(T a, T b) { return a > b ? a : b; } };
-// In the order of Metal's text: each lane its four elements, then the lanes whose numbers differ in the first bit, then in the
-// fourth.
+// The sum has the order of Metal's text: first the four elements of each lane, then the lanes whose numbers differ in the
+// first bit, then those that differ in the fourth.
 template <class T, class F> METAL_UNWATCHED void reduce_rows(void* const* operands, uint present) {
   typedef TransposeOperand<T> Mine;
   T part[16][4];

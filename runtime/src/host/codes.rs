@@ -158,14 +158,14 @@ vectorised! {
 
 /// The codes in these words: bits one after the other, the lowest first.
 //
-// Here and where it is used, `while`: a build without optimisation, in which tests run, takes five times as long over iterators.
+// This and its callers use `while`, because iterators take five times as long in builds without optimisation, in which tests run.
 #[inline(always)]
 const fn codes_of<const WORDS: usize, const CODES: usize>(words: &[u32; WORDS]) -> [u32; CODES] {
     let width = 32 * WORDS / CODES;
     let mut codes = [0; CODES];
     let mut first = 0;
     while first < CODES {
-        // Eight codes take as many bytes as one has bits, and lie within two words.
+        // Eight codes take as many bytes as a code has bits, and lie within two words.
         let (word, shift) = (first * width / 32, first * width % 32);
         let high = if word + 1 < WORDS { words[word + 1] } else { 0 };
         let bits = (words[word] as u64 | (high as u64) << 32) >> shift;

@@ -61,7 +61,7 @@ pub(crate) fn custom_vjp_arrays(
 /// The forward of a [`CustomVjp`], which [`custom_vjp!`](macro@crate::custom_vjp) makes from a function of named inputs.
 pub type Forward<H> = fn(&[Tensor<Infer>], &H) -> Result<Vec<Tensor<Infer>>>;
 
-/// The backward of a [`CustomVjp`], likewise: (primals, cotangents, outputs, host data) to one gradient per primal. Outputs that are
+/// The backward of a [`CustomVjp`]: (primals, cotangents, outputs, host data) to one gradient per primal. Outputs that are
 /// kept for it have no cotangent that counts.
 pub type Backward<H> = fn(&[Tensor<Infer>], &[Tensor<Infer>], &[Tensor<Infer>], &H) -> Result<Vec<Tensor<Infer>>>;
 

@@ -37,7 +37,7 @@ pub(super) fn compare(session: &mut Session, subject: &Subject<'_>, table: &mut 
     Ok(())
 }
 
-/// Holds the losses of a batch and the gradients of every parameter against the reference.
+/// Compares the losses of a batch and the gradients of every parameter with the reference.
 fn hold(
     session: &mut Session,
     model: &Model<Stored>,

@@ -134,7 +134,7 @@ fn check_components(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagno
     }
 }
 
-/// No function is called by the name that another language has for it, unless the text declares it.
+/// Checks that no function is called by its name in another language, unless the text declares it.
 fn check_functions(subject: &Subject<'_>, scan: &Scan, diagnostics: &mut Diagnostics) {
     let mut reported = BTreeSet::new();
     for Access { name, .. } in scan.accesses.iter().filter(|access| access.kind == AccessKind::Call) {

@@ -223,7 +223,7 @@ fn fallback(plan: &Plan, paths: &Paths) -> TokenStream {
     };
     let mode = quote!(M);
     let returned_type = paths.result(super::function::returned_type(plan, &mode, paths));
-    // Its arguments first, then the rest of its type: each mistake is one error, at its name, that shows both types.
+    // The arguments come first, then the rest of the type, so that each mistake is one error, at its name, that shows both types.
     let (taken, every) = (parameters(&quote!(_)), parameters(&mode));
     let function = quote_spanned!(*span=> #path);
     let as_fallback = paths.kernel(quote!(FallbackAs));

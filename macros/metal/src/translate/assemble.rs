@@ -116,7 +116,7 @@ pub fn opencl_unit(kernel: &KernelText, arguments: &[Argument<'_>], defined: boo
     let target = Target::Check { exact: defined };
     let in_body = Context { header: &kernel.header.text, ..Context::default() };
     let in_header = Context { is_header: true, ..in_body };
-    // A word of the language there, in no namespace.
+    // In OpenCL this is a word of the language, in no namespace.
     let plain = |text: String| text.replace("metal::half", "half");
     let header = plain(rewrite(&kernel.header, target, in_header, &mut sites)?);
     let body = plain(rewrite(&kernel.body, target, in_body, &mut sites)?);
@@ -251,7 +251,7 @@ fn parameter(kernel: &KernelText, argument: &Argument<'_>) -> (String, String) {
     }
 }
 
-/// The same with Metal's address spaces.
+/// The type with Metal's address spaces.
 fn spaced_parameter(kernel: &KernelText, argument: &Argument<'_>) -> (String, String) {
     let (declaration, name) = parameter(kernel, argument);
     let space = match argument {

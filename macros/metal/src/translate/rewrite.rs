@@ -371,7 +371,7 @@ impl<'t> Writer<'_, 't> {
     /// Returns what to write instead of the function of another language that is called at `i`, unless the kernel has its own.
     fn function_elsewhere(&self, i: usize) -> Option<&str> {
         let name = self.tokens[i].text;
-        // A whole file has functions of files that it includes.
+        // A whole file has functions of the files that it includes.
         let metal = function_in_metal(name).filter(|_| self.context.constants.is_none())?;
         let is_called = self.next_significant(i + 1, self.tokens.len()).is_some_and(|next| self.tokens[next].is('('));
         let is_own = || declares(self.tokens, name) || declares(&lex(self.context.header), name);

@@ -136,10 +136,10 @@ void air_wrapped_index(ulong full, ulong found, uint) {
   emulator::Context* c = emulator::context();
   c->fault(c, emulator::WRAPPED_INDEX, long(full), long(found), 0, __builtin_return_address(0));
 }
-// A conversion to an integer of this many bits, whose result is left open where it does not fit.
+// A conversion to an integer of this many bits, whose result is undefined if it does not fit.
 void air_float_to_integer(float x, uint bits, uint is_signed) {
   double high = double(1ul << (bits - 1)) * (is_signed ? 1 : 2), low = is_signed ? -high : 0;
-  // What lies behind the point is cut off.
+  // The conversion drops the fraction.
   if (double(x) > low - 1 && double(x) < high) return;
   if (is_signed && double(x) == low) return;
   emulator::Context* c = emulator::context();

@@ -7,8 +7,8 @@ use cotangent_metal::translate::{Argument, arguments, attribute_field};
 
 use crate::Failure;
 
-/// Compiles a kernel's source, for inputs of these shapes, to a module for [`Workshop::kernel`]. What that makes of it runs by
-/// [`Emulator::run_compiled`].
+/// Compiles a kernel's source, for inputs of these shapes, to a module for [`Workshop::kernel`], whose result
+/// [`Emulator::run_compiled`] runs.
 ///
 /// [`Workshop::kernel`]: crate::Workshop::kernel
 /// [`Emulator::run_compiled`]: cotangent_emulator::Emulator::run_compiled
@@ -26,11 +26,11 @@ pub fn own_module(clang: &StaticCheck, kernel: &KernelText, shapes: &[&[usize]])
     }
 }
 
-/// What clang made of a source as a module of Apple's form: without its calling conventions and the names of this machine's
+/// Turns clang's module of a source into one of Apple's form: without its calling conventions and the names of this machine's
 /// processor, and with metadata that says what the arguments of `metal_kernel` are.
 fn as_apples(text: &str, arguments: &[Argument<'_>]) -> String {
     let mut out = String::new();
-    // Metadata goes, and the one call that has it as an operand.
+    // Metadata is removed, with the one call that has it as an operand.
     let kept = |line: &&str| !line.starts_with('!') && !line.contains("@llvm.experimental.noalias.scope.decl(");
     for line in text.lines().filter(kept) {
         let attributes = line.strip_prefix("attributes ").and_then(|_| line.find(" \""));

@@ -1,5 +1,5 @@
-//! Small kernels of the form of this project's: compiled by clang in C++ for OpenCL, lowered and run, they give what the emulator
-//! makes of their sources. They need LLVM 19 and clang; where one is missing each test says so and passes.
+//! Tests with small kernels like this project's: compiled by clang in C++ for OpenCL, lowered and run, they give the emulator's
+//! results for their sources. They need LLVM 19 and clang; if one is missing, each test says so and passes.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ fn kernel(dtype: Dtype, header: &str, body: &str) -> KernelText {
         .output("y", dtype)
 }
 
-/// The results of the source, and of what clang makes of it, with or without contraction; `None` without the tools.
+/// The results of the source, and of clang's code for it, with or without contraction; `None` without the tools.
 fn both(kernel: &KernelText, launch: &Launch<'_>, contract: bool) -> Option<Result<[Run; 2], Failure>> {
     let (Some(llvm), Some(clang)) = (Llvm::find(), StaticCheck::find()) else {
         println!("skipped: {}, and clang++", Llvm::MISSING);

@@ -11,8 +11,8 @@ use crate::{Checks, Error};
 pub const SAME_BITS: [&str; 5] =
     ["-fno-builtin", "-fno-math-errno", "-ffp-contract=off", "-fno-strict-aliasing", "-fsigned-char"];
 
-/// Options of clang's passes. It leaves out the read of `y[i] += …` unless one says so, and makes one access of two alike in
-/// different branches, whose finding then has no line.
+/// Options of clang's passes. Without them clang omits the read of `y[i] += …`, and merges two equal accesses in different
+/// branches, whose finding then has no line.
 const CLANG_PASSES: [&str; 3] =
     ["-tsan-instrument-read-before-write=1", "-simplifycfg-hoist-common=false", "-simplifycfg-sink-common=false"];
 

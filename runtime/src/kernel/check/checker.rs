@@ -130,7 +130,7 @@ impl<'a> Checker<'a> {
         if planned.is_varied && in_single {
             for draws in draws(self.declaration, setting) {
                 let mut draw = || self.draw(setting, &draws, Depth::Varied);
-                // Orders depend on sizes, indices and masks; the values of floats are only computed with.
+                // The order of threads depends on sizes, indices and masks, and not on the values of floats.
                 if draws.iter().all(|draw| !draw.floats.is_empty()) {
                     in_one_order(draw)?
                 } else {

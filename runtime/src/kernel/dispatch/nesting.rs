@@ -6,11 +6,11 @@ use crate::kernel::declaration::Declaration;
 use crate::{Error, Result};
 
 thread_local! {
-    /// What runs now, the outermost first.
+    /// The running fallbacks and bodies, the outermost first.
     static RUNNING: RefCell<Vec<(&'static Declaration, &'static str)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Takes the last of what runs off again, also when it panics.
+/// Removes the last running one when it ends, also when it panics.
 struct Leave;
 
 impl Drop for Leave {
@@ -26,7 +26,7 @@ pub(super) fn inside<R>(declaration: &'static Declaration, part: &'static str, f
     function()
 }
 
-/// Holds that a call of a kernel does not stand in the kernel's own fallback or body.
+/// Checks that a kernel is not called in its own fallback or body.
 ///
 /// # Errors
 /// [`Error::Kernel`] if it does.

@@ -116,14 +116,14 @@ impl Checks {
         found
     }
 
-    /// The value once more, in 64 bits: what it is made of is extended before it is added or multiplied. `None` if that takes
-    /// too much.
+    /// The value computed again in 64 bits: its operands are extended before they are added or multiplied. `None` if that takes
+    /// too many operations.
     fn again(&mut self, name: &str, extend: &str, lines: &mut Vec<String>, count: &mut usize) -> Option<String> {
         *count += 1;
         if *count > MOST {
             return None;
         }
-        // A constant of 32 bits is written with its sign.
+        // LLVM writes a constant of 32 bits with its sign.
         if name.parse::<i64>().is_ok() {
             return Some(name.to_owned());
         }
@@ -165,7 +165,7 @@ fn value(line: &str) -> Option<(String, Value)> {
         }
         _ => {
             let name = OPERATIONS.iter().find(|name| **name == word)?;
-            // `or` is a sum where no bit meets another.
+            // `or` is a sum if no bit is set in both.
             if *name == "or" && !line.contains(" or disjoint ") {
                 return None;
             }

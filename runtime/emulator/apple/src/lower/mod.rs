@@ -197,7 +197,7 @@ impl Module {
         let (at, name) = global(line, 0, |_| true).ok_or_else(form)?;
         let open = at + 1 + name.len();
         let end = closing(line, open).ok_or_else(form)?;
-        // Functions of the source are there, unless it declares one that nothing defines.
+        // The source defines its functions, unless it declares one that nothing defines.
         if !name.starts_with("air.") && !name.starts_with("llvm.fmuladd.") && !name.starts_with("_Z") {
             let plain = line[..end].replace(" local_unnamed_addr", "");
             self.kept.push(one_space(&without_spaces(&plain)));

@@ -205,7 +205,7 @@ impl Input {
     }
 }
 
-/// As many as the emulator takes; more is refused here, before they are made.
+/// The most elements that the emulator takes; more are refused here, before they are allocated.
 fn elements(shape: &[usize]) -> Result<usize> {
     let elements = shape.iter().try_fold(1_usize, |product, &extent| product.checked_mul(extent));
     let size = elements.filter(|&elements| elements <= 1 << 30);

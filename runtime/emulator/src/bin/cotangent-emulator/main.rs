@@ -74,7 +74,7 @@ fn run(kernel: &Path, launch: &Path) -> Result<bool> {
     Ok(run.is_clean())
 }
 
-/// The same of a kernel function of a whole file.
+/// Runs a kernel function of a whole file.
 fn run_function(description: Description, source: Source, folder: &Path) -> Result<bool> {
     let Function { text, launch, outputs } = description.resolve_function(source, folder)?;
     let run = Emulator::global()?.run_function(&text, &launch)?;
