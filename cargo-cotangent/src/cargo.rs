@@ -54,7 +54,7 @@ pub fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     versions.next().is_none().then_some(version)
 }
 
-/// One OpenBLAS thread, unless the user says otherwise: for programs of small matrices, or several at a time, threads that
+/// Sets one OpenBLAS thread, unless the user says otherwise: for programs of small matrices, or several at a time, threads that
 /// share cores wait for each other more than they help.
 pub fn with_one_blas_thread(command: &mut Command) -> &mut Command {
     const VARIABLE: &str = "OPENBLAS_NUM_THREADS";

@@ -4,8 +4,8 @@ use cotangent::{Error, Indices, Mask, Result};
 
 /// Where the documents of each row lie: known on the host, before the graph.
 ///
-/// - Attention: a query sees keys of its own document alone; padding sees nothing, and its output is 0.
-/// - Convolution: a token sees inputs of its own document alone; padding is 0 and has no gradient.
+/// - Attention: a query sees only keys of its own document; padding sees nothing, and its output is 0.
+/// - Convolution: a token sees only inputs of its own document; padding is 0 and has no gradient.
 /// - Delta rule: a document begins with a state of zero; padding leaves the state as it is, its output is 0, and nothing of it
 ///   has a gradient.
 ///

@@ -12,7 +12,7 @@ use crate::mode::Graph;
 use crate::session::Session;
 use crate::tensor::{Origin, Tensor};
 
-/// One place at which a training graph let no gradient through, or one that nothing checks, because its author said so.
+/// A place at which a training graph stops a gradient, or has one that nothing checks, because its author said so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// The kind of operation that stopped the gradient.

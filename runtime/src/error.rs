@@ -100,7 +100,7 @@ pub enum Error {
     /// The machine or the environment cannot do what was asked for.
     #[error("{0}")]
     Backend(String),
-    /// MLX refused.
+    /// MLX refused an operation.
     #[error("`{operation}`: MLX: {message}")]
     Mlx {
         /// The name of the operation.

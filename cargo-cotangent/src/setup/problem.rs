@@ -26,7 +26,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// All problems at once, so that no one installs one tool only to hear of the next.
+/// Reports all problems at once, so that the user can install all missing tools together.
 pub fn report(problems: &[&Problem]) -> Result<()> {
     match problems {
         [] => Ok(()),

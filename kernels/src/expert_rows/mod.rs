@@ -19,9 +19,9 @@ pub struct ExpertRows {
     choices: Indices,
     /// The row of each choice: `[N, S]`.
     rows: Indices,
-    /// N.
+    /// The number of tokens, N.
     count: i32,
-    /// S.
+    /// The number of experts of a token, S.
     per_token: i32,
 }
 

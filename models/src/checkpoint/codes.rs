@@ -24,7 +24,7 @@ struct Module<'a> {
     name: &'a str,
 }
 
-/// One of them.
+/// One of the tensors of a matrix.
 struct Stored<'a> {
     /// The tensor that messages name.
     name: &'a str,

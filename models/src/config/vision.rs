@@ -6,7 +6,7 @@ use super::fields::Fields;
 /// The vision tower of Qwen3.5, or of Qwen3-VL, as `vision_config` describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisionConfig {
-    /// Blocks.
+    /// The number of blocks.
     pub depth: usize,
     /// Width of the tower.
     pub hidden_size: usize,

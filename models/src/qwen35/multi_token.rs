@@ -16,7 +16,7 @@ use super::block::Block;
 pub struct MultiTokenHead<M: Mode> {
     /// `[hidden, 2 * hidden]`; the half of the embedding is the first.
     pub fc: Linear<M>,
-    /// One layer of full attention.
+    /// The head's one layer, of full attention.
     pub layers: Vec<Block<M>>,
     /// The norm before the model's head.
     pub norm: RmsNorm<M>,

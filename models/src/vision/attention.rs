@@ -7,14 +7,14 @@ use crate::linear::BiasedLinear;
 
 use super::input::VisionInput;
 
-/// Every patch of a frame sees every other.
+/// Attention in which every patch of a frame sees every other.
 #[derive(Parameters)]
 pub struct VisionAttention<M: Mode> {
     /// Queries, keys and values one after the other: `[3 * hidden, hidden]`.
     pub qkv: BiasedLinear<M>,
     /// `[hidden, hidden]`.
     pub proj: BiasedLinear<M>,
-    /// Heads.
+    /// The number of heads.
     #[config]
     pub heads: i32,
 }

@@ -71,7 +71,7 @@ pub enum Schedule {
     /// Ascending threadgroups, simdgroups, lanes.
     #[default]
     Forward,
-    /// Descending.
+    /// Threads run in descending order.
     Reversed,
     /// A new permutation after each synchronisation point; the same for the same seed.
     Random(u64),
@@ -119,7 +119,7 @@ pub struct Run {
     pub findings: Vec<Finding>,
     /// Notes on what may be intended and may be wrong, such as a float too large for `half`.
     pub notes: Vec<Finding>,
-    /// Threads run.
+    /// The number of threads that ran.
     pub threads: u64,
 }
 

@@ -14,7 +14,7 @@ pub struct PortValue(pub(super) Content);
 pub(super) enum Content {
     /// Floats with or without a gradient.
     Tensor(Array, Origin),
-    /// Floats without one.
+    /// Floats without a gradient.
     Constant(Constant),
     /// Integers with their range.
     Indices(Indices),

@@ -99,7 +99,7 @@ impl<R: Rule> Optimizer<R> {
         self.groups.iter().position(|group| group.names.contains(name)).unwrap_or(0)
     }
 
-    /// One step: `parameters` are replaced where `gradients` names them. An optimizer is of one model; one that goes on with
+    /// Makes one step: `parameters` are replaced where `gradients` names them. An optimizer is of one model; one that goes on with
     /// what another keeps is made by [`resume`](Self::resume).
     ///
     /// # Errors

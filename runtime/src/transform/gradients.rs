@@ -36,7 +36,7 @@ struct Gradient {
 }
 
 impl Gradients {
-    /// No gradients yet.
+    /// Returns a collection without gradients.
     pub fn new() -> Self {
         Self::default()
     }

@@ -28,7 +28,7 @@ pub struct Case {
 }
 
 impl Reference {
-    /// Opens the file.
+    /// Opens the reference file at `path`.
     pub fn open(path: &Path) -> Result<Self> {
         Ok(Reference { file: SafetensorsFile::open(path)? })
     }

@@ -43,7 +43,7 @@ pub struct Convert {
 }
 
 impl Convert {
-    /// Converts.
+    /// Runs the command, and returns its exit code.
     pub fn run(self) -> Result<u8> {
         let mode = CodeMode::ALL.into_iter().find(|mode| mode.name() == self.q_mode).unwrap_or(CodeMode::Affine);
         let recipe = Recipe::ALL.into_iter().find(|recipe| Some(recipe.name) == self.quant_predicate.as_deref());

@@ -83,7 +83,7 @@ struct Run {
 }
 
 impl Demo {
-    /// Trains and shows.
+    /// Runs the command, and returns its exit code.
     pub fn run(self) -> Result<u8> {
         let started = Instant::now();
         let mut out = io::stdout();

@@ -37,7 +37,7 @@ pub struct Evaluate {
 }
 
 impl Evaluate {
-    /// Evaluates.
+    /// Runs the command, and returns its exit code.
     pub fn run(self) -> Result<u8> {
         let mut session = Session::new()?;
         let mut base = load_checkpoint(&session, &self.model)?;

@@ -75,7 +75,7 @@ pub struct Generate {
 }
 
 impl Generate {
-    /// Generates.
+    /// Runs the command, and returns its exit code.
     pub fn run(self) -> Result<u8> {
         let conversation = self.conversation()?;
         let mut session = Session::new()?;

@@ -16,7 +16,7 @@ pub enum Paint {
 pub enum Shade {
     /// Text without any mark.
     Plain,
-    /// A headline.
+    /// The style of a headline.
     Strong,
     /// Text that matters less: tokens that are given, not learned.
     Faint,

@@ -13,7 +13,7 @@ pub struct References {
 }
 
 impl References {
-    /// An empty list.
+    /// Makes an empty list.
     pub fn new(root: &Path) -> Result<Self> {
         let list = root.join("target/xtask/referenced-snapshots");
         let context = || format!("cannot write `{}`", list.display());

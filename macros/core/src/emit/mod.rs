@@ -19,7 +19,7 @@ use crate::model::kernel::Kernel;
 use crate::paths::Paths;
 use crate::plan::Plan;
 
-/// Every item of a kernel.
+/// Writes every item of a kernel.
 pub fn emit(plan: &Plan, paths: &Paths) -> TokenStream {
     let marker = marker(plan);
     let kernel = kernel(plan, paths);

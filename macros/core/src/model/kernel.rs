@@ -87,9 +87,9 @@ pub struct Route {
 /// A backend that runs kernel texts on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GpuBackend {
-    /// Apple's.
+    /// Apple's language.
     Metal,
-    /// NVIDIA's.
+    /// NVIDIA's language.
     Cuda,
 }
 

@@ -17,11 +17,11 @@ pub struct Decl {
     pub attribute: Attribute,
     /// The options of the attribute.
     pub options: Options,
-    /// Documentation and `cfg`.
+    /// The documentation and `cfg` attributes.
     pub attributes: Vec<TokenStream>,
-    /// Visibility.
+    /// The visibility of the function.
     pub visibility: TokenStream,
-    /// Name.
+    /// The name of the kernel.
     pub name: Ident,
     /// Dtype parameters with their classes.
     pub dtypes: Vec<(Ident, Vec<Dtype>)>,
@@ -31,7 +31,7 @@ pub struct Decl {
     pub parameters: Vec<Parameter>,
     /// The number of outputs that could not be read, which was reported.
     pub unread_outputs: usize,
-    /// Body.
+    /// The body, which says what kind of kernel it is.
     pub body: BodySyntax,
 }
 

@@ -21,7 +21,7 @@ pub enum Parameter {
     Port(Box<PortSyntax>),
     /// A plain value, and between which values the function has any: `#[values(low..high, only = "reason")]`.
     Scalar(Ident, ScalarKind, Option<(f64, f64, String)>),
-    /// Neither; reported already.
+    /// A parameter that is neither, which was reported.
     Unreadable(Unreadable),
 }
 

@@ -19,7 +19,7 @@ const BOUND: f64 = 1e-4;
 /// The end of a mutant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
-    /// A comparison failed.
+    /// A comparison of numbers failed.
     Number,
     /// The emulator found a defect, or the call was refused.
     Finding,

@@ -35,9 +35,9 @@ pub enum Mutation {
 pub enum Change {
     /// The negative of the tensor.
     Negated,
-    /// Twice the tensor.
+    /// The tensor is doubled.
     Doubled,
-    /// Zeros.
+    /// The tensor is replaced by zeros.
     Dropped,
     /// The last tensor before it of the same shape and dtype.
     Swapped,

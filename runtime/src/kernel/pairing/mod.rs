@@ -150,7 +150,7 @@ pub const fn assert_gradient(forward: &Signature, backward: &Signature, index: u
     assert_fits(forward, backward, primal, found)
 }
 
-/// Every differentiable input of the forward has its gradient.
+/// Asserts that every differentiable input of the forward has its gradient.
 #[track_caller]
 pub const fn assert_every_gradient(forward: &Signature, backward: &Signature) {
     if is_stand_in(forward) || is_stand_in(backward) {
@@ -173,7 +173,7 @@ pub const fn assert_every_gradient(forward: &Signature, backward: &Signature) {
     }
 }
 
-/// Every output that the caller sees has its cotangent, or is ignored aloud.
+/// Asserts that every output that the caller sees has its cotangent, or is named in `ignores(..)`.
 #[track_caller]
 pub const fn assert_every_cotangent(forward: &Signature, backward: &Signature) {
     if is_stand_in(forward) || is_stand_in(backward) {
@@ -225,7 +225,7 @@ pub const fn assert_every_cotangent(forward: &Signature, backward: &Signature) {
     }
 }
 
-/// Every residual is read.
+/// Asserts that every residual is read.
 #[track_caller]
 pub const fn assert_every_residual(forward: &Signature, backward: &Signature) {
     if is_stand_in(forward) || is_stand_in(backward) {

@@ -27,7 +27,7 @@ pub use data_files::DataFiles;
 pub use options::Train;
 
 impl Train {
-    /// Trains.
+    /// Runs the command, and returns its exit code.
     pub fn run(self) -> Result<u8> {
         // Everything that can fail at once is checked before the weights are read, which takes long.
         let claim = Claim::new(&self.output, self.earlier())?;

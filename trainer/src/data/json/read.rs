@@ -24,7 +24,7 @@ pub enum JsonFault {
     Unfinished,
     /// Something follows the value.
     Trailing,
-    /// Any other.
+    /// Any other fault.
     Other,
 }
 

@@ -87,7 +87,7 @@ enum Place {
 }
 
 impl Sandbox {
-    /// An empty one.
+    /// Opens an empty sandbox.
     pub(super) fn open() -> Self {
         let place = match PROGRAM.get() {
             None => Place::Here(Box::default()),

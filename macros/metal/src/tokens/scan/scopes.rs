@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 pub(super) enum Sink {
     /// The value goes to memory, a condition or a call, so it counts.
     Used,
-    /// Into a variable.
+    /// The value goes into a variable.
     Local(usize),
-    /// Nowhere.
+    /// The value goes nowhere.
     Nothing,
 }
 
