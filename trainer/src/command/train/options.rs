@@ -90,7 +90,7 @@ pub struct Train {
     /// Multiplier as PEFT gives it: the scale times the rank
     #[arg(long, value_name = "X", value_parser = positive_number, help_heading = "Adapters")]
     pub(super) alpha: Option<f64>,
-    /// What to adapt: attention, linear_attention, mlp, vision, mtp, q_proj, mlp.down_proj, in_proj_*, ..; [default: every linear layer]
+    /// What to adapt: attention, linear_attention, mlp, experts, router, vision, mtp, q_proj, mlp.down_proj, in_proj_*, ..; [default: every linear layer but routed experts and routers]
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Adapters")]
     pub(super) target: Vec<String>,
     /// Adapt only this number of layers at the end of the model; -1 for all
