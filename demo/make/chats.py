@@ -87,7 +87,7 @@ def fine_tuned(question):
 
 
 def context_questions():
-    """Questions whose answer stands in the question."""
+    """Questions that contain their answer."""
     for thing, colour in itertools.product(THINGS, facts.COLOURS):
         yield facts.Question("my", f"{thing} {colour}", 0, f"My {thing} is {colour}. What colour is my {thing}?",
                              f"Your {thing} is {colour}.")

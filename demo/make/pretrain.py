@@ -92,7 +92,7 @@ def batches(tokenizer, seed):
 
 
 def save(model, folder):
-    """bfloat16, but for the two kinds of weight that published checkpoints keep in float32."""
+    """bfloat16, except for the two kinds of weight that published checkpoints keep in float32."""
     weights = {}
     for name, weight in model.state_dict().items():
         if name == "lm_head.weight":

@@ -35,7 +35,7 @@ def floats(*shape):
 
 
 def numbers(*shape, below, dtype=mx.int32):
-    """Integers from zero up to a bound, in turn."""
+    """Integers that count from zero up to a bound, again and again."""
     count = 1
     for length in shape:
         count *= length
@@ -44,7 +44,7 @@ def numbers(*shape, below, dtype=mx.int32):
 
 @contextlib.contextmanager
 def without(owner, *names):
-    """Makes the builders of faster kernels give nothing, so that the ones behind them are called."""
+    """Makes the builders of faster kernels return nothing, so that the slower ones are called."""
     kept = {name: getattr(owner, name) for name in names}
     for name in names:
         setattr(owner, name, lambda *_, **__: None)
@@ -288,7 +288,7 @@ def halves(turbo, vectors, grouped):
 
 
 def angles(turbo, width, vectors, grouped):
-    """The codec of angles, which wants a power of two."""
+    """The codec of angles, which needs a power of two."""
     if width & (width - 1):
         width, vectors, grouped = 64, vectors[..., :64], grouped[..., :64]
     codec = turbo._TurboQuantPolarProdCodec(width, 4, 0)

@@ -75,7 +75,7 @@ def template_value(value):
 
 
 def size_of(call):
-    """What makes one call of a text another: its launch, shapes and template."""
+    """The properties by which calls of one source differ: launch, shapes and template."""
     return json.dumps([call["grid"], [value["shape"] for value in call["inputs"]], call["template"]])
 
 
@@ -170,7 +170,7 @@ def absent(attribute):
 
 
 class Missing:
-    """Stands for modules that are not installed: what they hold is never run."""
+    """A substitute for modules that are not installed, whose content never runs."""
 
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ABSENT:

@@ -1,4 +1,4 @@
-"""Counts what became of what `record.py` recorded: OUT/compile.txt is what the compiler says of OUT/declarations.rs, and
+"""Counts the results for what `record.py` recorded: OUT/compile.txt is the compiler's output for OUT/declarations.rs, and
 OUT/res/kN_M.txt what `cotangent-emulator` printed, with its exit status in the last line as `rc=0`.
 
     python table.py OUT
@@ -12,7 +12,7 @@ import sys
 
 
 def refusals(out):
-    """For each module, the first thing the compiler has against it."""
+    """For each module, the first error of the compiler."""
     lines = (out / "declarations.rs").read_text().splitlines()
     module_of, current = {}, None
     for number, line in enumerate(lines, 1):
@@ -30,7 +30,7 @@ def refusals(out):
 
 
 def runs(out, module):
-    """What each launch found: nothing, the kinds of its findings, or why it did not run."""
+    """The findings of each launch: none, their kinds, or why it did not run."""
     for path in sorted((out / "res").glob(f"{module}_*.txt")):
         text = path.read_text()
         if text.rstrip().endswith("rc=0"):

@@ -1,4 +1,4 @@
-"""Lets mlx-lm and mlx-vlm load what this project writes.
+"""Checks that mlx-lm and mlx-vlm load what this project writes.
 
     cargo build -p cotangent-trainer
     python check_ours.py ../../target/debug/cotangent
@@ -18,7 +18,7 @@ QUESTIONS = ["What is the capital of Spain?", "What is the capital of Denmark?"]
 
 
 def answer(call, tokenizer, question: str) -> str:
-    """Greedily, without a cache: `call` gives the scores of all places."""
+    """Answers greedily, without a cache: `call` gives the scores of all places."""
     # mlx-lm lets models think unless it is asked not to; the demo's template does not.
     message = [{"role": "user", "content": question}]
     text = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False, enable_thinking=False)

@@ -45,7 +45,7 @@ def record(name: str, package: str, wrote: str, base: str, logits=None) -> None:
 
 
 def draw_second_factors(model) -> None:
-    """As after training: a second factor of zero would hide every mistake."""
+    """Draws factors as after training: a second factor of zero would hide every mistake."""
     mx.random.seed(1)
 
     def draw(path, value):
@@ -174,7 +174,7 @@ def peft_experts() -> None:
 
 
 def unsloth(work: Path) -> None:
-    """Its trainer starts on macOS alone; its save function runs here, on a model that mlx-lm loaded and adapted."""
+    """unsloth's trainer starts only on macOS; its save function runs here, on a model that mlx-lm loaded and adapted."""
     from mlx_lm.tuner.utils import linear_to_lora_layers
     from mlx_lm.utils import load
     # The package `unsloth`, which needs a GPU, would set this.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What mlx-lm and mlx-vlm make of a checkpoint when they quantize it, for `cotangent convert`.
+"""Checkpoints as mlx-lm and mlx-vlm quantize them, for `cotangent convert`.
 
     python make_converted.py golden OUTPUT_DIR      the file that the tests compare with (tests/reference/converted)
     python make_converted.py compare PROGRAM        every format and both layouts, on all small checkpoints in floats: the
@@ -32,7 +32,7 @@ GOLDEN = dict(source="vlm", tool="mlx-lm", q_group_size=32, quant_predicate="mix
 
 
 def prepared(source, dtype, folder, nested):
-    """A copy of a checkpoint whose configuration names `dtype`; with a `text_config`, as mlx-lm wants it, if `nested`."""
+    """A copy of a checkpoint whose configuration names `dtype`; with a `text_config`, as mlx-lm expects it, if `nested`."""
     shutil.copytree(FIXTURES / source, folder)
     for name in ("reference.safetensors", "lora.safetensors", "tolerances.json"):
         (folder / name).unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pictures, and what transformers' own processors make of them.
+"""Pictures, and the patches that transformers' own processors make of them.
 
     python make_golden.py OUTPUT --seed 5 [--random N]
 

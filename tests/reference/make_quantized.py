@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Build tiny MLX-quantised Qwen3.5 / Qwen3-VL checkpoints and their ground truth.
+"""Build tiny MLX-quantized Qwen3.5 / Qwen3-VL checkpoints and their ground truth.
 
 A random Hugging Face checkpoint is made as `make_fixtures.py` makes one (that file must lie beside this one, or its
-folder be named by MAKE_FIXTURES), converted and quantised by the converters of mlx-lm or mlx-vlm themselves, and read
+folder be named by MAKE_FIXTURES), converted and quantized by the converters of mlx-lm or mlx-vlm themselves, and read
 back by a decoder of the packed codes written here from the format (numpy, float64), which is checked against
 `mx.dequantize`.  Reference results come from `transformers` on the decoded weights, in float64; mlx-lm or mlx-vlm run
 on the same checkpoint in float32, with the codes left packed and with the weights decoded, is compared with them.
@@ -10,7 +10,7 @@ on the same checkpoint in float32, with the codes left packed and with the weigh
 Every fixture directory holds
 
   config.json, model.safetensors, model.safetensors.index.json   as the converter wrote them
-  reference.safetensors   as in make_fixtures.py; gradients of the parameters that are not quantised only;
+  reference.safetensors   as in make_fixtures.py; gradients of the parameters that are not quantized only;
                           `decode.<module>`: first and last row of each decoded matrix (of expert 0 and of the last)
   lora.safetensors        as in make_fixtures.py
   mlx.safetensors         losses and adapter gradients of mlx-lm / mlx-vlm in float32, with the codes left packed
@@ -264,7 +264,7 @@ SHIFTED = ("input_layernorm.weight", "post_attention_layernorm.weight", "model.n
 
 
 def decoded_checkpoint(path):
-    """Hugging Face names and layout in float64, and what was quantised how."""
+    """Hugging Face names and layout in float64, and what was quantized how."""
     config = json.loads((path / "config.json").read_text())
     quantization = config["quantization"]
     tensors, dtypes = read_checkpoint(path)
