@@ -1,7 +1,7 @@
 //! Fine-tunes the small Qwen3.5 in `demo/` with LoRA, through the library: what `cotangent demo` does, in a few calls.
 //!
-//! `cargo run -p cotangent-examples --example lora` from the top of the checkout. A number as argument sets how many
-//! iterations it makes.
+//! `cargo run -p cotangent-examples --example lora` runs it from the top of the checkout. A number as argument sets how
+//! many iterations it makes.
 
 use std::path::Path;
 use std::process::ExitCode;

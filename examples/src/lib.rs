@@ -1,4 +1,4 @@
-//! A crate of kernels, as small as one can be: one gate with its gradient. Beside it stand three programs.
+//! A crate of kernels, as small as one can be: one gate with its gradient. Three programs use it or show more.
 //!
 //! `cargo test -p cotangent-examples` runs the test that the declaration brings, and `cargo xtask mutate softsign_gate` makes
 //! mistakes in the gradient that this test must find.

@@ -1,6 +1,6 @@
 //! Random numbers from explicit keys: the same key gives the same numbers, whatever else was drawn.
 //!
-//! What a training graph draws, it draws from keys in the batch, so that a block that is computed again draws the same:
+//! A training graph draws from keys in the batch, so that a block that is computed again draws the same numbers:
 //!
 //! ```
 //! use cotangent::random::Key;

@@ -1,7 +1,7 @@
 //! Checks whether a function that is run again computes the same as before.
 //!
-//! The gradient of a recomputed block is that of its second computation. If that differs from the first (a mask drawn
-//! inside, a counter), loss and gradient belong to different functions.
+//! The gradient of a recomputed block belongs to its second computation. If that differs from the first, for example by
+//! a mask drawn inside or by a counter, loss and gradient belong to different functions.
 
 use std::collections::BTreeSet;
 

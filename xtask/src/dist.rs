@@ -8,8 +8,8 @@
 //! demo, licences, README
 //! ```
 //!
-//! Libraries find each other by their place. On the machine where it runs, the C library alone must be there; for CUDA also
-//! what `cotangent-launcher` names.
+//! Libraries find each other by their place. The machine on which the archive runs needs only the C library, and for
+//! CUDA also what `cotangent-launcher` names.
 
 mod elf;
 mod licences;

@@ -1,9 +1,9 @@
 //! Attention of one new token over a cache whose rows are padded on the left, as batches of prompts have them.
 //!
-//! With s_j = scale q k_j and the softmax p over the keys behind the row's padding, o = sum_j p_j v_j. One pass: a
-//! threadgroup has a head, its simdgroups take turns at keys, each with a running maximum and sum, and meet at the end.
-//! Two passes: as many threadgroups as there are sections of the keys, and a launch that joins them; they fill a GPU that
-//! few heads would not. One source serves both: one pass is the only section.
+//! With s_j = scale q k_j and the softmax p over the keys behind the row's padding, o = sum_j p_j v_j. In one pass, a
+//! threadgroup has a head; its simdgroups take turns at keys, each with a running maximum and sum, and meet at the end.
+//! In two passes, each section of the keys has a threadgroup, and a second launch joins the sections; they fill a GPU
+//! that few heads would not. One source serves both: one pass is the only section.
 //!
 //! The gradient comes from the logarithm L of the softmax's denominator, whichever way it was summed up: p_j = e^(s_j - L),
 //! D = dO o, ds_j = p_j (dO v_j - D); dq = scale sum_j ds_j k_j, dk_j = scale sum ds_j q and dv_j = sum p_j dO over the

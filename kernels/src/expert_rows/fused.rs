@@ -1,6 +1,6 @@
 //! Rows on their way to experts and back, each way in one launch.
 //!
-//! Rows are read where they lie, and nothing of the length of all rows is held that is not a result. A sum is formed in float32 in
+//! Rows are read where they lie, and no array as long as all rows is kept but the result. A sum is formed in float32 in
 //! the order of a token's choices, and rounded once.
 
 use cotangent::{Graph, Indices, Result, Tensor, differentiable};

@@ -1,7 +1,7 @@
 //! The JSON header of a safetensors file: <https://huggingface.co/docs/safetensors>.
 //!
 //! The `safetensors` crate validates a file that is wholly in memory, takes the last of duplicate names and does not
-//! name the tensor in most of its errors; so the checks are made here, on its types.
+//! name the tensor in most of its errors. So the checks are made here, on its types.
 
 use std::collections::BTreeMap;
 use std::fmt;

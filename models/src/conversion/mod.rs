@@ -1,8 +1,8 @@
 //! Quantized checkpoints in the layout of mlx-lm and mlx-vlm, from checkpoints in floats.
 //!
-//! Names, layout, rounding, codes, scales and biases are those that their converters write (mlx-lm 0.32.2). The tower of a
-//! vision-language model stays in floats, as in mlx-vlm; mlx-lm passes over it. So does the head of multi-token prediction, in a
-//! file of its own that neither program reads: codes would not train.
+//! Names, layout, rounding, codes, scales and biases are those that their converters write (mlx-lm 0.32.2). The tower
+//! of a vision-language model stays in floats, as in mlx-vlm; mlx-lm skips it. The head of multi-token prediction stays
+//! in floats too, in a file of its own that neither program reads, because codes would not train.
 
 mod configuration;
 mod files;

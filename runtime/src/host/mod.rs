@@ -4,10 +4,10 @@
 //! multiply-add and costs 12 ns an element, and each operation is a separate pass over memory, on one thread. Here a
 //! formula of several operations is one pass, vectorised, on all cores.
 //!
-//! Values are evaluated where they are met. That is safe where this is reached from: inside a custom VJP, whose forward
-//! and backward MLX never differentiates, and in inference. But while MLX traces, an evaluated array keeps what it was
-//! computed from if a traced array is among it: a body that works in chunks begins with [`leaf`] of its inputs, or holds
-//! all chunks at the end.
+//! Inputs are evaluated in the middle of the graph. That is safe in the two places that call this: inside a custom VJP,
+//! whose forward and backward MLX never differentiates, and in inference. But while MLX traces, an evaluated array
+//! keeps what it was computed from if a traced array is among it. So a body that works in chunks begins with [`leaf`]
+//! of its inputs, or it holds all chunks at the end.
 
 mod codes;
 mod cross_entropy;

@@ -1,10 +1,11 @@
 //! The way from a JSON-lines file of conversations to padded batches with labels.
 //!
-//! `lines` reads a file line by line, `json` a line, `row` what form it has, `schema` its messages (`chat`); `damage`
-//! says what is wrong with what is not JSON; `picture_parts` and `video_parts` find pictures and videos in it. The checkpoint's own `template` renders a conversation; `spans` finds in the
-//! rendered text what the assistant said, `dropped` what the template left out; `tokenizer` turns text into tokens;
-//! `vision` makes room for pictures between them; `format` does these for one conversation; `dataset` for a file, with a `report`; `batch` groups and pads. Templates
-//! and tokenizers are programs of others: they run in a `sandbox`.
+//! `lines` reads a file line by line, `json` a line; `row` knows the forms of a line, `schema` its messages (`chat`);
+//! `damage` finds why a line is not JSON; `picture_parts` and `video_parts` find pictures and videos in it. The
+//! checkpoint's own `template` renders a conversation. `spans` finds in the rendered text what the assistant said, and
+//! `dropped` what the template left out. `tokenizer` turns text into tokens, and `vision` makes room for pictures
+//! between them. `format` does all of this for one conversation and `dataset` for a file, with a `report`; `batch`
+//! groups and pads. Templates and tokenizers are foreign programs, so they run in a `sandbox`.
 
 pub mod batch;
 pub mod chat;

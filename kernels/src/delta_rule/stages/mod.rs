@@ -23,11 +23,11 @@
 //!
 //! and each factor `g(j, i)` passes its cotangent on to the gates of tokens j+1 to i.
 //!
-//! What launches hand each other, in float32, lies tile by tile: sixteen rows, then the next sixteen, and in each the tiles
+//! The float32 arrays between launches lie tile by tile: sixteen rows, then the next sixteen, and in each the tiles
 //! from left to right, 16 by 16 elements one after the other. A load of a tile then touches half the lines of memory.
 //!
-//! Every threadgroup owns what it writes, and sums run in one order: the same bits from run to run. Rows of tokens are
-//! whole chunks here; the caller pads them.
+//! Every threadgroup owns what it writes, and sums run in one order, so each run gives the same bits. Rows of tokens
+//! are whole chunks here; the caller pads them.
 
 pub(super) mod by_channel;
 pub(super) mod by_head;

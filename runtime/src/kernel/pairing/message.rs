@@ -1,8 +1,8 @@
 //! Messages that are put together at compile time.
 //!
-//! A constant that panics is the one way in which the compiler shows text that names both sides: a macro sees one declaration
-//! at a time, and the message of an unmet bound is fixed where its trait is declared. So the compiler puts `evaluation
-//! panicked:` before it.
+//! A macro sees one declaration at a time, and the message of an unmet bound is fixed where its trait is declared. So a
+//! text that names both sides can only come from a constant that panics, and the compiler puts `evaluation panicked:`
+//! before it.
 
 use crate::kernel::signature::Signature;
 

@@ -1,7 +1,7 @@
 //! A strict reader of JSON text.
 //!
-//! serde_json, which the rest of the program uses, makes floats of large integers, keeps the last of equal keys, and
-//! does not tell one fault from another well enough to name its cause.
+//! serde_json, which the rest of the program uses, turns large integers into floats, keeps the last of equal keys, and
+//! does not distinguish faults well enough to name their causes.
 
 use super::{Json, Members, Number};
 

@@ -1,8 +1,8 @@
 //! Encodes text as tokens in little memory.
 //!
-//! `Tokenizer::encode` of the crate `tokenizers` keeps the text of every token and six numbers for each, and trims blanks
-//! from what some tokens stand for. Here a token is its id and its bytes, and each word is forgotten when it is tokens:
-//! a text of 8 MiB takes half the memory.
+//! `Tokenizer::encode` of the crate `tokenizers` keeps the text of every token and six numbers for each, and trims
+//! blanks from what some tokens stand for. Here a token is its id and its bytes, and a word is dropped when it has been
+//! tokenized, so a text of 8 MiB takes half the memory.
 
 use std::cell::RefCell;
 

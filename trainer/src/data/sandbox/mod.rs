@@ -1,9 +1,10 @@
 //! The process in which foreign templates and tokenizers run.
 //!
-//! Both are programs: a template computes, a tokenizer runs regular expressions and merges, and a damaged or hostile one
-//! never ends, takes all memory, or overflows the stack, which nothing in the same process can survive. The program
-//! `cotangent` therefore runs them in a second process of itself with limits on computing time and memory, and says in
-//! a sentence how that one ended. Users of the library who do not call [`enable`] run them in their own.
+//! Both are programs: a template computes, and a tokenizer runs regular expressions and merges. A damaged or hostile
+//! one never ends, takes all memory, or overflows the stack, which nothing in the same process can survive. So the
+//! program `cotangent` runs them in a second process of itself with limits on computing time and memory, and reports in
+//! a sentence how that process ended. Programs that use the library and do not call [`enable`] run them in their own
+//! process.
 
 mod encoding;
 mod limits;

@@ -1,8 +1,8 @@
-//! Lexes kernel text that stands in a file of its own, into the tokens that text inside a macro has anyway.
+//! Lexes kernel source in a file of its own, into the same tokens as source inside a macro.
 //!
-//! The file is C++: what Rust's lexer does not take is welcome here, lines that `\` continues, `1'000`, hexadecimal
-//! floats, raw strings, and brackets that open in each branch of an `#if` and close behind `#endif`. Of such branches the
-//! first gives the structure; the others are lexed beside it.
+//! The file is C++, so it may hold what Rust's lexer does not accept: lines that `\` continues, `1'000`, hexadecimal
+//! floats, raw strings, and brackets that open in each branch of an `#if` and close after `#endif`. The first of such
+//! branches gives the structure, and the others are lexed beside it.
 
 mod brackets;
 mod directives;

@@ -1,7 +1,7 @@
 //! The use of names in a kernel source: which it declares, reads, stores to and accumulates into.
 //!
 //! This is no C++ compiler. It follows declarations, scopes, pointers and expressions well enough to be sure of what it
-//! reports; what it cannot follow may be a write, and is left to those who run the text.
+//! reports. An access that it cannot follow may be a write, and is left to the emulator.
 
 mod calls;
 mod conditions;

@@ -1,7 +1,7 @@
 //! `cotangent-emulator KERNEL.metal LAUNCH.toml`: runs a plain Metal body, or a kernel function of a whole file, and prints
 //! findings and outputs.
 //!
-//! Ends with 0 if nothing was found, 1 if something was, 2 if the kernel could not be run.
+//! The exit code is 0 if nothing was found, 1 if something was, and 2 if the kernel could not be run.
 
 mod description;
 
