@@ -65,10 +65,10 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     })
 }
 
-/// `None` for a file that is not there; every other fault stays one.
+/// Turns the error of a missing file into `None`, and keeps every other error.
 ///
 /// # Errors
-/// Those of `result`, but for [`ErrorKind::NotFound`].
+/// Those of `result`, except for [`ErrorKind::NotFound`].
 pub fn if_present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

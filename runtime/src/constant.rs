@@ -245,7 +245,7 @@ impl Indices {
         Ok(Indices { array: self.array.reshape(shape).during("Indices::reshape")?, range: self.range })
     }
 
-    /// Holds the known range of the indices against an axis of `length`, on behalf of `operation`.
+    /// Checks the known range of the indices against an axis of `length`, on behalf of `operation`.
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`] if one of the indices cannot index it.

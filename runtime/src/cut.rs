@@ -148,7 +148,7 @@ impl Drop for Pause {
     }
 }
 
-/// Holds that somebody said why `operation` may cut a gradient.
+/// Checks that somebody said why `operation` may cut a gradient.
 ///
 /// # Errors
 /// [`Error::Refused`] for an empty reason.

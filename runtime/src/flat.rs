@@ -66,8 +66,8 @@ impl FlatLayout {
         self.size
     }
 
-    /// One array of the pieces' arrays, with zeros in the gaps: a copy of each, but for a piece alone, which is only seen
-    /// in another shape.
+    /// Joins the pieces' arrays to one, with zeros in the gaps. Each array is copied, but a single piece is only
+    /// reshaped.
     pub(crate) fn join(&self, mut array: impl FnMut(&Piece) -> Result<Array>) -> Result<Array> {
         let mut arrays = Vec::with_capacity(self.pieces.len());
         let mut end = 0;

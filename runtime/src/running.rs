@@ -98,7 +98,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Holds that no graph runs, on behalf of `operation`, by which a session is `used` or `opened`.
+/// Checks that no graph runs, on behalf of `operation`, by which a session is `used` or `opened`.
 ///
 /// # Errors
 /// [`Error::Refused`] if one does.
@@ -126,7 +126,7 @@ pub(crate) fn trains(identity: Identity) -> bool {
     with_graph(|graph| graph.trains.contains_key(&identity)).unwrap_or(false)
 }
 
-/// Holds that `operation` may read a tensor.
+/// Checks that `operation` may read a tensor.
 ///
 /// # Errors
 /// [`Error::Refused`] if it trains in the graph that runs.

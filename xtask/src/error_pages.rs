@@ -66,7 +66,7 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, BTreeSet<Str
     Ok(())
 }
 
-/// The codes that a source raises: `Code::C05`, or in the text of a message `[C05]` or `"C05"`, but for tests and comments.
+/// The codes that a source raises: `Code::C05`, or in the text of a message `[C05]` or `"C05"`, except for tests and comments.
 fn raised(text: &str) -> BTreeSet<String> {
     const BEFORE: [&str; 3] = ["Code::", "[", "\""];
     let code = text.split("#[cfg(test)]").next().unwrap_or(text);

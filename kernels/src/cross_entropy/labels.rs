@@ -53,8 +53,8 @@ impl Labels {
         Ok(Labels { rows, counted })
     }
 
-    /// Every place has the label that lies `places` further on in its own document; the last places of a document have none, nor has
-    /// padding. With the tokens themselves as `labels` and 1 as `places`, each place has the next token of its document.
+    /// Every place has the label that lies `places` further on in its own document; the last places of a document and padding have
+    /// none. With the tokens themselves as `labels` and 1 as `places`, each place has the next token of its document.
     ///
     /// `labels` are those of all rows, each as long as the others; `documents` are for each row the lengths of its
     /// documents, one behind the other, before the padding.

@@ -7,8 +7,8 @@ use super::shares::SHARES;
 
 /// Matrices of codes of `BITS` bits, 4 or 8, that share a scale and a bias in groups of `GROUP` columns.
 ///
-/// A thread has runs of 32 columns of a row: these are `BITS` words, and of one group. It asks for the words of the next block
-/// before the products of the block at hand, and decodes them behind these.
+/// A thread has runs of 32 columns of a row, which are `BITS` words of one group. It loads the words of the next block before
+/// the products of the current block, and decodes them after these.
 const CODES: &str = "
 template <typename T, int GROUP, int BITS> struct Codes { const device uint* words; const device T* scales; const device T* biases; };
 template <typename T, int GROUP, int BITS>

@@ -62,7 +62,7 @@ pub fn grouped_packed_linear<M: Graph>(x: &Tensor<M>, matrices: &Packed, counts:
     })
 }
 
-/// Holds rows, a stack of matrices `[E, N, K]` and counts against each other.
+/// Checks rows, a stack of matrices `[E, N, K]` and counts against each other.
 fn check<M: Graph>(x: &Tensor<M>, stack: &[i32], counts: &Indices) -> Result<()> {
     let fits = matches!((x.shape(), stack, counts.shape()), ([rows, inputs], [experts, outputs, columns], [counted])
         if inputs == columns && experts == counted && rows.min(outputs).min(inputs).min(experts) > &0);

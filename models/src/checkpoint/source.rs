@@ -135,7 +135,7 @@ impl Source {
         })
     }
 
-    /// Holds the experts that there are against those of `plan`.
+    /// Checks the experts that there are against those of `plan`.
     ///
     /// # Errors
     /// If there is one too many or too few.

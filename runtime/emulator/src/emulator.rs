@@ -322,7 +322,7 @@ impl Emulator {
     }
 }
 
-/// Has the compiler make a part of the emulator that all kernels share, unless it is there.
+/// Compiles a part of the emulator that all kernels share, unless it is there.
 fn own_part(object: &Path, make: impl FnOnce(&Path) -> io::Result<Result<(), String>>) -> Result<(), Error> {
     if object.exists() {
         return Ok(());

@@ -83,7 +83,7 @@ pub enum Checks {
     /// Every access is checked before it happens; findings are reported.
     #[default]
     On,
-    /// No findings but for divergence and Metal's limits; a kernel that leaves its buffers or divides an integer by
+    /// No findings except for divergence and Metal's limits; a kernel that leaves its buffers or divides an integer by
     /// zero may end the process. For kernels known to be clean: two to fifteen times as fast.
     Off,
 }

@@ -143,7 +143,7 @@ fn check_shape(signature: &Signature, port: &Port, found: &[i32], symbols: &Symb
     Err(Error::Kernel { kernel: signature.name, port: Some(port.name), message })
 }
 
-/// Holds what a body or fallback returned against the signature.
+/// Checks what a body or fallback returned against the signature.
 ///
 /// # Errors
 /// [`Error::Kernel`], naming kernel and port.

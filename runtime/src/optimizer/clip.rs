@@ -24,8 +24,8 @@ pub fn global_norm(gradients: &Gradients) -> Result<Tensor<Stored>> {
     Ok(Tensor::from_parts(norm, Origin::HOST))
 }
 
-/// The norm, not waited for, and the flat gradients of the last layout. The others' are gone: to keep them all would be to
-/// have all gradients twice.
+/// Returns the norm, without waiting for it, and the flat gradients of the last layout. Those of the others are dropped, because
+/// otherwise all gradients would be in memory twice.
 pub(super) fn norm_and_last<'a>(
     layouts: impl IntoIterator<Item = &'a FlatLayout>,
     gradients: &Gradients,

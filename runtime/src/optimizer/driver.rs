@@ -173,7 +173,7 @@ impl<R: Rule> Optimizer<R> {
         Ok(Update { norm, finite })
     }
 
-    /// Checks that the parameters are those of earlier steps, but for some that were replaced or renamed.
+    /// Checks that the parameters are those of earlier steps, except for some that were replaced or renamed.
     fn check_model(&self, targets: &BTreeMap<String, &Tensor<Stored>>) -> Result<()> {
         let is_known = |parameter: &&Tensor<Stored>| {
             self.updated.values().any(|known| known.is_of_same_parameter(parameter.identity()))

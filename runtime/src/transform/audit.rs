@@ -133,7 +133,7 @@ where
     failed.map_or(Ok(Audit { loss, parameters, frozen, cuts: merge(cuts) }), Err)
 }
 
-/// Holds the parts of a stack against its tree.
+/// Checks the parts of a stack against its tree.
 fn check_parts(operation: &'static str, tree: &[Leaf], parts: &[Leaf]) -> Result<()> {
     let by_name: BTreeMap<&str, Identity> = tree.iter().map(|leaf| (leaf.name.as_str(), leaf.identity)).collect();
     for Leaf { name, identity, .. } in parts {

@@ -41,7 +41,7 @@ impl Gradients {
         Self::default()
     }
 
-    /// The gradient of the parameter of this name: in the parameter's dtype, but for a block's, which may be in the narrower
+    /// The gradient of the parameter of this name: in the parameter's dtype, except for a block's, which may be in the narrower
     /// one that [`Stack::dtype_of_use`](crate::Stack::dtype_of_use) gives.
     pub fn get(&self, name: &str) -> Option<&Tensor<Stored>> {
         self.by_name.get(name).map(|gradient| &gradient.tensor)
@@ -115,7 +115,7 @@ impl Gradients {
         Ok(sum)
     }
 
-    /// Holds that the gradients of `leaves` may be added to these, on behalf of a driver.
+    /// Checks that the gradients of `leaves` may be added to these, on behalf of a driver.
     ///
     /// # Errors
     /// [`Error::Refused`] if these are of other weights, or of a step that failed.
@@ -146,7 +146,7 @@ impl Gradients {
         result
     }
 
-    /// Holds the gradients against the parameter of one of them, on behalf of an optimizer.
+    /// Checks the gradients against the parameter of one of them, on behalf of an optimizer.
     ///
     /// # Errors
     /// [`Error::Refused`] if it is another model's.
@@ -163,7 +163,7 @@ impl Gradients {
         }
     }
 
-    /// Holds that all gradients of a step are there, on behalf of `operation`.
+    /// Checks that all gradients of a step are there, on behalf of `operation`.
     ///
     /// # Errors
     /// [`Error::Refused`] if a driver failed before it had added all.

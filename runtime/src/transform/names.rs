@@ -58,7 +58,7 @@ pub(crate) fn nothing_trains<'a>(operation: &'static str, names: impl Iterator<I
     }
 }
 
-/// Holds what is to train against the leaves that are there; `all` gives the names of all, for a message.
+/// Checks what is to train against the leaves that are there; `all` gives the names of all, for a message.
 ///
 /// # Errors
 /// [`Error::Refused`] if nothing trains, a name belongs to no parameter, or a name and a tensor do not belong to each other alone.
@@ -89,7 +89,7 @@ pub(crate) fn check(
     }
 }
 
-/// Holds that leaves of one name are one tensor, as a tied weight is in two parts.
+/// Checks that leaves of one name are one tensor, as a tied weight is in two parts.
 ///
 /// # Errors
 /// [`Error::Refused`] for the first two that are not.
@@ -113,7 +113,7 @@ pub(crate) fn check_one_tensor_a_name<'a>(
     Ok(())
 }
 
-/// Holds that no tensor trains under two names.
+/// Checks that no tensor trains under two names.
 ///
 /// # Errors
 /// [`Error::Refused`] for the first that does.

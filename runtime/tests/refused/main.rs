@@ -34,7 +34,7 @@ fn values(gradients: &Gradients, name: &str) -> Vec<f32> {
     gradients.get(name).unwrap().to_vec().unwrap()
 }
 
-/// Holds that a result is an error of `operation` with this code, whose message has all of `words`.
+/// Checks that a result is an error of `operation` with this code, whose message has all of `words`.
 #[track_caller]
 fn refused<T>(result: Result<T>, operation: &str, code: &str, words: &[&str]) {
     let error = result.err().expect("this would train wrong");

@@ -122,7 +122,7 @@ pub(super) fn distribute(top: &Members, messages: &mut [Message]) -> Result<(), 
     }
 }
 
-/// Holds that a text has no character that stands for pictures.
+/// Checks that a text has no character that stands for pictures.
 pub(super) fn check_text(text: &str, path: &str) -> Result<(), SchemaError> {
     match text.contains(PICTURE) {
         true => fail(path, "found the character U+10FFFE, which no text has"),

@@ -167,7 +167,7 @@ impl From<SizeError> for FrameError {
     }
 }
 
-/// Holds the settings of a processor against the tower.
+/// Checks the settings of a processor against the tower.
 fn fits(config: &VisionConfig, settings: &ImageSettings) -> Result<(), String> {
     let of_tower = [config.patch_size, config.spatial_merge_size, config.temporal_patch_size];
     let of_processor = [settings.patch, settings.merge, settings.frames];

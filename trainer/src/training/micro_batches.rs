@@ -18,7 +18,7 @@ pub struct MicroBatches<'a> {
     dataset: &'a Dataset,
     batch_size: usize,
     seed: u64,
-    /// The epoch whose plan is at hand.
+    /// The epoch of `plan`.
     epoch: u64,
     plan: Vec<Vec<usize>>,
 }

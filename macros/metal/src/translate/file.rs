@@ -130,7 +130,7 @@ impl Writer<'_, '_> {
     }
 }
 
-/// Special cases of templates of structs that an earlier one equals, but for address spaces.
+/// Special cases of templates of structs that an earlier one equals, except for address spaces.
 pub(super) fn repeated_structs(tokens: &[Token<'_>]) -> Vec<Range<usize>> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();

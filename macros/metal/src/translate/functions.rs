@@ -126,7 +126,7 @@ fn after_initialisers(
     }
 }
 
-/// Definitions that an earlier one equals, but for address spaces.
+/// Definitions that an earlier one equals, except for address spaces.
 pub(super) fn repeated(tokens: &[Token<'_>], definitions: &[Definition]) -> Vec<Range<usize>> {
     let spaceless = |d: &Definition| -> Vec<&str> {
         let counts =

@@ -111,7 +111,7 @@ fn directive(bytes: &[u8]) -> usize {
     }
 }
 
-/// Tells where in the author's file a token stands, `#line` directives included.
+/// Knows where in the author's file a token stands, `#line` directives included.
 pub(crate) struct Places<'a> {
     text: &'a str,
     /// Byte offset from which on a file and line hold: ascending.

@@ -8,7 +8,7 @@ pub(super) fn refused() -> impl Iterator<Item = &'static (&'static str, &'static
     LEFT_OUT.iter().filter(|(word, _)| !["static", "register"].contains(word)).chain(NOT_MODELLED)
 }
 
-/// Words that only Metal has, but for `threadgroup`, which also makes objects.
+/// Words that only Metal has, except for `threadgroup`, which also makes objects.
 pub(super) const ADDRESS_SPACES: [&str; 4] = ["device", "constant", "thread", "kernel"];
 
 /// Metal's floating literals are single precision unless they say `h` or `bf`; C++'s are double unless they say `f`.

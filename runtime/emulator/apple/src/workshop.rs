@@ -19,7 +19,7 @@ const VERSION: &str = "19";
 const SPECIALISING: &str = "globalopt,function(sccp,instsimplify,simplifycfg,adce),";
 /// The passes that announce accesses to memory.
 const PASSES: &str = "function(bounds-checking,tsan)";
-/// Has a read announced that a write to the same place follows: nothing may have been written there.
+/// The option that announces a read before a write to the same place: nothing may have been written there.
 const READS: &str = "-tsan-instrument-read-before-write=1";
 
 /// LLVM's tools.

@@ -91,7 +91,7 @@ impl Cache {
         (self.folder.join(format!("{stem}.cpp")), self.folder.join(format!("{stem}.so")))
     }
 
-    /// Has `path` made under a name that nothing else uses, then renamed to it.
+    /// Makes `path` under a name that nothing else uses, then renames it.
     pub fn make<T, E>(
         path: &Path,
         maker: impl FnOnce(&Path) -> io::Result<Result<T, E>>,

@@ -53,7 +53,7 @@ fn examine(declaration: &'static Declaration) -> Result<Examined> {
     Ok(Examined { failures: failures(declaration, &reports), text: text(declaration, &place, &reports) })
 }
 
-/// Holds what a GPU computes against what the emulator does.
+/// Checks what a GPU computes against what the emulator does.
 fn against_the_emulator(gpu: Backend, declaration: &'static Declaration) -> Result<Report> {
     let record_on = |backend| with_backend(backend, || record(&mut Session::new()?, declaration));
     Ok(compare(declaration, &record_on(gpu)?, &record_on(Backend::Emulated)?))

@@ -27,7 +27,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Holds gradients against finite differences.
+    /// Checks gradients against finite differences.
     #[allow(clippy::too_many_arguments, reason = "one call, with what it is a part of")]
     pub(super) fn differentiate(
         &mut self,
@@ -150,8 +150,8 @@ impl Checker<'_> {
         self.declaration.backward().is_none_or(|backward| !backward.is_launch())
     }
 
-    /// Holds outputs and gradients of the kernel against those of its fallback, whose gradients in double precision say
-    /// what overflows on its way in float32.
+    /// Compares outputs and gradients of the kernel with those of its fallback, whose gradients in double precision show
+    /// what overflows in float32.
     pub(super) fn compare(
         &mut self,
         draw: &Draw,
@@ -212,7 +212,7 @@ impl Checker<'_> {
     }
 }
 
-/// Returns whether two ways compute the same outputs in double precision, but for the bits that MLX's exponential
+/// Returns whether two ways compute the same outputs in double precision, except for the bits that MLX's exponential
 /// lacks.
 fn are_exact(left: &[f64], right: &[f64]) -> bool {
     distance(left, right) < OPERATIONS.entry * OPERATIONS.floor
@@ -224,7 +224,7 @@ fn floats(experiment: &Experiment, computed: &Computed) -> Vec<f64> {
     outputs.flat_map(|(_, values)| values.iter().copied()).collect()
 }
 
-/// The gradients that both have, with their positions, but for entries at kinks: there each may take another slope between
+/// The gradients that both have, with their positions, except for entries at kinks: there each may take another slope between
 /// those on either side.
 fn gradients(
     draw: &Draw,

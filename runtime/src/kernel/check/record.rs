@@ -87,7 +87,7 @@ pub fn emulated_launches(session: &mut Session, declaration: &'static Declaratio
     recorded.map(|_| launches)
 }
 
-/// Holds what this machine computed against what another did.
+/// Checks what this machine computed against what another did.
 pub fn compare(declaration: &'static Declaration, found: &Record, reference: &Record) -> Report {
     let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|value| f64::from(*value)).collect() };
     let mut report = Report::new(declaration.signature.name);

@@ -19,7 +19,7 @@ const BOUND: f64 = 5e-3;
 /// Directions that each input is moved along.
 const DIRECTIONS: usize = 3;
 
-/// Holds the backward of a declared function against central finite differences, on the CPU in float32: along three random
+/// Checks the backward of a declared function against central finite differences, on the CPU in float32: along three random
 /// directions of each input whose gradient the case compares, at values between -1 and 1. All outputs that a caller sees
 /// count, each element with a random weight.
 ///

@@ -104,7 +104,7 @@ pub(super) fn runs_on(declaration: &'static Declaration, backend: Backend) -> bo
         }
 }
 
-/// Holds the sizes of a call against what the kernel requires of them.
+/// Checks the sizes of a call against what the kernel requires of them.
 fn check_requirements(declaration: &'static Declaration, symbols: &Symbols) -> Result<()> {
     let signature = declaration.signature;
     let Some(broken) = signature.broken_requirement(&|name| symbols.value(name)) else { return Ok(()) };
@@ -183,7 +183,7 @@ impl BoundCall {
         Ok(outputs)
     }
 
-    /// Holds that a body or a fallback returns what it computed from its inputs.
+    /// Checks that a body or a fallback returns what it computed from its inputs.
     fn check_origins(&self, outputs: &[Option<PortValue>]) -> Result<()> {
         let name = self.declaration.signature.name;
         let own = Origin::join(name, self.inputs.iter().map(PortValue::origin))?.trace;

@@ -199,7 +199,7 @@ impl Train {
     }
 }
 
-/// Holds that the head of multi-token prediction has something to learn, and to learn it with.
+/// Checks that the head of multi-token prediction has something to learn, and to learn it with.
 fn check_ahead(ahead: Option<AheadLoss>, base: &BaseModel, train: &Dataset) -> Result<()> {
     if ahead.is_some() && train.targets_after_next() == 0 {
         bail!("`--mtp`: no answer of the training data has a token after its next\nhelp: leave it out");
