@@ -63,7 +63,7 @@ pub fn plan(kernel: &KernelSource) -> Result<Plan, Vec<Diagnostic>> {
     }
 }
 
-/// The texts of a launch, or where to find those of a Rust body.
+/// The sources of a launch, or where to find those of a Rust body.
 fn texts(plan: &Plan, caller: &str) -> String {
     let name = &plan.kernel.name;
     let Some(texts) = &plan.texts else {

@@ -45,7 +45,7 @@ enum Command {
     Expand {
         /// The name of the kernel's function
         kernel: String,
-        /// Print what CUDA gets at the kernel's first case instead: the Metal text, translated, unless there is one of its own
+        /// Print what CUDA gets at the kernel's first case instead: the Metal source, translated, unless there is one of its own
         #[arg(long)]
         cuda: bool,
     },

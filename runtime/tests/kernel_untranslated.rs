@@ -1,4 +1,4 @@
-//! Where a backend has no counterpart of a kernel's text at the sizes of a call, the fallback runs: for the whole call, or,
+//! Where a backend has no counterpart of a kernel's source at the sizes of a call, the fallback runs: for the whole call, or,
 //! if only the backward is refused, for the gradient.
 
 use cotangent::{Backend, Error, Graph, Mode, Parameters, Result, Session, Stored, Tensor, Train, Trainable};

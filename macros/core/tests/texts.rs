@@ -2,7 +2,7 @@
 
 use cotangent_macros_core::diagnostics::Diagnostic;
 
-/// A kernel of `N` elements from `x` to `y` around a Metal text.
+/// A kernel of `N` elements from `x` to `y` around a Metal source.
 fn launch(text: &str) -> Vec<String> {
     declared("", "x: In![f32; N], y: Out![f32; N]", text)
 }

@@ -1,4 +1,4 @@
-//! Checks of a kernel's text that need no run: address spaces, and what Metal forbids.
+//! Checks of a kernel's source that need no run: address spaces, and what Metal forbids.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -158,7 +158,7 @@ fn version(program: &OsString) -> Option<u32> {
     number.split('.').next()?.parse().ok()
 }
 
-/// clang's errors, and how many there were. One in our declarations counts where the kernel's text led to it, else at its
+/// clang's errors, and how many there were. One in our declarations counts where the kernel's source led to it, else at its
 /// start.
 fn complaints(messages: &str, own: &[&str], start: &Location) -> (Vec<Complaint>, usize) {
     let is_error = |line: &str| line.contains(": error: ") || line.contains(": fatal error: ") || uncast_bfloat(line);

@@ -167,7 +167,7 @@ impl std::fmt::Debug for Body {
     }
 }
 
-/// One launch of kernel text.
+/// One launch of kernel source.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch {
     /// The Metal source: the body of the kernel function.

@@ -94,7 +94,7 @@ pub fn assert_same_bits_again<O: Operator>(operator: &O, inputs: &[Tensor<Stored
     assert!(run() == run());
 }
 
-/// Runs tests of a file again, with the kernels' own texts in the emulator: all of `module_path!()`, or those of these
+/// Runs tests of a file again, with the kernels' own sources in the emulator: all of `module_path!()`, or those of these
 /// names. A process has one backend, so this is another process. The test that calls it is named
 /// `the_same_holds_in_the_emulator`.
 pub fn assert_same_in_the_emulator(module: &str, names: &[&str]) {

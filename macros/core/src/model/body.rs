@@ -9,7 +9,7 @@ use cotangent_metal::tokens::text::Text;
 /// The body of a kernel.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// One launch of kernel text.
+    /// One launch of kernel source.
     Launch(Box<Launch>),
     /// A Rust function that composes launches and operations.
     Rust(RustBody),

@@ -84,7 +84,7 @@ pub struct Route {
     pub inference_only: Option<(String, Span)>,
 }
 
-/// A backend that runs kernel texts on a device.
+/// A backend that runs kernel sources on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GpuBackend {
     /// Apple's language.

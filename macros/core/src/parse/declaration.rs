@@ -39,9 +39,9 @@ pub struct Decl {
 pub enum BodySyntax {
     /// `metal! { .. }` or `metal_file!("..")`, perhaps beside the same for CUDA.
     Metal {
-        /// The Metal text.
+        /// The Metal source.
         metal: Text,
-        /// The CUDA text.
+        /// The CUDA source.
         cuda: Option<Text>,
     },
     /// Anything else.

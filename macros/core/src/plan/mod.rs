@@ -45,7 +45,7 @@ pub enum FunctionKind {
     None,
 }
 
-/// The texts of a launch, ready for a GPU compiler.
+/// The sources of a launch, ready for a GPU compiler.
 pub struct Texts {
     /// Metal, the body of the kernel function.
     pub metal: String,
@@ -55,7 +55,7 @@ pub struct Texts {
     pub dimensions: Vec<String>,
     /// Definitions of the sizes that the texts use, in order, in C++.
     pub sizes: Vec<String>,
-    /// Bytes of threadgroup memory that the Metal text takes at least; a dtype stands for the bytes of one element.
+    /// Bytes of threadgroup memory that the Metal source takes at least; a dtype stands for the bytes of one element.
     pub threadgroup_bytes: Polynomial,
 }
 

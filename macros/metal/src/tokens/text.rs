@@ -10,7 +10,7 @@ use super::lexer::{self, Fault};
 use super::print;
 use super::token::{self, Place, Token};
 
-/// The text of one launch for one target.
+/// The source of one launch for one target.
 #[derive(Debug, Clone)]
 pub struct Text {
     /// The source for a GPU compiler.

@@ -1,4 +1,4 @@
-//! Tokens of Metal text, each with its place. Nothing is lost: the tokens' texts add up to the source.
+//! Tokens of Metal source, each with its place. Nothing is lost: the tokens' texts add up to the source.
 
 use crate::{Location, Source};
 

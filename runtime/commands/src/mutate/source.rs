@@ -1,4 +1,4 @@
-//! Mistakes in a Metal text, each one replacement of a few letters.
+//! Mistakes in a Metal source, each one replacement of a few letters.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The tokens of a Metal text, with their places.
+//! The tokens of a Metal source, with their places.
 
 /// The kinds of token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

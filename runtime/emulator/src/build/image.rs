@@ -59,7 +59,7 @@ impl Image {
     }
 }
 
-/// Finds lines of the kernel's text.
+/// Finds lines of the kernel's source.
 pub(crate) struct Lines<'i> {
     image: &'i Image,
     loader: addr2line::Loader,

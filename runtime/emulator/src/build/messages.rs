@@ -8,12 +8,12 @@ const SHOWN: usize = 5;
 /// The message about `c ? a : b` where the arms have no common type.
 pub(crate) const MIXED_ARMS: &str = "the two arms of `?:` have different types";
 
-/// Returns what a compiler says, in sentences about the kernel's text where it names a line of it.
+/// Returns what a compiler says, in sentences about the kernel's source where it names a line of it.
 pub(crate) fn explain(messages: &str, sources: &[&Source]) -> String {
     sentences(messages, sources).unwrap_or_else(|| errors(messages))
 }
 
-/// One sentence for each line of the kernel's text that a compiler refuses, with the line. `None` if it names no such line.
+/// One sentence for each line of the kernel's source that a compiler refuses, with the line. `None` if it names no such line.
 fn sentences(messages: &str, sources: &[&Source]) -> Option<String> {
     let mut found: Vec<(Location, String)> = Vec::new();
     // If the source led to an error in the shim, g++ names the place in the source before the error, and clang after

@@ -1,4 +1,4 @@
-//! The texts of a kernel's launches as they are dispatched, for compilers that need no device.
+//! The sources of a kernel's launches as they are dispatched, for compilers that need no device.
 
 use cotangent_metal::{CudaText, KernelText};
 

@@ -1,4 +1,4 @@
-//! A launch on an NVIDIA GPU, through MLX's `cuda_kernel`: the kernel's Metal text translated, or the author's own text
+//! A launch on an NVIDIA GPU, through MLX's `cuda_kernel`: the kernel's Metal source translated, or the author's own source
 //! for CUDA.
 //!
 //! A training step makes thousands of launches, and a translation takes milliseconds, so each is made once for all

@@ -1,4 +1,4 @@
-//! Planted defects: small kernels in Metal's text, each with one defect, which the emulator must find in both orders of
+//! Planted defects: small kernels in Metal, each with one defect, which the emulator must find in both orders of
 //! threads, and each with a repaired twin, in which it must find nothing.
 
 mod compiled;
