@@ -1,10 +1,10 @@
-// Included before every mlx-c source (`-include`): names that mlx-c expects, as on macOS.
+// Included before every mlx-c source (`-include`): what mlx-c takes for granted on macOS.
 #pragma once
 
 #include <version>
 
-// mlx-c defines its half types on Arm only. Elsewhere these are MLX's own, so that the functions that take them exist
-// on every machine and the bindings are the same everywhere.
+// mlx-c defines its half types on Arm only. Elsewhere MLX's own stand in, so that the functions that take them exist on
+// every machine and the bindings are the same everywhere.
 #if !defined(__aarch64__)
 #include "mlx/types/half_types.h"
 
