@@ -123,11 +123,11 @@
 //! Nothing differentiates through either kind of body: there is no second order, and gradients come back as
 //! [`Stored`](crate::Stored), with which nothing is computed.
 //!
-//! Metal that stands in the body without `metal!` is two errors: the compiler's own, because it reads the function as Rust before any
-//! attribute does, and one that says what to write.
+//! Metal in a body without `metal!` gives two errors: the compiler's own, because it reads the function as Rust before
+//! any attribute does, and one that says what to write.
 //!
-//! `expf`, `threadIdx`, `let` and other names of C, CUDA or Rust are refused with what Metal has in their place, and so are lambdas,
-//! which Metal has from version 4 on. A header may declare such names.
+//! `expf`, `threadIdx`, `let` and other names of C, CUDA or Rust are refused with a message that gives Metal's own; so
+//! are lambdas, which Metal has from version 4 on. A header may declare such names.
 //!
 //! ## Source in files
 //!

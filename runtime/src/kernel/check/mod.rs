@@ -1,16 +1,17 @@
 //! The generated checks of kernels: each kernel at the sizes that its declaration names, in the dtypes that it allows.
 //!
-//! - Gradients against central finite differences: along a random direction of each input, and entry by entry. Where the
-//!   source can run with `float` as `double`, both are in double precision, so that a factor of 1.0001 is found; where it
-//!   cannot (it looks at the bits of a float, or rounds to half precision), a note says so and float32 is used.
-//! - Outputs and gradients of the kernel's own pair against those of its fallback: in float32 with the same numbers, element
-//!   by element, in half precision against the fallback in float32 on the same, already rounded inputs.
-//! - The outputs of the forward of a training graph against those of inference.
-//! - At the declared cases; at one of them, a small one, everything else varies by a plan: scalars, wanted gradients,
-//!   optional inputs, values near and far from zero and exactly at kinks, indices that repeat, masks, the layouts of strided
-//!   inputs; and sizes that no case has: beyond a simdgroup along as many dimensions at once as there is room for,
-//!   beyond a threadgroup, a whole simdgroup, at the bounds of requirements, other constants. The largest declared case in
-//!   each half precision, the others in one of them, in turn.
+//! - Gradients are compared with central finite differences: along a random direction of each input, and entry by
+//!   entry. If the source can run with `float` as `double`, both are in double precision, so that a factor of 1.0001 is
+//!   found. If it cannot (it looks at the bits of a float, or rounds to half precision), a note says so and float32 is
+//!   used.
+//! - Outputs and gradients of the kernel's own pair are compared with those of its fallback: in float32 with the same
+//!   numbers, element by element; in half precision with the fallback in float32 on the same, already rounded inputs.
+//! - The outputs of the forward of a training graph are compared with those of inference.
+//! - These run at the declared cases. At one small case everything else varies by a plan: scalars, wanted gradients,
+//!   optional inputs, values near and far from zero and exactly at kinks, indices that repeat, masks, and the layouts
+//!   of strided inputs. The plan adds sizes that no case has: beyond a simdgroup along as many dimensions at once as
+//!   there is room for, beyond a threadgroup, a whole simdgroup, the bounds of requirements, and other constants. The
+//!   largest declared case runs in each half precision, and the others in one of them, in turn.
 //! - In the emulator each launch runs in two orders of its threads, on outputs full of garbage, and a defect is an error. One
 //!   order is enough in half precision, and where only values of floats differ from a call that ran in both.
 
