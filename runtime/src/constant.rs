@@ -15,7 +15,7 @@ use crate::running;
 use crate::session::Session;
 use crate::tensor::{Origin, Tensor, check_length};
 
-/// Float data that no gradient flows through: tables, initial states, what was detached.
+/// Float data that no gradient flows through: tables, initial states, detached tensors.
 #[derive(Clone)]
 pub struct Constant {
     array: Array,
@@ -31,7 +31,7 @@ pub struct Indices {
     range: (i64, i64),
 }
 
-/// True where something counts.
+/// A bool for each element of an array: true if the element counts.
 #[derive(Clone)]
 pub struct Mask {
     array: Array,

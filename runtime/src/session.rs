@@ -11,9 +11,9 @@ use crate::repeat::Repeats;
 use crate::running::{self, Running};
 use crate::tensor::{Origin, TraceId};
 
-/// The right to compute on this thread. Drivers borrow it mutably, so a graph that runs has no values to read:
-/// those are in [`Stored`] tensors, which come out of drivers only. While a graph runs, no other session of the thread
-/// runs one either.
+/// The right to compute on this thread. Drivers borrow it mutably while a graph runs. Values are in [`Stored`] tensors,
+/// which only drivers return, so a running graph has none to read. While it runs, no other session of the thread runs a
+/// graph.
 #[derive(Debug)]
 pub struct Session {
     backend: Backend,

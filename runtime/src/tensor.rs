@@ -16,7 +16,7 @@ use crate::planned::Plan;
 use crate::running;
 use crate::source::Source;
 
-/// An array of a [`Mode`]: what the mode forbids has no method here.
+/// An array in a [`Mode`], with only the methods that the mode allows.
 ///
 /// Cloning shares the memory.
 pub struct Tensor<M: Mode> {

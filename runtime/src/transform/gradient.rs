@@ -198,12 +198,12 @@ pub(crate) fn with_primals<P: Parameters<Mode = Stored>>(
     }
 }
 
-/// A scalar f32 loss, and its gradient with respect to the `trainable` leaves of `parameters`.
+/// Returns a scalar f32 loss, and its gradient with respect to the `trainable` leaves of `parameters`.
 ///
-/// `loss` is a `fn` item: what it reads are its arguments. Both results are evaluated.
+/// `loss` is a `fn` item, so it reads only its arguments. Both results are evaluated.
 ///
 /// # Errors
-/// What `loss` returns; [`Error::Shape`] unless its result is a scalar; [`Error::Mlx`]; [`Error::Refused`] for what would
+/// What `loss` returns; [`Error::Shape`] unless its result is a scalar; [`Error::Mlx`]; [`Error::Refused`] for a step that would
 /// train wrong: a loss that no trainable parameter reaches or that another graph computed, a selection of nothing or of
 /// names that `parameters` lacks, two parameters of one name, one under two names.
 pub fn value_and_grad<P: Parameters<Mode = Stored>, B>(
@@ -237,7 +237,7 @@ pub fn value_and_grad<P: Parameters<Mode = Stored>, B>(
     running.finish(result)
 }
 
-/// A scalar f32 loss, evaluated, with no gradient.
+/// Returns a scalar f32 loss, evaluated without a gradient.
 ///
 /// # Errors
 /// What `loss` returns; [`Error::Shape`] unless its result is a scalar; [`Error::Mlx`]; [`Error::Refused`] if another

@@ -15,9 +15,8 @@ use super::gradient::TrainableLeaves;
 
 /// Gradients by parameter name, in name order: the same order in every run.
 ///
-/// Drivers that are given gradients *add* to what is there, which is how the gradients of micro-batches become one step's.
-/// So begin each step with [`Gradients::new`]: those of the weights before a step of the optimizer, or of another model,
-/// are refused.
+/// Drivers *add* to the gradients that they are given, so that the gradients of micro-batches become those of one step. So begin
+/// each step with [`Gradients::new`]: gradients of the weights before a step of the optimizer, or of another model, are refused.
 #[derive(Debug, Clone, Default)]
 pub struct Gradients {
     by_name: BTreeMap<String, Gradient>,

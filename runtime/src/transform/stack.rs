@@ -31,7 +31,7 @@ use super::tail::Tail;
 /// A model that [`train_stack`] can walk: an embedding, blocks of one type, and a head that ends in the loss. A model of
 /// several stacks lists their [`stages`](Self::stages) itself.
 ///
-/// The three functions get all they read as arguments. `Batch` is host-built data: indices, masks, constants.
+/// The three functions take everything that they read as arguments. `Batch` is data from the host: indices, masks, constants.
 pub trait Stack {
     /// The data that a step is computed from, apart from the parameters.
     type Batch;
@@ -150,9 +150,9 @@ pub(super) const HEAD: &str = "head";
 /// waits for its end.
 ///
 /// # Errors
-/// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is of float32 and as many parts as
-/// weigh; [`Error::Mlx`](crate::Error::Mlx); [`Error::Refused`](crate::Error::Refused) for what would train wrong: a loss that no
-/// trainable parameter reaches, a result that another graph computed or that is another when it is computed again, a
+/// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is float32 and has as many
+/// parts as weights; [`Error::Mlx`](crate::Error::Mlx); [`Error::Refused`](crate::Error::Refused) for a step that would train wrong:
+/// a loss that no trainable parameter reaches, a result that another graph computed or that differs when it is computed again, a
 /// selection of nothing or of names that no part has, two parameters of one name, one under two names, gradients of other
 /// weights. After an error in the middle of a step `gradients` can only be dropped.
 pub fn train_stack<S: Stack>(
@@ -339,11 +339,11 @@ impl Backward<'_> {
     }
 }
 
-/// The loss of one batch, or its parts, evaluated, with no gradient, in the memory of two blocks.
+/// Returns the loss of one batch, or its parts, evaluated without a gradient, in the memory of two blocks.
 ///
 /// # Errors
-/// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is of float32 and as many parts as
-/// weigh; [`Error::Mlx`](crate::Error::Mlx); [`Error::Refused`](crate::Error::Refused) if another graph computed a result.
+/// What the stack's functions return; [`Error::Shape`](crate::Error::Shape) unless the loss is float32 and has as many
+/// parts as weights; [`Error::Mlx`](crate::Error::Mlx); [`Error::Refused`](crate::Error::Refused) if another graph computed a result.
 pub fn evaluate_stack<S: Stack>(session: &mut Session, stack: &S, batch: &S::Batch) -> Result<Tensor<Stored>> {
     let operation = "evaluate_stack";
     let running = session.run(operation)?;
