@@ -5,8 +5,13 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let error = match start() {
-        // `exec` returns only if it fails.
-        Ok(mut command) => command.args(std::env::args_os().skip(1)).exec().to_string(),
+        Ok(mut command) => {
+            let mut arguments = std::env::args_os();
+            // The program calls itself by this name where it says how to run it.
+            command.arg0(arguments.next().unwrap_or_else(|| "cotangent".into()));
+            // `exec` returns only if it fails.
+            command.args(arguments).exec().to_string()
+        }
         Err(error) => error,
     };
     eprintln!("error: {error}");
