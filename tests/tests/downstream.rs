@@ -103,7 +103,7 @@ fn the_public_face_is_enough_and_is_guarded_across_crates() {
         "--> wrong/src/main.rs:6:29\n",
         "kernel `decode` is inference-only, so it cannot be reached from a training graph [C10]\n",
         "--> wrong/src/main.rs:17:20\n",
-        "= note: the author's reason: it needs a left-padded cache\n",
+        "inference_only = \"it needs a left-padded cache\",\n",
         "`&mlx_rs::Array` is no operand of a tensor operation in mode `M` [C08] [C11]\n",
         "--> wrong/src/main.rs:21:16\n",
         "`cotangent_kernels::mrope::mrope` does not name `turn_back` as its backward, so that gradient would never run [C16]\n",
