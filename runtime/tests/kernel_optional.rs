@@ -185,7 +185,7 @@ fn what_is_there_must_still_fit() {
     let run: fn(&Vec<Tensor<Infer>>, &Vec<Tensor<Infer>>, &()) -> Result<Tensor<Infer>> =
         |x, _, ()| affine(AffineInputs { x: &x[0], w: None, bias: Some(&x[0]), keep: None });
     let error = Session::new().unwrap().infer(&x, &x, &(), run).unwrap_err();
-    assert_eq!(error.to_string(), "kernel `affine`, port `bias`: found shape [2, 3], expected [D], which has 1 axes");
+    assert_eq!(error.to_string(), "kernel `affine`, port `bias`: found shape [2, 3], expected [D], which has 1 axis");
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn it_leads_to_a_kernel_whose_wrong_gradient_fails_by_itself() {
     let (commands, sources) = (blocks("sh"), blocks("rust"));
     let [install, setup, test, ..] = commands.as_slice() else { panic!("{commands:?}") };
     let [source] = sources.as_slice() else { panic!("{sources:?}") };
-    assert_eq!(install, "COTANGENT=$PWD\ncargo install --path cargo-cotangent\n");
+    assert_eq!(install, "COTANGENT=$PWD\ncargo install --locked --path cargo-cotangent\n");
     let (succeeded, text) = run(checkout(), "cargo build --quiet --package cargo-cotangent");
     assert!(succeeded, "{text}");
     let empty = tempfile::tempdir().unwrap();

@@ -181,8 +181,8 @@ fn residuals_are_counted_at_given_sizes() {
         text.lines().find_map(|line| line.strip_prefix("residuals")).unwrap().trim().to_owned()
     };
     // The residuals are 3 (9 - 4 + 1) numbers of float32, and 3 * 9 of the dtype parameter.
-    assert_eq!(residuals("B=3,S=9,K=4", "f32"), "sums 72 B; kept 108 B");
-    assert_eq!(residuals("B=3,S=9,K=4,D=1", "bf16"), "sums 72 B; kept 54 B");
+    assert_eq!(residuals("B=3,S=9,K=4", "f32"), "sums 72 bytes; kept 108 bytes");
+    assert_eq!(residuals("B=3,S=9,K=4,D=1", "bf16"), "sums 72 bytes; kept 54 bytes");
     assert_eq!(residuals("B=1024,S=1027,K=4", "f16"), "sums 4 MiB; kept 2.0 MiB");
     assert_eq!(residuals("S=9", "f32"), "sums needs B, K; kept needs B");
 }

@@ -70,8 +70,8 @@ enum Command {
     },
     /// Check kernels at the sizes they declare: outputs, gradients, and on a GPU the emulator's results
     ///
-    /// Runs on the backend that COTANGENT_BACKEND names. All comparisons are printed; a deviation past its bound is a
-    /// failure.
+    /// Runs on the backend that COTANGENT_BACKEND names, else on a GPU, else in the emulator. All comparisons are printed, each with
+    /// its deviation and the bound; a deviation past its bound is a failure.
     Check(arguments::Check),
     /// Make mistakes in the kernels' gradients, and count those that their generated checks miss
     ///

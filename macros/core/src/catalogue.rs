@@ -282,7 +282,8 @@ const ENTRIES: &[Entry] = &[
                       case is odd and greater than one, unless what the kernel requires leaves no odd size. Each case \
                       gives every port a shape; one that breaks a requirement tests the fallback alone, so there is \
                       another that meets them all.",
-        help: "add `cases = [(B = 1, S = 7, ..), ..]` that bind every dimension and constant of the signature",
+        help: "add `cases = [(B = 1, S = 7, ..), ..]` that bind every dimension and constant of the signature, at least \
+               one with an odd size",
         source: Source::Cotangent,
         wrong: fixture!("cases/C17_nothing_ragged"),
         right: fixture!("pass/launch"),

@@ -285,7 +285,7 @@ fn human(bytes: i64) -> String {
         .into_iter()
         .map(|(unit, power)| (unit, f64::from(1 << power)))
         .find(|(_, size)| bytes >= *size)
-        .unwrap_or(("B", 1.0));
+        .unwrap_or(("bytes", 1.0));
     let value = bytes / size;
     if value.fract() == 0.0 { format!("{value} {unit}") } else { format!("{value:.1} {unit}") }
 }

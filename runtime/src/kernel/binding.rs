@@ -54,10 +54,13 @@ pub(super) fn bind(signature: &Signature, inputs: &[PortValue], constants: &[(&'
     for (port, input) in present(signature, inputs) {
         if input.shape().len() != port.shape.len() {
             let message = format!(
-                "found shape {:?}, expected {}, which has {} axes",
+                "found shape {:?}, expected {}, which has {}",
                 input.shape(),
                 port.shape_text,
-                port.shape.len()
+                match port.shape.len() {
+                    1 => "1 axis".to_owned(),
+                    axes => format!("{axes} axes"),
+                }
             );
             return Err(Error::Kernel { kernel, port: Some(port.name), message });
         }

@@ -157,6 +157,14 @@ fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
         );
         return;
     }
+    if let Some(name) = scan.unended.first() {
+        diagnostics.push(
+            subject
+                .mistake(Code::C12, name.place, format!("the statement before this `{}` does not end", name.text))
+                .help("write `;` behind it"),
+        );
+        return;
+    }
     if let Some(name) = scan.assigning.first() {
         diagnostics.push(
             subject

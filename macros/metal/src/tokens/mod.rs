@@ -9,3 +9,4 @@ pub mod print;
 pub mod scan;
 pub mod text;
 pub mod token;
+mod unended;

@@ -18,8 +18,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::expand;
-use super::left_out;
 use super::token::{Name, Place, Token};
+use super::{left_out, unended};
 use crate::names::{is_attribute, is_collective};
 use scopes::{Scopes, Sink};
 
@@ -54,6 +54,8 @@ pub struct Scan {
     pub left_out: Vec<Name>,
     /// Words of other languages, of which the text may declare some.
     pub elsewhere: Vec<Name>,
+    /// Types that begin a declaration before the statement in front of it has ended.
+    pub unended: Vec<Name>,
     /// Places where lambdas begin.
     pub lambdas: Vec<Place>,
     /// Variables that a condition assigns to: `if (i = 3)`.
@@ -167,6 +169,7 @@ impl Scan {
         };
         scanner.found.left_out = left_out::find(&expanded.tokens);
         scanner.found.elsewhere = left_out::elsewhere(&expanded.tokens);
+        scanner.found.unended = unended::find(&expanded.tokens);
         scanner.statements(&expanded.tokens);
         scanner.finish()
     }
