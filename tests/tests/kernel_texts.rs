@@ -89,32 +89,12 @@ fn what_nvidias_compiler_refuses_is_said_in_its_words() {
     assert!(log.contains("no_such_body"), "{log}");
 }
 
-#[test]
-fn every_text_keeps_metals_rules_with_small_and_large_inputs() {
-    let Some(check) = StaticCheck::find() else {
-        eprintln!("SKIPPED: the static check needs clang++ 19 or newer (or COTANGENT_CLANG)");
-        return;
-    };
-    // What clang checks depends on the source, dtypes, template values and on which inputs are small enough for `constant`.
-    let mut distinct = BTreeMap::new();
-    for (name, text) in texts() {
-        let small: Vec<bool> = text.input_shapes.iter().map(|shape| shape.iter().product::<usize>() < 8).collect();
-        distinct.entry(format!("{name} {:?} {small:?}", text.metal.template)).or_insert((name, text));
-    }
-    let distinct: Vec<_> = distinct.into_values().collect();
-    eprintln!("{} texts", distinct.len());
-    judge_all(&distinct, |(name, text)| {
-        let shapes: Vec<&[usize]> = text.input_shapes.iter().map(Vec::as_slice).collect();
-        let complaints = check.check(&text.metal, &shapes).map_err(|error| error.to_string())?;
-        let told: String = complaints.iter().map(|complaint| format!("\n{complaint}")).collect();
-        if told.is_empty() { Ok(()) } else { Err(format!("`{name}` at {}, inputs {shapes:?}{told}", text.place)) }
-    });
-}
-
-/// Where address spaces are part of the language. What they are depends on the text, on its switches, and on which inputs are small;
-/// dtypes and numbers make no difference to them.
-#[test]
-fn every_text_keeps_address_spaces_that_are_part_of_the_language() {
+/// Checks all texts, of each kernel one for each combination of what a check depends on: the template values that `matter`, and
+/// which inputs are small enough for `constant`. Without clang it checks none, and says so.
+fn judge_statically<E: std::fmt::Display, C: std::fmt::Display>(
+    matter: impl Fn(&TemplateValue) -> bool,
+    complaints: impl Fn(&StaticCheck, &KernelText, &[&[usize]]) -> Result<Vec<C>, E> + Sync,
+) {
     let Some(check) = StaticCheck::find() else {
         eprintln!("SKIPPED: the static check needs clang++ 19 or newer (or COTANGENT_CLANG)");
         return;
@@ -122,16 +102,26 @@ fn every_text_keeps_address_spaces_that_are_part_of_the_language() {
     let mut distinct = BTreeMap::new();
     for (name, text) in texts() {
         let small: Vec<bool> = text.input_shapes.iter().map(|shape| shape.iter().product::<usize>() < 8).collect();
-        let template = text.metal.template.iter().filter(|(_, value)| matches!(value, TemplateValue::Bool(_)));
-        let template: Vec<_> = template.collect();
+        let template: Vec<_> = text.metal.template.iter().filter(|(_, value)| matter(value)).collect();
         distinct.entry(format!("{name} {template:?} {small:?}")).or_insert((name, text));
     }
     let distinct: Vec<_> = distinct.into_values().collect();
     eprintln!("{} texts", distinct.len());
     judge_all(&distinct, |(name, text)| {
         let shapes: Vec<&[usize]> = text.input_shapes.iter().map(Vec::as_slice).collect();
-        let complaints = check.check_spaces(&text.metal, &shapes).map_err(|error| error.to_string())?;
+        let complaints = complaints(&check, &text.metal, &shapes).map_err(|error| error.to_string())?;
         let told: String = complaints.iter().map(|complaint| format!("\n{complaint}")).collect();
         if told.is_empty() { Ok(()) } else { Err(format!("`{name}` at {}, inputs {shapes:?}{told}", text.place)) }
     });
+}
+
+#[test]
+fn every_text_keeps_metals_rules_with_small_and_large_inputs() {
+    judge_statically(|_| true, StaticCheck::check);
+}
+
+/// Where address spaces are part of the language, dtypes and numbers make no difference to them.
+#[test]
+fn every_text_keeps_address_spaces_that_are_part_of_the_language() {
+    judge_statically(|value| matches!(value, TemplateValue::Bool(_)), StaticCheck::check_spaces);
 }
