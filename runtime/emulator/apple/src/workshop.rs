@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use cotangent_emulator::{Emulator, Location, Object, SAME_BITS};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use crate::lower::{ArgumentRole, Lowered, Options, Refusal, lower};
 
@@ -157,7 +158,7 @@ impl<'e> Workshop<'e> {
         let path = folder.join("kernel.so");
         if !path.exists() {
             write(&folder.join(&file), lowered.text.as_bytes())?;
-            self.compile(&lowered.text, !lowered.constants.is_empty(), &folder, &path)?;
+            self.compile(&lowered.text, !lowered.constants.is_empty(), &path)?;
         }
         let site = |(function, line): &(String, u32)| (function.clone(), Location { file: file.clone(), line: *line });
         let buffers = lowered.arguments.iter().filter_map(|argument| match argument.role {
@@ -173,7 +174,7 @@ impl<'e> Workshop<'e> {
         Ok(Kernel { object, lowered })
     }
 
-    fn compile(&self, text: &str, specialised: bool, folder: &Path, object: &Path) -> Result<(), Failure> {
+    fn compile(&self, text: &str, specialised: bool, object: &Path) -> Result<(), Failure> {
         // Function constants have their values now, so code that depends on other values is removed, as on a GPU.
         let constants = if specialised { SPECIALISING } else { "" };
         // Each access is announced to the emulator, and an access outside of a private array ends its thread.
@@ -187,7 +188,8 @@ impl<'e> Workshop<'e> {
         for (number, part) in parts.enumerate() {
             numbered += &format!("call void @air_private_bounds(i32 {number}){part}");
         }
-        let code = folder.join("kernel.o");
+        let drafts = drafts(object)?;
+        let [code, draft] = ["kernel.o", "kernel.so"].map(|name| drafts.path().join(name));
         let features = if cfg!(target_arch = "x86_64") { "-mattr=+fma,+f16c" } else { "-mattr=+fullfp16" };
         let arguments: [&OsStr; 7] = [
             "-O1".as_ref(),
@@ -199,7 +201,6 @@ impl<'e> Workshop<'e> {
             "-".as_ref(),
         ];
         self.llvm.run("llc", &arguments, numbered.as_bytes())?;
-        let draft = folder.join(format!("kernel-{}.draft", std::process::id()));
         let arguments: [&OsStr; 7] = [
             "-shared".as_ref(),
             "-nostdlib".as_ref(),
@@ -222,15 +223,22 @@ fn compiled_shim(llvm: &Llvm, include: &Path, folder: &Path) -> Result<PathBuf, 
     if object.exists() {
         return Ok(object);
     }
-    let source = folder.join(format!("air-{key}.cpp"));
+    let drafts = drafts(&object)?;
+    let [source, draft] = ["air.cpp", "air.o"].map(|name| drafts.path().join(name));
     write(&source, AIR.as_bytes())?;
-    let draft = folder.join(format!("air-{key}-{}.draft", std::process::id()));
     let flags = ["-std=c++17", "-O1", "-fPIC", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-w", "-c"];
     let mut arguments: Vec<&OsStr> = flags.iter().chain(&SAME_BITS).chain(&["-I"]).map(OsStr::new).collect();
     arguments.extend([include.as_os_str(), source.as_os_str(), "-o".as_ref(), draft.as_os_str()]);
     llvm.run("clang++", &arguments, &[])?;
     fs::rename(&draft, &object).map_err(|e| Failure::File(object.clone(), e))?;
     Ok(object)
+}
+
+/// A folder of its own for what `object` is made from: threads and processes may make the same object at the same time. It lies
+/// beside the object, so that the last step is a rename, and goes when it is dropped.
+fn drafts(object: &Path) -> Result<TempDir, Failure> {
+    let folder = object.parent().unwrap_or(Path::new("."));
+    tempfile::Builder::new().prefix("draft-").tempdir_in(folder).map_err(|e| Failure::File(folder.to_owned(), e))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {

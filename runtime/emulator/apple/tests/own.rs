@@ -89,6 +89,29 @@ fn compiled_sources_give_the_same_bits() {
 }
 
 #[test]
+fn threads_make_the_same_object_at_the_same_time() {
+    let (Some(llvm), Some(clang)) = (Llvm::find(), StaticCheck::find()) else {
+        println!("skipped: {}, and clang++", Llvm::MISSING);
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let emulator = Emulator::with_cache(folder.path()).unwrap();
+    let shapes: [&[usize]; 3] = [&[64], &[3], &[]];
+    let module = own_module(&clang, &kernel(Dtype::F32, HEADER, BODIES[0].1), &shapes).unwrap();
+    let start = std::sync::Barrier::new(3);
+    let make = || {
+        start.wait();
+        let workshop = Workshop::new(llvm.clone(), &emulator, folder.path()).unwrap();
+        workshop.kernel("k", &module, &Options::default()).unwrap().object.path
+    };
+    let made = std::thread::scope(|scope| [(); 3].map(|()| scope.spawn(make)).map(|thread| thread.join().unwrap()));
+    assert!(made[0].exists() && made.iter().all(|path| *path == made[0]), "{made:?}");
+    let drafts = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("draft-");
+    let inside = [folder.path(), made[0].parent().unwrap()].map(|folder| std::fs::read_dir(folder).unwrap());
+    assert_eq!(inside.into_iter().flatten().flatten().filter(drafts).count(), 0);
+}
+
+#[test]
 fn contraction_is_an_option() {
     // `(1 + e) (1 + e) - (1 + 2 e)`
     let body = "T a = x[0] + T(E), c = x[0] + T(2.0f * E); y[i] = a * a - c;";
