@@ -19,10 +19,7 @@ pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::differentiable_as_one(options.into(), item.into()).into()
 }
 
-/// Declares a launch that only the Rust bodies of kernels may call, those that list it in `stages = [..]`.
-///
-/// A stage is written like a kernel of one launch and takes the options of a launch, `dims`, `cases`, `requires`,
-/// `untested` and `crate`. It has no gradient of its own: the kernel that calls it declares one.
+/// The crate `cotangent` exports this attribute, and documents it there.
 #[proc_macro_attribute]
 pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::stage_as_one(options.into(), item.into()).into()

@@ -111,7 +111,10 @@ pub use constant::{Constant, Indices, Mask};
 #[doc = include_str!("differentiable.md")]
 #[doc(inline)]
 pub use cotangent_macros::differentiable;
-pub use cotangent_macros::{Config, Parameters, stage};
+#[doc = include_str!("stage.md")]
+#[doc(inline)]
+pub use cotangent_macros::stage;
+pub use cotangent_macros::{Config, Parameters};
 pub use cut::{Cut, CutKind};
 pub use dtype::Dtype;
 pub use error::{Error, Result};

@@ -225,6 +225,39 @@ fn every_width_of_integers_is_a_dtype() {
 }
 
 #[test]
+fn the_outputs_of_a_stage_alone_may_have_a_dtype_that_no_input_settles() {
+    const TEXT: &str = "{ metal! { y[0] = T(x[0]); } }";
+    let options = "grid = (N, 1, 1), threads = (64, 1, 1), cases = [(N = 7)]";
+    let of_a_kernel = format!("inference_only = \"t\", {options}");
+    for (ports, of_a_stage, of_a_kernel_is) in [
+        ("x: In![f32; N], y: Out![T; N]", None, Some("dtype `T` stands in no input, so nothing says what it is")),
+        ("x: In![T; N], y: Out![T; N]", None, None),
+        (
+            "x: In![f32; N], y: Out![f32; N]",
+            Some("dtype `T` stands in no port"),
+            Some("dtype `T` stands in no input, so nothing says what it is"),
+        ),
+        (
+            "x: In![f32; N], z: Option<In![T; N]>, y: Out![T; N]",
+            Some("dtype `T` stands in no input but the optional `z`"),
+            Some("dtype `T` stands in no input but the optional `z`"),
+        ),
+    ] {
+        let item = format!("fn k<T: Float>({ports}) {TEXT}");
+        let stage = cotangent_macros_core::plan_stage(options.parse().unwrap(), item.parse().unwrap());
+        let stage = stage.err().unwrap_or_default().iter().map(Diagnostic::text).collect();
+        for (found, expected) in [(stage, of_a_stage), (plan(&of_a_kernel, &item), of_a_kernel_is)] {
+            match expected {
+                Some(expected) => {
+                    assert!(matches!(&found[..], [one] if one.starts_with(expected)), "{ports}: {found:?}")
+                }
+                None => assert!(found.is_empty(), "{ports}: {found:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn each_size_is_made_of_what_stands_before_it() {
     let plan = |dims: &str, text: &str| {
         let options = format!(

@@ -62,7 +62,7 @@ const INFERENCE_ONLY: (&str, &str) = (
 
 const STAGE: (&str, &str) = (
     "grid = (B * 32, 1, 1), threads = (32, 1, 1), cases = [(B = 2, N = 3)]",
-    "fn row_sums(x: In![f32; B, N], y: Out![f32; B]) {
+    "fn row_sums<Sum: Float>(x: In![f32; B, N], y: Out![Sum; B]) {
          metal! {
              constexpr int LANES = 32;
              threadgroup float partial[LANES];
@@ -72,7 +72,7 @@ const STAGE: (&str, &str) = (
              for (uint i = lane; i < uint(N); i += LANES) { partial[lane] += x[row * N + i]; }
              threadgroup_barrier(mem_flags::mem_threadgroup);
              float sum = simd_sum(partial[lane]);
-             if (lane == 0) { y[row] = sum; }
+             if (lane == 0) { y[row] = Sum(sum); }
          }
      }",
 );

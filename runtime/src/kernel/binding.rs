@@ -41,11 +41,17 @@ impl Symbols {
     }
 }
 
-/// Binds `signature` to the inputs of a call. `constants` are the template constants that no shape binds.
+/// Binds `signature` to the inputs of a call. `constants` are the template constants that no shape binds, `dtypes` the dtype
+/// parameters that no input settles.
 ///
 /// # Errors
 /// [`Error::Kernel`], naming kernel and port, where an input's rank, extent or dtype is not what the signature says.
-pub(super) fn bind(signature: &Signature, inputs: &[PortValue], constants: &[(&'static str, i64)]) -> Result<Symbols> {
+pub(super) fn bind(
+    signature: &Signature,
+    inputs: &[PortValue],
+    constants: &[(&'static str, i64)],
+    dtypes: &[(&'static str, Dtype)],
+) -> Result<Symbols> {
     let kernel = signature.name;
     if inputs.len() != signature.inputs.len() {
         let message = format!("found {} inputs, expected {}", inputs.len(), signature.inputs.len());
@@ -70,7 +76,8 @@ pub(super) fn bind(signature: &Signature, inputs: &[PortValue], constants: &[(&'
         [only] => Some((parameter.name, *only)),
         _ => None,
     });
-    let mut symbols = Symbols { values: constants.to_vec(), dtypes: settled.collect() };
+    let dtypes = settled.chain(dtypes.iter().copied()).collect();
+    let mut symbols = Symbols { values: constants.to_vec(), dtypes };
     let bound = signature.dimensions.iter().map(|dimension| (dimension.name, Some(dimension.bound)));
     for (name, bound) in bound.chain(signature.constants.iter().map(|constant| (constant.name, constant.bound))) {
         if let Some(bound) = bound {
@@ -79,6 +86,7 @@ pub(super) fn bind(signature: &Signature, inputs: &[PortValue], constants: &[(&'
         }
     }
     check_constants(signature, &symbols)?;
+    check_free_dtypes(signature, &symbols)?;
     for (port, input) in present(signature, inputs) {
         check_dtype(signature, port, input.dtype(), &mut symbols)?;
     }
@@ -110,6 +118,24 @@ fn check_constants(signature: &Signature, symbols: &Symbols) -> Result<()> {
     Ok(())
 }
 
+fn check_free_dtypes(signature: &Signature, symbols: &Symbols) -> Result<()> {
+    for parameter in signature.free_dtypes() {
+        let found = symbols.dtype(parameter.name);
+        if !found.is_some_and(|found| parameter.class.contains(&found)) {
+            let found = found.map_or("nothing".to_owned(), |found| found.to_string());
+            let message =
+                format!("found {found} for the dtype `{}`, expected {}", parameter.name, one_of(parameter.class));
+            return Err(Error::Kernel { kernel: signature.name, port: None, message });
+        }
+    }
+    Ok(())
+}
+
+fn one_of(class: &[Dtype]) -> String {
+    let names: Vec<String> = class.iter().map(Dtype::to_string).collect();
+    format!("one of {}", names.join(", "))
+}
+
 /// Checks a dtype, and binds a parameter that had none yet.
 fn check_dtype(signature: &Signature, port: &Port, found: Dtype, symbols: &mut Symbols) -> Result<()> {
     let fail = |message| Err(Error::Kernel { kernel: signature.name, port: Some(port.name), message });
@@ -123,8 +149,7 @@ fn check_dtype(signature: &Signature, port: &Port, found: Dtype, symbols: &mut S
                 let class = signature.dtypes.iter().find(|parameter| parameter.name == name);
                 let class = class.map_or(&[][..], |parameter| parameter.class);
                 if !class.contains(&found) {
-                    let names: Vec<String> = class.iter().map(Dtype::to_string).collect();
-                    return fail(format!("found {found}, expected one of {}", names.join(", ")));
+                    return fail(format!("found {found}, expected {}", one_of(class)));
                 }
                 symbols.dtypes.push((name, found));
                 Ok(())

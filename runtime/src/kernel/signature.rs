@@ -59,6 +59,24 @@ impl Signature {
         dimension.map(|dimension| dimension.bound).or_else(|| constant()?.bound)
     }
 
+    /// Dtype parameters that no input settles: those of a stage's outputs, which are arguments of its function.
+    pub fn free_dtypes(&self) -> impl Iterator<Item = &'static DtypeParameter> {
+        let inputs = self.inputs;
+        let is_in = |name: &str, port: &Port| matches!(port.dtype, PortDtype::Parameter(known) if known == name);
+        let is_settled = move |name: &str| inputs.iter().any(|port| is_in(name, port));
+        self.dtypes.iter().filter(move |parameter| parameter.class.len() != 1 && !is_settled(parameter.name))
+    }
+
+    /// Returns what a port's dtype is where parameters are `wanted` as far as they can be.
+    pub fn dtype_near(&self, dtype: PortDtype, wanted: Dtype) -> Dtype {
+        let name = match dtype {
+            PortDtype::Fixed(dtype) => return dtype,
+            PortDtype::Parameter(name) => name,
+        };
+        let parameter = self.dtypes.iter().find(|parameter| parameter.name == name);
+        parameter.map_or(Dtype::F32, |parameter| parameter.near(wanted))
+    }
+
     /// Dimensions and integer constants: what a test case binds.
     pub fn symbols(&self) -> impl Iterator<Item = &'static str> {
         let dimensions = self.dimensions.iter().map(|dimension| dimension.name);
@@ -73,6 +91,14 @@ pub struct DtypeParameter {
     pub name: &'static str,
     /// The dtypes that the parameter may stand for.
     pub class: &'static [Dtype],
+}
+
+impl DtypeParameter {
+    /// Returns `wanted` if the parameter may stand for it, else float32, else the first dtype of the class.
+    pub fn near(&self, wanted: Dtype) -> Dtype {
+        let known = [wanted, Dtype::F32].into_iter().find(|dtype| self.class.contains(dtype));
+        known.or(self.class.first().copied()).unwrap_or(Dtype::F32)
+    }
 }
 
 /// A constant of the kernel source.

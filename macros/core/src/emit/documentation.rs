@@ -61,7 +61,9 @@ pub fn arguments(kernel: &Kernel) -> Vec<String> {
         Argument::Unreadable(_) => "a parameter that could not be read".to_owned(),
     });
     let constants = kernel.free_constants().map(|constant| format!("template constant `{}`", constant.name));
-    written.chain(constants).collect()
+    let dtypes =
+        kernel.free_dtypes().map(|parameter| format!("dtype `{}`: {}", parameter.name, parameter.class_text()));
+    written.chain(constants).chain(dtypes).collect()
 }
 
 /// A port in words.

@@ -74,17 +74,22 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
     });
     let constants = kernel.free_constants().map(|constant| {
         let text = constant.name.to_string();
-        let given = argument(&kernel.argument(constant));
+        let given = argument(&kernel.argument(&constant.name));
         quote!((#text, #constant_value::new(#given)))
     });
-    let (function, right) = match plan.function {
+    let dtypes = kernel.free_dtypes().map(|parameter| {
+        let text = parameter.name.to_string();
+        let given = argument(&kernel.argument(&parameter.name));
+        quote!((#text, #given))
+    });
+    let (function, right, dtypes) = match plan.function {
         FunctionKind::Stage => {
             let function = paths.kernel(quote!(call_stage));
-            (quote!(#function::<#name>), quote!(__stages,))
+            (quote!(#function::<#name>), quote!(__stages,), quote!(&[#(#dtypes),*],))
         }
         _ => {
             let function = paths.kernel(quote!(call));
-            (quote!(#function::<#name, M>), quote!())
+            (quote!(#function::<#name, M>), quote!(), quote!())
         }
     };
     let returned = match &plan.outputs_name {
@@ -108,6 +113,7 @@ fn call(plan: &Plan, paths: &Paths) -> TokenStream {
             ::std::vec![#(#inputs),*],
             &[#(#scalars),*],
             &[#(#constants),*],
+            #dtypes
         )?;
         #returned
     }
@@ -140,7 +146,8 @@ pub fn argument_types(kernel: &Kernel, mode: &TokenStream, lifetime: &TokenStrea
         }
     });
     let constants = kernel.free_constants().map(|constant| constant_type(constant.kind));
-    arguments.chain(constants).collect()
+    let dtypes = kernel.free_dtypes().map(|_| paths.item(quote!(Dtype)));
+    arguments.chain(constants).chain(dtypes).collect()
 }
 
 fn constant_type(kind: ConstantKind) -> TokenStream {

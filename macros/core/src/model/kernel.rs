@@ -253,13 +253,23 @@ impl Kernel {
         self.constants.iter().filter(|constant| constant.bound.is_none())
     }
 
-    /// A template constant as an argument of the generated function: `R` becomes `r`; `In`, whose lower case is a word of
-    /// Rust, `in_`; and `OUT`, where a port is called `out`, `out_`.
-    pub fn argument(&self, constant: &TemplateConstant) -> Ident {
-        let lower = constant.name.unraw().to_string().to_lowercase();
+    /// Dtype parameters that no input settles: arguments of the generated function. Only a stage has them.
+    pub fn free_dtypes(&self) -> impl Iterator<Item = &DtypeParameter> {
+        let is_stage = matches!(self.role, DeclarationRole::Stage);
+        self.dtypes.iter().filter(move |parameter| {
+            is_stage
+                && parameter.class.len() != 1
+                && !self.inputs.iter().any(|port| port.dtype.is_parameter(&parameter.name))
+        })
+    }
+
+    /// A template constant or dtype as an argument of the generated function: `R` becomes `r`; `In`, whose lower case is a
+    /// word of Rust, `in_`; and `OUT`, where a port is called `out`, `out_`.
+    pub fn argument(&self, name: &Ident) -> Ident {
+        let lower = name.unraw().to_string().to_lowercase();
         let mut others = self.ports().map(|port| &port.name).chain(self.scalars.iter().map(|scalar| &scalar.name));
         let is_free = syn::parse_str::<Ident>(&lower).is_ok() && !others.any(|other| *other == lower);
-        Ident::new(&if is_free { lower } else { format!("{lower}_") }, constant.name.span())
+        Ident::new(&if is_free { lower } else { format!("{lower}_") }, name.span())
     }
 
     /// The names of the generated function's arguments, in order.
@@ -269,7 +279,9 @@ impl Kernel {
             Argument::Scalar(index) => self.scalars[*index].name.clone(),
             Argument::Unreadable(index) => self.unreadable[*index].name.clone(),
         });
-        written.chain(self.free_constants().map(|constant| self.argument(constant))).collect()
+        let constants = self.free_constants().map(|constant| &constant.name);
+        let free = constants.chain(self.free_dtypes().map(|parameter| &parameter.name));
+        written.chain(free.map(|name| self.argument(name))).collect()
     }
 
     /// Returns whether `name` is a dimension or an integer template constant.

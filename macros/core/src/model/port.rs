@@ -44,6 +44,12 @@ pub struct DtypeParameter {
 }
 
 impl DtypeParameter {
+    /// The class as text: `f32, f16, bf16`.
+    pub fn class_text(&self) -> String {
+        let names: Vec<&str> = self.class.iter().map(|dtype| dtype.name()).collect();
+        names.join(", ")
+    }
+
     /// Returns whether it stands for floats.
     pub fn is_float(&self) -> bool {
         self.class.iter().all(|dtype| dtype.is_float())
@@ -71,6 +77,11 @@ impl PortDtype {
             Self::Fixed(dtype) => dtype.is_float(),
             Self::Parameter { class, .. } => class.iter().all(|dtype| dtype.is_float()),
         }
+    }
+
+    /// Returns whether it is that of the dtype parameter `name`.
+    pub fn is_parameter(&self, name: &Ident) -> bool {
+        matches!(self, Self::Parameter { name: known, .. } if name == known)
     }
 
     /// Returns whether the dtype is `bool`.

@@ -15,8 +15,9 @@ impl fmt::Display for Plan {
         writeln!(formatter, "function: {}", function(self))?;
         writeln!(formatter, "gradient: {}", gradient(&kernel.role))?;
         for parameter in &kernel.dtypes {
-            let class: Vec<&str> = parameter.class.iter().map(|dtype| dtype.name()).collect();
-            writeln!(formatter, "dtype {}: {}", parameter.name, class.join(", "))?;
+            let is_free = kernel.free_dtypes().any(|free| free.name == parameter.name);
+            let argument = if is_free { ", an argument" } else { "" };
+            writeln!(formatter, "dtype {}: {}{argument}", parameter.name, parameter.class_text())?;
         }
         for dimension in &kernel.dimensions {
             writeln!(formatter, "dimension {}: {}", dimension.name, place(kernel, dimension.bound))?;

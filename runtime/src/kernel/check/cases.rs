@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::experiment::shape_of;
-use crate::Result;
 use crate::kernel::declaration::{Body, Declaration};
 use crate::kernel::dispatch::runs_on;
 use crate::kernel::signature::{Port, Signature};
+use crate::{Dtype, Result};
 
 /// Names that the project's kernels give the length of a sequence.
 const LENGTHS: [&str; 2] = ["S", "T"];
@@ -16,6 +16,8 @@ const LENGTHS: [&str; 2] = ["S", "T"];
 pub(super) struct Setting {
     /// A value for every symbol, as [`Case`](crate::kernel::signature::Case), but made by the checks.
     pub(super) sizes: Vec<(&'static str, i64)>,
+    /// The dtypes that no input settles.
+    pub(super) dtypes: Vec<(&'static str, Dtype)>,
     /// The optional inputs that the call leaves out.
     pub(super) absent: Vec<&'static str>,
 }
@@ -27,11 +29,12 @@ impl Setting {
 }
 
 impl fmt::Display for Setting {
-    /// `S = 7, D = 12, without `mask``
+    /// `S = 7, D = 12, P = bfloat16, without `mask``
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sizes = self.sizes.iter().map(|(name, value)| format!("{name} = {value}"));
+        let dtypes = self.dtypes.iter().map(|(name, dtype)| format!("{name} = {dtype}"));
         let absent = self.absent.iter().map(|name| format!("without `{name}`"));
-        formatter.write_str(&sizes.chain(absent).collect::<Vec<_>>().join(", "))
+        formatter.write_str(&sizes.chain(dtypes).chain(absent).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -56,7 +59,7 @@ fn absences(signature: &Signature) -> Vec<Vec<&'static str>> {
 
 /// Returns the cases with all inputs present.
 pub(super) fn cases_without_absences(declaration: &'static Declaration) -> Vec<Setting> {
-    let of = |case: &&[(&'static str, i64)]| Setting { sizes: case.to_vec(), absent: Vec::new() };
+    let of = |case: &&[(&'static str, i64)]| Setting { sizes: case.to_vec(), dtypes: Vec::new(), absent: Vec::new() };
     let mut cases: Vec<Setting> = declaration.cases.iter().map(of).collect();
     let dimensions = declaration.signature.dimensions;
     let length = dimensions.iter().map(|dimension| dimension.name).find(|name| LENGTHS.contains(name));
@@ -71,7 +74,24 @@ pub(super) fn cases_without_absences(declaration: &'static Declaration) -> Vec<S
             cases.push(short);
         }
     }
-    cases
+    with_free_dtypes(declaration, cases)
+}
+
+/// Gives each case the dtypes that no input settles: one of the class of each, in turn, and the largest case all of them.
+fn with_free_dtypes(declaration: &'static Declaration, cases: Vec<Setting>) -> Vec<Setting> {
+    let free: Vec<_> = declaration.signature.free_dtypes().collect();
+    let Some(all) = free.iter().map(|parameter| parameter.class.len()).max() else { return cases };
+    let largest = cases.iter().max_by_key(|case| elements(declaration, case)).cloned();
+    let mut turns = 0..;
+    let mut found = Vec::new();
+    for case in cases {
+        let count = if Some(&case) == largest.as_ref() { all } else { 1 };
+        found.extend(turns.by_ref().take(count).map(|turn: usize| {
+            let dtypes = free.iter().map(|parameter| (parameter.name, parameter.class[turn % parameter.class.len()]));
+            Setting { dtypes: dtypes.collect(), ..case.clone() }
+        }));
+    }
+    found
 }
 
 /// MLX puts inputs of fewer elements into `constant` memory.
@@ -143,4 +163,33 @@ pub(super) fn is_possible(declaration: &'static Declaration, case: &Setting) -> 
     };
     let allowed = signature.broken_requirement(&value_of).is_none();
     grid && allowed && ports.all(|port| shape_of(port, case).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::declaration::Kernel as _;
+
+    #[crate::stage(
+        crate = crate,
+        untested = "only its sizes are looked at",
+        grid = (N, 1, 1),
+        threads = (32, 1, 1),
+        cases = [(N = 3), (N = 7), (N = 5)],
+    )]
+    fn rounded<Sum: F32 + BF16, Count: Int>(x: In![f32; N], y: Out![Sum; N], z: Out![Count; N]) {
+        metal! { uint i = thread_position_in_grid.x; y[i] = Sum(x[i]); z[i] = Count(x[i]); }
+    }
+
+    #[test]
+    fn dtypes_that_no_input_settles_take_turns_and_the_largest_case_has_all() {
+        let cases: Vec<String> = cases(rounded::declaration()).iter().map(Setting::to_string).collect();
+        let classes = rounded::declaration().signature.dtypes;
+        let [sum, count] = [0, 1].map(|place| classes[place].class);
+        let expected = std::iter::once(3).chain(std::iter::repeat_n(7, count.len())).chain([5]).enumerate();
+        let expected = expected.map(|(turn, n)| {
+            format!("N = {n}, Sum = {}, Count = {}", sum[turn % sum.len()], count[turn % count.len()])
+        });
+        assert_eq!(cases, expected.collect::<Vec<_>>());
+    }
 }

@@ -14,7 +14,7 @@ use crate::kernel::binding::bind;
 use crate::kernel::declaration::{Body, Declaration, Fallback};
 use crate::kernel::dispatch::BoundCall;
 use crate::kernel::launch;
-use crate::kernel::signature::{Port, PortDtype, PortRole, Signature};
+use crate::kernel::signature::{Port, PortRole, Signature};
 use crate::kernel::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::tensor::{Origin, TraceId};
 use crate::transform::vjp_arrays;
@@ -70,6 +70,7 @@ pub(super) struct Experiment {
     inputs: Vec<PortValue>,
     scalars: Vec<ScalarValue>,
     constants: Vec<(&'static str, ConstantValue)>,
+    dtypes: Vec<(&'static str, Dtype)>,
     /// The differentiable inputs.
     pub(super) places: Vec<usize>,
     /// The values of each of them.
@@ -100,8 +101,8 @@ impl Experiment {
         let signature = declaration.signature;
         let mut random = Random::INPUTS;
         let rounded = |values: &[f32], shape: &[i32], port: &Port| -> Result<Array> {
-            let rounded = Constant::from_slice(values, shape)?.cast(dtype_of(signature, port.dtype, rounded_to))?;
-            Ok(rounded.cast(dtype_of(signature, port.dtype, computed_in))?.array().clone())
+            let rounded = Constant::from_slice(values, shape)?.cast(signature.dtype_near(port.dtype, rounded_to))?;
+            Ok(rounded.cast(signature.dtype_near(port.dtype, computed_in))?.array().clone())
         };
         let (mut inputs, mut places, mut held) = (Vec::new(), Vec::new(), Vec::new());
         for (place, port) in signature.inputs.iter().enumerate() {
@@ -129,7 +130,7 @@ impl Experiment {
                     let values = fill::integers(port, setting, draw, &shape, &mut random)
                         .ok_or_else(|| fail(format!("its range has no value at {setting}")))?;
                     if port.role == PortRole::Index {
-                        let dtype = dtype_of(signature, port.dtype, Dtype::I32);
+                        let dtype = signature.dtype_near(port.dtype, Dtype::I32);
                         let indices = Indices::from_integers(&values, dtype, &shape)?;
                         let array = lay_out(indices.array().clone(), layout)?;
                         PortValue::from(indices.stored_as(array))
@@ -151,7 +152,8 @@ impl Experiment {
         let ignored = declaration.backward().map_or(&[][..], |backward| backward.signature.ignores);
         let mut random = Random::WEIGHTS;
         let (mut weights, mut weight_ports) = (Vec::new(), Vec::new());
-        for port in signature.visible_outputs().filter(|port| dtype_of(signature, port.dtype, computed_in).is_float()) {
+        for port in signature.visible_outputs().filter(|port| signature.dtype_near(port.dtype, computed_in).is_float())
+        {
             let shape = shape_of(port, setting).unwrap_or_default();
             let values: Vec<f32> = (0..count(&shape)).map(|_| random.between(-1.0, 1.0)).collect();
             let mut values = numbers(&rounded(&values, &shape, port)?)?;
@@ -169,6 +171,7 @@ impl Experiment {
             inputs,
             scalars,
             constants,
+            dtypes: setting.dtypes.clone(),
             places,
             values: held,
             wants,
@@ -187,7 +190,7 @@ impl Experiment {
             return Err(Error::Kernel { kernel: signature.name, port: None, message });
         };
         let constants: Vec<_> = self.constants.iter().map(|(name, value)| (*name, value.0)).collect();
-        let symbols = bind(signature, &self.inputs, &constants)?;
+        let symbols = bind(signature, &self.inputs, &constants, &self.dtypes)?;
         let mut inputs = self.inputs.clone();
         launch::hold_places(signature, &symbols, &mut inputs);
         let absent: Vec<bool> = inputs.iter().map(PortValue::is_absent).collect();
@@ -216,14 +219,14 @@ impl Experiment {
     }
 
     pub(super) fn is_float(&self, port: &Port) -> bool {
-        dtype_of(self.declaration.signature, port.dtype, self.computed_in).is_float()
+        self.declaration.signature.dtype_near(port.dtype, self.computed_in).is_float()
     }
 
     /// The differentiable inputs, with `change` added to each element of the one at a position.
     fn primals(&self, change: Option<(usize, &dyn Fn(usize) -> f64)>) -> Result<Vec<Array>> {
         let primal = |(position, values): (usize, &Vec<f64>)| {
             let place = self.places[position];
-            let dtype = dtype_of(self.declaration.signature, self.port(position).dtype, self.computed_in);
+            let dtype = self.declaration.signature.dtype_near(self.port(position).dtype, self.computed_in);
             let moved: Vec<f64>;
             let values = match change {
                 Some((changed, change)) if changed == position => {
@@ -303,7 +306,7 @@ impl Experiment {
         }
         let cotangents = self.weights.iter().zip(&self.weight_ports).enumerate();
         let cotangents = cotangents.map(|(number, (values, (port, shape)))| {
-            let dtype = dtype_of(self.declaration.signature, port.dtype, self.computed_in);
+            let dtype = self.declaration.signature.dtype_near(port.dtype, self.computed_in);
             array(values, shape, dtype, self.layout.of(self.inputs.len() + number))
         });
         let cotangents = cotangents.collect::<Result<Vec<_>>>()?;
@@ -330,7 +333,7 @@ impl Experiment {
         for ((place, primal), origin) in self.places.iter().zip(primals).zip(origins) {
             inputs[*place] = PortValue(Content::Tensor(primal.clone(), *origin));
         }
-        BoundCall::new(self.declaration, inputs, &self.scalars, &self.constants)
+        BoundCall::new(self.declaration, inputs, &self.scalars, &self.constants, &self.dtypes)
     }
 }
 
@@ -341,22 +344,12 @@ pub(super) fn shape_of(port: &Port, setting: &Setting) -> Option<Vec<i32>> {
     extents.map(|extent| i32::try_from(extent?).ok().filter(|extent| *extent >= 0)).collect()
 }
 
-/// Returns what a port's dtype is where parameters are `wanted` as far as they can be.
-pub(super) fn dtype_of(signature: &Signature, dtype: PortDtype, wanted: Dtype) -> Dtype {
-    match dtype {
-        PortDtype::Fixed(dtype) => dtype,
-        PortDtype::Parameter(name) => {
-            let class = signature.dtypes.iter().find(|parameter| parameter.name == name);
-            let class = class.map_or(&[][..], |parameter| parameter.class);
-            let known = [wanted, Dtype::F32].into_iter().find(|dtype| class.contains(dtype));
-            known.or(class.first().copied()).unwrap_or(Dtype::F32)
-        }
-    }
-}
-
-/// The float dtypes a kernel is checked in, float32 first: it has a class with each of them, or no class at all.
+/// The float dtypes a kernel is checked in, float32 first: it has a class with each of them, or no class at all. Those that
+/// no input settles vary with the case.
 pub(super) fn dtypes(signature: &Signature) -> Vec<Dtype> {
-    let declared = |dtype: &Dtype| signature.dtypes.iter().any(|parameter| parameter.class.contains(dtype));
+    let is_free = |name: &str| signature.free_dtypes().any(|free| free.name == name);
+    let settled: Vec<_> = signature.dtypes.iter().filter(|parameter| !is_free(parameter.name)).collect();
+    let declared = |dtype: &Dtype| settled.iter().any(|parameter| parameter.class.contains(dtype));
     let floats = [Dtype::F32, Dtype::BF16, Dtype::F16];
     let mut dtypes: Vec<Dtype> = floats.into_iter().filter(declared).collect();
     if dtypes.is_empty() {

@@ -160,7 +160,7 @@ impl BoundCall {
             .iter()
             .map(|port| wants.get(primal_of(port)).copied().unwrap_or(false))
             .collect();
-        let gradients = BoundCall::new(backward, inputs, &scalars, &constants)?.run_body(false, &wanted)?;
+        let gradients = BoundCall::new(backward, inputs, &scalars, &constants, &[])?.run_body(false, &wanted)?;
         let mut by_place: Vec<Option<Array>> = vec![None; forward.inputs.len()];
         for ((port, gradient), wanted) in backward.signature.outputs.iter().zip(gradients).zip(&wanted) {
             match gradient {

@@ -20,7 +20,7 @@ use super::value::{ConstantValue, PortValue, ScalarValue};
 use crate::cut;
 use crate::kept;
 use crate::tensor::{Origin, foreign};
-use crate::{Backend, Error, Graph, Infer, Result};
+use crate::{Backend, Dtype, Error, Graph, Infer, Result};
 
 /// Calls a kernel. Generated functions end here.
 ///
@@ -32,7 +32,7 @@ pub fn call<K: Kernel, M: Graph>(
     constants: &[(&'static str, ConstantValue)],
 ) -> Result<Outputs<M>> {
     check_not_inside(K::declaration())?;
-    let request = BoundCall::new(K::declaration(), inputs, scalars, constants)?;
+    let request = BoundCall::new(K::declaration(), inputs, scalars, constants, &[])?;
     match implementation(request.declaration, &request.symbols, crate::backend()?)? {
         Implementation::Kernel => request.run_kernel_or_fallback::<M>(),
         Implementation::Fallback(fallback) => request.run_fallback::<M>(fallback),
@@ -48,6 +48,7 @@ pub fn call_stage<K: Kernel>(
     inputs: Vec<PortValue>,
     scalars: &[ScalarValue],
     constants: &[(&'static str, ConstantValue)],
+    dtypes: &[(&'static str, Dtype)],
 ) -> Result<Outputs<Infer>> {
     let (caller, stage) = (stages.0, K::declaration());
     if !caller.stages().iter().any(|listed| std::ptr::eq(*listed, stage)) {
@@ -55,7 +56,7 @@ pub fn call_stage<K: Kernel>(
         let message = format!("its body launches `{name}`, which is not among its `stages = [..]`: list it there");
         return Err(Error::Kernel { kernel: caller.signature.name, port: None, message });
     }
-    let request = BoundCall::new(stage, inputs, scalars, constants)?;
+    let request = BoundCall::new(stage, inputs, scalars, constants, dtypes)?;
     check_requirements(request.declaration, &request.symbols)?;
     request.run_kernel::<Infer>()
 }
@@ -131,10 +132,11 @@ impl BoundCall {
         mut inputs: Vec<PortValue>,
         scalars: &[ScalarValue],
         constants: &[(&'static str, ConstantValue)],
+        dtypes: &[(&'static str, Dtype)],
     ) -> Result<Self> {
         let origin = Origin::join(declaration.signature.name, inputs.iter().map(PortValue::origin))?;
         let constants: Vec<_> = constants.iter().map(|(name, value)| (*name, value.0)).collect();
-        let symbols = bind(declaration.signature, &inputs, &constants)?;
+        let symbols = bind(declaration.signature, &inputs, &constants, dtypes)?;
         launch::hold_places(declaration.signature, &symbols, &mut inputs);
         Ok(Self { declaration, inputs, symbols, scalars: scalars.to_vec(), origin })
     }
@@ -289,7 +291,7 @@ mod tests {
             (launched::declaration(), Cpu, 3, "fallback"),
         ] {
             let x = PortValue::float(Array::from_slice(&vec![0.0_f32; n as usize], &[n]));
-            let request = BoundCall::new(declaration, vec![x], &[], &[]).unwrap();
+            let request = BoundCall::new(declaration, vec![x], &[], &[], &[]).unwrap();
             let found = match implementation(declaration, &request.symbols, backend).unwrap() {
                 Implementation::Kernel => "kernel",
                 Implementation::Fallback(_) => "fallback",

@@ -276,7 +276,7 @@ pub(super) mod tests {
         ask: impl FnOnce(&LaunchRequest<'_>, &[Array], CudaGrid) -> R,
     ) -> R {
         let x = Array::zeros::<f32>(&[rows, width]).unwrap().as_dtype(dtype.to_mlx()).unwrap();
-        let symbols = bind(&SIGNATURE, &[PortValue::float(x.clone())], &[]).unwrap();
+        let symbols = bind(&SIGNATURE, &[PortValue::float(x.clone())], &[], &[]).unwrap();
         let Body::Launch(launch) = &declaration.body else { unreachable!() };
         let scalars = [ScalarValue::F32(0.5)];
         let inputs = [&x];

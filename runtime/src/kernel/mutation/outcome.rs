@@ -7,7 +7,7 @@ use crate::backend::with_backend;
 use crate::error::Context as _;
 use crate::kernel::declaration::{Body, Declaration, Route};
 use crate::kernel::dispatch::BoundCall;
-use crate::kernel::signature::{Port, PortDtype, PortRole, Sample, ScalarKind};
+use crate::kernel::signature::{Port, PortRole, Sample, ScalarKind};
 use crate::kernel::value::{ConstantValue, Content, PortValue, ScalarValue};
 use crate::tensor::{Origin, TraceId};
 use crate::transform::vjp_arrays;
@@ -110,6 +110,8 @@ impl Draw {
         let constants: Vec<_> = free
             .filter_map(|constant| Some((constant.name, ConstantValue(value(&self.sizes, constant.name)?))))
             .collect();
+        let dtypes: Vec<_> =
+            signature.free_dtypes().map(|parameter| (parameter.name, parameter.near(self.dtype))).collect();
         let is_tensor = |(place, _): &(usize, &Port)| matches!(inputs[*place].0, Content::Tensor(..));
         let places: Vec<usize> =
             signature.inputs.iter().enumerate().filter(is_tensor).map(|(place, _)| place).collect();
@@ -119,7 +121,7 @@ impl Draw {
             for (place, primal) in places.iter().zip(primals) {
                 inputs[*place] = PortValue(Content::Tensor(primal.clone(), origin));
             }
-            BoundCall::new(declaration, inputs, &scalars, &constants)
+            BoundCall::new(declaration, inputs, &scalars, &constants, &dtypes)
         };
 
         let values = request(&primals, Origin::HOST)?.run_kernel::<Infer>()?.values;
@@ -199,15 +201,7 @@ impl Draw {
     }
 
     fn dtype_of(&self, port: &Port) -> Dtype {
-        match port.dtype {
-            PortDtype::Fixed(dtype) => dtype,
-            PortDtype::Parameter(name) => {
-                let parameters = self.declaration.signature.dtypes;
-                let class = parameters.iter().find(|parameter| parameter.name == name).map_or(&[][..], |it| it.class);
-                let known = [self.dtype, Dtype::F32].into_iter().find(|dtype| class.contains(dtype));
-                known.or(class.first().copied()).unwrap_or(Dtype::F32)
-            }
-        }
+        self.declaration.signature.dtype_near(port.dtype, self.dtype)
     }
 }
 

@@ -5,7 +5,7 @@ use syn::spanned::Spanned;
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::model::expression::Polynomial;
-use crate::model::kernel::{Binding, Kernel};
+use crate::model::kernel::{Binding, DeclarationRole, Kernel};
 use crate::model::port::{DTYPES, Dtype, DtypeParameter, Port, PortDtype, PortRole, Sample, dtype_named};
 use crate::parse::expression::{self, Names};
 use crate::parse::options::read_number;
@@ -179,13 +179,12 @@ pub(super) fn find_binding(inputs: &[Port], name: &str) -> Option<Binding> {
     })
 }
 
-/// A dtype parameter that no input settles in every call has no meaning in some.
+/// A dtype parameter that no input settles in every call has no meaning in some, unless it is an argument.
 pub(super) fn check_dtypes_bound(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     for parameter in kernel.dtypes.iter().filter(|parameter| parameter.class.len() != 1) {
-        let binds =
-            |port: &&Port| matches!(&port.dtype, PortDtype::Parameter { name, .. } if parameter.name == name.as_str());
-        let found: Vec<&Port> = kernel.inputs.iter().filter(binds).collect();
         let name = &parameter.name;
+        let found: Vec<&Port> = kernel.inputs.iter().filter(|port| port.dtype.is_parameter(name)).collect();
+        let is_stage = matches!(kernel.role, DeclarationRole::Stage);
         match found.first() {
             Some(_) if found.iter().any(|port| !port.optional) => {}
             Some(port) => diagnostics.push(
@@ -197,6 +196,11 @@ pub(super) fn check_dtypes_bound(kernel: &Kernel, diagnostics: &mut Diagnostics)
                     ),
                 )
                 .help(format!("give an input that is always there the dtype `{name}`, or write a fixed one")),
+            ),
+            None if is_stage && kernel.outputs.iter().any(|port| port.dtype.is_parameter(name)) => {}
+            None if is_stage => diagnostics.push(
+                Diagnostic::new(name.span(), format!("dtype `{name}` stands in no port"))
+                    .help("use it in a port, or write a fixed dtype in the source"),
             ),
             None => diagnostics.push(
                 Diagnostic::new(name.span(), format!("dtype `{name}` stands in no input, so nothing says what it is"))
