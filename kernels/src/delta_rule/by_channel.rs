@@ -1,17 +1,17 @@
 //! The gated delta rule with a gate for each channel of the keys, as in Kimi Delta Attention.
 
 use cotangent::kernel::Stages;
-use cotangent::{Graph, Infer, Result, Tensor, differentiable};
+use cotangent::{Dtype, Graph, Infer, Result, Tensor, differentiable};
 
 use super::geometry::Geometry;
 use super::padding::Padding;
 use super::portable::{GatedDeltaByChannelInOperationsInputs, gated_delta_by_channel_in_operations};
 use super::stages::by_channel::{
     ChannelScoresInputs, ChannelScoresOutputs, ChunkOutputsByChannelInputs, CotangentsAcrossBlocksInputs,
-    CotangentsAcrossBlocksOutputs, DecayChannelsOutputs, GradientsByChannelInputs, GradientsByChannelOfGroupsInputs,
-    ScoreCotangentsByChannelInputs, SolveChunksByChannelInputs, SolveChunksByChannelOutputs, channel_scores,
-    chunk_outputs_by_channel, cotangents_across_blocks, decay_channels, gradients_by_channel,
-    gradients_by_channel_of_groups, local_cotangents_by_channel, score_cotangents_by_channel, solve_chunks_by_channel,
+    CotangentsAcrossBlocksOutputs, DecayChannelsOutputs, GradientsByChannelInputs, ScoreCotangentsByChannelInputs,
+    SolveChunksByChannelInputs, SolveChunksByChannelOutputs, channel_scores, chunk_outputs_by_channel,
+    cotangents_across_blocks, decay_channels, gradients_by_channel, local_cotangents_by_channel,
+    score_cotangents_by_channel, solve_chunks_by_channel,
 };
 use super::stages::{
     ScanCotangentsInputs, ScanCotangentsOutputs, ScanStatesInputs, ScanStatesOutputs, scan_cotangents, scan_states,
@@ -119,7 +119,6 @@ pub fn gated_delta_by_channel<F: Float, G: Float, const CHUNK: usize>(
     stages = [
         decay_channels, channel_scores, local_cotangents_by_channel, scan_cotangents,
         score_cotangents_by_channel, cotangents_across_blocks, gradients_by_channel,
-        gradients_by_channel_of_groups,
     ],
     dims = [
         C = max(16, min(CHUNK, 64)),
@@ -207,37 +206,28 @@ pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
                 c: padding.chunk,
             },
         )?;
-    // Both launches take the same inputs; their gradients differ in dtype.
-    macro_rules! gradients_of {
-        ($stage:ident, $inputs:ident) => {{
-            let gradients = $stage(
-                stages,
-                $inputs {
-                    queries: &queries,
-                    keys: &keys,
-                    log_decay: &log_decay,
-                    query_scores_cotangent: &scores.query_scores_cotangent,
-                    key_scores_cotangent: &scores.key_scores_cotangent,
-                    query_cotangents,
-                    reader_cotangents,
-                    writer_cotangents,
-                    passing,
-                    c: padding.chunk,
-                },
-            )?;
-            (gradients.query_gradient, gradients.key_gradient, gradients.log_decay_gradient)
-        }};
-    }
-    let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
-        gradients_of!(gradients_by_channel, GradientsByChannelInputs)
-    } else {
-        gradients_of!(gradients_by_channel_of_groups, GradientsByChannelOfGroupsInputs)
-    };
+    let gradients = gradients_by_channel(
+        stages,
+        GradientsByChannelInputs {
+            queries: &queries,
+            keys: &keys,
+            log_decay: &log_decay,
+            query_scores_cotangent: &scores.query_scores_cotangent,
+            key_scores_cotangent: &scores.key_scores_cotangent,
+            query_cotangents,
+            reader_cotangents,
+            writer_cotangents,
+            passing,
+            c: padding.chunk,
+            // Those of value heads that share a key head are summed before they are rounded.
+            gradient: if Hk == Hv { F } else { Dtype::F32 },
+        },
+    )?;
     Ok(Outputs {
-        d_queries: Some(padding.of_key_heads(&d_queries, queries.dtype())?),
-        d_keys: Some(padding.of_key_heads(&d_keys, keys.dtype())?),
+        d_queries: Some(padding.of_key_heads(&gradients.query_gradient, queries.dtype())?),
+        d_keys: Some(padding.of_key_heads(&gradients.key_gradient, keys.dtype())?),
         d_values: Some(padding.without_heads(&scores.value_gradient, Dv)?),
-        d_log_decay: Some(padding.without_heads(&d_log_decay, Dk)?),
+        d_log_decay: Some(padding.without_heads(&gradients.log_decay_gradient, Dk)?),
         d_beta: Some(padding.without_tokens(&scores.beta_gradient)?),
         d_initial_state: Some(padding.without_states(initial_cotangent)?),
     })

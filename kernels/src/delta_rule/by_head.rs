@@ -1,14 +1,13 @@
 //! The gated delta rule with a gate for each head, as in Gated DeltaNet.
 
-use cotangent::{Graph, Result, differentiable};
+use cotangent::{Dtype, Graph, Result, differentiable};
 
 use super::geometry::Geometry;
 use super::padding::Padding;
 use super::portable::{GatedDeltaInOperationsInputs, gated_delta_in_operations};
 use super::stages::by_head::{
-    ChunkGradientsInputs, ChunkGradientsOfGroupsInputs, ChunkOutputsInputs, LocalCotangentsInputs,
-    ScoreCotangentsInputs, SolveChunksInputs, SolveChunksOutputs, chunk_gradients, chunk_gradients_of_groups,
-    chunk_outputs, local_cotangents, score_cotangents, solve_chunks,
+    ChunkGradientsInputs, ChunkOutputsInputs, LocalCotangentsInputs, ScoreCotangentsInputs, SolveChunksInputs,
+    SolveChunksOutputs, chunk_gradients, chunk_outputs, local_cotangents, score_cotangents, solve_chunks,
 };
 use super::stages::{
     ScanCotangentsInputs, ScanCotangentsOutputs, ScanStatesInputs, ScanStatesOutputs, scan_cotangents, scan_states,
@@ -116,7 +115,7 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
 /// The gradient of [`gated_delta`](fn@gated_delta), from what each chunk solved and the state it began with.
 #[differentiable(
     backward_of = gated_delta,
-    stages = [local_cotangents, scan_cotangents, score_cotangents, chunk_gradients, chunk_gradients_of_groups],
+    stages = [local_cotangents, scan_cotangents, score_cotangents, chunk_gradients],
     dims = [
         C = max(16, min(CHUNK, 64)),
         TILES = C / 16,
@@ -186,40 +185,31 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
             c: padding.chunk,
         },
     )?;
-    // Both launches take the same inputs; their gradients differ in dtype.
-    macro_rules! gradients_of {
-        ($stage:ident, $inputs:ident) => {{
-            let gradients = $stage(
-                stages,
-                $inputs {
-                    queries: &queries,
-                    keys: &keys,
-                    beta: &beta,
-                    gates,
-                    errors,
-                    chunk_states,
-                    y_cotangent: &d_y,
-                    solved_cotangent: &scores.solved_cotangent,
-                    query_scores_cotangent: &scores.query_scores_cotangent,
-                    key_scores_cotangent: &scores.key_scores_cotangent,
-                    exit_cotangents,
-                    log_decay_gradient_of_scores: &scores.log_decay_gradient,
-                    c: padding.chunk,
-                },
-            )?;
-            (gradients.query_gradient, gradients.key_gradient, gradients.log_decay_gradient)
-        }};
-    }
-    let (d_queries, d_keys, d_log_decay) = if Hk == Hv {
-        gradients_of!(chunk_gradients, ChunkGradientsInputs)
-    } else {
-        gradients_of!(chunk_gradients_of_groups, ChunkGradientsOfGroupsInputs)
-    };
+    let gradients = chunk_gradients(
+        stages,
+        ChunkGradientsInputs {
+            queries: &queries,
+            keys: &keys,
+            beta: &beta,
+            gates,
+            errors,
+            chunk_states,
+            y_cotangent: &d_y,
+            solved_cotangent: &scores.solved_cotangent,
+            query_scores_cotangent: &scores.query_scores_cotangent,
+            key_scores_cotangent: &scores.key_scores_cotangent,
+            exit_cotangents,
+            log_decay_gradient_of_scores: &scores.log_decay_gradient,
+            c: padding.chunk,
+            // Those of value heads that share a key head are summed before they are rounded.
+            gradient: if Hk == Hv { F } else { Dtype::F32 },
+        },
+    )?;
     Ok(Outputs {
-        d_queries: Some(padding.of_key_heads(&d_queries, queries.dtype())?),
-        d_keys: Some(padding.of_key_heads(&d_keys, keys.dtype())?),
+        d_queries: Some(padding.of_key_heads(&gradients.query_gradient, queries.dtype())?),
+        d_keys: Some(padding.of_key_heads(&gradients.key_gradient, keys.dtype())?),
         d_values: Some(padding.without_heads(&scores.value_gradient, Dv)?),
-        d_log_decay: Some(padding.without_tokens(&d_log_decay)?),
+        d_log_decay: Some(padding.without_tokens(&gradients.log_decay_gradient)?),
         d_beta: Some(padding.without_tokens(&scores.beta_gradient)?),
         d_initial_state: Some(padding.without_states(initial_cotangent)?),
     })

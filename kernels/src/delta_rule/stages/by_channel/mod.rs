@@ -35,6 +35,4 @@ pub(crate) use local::local_cotangents_by_channel;
 pub(crate) use output::{ChunkOutputsByChannelInputs, chunk_outputs_by_channel};
 pub(crate) use scores::{ChannelScoresInputs, ChannelScoresOutputs, channel_scores};
 pub(crate) use solve::{SolveChunksByChannelInputs, SolveChunksByChannelOutputs, solve_chunks_by_channel};
-pub(crate) use within_blocks::{
-    GradientsByChannelInputs, GradientsByChannelOfGroupsInputs, gradients_by_channel, gradients_by_channel_of_groups,
-};
+pub(crate) use within_blocks::{GradientsByChannelInputs, gradients_by_channel};

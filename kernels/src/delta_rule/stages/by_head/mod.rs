@@ -7,9 +7,7 @@ mod output;
 mod solve;
 
 pub(crate) use cotangents_of_scores::{ScoreCotangentsInputs, score_cotangents};
-pub(crate) use gradients::{
-    ChunkGradientsInputs, ChunkGradientsOfGroupsInputs, chunk_gradients, chunk_gradients_of_groups,
-};
+pub(crate) use gradients::{ChunkGradientsInputs, chunk_gradients};
 pub(crate) use local::{LocalCotangentsInputs, local_cotangents};
 pub(crate) use output::{ChunkOutputsInputs, chunk_outputs};
 pub(crate) use solve::{SolveChunksInputs, SolveChunksOutputs, solve_chunks};
