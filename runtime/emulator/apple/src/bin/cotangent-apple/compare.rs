@@ -207,8 +207,13 @@ pub fn line(outcome: &Outcome) -> String {
     if outcome.contractions > 0 {
         let _ = write!(text, "; contracted ({}): {}", outcome.contractions, word(&outcome.contracted));
     }
-    if let Some(first) = outcome.findings.first() {
-        let _ = write!(text, "; {} findings: {first}", outcome.findings.len());
+    // The first of each kind is shown, because a kind that comes later might be another defect.
+    let kind = |finding: &str| finding.split(": ").nth(1).unwrap_or_default().to_owned();
+    let mut kinds = BTreeSet::new();
+    let firsts: Vec<_> =
+        outcome.findings.iter().filter(|finding| kinds.insert(kind(finding))).map(String::as_str).collect();
+    if !firsts.is_empty() {
+        let _ = write!(text, "; {} findings: {}", outcome.findings.len(), firsts.join("; "));
     }
     text
 }
