@@ -120,6 +120,11 @@ impl WrittenHeader {
         let metadata: Option<HashMap<_, _>> =
             (!metadata.is_empty()).then(|| metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect());
         let header = Metadata::new(metadata, entries).map_err(|error| invalid(&error))?;
+        let mut header = serde_json::to_value(&header).map_err(|error| invalid(&error))?;
+        // Their order is otherwise another in each process, and so are the bytes of the file.
+        if let Some(metadata) = header.get_mut("__metadata__") {
+            metadata.sort_all_objects();
+        }
         let mut header = serde_json::to_vec(&header).map_err(|error| invalid(&error))?;
         // Spaces align the data for readers that map the file.
         header.resize(header.len().next_multiple_of(8), b' ');

@@ -87,6 +87,10 @@ proptest! {
         // The reader of the format agrees.
         let bytes = fs::read(&path).unwrap();
         prop_assert_eq!(safetensors::SafeTensors::deserialize(&bytes).unwrap().len(), tensors.len());
+        // The same content has the same bytes.
+        let again = dir.path().join("y.safetensors");
+        write_safetensors(&again, &tensors, &metadata).unwrap();
+        prop_assert_eq!(fs::read(&again).unwrap(), bytes);
     }
 }
 
