@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 TOP = Path(__file__).resolve().parent.parent.parent
 DEMO = TOP / "demo/checkpoint"
-VLM = TOP / "tests/reference/fixtures/vlm"
+FIXTURES = TOP / "tests/reference/fixtures"
+VLM = FIXTURES / "vlm"
 
 
 def write(folder: Path, config: dict, tensors: dict) -> Path:
@@ -56,4 +57,18 @@ def demo_with_vision(folder: Path) -> Path:
     write(folder, config, tensors)
     for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"]:
         shutil.copy(DEMO / file, folder / file)
+    return folder
+
+
+def fixture(folder: Path, name: str) -> Path:
+    """A fixture with a tokenizer of one token a character, so that this project's program can train it."""
+    config = json.loads((FIXTURES / name / "config.json").read_text())
+    if "text_config" not in config:
+        # The text model of a mixture of experts: mlx-lm knows only the class that may have a vision tower too.
+        config = {"model_type": "qwen3_5_moe", "tie_word_embeddings": config["tie_word_embeddings"], "text_config": config}
+    config["dtype"] = config["text_config"]["dtype"] = "float32"
+    write(folder, config, load_file(FIXTURES / name / "model.safetensors"))
+    for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]:
+        shutil.copy(FIXTURES / "vlm-video" / file, folder / file)
+    shutil.copy(VLM / "preprocessor_config.json", folder)
     return folder

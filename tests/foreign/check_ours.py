@@ -1,68 +1,173 @@
-"""Checks that mlx-lm and mlx-vlm load what this project writes.
+"""Checks that mlx-lm and mlx-vlm compute what this project computes with the adapters and checkpoints that it writes.
 
-    cargo build -p cotangent-trainer
+    cargo build -p cotangent-trainer --bin cotangent --example scores
     python check_ours.py ../../target/debug/cotangent
 
-Trains an adapter on the demo, asks it a question here and there, and fails if the answers differ.
+Each line of the table is one file that was written, the program that read it, the largest difference between its scores and
+this project's, and how much the file changes the scores of the base model: a file without an effect proves nothing. In the end
+an adapter of the demo answers questions in all programs.
 """
 
+import json
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import answers
 import bases
 import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
-QUESTIONS = ["What is the capital of Spain?", "What is the capital of Denmark?"]
+# Both sides compute in float32, in different orders.
+TOLERANCE = 1e-4
+TEXT = [3, 40, 7, 61, 12, 90, 33, 5, 21, 77, 8, 64]
+# One picture of 8 by 6 patches, of which four become a token.
+VISION_START, VISION_END, IMAGE = 250, 251, 252
+GRID = [1, 8, 6]
+WITH_PICTURE = TEXT[:4] + [VISION_START] + 12 * [IMAGE] + [VISION_END] + TEXT[4:]
+PATCH = 3 * 2 * 4 * 4
+PIXELS = np.random.default_rng(0).standard_normal((8 * 6, PATCH)).astype(np.float32)
+
+QUANTIZED = {
+    "4 bits": "--q-bits 4 --q-group-size 32",
+    "8 bits": "--q-bits 8",
+    "mixed_3_6": "--q-group-size 32 --quant-predicate mixed_3_6",
+    "mxfp4": "--q-mode mxfp4",
+    "mxfp8": "--q-mode mxfp8",
+    "nvfp4": "--q-mode nvfp4",
+}
 
 
-def answer(call, tokenizer, question: str) -> str:
-    """Answers greedily, without a cache: `call` gives the scores of all places."""
-    # mlx-lm lets models think unless it is asked not to; the demo's template does not.
-    message = [{"role": "user", "content": question}]
-    text = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False, enable_thinking=False)
-    prompt = tokenizer.encode(text, add_special_tokens=False)
-    tokens = list(prompt)
-    while len(tokens) < len(prompt) + 48:
-        token = int(mx.argmax(call(mx.array([tokens]))[0, -1]))
-        if token in (1015, 1017):
-            break
-        tokens.append(token)
-    return tokenizer.decode(tokens[len(prompt) :])
+class Ours:
+    """This project's programs, in a folder to work in."""
+
+    def __init__(self, program: Path, work: Path):
+        self.program, self.work, self.adapters = program, work, 0
+        self.scoring = program.parent / "examples" / "scores"
+        assert self.scoring.exists(), f"{self.scoring}: build it with `cargo build -p cotangent-trainer --example scores`"
+        turns = [("Who are you?", "a cat"), ("What is this?", "a dog, it seems"), ("One?", "Two.")]
+        shutil.copy(bases.TOP / "tests/reference/vision/rgb.png", work / "rgb.png")
+        for name, pictures in [("text", {}), ("pictures", {"images": ["rgb.png"]})]:
+            rows = [{"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}], **pictures}
+                    for asked, said in turns]
+            (work / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def run(self, *arguments) -> None:
+        done = subprocess.run([self.program, *arguments], cwd=self.work, capture_output=True, text=True)
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}{done.stderr}"
+
+    def convert(self, base: Path, options: str) -> Path:
+        output = self.work / f"{base.name} {options}".replace(" ", "_")
+        if not output.exists():
+            self.run("convert", "--model", base, "--output", output, *options.split())
+        return output
+
+    def train(self, base: Path, options: str = "", data: str = "text") -> Path:
+        self.adapters += 1
+        output = self.work / f"adapter-{self.adapters}"
+        fixed = "--iters 6 --batch-size 3 --rank 3 --scale 4 --learning-rate 2e-2"
+        self.run("train", "--model", base, "--data", f"{data}.jsonl", "--output", output, *fixed.split(), *options.split())
+        return output
+
+    def scores(self, base: Path, adapter: Path | None = None, picture: bool = False) -> np.ndarray:
+        inputs = {"input_ids": np.array(WITH_PICTURE if picture else TEXT, np.int32)}
+        if picture:
+            inputs |= {"pixel_values": PIXELS, "image_grid_thw": np.array([GRID], np.int32)}
+        save_file(inputs, self.work / "input.safetensors")
+        folders = [base] if adapter is None else [base, adapter]
+        subprocess.run([self.scoring, self.work / "input.safetensors", self.work / "output.safetensors", *folders], check=True)
+        return load_file(self.work / "output.safetensors")["logits"]
 
 
-def main() -> None:
-    program = str(Path(sys.argv[1]).resolve())
+def mlx_lm(base: Path, adapter: Path | None = None) -> np.ndarray:
     from mlx_lm.tuner.utils import load_adapters
-    from mlx_lm.utils import load
+    from mlx_lm.utils import load_model
+
+    model, _ = load_model(base)
+    if adapter is not None:
+        model = load_adapters(model, str(adapter))
+    return np.array(model(mx.array([TEXT]))[0].astype(mx.float32))
+
+
+def mlx_vlm(base: Path, adapter: Path | None = None, picture: bool = False) -> np.ndarray:
     from mlx_vlm.trainer.peft import apply_lora_layers
     from mlx_vlm.utils import load_model
 
+    model = load_model(base)
+    if adapter is not None:
+        model = apply_lora_layers(model, adapter)
+    # Codes of the fp modes are decoded to bfloat16, in which mlx-vlm would then compute parts of the first layer.
+    embedding = nn.QuantizedEmbedding.__call__
+    nn.QuantizedEmbedding.__call__ = lambda self, tokens: embedding(self, tokens).astype(mx.float32)
+    try:
+        return mlx_vlm_scores(model, picture)
+    finally:
+        nn.QuantizedEmbedding.__call__ = embedding
+
+
+def mlx_vlm_scores(model, picture: bool) -> np.ndarray:
+    if not picture:
+        return np.array(model(mx.array([TEXT])).logits[0].astype(mx.float32))
+    seen = model(mx.array([WITH_PICTURE]), mx.array(PIXELS), image_grid_thw=mx.array([GRID]))
+    return np.array(seen.logits[0].astype(mx.float32))
+
+
+def compare(what: str, reader: str, ours: np.ndarray, theirs: np.ndarray, before: np.ndarray) -> None:
+    difference, effect = np.abs(ours - theirs).max(), np.abs(ours - before).max()
+    print(f"| {what} | {reader} | {difference:.1e} | {effect:.1e} |", flush=True)
+    assert difference < TOLERANCE, "the scores differ"
+    assert effect > 100 * TOLERANCE, "a file without an effect proves nothing"
+
+
+def check_all(ours: Ours) -> None:
+    vlm, moe, mtp, qwen3_vl = [bases.fixture(ours.work / name, name) for name in ["vlm", "moe", "mtp", "qwen3-vl"]]
+    seen, read = ours.scores(vlm, picture=True), ours.scores(vlm)
+    for name, options in QUANTIZED.items():
+        converted = ours.convert(vlm, options)
+        compare(f"vlm, {name}", "mlx-lm", ours.scores(converted), mlx_lm(converted), read)
+        compare(f"vlm, {name}, a picture", "mlx-vlm", ours.scores(converted, picture=True),
+                mlx_vlm(converted, picture=True), seen)
+    for name in ["4 bits", "8 bits"]:
+        converted = ours.convert(moe, QUANTIZED[name])
+        compare(f"experts, {name}", "mlx-lm", ours.scores(converted), mlx_lm(converted), ours.scores(moe))
+    converted = ours.convert(mtp, QUANTIZED["4 bits"])
+    assert (converted / "mtp.safetensors").exists()
+    compare("mtp kept, 4 bits", "mlx-lm", ours.scores(converted), mlx_lm(converted), ours.scores(mtp))
+    compare("mtp kept, 4 bits", "mlx-vlm", ours.scores(converted), mlx_vlm(converted), ours.scores(mtp))
+    # 48 columns are a multiple of the groups of this mode alone.
+    converted = ours.convert(qwen3_vl, QUANTIZED["nvfp4"])
+    compare("qwen3-vl, nvfp4, a picture", "mlx-vlm", ours.scores(converted, picture=True),
+            mlx_vlm(converted, picture=True), ours.scores(qwen3_vl, picture=True))
+
+    for name, target in [("of the tower", "vision"), ("of text and tower", "attention,linear_attention,mlp,vision")]:
+        adapter = ours.train(vlm, f"--target {target}", "pictures")
+        compare(f"vlm, adapter {name}, a picture", "mlx-vlm", ours.scores(vlm, adapter, picture=True),
+                mlx_vlm(vlm, adapter, picture=True), seen)
+    converted = ours.convert(vlm, QUANTIZED["8 bits"])
+    adapter = ours.train(converted)
+    compare("vlm, adapter on 8 bits", "mlx-lm", ours.scores(converted, adapter), mlx_lm(converted, adapter), read)
+    compare("vlm, adapter on 8 bits", "mlx-vlm", ours.scores(converted, adapter), mlx_vlm(converted, adapter), read)
+    adapter = ours.train(moe, "--target attention,linear_attention,mlp,experts,router")
+    compare("experts, adapter of all", "mlx-lm", ours.scores(moe, adapter), mlx_lm(moe, adapter), ours.scores(moe))
+    converted = ours.convert(moe, QUANTIZED["4 bits"])
+    adapter = ours.train(converted, "--target experts")
+    compare("experts, adapter on 4 bits", "mlx-lm", ours.scores(converted, adapter), mlx_lm(converted, adapter),
+            ours.scores(converted))
+    adapter = ours.train(qwen3_vl, data="pictures")
+    compare("qwen3-vl, adapter, a picture", "mlx-vlm", ours.scores(qwen3_vl, adapter, picture=True),
+            mlx_vlm(qwen3_vl, adapter, picture=True), ours.scores(qwen3_vl, picture=True))
+
+
+def main() -> None:
+    program = Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as work:
-        work = Path(work)
-        base, adapter = bases.text(work / "text"), work / "adapter"
-        run = [program, "train", "--model", base, "--data", bases.TOP / "demo/data", "--output", adapter]
-        run += ["--iters", "60", "--rank", "4", "--scale", "2", "--learning-rate", "4e-3", "--val-batches", "1"]
-        run += ["--target", "self_attn.*,in_proj_qkv,mlp.*,layers.0.linear_attn.out_proj"]
-        subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
-
-        def ours(question):
-            ask = [program, "generate", "--model", base, "--adapter-path", adapter, "--prompt", question]
-            return subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
-
-        model, tokenizer = load(str(base))
-        plain = [answer(model, tokenizer, question) for question in QUESTIONS]
-        load_adapters(model, str(adapter))
-        vision = load_model(bases.demo_with_vision(work / "vision"))
-        apply_lora_layers(vision, adapter)
-        for question, before in zip(QUESTIONS, plain):
-            here = ours(question)
-            there = answer(model, tokenizer, question).strip()
-            with_vision = answer(lambda tokens: vision.language_model(tokens).logits, tokenizer, question).strip()
-            print(f"{question}\n  before    {before}\n  cotangent {here}\n  mlx-lm    {there}\n  mlx-vlm   {with_vision}")
-            assert here == there == with_vision, "the answers differ"
-            assert here != before.strip(), "an adapter without an effect proves nothing"
+        print("| written | read by | largest difference | effect |\n|---|---|---|---|")
+        check_all(Ours(program, Path(work)))
+        answers.check(program, Path(work))
 
 
 if __name__ == "__main__":
