@@ -225,7 +225,8 @@ const ENTRIES: &[Entry] = &[
         explanation: "A body that reads an undeclared name, writes an input, never mentions an output as written, reads \
                       an optional input without asking whether it is there, or misspells a Metal attribute fails on a \
                       Mac at the first evaluation, or leaves an output uninitialised. So does a port that is named by a \
-                      word of Metal.",
+                      word of Metal, and a source that is not Metal: a power `**`, a component that a vector lacks, a \
+                      call with too few arguments.",
         help: "declare every array the body uses as a port, write outputs only, and write each of them",
         source: Source::Cotangent,
         wrong: fixture!("body/C12_undeclared_name"),

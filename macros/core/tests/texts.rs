@@ -129,6 +129,87 @@ fn functions_of_other_languages_and_lambdas_are_refused_with_what_to_write() {
 }
 
 #[test]
+fn what_no_compiler_of_metal_reads_is_refused() {
+    refuses(
+        &[
+            ("y[0] = x[0]; return y;", "a kernel returns nothing"),
+            ("if (x[0] > 0) { return x[0]; } y[0] = 1;", "a kernel returns nothing"),
+            ("uint2 p = uint2(1, 2); y[p.z] = x[0];", "`p` has no component `z`"),
+            ("uint i = 3; y[i.x] = x[0];", "`i` has no component `x`"),
+            ("uint i = 3; y[i[0]] = x[0];", "`i` is one number"),
+            ("y[N[0]] = x[0];", "`N` is one number"),
+            ("y[0] = x[0] ** 2;", "Metal has no operator `**`"),
+            ("float a = x[0], b = 2; y[0] = a ** b;", "Metal has no operator `**`"),
+            ("y[0] = math::exp(x[0]);", "`math` is a word of another language"),
+            ("y[0] = tools::exp(x[0]);", "`tools` is no namespace and no type of Metal"),
+            ("threadgroup_barrier(); y[0] = x[0];", "`threadgroup_barrier` takes one argument, and has 0 here"),
+            ("y[0] = fma(x[0], x[1]);", "`fma` takes 3 arguments, and has 2 here"),
+            ("y[0] = metal::exp(x[0], 2.0f);", "`exp` takes one argument, and has 2 here"),
+            ("y[0] = 2.0f * x + x[0];", "`x` is a pointer, where a number is needed"),
+            ("y[0] = x; y[1] = x[0];", "`x` is a pointer, where a number is needed"),
+            ("y[0] += x; y[1] = x[0];", "`x` is a pointer, where a number is needed"),
+            ("float v = x; y[0] = v + x[0];", "`x` is a pointer, where a number is needed"),
+            ("y[0] = exp(x) + x[0];", "`x` is a pointer, where a number is needed"),
+            ("uint i = thread_position_in_grid; y[i] = x[i];", "`thread_position_in_grid` is a `uint3`"),
+            ("y[thread_position_in_grid] = x[0];", "`thread_position_in_grid` is a `uint3`"),
+            ("y[0] = x[0] > 0 ? x[1];", "this `?` has no `:`"),
+            ("float v = 2.0f x[0]; y[0] = v;", "nothing stands between `2.0f` and `x`"),
+            ("y[0] = x[0]\n; y[1] = x[1] x[2];", "nothing stands between `x[1]` and `x`"),
+            ("y[0, 1] = x[0];", "an element has one index"),
+            ("for (int j = 0..3) { y[j] = x[j]; }", "this loop is not one of C++"),
+            ("for (int j) { y[j] = x[j]; }", "this loop is not one of C++"),
+            ("y[0] = x[0]; else { y[1] = 2; }", "this `else` has no `if`"),
+            ("if (x[0] > 0) { y[0] = 1; } elif (x[1] > 0) { y[0] = 2; }", "`elif` is a word of another language"),
+            ("y[0] = x[0]; y[1] == 0;", "this statement compares"),
+            ("const uint i = 0; i += 1; y[i] = x[i];", "`i` is constant"),
+            ("constexpr int k = 3; k = 4; y[k] = x[0];", "`k` is constant"),
+            ("y[0] = T(x[0]);", "`T` is declared neither in `k` nor in its body"),
+        ],
+        launch,
+    );
+    accepts(
+        &[
+            "if (x[0] > 0) { return; } y[0] = x[1];",
+            "struct Pair { float a; float sum() const { return a + a; } }; Pair p; p.a = x[0]; y[0] = p.sum();",
+            "return (void)(y[0] = x[0]);",
+            "const device float* p = x; y[0] = 2 **p;",
+            "const device float* p = x; y[0] = x[0] * *p;",
+            "float a[2] = {x[0], x[1]}; y[0] = 2 **a;",
+            "float4 v = 0; v.x = x[0]; v.rgb = v.xyz; y[0] = v.w + v[1];",
+            "packed_float3 v = packed_float3(x[0]); y[0] = v.z;",
+            "float4 v[2]; v[0] = x[0]; y[0] = v[0].x;",
+            "float4x4 m; m[0] = x[0]; y[0] = m[0].x;",
+            "y[0] = precise::exp(x[0]) + metal::fast::exp(x[1]) + numeric_limits<float>::max() + Limits<float>::min;",
+            "enum class Op : int { Add }; y[0] = Op::Add == Op::Add ? x[0] : 0;",
+            "threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup); y[0] = x[0];",
+            "y[0] = max(x[0], as_type<vec<float, 2>>(ulong(1)).x);",
+            "struct Own { float exp(float a, float b) const { return a * b; } }; Own o; y[0] = o.exp(x[0], x[1]);",
+            "const device float* p = x + 3; const device float* q = p; y[0] = q - x > 0 ? *q : 0;",
+            "auto p = x; y[0] = p[1];",
+            "y[0] = ulong(x) != 0 && x != nullptr ? x[0] : 0;",
+            "uint3 p = thread_position_in_grid; auto q = thread_position_in_grid; y[p.x] = x[q.x];",
+            "uint i = thread_position_in_grid[0]; y[i] = x[(i, i)];",
+            "y[0] = x[0] > 0 ? x[1] > 0 ? 1 : 2 : 3;",
+            "for (;;) { break; } float a[2] = {1, 2}; for (float v : a) { y[0] = v * x[0]; }",
+            "if (x[0] > 0) y[0] = 1; else if (x[1] > 0) { y[0] = 2; } else y[0] = 3;",
+            "\n#if N > 3\nif (x[0] > 0) { y[0] = 1; }\n#else\nif (x[0] > 1) { y[0] = 1; }\n#endif\nelse { y[0] = 2; }",
+            "const device float* p = x; p += 1; y[0] = *p;",
+            "\n#define TWICE(v) v v\n TWICE(y[0] = x[0];)",
+            "\n#define U(n) n##u\n y[U(0)] = x[0];",
+            "y[0] = x[0] and x[1] or 3;",
+        ],
+        launch,
+    );
+    // A header may declare any of these.
+    let options = "headers = [SHARED]";
+    for text in ["y[0] = tools::exp(x[0]);", "y[0] = exp(x[0], 2);", "y[0] = x[0] TIMES x[1];", "y[0] = T(x[0]);"] {
+        assert_eq!(declared(options, "x: In![f32; N], y: Out![f32; N]", text), Vec::<String>::new(), "{text}");
+    }
+    // What is declared as an array, and used as a number only, may be declared wrongly: a run shows it.
+    accepts(&["y[0] = 2 * x;"], launch);
+}
+
+#[test]
 fn an_output_that_is_only_moved_is_not_written() {
     refuses(
         &[

@@ -12,6 +12,8 @@
 //!
 //! Nothing here is unsafe, runs a program or loads a library. It opens only files that a declaration names.
 
+#[cfg(feature = "tokens")]
+mod arity;
 mod content_key;
 mod cuda;
 mod cuda_unit;
@@ -20,6 +22,7 @@ pub mod elsewhere;
 mod error;
 pub mod headers;
 mod kernel;
+mod lanes;
 pub mod left_out;
 pub mod limits;
 mod location;

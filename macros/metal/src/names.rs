@@ -1,5 +1,6 @@
 //! Names that Metal itself gives a meaning.
 
+use crate::lanes::has_lanes;
 pub use crate::nearest::nearest;
 
 /// The attributes that MLX declares for a kernel whose text mentions them, with their types (Metal Shading Language Specification,
@@ -282,7 +283,7 @@ const OTHER_COLLECTIVES: &[&str] = &[
 const TEMPLATES: &[&str] =
     &["array", "atomic", "matrix", "packed_vec", "right_tile", "simdgroup_matrix", "tile", "tile_rows", "vec"];
 
-const SCALARS: &[(&str, i64)] = &[
+pub(crate) const SCALARS: &[(&str, i64)] = &[
     ("bool", 1),
     ("char", 1),
     ("uchar", 1),
@@ -394,8 +395,7 @@ pub fn is_attribute(name: &str) -> bool {
 
 /// Returns whether the attribute has the component, or several of them, that is written `member`.
 pub fn has_component(attribute: &str, member: &str) -> bool {
-    let all_in = |letters: &str| member.chars().all(|letter| letters.contains(letter));
-    ATTRIBUTES.contains(&(attribute, "uint3")) && (1..=4).contains(&member.len()) && (all_in("xyz") || all_in("rgb"))
+    ATTRIBUTES.contains(&(attribute, "uint3")) && has_lanes(3, member)
 }
 
 /// Returns whether lanes or threads must reach a call of this function together.

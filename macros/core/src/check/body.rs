@@ -8,6 +8,7 @@ use proc_macro2::{Ident, TokenTree};
 
 use super::names::{self, is_companion};
 use super::rust_body;
+use super::syntax;
 
 use crate::catalogue::{Code, entry};
 use crate::diagnostics::{Diagnostic, Diagnostics};
@@ -15,8 +16,6 @@ use crate::model::body::{Body, Launch, RustBody};
 use crate::model::expression::Polynomial;
 use crate::model::kernel::{DeclarationRole, Kernel};
 use crate::model::port::Port;
-use cotangent_metal::elsewhere::word_in_metal;
-use cotangent_metal::left_out;
 use cotangent_metal::names::{is_attribute, is_reserved};
 use cotangent_metal::tokens::scan::{Access, AccessKind, Scan, Shared};
 use cotangent_metal::tokens::text::Text;
@@ -94,108 +93,8 @@ impl Subject<'_> {
 fn check_text(subject: &Subject<'_>, diagnostics: &mut Diagnostics) {
     let Subject { kernel, launch, text, .. } = subject;
     let scan = launch.scan(kernel, text);
-    if let Some(place) = scan.unfinished.first() {
-        let message = "this macro goes on behind the end of its line, which a `\\` cannot continue here".to_owned();
-        diagnostics.push(
-            subject
-                .mistake(Code::C12, *place, message)
-                .help("write it on one line, or put the text into a file: `metal_file!(\"name.metal\")`"),
-        );
-        return;
-    }
-    if text.tokens.is_empty() {
-        diagnostics.push(
-            Diagnostic::coded(Code::C12, kernel.name.span(), format!("the text of `{}` is empty", kernel.name))
-                .help("write every element of every output, as in `y[i] = ..`"),
-        );
-        return;
-    }
-    // These words change what the source means, so what it says cannot be checked.
-    if let Some(word) = scan.left_out.first() {
-        let what = match word.text.as_str() {
-            "static" => "`static` variables that are not constant".to_owned(),
-            text => format!("`{text}`"),
-        };
-        diagnostics.push(
-            subject
-                .mistake(Code::C12, word.place, format!("Metal has no {what}"))
-                .help(left_out::instead_of(&word.text)),
-        );
-        return;
-    }
-    if let Some(name) = scan.reserved.first() {
-        diagnostics.push(
-            subject
-                .mistake(
-                    Code::C12,
-                    name.place,
-                    format!("`{}` is a word of Metal, so it cannot name a variable", name.text),
-                )
-                .help(format!("rename it, to `{}_index` say", name.text)),
-        );
-        return;
-    }
-    if let Some(place) = scan.doubles.first() {
-        diagnostics.push(
-            subject
-                .mistake(Code::C14, *place, "Metal has no `double`".to_owned())
-                .help("use `float`, and sum in two floats where that is not enough"),
-        );
-        return;
-    }
-    let is_all = launch.headers.is_empty() && scan.includes.is_empty();
-    let is_own = |name: &str| {
-        let ports = kernel.ports().map(|port| &port.name).chain(kernel.scalars.iter().map(|scalar| &scalar.name));
-        scan.declared.contains(name) || ports.into_iter().any(|port| *port == name)
-    };
-    if let Some(word) = scan.elsewhere.iter().find(|word| is_all && !is_own(&word.text)) {
-        let metal = word_in_metal(&word.text).unwrap_or("another word");
-        diagnostics.push(
-            subject
-                .mistake(Code::C12, word.place, format!("`{}` is a word of another language", word.text))
-                .help(format!("write {metal}")),
-        );
-        return;
-    }
-    if let Some(name) = scan.unended.first() {
-        diagnostics.push(
-            subject
-                .mistake(Code::C12, name.place, format!("the statement before this `{}` does not end", name.text))
-                .help("write `;` behind it"),
-        );
-        return;
-    }
-    if let Some(name) = scan.assigning.first() {
-        diagnostics.push(
-            subject
-                .mistake(Code::C12, name.place, format!("this condition assigns to `{}`", name.text))
-                .help("write `==` to compare, or the assignment in front of the statement"),
-        );
-        return;
-    }
-    if let Some((array, member)) = scan.members.first() {
-        let help = match member.text.as_str() {
-            "shape" | "strides" | "ndim" => format!("write `{}_{}`", array.text, member.text),
-            "size" | "length" | "len" => "write its dimensions, which the text knows by their names".to_owned(),
-            _ => format!("read an element first, as in `{}[i]`", array.text),
-        };
-        diagnostics.push(
-            subject
-                .mistake(
-                    Code::C12,
-                    member.place,
-                    format!("`{}` is a pointer, which has no member `{}`", array.text, member.text),
-                )
-                .help(help),
-        );
-        return;
-    }
-    if let Some(place) = scan.lambdas.first() {
-        diagnostics.push(
-            subject
-                .mistake(Code::C12, *place, "this is a lambda, which Metal does not have before version 4".to_owned())
-                .help(left_out::INSTEAD_OF_A_LAMBDA),
-        );
+    if let Some(mistake) = syntax::check(subject, &scan) {
+        diagnostics.push(mistake);
         return;
     }
     let misspelled = names::check_text(subject, &scan, diagnostics);

@@ -6,6 +6,7 @@ mod limits;
 mod names;
 mod route;
 mod rust_body;
+mod syntax;
 
 use crate::diagnostics::Diagnostics;
 use crate::model::kernel::Kernel;

@@ -179,7 +179,7 @@ fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics:
     for access in &scan.accesses {
         let name = access.name.text.clone();
         let is_known = known.contains(&name)
-            || access.kind == AccessKind::Call
+            || access.kind == AccessKind::Call && !is_like_dtype(&name)
             || is_attribute(&name)
             || is_type(&name)
             || is_constant(&name)
@@ -200,7 +200,12 @@ fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics:
         } else {
             format!("`{name}` is declared neither in `{}` nor in its body", kernel.name)
         };
-        let help = if scan.declared.contains(&name) {
+        let always = name.strip_prefix("HAS_").filter(|port| kernel.inputs.iter().any(|input| input.name == *port));
+        let help = if let Some(port) = always {
+            format!("leave the question out: `{port}` is not optional, so it is always there")
+        } else if is_like_dtype(&name) && access.kind == AccessKind::Call {
+            format!("declare the dtype: `fn {}<{name}: Float>(..)`", kernel.name)
+        } else if scan.declared.contains(&name) {
             "declare it before, in a block around both places".to_owned()
         } else if let Some(attribute) = nearest_attribute(&name) {
             format!("write `{attribute}`")
@@ -214,12 +219,20 @@ fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics:
         } else if let Some(near) = near {
             misspelled.extend(arguments.get(&near).cloned());
             format!("write `{near}`, or declare `{name}`")
+        } else if access.kind == AccessKind::Store {
+            format!("write the type of the variable in front of it, as in `uint {name} = ..`")
         } else {
             "declare it as a port, scalar or template constant of the kernel, or as a variable of the body".to_owned()
         };
         diagnostics.push(subject.mistake(Code::C12, access.name.place, message).help(help));
     }
     misspelled
+}
+
+/// Returns whether a name is written as dtypes are in signatures: `T`, `U2`.
+fn is_like_dtype(name: &str) -> bool {
+    let mut characters = name.chars();
+    characters.next().is_some_and(|first| first.is_ascii_uppercase()) && characters.all(|other| other.is_ascii_digit())
 }
 
 /// `x_shape`, `x_strides`, `x_ndim`, which MLX offers beside `x`.

@@ -63,14 +63,22 @@ fn check_backward(kernel: &Kernel, diagnostics: &mut Diagnostics) {
         return;
     }
     for output in &kernel.outputs {
-        if !output.name.to_string().starts_with("d_") {
+        let text = output.name.to_string();
+        if !text.starts_with("d_") {
+            // Of `dw` and `w_grad` it is that of `w`.
+            let primals = kernel.inputs.iter().map(|port| port.name.to_string()).filter(|port| !port.starts_with("d_"));
+            let named = primals.filter(|port| text.starts_with(port.as_str()) || text.ends_with(port.as_str()));
+            let meant = named.max_by_key(String::len).unwrap_or_else(|| "x".to_owned());
             diagnostics.push(
                 Diagnostic::coded(
                     Code::C02,
                     output.name.span(),
                     format!("output `{}` of backward `{name}` is no gradient", output.name),
                 )
-                .help("name the gradient of the forward's input `x` `d_x`; compute what lies between in a `#[stage]`"),
+                .help(format!(
+                    "name the gradient of the forward's input `{meant}` `d_{meant}`; compute what lies between in a \
+                     `#[stage]`"
+                )),
             );
         }
     }

@@ -226,8 +226,11 @@ impl Options {
     }
 
     fn check_contradictions(&self, attribute: Attribute, diagnostics: &mut Diagnostics) {
+        let mut reported = Vec::new();
         for (left, right, reason) in CONTRADICTIONS {
-            if let (Some(_), Some(span)) = (self.span_of(left), self.span_of(right)) {
+            // An option that excludes several others is one mistake.
+            if let (Some(_), Some(span), false) = (self.span_of(left), self.span_of(right), reported.contains(left)) {
+                reported.push(*left);
                 diagnostics.push(
                     Diagnostic::new(span, format!("options `{left}` and `{right}` contradict each other: {reason}"))
                         .help(attribute.list()),

@@ -226,12 +226,14 @@ fn substitute(body: &[Token], parameters: &[String], arguments: &[Vec<Token>]) -
     output
 }
 
-/// `a ## b`: one name of two.
+/// `a ## b`: one name, or one number, of two.
 fn paste(output: &mut Vec<Token>, next: Vec<Token>) {
     let mut next = next.into_iter();
     let Some(second) = next.next() else { return };
     match output.last_mut() {
-        Some(Token { kind: Kind::Name(name), .. }) => name.push_str(&token::join(std::slice::from_ref(&second))),
+        Some(Token { kind: Kind::Name(text) | Kind::Literal(text), .. }) => {
+            text.push_str(&token::join(std::slice::from_ref(&second)));
+        }
         _ => output.push(second),
     }
     output.extend(next);
@@ -269,6 +271,7 @@ mod tests {
             ("#define F(v) v\nF;", "F ;"),
             ("#define JOIN(a, b) a ## b\nJOIN(x, 1) = 2;", "x1 = 2 ;"),
             ("#define N 4\n#undef N\nN;", "N ;"),
+            ("#define U(n) n ## u\nU(3);", "3u ;"),
             ("#define LOG(...) f(__VA_ARGS__)\nLOG(1);", "f (1) ;"),
             ("{\n#define D 2\n{ D; }\n}\nD;", "{{2 ;}} 2 ;"),
             ("#if 0\na;\n#else\nb;\n#endif\nc;", "b ; c ;"),

@@ -27,12 +27,14 @@ pub fn first_use(source: &Source, name: &str) -> Option<Location> {
     Some(places.of(&tokens[found]))
 }
 
-/// The array that is indexed on a line of a file: declared in the text, and not in threadgroup memory. Of several, all.
+/// The array that is indexed on a line of a file, and declared in the text. Of several, all; arrays in threadgroup memory,
+/// whose accesses are looked at elsewhere too, only where there is no other.
 pub fn private_array(source: &Source, file: &str, line: u32) -> Option<String> {
     let all = lex(&source.text);
     let places = Places::new(source, &all);
     let tokens: Vec<Token<'_>> = all.iter().copied().filter(|t| t.kind != Kind::Space).collect();
     let mut declared: Vec<&str> = Vec::new();
+    let mut shared: Vec<&str> = Vec::new();
     let mut indexed: Vec<&str> = Vec::new();
     for n in 1..tokens.len().saturating_sub(1) {
         let (before, name) = (&tokens[n - 1], tokens[n].text);
@@ -42,8 +44,10 @@ pub fn private_array(source: &Source, file: &str, line: u32) -> Option<String> {
         let of_type = before.kind == Kind::Identifier && !["return", "else"].contains(&before.text);
         if of_type || before.is('>') || before.is(',') {
             let start = tokens[..n].iter().rposition(|t| [';', '{', '}'].iter().any(|&c| t.is(c))).map_or(0, |s| s + 1);
-            if !tokens[start..n].iter().any(|t| t.text == "threadgroup") && !declared.contains(&name) {
-                declared.push(name);
+            let is_shared = tokens[start..n].iter().any(|t| t.text == "threadgroup");
+            let known = if is_shared { &mut shared } else { &mut declared };
+            if !known.contains(&name) {
+                known.push(name);
             }
         }
         let at = places.of(&tokens[n]);
@@ -51,7 +55,8 @@ pub fn private_array(source: &Source, file: &str, line: u32) -> Option<String> {
             indexed.push(name);
         }
     }
-    indexed.retain(|name| declared.contains(name));
+    let known = if indexed.iter().any(|name| declared.contains(name)) { declared } else { shared };
+    indexed.retain(|name| known.contains(name));
     (!indexed.is_empty()).then(|| indexed.join("` or `"))
 }
 
@@ -87,11 +92,14 @@ mod tests {
 
     #[test]
     fn the_array_of_a_line_is_named() {
-        let source =
-            Source::new("k.metal", "float a[4], b[2];\nthreadgroup float s[4];\ny[i] = a[j];\ns[0] = a[1] + b[2];");
+        let source = Source::new(
+            "k.metal",
+            "float a[4], b[2];\nthreadgroup float s[4];\ny[i] = a[j];\ns[0] = a[1] + b[2];\ny[i] = s[j];",
+        );
         let named = |line| private_array(&source, "k.metal", line);
         assert_eq!(named(3).as_deref(), Some("a"));
         assert_eq!(named(4).as_deref(), Some("a` or `b"));
+        assert_eq!(named(5).as_deref(), Some("s"));
         assert_eq!(named(9), None);
     }
 }

@@ -8,6 +8,9 @@ const SHOWN: usize = 5;
 /// The message about `c ? a : b` where the arms have no common type.
 pub(crate) const MIXED_ARMS: &str = "the two arms of `?:` have different types";
 
+/// What to do about a pointer in the place of a number.
+const AN_ELEMENT: &str = "read an element of the array: `x[i]`";
+
 /// Returns what a compiler says, in sentences about the kernel's source where it names a line of it.
 pub(crate) fn explain(messages: &str, sources: &[&Source]) -> String {
     sentences(messages, sources).unwrap_or_else(|| errors(messages))
@@ -111,6 +114,15 @@ fn sentence(message: &str) -> String {
     {
         return "a float becomes a `bfloat` without a cast, which Metal refuses\n  help: write `bfloat(..)` or `static_cast<T>(..)`".into();
     }
+    if has(&["return-statement with a value", "should not return a value"]) {
+        return "a kernel returns nothing\n  help: store the value to an output, and leave with `return;`".into();
+    }
+    if has(&["for array subscript", "subscripted value is not"]) {
+        return "a number has no elements\n  help: use it without an index".into();
+    }
+    if has(&["which is of non-class type", "is not a structure or union"]) {
+        return "a number has no components\n  help: use it without one".into();
+    }
     if has(&["no matching function for call to"]) {
         let function = name(0).split('(').next().unwrap_or_default();
         return format!(
@@ -135,9 +147,10 @@ fn sentence(message: &str) -> String {
     }
     if has(&["invalid operands"]) {
         return format!(
-            "these operands, `{}` and `{}`, do not go together\n  help: cast one of them",
+            "these operands, `{}` and `{}`, do not go together\n  help: {}",
             name(0),
-            name(1)
+            name(1),
+            if has(&["*`"]) { AN_ELEMENT } else { "cast one of them" }
         );
     }
     if has(&["has no member named"]) {
@@ -159,7 +172,8 @@ fn sentence(message: &str) -> String {
     if has(&["cannot convert", "no viable", "could not convert", "conversion from", "incompatible type"])
         && quoted.len() > 1
     {
-        return format!("a `{}` is no `{}`\n  help: cast it, or correct the type", name(0), name(1));
+        let help = if name(0).ends_with('*') { AN_ELEMENT } else { "cast it, or correct the type" };
+        return format!("a `{}` is no `{}`\n  help: {help}", name(0), name(1));
     }
     plain
 }
@@ -225,6 +239,22 @@ mod tests {
             (
                 "k.metal:2:8: error: no matching function for call to ‘dot(float&, int)’",
                 "`dot` takes no such arguments",
+            ),
+            (
+                "k.metal:2:8: error: invalid operands of types ‘float’ and ‘const float*’ to binary ‘operator*’",
+                "read an element of the array",
+            ),
+            ("k.metal:2:8: error: invalid operands to binary expression ('float2' and 'float3')", "cast one of them"),
+            ("k.metal:2:8: error: void function 'k' should not return a value", "a kernel returns nothing"),
+            (
+                "k.metal:2:8: error: return-statement with a value, in function returning ‘void’",
+                "a kernel returns nothing",
+            ),
+            ("k.metal:2:8: error: invalid types ‘float[int]’ for array subscript", "a number has no elements"),
+            ("k.metal:2:8: error: subscripted value is not an array, pointer, or vector", "a number has no elements"),
+            (
+                "k.metal:2:8: error: request for member ‘x’ in ‘i’, which is of non-class type ‘uint’",
+                "a number has no components",
             ),
             (
                 "math.h:3:1: error: static assertion failed: rotate: use an unsigned type\nmath.h:9:1: note: in instantiation of function\nk.metal:2:8: note: in instantiation of function template",

@@ -105,7 +105,11 @@ impl Scanner {
             let operand = self.with_sink(sink, |scanner| scanner.assignment(&mut cursor));
             match function {
                 Some(name) if name.starts_with("atomic_") => self.atomic(name, position, &operand),
-                _ if is_pure => {}
+                _ if is_pure => {
+                    if function.is_some_and(|name| is_function(name) && !is_type(name) && name != "as_type") {
+                        self.number(&operand, true);
+                    }
+                }
                 _ if operand.level == Level::Element && function.is_some() => self.mark(&operand, AccessKind::Given),
                 _ => self.hand_on(&operand),
             }

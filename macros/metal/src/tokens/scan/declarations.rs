@@ -155,10 +155,14 @@ impl Scanner {
     /// One variable, from behind its name to the end of what it is set to.
     fn variable(&mut self, head: &Head, name: Name, is_indirect: bool, cursor: &mut Cursor<'_>) {
         let begin = cursor.index;
+        let is_array = matches!(cursor.kind(), Some(Kind::Group(Bracket::Square, _)));
+        let lanes = self.lanes_of(head.element.as_ref()).filter(|_| !is_indirect && !is_array);
         let local = self.scopes.add(Local {
             is_indirect,
             is_atomic: head.is_atomic,
             is_constant: head.is_constant,
+            lanes,
+            constant: (head.is_constant && !is_indirect).then(|| name.text.clone()),
             ..Local::default()
         });
         while let Some(Kind::Group(Bracket::Square, length)) = cursor.kind() {
@@ -201,6 +205,10 @@ impl Scanner {
             Level::Pointer => is_indirect || head.is_auto,
             Level::Element => is_indirect,
         };
+        if let Some(lanes) = self.scopes.locals[local].lanes {
+            self.number(&operand, false);
+            self.position(&cursor.tokens[begin..cursor.index], lanes);
+        }
         if follows {
             self.scopes.locals[local].is_indirect = true;
             self.point(local, &operand);

@@ -22,6 +22,7 @@ impl Scanner {
     }
 
     pub(super) fn store(&mut self, left: &Operand, right: &Operand) {
+        self.constant_changed(left);
         self.scopes.redirect(&left.uses, Sink::Nothing);
         if left.is_bare && (left.level == Level::Pointer || self.is_pointer(left.local)) {
             match left.local {
@@ -73,6 +74,7 @@ impl Scanner {
 
     /// `operand += ..`, `++operand`
     pub(super) fn change(&mut self, operand: &Operand) {
+        self.constant_changed(operand);
         let owner = operand.local.filter(|local| !self.scopes.locals[*local].is_indirect);
         self.scopes.redirect(&operand.uses, owner.map_or(Sink::Used, Sink::Local));
         let moves = operand.is_bare && operand.level == Level::Pointer;

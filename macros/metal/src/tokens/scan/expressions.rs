@@ -9,7 +9,8 @@ use crate::tokens::token::{Bracket, Kind, Token};
 const BINARY: &[&str] =
     &["+", "-", "*", "/", "%", "==", "!=", "<", ">", "<=", ">=", "&&", "||", "&", "|", "^", "<<", ">>"];
 /// Words that stand between operands.
-pub(super) const WORDS: &[&str] = &["and", "or", "xor", "bitand", "bitor", "not_eq"];
+pub(in crate::tokens) const WORDS: &[&str] =
+    &["and", "or", "xor", "bitand", "bitor", "not_eq", "and_eq", "or_eq", "xor_eq"];
 
 impl Scanner {
     /// Reads all of `tokens`; what is no expression is stepped over.
@@ -56,6 +57,9 @@ impl Scanner {
         let owner = left.local.filter(|local| !self.scopes.locals[*local].is_indirect);
         let sink = owner.map_or(Sink::Used, Sink::Local);
         let right = self.with_sink(sink, |scanner| scanner.assignment(cursor));
+        if left.level == Level::Element && left.local.is_none() {
+            self.number(&right, false);
+        }
         if found == "=" {
             self.store(&left, &right);
         } else {
@@ -68,9 +72,11 @@ impl Scanner {
         let begin = cursor.index;
         let condition = self.binary(cursor);
         let truth = self.truth(&cursor.tokens[begin..cursor.index]);
+        let question = cursor.index;
         if cursor.take(|operator| operator == "?").is_none() {
             return condition;
         }
+        self.alternative_missing(cursor.tokens[question].place, &cursor.tokens[cursor.index..]);
         let mut chosen = self.unless(truth == Some(false), |scanner| scanner.assignment(cursor));
         if cursor.take(|operator| operator == ":").is_some() {
             let other = self.unless(truth == Some(true), |scanner| scanner.assignment(cursor));
@@ -107,8 +113,18 @@ impl Scanner {
             let Some(found) = found else { break };
             several = true;
             additive &= matches!(found, "+" | "-" | "*" | "/" | "%");
+            let is_product = matches!(found, "*" | "/" | "%");
+            if found == "*" {
+                self.power(cursor);
+            }
+            if is_product {
+                self.number(&operand, false);
+            }
             keep(operand, &mut pointers);
             operand = self.unary(cursor);
+            if is_product {
+                self.number(&operand, false);
+            }
         }
         if !several {
             return operand;
@@ -137,7 +153,10 @@ impl Scanner {
                     self.change(&operand);
                     operand
                 }
-                "*" if operand.level != Level::Value => Operand { level: Level::Element, is_bare: false, ..operand },
+                "*" if operand.level != Level::Value => {
+                    self.element_of(&operand);
+                    Operand { level: Level::Element, is_bare: false, ..operand }
+                }
                 "*" => Operand { is_bare: false, ..operand },
                 "&" if operand.level == Level::Element => Operand { level: Level::Pointer, is_bare: false, ..operand },
                 "&" => {

@@ -8,6 +8,7 @@ mod conditions;
 mod declarations;
 mod effects;
 mod expressions;
+mod mistakes;
 mod operand;
 mod primary;
 mod scopes;
@@ -18,9 +19,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::expand;
+pub use super::mistake::Mistake;
 use super::token::{Name, Place, Token};
-use super::{left_out, unended};
+use super::{juxtaposed, left_out, unended};
 use crate::names::{is_attribute, is_collective};
+pub(super) use expressions::WORDS;
 use scopes::{Scopes, Sink};
 
 /// The names and accesses found in a source.
@@ -66,6 +69,12 @@ pub struct Scan {
     pub includes: Vec<Place>,
     /// Operators at the end of a macro, which goes on with the next line.
     pub unfinished: Vec<Place>,
+    /// What no compiler of Metal accepts, or accepts as something else than it looks like.
+    pub mistakes: Vec<Mistake>,
+    /// Names with an index that stand for neither an array nor a variable.
+    pub indexed: Vec<Name>,
+    /// Names before a `::` that neither Metal nor the text has.
+    pub namespaces: Vec<Name>,
 }
 
 /// An array in threadgroup memory.
@@ -166,10 +175,14 @@ impl Scan {
             types: BTreeSet::new(),
             pointers: BTreeSet::new(),
             constants: BTreeMap::new(),
+            functions: 0,
+            indexed: BTreeSet::new(),
+            as_numbers: Vec::new(),
         };
         scanner.found.left_out = left_out::find(&expanded.tokens);
         scanner.found.elsewhere = left_out::elsewhere(&expanded.tokens);
         scanner.found.unended = unended::find(&expanded.tokens);
+        scanner.found.mistakes = juxtaposed::find(&expanded.tokens);
         scanner.statements(&expanded.tokens);
         scanner.finish()
     }
@@ -235,6 +248,12 @@ struct Scanner {
     pointers: BTreeSet<String>,
     /// Values of integer constants that the text defines, as text.
     constants: BTreeMap<String, String>,
+    /// The number of open functions of the text.
+    functions: usize,
+    /// Arrays of which the text reads an element somewhere.
+    indexed: BTreeSet<String>,
+    /// Arrays in the place of a number. One of which nothing reads an element is perhaps declared wrongly.
+    as_numbers: Vec<(String, Mistake)>,
 }
 
 impl Scanner {
@@ -247,6 +266,8 @@ impl Scanner {
                 Sink::Local(local) => live[*local],
             };
         }
+        let of_arrays = self.as_numbers.into_iter().filter(|(array, _)| self.indexed.contains(array));
+        self.found.mistakes.extend(of_arrays.map(|(_, mistake)| mistake));
         self.found
     }
 

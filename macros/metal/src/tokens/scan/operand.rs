@@ -2,7 +2,7 @@
 
 use super::scopes::Level;
 use crate::tokens::operator::operator;
-use crate::tokens::token::{Kind, Token};
+use crate::tokens::token::{Kind, Place, Token};
 
 /// A part of an expression that has been read.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Operand {
     pub(super) is_bare: bool,
     /// Whether it points to atomics.
     pub(super) is_atomic: bool,
+    /// The place of the variable.
+    pub(super) place: Option<Place>,
 }
 
 /// Tokens and how far they are read.

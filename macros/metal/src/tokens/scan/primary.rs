@@ -6,7 +6,7 @@ use super::{Access, AccessKind, Scanner};
 use crate::names::{is_attribute, is_keyword};
 use crate::tokens::neighbours::{is_scope, skip_template};
 use crate::tokens::operator::operator;
-use crate::tokens::token::{Bracket, Kind, Name, Place, Token};
+use crate::tokens::token::{self, Bracket, Kind, Name, Place, Token};
 
 impl Scanner {
     pub(super) fn postfix(&mut self, cursor: &mut Cursor<'_>) -> Operand {
@@ -21,6 +21,8 @@ impl Scanner {
             match cursor.tokens.get(cursor.index).map(|token| &token.kind) {
                 Some(Kind::Group(Bracket::Square, inner)) => {
                     cursor.index += 1;
+                    self.index(inner);
+                    self.element_of(&operand);
                     self.expression(inner);
                     operand = element(operand);
                 }
@@ -143,6 +145,9 @@ impl Scanner {
             }
         }
         let is_path = last > cursor.index;
+        if let Some(first) = tokens[cursor.index].to_name().filter(|_| is_path) {
+            self.namespace(&first);
+        }
         let Some(name) = tokens[last].to_name() else { return Operand::default() };
         self.note_doubles(&tokens[last..=last]);
         let behind = skip_template(tokens, last + 1);
@@ -150,7 +155,11 @@ impl Scanner {
         let is_known = local.is_some() || self.arrays.contains(&name.text);
         match tokens.get(behind).map(|token| &token.kind) {
             Some(Kind::Group(Bracket::Parenthesis, inner)) if behind == last + 1 || !is_known => {
+                let path = token::names(&tokens[cursor.index..last]);
                 cursor.index = behind + 1;
+                if path.iter().all(|segment| matches!(*segment, "metal" | "fast" | "precise")) {
+                    self.count_arguments(&name, inner);
+                }
                 self.note_doubles(&tokens[last + 1..behind]);
                 self.call(name, &tokens[last + 1..behind], inner, is_path)
             }
@@ -163,9 +172,16 @@ impl Scanner {
                 cursor.index = last + 1;
                 match local {
                     _ if is_path || is_keyword(&name.text) => Operand::default(),
-                    Some(local) => self.local(local, &name),
+                    Some(local) => {
+                        self.part_of_local(cursor, local, &name);
+                        self.local(local, &name)
+                    }
                     None => {
                         self.component(cursor, &name);
+                        let is_index = matches!(cursor.kind(), Some(Kind::Group(Bracket::Square, _)));
+                        if is_index && !self.arrays.contains(&name.text) {
+                            self.found.indexed.push(name.clone());
+                        }
                         self.value(name)
                     }
                 }
@@ -223,6 +239,6 @@ impl Scanner {
             .into_iter()
             .map(|root| self.access(Name { text: root, place: name.place }, Some(name.text.clone())))
             .collect();
-        Operand { accesses, local: Some(local), uses, level, is_bare: true, is_atomic }
+        Operand { accesses, local: Some(local), uses, level, is_bare: true, is_atomic, place: Some(name.place) }
     }
 }

@@ -67,8 +67,10 @@ impl Scanner {
                 "for" | "while" | "switch" => {
                     if let Some(head) = parenthesis(index + 1) {
                         self.scopes.enter();
-                        if name == "while" {
-                            self.assignment_in(head);
+                        match name.as_str() {
+                            "while" => self.assignment_in(head),
+                            "for" => self.loop_head(token.place, head),
+                            _ => {}
                         }
                         self.head_of_block(head);
                         let condition = match name.as_str() {
@@ -81,7 +83,11 @@ impl Scanner {
                         return next;
                     }
                 }
+                "return" => self.value_returned(&tokens[index..end_of(tokens, index)]),
                 "do" | "else" => {
+                    if name == "else" {
+                        self.else_alone(token.place, &tokens[..index]);
+                    }
                     return self.deeper(|scanner| scanner.statement(tokens, index + 1)).unwrap_or(tokens.len());
                 }
                 "case" | "default" => return self.label(tokens, index),
@@ -270,7 +276,8 @@ impl Scanner {
             return None;
         }
         self.scopes.enter();
-        if head.len() == 2 {
+        let is_function = head.len() != 2;
+        if !is_function {
             if callee.name().is_some_and(|name| VISITORS.contains(&name)) {
                 self.elements(inner);
             }
@@ -281,7 +288,9 @@ impl Scanner {
             }
             self.parameters(inner);
         }
+        self.functions += usize::from(is_function);
         self.block(body);
+        self.functions -= usize::from(is_function);
         self.scopes.leave();
         Some(block + 1)
     }
@@ -305,6 +314,9 @@ impl Scanner {
             return;
         }
         let sink = if has_effect(statement) { Sink::Used } else { Sink::Nothing };
+        if sink == Sink::Nothing {
+            self.comparison(statement);
+        }
         self.with_sink(sink, |scanner| scanner.expression(statement));
     }
 }
@@ -334,11 +346,17 @@ fn is_label(tokens: &[Token], index: usize) -> bool {
 
 /// Returns whether a statement may do more than make a value.
 fn has_effect(statement: &[Token]) -> bool {
-    let returns = ["return", "goto"].iter().any(|word| statement[0].name() == Some(word));
-    returns
-        || (0..statement.len()).any(|index| match &statement[index].kind {
-            Kind::Punct(_) => operator(statement, index)
-                .is_some_and(|(found, _)| matches!(found, "=" | "++" | "--") || is_compound_assignment(found)),
+    if ["return", "goto"].iter().any(|word| statement[0].name() == Some(word)) {
+        return true;
+    }
+    let mut index = 0;
+    while let Some(token) = statement.get(index) {
+        let mut length = 1;
+        let is_effect = match &token.kind {
+            Kind::Punct(_) => operator(statement, index).is_some_and(|(found, taken)| {
+                length = taken;
+                matches!(found, "=" | "++" | "--") || is_compound_assignment(found)
+            }),
             Kind::Group(Bracket::Parenthesis, inner) => {
                 let is_call = index > 0 && statement[index - 1].name().is_some_and(|name| !is_keyword(name));
                 is_call || !inner.is_empty() && has_effect(inner)
@@ -346,5 +364,11 @@ fn has_effect(statement: &[Token]) -> bool {
             Kind::Group(_, inner) => !inner.is_empty() && has_effect(inner),
             Kind::Branch(_) => true,
             Kind::Name(_) | Kind::Literal(_) => false,
-        })
+        };
+        if is_effect {
+            return true;
+        }
+        index += length;
+    }
+    false
 }
