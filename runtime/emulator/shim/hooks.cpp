@@ -2,6 +2,8 @@
 // for arithmetic. The sanitizers' own runtimes are not linked. Compiled once, linked into every kernel.
 #include "host.h"
 
+#define METAL_PC __builtin_return_address(0)
+
 extern "C" {
 
 // A bit for each of the (at most eight) bytes at `offset` of a stack.
@@ -16,6 +18,19 @@ METAL_INLINE METAL_UNWATCHED bool is_unset(unsigned long stack, unsigned long of
   __builtin_memcpy(&bits, unset_bits(stack, offset), 2);
   return bits & unset_mask(offset, bytes);
 }
+}
+template <bool UNSET> METAL_INLINE METAL_UNWATCHED void mark(unsigned long stack, unsigned long offset, unsigned long bytes) {
+  for (unsigned long done = 0; done < bytes; done += 8) {
+    unsigned long part = bytes - done < 8 ? bytes - done : 8;
+    unsigned short* bits = unset_bits(stack, offset + done);
+    unsigned short kept;
+    __builtin_memcpy(&kept, bits, 2);
+    if (UNSET) kept |= unset_mask(offset + done, part);
+    else kept &= ~unset_mask(offset + done, part);
+    __builtin_memcpy(bits, &kept, 2);
+  }
+}
+extern "C" {
 
 // A read of up to eight bytes must find each of its words set at least in part, because the gaps between the members of
 // a struct are never set. Longer reads are copies of structs, whose first word is a member.
@@ -41,17 +56,10 @@ METAL_INLINE METAL_UNWATCHED void metal_private(emulator::Context* c, unsigned l
     if (is_unset(stack, offset, bytes <= 8 ? bytes : 4)) metal_read_unset(stack, offset, bytes, pc);
     return;
   }
-  for (unsigned long done = 0; done < bytes; done += 8) {
-    unsigned long part = bytes - done < 8 ? bytes - done : 8;
-    unsigned short* bits = unset_bits(stack, offset + done);
-    unsigned short kept;
-    __builtin_memcpy(&kept, bits, 2);
-    kept &= ~unset_mask(offset + done, part);
-    __builtin_memcpy(bits, &kept, 2);
-  }
+  mark<false>(stack, offset, bytes);
 }
 
-// This is out of line from the kernel.
+// These are out of line from the kernel.
 METAL_UNWATCHED void metal_unset(void* place, unsigned long bytes, const char* name) {
   emulator::Context* c = emulator::context();
   unsigned long a = (unsigned long)place;
@@ -60,14 +68,10 @@ METAL_UNWATCHED void metal_unset(void* place, unsigned long bytes, const char* n
   if (a + bytes > c->unset_end) c->unset_end = a + bytes;
   c->privates[(a >> 4) % emulator::PRIVATES] = emulator::Private{place, bytes, name};
   unsigned long stack = a >> emulator::STACK_SHIFT << emulator::STACK_SHIFT, offset = a - stack;
-  for (unsigned long done = 0; done < bytes; done += 8) {
-    unsigned long part = bytes - done < 8 ? bytes - done : 8;
-    unsigned short* bits = unset_bits(stack, offset + done);
-    unsigned short kept;
-    __builtin_memcpy(&kept, bits, 2);
-    kept |= unset_mask(offset + done, part);
-    __builtin_memcpy(bits, &kept, 2);
-  }
+  mark<true>(stack, offset, bytes);
+}
+METAL_UNWATCHED void metal_leave(void* place, unsigned long bytes) {
+  metal_private(emulator::context(), (unsigned long)place, bytes, emulator::WRITE, METAL_PC);
 }
 
 METAL_INLINE METAL_UNWATCHED void metal_touch(const void* address, unsigned long bytes, unsigned kind, const void* pc) {
@@ -85,7 +89,6 @@ METAL_INLINE METAL_UNWATCHED void metal_touch(const void* address, unsigned long
   c->access(c, address, bytes, kind, pc);
 }
 
-#define METAL_PC __builtin_return_address(0)
 #define METAL_HOOK(N)                                                                                                  \
   METAL_UNWATCHED void __tsan_read##N(void* p) { metal_touch(p, N, emulator::READ, METAL_PC); }                        \
   METAL_UNWATCHED void __tsan_write##N(void* p) { metal_touch(p, N, emulator::WRITE, METAL_PC); }                      \

@@ -122,6 +122,7 @@ METAL_INLINE METAL_UNWATCHED bool turn() {
 } // namespace metal
 
 extern "C" void metal_unset(void* place, unsigned long bytes, const char* name);
+extern "C" void metal_leave(void* place, unsigned long bytes);
 // Announces what code that is not watched has written, or is about to read.
 extern "C" void __tsan_write_range(void*, unsigned long);
 extern "C" void __tsan_read_range(void*, unsigned long);
@@ -249,6 +250,15 @@ template <class T> METAL_INLINE METAL_UNWATCHED T& unset(T& variable, const char
   __asm__("" : "+r"(place));
   return *place;
 }
+
+// Ends with the variable's scope: its place on the stack may become that of a variable whose writes no compiler announces.
+template <class T> struct scope_of {
+  T& variable;
+  METAL_INLINE METAL_UNWATCHED explicit scope_of(T& variable) : variable(variable) {}
+  METAL_INLINE METAL_UNWATCHED ~scope_of() {
+    if constexpr (__is_trivially_constructible(T)) metal_leave((void*)&variable, sizeof(T));
+  }
+};
 
 // ---- barriers -------------------------------------------------------------------------------------------------------
 

@@ -99,5 +99,18 @@ fn what_is_set_before_it_is_read() {
             .threads(32, 32),
         set("a struct by value to a helper that is not inlined", "float r = 0; for (int k = 0; k < 3; ++k) { float t[16]; for (int j = 0; j < 16; ++j) t[j] = j; r += t[k]; Big b = {{1, 2, 3, 4, 5, 6, 7, 8, 9}}; r += sum(b); } y[i] = r;")
             .header("struct Big { float v[9]; };\n__attribute__((noinline)) static float sum(Big b) { float u[20]; for (int k = 0; k < 20; ++k) u[k] = b.v[k % 9]; thread float* p = b.v; return u[19] + p[8]; }"),
+        set(
+            "in the place of a variable whose scope has ended",
+            "threadgroup half s[64]; s[i] = half(x[i]); threadgroup_barrier(mem_flags::mem_threadgroup);
+             { half gone[4]; if (x[0] < -1e9f) { for (int k = 0; k < 4; ++k) gone[k] = s[k]; y[i] = gone[i & 3]; } }
+             half sum = 0; short a = 0, b = 0;
+             for (int k = 0; k < 8; ++k) {
+                 auto p = (a < 4) ? s[a] : half(99); auto q = (b < 4) ? s[8 + b] : half(99);
+                 bool second = (b < 4) && (a >= 4 || q < p);
+                 sum += second ? q : p; b += short(second); a += short(!second);
+             }
+             y[i] = sum;",
+        )
+        .threads(64, 64),
     ]);
 }

@@ -1,6 +1,6 @@
 //! Private variables that are declared without a value. The emulator learns where each lies, and so finds a read that
 //! no write came before. `float m;` becomes `float m_unset_; auto& m = metal::unset(m_unset_, "m");`, because compilers
-//! watch memory behind a pointer, but not what they can keep in a register.
+//! watch memory behind a pointer, but not what they can keep in a register. `metal::scope_of` follows: it ends with the scope.
 
 use super::lexer::Kind;
 use super::rewrite::Writer;
@@ -54,7 +54,10 @@ impl Writer<'_, '_> {
         }
         let Some((stop, names)) = self.valueless(i, end) else { return };
         let text = |n: usize| self.tokens[n].text;
-        let place = |&n: &usize| format!(" auto& {0} = metal::unset({0}_unset_, \"{0}\");", text(n));
+        let place = |&n: &usize| {
+            let declared = "auto& {} = metal::unset({}_unset_, \"{}\"); metal::scope_of {}_scope_({}_unset_);";
+            format!(" {}", declared.replace("{}", text(n)))
+        };
         // If a later variable of the declaration is made from an earlier one, the declaration stays as it is.
         let mentions = |n: &usize| (*n + 1..stop).filter(|&m| text(m) == text(*n)).count();
         if names.iter().any(|n| mentions(n) > 0) {
