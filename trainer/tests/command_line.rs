@@ -102,6 +102,13 @@ fn mistakes_are_told_in_a_sentence_and_leave_nothing_behind() {
             "error: `used`: holds an earlier run (`adapters.safetensors`)",
         ),
         (train("--resume --overwrite"), 2, "cannot be used with"),
+        (
+            "export --model CHECKPOINT --adapter-path empty --output new".into(),
+            1,
+            "error: `empty/adapter_config.json`: ",
+        ),
+        ("export --model CHECKPOINT --adapter-path adapter --output data".into(), 1, "error: `data`: is not empty"),
+        ("export --model moe --adapter-path adapter --output new".into(), 1, "error: `moe/config.json`: "),
         // Options of other programs.
         (
             train("--mask-prompt --lora_r 8"),

@@ -113,6 +113,17 @@ fn experts_train_go_on_are_measured_and_answer() {
     assert_eq!(shape("switch_mlp.down_proj.lora_b"), [EXPERTS, HIDDEN, 4]);
     assert_eq!(shape("gate.lora_b"), [4, EXPERTS]);
 
+    // PEFT's form holds gate and up together, at twice the rank, and the router as a parameter.
+    let printed = run(dir, "export --model moe --adapter-path whole --output peft");
+    assert!(printed.contains("Wrote `peft` for PEFT: adapters of 35 linear layers and 12 parameters of"), "{printed}");
+    let config: Value =
+        serde_json::from_str(&fs::read_to_string(dir.join("peft/adapter_config.json")).unwrap()).unwrap();
+    assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(4), &json!(80.0)));
+    assert_eq!(config["rank_pattern"], json!({"gate_up_proj": 8}));
+    assert_eq!(config["alpha_pattern"], json!({"gate_up_proj": 160.0}));
+    assert_eq!(config["target_parameters"][0], "layers.0.mlp.gate.weight");
+    assert_eq!(test_loss(dir, "--adapter-path peft"), after);
+
     let answer = run(dir, "generate --model moe --adapter-path whole --prompt One? --max-tokens 4");
     assert!(!answer.trim().is_empty(), "{answer}");
     run(dir, "audit moe --batch-size 1");

@@ -10,12 +10,12 @@ use cotangent_models::checkpoint::{HostTensor, SafetensorsFile};
 use cotangent_models::config::TextConfig;
 use cotangent_models::qwen35::{Cache, Model, Step};
 use cotangent_models::rope::{Positions, Rotary};
-use cotangent_trainer::adapter::{Adapter, AdapterFile};
+use cotangent_trainer::adapter::{Adapter, AdapterFile, export_to_peft};
 use cotangent_trainer::base_model::attach;
 use serde_json::Value;
 
-/// Both sides compute in float32, in different orders.
-const TOLERANCE: f32 = 2e-4;
+/// The share of the largest score by which two may differ: both sides compute in float32, in different orders.
+const TOLERANCE: f32 = 1e-5;
 
 fn top(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -29,13 +29,16 @@ fn manifest() -> Value {
     serde_json::from_str(&fs::read_to_string(foreign("manifest.json")).unwrap()).unwrap()
 }
 
-fn base(name: &str) -> (Model<Stored>, TextConfig) {
-    let dir = match name {
+fn base_folder(name: &str) -> PathBuf {
+    match name {
         "demo" => top("demo/checkpoint"),
         "vlm" | "moe" => top("tests/reference/fixtures").join(name),
         other => panic!("no base `{other}`"),
-    };
-    let (model, config, _) = Model::load(&dir, Dtype::F32).unwrap();
+    }
+}
+
+fn base(name: &str) -> (Model<Stored>, TextConfig) {
+    let (model, config, _) = Model::load(&base_folder(name), Dtype::F32).unwrap();
     (model, config)
 }
 
@@ -57,9 +60,14 @@ fn expected_scores(name: &str) -> Vec<f32> {
     file.read("logits").unwrap().to_f32().unwrap()
 }
 
+fn largest(values: impl Iterator<Item = f32>) -> f32 {
+    values.map(f32::abs).fold(0.0, f32::max)
+}
+
+/// The largest difference, as a share of the largest score.
 fn largest_difference(left: &[f32], right: &[f32]) -> f32 {
     assert_eq!(left.len(), right.len());
-    left.iter().zip(right).map(|(left, right)| (left - right).abs()).fold(0.0, f32::max)
+    largest(left.iter().zip(right).map(|(left, right)| left - right)) / largest(right.iter().copied())
 }
 
 fn tokens() -> Vec<i32> {
@@ -101,6 +109,30 @@ fn adapters_of_other_programs_compute_what_they_compute_there() {
 
         let file = AdapterFile::load(&foreign(name)).unwrap();
         assert_eq!((file.rank, file.config.unwrap().scale), (rank, scale), "{name}");
+    }
+}
+
+/// What PEFT wrote is written again as PEFT wrote it.
+#[test]
+fn adapters_of_peft_are_exported_as_they_came() {
+    for name in ["peft", "peft-rslora", "peft-vision", "peft-experts"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, written) =
+            (base_folder(manifest()["files"][name]["base"].as_str().unwrap()), dir.path().join("peft"));
+        let adapter = Adapter::load(&foreign(name)).unwrap();
+        let config = TextConfig::load_with_vision(&folder).unwrap();
+        export_to_peft(&adapter, &folder, &config, &written).unwrap();
+        let tensors = |dir: &Path| {
+            let file = SafetensorsFile::open(&dir.join("adapter_model.safetensors")).unwrap();
+            let read = |name: &str| (name.to_owned(), file.read(name).unwrap());
+            file.names().map(read).collect::<BTreeMap<String, HostTensor>>()
+        };
+        let (found, expected) = (tensors(&written), tensors(&foreign(name)));
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{name}");
+        assert!(found == expected, "{name}");
+        let again = Adapter::load(&written).unwrap();
+        assert!((again.config.scale - adapter.config.scale).abs() < 1e-12, "{name}");
+        assert!(again.tensors == adapter.tensors, "{name}");
     }
 }
 

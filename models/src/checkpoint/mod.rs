@@ -35,7 +35,7 @@ pub use folder::checkpoint_folder;
 pub use host_tensor::HostTensor;
 pub use layout::{Layout, mlx_shape, to_mlx};
 pub use multi_token::{HeadPlace, MULTI_TOKEN_FILE};
-pub use names::{TensorRole, classify, name_in_mlx};
+pub use names::{TensorRole, classify, name_in_mlx, name_in_transformers};
 pub use plan::{LoadPlan, Skipped};
 pub use safetensors::Dtype;
 pub use shards::ShardWriter;

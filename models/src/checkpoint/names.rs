@@ -46,6 +46,17 @@ pub fn name_in_mlx(name: &str, is_nested: bool) -> String {
     }
 }
 
+/// Returns the name that transformers gives the parameter or module of this canonical name; `sees` says whether the class has
+/// a vision tower.
+pub fn name_in_transformers(name: &str, sees: bool) -> String {
+    match name.split('.').next() {
+        Some("lm_head" | "mtp") => name.to_owned(),
+        Some("visual") => format!("model.{name}"),
+        _ if sees => format!("model.language_model.{name}"),
+        _ => format!("model.{name}"),
+    }
+}
+
 /// Returns whether only a quantized checkpoint has a tensor of this name.
 pub(super) fn is_quantisation_detail(stored: &str) -> bool {
     const SUFFIXES: [&str; 10] = [
@@ -78,7 +89,9 @@ mod tests {
         ];
         for (canonical, prefixes) in table {
             let in_mlx = [true, false].map(|is_nested| name_in_mlx(canonical, is_nested));
-            for stored in prefixes.iter().map(|prefix| format!("{prefix}{canonical}")).chain(in_mlx) {
+            let in_transformers = [true, false].map(|sees| name_in_transformers(canonical, sees));
+            let published = prefixes.iter().map(|prefix| format!("{prefix}{canonical}"));
+            for stored in published.chain(in_mlx).chain(in_transformers) {
                 assert_eq!(classify(&stored), TensorRole::Parameter(canonical.to_owned()), "{stored}");
             }
         }

@@ -10,7 +10,7 @@ use cotangent_models::reading;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::peft_experts::StackedParameter;
+use super::peft_experts::StackedTargets;
 use super::tensors::{AdapterName, split_name, stored_name};
 use super::{AdapterError, peft};
 
@@ -34,7 +34,7 @@ pub struct AdapterConfig {
     /// The checksum of the norms of the model that it was trained on, where that is known.
     pub base_norms: Option<String>,
     /// The parameters of experts that PEFT adapted as one; other programs have none.
-    pub stacked: Vec<StackedParameter>,
+    pub stacked: StackedTargets,
 }
 
 impl AdapterConfig {
@@ -48,7 +48,15 @@ impl AdapterConfig {
                 keys.push(key);
             }
         }
-        Self { rank, scale, dropout: 0.0, keys: Some(keys), num_layers: None, base_norms: None, stacked: Vec::new() }
+        Self {
+            rank,
+            scale,
+            dropout: 0.0,
+            keys: Some(keys),
+            num_layers: None,
+            base_norms: None,
+            stacked: StackedTargets::default(),
+        }
     }
 
     /// Reads the configuration `file`, PEFT's too.
@@ -133,7 +141,7 @@ impl AdapterConfig {
             },
         };
         let base_norms = json.get(BASE_NORMS).and_then(Json::as_str).map(str::to_owned);
-        Ok(Self { rank, scale, dropout, keys, num_layers, base_norms, stacked: Vec::new() })
+        Ok(Self { rank, scale, dropout, keys, num_layers, base_norms, stacked: StackedTargets::default() })
     }
 
     /// Returns a warning about using the adapter on a model whose norms have this checksum. It is `None` if the adapter

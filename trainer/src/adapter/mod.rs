@@ -10,6 +10,7 @@
 mod config;
 mod peft;
 mod peft_experts;
+mod peft_export;
 mod tensors;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,8 @@ use cotangent_models::quoting::quoted_path;
 use cotangent_models::qwen35::Model;
 
 pub use config::AdapterConfig;
-pub use peft_experts::StackedParameter;
+pub use peft_experts::StackedTargets;
+pub use peft_export::{Exported, export_to_peft};
 pub use tensors::{load_tensors, write_tensors};
 
 use tensors::{AdapterName, common_rank, split_name, tensor_error};

@@ -4,7 +4,7 @@ use cotangent_models::quoting::quoted;
 use serde_json::{Value as Json, json};
 
 use super::AdapterConfig;
-use super::peft_experts::stacked_parameters;
+use super::peft_experts::{GATE_UP, StackedTargets};
 
 /// Fields that may hold anything: they say where an adapter is from, how it was trained, or what its tensors say
 /// themselves.
@@ -43,7 +43,8 @@ pub(super) fn read_config(json: &Json) -> Result<AdapterConfig, String> {
     for (field, value) in json.as_object().into_iter().flatten() {
         let supported = match field.as_str() {
             "peft_type" | "r" | "lora_alpha" | "use_rslora" => true,
-            "target_parameters" => is_empty(value) || stacked_parameters(value).is_some(),
+            "rank_pattern" | "alpha_pattern" => is_empty(value) || of_gate_and_up(value).is_some(),
+            "target_parameters" => is_empty(value) || StackedTargets::read(value).is_some(),
             "bias" => value.is_null() || value == "none",
             "init_lora_weights" => {
                 value.is_null() || value.is_boolean() || HARMLESS_STARTS.iter().any(|start| value == start)
@@ -72,16 +73,29 @@ pub(super) fn read_config(json: &Json) -> Result<AdapterConfig, String> {
         }
     };
     let stabilised = json["use_rslora"] == json!(true);
-    let divisor = if stabilised { (rank as f64).sqrt() } else { rank as f64 };
-    Ok(AdapterConfig {
-        rank,
-        scale: alpha / divisor,
-        dropout: 0.0,
-        keys: None,
-        num_layers: None,
-        base_norms: None,
-        stacked: stacked_parameters(&json["target_parameters"]).unwrap_or_default(),
-    })
+    let scale = |alpha: f64, rank: f64| alpha / if stabilised { rank.sqrt() } else { rank };
+    let gate_up = ["rank_pattern", "alpha_pattern"].map(|pattern| of_gate_and_up(&json[pattern]));
+    let (gate_up_rank, gate_up_alpha) = (gate_up[0].unwrap_or(rank as f64), gate_up[1].unwrap_or(alpha));
+    let gate_up_is_doubled = gate_up_rank == 2.0 * rank as f64;
+    let scales = [scale(alpha, rank as f64), scale(gate_up_alpha, gate_up_rank)];
+    if !gate_up_is_doubled && gate_up_rank != rank as f64 || (scales[0] - scales[1]).abs() > 1e-6 * scales[0].abs() {
+        return Err(format!(
+            "`rank_pattern` and `alpha_pattern`: found the rank {gate_up_rank} and the scale {} for `{GATE_UP}`, expected the rank \
+             {rank} or twice that, and the scale {}\nhelp: merge the adapter into its base model with PEFT",
+            scales[1], scales[0]
+        ));
+    }
+    let mut stacked = StackedTargets::read(&json["target_parameters"]).unwrap_or_default();
+    stacked.gate_up_is_doubled = gate_up_is_doubled;
+    Ok(AdapterConfig { rank, scale: scales[0], dropout: 0.0, keys: None, num_layers: None, base_norms: None, stacked })
+}
+
+/// The number that a pattern gives `gate_up_proj` of every layer, if it speaks of nothing else; its keys are regular expressions.
+fn of_gate_and_up(pattern: &Json) -> Option<f64> {
+    let mut entries = pattern.as_object()?.iter();
+    let (key, number) = entries.next().filter(|_| entries.next().is_none())?;
+    let name = key.trim_start_matches(['.', '*', '\\']);
+    [GATE_UP, "mlp.experts.gate_up_proj", r"experts\.gate_up_proj"].contains(&name).then(|| number.as_f64())?
 }
 
 fn is_empty(value: &Json) -> bool {
@@ -105,6 +119,10 @@ mod tests {
             (json!({"peft_type": "LORA", "r": 4, "lora_alpha": 8}), 2.0),
             (json!({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_rslora": true}), 4.0),
             (json!({"peft_type": "LORA", "r": 4, "rank_pattern": {}, "modules_to_save": null}), 2.0),
+            (
+                json!({"peft_type": "LORA", "r": 4, "rank_pattern": {r".*\.gate_up_proj": 8}, "alpha_pattern": {"gate_up_proj": 16}}),
+                2.0,
+            ),
         ] {
             let config = read_config(&json).unwrap();
             assert_eq!((config.rank, config.scale), (4, expected), "{json}");
@@ -116,6 +134,7 @@ mod tests {
         for (field, value) in [
             ("use_dora", json!(true)),
             ("rank_pattern", json!({"q_proj": 16})),
+            ("rank_pattern", json!({"gate_up_proj": 8, "q_proj": 16})),
             ("alpha_pattern", json!({"q_proj": 16})),
             ("modules_to_save", json!(["lm_head"])),
             ("target_parameters", json!(["mlp.experts.bias"])),
@@ -131,6 +150,17 @@ mod tests {
             json[field] = value;
             let error = read_config(&json).unwrap_err();
             assert!(error.starts_with(&format!("`{field}`: found ")), "{error}");
+        }
+        for (ranks, alphas) in
+            [(json!({"gate_up_proj": 8}), json!({})), (json!({"gate_up_proj": 12}), json!({"gate_up_proj": 24}))]
+        {
+            let json =
+                json!({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "rank_pattern": ranks, "alpha_pattern": alphas});
+            let error = read_config(&json).unwrap_err();
+            assert!(
+                error.contains("for `gate_up_proj`, expected the rank 4 or twice that, and the scale 2\nhelp: "),
+                "{error}"
+            );
         }
         let error = read_config(&json!({"peft_type": "IA3"})).unwrap_err();
         assert_eq!(error, "`peft_type`: found \"IA3\"; only `LORA` is supported");

@@ -74,8 +74,8 @@ pub fn load_tensors(file: &Path, config: Option<&AdapterConfig>) -> Result<BTree
             return fail(format!("is the same as another tensor, `{name}`"));
         }
     }
-    let stacked = config.filter(|config| !config.stacked.is_empty()).map(|config| (config.rank, &config.stacked[..]));
-    for (name, tensor) in wrappers.split(stacked).map_err(|(name, reason)| tensor_error(file, &name, reason))? {
+    let (rank, stacked) = config.map(|config| (config.rank, config.stacked.clone())).unwrap_or_default();
+    for (name, tensor) in wrappers.split(rank, &stacked).map_err(|(name, reason)| tensor_error(file, &name, reason))? {
         if tensors.insert(name.clone(), tensor).is_some() {
             return Err(tensor_error(file, &name, "is there twice, by itself and in a stack".into()));
         }
@@ -173,7 +173,7 @@ fn canonical_name(stored: &str) -> Result<(String, FactorLayout), String> {
 }
 
 /// A matrix with its axes exchanged.
-fn transposed(matrix: &HostTensor) -> HostTensor {
+pub(super) fn transposed(matrix: &HostTensor) -> HostTensor {
     let (rows, columns) = (matrix.shape[0], matrix.shape[1]);
     let size = matrix.bytes.len() / (rows * columns);
     let element = |row: usize, column: usize| &matrix.bytes[(row * columns + column) * size..][..size];

@@ -269,3 +269,30 @@ fn the_head_and_the_tower_have_names_of_their_own() {
     let file = SafetensorsFile::open(&dir.path().join(WEIGHTS_FILE)).unwrap();
     assert!(file.get("language_model.lm_head.lora_a").is_some());
 }
+
+#[test]
+fn an_export_for_peft_says_what_it_leaves_out_and_refuses_what_is_left_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let [base, written] = ["base", "written"].map(|name| folder.path().join(name));
+    let adapter = |tensors: BTreeMap<String, HostTensor>| {
+        let config = AdapterConfig::from_tensors(tensors.keys().map(String::as_str), 2, 20.0);
+        Adapter { file: WEIGHTS_FILE.into(), config, tensors }
+    };
+    let head = [("mtp.fc.lora_a", factor(&[8, 2])), ("mtp.fc.lora_b", factor(&[2, 4]))];
+    let head: BTreeMap<String, HostTensor> = head.map(|(name, tensor)| (name.to_owned(), tensor)).into();
+    let error = export_to_peft(&adapter(head.clone()), &base, &model(), &written).unwrap_err().to_string();
+    assert!(error.contains("holds the head of multi-token prediction alone"), "{error}");
+    let other = adapter(tensors().into_iter().map(|(name, tensor)| (name.replace("mlp.", "wings."), tensor)).collect());
+    let error = export_to_peft(&other, &base, &model(), &written).unwrap_err().to_string();
+    assert!(error.contains("belongs to no linear layer of the model"), "{error}");
+    assert!(!written.exists());
+
+    let both = adapter(tensors().into_iter().chain(head).collect());
+    let exported = export_to_peft(&both, &base, &model(), &written).unwrap();
+    assert_eq!(exported, Exported { modules: 2, parameters: 0, left_out: 2 });
+    let again = Adapter::load(&written).unwrap();
+    assert_eq!((again.tensors, again.config.rank, again.config.scale), (tensors(), 2, 20.0));
+    let config: Json = serde_json::from_slice(&fs::read(written.join(CONFIG_FILE)).unwrap()).unwrap();
+    assert_eq!(config["target_modules"], json!(["layers.0.mlp.up_proj", "layers.1.mlp.down_proj"]));
+    assert_eq!(config["target_parameters"], Json::Null);
+}

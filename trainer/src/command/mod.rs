@@ -6,6 +6,7 @@ mod convert;
 mod data_arguments;
 mod demo;
 mod evaluate;
+mod export;
 mod foreign_options;
 mod generate;
 mod show;
@@ -52,6 +53,8 @@ enum Command {
     ///
     /// Works through one tensor at a time. The folder is there only once it is complete.
     Convert(convert::Convert),
+    /// Write an adapter in PEFT's format, for transformers
+    Export(export::Export),
     /// Train on the small model and data that come with the project, and show answers before and after
     Demo(demo::Demo),
 }
@@ -86,6 +89,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<u8> {
         Command::Show(show) => show.run(),
         Command::Audit(audit) => audit.run(),
         Command::Convert(convert) => convert.run(),
+        Command::Export(export) => export.run(),
         Command::Demo(demo) => demo.run(),
     }
 }
