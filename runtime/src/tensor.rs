@@ -78,6 +78,11 @@ impl Origin {
         Origin::new(TraceId::fresh(), false)
     }
 
+    /// Returns the origin of a result whose gradient is zero everywhere.
+    pub(crate) fn flat(self) -> Self {
+        Origin { needs_gradient: false, trains: false, ..self }
+    }
+
     /// Returns this origin in a graph that is run without gradients.
     pub(crate) fn without_gradient(self) -> Self {
         Origin { needs_gradient: false, ..self }

@@ -242,7 +242,7 @@ fn every_kind_of_cut_is_listed() {
     let found = cuts(|x, ()| {
         let largest = x.argmax(0)?.to_constant("the test reads a place")?;
         let positive = x.greater(0.0)?;
-        let shifted = x.floor()?.select(&positive, &x.detach("the test cuts it"))?;
+        let shifted = x.floor()?.add(x)?.select(&positive, &x.detach("the test cuts it"))?;
         let y = with_total(&shifted)?.y;
         y.multiply(&largest)?.sum_all()
     });

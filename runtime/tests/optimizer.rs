@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Pair, copy, gradients_of, pair};
-use cotangent::optimizer::{AdamW, AdamWOptions, global_norm};
+use cotangent::optimizer::{AdamW, AdamWOptions, Sgd, SgdOptions, global_norm};
 use cotangent::random::Key;
 use cotangent::{Constant, Dtype, Gradients, Session, Stored, Tensor, Trainable, value_and_grad};
 
@@ -316,10 +316,9 @@ fn gradients_of_another_model_are_refused_unless_it_is_said() {
     assert!(optimizer.update(&mut other, &moved, 0.1).unwrap().applied().unwrap());
     // A parameter in another dtype, or after a step, is the same parameter.
     let (mut master, mut optimizer) = (mine, AdamW::new(AdamWOptions::default()));
-    let half = Pair { left: master.left.cast(Dtype::BF16).unwrap(), right: master.right.clone() };
-    let gradients = gradients_of(&half, &[1.0], &[1.0]);
     for _ in 0..2 {
-        optimizer.update(&mut master, &gradients, 0.1).unwrap();
+        let half = Pair { left: master.left.cast(Dtype::BF16).unwrap(), right: master.right.clone() };
+        optimizer.update(&mut master, &gradients_of(&half, &[1.0], &[1.0]), 0.1).unwrap();
     }
     assert!(gradients.moved_to(&master.left).is_err(), "no parameter of these names");
 }
@@ -349,6 +348,48 @@ fn a_learning_rate_that_is_no_size_of_a_step_is_refused() {
             format!("`AdamW::update`: found a learning rate of {rate}, expected a finite number from 0 on")
         );
     }
+}
+
+#[test]
+fn constants_that_a_rule_cannot_have_are_refused() {
+    let adamw = AdamWOptions::default();
+    let refused = |options: AdamWOptions| {
+        let mut parameters = pair(&[1.0], &[1.0]);
+        let gradients = gradients_of(&parameters, &[1.0], &[1.0]);
+        let mut optimizer = AdamW::new(adamw).with_group(options, ["right"]);
+        optimizer.update(&mut parameters, &gradients, 0.1).err().map(|error| error.to_string())
+    };
+    for (options, expected) in [
+        (AdamWOptions { beta1: 1.0, ..adamw }, "a beta1 of 1, expected 0 to below 1"),
+        (AdamWOptions { beta2: 1.5, ..adamw }, "a beta2 of 1.5, expected 0 to below 1"),
+        (AdamWOptions { epsilon: f32::NAN, ..adamw }, "an epsilon of NaN, expected a finite number from 0 on"),
+        (AdamWOptions { weight_decay: -0.5, ..adamw }, "a weight decay of -0.5, expected a finite number from 0 on"),
+        (AdamWOptions { max_norm: Some(0.0), ..adamw }, "a largest norm of 0, expected a number above 0, or `None`"),
+    ] {
+        assert_eq!(refused(options), Some(format!("`AdamW::update`: found {expected}")));
+    }
+    assert_eq!(refused(AdamWOptions { beta1: 0.0, epsilon: 0.0, max_norm: Some(f32::INFINITY), ..adamw }), None);
+
+    let mut parameters = pair(&[1.0], &[1.0]);
+    let gradients = gradients_of(&parameters, &[1.0], &[1.0]);
+    let momentum = SgdOptions { momentum: 1.5, ..SgdOptions::default() };
+    let error = Sgd::new(momentum).update(&mut parameters, &gradients, 0.1).unwrap_err();
+    assert_eq!(error.to_string(), "`Sgd::update`: found a momentum of 1.5, expected 0 to below 1");
+}
+
+#[test]
+fn gradients_are_used_once() {
+    let mut parameters = pair(&[1.0], &[1.0]);
+    let mut restored = Pair { left: parameters.left.clone(), right: parameters.right.clone() };
+    let gradients = gradients_of(&parameters, &[1.0], &[1.0]);
+    let mut optimizer = AdamW::new(AdamWOptions::default());
+    optimizer.update(&mut parameters, &gradients, 0.1).unwrap();
+    let error = optimizer.update(&mut parameters, &gradients, 0.1).unwrap_err().to_string();
+    assert!(error.contains("the gradient of `left` was used in the last step") && error.ends_with("[C21]"), "{error}");
+    // A step that is taken back can be taken again, and gradients can be moved on purpose.
+    optimizer.update(&mut restored, &gradients, 0.1).unwrap();
+    let moved = gradients.moved_to(&restored).unwrap();
+    optimizer.update(&mut restored, &moved, 0.1).unwrap();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::error::{Context as _, Result};
 use crate::mode::Graph;
 use crate::tensor::{Origin, Tensor};
 
-use super::{require_dtype, shape_error};
+use super::{require_dtype, require_number, shape_error};
 
 /// The keys that a query sees.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +27,7 @@ impl<M: Graph> Tensor<M> {
     /// In training MLX holds `[B, H, T, S]` here: for long rows compose it of blocks.
     ///
     /// # Errors
-    /// Shapes or dtypes that do not fit.
+    /// Shapes or dtypes that do not fit; a scale that is no number.
     pub fn attention(
         &self,
         keys: &Tensor<M>,
@@ -36,6 +36,7 @@ impl<M: Graph> Tensor<M> {
         visible: Visible<'_>,
     ) -> Result<Tensor<M>> {
         let operation = "attention";
+        require_number(operation, "a scale", scale, true)?;
         require_dtype(operation, keys.dtype(), self.dtype())?;
         require_dtype(operation, values.dtype(), self.dtype())?;
         let (q, k, v) = (self.shape(), keys.shape(), values.shape());

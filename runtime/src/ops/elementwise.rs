@@ -59,14 +59,16 @@ unary! {
 }
 
 impl<M: Graph> Tensor<M> {
-    /// The largest integer that is not above `x`; its gradient is zero.
+    /// The largest integer that is not above `x`; its gradient is zero, so it is no way from a loss to a parameter.
     ///
     /// # Errors
     /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
     #[track_caller]
     pub fn floor(&self) -> Result<Tensor<M>> {
         cut::note(CutKind::Discrete, "`floor`: a staircase has gradient zero", self);
-        self.unary("floor", |x| ops::floor(x))
+        let floor = self.unary("floor", |x| ops::floor(x))?;
+        let origin = floor.origin().flat();
+        Ok(Tensor::from_parts(floor.array().clone(), origin))
     }
 
     /// Returns the same values in another float type; the gradient comes back in this one.

@@ -92,6 +92,15 @@ fn require_dtype(operation: &'static str, found: Dtype, expected: Dtype) -> Resu
     })
 }
 
+/// Checks a number of an operation that is added under a root or multiplied with everything.
+fn require_number(operation: &'static str, name: &str, value: f32, may_be_negative: bool) -> Result<()> {
+    if value.is_finite() && (may_be_negative || value >= 0.0) {
+        return Ok(());
+    }
+    let from = if may_be_negative { "" } else { " from 0 on" };
+    Err(Error::Other(format!("`{operation}`: found {name} of {value}, expected a finite number{from}")))
+}
+
 fn shape_error(operation: &'static str, found: impl std::fmt::Debug, expected: impl Into<String>) -> Error {
     Error::Shape { operation, found: format!("{found:?}"), expected: expected.into() }
 }

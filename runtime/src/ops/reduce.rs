@@ -6,6 +6,8 @@ use crate::error::{Context as _, Result};
 use crate::mode::Graph;
 use crate::tensor::Tensor;
 
+use super::shape_error;
+
 /// Whether reduced axes stay, with length 1.
 const KEEP: bool = true;
 
@@ -37,8 +39,17 @@ impl<M: Graph> Tensor<M> {
     /// The mean over `axes`, which stay with length 1.
     ///
     /// # Errors
-    /// An axis that is not there.
+    /// An axis that is not there, or has no elements.
     pub fn mean_keep(&self, axes: &[i32]) -> Result<Tensor<M>> {
+        for axis in axes {
+            if self.shape()[self.axis("mean_keep", *axis)?] == 0 {
+                return Err(shape_error(
+                    "mean_keep",
+                    self.shape(),
+                    format!("elements along axis {axis}: of none there is no mean"),
+                ));
+            }
+        }
         self.unary("mean_keep", |x| x.mean_axes(axes, KEEP))
     }
 

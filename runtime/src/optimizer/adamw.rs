@@ -4,7 +4,7 @@ use crate::error::{Context as _, Result};
 use crate::mode::Infer;
 use crate::tensor::Tensor;
 
-use super::rule::{New, Old, Rule};
+use super::rule::{New, Old, Rule, mistake_of_all, outside};
 
 /// AdamW with bias correction and decoupled weight decay (Loshchilov and Hutter, 2019, algorithm 2). Its state is `m`, the
 /// mean of gradients, and `v`, that of their squares.
@@ -49,6 +49,15 @@ impl Rule for AdamWOptions {
 
     fn max_norm(&self) -> Option<f32> {
         self.max_norm
+    }
+
+    fn mistake(&self) -> Option<String> {
+        let beta = |name, value: f64| outside(name, value, 0.0..1.0, "0 to below 1");
+        let epsilon = || outside("an epsilon", self.epsilon, 0.0..f32::INFINITY, "a finite number from 0 on");
+        beta("a beta1", self.beta1)
+            .or_else(|| beta("a beta2", self.beta2))
+            .or_else(epsilon)
+            .or_else(|| mistake_of_all(self.weight_decay, self.max_norm))
     }
 
     fn share(&self, steps: &Tensor<Infer>) -> Result<Corrections> {

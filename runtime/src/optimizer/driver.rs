@@ -104,9 +104,9 @@ impl<R: Rule> Optimizer<R> {
     ///
     /// # Errors
     /// [`Error::Parameter`] if a gradient or a group names no parameter, or a gradient or the state has another shape than
-    /// its parameter; [`Error::Refused`] if there are no gradients, if one is another model's, if two parameters have one
-    /// name, or if earlier steps were of another model; [`Error::Other`] unless the learning rate is a number from 0 on;
-    /// [`Error::Mlx`].
+    /// its parameter; [`Error::Refused`] if there are no gradients, if one is another model's or was used in the last step,
+    /// if two parameters have one name, or if earlier steps were of another model; [`Error::Other`] unless the learning rate
+    /// is a number from 0 on and the constants of the rule are [what they can be](Rule::mistake); [`Error::Mlx`].
     pub fn update<P>(&mut self, parameters: &mut P, gradients: &Gradients, learning_rate: f32) -> Result<Update>
     where
         P: Parameters<Mode = Stored, In<Stored> = P>,
@@ -117,9 +117,13 @@ impl<R: Rule> Optimizer<R> {
                 "`{operation}`: found a learning rate of {learning_rate}, expected a finite number from 0 on"
             )));
         }
+        if let Some(mistake) = self.groups.iter().find_map(|group| group.rule.mistake()) {
+            return Err(Error::Other(format!("`{operation}`: found {mistake}")));
+        }
         let targets = targets(operation, parameters, gradients)?;
         self.check_groups(parameters)?;
         self.check_model(&targets)?;
+        self.check_step(&targets, gradients)?;
         let kind = |name: &str| {
             let group = self.group_of(name);
             Kind { dtype: targets[name].dtype(), group, alone: !self.groups[group].rule.by_element() }
@@ -189,6 +193,25 @@ impl<R: Rule> Optimizer<R> {
                 code: "C21",
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// Checks that no gradient was used in the last step: it belongs to the weights before that.
+    fn check_step(&self, targets: &BTreeMap<String, &Tensor<Stored>>, gradients: &Gradients) -> Result<()> {
+        let is_used = |(name, parameter): &(&String, &&Tensor<Stored>)| {
+            let taken_at = gradients.taken_at(name).filter(|taken_at| *taken_at != parameter.identity());
+            taken_at.is_some_and(|taken_at| self.updated.get(*name) == Some(&taken_at))
+        };
+        match targets.iter().find(is_used) {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::Refused {
+                operation: R::OPERATION,
+                message: format!(
+                    "the gradient of `{name}` was used in the last step, and is of the weights before it: take gradients again \
+                     after each step, or say that it is meant with `Gradients::moved_to`"
+                ),
+                code: "C21",
+            }),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The part of an optimizer that differs from others.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
+use std::ops::RangeBounds;
 
 use crate::error::Result;
 use crate::mode::Infer;
@@ -41,6 +42,12 @@ pub trait Rule: Clone + Debug {
         None
     }
 
+    /// Returns what is wrong with the constants of the rule, such as "a momentum of 2, expected 0 to below 1". Every step asks
+    /// before it changes anything.
+    fn mistake(&self) -> Option<String> {
+        None
+    }
+
     /// Prepares a step; `steps` is its number, from 1, a scalar.
     ///
     /// # Errors
@@ -52,6 +59,23 @@ pub trait Rule: Clone + Debug {
     /// # Errors
     /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
     fn apply(&self, shared: &Self::Shared, old: &Old<'_>) -> Result<New>;
+}
+
+/// A constant of a rule that is not what it can be, as [`Rule::mistake`] says it.
+pub(super) fn outside<N: Display + PartialOrd>(
+    name: &str,
+    value: N,
+    allowed: impl RangeBounds<N>,
+    expected: &str,
+) -> Option<String> {
+    (!allowed.contains(&value)).then(|| format!("{name} of {value}, expected {expected}"))
+}
+
+/// Says what is wrong with constants that every rule here has.
+pub(super) fn mistake_of_all(weight_decay: f32, max_norm: Option<f32>) -> Option<String> {
+    let decay = outside("a weight decay", weight_decay, 0.0..f32::INFINITY, "a finite number from 0 on");
+    let above = |norm: f32| outside("a largest norm", norm, f32::MIN_POSITIVE.., "a number above 0, or `None`");
+    decay.or_else(|| above(max_norm?))
 }
 
 /// The arguments of a step of a rule: one parameter, or many side by side.

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::mode::Infer;
 use crate::tensor::Tensor;
 
-use super::rule::{New, Old, Rule};
+use super::rule::{New, Old, Rule, mistake_of_all, outside};
 
 /// Gradient descent with momentum, as PyTorch's `torch.optim.SGD` computes it without dampening: the velocity is
 /// `momentum * velocity + gradient + weight_decay * parameter`, and the parameter moves against it by the learning rate.
@@ -32,6 +32,11 @@ impl Rule for SgdOptions {
 
     fn max_norm(&self) -> Option<f32> {
         self.max_norm
+    }
+
+    fn mistake(&self) -> Option<String> {
+        outside("a momentum", self.momentum, 0.0..1.0, "0 to below 1")
+            .or_else(|| mistake_of_all(self.weight_decay, self.max_norm))
     }
 
     fn share(&self, _: &Tensor<Infer>) -> Result<()> {

@@ -145,6 +145,11 @@ impl Gradients {
         result
     }
 
+    /// Returns the tensor with respect to which the gradient of this name was taken.
+    pub(crate) fn taken_at(&self, name: &str) -> Option<Identity> {
+        self.by_name.get(name).map(|gradient| gradient.of)
+    }
+
     /// Checks the gradients against the parameter of one of them, on behalf of an optimizer.
     ///
     /// # Errors

@@ -103,7 +103,8 @@ pub trait Stack {
         batch: &Self::Batch,
     ) -> Result<Tensor<Train>>;
 
-    /// Returns the weight of each part of the loss in its gradient. Drivers return the parts without their weights.
+    /// Returns the weight of each part of the loss in its gradient: finite numbers that are not all zero. Drivers return the
+    /// parts without their weights.
     fn weights(batch: &Self::Batch) -> Vec<f32> {
         let _ = batch;
         vec![1.0]
@@ -295,7 +296,7 @@ fn whole_graph<S: Stack>(
 ) -> Result<Tensor<Stored>> {
     let primals = parts.primals();
     let function = |primals: &[Array]| Ok(vec![parts.loss(primals, None, &[])?]);
-    let (values, found) = vjp_arrays(OPERATION, function, &primals, &[parts.cotangent()])?;
+    let (values, found) = vjp_arrays(OPERATION, function, &primals, &[parts.cotangent()?])?;
     parts.accumulate(found, gradients)?;
     let repetitions = running::take_repetitions();
     let compared = repetitions.iter().map(Repetition::array);

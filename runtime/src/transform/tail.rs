@@ -3,7 +3,7 @@
 use mlx_rs::Array;
 
 use crate::cut::Part;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::TraceId;
 
 use super::carried::Carried;
@@ -28,11 +28,19 @@ impl<S: Stack> Tail<'_, S> {
     }
 
     /// Returns the cotangent of the loss: the weights of its parts.
-    pub(super) fn cotangent(&self) -> Array {
-        match S::weights(self.batch).as_slice() {
+    ///
+    /// # Errors
+    /// [`Error::Other`] unless they are finite, and one of them is not zero.
+    pub(super) fn cotangent(&self) -> Result<Array> {
+        let weights = S::weights(self.batch);
+        if weights.iter().any(|weight| !weight.is_finite()) || weights.iter().all(|weight| *weight == 0.0) {
+            let expected = "expected finite numbers that are not all zero";
+            return Err(Error::Other(format!("`{OPERATION}`: found the weights {weights:?} of the loss, {expected}")));
+        }
+        Ok(match weights.as_slice() {
             [weight] => Array::from_f32(*weight),
             weights => Array::from_slice(weights, &[weights.len() as i32]),
-        }
+        })
     }
 
     /// The loss, or its parts, from the state before the first stage, if there is one; `before` says which parameters train in the stages
@@ -71,7 +79,7 @@ impl<S: Stack> Tail<'_, S> {
         (state, needs): (&Carried<S::State>, bool),
         before: &[&TrainableLeaves],
     ) -> Result<Pulled> {
-        pull(self.primals(), Some((state, needs)), &[self.cotangent()], &|primals, input| {
+        pull(self.primals(), Some((state, needs)), &[self.cotangent()?], &|primals, input| {
             Ok(vec![self.loss(primals, input, before)?])
         })
     }

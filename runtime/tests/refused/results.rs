@@ -87,6 +87,14 @@ fn a_loss_is_of_the_graph_that_is_running() {
 }
 
 #[test]
+fn a_staircase_is_no_way_to_a_parameter() {
+    let loss: Loss = |p, ()| p.left.floor()?.multiply(&p.right.floor()?)?.sum_all();
+    refused(run(&example(), &(), loss), "value_and_grad", "C20", &["`left`, `right`"]);
+    let (found, _) = run(&example(), &(), |p, ()| p.left.floor()?.multiply(&p.right)?.sum_all()).unwrap();
+    assert_eq!((values(&found, "left"), values(&found, "right")), (vec![0.0; 3], vec![1.0, 2.0, 3.0]));
+}
+
+#[test]
 fn functions_with_their_own_gradient_return_what_they_computed() {
     fn own(
         p: &Pair<Train>,
