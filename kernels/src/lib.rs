@@ -50,6 +50,7 @@ pub mod layer_norm;
 pub mod low_rank;
 pub mod mrope;
 pub mod packed_linear;
+mod parts;
 pub mod rms_norm;
 pub mod rope_layout;
 pub mod rotary;
@@ -74,7 +75,7 @@ pub use delta_rule::{
     gated_delta_with_states,
 };
 pub use documents::Documents;
-pub use expert_rows::{ExpertRows, gather_from_experts, spread_to_experts};
+pub use expert_rows::{ExpertRows, gather_from_experts, spread_to_experts, weights_of_rows};
 pub use gates::{GatesOutputs, gates};
 pub use gelu::{gelu, gelu_tanh};
 pub use grouped_linear::{grouped_linear, grouped_packed_linear};
@@ -86,7 +87,7 @@ pub use packed_linear::packed_linear;
 pub use rms_norm::{rms_norm, rms_norm_gated, rms_norm_zero_centred};
 pub use rope_layout::{AxisChoice, Pairing};
 pub use rotary::{RotaryLayout, TableLayout, rotary};
-pub use swiglu::swiglu;
+pub use swiglu::{swiglu, weighted_swiglu};
 pub use verify::{verify_linear, verify_quantised_linear, verify_switch_linear};
 
 /// Every kernel of the program, those of this crate among them.

@@ -48,9 +48,7 @@ impl<M: Graph> ExpertLinear<M> {
     /// # Errors
     /// If the shapes do not fit, or there is no such expert.
     pub fn forward(&self, x: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
-        let y = self.weight.product_of_experts(x, rows)?;
-        let Some(ExpertLowRank { lora_a, lora_b, scale }) = &self.adapter else { return Ok(y) };
-        let down = cotangent_kernels::grouped_linear(x, &lora_a.cast(x.dtype())?, rows.counts())?;
-        y.add(&cotangent_kernels::grouped_linear(&down.multiply(*scale)?, &lora_b.cast(x.dtype())?, rows.counts())?)
+        let adapter = self.adapter.as_ref().map(|ExpertLowRank { lora_a, lora_b, scale }| ([lora_a, lora_b], *scale));
+        self.weight.product_of_experts(x, adapter, rows)
     }
 }

@@ -17,7 +17,7 @@ calls! { "vision towers": rotary::fused_rotary }
 
 calls! {
     "experts":
-    expert_rows::row_products, expert_rows::spread_rows, expert_rows::summed_rows, grouped_linear::grouped_product,
+    expert_rows::spread_rows, expert_rows::summed_rows, grouped_linear::grouped_product, swiglu::fused_weighted_swiglu,
 }
 
 // `decoded_matrix` and `grouped_packed_linear` call these, but not on CPUs, where the parity tests run codes.

@@ -155,14 +155,24 @@ impl<M: Graph> Weight<M> {
         }
     }
 
-    /// `x W_e^T` of each row `[rows, inputs]` with the matrix of its expert, to `[rows, outputs]`, in the dtype of `x`.
+    /// `x W_e^T` of each row `[rows, inputs]` with the matrix of its expert, plus what the adapters `A` `[experts, rank, inputs]` and `B`
+    /// `[experts, outputs, rank]` add, `scale (x A_e^T) B_e^T`: `[rows, outputs]`, in the dtype of `x`.
     ///
     /// # Errors
     /// If it is no stack, lengths do not fit, or there is no such expert.
-    pub fn product_of_experts(&self, x: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
+    pub fn product_of_experts(
+        &self,
+        x: &Tensor<M>,
+        adapter: Option<([&Tensor<M>; 2], f32)>,
+        rows: &ExpertRows,
+    ) -> Result<Tensor<M>> {
         match self {
-            Weight::Dense(dense) => cotangent_kernels::grouped_linear(x, &dense.weight.cast(x.dtype())?, rows.counts()),
-            Weight::Quantized(codes) => cotangent_kernels::grouped_packed_linear(x, &codes.packed()?, rows.counts()),
+            Weight::Dense(dense) => {
+                cotangent_kernels::grouped_linear(x, &dense.weight.cast(x.dtype())?, adapter, rows.counts())
+            }
+            Weight::Quantized(codes) => {
+                cotangent_kernels::grouped_packed_linear(x, &codes.packed()?, adapter, rows.counts())
+            }
         }
     }
 

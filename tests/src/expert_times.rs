@@ -62,11 +62,11 @@ fn multiply<M: Graph>(inputs: &[Tensor<M>], (way, counts): &Host) -> Result<Tens
     let decode = |matrices: &Packed| Ok::<_, cotangent::Error>(matrices.decode(x.dtype())?.to_tensor::<M>());
     match way {
         Way::Nothing(width) => x.slice(1, 0, (*width).min(x.dimension(1))),
-        Way::Model => grouped_linear(x, &inputs[1], counts),
+        Way::Model => grouped_linear(x, &inputs[1], None, counts),
         Way::Blocks(Blocks { rows, columns, depth }) => grouped_product(x, &inputs[1], counts, *rows, *columns, *depth),
         Way::Gathered => x.grouped_matmul(&inputs[1].swap_axes(1, 2)?, counts),
-        Way::Codes(matrices) => grouped_packed_linear(x, matrices, counts),
-        Way::Decoded(matrices) => grouped_linear(x, &decode(matrices)?, counts),
+        Way::Codes(matrices) => grouped_packed_linear(x, matrices, None, counts),
+        Way::Decoded(matrices) => grouped_linear(x, &decode(matrices)?, None, counts),
         Way::DecodedGathered(matrices) => x.grouped_matmul(&decode(matrices)?.swap_axes(1, 2)?, counts),
     }
 }

@@ -8,7 +8,7 @@ mod fused;
 
 use cotangent::{Error, Graph, Indices, Result, Tensor, VjpCase, custom_vjp};
 
-pub use fused::{row_products, spread_rows, summed_rows};
+pub use fused::{spread_rows, summed_rows};
 
 /// The assignment of rows to tokens, for one choice of experts. Cloning shares the memory.
 #[derive(Debug, Clone)]
@@ -60,24 +60,31 @@ custom_vjp! {
     static SPREAD: ExpertRows = "spread_to_experts" {
         inputs: [x],
         outputs: [rows],
-        forward: |[x], rows| Ok(vec![spread_rows(x, None, &rows.choices, rows.per_token as usize)?]),
-        backward: |_, [d_rows], _, rows| Ok(vec![summed_rows(d_rows, None, &rows.rows)?]),
+        forward: |[x], rows| Ok(vec![spread_rows(x, &rows.choices, rows.per_token as usize)?]),
+        backward: |_, [d_rows], _, rows| Ok(vec![summed_rows(d_rows, &rows.rows)?]),
         cases: [VjpCase::new(&[&[4, 3]], example()?)],
     }
 }
 
 custom_vjp! {
-    /// Gathers the rows' results by token. With y = sum over s of w_s r_s: d_r = w_s d_y of the row's token and choice,
-    /// and d_w_s is the product of r_s and d_y.
+    /// The gradient of a row is that of its token.
     static GATHER: ExpertRows = "gather_from_experts" {
-        inputs: [rows, weights],
+        inputs: [rows],
         outputs: [y],
-        forward: |[values, weights], rows| Ok(vec![summed_rows(values, Some(weights), &rows.rows)?]),
-        backward: |[values, weights], [d_y], _, rows| {
-            let d_values = spread_rows(d_y, Some(weights), &rows.choices, rows.per_token as usize)?;
-            Ok(vec![d_values, row_products(values, d_y, &rows.rows)?])
-        },
-        cases: [VjpCase::new(&[&[8, 3], &[4, 2]], example()?)],
+        forward: |[values], rows| Ok(vec![summed_rows(values, &rows.rows)?]),
+        backward: |_, [d_y], _, rows| Ok(vec![spread_rows(d_y, &rows.choices, rows.per_token as usize)?]),
+        cases: [VjpCase::new(&[&[8, 3]], example()?)],
+    }
+}
+
+custom_vjp! {
+    /// Each choice is of one row, so that the gradients are taken in the other order.
+    static WEIGHTS: ExpertRows = "weights_of_rows" {
+        inputs: [weights],
+        outputs: [of_rows],
+        forward: |[weights], rows| Ok(vec![weights.reshape(&[-1])?.take_rows(&rows.choices)?]),
+        backward: |_, [d_of_rows], _, rows| Ok(vec![d_of_rows.take_rows(&rows.rows)?]),
+        cases: [VjpCase::new(&[&[4, 2]], example()?)],
     }
 }
 
@@ -95,14 +102,22 @@ pub fn spread_to_experts<M: Graph>(x: &Tensor<M>, rows: &ExpertRows) -> Result<T
     Ok(custom_vjp(&SPREAD, &[x], rows)?.swap_remove(0))
 }
 
-/// The sum of each token's rows `[N S, width]`, each times its weight `[N, S]`: `[N, width]`, in the dtype of the rows.
+/// The sum of each token's rows `[N S, width]`: `[N, width]`.
 ///
 /// # Errors
-/// [`Error::Shape`] unless rows and weights are those of the choices.
-pub fn gather_from_experts<M: Graph>(values: &Tensor<M>, weights: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
+/// [`Error::Shape`] unless the rows are those of the choices.
+pub fn gather_from_experts<M: Graph>(values: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
     expect("gather_from_experts", values, [rows.count * rows.per_token, values.dimension(-1)])?;
-    expect("gather_from_experts", weights, [rows.count, rows.per_token])?;
-    Ok(custom_vjp(&GATHER, &[values, &weights.cast(values.dtype())?], rows)?.swap_remove(0))
+    Ok(custom_vjp(&GATHER, &[values], rows)?.swap_remove(0))
+}
+
+/// The weights of the choices, `[N, S]`, by row: `[N S]`, in the order of the experts.
+///
+/// # Errors
+/// [`Error::Shape`] unless there is a weight for each choice.
+pub fn weights_of_rows<M: Graph>(weights: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
+    expect("weights_of_rows", weights, [rows.count, rows.per_token])?;
+    Ok(custom_vjp(&WEIGHTS, &[weights], rows)?.swap_remove(0))
 }
 
 fn expect<M: Graph>(operation: &'static str, tensor: &Tensor<M>, shape: [i32; 2]) -> Result<()> {
@@ -130,9 +145,10 @@ mod tests {
 
         let both = |x: &Tensor<Infer>, _: &Tensor<Infer>, rows: &ExpertRows| {
             let weights = Constant::from_slice(&[1.0, 10.0, 1.0, 10.0, 1.0, 10.0, 1.0, 10.0], &[4, 2])?.to_tensor();
+            let weights = weights_of_rows(&weights, rows)?.expand_dims(1)?;
             // Each expert adds another number, which shows whose row it was.
             let own = Constant::from_slice(&[0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2], &[8, 1])?;
-            gather_from_experts(&spread_to_experts(x, rows)?.add(&own)?, &weights, rows)
+            gather_from_experts(&spread_to_experts(x, rows)?.add(&own)?.multiply(&weights)?, rows)
         };
         let found: Vec<f32> = session.infer(&x, &x, &rows, both).unwrap().to_vec().unwrap();
         for (found, expected) in found.iter().zip([12.2, 23.2, 35.1, 45.2]) {

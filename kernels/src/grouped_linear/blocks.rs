@@ -18,14 +18,40 @@ impl Blocks {
     /// Returns the blocks that suit a backend for results of `width` columns. Two blocks of either factor are in
     /// threadgroup memory at once, of which Metal gives 32 KiB and CUDA 48.
     pub fn new(backend: Backend, dtype: Dtype, width: i32) -> Self {
-        let widest = match (backend, dtype) {
+        let (rows, columns) = (Blocks::widest(backend, dtype), Blocks::across(backend, dtype, width));
+        match (rows, columns) {
+            // Such a product takes as long as its rows take to read. A GPU's memory is fast only where much of each row is
+            // read at once, and few rows leave room for that.
+            (128, 32) => Blocks { rows: 32, columns, depth: 128 },
+            _ => Blocks { rows, columns, depth: Blocks::depth(backend, dtype) },
+        }
+    }
+
+    /// Returns blocks of the gradients of matrices `[outputs, inputs]`.
+    pub(super) fn of_gradient(backend: Backend, dtype: Dtype, outputs: i32, inputs: i32) -> Self {
+        let [rows, columns] = [outputs, inputs].map(|width| Blocks::across(backend, dtype, width));
+        Blocks { rows, columns, depth: Blocks::depth(backend, dtype) }
+    }
+
+    /// The most rows or columns of a block.
+    fn widest(backend: Backend, dtype: Dtype) -> usize {
+        match (backend, dtype) {
             (Backend::Cuda, Dtype::F16 | Dtype::BF16) => 128,
             (Backend::Cuda | Backend::Metal, _) => 64,
             (Backend::Cpu | Backend::Emulated, _) => 32,
-        };
-        let columns = (width as usize).next_multiple_of(32).min(widest);
-        let depth = if backend == Backend::Metal && dtype == Dtype::F32 { 16 } else { 32 };
-        Blocks { rows: widest, columns: if columns == 96 { 128 } else { columns }, depth }
+        }
+    }
+
+    /// The columns of a block of results of `width` columns.
+    fn across(backend: Backend, dtype: Dtype, width: i32) -> usize {
+        match (width as usize).next_multiple_of(32).min(Blocks::widest(backend, dtype)) {
+            96 => 128,
+            columns => columns,
+        }
+    }
+
+    fn depth(backend: Backend, dtype: Dtype) -> usize {
+        if backend == Backend::Metal && dtype == Dtype::F32 { 16 } else { 32 }
     }
 
     /// Returns blocks for matrices that are decoded 32 columns at a time, in no more memory.
@@ -42,20 +68,17 @@ pub(super) const BLOCKS: &str = "
 // Elements between the rows of a block in threadgroup memory, which keep lanes out of each other's banks.
 template <typename T> constexpr int padding() { return 16 / int(sizeof(T)); }
 
-// Copies `rows` rows of `columns`, with zeros where the source has none.
+// Copies `rows` rows of `columns`, with zeros where the source has none. There is at least one valid column.
 template <typename T>
 inline void copy_block(
     threadgroup T* to, int to_stride, const device T* from, int from_stride, int rows, int columns, int valid_rows,
     int valid_columns, uint index) {
-  if (valid_columns >= columns) {
-    tile_copy_rows(to, uint(to_stride), from, uint(from_stride), uint(rows), uint(columns), uint(valid_rows), index, 128u);
-    return;
-  }
+  uint copied = uint(min(columns, valid_columns));
+  tile_copy_rows(to, uint(to_stride), from, uint(from_stride), uint(rows), copied, uint(valid_rows), index, 128u);
+  if (valid_columns >= columns) return;
   for (int i = int(index); i < rows * columns; i += 128) {
-    int row = i / columns;
     int column = i % columns;
-    bool there = row < valid_rows && column < valid_columns;
-    to[row * to_stride + column] = there ? from[ulong(row) * ulong(from_stride) + ulong(column)] : T(0.0f);
+    if (column >= valid_columns) { to[i / columns * to_stride + column] = T(0.0f); }
   }
 }
 
@@ -125,11 +148,48 @@ template <typename T, bool TRANSPOSED, int ROWS, int COLUMNS, int DEPTH> constex
   return ROWS * (DEPTH + padding<T>()) + (TRANSPOSED ? DEPTH * (COLUMNS + padding<T>()) : COLUMNS * (DEPTH + padding<T>()));
 }
 
-// y = x W^T, or x W if TRANSPOSED: `inner` columns of x give `outer` columns of y.
-template <typename T, bool TRANSPOSED, int ROWS, int COLUMNS, int DEPTH, typename Weight, typename Counts>
+// Adds the product of two blocks at `here`, of which the inner length is TAKEN, to the sums of a simdgroup.
+template <typename T, bool TRANSPOSED, int ROWS, int COLUMNS, int DEPTH, int TAKEN>
+inline void multiply_own(
+    thread tile<float, 16, 16>* sums, const threadgroup T* here, int used_rows, int used_columns, int simdgroup) {
+  constexpr int DOWN = ROWS / 32;
+  constexpr int ACROSS = COLUMNS / 32;
+  constexpr int LEFT_STRIDE = DEPTH + padding<T>();
+  constexpr int RIGHT_STRIDE = (TRANSPOSED ? COLUMNS : DEPTH) + padding<T>();
+  if (used_rows <= 0 || used_columns <= 0) return;
+  const threadgroup T* left = here + simdgroup / 2 * 16 * LEFT_STRIDE;
+  const threadgroup T* right = here + ROWS * LEFT_STRIDE + simdgroup % 2 * (COLUMNS / 2) * (TRANSPOSED ? 1 : RIGHT_STRIDE);
+  if (used_rows > ROWS - 32) {
+    multiply_block<T, false, TRANSPOSED, true, DOWN, ACROSS, TAKEN>(sums, left, LEFT_STRIDE, right, RIGHT_STRIDE, used_rows);
+  } else {
+    multiply_block<T, false, TRANSPOSED, false, DOWN, ACROSS, TAKEN>(sums, left, LEFT_STRIDE, right, RIGHT_STRIDE, used_rows);
+  }
+}
+
+// Low-rank rows, and their factors `[outer, RANK]` of each expert, or `[RANK, outer]` if TRANSPOSED.
+template <typename T, int RANK> struct LowRank { const device T* rows; const device T* factors; };
+
+// Copies sixteen columns of the low-rank rows from `k` on, and what they are multiplied by.
+template <bool TRANSPOSED, int ROWS, int COLUMNS, typename T, int RANK>
+inline void copy_low_rank(
+    threadgroup T* left, int left_stride, threadgroup T* right, int right_stride, LowRank<T, RANK> low, int k, int start, int outer,
+    int valid, uint index) {
+  copy_block(left, left_stride, low.rows + k, RANK, ROWS, 16, valid, RANK - k, index);
+  if (TRANSPOSED) {
+    const device T* from = low.factors + (ulong(k) * ulong(outer) + ulong(start));
+    copy_block(right, right_stride, from, outer, 16, COLUMNS, RANK - k, outer - start, index);
+  } else {
+    const device T* from = low.factors + (ulong(start) * ulong(RANK) + ulong(k));
+    copy_block(right, right_stride, from, RANK, COLUMNS, 16, outer - start, RANK - k, index);
+  }
+}
+
+// y = x W^T + l F^T, or x W + l F if TRANSPOSED: `inner` columns of x, and RANK of the low-rank rows l, give `outer` columns
+// of y.
+template <typename T, bool TRANSPOSED, int ROWS, int COLUMNS, int DEPTH, int RANK, typename Weight, typename Counts>
 inline void multiply_rows(
-    threadgroup T* memory, const device T* x, Weight weight, Counts counts, device T* y, int experts, int rows, int inner, int outer,
-    int threadgroup_number, uint index, int lane, int simdgroup) {
+    threadgroup T* memory, const device T* x, Weight weight, LowRank<T, RANK> low, Counts counts, device T* y, int experts, int rows,
+    int inner, int outer, int threadgroup_number, uint index, int lane, int simdgroup) {
   constexpr int DOWN = ROWS / 32;
   constexpr int ACROSS = COLUMNS / 32;
   constexpr int LEFT_STRIDE = DEPTH + padding<T>();
@@ -152,6 +212,8 @@ inline void multiply_rows(
     const device T* from = x + ulong(share.first) * ulong(inner);
     copy_block(memory, LEFT_STRIDE, from, inner, ROWS, DEPTH, valid, inner, index);
     auto held = ask_part<TRANSPOSED, COLUMNS, DEPTH>(memory + RIGHT, matrix, 0, start, inner, outer, index);
+    low.rows += ulong(share.first) * ulong(RANK);
+    low.factors += ulong(share.expert) * ulong(outer) * ulong(RANK);
     put_part<TRANSPOSED, COLUMNS, DEPTH>(memory + RIGHT, held, index);
     int turn = 0;
     for (int k = 0; k < inner; k += DEPTH) {
@@ -162,17 +224,23 @@ inline void multiply_rows(
       if (next < inner) {
         copy_block(there, LEFT_STRIDE, from + next, inner, ROWS, DEPTH, valid, inner - next, index);
         held = ask_part<TRANSPOSED, COLUMNS, DEPTH>(there + RIGHT, matrix, next, start, inner, outer, index);
+      } else if (RANK > 0) {
+        copy_low_rank<TRANSPOSED, ROWS, COLUMNS>(
+            there, LEFT_STRIDE, there + RIGHT, RIGHT_STRIDE, low, 0, start, outer, valid, index);
       }
-      if (used_rows > 0 && used_columns > 0) {
-        const threadgroup T* left = here + simdgroup / 2 * 16 * LEFT_STRIDE;
-        const threadgroup T* right = here + RIGHT + simdgroup % 2 * (COLUMNS / 2) * (TRANSPOSED ? 1 : RIGHT_STRIDE);
-        if (used_rows > ROWS - 32) {
-          multiply_block<T, false, TRANSPOSED, true, DOWN, ACROSS, DEPTH>(sums, left, LEFT_STRIDE, right, RIGHT_STRIDE, used_rows);
-        } else {
-          multiply_block<T, false, TRANSPOSED, false, DOWN, ACROSS, DEPTH>(sums, left, LEFT_STRIDE, right, RIGHT_STRIDE, used_rows);
-        }
-      }
+      multiply_own<T, TRANSPOSED, ROWS, COLUMNS, DEPTH, DEPTH>(sums, here, used_rows, used_columns, simdgroup);
       if (next < inner) { put_part<TRANSPOSED, COLUMNS, DEPTH>(there + RIGHT, held, index); }
+      turn = 1 - turn;
+    }
+    for (int k = 0; k < RANK; k += 16) {
+      threadgroup T* here = memory + turn * SIZE;
+      threadgroup T* there = memory + (1 - turn) * SIZE;
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+      if (k + 16 < RANK) {
+        copy_low_rank<TRANSPOSED, ROWS, COLUMNS>(
+            there, LEFT_STRIDE, there + RIGHT, RIGHT_STRIDE, low, k + 16, start, outer, valid, index);
+      }
+      multiply_own<T, TRANSPOSED, ROWS, COLUMNS, DEPTH, 16>(sums, here, used_rows, used_columns, simdgroup);
       turn = 1 - turn;
     }
   }
@@ -212,19 +280,21 @@ mod tests {
     fn both_blocks_of_either_product_fit_into_threadgroup_memory() {
         for (backend, bytes) in [(Backend::Cuda, 48 << 10), (Backend::Metal, 32 << 10), (Backend::Emulated, 32 << 10)] {
             for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {
-                for width in [1, 8, 33, 64, 70, 512, 2048] {
+                let padding = 16 / dtype.size();
+                let fits = |Blocks { rows, columns, depth }: Blocks, elements: usize| {
+                    assert!(2 * elements * dtype.size() <= bytes, "{backend} {dtype}: {rows} {columns} {depth}");
+                    assert!(rows % 32 == 0 && columns % 32 == 0 && depth % 16 == 0);
+                };
+                let widths = [1, 8, 33, 64, 70, 512, 2048];
+                for width in widths {
                     let dense = Blocks::new(backend, dtype, width);
-                    for Blocks { rows, columns, depth } in [dense, dense.for_codes()] {
-                        let padding = 16 / dtype.size();
-                        let as_stored = (rows + columns) * (depth + padding);
-                        let transposed = rows * (depth + padding) + depth * (columns + padding);
-                        let gradient = depth * (rows + columns + 2 * padding);
-                        let largest = as_stored.max(transposed).max(gradient);
-                        assert!(
-                            2 * largest * dtype.size() <= bytes,
-                            "{backend} {dtype} {width}: {rows} {columns} {depth}"
-                        );
-                        assert!(rows % 32 == 0 && columns % 32 == 0 && depth % 16 == 0);
+                    for blocks @ Blocks { rows, columns, depth } in [dense, dense.for_codes()] {
+                        fits(blocks, (rows + columns) * (depth + padding));
+                        fits(blocks, rows * (depth + padding) + depth * (columns + padding));
+                    }
+                    for inputs in widths {
+                        let blocks = Blocks::of_gradient(backend, dtype, width, inputs);
+                        fits(blocks, blocks.depth * (blocks.rows + blocks.columns + 2 * padding));
                     }
                 }
             }

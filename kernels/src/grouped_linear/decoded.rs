@@ -21,11 +21,11 @@ custom_vjp! {
         outputs: [y],
         forward: |[x], host| {
             let weight = decode(x, host)?;
-            Ok(vec![leaf(&super::grouped_linear(x, &weight, &host.counts)?)?])
+            Ok(vec![leaf(&super::grouped_linear(x, &weight, None, &host.counts)?)?])
         },
         backward: |_, [d_y], _, host| {
             let weight = decode(d_y, host)?;
-            Ok(vec![leaf(&super::grouped_linear(d_y, &weight.swap_axes(1, 2)?, &host.counts)?)?])
+            Ok(vec![leaf(&super::grouped_linear(d_y, &weight.swap_axes(1, 2)?, None, &host.counts)?)?])
         },
         cases: [case()?],
     }

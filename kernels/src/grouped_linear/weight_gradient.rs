@@ -1,8 +1,9 @@
 //! The gradients of the experts' matrices.
 
-use cotangent::stage;
+use cotangent::kernel::Stages;
+use cotangent::{Indices, Infer, Result, Tensor, stage};
 
-use super::blocks::BLOCKS;
+use super::blocks::{BLOCKS, Blocks};
 use super::shares::SHARES;
 
 /// The sum of `cotangent^T x` over the rows of each expert, in their order: a threadgroup has a block of one expert's gradient,
@@ -70,4 +71,17 @@ pub(super) fn expert_gradients<T: Float, const ROWS: usize, const COLUMNS: usize
         device T* to = gradients + (start + ulong(column + simdgroup % 2 * (COLUMNS / 2)));
         store_block<T, DOWN, ACROSS>(sums, to, K, used_rows, used_columns);
     }
+}
+
+/// Launches [`expert_gradients`], which the list of `stages` must have, in blocks that suit the backend: rows `[R, K]` and
+/// cotangents `[R, N]` give `[E, N, K]`.
+pub(super) fn gradients_of_matrices(
+    stages: &Stages,
+    x: &Tensor<Infer>,
+    cotangent: &Tensor<Infer>,
+    counts: &Indices,
+) -> Result<Tensor<Infer>> {
+    let (backend, outputs, inputs) = (cotangent::backend()?, cotangent.dimension(1), x.dimension(1));
+    let Blocks { rows, columns, depth } = Blocks::of_gradient(backend, x.dtype(), outputs, inputs);
+    expert_gradients(stages, x, cotangent, counts, rows, columns, depth)
 }

@@ -2,7 +2,7 @@
 
 use crate::cases::{self, Operator, random};
 use cotangent::{CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Packed, Result, Session, Tensor};
-use cotangent_kernels::grouped_linear::grouped_product;
+use cotangent_kernels::grouped_linear::{GroupedProductInputs, grouped_product};
 use cotangent_kernels::{grouped_linear, grouped_packed_linear};
 
 /// Rows of each expert; what is left belongs to none.
@@ -26,16 +26,30 @@ enum Way {
     Decoded(Packed),
 }
 
+/// The multiplier of the adapters, which are the inputs behind those of the layer.
+const SCALE: f32 = 0.7;
+
 impl Operator for Experts {
     fn call<M: Graph>(&self, inputs: &[Tensor<M>]) -> Result<Vec<Tensor<M>>> {
         let x = &inputs[0];
         let counts = Indices::from_slice(&self.counts, &[self.counts.len() as i32])?;
+        let adapter = |first: usize| inputs.get(first + 1).map(|b| ([&inputs[first], b], SCALE));
+        let adapted = |y: Tensor<M>, first: usize| match adapter(first) {
+            None => Ok(y),
+            Some(([a, b], scale)) => y.add(&self.one_by_one(&self.one_by_one(x, a)?.multiply(scale)?, b)?),
+        };
         Ok(vec![match self.way.clone() {
-            Way::Grouped => grouped_linear(x, &inputs[1], &counts)?,
-            Way::Blocks([rows, columns, depth]) => grouped_product(x, &inputs[1], &counts, rows, columns, depth)?,
-            Way::OneByOne => self.one_by_one(x, &inputs[1])?,
-            Way::Codes(matrices) => grouped_packed_linear(x, &matrices, &counts)?,
-            Way::Decoded(matrices) => self.one_by_one(x, &matrices.decode(x.dtype())?.to_tensor())?,
+            Way::Grouped => grouped_linear(x, &inputs[1], adapter(2), &counts)?,
+            Way::Blocks([rows, columns, depth]) => {
+                let (weight, [lora_a, lora_b]) = (&inputs[1], [inputs.get(2), inputs.get(3)]);
+                let (counts, scale, rank) = (&counts, SCALE, lora_a.map_or(8, |a| a.dimension(1) as usize));
+                let inputs =
+                    GroupedProductInputs { x, weight, lora_a, lora_b, counts, scale, rank, rows, columns, depth };
+                grouped_product(inputs)?
+            }
+            Way::OneByOne => adapted(self.one_by_one(x, &inputs[1])?, 2)?,
+            Way::Codes(matrices) => grouped_packed_linear(x, &matrices, adapter(1), &counts)?,
+            Way::Decoded(matrices) => adapted(self.one_by_one(x, &matrices.decode(x.dtype())?.to_tensor())?, 1)?,
         }])
     }
 }
@@ -81,23 +95,31 @@ fn every_row_is_multiplied_by_the_matrix_of_its_expert() {
 
 #[test]
 fn blocks_of_any_size_give_the_same() {
-    let inputs = [random(1, &[70, 20], 1.0), random(2, &[3, 70, 20], 1.0)];
+    let plain = [random(1, &[70, 20], 1.0), random(2, &[3, 70, 20], 1.0)];
+    let adapters = [random(3, &[3, 20, 20], 1.0), random(4, &[3, 70, 20], 1.0)];
     let of = |way| Experts { counts: vec![40, 1, 20], way };
-    for blocks in [[32, 32, 16], [64, 32, 32], [32, 64, 16], [64, 64, 16]] {
-        let (found, expected) =
-            (cases::outputs(&of(Way::Blocks(blocks)), &inputs), cases::outputs(&of(Way::OneByOne), &inputs));
-        cases::assert_close(&format!("{blocks:?}"), &found[0], &expected[0], 2e-6);
+    for inputs in [plain.to_vec(), [plain, adapters].concat()] {
+        for blocks in [[32, 32, 16], [64, 32, 32], [32, 64, 16], [64, 64, 16]] {
+            let (found, expected) =
+                (cases::outputs(&of(Way::Blocks(blocks)), &inputs), cases::outputs(&of(Way::OneByOne), &inputs));
+            cases::assert_close(&format!("{blocks:?}"), &found[0], &expected[0], 4e-6);
+        }
     }
 }
 
 #[test]
-fn adapters_are_grouped_products_too() {
+fn adapters_add_to_the_product() {
     let of = |way| Experts { counts: vec![3, 0, 4], way };
-    for (inputs, outputs) in [(70, 2), (2, 70)] {
-        let both = [random(1, &[7, inputs], 1.0), random(2, &[3, outputs, inputs], 1.0)];
-        let cotangent = [random(3, &[7, outputs], 1.0)];
-        cases::assert_gradients(&of(Way::Grouped), &of(Way::OneByOne), &both, &cotangent, 2e-6);
-        cases::assert_same_bits_again(&of(Way::Grouped), &both, &cotangent);
+    for (inputs, outputs, rank) in [(34, 5, 2), (5, 34, 8), (6, 7, 17)] {
+        let all = [
+            random(1, &[7, inputs], 1.0),
+            random(2, &[3, outputs, inputs], 1.0),
+            random(3, &[3, rank, inputs], 1.0),
+            random(4, &[3, outputs, rank], 1.0),
+        ];
+        let cotangent = [random(5, &[7, outputs], 1.0)];
+        cases::assert_gradients(&of(Way::Grouped), &of(Way::OneByOne), &all, &cotangent, 3e-6);
+        cases::assert_same_bits_again(&of(Way::Grouped), &all, &cotangent);
     }
 }
 
@@ -111,8 +133,10 @@ fn experts_of_codes_are_those_of_the_matrices_they_stand_for() {
         let (words, scales, biases) = (parts.next().unwrap(), parts.next().unwrap(), parts.next());
         let matrices = Packed::new(&words, &scales, biases.as_ref(), format, Dtype::F32).unwrap();
         let of = |way| Experts { counts: vec![2, 0, 5], way };
-        let (inputs, cotangent) = ([random(1, &[7, 64], 1.0)], [random(3, &[7, 8], 1.0)]);
+        let inputs = [random(1, &[7, 64], 1.0), random(5, &[3, 2, 64], 0.3), random(6, &[3, 8, 2], 0.3)];
+        let cotangent = [random(3, &[7, 8], 1.0)];
         let (codes, decoded) = (of(Way::Codes(matrices.clone())), of(Way::Decoded(matrices)));
+        crate::cases::assert_gradients(&codes, &decoded, &inputs[..1], &cotangent, 3e-6);
         crate::cases::assert_gradients(&codes, &decoded, &inputs, &cotangent, 3e-6);
     }
 }

@@ -118,8 +118,9 @@ impl<M: Graph> MixtureOfExperts<M> {
         // The softmax over the chosen experts equals the softmax over all, scaled to the sum 1 over the chosen.
         let weights = logits.take_along_axis(&chosen, 1)?.softmax()?;
         let rows = ExpertRows::new(&chosen, logits.dimension(1))?;
-        let routed = self.experts.forward(&cotangent_kernels::spread_to_experts(&tokens, &rows)?, &rows)?;
-        let routed = cotangent_kernels::gather_from_experts(&routed, &weights, &rows)?;
+        let weights = cotangent_kernels::weights_of_rows(&weights, &rows)?;
+        let routed = self.experts.forward(&cotangent_kernels::spread_to_experts(&tokens, &rows)?, &weights, &rows)?;
+        let routed = cotangent_kernels::gather_from_experts(&routed, &rows)?;
         let share = self.shared_expert_gate.forward(&tokens)?.sigmoid()?;
         let shared = self.shared_expert.forward(&tokens)?.multiply(&share)?;
         Ok((routed.add(&shared)?.reshape(x.shape())?, logits, chosen))
@@ -127,9 +128,12 @@ impl<M: Graph> MixtureOfExperts<M> {
 }
 
 impl<M: Graph> Experts<M> {
-    /// Rows in the order of their experts, `[rows, hidden]` to `[rows, hidden]`.
-    fn forward(&self, x: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
-        let gated = cotangent_kernels::swiglu(&self.gate_proj.forward(x, rows)?, &self.up_proj.forward(x, rows)?)?;
-        self.down_proj.forward(&gated, rows)
+    /// Rows in the order of their experts, `[rows, hidden]`, and their weights, `[rows]`, to `[rows, hidden]`.
+    ///
+    /// The down projection is linear, so that a row may be weighted before it. The gradients of the weights then follow from
+    /// its inputs, and a block that is computed again does without its product.
+    fn forward(&self, x: &Tensor<M>, weights: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
+        let (gate, up) = (self.gate_proj.forward(x, rows)?, self.up_proj.forward(x, rows)?);
+        self.down_proj.forward(&cotangent_kernels::weighted_swiglu(&gate, &up, weights)?, rows)
     }
 }
