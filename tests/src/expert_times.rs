@@ -8,7 +8,7 @@ use cotangent::{
     Backend, CodeFormat, CodeMode, Dtype, Frozen, Graph, Indices, Infer, Packed, Result, Session, Stored, Tensor,
     Train, Trainable, memory, value_and_grad,
 };
-use cotangent_kernels::grouped_linear::{Blocks, grouped_product};
+use cotangent_kernels::grouped_linear::{Blocks, GroupedProductInputs, grouped_product};
 use cotangent_kernels::{grouped_linear, grouped_packed_linear};
 
 use crate::deviation::deviation;
@@ -59,13 +59,20 @@ type Inputs<M> = Vec<Tensor<M>>;
 
 fn multiply<M: Graph>(inputs: &[Tensor<M>], (way, counts): &Host) -> Result<Tensor<M>> {
     let x = &inputs[0];
+    // Adapters are behind rows and matrices.
+    let adapter = inputs.get(3).map(|b| ([&inputs[2], b], 1.0));
     let decode = |matrices: &Packed| Ok::<_, cotangent::Error>(matrices.decode(x.dtype())?.to_tensor::<M>());
     match way {
         Way::Nothing(width) => x.slice(1, 0, (*width).min(x.dimension(1))),
-        Way::Model => grouped_linear(x, &inputs[1], None, counts),
-        Way::Blocks(Blocks { rows, columns, depth }) => grouped_product(x, &inputs[1], counts, *rows, *columns, *depth),
+        Way::Model => grouped_linear(x, &inputs[1], adapter, counts),
+        Way::Blocks(Blocks { rows, columns, depth }) => {
+            let (weight, rows, columns, depth) = (&inputs[1], *rows, *columns, *depth);
+            let (lora_a, lora_b, scale, rank) = (None, None, 1.0, 8);
+            let inputs = GroupedProductInputs { x, weight, lora_a, lora_b, counts, scale, rank, rows, columns, depth };
+            grouped_product(inputs)
+        }
         Way::Gathered => x.grouped_matmul(&inputs[1].swap_axes(1, 2)?, counts),
-        Way::Codes(matrices) => grouped_packed_linear(x, matrices, None, counts),
+        Way::Codes(matrices) => grouped_packed_linear(x, matrices, adapter, counts),
         Way::Decoded(matrices) => grouped_linear(x, &decode(matrices)?, None, counts),
         Way::DecodedGathered(matrices) => x.grouped_matmul(&decode(matrices)?.swap_axes(1, 2)?, counts),
     }
@@ -187,6 +194,7 @@ pub fn run() -> Result<()> {
         let x = draw(&mut session, &[rows, inputs], 1, 1.0)?;
         let weight = draw(&mut session, &[experts, outputs, inputs], 2, 0.02)?;
         let (eight, four) = (packed(&weight, 8)?, packed(&weight, 4)?);
+        let packed_eight = eight.clone();
         let host = |way: Way| (way, counts.clone());
         let all = vec![x.clone(), weight.clone()];
         let alone = vec![x.clone()];
@@ -246,21 +254,28 @@ pub fn run() -> Result<()> {
                 Err(error) => eprintln!("{name}: {error}"),
             }
         }
-        adapters(&mut session, &x, &counts, (experts, outputs))?;
+        adapters(&mut session, &[x, weight], &counts, packed_eight)?;
     }
     Ok(())
 }
 
-/// The two products of adapters of rank 8, and all their gradients.
-fn adapters(session: &mut Session, x: &Tensor<Stored>, counts: &Indices, (experts, outputs): (i32, i32)) -> Result<()> {
-    let narrow = draw(session, &[experts, 8, x.dimension(1)], 3, 0.02)?;
+/// Products with adapters of rank 8 beside the matrices, dense and of codes, and the adapters' gradients with that of the rows; then
+/// the two products of an adapter alone.
+fn adapters(session: &mut Session, [x, weight]: &[Tensor<Stored>; 2], counts: &Indices, eight: Packed) -> Result<()> {
+    let &[experts, outputs, inputs] = weight.shape() else { return Ok(()) };
+    let narrow = draw(session, &[experts, 8, inputs], 3, 0.02)?;
     let wide = draw(session, &[experts, outputs, 8], 4, 0.02)?;
     let down = draw(session, &[x.dimension(0), 8], 5, 1.0)?;
-    for (name, inputs) in [("adapter, to rank 8", vec![x.clone(), narrow]), ("adapter, from rank 8", vec![down, wide])]
-    {
-        let host = (Way::Model, counts.clone());
+    let adapted = [x, weight, &narrow, &wide].map(Tensor::clone).to_vec();
+    for (name, way, inputs, trains) in [
+        ("dense, with adapters", Way::Model, adapted.clone(), &[0, 2, 3][..]),
+        ("8 bits, with adapters", Way::Codes(eight), adapted, &[0, 2, 3]),
+        ("adapter, to rank 8", Way::Model, vec![x.clone(), narrow], &[0, 1]),
+        ("adapter, from rank 8", Way::Model, vec![down, wide], &[0, 1]),
+    ] {
+        let host = (way, counts.clone());
         let first = median(|| forward(session, &inputs, (&host, CALLS)))?;
-        let both = median(|| backward(session, &inputs, (&host, CALLS), &[0, 1]))?;
+        let both = median(|| backward(session, &inputs, (&host, CALLS), trains))?;
         println!("| {name}, its gradients with the measurement | {first:.3} | | {both:.3} | | | |");
     }
     Ok(())
