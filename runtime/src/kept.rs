@@ -13,8 +13,13 @@ use crate::error::{Error, Result};
 pub(crate) struct Kept {
     /// The calls of expensive kernels, in order.
     calls: VecDeque<Call>,
-    /// The choices of the block, in order.
-    choices: VecDeque<Array>,
+    /// The choices of the block, and what was computed from these alone, in order.
+    choices: VecDeque<Choice>,
+}
+
+struct Choice {
+    operation: &'static str,
+    indices: Array,
 }
 
 struct Call {
@@ -67,9 +72,7 @@ impl Kept {
         let result = result?;
         let Some(Pass::Backward { kept: Kept { calls, choices }, .. }) = pass else { return Err(nested()) };
         let mut left: Vec<String> = calls.iter().map(|call| format!("`{}`", call.kernel)).collect();
-        if !choices.is_empty() {
-            left.push("`top_k`".to_owned());
-        }
+        left.extend(choices.iter().map(|choice| format!("`{}`", choice.operation)));
         match left.is_empty() {
             true => Ok(result),
             false => Err(Error::Other(format!(
@@ -82,7 +85,8 @@ impl Kept {
 
     /// The bytes in memory for the backward pass.
     pub(crate) fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.calls.iter().filter_map(|call| call.outputs.as_ref()).flatten().chain(&self.choices)
+        let choices = self.choices.iter().map(|choice| &choice.indices);
+        self.calls.iter().filter_map(|call| call.outputs.as_ref()).flatten().chain(choices)
     }
 }
 
@@ -112,25 +116,26 @@ pub(crate) fn is_kept() -> bool {
     })
 }
 
-/// A choice: the one that the block made in its forward pass, or what `choose` chooses now.
+/// Indices: those that `operation` gave in the block's forward pass, or what `choose` gives now.
 ///
 /// Of two numbers that are almost equal, either may be the larger when they are computed again. The block would then
-/// compute something else, and the gradient be that of another function.
-pub(crate) fn choice(choose: impl FnOnce() -> Result<Array>) -> Result<Array> {
+/// compute something else, and the gradient be that of another function. Indices that follow from a choice need no second
+/// computation either, and are small.
+pub(crate) fn choice(operation: &'static str, choose: impl FnOnce() -> Result<Array>) -> Result<Array> {
     let kept = PASS.with_borrow_mut(|pass| match pass {
         Some(Pass::Backward { kept, .. }) => kept.choices.pop_front(),
         _ => None,
     });
-    if let Some(kept) = kept {
-        return Ok(kept);
+    if let Some(Choice { indices, .. }) = kept {
+        return Ok(indices);
     }
-    let chosen = choose()?;
+    let indices = choose()?;
     PASS.with_borrow_mut(|pass| {
         if let Some(Pass::Forward { kept, .. }) = pass {
-            kept.choices.push_back(chosen.clone());
+            kept.choices.push_back(Choice { operation, indices: indices.clone() });
         }
     });
-    Ok(chosen)
+    Ok(indices)
 }
 
 /// Every output of a call of an expensive kernel: what was kept of it, or what `compute` computes.

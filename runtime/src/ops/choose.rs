@@ -31,7 +31,7 @@ impl<M: Graph> Tensor<M> {
         if !(1..=length).contains(&count) {
             return Err(shape_error(operation, format_args!("{count} of {length}"), "at least 1 and at most all"));
         }
-        let chosen = kept::choice(|| {
+        let chosen = kept::choice(operation, || {
             let largest_first = self.array().negative().and_then(|x| argsort_axis(x, -1)).during(operation)?;
             let mut end = self.shape().to_vec();
             if let Some(last) = end.last_mut() {
@@ -48,15 +48,18 @@ impl<M: Graph> Tensor<M> {
 
 impl Indices {
     /// The order that sorts all elements: where the smallest is in row-major order, then the next, and of equal ones the
-    /// first. One axis.
+    /// first. One axis. A block that is computed again does not sort again.
     ///
     /// # Errors
     /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
     pub fn sort_order(&self) -> Result<Indices> {
         let operation = "sort_order";
         let length = self.size();
-        let order = self.array().reshape(&[length]).and_then(|flat| argsort_axis(flat, 0)).during(operation)?;
-        Ok(Indices::from_array(order.as_dtype(MlxDtype::Int32).during(operation)?, length))
+        let order = kept::choice(operation, || {
+            let order = self.array().reshape(&[length]).and_then(|flat| argsort_axis(flat, 0));
+            order.and_then(|order| order.as_dtype(MlxDtype::Int32)).during(operation)
+        })?;
+        Ok(Indices::from_array(order, length))
     }
 
     /// The elements that `places` names in row-major order, in the shape of `places`.

@@ -7,6 +7,7 @@ use crate::backend::Backend;
 use crate::constant::Indices;
 use crate::dtype::Dtype;
 use crate::error::{Context as _, Result};
+use crate::kept;
 use crate::mode::Graph;
 use crate::tensor::{Origin, Tensor};
 
@@ -14,7 +15,7 @@ use super::shape_error;
 
 impl Indices {
     /// Returns how often each of `0..length` occurs among these indices, as int32 `[length]`. Nothing waits for the
-    /// device.
+    /// device, and a block that is computed again does not count again.
     ///
     /// # Errors
     /// [`Error::IndexOutOfRange`](crate::Error::IndexOutOfRange) if one of them is not below `length`.
@@ -27,7 +28,8 @@ impl Indices {
             // MLX 0.32.2 has no binary search on CUDA: a program that calls it does not even link.
             column.eq(&arange::<_, i32>(None, length, None)?)?.as_dtype(MlxDtype::Int32)?.sum_axes(&[0], false)
         };
-        Ok(Indices::from_array(equal().during(operation)?, size.saturating_add(1)))
+        let counts = kept::choice(operation, || equal().during(operation))?;
+        Ok(Indices::from_array(counts, size.saturating_add(1)))
     }
 
     /// Returns the group of each of `rows` rows, and whether the row has one, from the numbers of rows of the groups,
