@@ -1,6 +1,6 @@
 //! SwiGLU with a weight for each row, in one launch each way.
 
-use cotangent::{Graph, Result, Tensor, differentiable};
+use cotangent::{Graph, Result, Tensor, differentiable, stage};
 
 use crate::parts::PARTS;
 use crate::sigmoid::SIGMOID;
@@ -63,14 +63,8 @@ pub fn fused_weighted_swiglu<T: Float, const W: usize>(
     }
 }
 
-/// With s the sigmoid of the gate: d_gate = w d_y up s (1 + gate (1 - s)), d_up = w d_y gate s, d_w = the sum over a row of d_y
-/// gate s up.
-#[differentiable(
-    backward_of = fused_weighted_swiglu,
-    headers = [SIGMOID, PARTS, SIGMOID_OF_PART],
-    grid = (256 * ceil_div(R, 8), 1, 1),
-    threads = (256, 1, 1),
-)]
+/// The gradients, all in one launch: [`weighted_swiglu_gradients`].
+#[differentiable(backward_of = fused_weighted_swiglu, stages = [weighted_swiglu_gradients])]
 pub fn fused_weighted_swiglu_backward<T: Float, const W: usize>(
     gate: In![T; R, W],
     up: In![T; R, W],
@@ -80,6 +74,33 @@ pub fn fused_weighted_swiglu_backward<T: Float, const W: usize>(
     d_up: Out![T; R, W],
     d_weights: Out![f32; R],
 ) {
+    let inputs = WeightedSwigluGradientsInputs { gate, up, weights, cotangent: d_y };
+    let found = weighted_swiglu_gradients(stages, inputs)?;
+    Ok(Outputs {
+        d_gate: Some(found.gate_gradient),
+        d_up: Some(found.up_gradient),
+        d_weights: Some(found.weight_gradients),
+    })
+}
+
+/// With s the sigmoid of the gate: d_gate = w d_y up s (1 + gate (1 - s)), d_up = w d_y gate s, d_w = the sum over a row of d_y
+/// gate s up.
+#[stage(
+    requires = [R <= 67108864, R * W >= 8],
+    headers = [SIGMOID, PARTS, SIGMOID_OF_PART],
+    grid = (256 * ceil_div(R, 8), 1, 1),
+    threads = (256, 1, 1),
+    cases = [(R = 11, W = 7), (R = 3, W = 12), (R = 2, W = 260)],
+)]
+fn weighted_swiglu_gradients<T: Float, const W: usize>(
+    gate: In![T; R, W],
+    up: In![T; R, W],
+    weights: In![f32; R],
+    cotangent: In![T; R, W],
+    gate_gradient: Out![T; R, W],
+    up_gradient: Out![T; R, W],
+    weight_gradients: Out![f32; R],
+) {
     metal! {
         int row = int(threadgroup_position_in_grid.x * 8u + simdgroup_index_in_threadgroup);
         if (row >= R) { return; }
@@ -87,9 +108,9 @@ pub fn fused_weighted_swiglu_backward<T: Float, const W: usize>(
         ulong start = ulong(uint(row)) * ulong(W);
         auto gates = (const device part_of<T, W>*)(gate + start);
         auto ups = (const device part_of<T, W>*)(up + start);
-        auto slopes = (const device part_of<T, W>*)(d_y + start);
-        auto to_gate = (device part_of<T, W>*)(d_gate + start);
-        auto to_up = (device part_of<T, W>*)(d_up + start);
+        auto slopes = (const device part_of<T, W>*)(cotangent + start);
+        auto to_gate = (device part_of<T, W>*)(gate_gradient + start);
+        auto to_up = (device part_of<T, W>*)(up_gradient + start);
         float sum = 0.0f;
         part_of<T, W> of_gate[4];
         part_of<T, W> of_up[4];
@@ -117,7 +138,7 @@ pub fn fused_weighted_swiglu_backward<T: Float, const W: usize>(
             }
         }
         float total = simd_sum(sum);
-        if (thread_index_in_simdgroup == 0u) { d_weights[row] = total; }
+        if (thread_index_in_simdgroup == 0u) { weight_gradients[row] = total; }
     }
 }
 
