@@ -9,6 +9,7 @@ use cotangent::differentiable;
 
 use super::blocks_backward::attend_in_blocks_backward;
 use super::by_strips;
+use super::products::PRODUCTS;
 
 /// [`causal_attention`](super::causal_attention) for heads whose widths are multiples of 16.
 ///
@@ -20,6 +21,7 @@ use super::by_strips;
     fallback = by_strips,
     expensive,
     requires = [G >= 1, H % G == 0, T <= S, D % 16 == 0, E % 16 == 0, D <= 256, E <= 256, BLOCK % 16 == 0, BLOCK <= 32],
+    headers = [PRODUCTS],
     grid = (128 * B * H, ceil_div(T, 64), 1),
     threads = (128, 1, 1),
     cases = [
@@ -109,12 +111,7 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
                 #pragma unroll
                 for (int b = 0; b < BLOCK / 16; ++b) {
                     scores[b] = tile<float, 16, 16>(0.0f);
-                    #pragma unroll
-                    for (int c = 0; c < D / 16; ++c) {
-                        right_tile<F, 16, 16> right;
-                        tile_load_right_transposed(right, block + 16 * b * STRIDE + 16 * c, STRIDE);
-                        tile_multiply_accumulate(scores[b], query[c], right);
-                    }
+                    multiply_held<F, D, STRIDE>(scores[b], query, block + 16 * b * STRIDE, D);
                 }
                 tile_rows<float> before = largest;
                 bool whole = key >= highest && key + BLOCK <= own + offset + 1;
@@ -182,13 +179,7 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         #pragma unroll
         for (int c = 0; c < E / 16; ++c) {
             tile_with_rows(sum[c], inverse, row, column, value, of_row) { value *= of_row; }
-            if (own + 16 <= T) {
-                tile_store(tile_cast<F>(sum[c]), rows + 16 * c, E);
-            } else {
-                tile_for_each(sum[c], row, column, value) {
-                    if (own + row < T) rows[row * E + 16 * c + column] = F(value);
-                }
-            }
+            store_rows(sum[c], rows + 16 * c, E, T - own);
         }
     }
 }

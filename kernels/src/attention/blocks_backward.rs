@@ -8,6 +8,7 @@
 use cotangent::{differentiable, stage};
 
 use super::blocks::attend_in_blocks;
+use super::products::PRODUCTS;
 
 /// The gradient of [`attend_in_blocks`](fn@attend_in_blocks).
 #[differentiable(backward_of = attend_in_blocks, stages = [output_products, query_gradient, key_gradients])]
@@ -24,40 +25,19 @@ pub fn attend_in_blocks_backward<F: Float, const D: usize, const E: usize, const
     d_keys: Out![F; B, G, S, D],
     d_values: Out![F; B, G, S, E],
 ) {
-    let products = output_products(stages, output, d_output)?;
+    let products = &output_products(stages, output, d_output)?;
+    let (cotangent, block) = (d_output, BLOCK);
     let d_queries = if wants_d_queries {
-        Some(query_gradient(
-            stages,
-            QueryGradientInputs {
-                queries,
-                keys,
-                values,
-                first_keys,
-                log_sums,
-                products: &products,
-                cotangent: d_output,
-                scale,
-                block: BLOCK,
-            },
-        )?)
+        let inputs =
+            QueryGradientInputs { queries, keys, values, first_keys, log_sums, products, cotangent, scale, block };
+        Some(query_gradient(stages, inputs)?)
     } else {
         None
     };
     let (d_keys, d_values) = if wants_d_keys || wants_d_values {
-        let both = key_gradients(
-            stages,
-            KeyGradientsInputs {
-                queries,
-                keys,
-                values,
-                first_keys,
-                log_sums,
-                products: &products,
-                cotangent: d_output,
-                scale,
-                block: BLOCK,
-            },
-        )?;
+        let inputs =
+            KeyGradientsInputs { queries, keys, values, first_keys, log_sums, products, cotangent, scale, block };
+        let both = key_gradients(stages, inputs)?;
         (Some(both.of_keys), Some(both.of_values))
     } else {
         (None, None)
@@ -88,6 +68,7 @@ fn output_products<F: Float>(output: In![F; B, H, T, E], cotangent: In![F; B, H,
 /// dQ of 64 queries, in passes of 16 keys. Two simdgroups share 16 queries: the first computes P, the second dP, they
 /// tell each other, and each forms half of the columns of dQ.
 #[stage(
+    headers = [PRODUCTS],
     grid = (256 * B * H, ceil_div(T, 64), 1),
     threads = (256, 1, 1),
     cases = [
@@ -145,23 +126,8 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         threadgroup float* theirs = exchange + ((1 - role) * 64 + 16 * pair) * 20;
 
         tile<F, 16, 16> held[WIDE / 16];
-        for (int part = 0; part < 4; ++part) {
-            threadgroup_barrier(mem_flags::mem_threadgroup);
-            int row = start + 16 * part;
-            if (row < T) {
-                int valid = min(T - row, 16);
-                tile_copy_rows(block, STRIDE, queries + (rows_before + row) * D, D, 16, D, valid, thread_index, 256);
-                tile_copy_rows(
-                    block + 16 * STRIDE, STRIDE, cotangent + (rows_before + row) * E, E, 16, E, valid, thread_index, 256);
-            }
-            threadgroup_barrier(mem_flags::mem_threadgroup);
-            if (row < T && part == pair) {
-                #pragma unroll
-                for (int c = 0; c < WIDE / 16; ++c) {
-                    if (16 * c < (role == 0 ? D : E)) tile_load(held[c], block + role * 16 * STRIDE + 16 * c, STRIDE);
-                }
-            }
-        }
+        hold_rows<F, D, E, WIDE, STRIDE>(
+            held, block, queries + rows_before * D, cotangent + rows_before * E, start, T, role, pair, thread_index);
 
         tile<float, 16, 16> sum[HALF];
         #pragma unroll
@@ -193,14 +159,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             tile<float, 16, 16> scores(0.0f);
             bool sees = counts && key <= own + 15 + offset && key + 16 > nearest;
             if (sees) {
-                #pragma unroll
-                for (int c = 0; c < WIDE / 16; ++c) {
-                    if (16 * c < (role == 0 ? D : E)) {
-                        right_tile<F, 16, 16> right;
-                        tile_load_right_transposed(right, here + role * 16 * STRIDE + 16 * c, STRIDE);
-                        tile_multiply_accumulate(scores, held[c], right);
-                    }
-                }
+                multiply_held<F, WIDE, STRIDE>(scores, held, here + role * 16 * STRIDE, role == 0 ? D : E);
                 if (role == 0) {
                     tile_with_rows(scores, log_sum, row, column, value, of_row) { value = value * factor - of_row; }
                     if (key < highest || key + 16 > own + offset + 1) {
@@ -245,13 +204,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             int first_column = 16 * (role * HALF + c);
             if (first_column < D) {
                 tile_for_each(sum[c], row, column, value) { value *= scale; }
-                if (own + 16 <= T) {
-                    tile_store(tile_cast<F>(sum[c]), rows + first_column, D);
-                } else {
-                    tile_for_each(sum[c], row, column, value) {
-                        if (own + row < T) rows[row * D + first_column + column] = F(value);
-                    }
-                }
+                store_rows(sum[c], rows + first_column, D, T - own);
             }
         }
     }
@@ -260,6 +213,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
 /// dK and dV of 64 keys, in passes of 16 queries. Two simdgroups share 16 keys: the first computes P^T and forms dV, the
 /// second dP^T and from both dS^T, and forms dK.
 #[stage(
+    headers = [PRODUCTS],
     grid = (256 * B * G, ceil_div(S, 64), 1),
     threads = (256, 1, 1),
     cases = [
@@ -307,22 +261,8 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         threadgroup float* shared = exchange + 16 * pair * 20;
 
         tile<F, 16, 16> held[WIDE / 16];
-        for (int part = 0; part < 4; ++part) {
-            threadgroup_barrier(mem_flags::mem_threadgroup);
-            int row = start + 16 * part;
-            if (row < S) {
-                int valid = min(S - row, 16);
-                tile_copy_rows(block, STRIDE, keys + (keys_before + row) * D, D, 16, D, valid, thread_index, 256);
-                tile_copy_rows(block + 16 * STRIDE, STRIDE, values + (keys_before + row) * E, E, 16, E, valid, thread_index, 256);
-            }
-            threadgroup_barrier(mem_flags::mem_threadgroup);
-            if (row < S && part == pair) {
-                #pragma unroll
-                for (int c = 0; c < WIDE / 16; ++c) {
-                    if (16 * c < (role == 0 ? D : E)) tile_load(held[c], block + role * 16 * STRIDE + 16 * c, STRIDE);
-                }
-            }
-        }
+        hold_rows<F, D, E, WIDE, STRIDE>(
+            held, block, keys + keys_before * D, values + keys_before * E, start, S, role, pair, thread_index);
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
         tile<float, 16, 16> sum[WIDE / 16];
@@ -399,14 +339,7 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
             bool computes = counts && pass >= 0 && pass < all && own <= first_query + 15 + offset;
             tile<float, 16, 16> scores(0.0f);
             if (computes) {
-                #pragma unroll
-                for (int c = 0; c < WIDE / 16; ++c) {
-                    if (16 * c < (role == 0 ? D : E)) {
-                        right_tile<F, 16, 16> right;
-                        tile_load_right_transposed(right, here + role * 16 * STRIDE + 16 * c, STRIDE);
-                        tile_multiply_accumulate(scores, held[c], right);
-                    }
-                }
+                multiply_held<F, WIDE, STRIDE>(scores, held, here + role * 16 * STRIDE, role == 0 ? D : E);
                 if (role == 0) {
                     bool whole = own >= latest && own + 15 <= first_query + offset;
                     tile_for_each(scores, key, column, value) {
@@ -469,13 +402,7 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         for (int c = 0; c < WIDE / 16; ++c) {
             if (16 * c < width) {
                 tile_for_each(sum[c], row, column, value) { value *= multiplier; }
-                if (own + 16 <= S) {
-                    tile_store(tile_cast<F>(sum[c]), rows + 16 * c, width);
-                } else {
-                    tile_for_each(sum[c], row, column, value) {
-                        if (own + row < S) rows[row * width + 16 * c + column] = F(value);
-                    }
-                }
+                store_rows(sum[c], rows + 16 * c, width, S - own);
             }
         }
     }

@@ -148,9 +148,7 @@ fn attend_section<F: Float, const D: usize, const E: usize, const SECTIONS: usiz
             int column = lane + 32 * w;
             query[w] = column < D ? float(queries[row * D + column]) * scale * M_LOG2E_F : 0.0f;
         }
-        float sum[(E + 31) / 32];
-        #pragma unroll
-        for (int w = 0; w < (E + 31) / 32; ++w) sum[w] = 0.0f;
+        float sum[(E + 31) / 32] = {};
         float top = -INFINITY;
         float total = 0.0f;
         for (int key = begin + simdgroup; key < end; key += 8) {
@@ -270,9 +268,7 @@ fn one_query_gradient<F: Float, const D: usize, const E: usize>(
             product += float(output[row * E + column]) * float(cotangent[row * E + column]);
         }
         product = simd_sum(product);
-        float sum[(D + 31) / 32];
-        #pragma unroll
-        for (int w = 0; w < (D + 31) / 32; ++w) sum[w] = 0.0f;
+        float sum[(D + 31) / 32] = {};
         for (int key = pads[batch] + simdgroup; key < S; key += 8) {
             float score = 0.0f;
             float along = 0.0f;
@@ -329,12 +325,8 @@ fn cache_gradients<F: Float, const D: usize, const E: usize>(
         int batch = int(threadgroup_position_in_grid.y) / G;
         int group = int(threadgroup_position_in_grid.y) % G;
         ulong place = ulong(batch * G + group) * S + key;
-        float key_sum[(D + 31) / 32];
-        float value_sum[(E + 31) / 32];
-        #pragma unroll
-        for (int w = 0; w < (D + 31) / 32; ++w) key_sum[w] = 0.0f;
-        #pragma unroll
-        for (int w = 0; w < (E + 31) / 32; ++w) value_sum[w] = 0.0f;
+        float key_sum[(D + 31) / 32] = {};
+        float value_sum[(E + 31) / 32] = {};
         int heads = key >= pads[batch] ? H / G : 0;
         for (int i = 0; i < heads; ++i) {
             int row = batch * H + group * (H / G) + i;

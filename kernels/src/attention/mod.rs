@@ -3,6 +3,7 @@
 mod blocks;
 mod blocks_backward;
 mod decode;
+mod products;
 mod strips;
 
 use cotangent::{Backend, Dtype, Error, Graph, Indices, Result, Tensor, VjpCase, custom_vjp};

@@ -6,11 +6,54 @@ use cotangent::{differentiable, stage};
 use super::portable::portable_causal_conv;
 use crate::sigmoid::SIGMOID;
 
+/// Loads and stores of one channel of a piece of sixteen tokens.
+const PIECES: &str = "
+// Loads `COUNT` inputs from the token `start` on, and 0 where the row has none. A piece that does not touch an end of the row
+// needs no checks.
+template <int COUNT, typename Inputs>
+inline void load_inputs(thread float* inputs, Inputs x, uint row, int start, int tokens, int channels, uint channel) {
+  if (start >= 0 && start + COUNT <= tokens) {
+    auto from = x + ((ulong(row) * uint(tokens) + uint(start)) * uint(channels) + channel);
+    #pragma unroll
+    for (int i = 0; i < COUNT; ++i) { inputs[i] = float(from[ulong(uint(channels)) * uint(i)]); }
+    return;
+  }
+  #pragma unroll
+  for (int i = 0; i < COUNT; ++i) {
+    int token = start + i;
+    bool there = token >= 0 && token < tokens;
+    inputs[i] = there ? float(x[ulong(row * uint(tokens) + uint(token)) * uint(channels) + channel]) : 0.0f;
+  }
+}
+
+// Loads those of the K - 1 inputs before the token `first` that lie before the row.
+template <int K, typename Window>
+inline void load_window(thread float* inputs, Window window, uint row, int first, int channels, uint channel) {
+  #pragma unroll
+  for (int i = 0; i < K - 1; ++i) {
+    if (first + i < K - 1) { inputs[i] = float(window[ulong(row * (K - 1) + uint(first + i)) * uint(channels) + channel]); }
+  }
+}
+
+// Stores the first `count` of sixteen values.
+template <typename T> inline void store_piece(device T* to, thread const float* values, int count, int channels) {
+  if (count >= 16) {
+    #pragma unroll
+    for (int i = 0; i < 16; ++i) { to[ulong(uint(channels)) * uint(i)] = T(values[i]); }
+    return;
+  }
+  #pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    if (i < count) { to[ulong(uint(channels)) * uint(i)] = T(values[i]); }
+  }
+}
+";
+
 /// `y[t] = silu(sum_j weight[K - 1 - j] x[t - j])` over the inputs that `t` sees.
 #[differentiable(
     backward = fused_causal_conv_backward,
     fallback = portable_causal_conv,
-    headers = [SIGMOID],
+    headers = [SIGMOID, PIECES],
     requires = [K >= 2, K <= 16, B <= 65535],
     grid = (128 * ceil_div(C, 128), ceil_div(S, 16), B),
     threads = (128, 1, 1),
@@ -32,25 +75,10 @@ pub fn fused_causal_conv<T: Float, const K: usize>(
         float taps[K];
         for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
         ulong start = (ulong(row) * uint(S) + uint(first)) * uint(C) + channel;
-        // All loads come first, so that none waits for another. A piece that does not touch an end of the row needs no
-        // checks.
+        // All loads come first, so that none waits for another.
         float inputs[K + 15];
-        if (first >= K - 1 && first + 16 <= S) {
-            auto from = x + (start - ulong(K - 1) * uint(C));
-            #pragma unroll
-            for (int i = 0; i < K + 15; ++i) { inputs[i] = float(from[ulong(uint(C)) * uint(i)]); }
-        } else {
-            #pragma unroll
-            for (int i = 0; i < K + 15; ++i) {
-                int token = first - (K - 1) + i;
-                inputs[i] = 0.0f;
-                if (token >= 0 && token < S) {
-                    inputs[i] = float(x[ulong(row * S + uint(token)) * C + channel]);
-                } else if (token < 0) {
-                    if (HAS_window) { inputs[i] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]); }
-                }
-            }
-        }
+        load_inputs<K + 15>(inputs, x, row, first - (K - 1), S, C, channel);
+        if (HAS_window) { load_window<K>(inputs, window, row, first, C, channel); }
         if (HAS_mask) {
             #pragma unroll
             for (int i = 0; i < K + 15; ++i) {
@@ -76,16 +104,7 @@ pub fn fused_causal_conv<T: Float, const K: usize>(
                 results[i - (K - 1)] = sum * sigmoid_of(sum);
             }
         }
-        auto to = y + start;
-        if (first + 16 <= S) {
-            #pragma unroll
-            for (int i = 0; i < 16; ++i) { to[ulong(uint(C)) * uint(i)] = T(results[i]); }
-        } else {
-            #pragma unroll
-            for (int i = 0; i < 16; ++i) {
-                if (first + i < S) { to[ulong(uint(C)) * uint(i)] = T(results[i]); }
-            }
-        }
+        store_piece(y + start, results, S - first, C);
     }
 }
 
@@ -126,7 +145,7 @@ pub fn fused_causal_conv_backward<T: Float, const K: usize>(
 /// The gradients of the inputs, those before the first among them. A thread has the inputs of a piece, and walks on to the
 /// tokens behind it that see them.
 #[stage(
-    headers = [SIGMOID],
+    headers = [SIGMOID, PIECES],
     requires = [K >= 2, K <= 16, B <= 65535],
     grid = (128 * ceil_div(C, 128), ceil_div(S, 16), B),
     threads = (128, 1, 1),
@@ -150,32 +169,19 @@ fn conv_input_gradients<T: Float, const K: usize>(
         float taps[K];
         for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
         ulong start = (ulong(row) * uint(S) + uint(first)) * uint(C) + channel;
-        // All loads come first, so that none waits for another. A piece that does not touch an end of the row needs no
-        // checks.
+        // All loads come first, so that none waits for another.
         float inputs[2 * K + 14];
         float slopes[K + 15];
-        if (first >= K - 1 && first + K + 15 <= S) {
-            auto from = x + (start - ulong(K - 1) * uint(C));
+        load_inputs<2 * K + 14>(inputs, x, row, first - (K - 1), S, C, channel);
+        if (HAS_window) { load_window<K>(inputs, window, row, first, C, channel); }
+        if (first + K + 15 <= S) {
+            auto from = cotangent + start;
             #pragma unroll
-            for (int i = 0; i < 2 * K + 14; ++i) { inputs[i] = float(from[ulong(uint(C)) * uint(i)]); }
-            auto slopes_from = cotangent + start;
-            #pragma unroll
-            for (int i = 0; i < K + 15; ++i) { slopes[i] = float(slopes_from[ulong(uint(C)) * uint(i)]); }
+            for (int i = 0; i < K + 15; ++i) { slopes[i] = float(from[ulong(uint(C)) * uint(i)]); }
         } else {
             #pragma unroll
-            for (int i = 0; i < 2 * K + 14; ++i) {
-                int token = first - (K - 1) + i;
-                inputs[i] = 0.0f;
-                if (token >= 0 && token < S) {
-                    inputs[i] = float(x[ulong(row * S + uint(token)) * C + channel]);
-                } else if (token < 0) {
-                    if (HAS_window) { inputs[i] = float(window[ulong(row * (K - 1) + uint(token + K - 1)) * C + channel]); }
-                }
-            }
-            #pragma unroll
             for (int i = 0; i < K + 15; ++i) {
-                int token = first + i;
-                slopes[i] = token < S ? float(cotangent[ulong(row * S + uint(token)) * C + channel]) : 0.0f;
+                slopes[i] = first + i < S ? float(cotangent[ulong(row * S + uint(first + i)) * C + channel]) : 0.0f;
             }
         }
         if (HAS_mask) {
@@ -186,9 +192,7 @@ fn conv_input_gradients<T: Float, const K: usize>(
             }
         }
         // `given` holds the gradients of the piece's inputs, and of the K - 1 inputs before it.
-        float given[2 * K + 14];
-        #pragma unroll
-        for (int i = 0; i < 2 * K + 14; ++i) { given[i] = 0.0f; }
+        float given[2 * K + 14] = {};
         int seen = K - 1;
         #pragma unroll
         for (int i = 0; i < 2 * K + 14; ++i) {
@@ -210,22 +214,13 @@ fn conv_input_gradients<T: Float, const K: usize>(
                 }
             }
         }
-        auto to = x_gradient + start;
         if (HAS_mask) {
             #pragma unroll
             for (int i = 0; i < 16; ++i) {
                 if (first + i < S && !mask[row * S + uint(first + i)]) { given[i + K - 1] = 0.0f; }
             }
         }
-        if (first + 16 <= S) {
-            #pragma unroll
-            for (int i = 0; i < 16; ++i) { to[ulong(uint(C)) * uint(i)] = T(given[i + K - 1]); }
-        } else {
-            #pragma unroll
-            for (int i = 0; i < 16; ++i) {
-                if (first + i < S) { to[ulong(uint(C)) * uint(i)] = T(given[i + K - 1]); }
-            }
-        }
+        store_piece(x_gradient + start, given + (K - 1), S - first, C);
         if (first == 0) {
             #pragma unroll
             for (int i = 0; i < K - 1; ++i) {
@@ -259,13 +254,9 @@ fn conv_weight_parts<T: Float, const K: usize>(
         int first = int(part) * 32;
         if (channel >= uint(C)) { return; }
         float taps[K];
-        float past[K];
-        float sums[K];
-        for (int j = 0; j < K; ++j) {
-            taps[j] = weight[channel * K + (K - 1 - j)];
-            past[j] = 0.0f;
-            sums[j] = 0.0f;
-        }
+        float past[K] = {};
+        float sums[K] = {};
+        for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
         int seen = K - 1;
         for (int token = first - (K - 1); token < min(first + 32, int(S)); ++token) {
             for (int j = K - 1; j > 0; --j) { past[j] = past[j - 1]; }

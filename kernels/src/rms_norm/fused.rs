@@ -49,11 +49,9 @@ pub fn fused_norm<T: Float, const D: usize, const MEAN: bool>(
         T values[COUNT * PARTS];
         T gates[COUNT * PARTS];
         float weights[PARTS];
-        float squares[COUNT];
+        float squares[COUNT] = {};
         #pragma unroll
         for (int part = 0; part < PARTS; ++part) { weights[part] = 1.0f; }
-        #pragma unroll
-        for (int r = 0; r < COUNT; ++r) { squares[r] = 0.0f; }
         for (int start = 0; start < D; start += SPAN) {
             load_rows<COUNT, PARTS>(values, x, x_starts, x_strides[2], start + lane, D);
             if (D <= SPAN) {

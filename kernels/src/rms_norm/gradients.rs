@@ -42,12 +42,10 @@ pub(super) fn norm_gradients<T: Float, const D: usize, const MEAN: bool>(
         T values[COUNT * PARTS];
         T slopes[COUNT * PARTS];
         float weights[PARTS];
-        float squares[COUNT];
-        float along[COUNT];
+        float squares[COUNT] = {};
+        float along[COUNT] = {};
         #pragma unroll
         for (int part = 0; part < PARTS; ++part) { weights[part] = 1.0f; }
-        #pragma unroll
-        for (int r = 0; r < COUNT; ++r) { squares[r] = along[r] = 0.0f; }
         for (int start = 0; start < D; start += SPAN) {
             load_rows<COUNT, PARTS>(values, x, x_starts, x_strides[2], start + lane, D);
             load_rows<COUNT, PARTS>(slopes, cotangent, cotangent_starts, cotangent_strides[2], start + lane, D);
@@ -130,12 +128,10 @@ pub(super) fn gated_gradients<T: Float, const D: usize, const MEAN: bool>(
         T slopes[COUNT * PARTS];
         float weights[PARTS];
         float sigmoids[COUNT * PARTS];
-        float squares[COUNT];
-        float along[COUNT];
+        float squares[COUNT] = {};
+        float along[COUNT] = {};
         #pragma unroll
         for (int part = 0; part < PARTS; ++part) { weights[part] = 1.0f; }
-        #pragma unroll
-        for (int r = 0; r < COUNT; ++r) { squares[r] = along[r] = 0.0f; }
         for (int start = 0; start < D; start += SPAN) {
             load_rows<COUNT, PARTS>(values, x, x_starts, x_strides[2], start + lane, D);
             load_rows<COUNT, PARTS>(gates, gate, gate_starts, gate_strides[2], start + lane, D);

@@ -16,7 +16,7 @@ pub fn fused_verify_linear<T: Float>(x: In![T; R, K], weight: In![T; O, K], y: O
         uint first = threadgroup_position_in_grid.y * 8u;
         uint lane = thread_index_in_simdgroup;
         if (output >= uint(O)) { return; }
-        float sums[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+        float sums[8] = {};
         for (uint input = lane; input < uint(K); input += 32u) {
             float factor = float(weight[ulong(output) * K + input]);
             for (uint row = 0u; row < 8u; ++row) {

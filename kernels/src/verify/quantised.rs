@@ -32,7 +32,7 @@ pub fn fused_verify_quantised_linear<T: Float, const GROUP: usize, const BITS: u
         if (output >= uint(O)) { return; }
         uint inputs = GROUP * G;
         ulong codes_row = ulong(output) * (inputs * BITS / 32u);
-        float sums[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+        float sums[8] = {};
         for (uint input = lane; input < inputs; input += 32u) {
             uint start = input * BITS;
             uint code = codes[codes_row + start / 32u] >> (start % 32u);

@@ -31,9 +31,11 @@
 
 pub(super) mod by_channel;
 pub(super) mod by_head;
+mod products;
 mod reverse_scan;
 mod scan;
 
+use products::{FLOAT_PRODUCTS, PRODUCTS, SOLVED, STATES};
 pub(crate) use reverse_scan::{ScanCotangentsInputs, ScanCotangentsOutputs, scan_cotangents};
 pub(crate) use scan::{ScanStatesInputs, ScanStatesOutputs, scan_states};
 
@@ -123,6 +125,7 @@ inline Gates add_gate(Gates gates, float gate) {
   float added = sum - gates.sum;
   return Gates{sum, gates.rest + ((gates.sum - (sum - added)) + (gate - added))};
 }
+template <typename Sums> inline Gates gates_at(Sums gates, ulong cell) { return Gates{gates[2 * cell], gates[2 * cell + 1]}; }
 inline float decay_since(Gates gates) { return exp(gates.sum + gates.rest); }
 inline float decay_between(Gates earlier, Gates later) {
   return exp((later.sum - earlier.sum) + (later.rest - earlier.rest));

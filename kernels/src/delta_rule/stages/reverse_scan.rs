@@ -64,7 +64,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
             const device F* d_output = y_cotangent + (token * Hv + head) * Dv + first;
             device float* d_exit = exit_cotangents + ((heads * (L / C) + chunk) * Dv + first) * Dk;
             Gates end = Gates{0.0f, 0.0f};
-            if (HAS_gates) { end = Gates{gates[2 * (cell + C - 1)], gates[2 * (cell + C - 1) + 1]}; }
+            if (HAS_gates) { end = gates_at(gates, cell + C - 1); }
 
             // The cotangents that come back through the state: the sums of each simdgroup's channels, then of all
             // channels.
@@ -92,8 +92,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                 tile<float, 16, 16> decays(1.0f);
                 if (HAS_gates) {
                     tile_for_each(decays, row, column, value) {
-                        const ulong at = cell + i * 16 + row;
-                        value = decay_between(Gates{gates[2 * at], gates[2 * at + 1]}, end);
+                        value = decay_between(gates_at(gates, cell + i * 16 + row), end);
                     }
                 }
                 tile<float, 16, 16> sum;
@@ -112,8 +111,7 @@ pub(crate) fn scan_cotangents<F: Float, G: Float, const C: usize, const Dk: usiz
                 tile_load(d_read, in_pairs(d_output + i * 16 * Hv * Dv), Hv * Dv / 2);
                 if (HAS_gates) {
                     tile_for_each(d_read, row, column, value) {
-                        const ulong at = cell + i * 16 + row;
-                        value *= decay_since(Gates{gates[2 * at], gates[2 * at + 1]});
+                        value *= decay_since(gates_at(gates, cell + i * 16 + row));
                     }
                 }
                 tile_store(tile_transpose(d_read), d_reads + i * 128, 8);

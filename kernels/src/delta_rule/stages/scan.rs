@@ -61,7 +61,7 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
             const device F* key = keys + token * key_stride + head / (Hv / Hk) * Dk;
             device float* entry = chunk_states + ((heads * (L / C) + chunk) * Dv + first) * Dk;
             Gates end = Gates{0.0f, 0.0f};
-            if (HAS_gates) { end = Gates{gates[2 * (cell + C - 1)], gates[2 * (cell + C - 1) + 1]}; }
+            if (HAS_gates) { end = gates_at(gates, cell + C - 1); }
 
             // What the state answers: the sums of each simdgroup's channels, then of all channels.
             tile<float, 16, 16> answers[TILES];
@@ -103,10 +103,7 @@ pub(crate) fn scan_states<F: Float, G: Float, const C: usize, const Dk: usize, c
                 tile_store(error, in_pairs(errors + (cell + i * 16) * Dv + first * 16), 8);
                 tile_for_each(error, row, column, value) {
                     value *= float(beta[(token + i * 16 + row) * Hv + head]);
-                    if (HAS_gates) {
-                        const ulong at = cell + i * 16 + row;
-                        value *= decay_between(Gates{gates[2 * at], gates[2 * at + 1]}, end);
-                    }
+                    if (HAS_gates) { value *= decay_between(gates_at(gates, cell + i * 16 + row), end); }
                 }
                 tile_store(tile_transpose(error), writes + i * 128, 8);
             }

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{CHUNK, FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, FLOATS, LOWER_TILES, PAIRS, STATES};
 
 /// The cotangents of decayed queries and keys, at the edges of their blocks. One threadgroup computes one chunk of one value
 /// head; each of its simdgroups sixteen tokens.
@@ -14,7 +14,7 @@ use crate::delta_rule::stages::{CHUNK, FLOATS, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES],
+    headers = [CHUNK, PAIRS, FLOATS, STATES, LOWER_TILES],
     cases = [
         (B = 1, L = 16, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -66,7 +66,7 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
 
         if (thread_index < C) { strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]); }
 
-        // Two tiles of channels are computed at once, so that their left factor is loaded and split once.
+        // Two tiles of channels are computed at once.
         for (int pair = 0; pair < Dk; pair += 32) {
             const int channel = pair + thread_index % 32;
             threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -84,33 +84,7 @@ pub(crate) fn cotangents_across_blocks<F: Float, G: Float, const C: usize, const
             tile<float, 16, 16> d_query[2];
             tile<float, 16, 16> d_reader[2];
             tile<float, 16, 16> d_writer[2];
-            #pragma unroll
-            for (int side = 0; side < 2; ++side) {
-                d_query[side] = tile<float, 16, 16>(0.0f);
-                d_reader[side] = tile<float, 16, 16>(0.0f);
-                d_writer[side] = tile<float, 16, 16>(0.0f);
-            }
-            for (int d = 0; d < Dv; d += 16) {
-                tile<F, 16, 16> d_own;
-                tile<float, 16, 16> z;
-                tile<float, 16, 16> own_error;
-                tile_load(d_own, in_pairs(d_output + d), Hv * Dv / 2);
-                tile_load(z, in_pairs(solved + d * 16), 8);
-                tile_load(own_error, in_pairs(error + d * 16), 8);
-                #pragma unroll
-                for (int side = 0; side < 2; ++side) {
-                    const int k = pair + side * 16;
-                    if (k < Dk) {
-                        right_tile<float, 16, 16> entry;
-                        right_tile<float, 16, 16> exit;
-                        tile_load_right(entry, state + d * Dk + k * 16, 16);
-                        tile_load_right(exit, d_exit + d * Dk + k * 16, 16);
-                        tile_multiply_accumulate(d_query[side], d_own, entry);
-                        multiply_floats<F>(d_reader[side], z, entry);
-                        multiply_floats<F>(d_writer[side], own_error, exit);
-                    }
-                }
-            }
+            multiply_states(d_query, d_reader, d_writer, d_output, Hv * Dv, solved, error, state, d_exit, pair, Dk, Dv);
 
             tile<float, 16, 16> query[2];
             tile<float, 16, 16> reader[2];

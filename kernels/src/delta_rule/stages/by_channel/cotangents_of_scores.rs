@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{CHUNK, FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, FLOAT_PRODUCTS, FLOATS, LOWER_TILES, PAIRS, SOLVED};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -13,7 +13,7 @@ use crate::delta_rule::stages::{CHUNK, FLOATS, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES],
+    headers = [CHUNK, PAIRS, FLOATS, FLOAT_PRODUCTS, LOWER_TILES, SOLVED],
     cases = [
         (B = 1, L = 16, Hv = 1, Dv = 16, C = 16),
         (B = 2, L = 64, Hv = 3, Dv = 16, C = 32),
@@ -52,46 +52,10 @@ pub(crate) fn score_cotangents_by_channel<F: Float, G: Float, const C: usize, co
         // These are the products of the rows of dY and of z (the gradient of the values) with all earlier rows of u.
         tile<float, 16, 16> by_output[TILES];
         tile<float, 16, 16> by_error[TILES];
-        tile<float, 16, 16> columns[TILES];
-        tile<float, 16, 16> d_strength(0.0f);
-        #pragma unroll
-        for (int i = 0; i < TILES; ++i) {
-            by_output[i] = tile<float, 16, 16>(0.0f);
-            by_error[i] = tile<float, 16, 16>(0.0f);
-            if (i >= own) {
-                tile_load_transposed(columns[i], inverse + chunk.place * PACKED + lower_tile(i, own), 16);
-                tile_for_each(columns[i], row, column, value) { value *= strength[i * 16 + column]; }
-            }
-        }
-        for (int d = 0; d < Dv; d += 16) {
-            tile<float, 16, 16> z(0.0f);
-            #pragma unroll
-            for (int i = 0; i < TILES; ++i) {
-                if (i >= own) {
-                    right_tile<float, 16, 16> right;
-                    tile_load_right(right, d_write + i * 16 * Dv + d * 16, 16);
-                    multiply_floats<F>(z, columns[i], right);
-                }
-            }
-            tile_store(z, in_pairs(solved_cotangent + (chunk.cell + own * 16) * Dv + d * 16), 8);
-            tile_store(z, in_pairs(value_gradient + here * Dv + d), Hv * Dv / 2);
-            tile<F, 16, 16> d_own;
-            tile_load(d_own, in_pairs(y_cotangent + here * Dv + d), Hv * Dv / 2);
-            #pragma unroll
-            for (int j = 0; j < TILES; ++j) {
-                if (j <= own) {
-                    right_tile<float, 16, 16> right;
-                    tile_load_right_transposed(right, in_pairs(error + j * 16 * Dv + d * 16), 8);
-                    tile_multiply_accumulate(by_output[j], d_own, right);
-                    multiply_floats<F>(by_error[j], z, right);
-                }
-            }
-            tile<float, 16, 16> own_error;
-            tile<float, 16, 16> own_write;
-            tile_load(own_error, in_pairs(error + own * 16 * Dv + d * 16), 8);
-            tile_load(own_write, in_pairs(d_write + own * 16 * Dv + d * 16), 8);
-            tile_multiply_accumulate_elements(d_strength, own_error, own_write);
-        }
+        tile<float, 16, 16> d_strength;
+        solve_cotangents<F, TILES>(
+            by_output, by_error, d_strength, inverse + chunk.place * PACKED, strength, error, d_write,
+            y_cotangent + here * Dv, solved_cotangent + (chunk.cell + own * 16) * Dv, value_gradient + here * Dv, Dv, Hv * Dv, own);
         tile_store(d_strength, along + own * 256, 16);
 
         #pragma unroll

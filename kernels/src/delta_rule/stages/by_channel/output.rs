@@ -2,14 +2,14 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{CHUNK, FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, FLOAT_PRODUCTS, FLOATS, LOWER_TILES, PAIRS};
 
 /// `Y = (G Q) S^T + P B u`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES],
+    headers = [CHUNK, PAIRS, FLOATS, FLOAT_PRODUCTS, LOWER_TILES],
     cases = [
         (B = 1, L = 16, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -50,14 +50,7 @@ pub(crate) fn chunk_outputs_by_channel<F: Float, G: Float, const C: usize, const
                 tile_load_right_transposed(across, in_pairs(chunk_states + chunk.place * Dv * Dk + d * Dk + k * 256), 8);
                 tile_multiply_accumulate(sum, query[k], across);
             }
-            #pragma unroll
-            for (int j = 0; j < TILES; ++j) {
-                if (j <= own) {
-                    right_tile<float, 16, 16> error;
-                    tile_load_right(error, errors + (chunk.cell + j * 16) * Dv + d * 16, 16);
-                    multiply_floats<F>(sum, scores[j], error);
-                }
-            }
+            add_floats<F, TILES>(sum, scores, errors + chunk.cell * Dv + d * 16, 16 * Dv, 0, own);
             tile_store(sum, in_pairs(y + here * Dv + d), Hv * Dv / 2);
         }
     }

@@ -56,13 +56,8 @@ pub(crate) fn channel_scores<F: Float, const C: usize, const Dk: usize>(
         // Within the block a lane has one earlier token and half of the channels.
         const int earlier = lane % 16;
         const int half_of_channels = lane / 16 * 8;
-        float own_by_queries[16];
-        float own_by_keys[16];
-        #pragma unroll
-        for (int row = 0; row < 16; ++row) {
-            own_by_queries[row] = 0.0f;
-            own_by_keys[row] = 0.0f;
-        }
+        float own_by_queries[16] = {};
+        float own_by_keys[16] = {};
 
         for (int k = 0; k < Dk; k += 16) {
             tile<float, 16, 16> query;

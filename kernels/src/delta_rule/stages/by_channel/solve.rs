@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{CHUNK, INVERSE, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, INVERSE, LOWER_TILES, PAIRS, PRODUCTS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -14,7 +14,7 @@ use crate::delta_rule::stages::{CHUNK, INVERSE, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [CHUNK, PAIRS, LOWER_TILES, INVERSE],
+    headers = [CHUNK, PAIRS, PRODUCTS, LOWER_TILES, INVERSE],
     cases = [
         (B = 1, L = 16, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -34,6 +34,7 @@ pub(crate) fn solve_chunks_by_channel<F: Float, G: Float, const C: usize, const 
         const Chunk chunk = find_chunk<C>(threadgroup_position_in_grid, L, Hv);
         const int thread_index = thread_index_in_threadgroup;
         const int own = simdgroup_index_in_threadgroup;
+        const ulong here = chunk.token * Hv + chunk.head;
 
         threadgroup float strength[C];
         threadgroup float factor[PACKED];
@@ -60,27 +61,11 @@ pub(crate) fn solve_chunks_by_channel<F: Float, G: Float, const C: usize, const 
             if (j <= own) { tile_load(rows[j], inverted + lower_tile(own, j), 16); }
         }
         for (int d = 0; d < Dv; d += 16) {
-            tile<float, 16, 16> sum(0.0f);
-            #pragma unroll
-            for (int j = 0; j < TILES; ++j) {
-                if (j <= own) {
-                    right_tile<F, 16, 16> right;
-                    tile_load_right(right, values + ((chunk.token + j * 16) * Hv + chunk.head) * Dv + d, Hv * Dv);
-                    tile_multiply_accumulate(sum, rows[j], right);
-                }
-            }
+            const tile<float, 16, 16> sum = sum_of_tokens<F, TILES>(rows, values + here * Dv + d, Hv * Dv, 0, own);
             tile_store(sum, in_pairs(solved_values + (chunk.cell + own * 16) * Dv + d * 16), 8);
         }
         for (int d = 0; d < Dk; d += 16) {
-            tile<float, 16, 16> sum(0.0f);
-            #pragma unroll
-            for (int j = 0; j < TILES; ++j) {
-                if (j <= own) {
-                    right_tile<F, 16, 16> right;
-                    tile_load_right(right, reading_keys + ((chunk.token + j * 16) * Hv + chunk.head) * Dk + d, Hv * Dk);
-                    tile_multiply_accumulate(sum, rows[j], right);
-                }
-            }
+            tile<float, 16, 16> sum = sum_of_tokens<F, TILES>(rows, reading_keys + here * Dk + d, Hv * Dk, 0, own);
             tile_for_each(sum, row, column, value) { value = -value; }
             tile_store(sum, in_pairs(solved_keys + (chunk.cell + own * 16) * Dk + d * 16), 8);
         }

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{CHUNK, DECAY, FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, DECAY, FLOAT_PRODUCTS, FLOATS, LOWER_TILES, PAIRS, SOLVED};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -13,7 +13,7 @@ use crate::delta_rule::stages::{CHUNK, DECAY, FLOATS, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES, DECAY],
+    headers = [CHUNK, PAIRS, FLOATS, FLOAT_PRODUCTS, LOWER_TILES, SOLVED, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -44,7 +44,7 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
         const int value_stride = Hv * Dv;
         const device F* query = queries + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
         const device F* key = keys + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
-        const device F* d_output = y_cotangent + (chunk.token + own * 16) * value_stride + chunk.head * Dv;
+        const ulong values_at = (chunk.token + own * 16) * value_stride + chunk.head * Dv;
         const device float* error = errors + chunk.cell * Dv;
         const device float* d_write = written_cotangent + chunk.cell * Dv;
 
@@ -58,7 +58,7 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
         threadgroup float along[C * 16];
 
         if (thread_index < C) {
-            since[thread_index] = Gates{gates[2 * (chunk.cell + thread_index)], gates[2 * (chunk.cell + thread_index) + 1]};
+            since[thread_index] = gates_at(gates, chunk.cell + thread_index);
             strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -66,48 +66,10 @@ pub(crate) fn score_cotangents<F: Float, G: Float, const C: usize, const Dk: usi
         // These are the products of the rows of dY and of z (the gradient of the values) with all earlier rows of u.
         tile<float, 16, 16> by_output[TILES];
         tile<float, 16, 16> by_error[TILES];
-        tile<float, 16, 16> d_strength(0.0f);
-        {
-            tile<float, 16, 16> columns[TILES];
-            #pragma unroll
-            for (int i = 0; i < TILES; ++i) {
-                by_output[i] = tile<float, 16, 16>(0.0f);
-                by_error[i] = tile<float, 16, 16>(0.0f);
-                if (i >= own) {
-                    tile_load_transposed(columns[i], inverse + chunk.place * PACKED + lower_tile(i, own), 16);
-                    tile_for_each(columns[i], row, column, value) { value *= strength[i * 16 + column]; }
-                }
-            }
-            for (int d = 0; d < Dv; d += 16) {
-                tile<float, 16, 16> z(0.0f);
-                #pragma unroll
-                for (int i = 0; i < TILES; ++i) {
-                    if (i >= own) {
-                        right_tile<float, 16, 16> right;
-                        tile_load_right(right, d_write + i * 16 * Dv + d * 16, 16);
-                        multiply_floats<F>(z, columns[i], right);
-                    }
-                }
-                tile_store(z, in_pairs(solved + d * 16), 8);
-                tile_store(z, in_pairs(value_gradient + (chunk.token + own * 16) * value_stride + chunk.head * Dv + d), value_stride / 2);
-                tile<F, 16, 16> d_own;
-                tile_load(d_own, in_pairs(d_output + d), value_stride / 2);
-                #pragma unroll
-                for (int j = 0; j < TILES; ++j) {
-                    if (j <= own) {
-                        right_tile<float, 16, 16> right;
-                        tile_load_right_transposed(right, in_pairs(error + j * 16 * Dv + d * 16), 8);
-                        tile_multiply_accumulate(by_output[j], d_own, right);
-                        multiply_floats<F>(by_error[j], z, right);
-                    }
-                }
-                tile<float, 16, 16> own_error;
-                tile<float, 16, 16> own_write;
-                tile_load(own_error, in_pairs(error + own * 16 * Dv + d * 16), 8);
-                tile_load(own_write, in_pairs(d_write + own * 16 * Dv + d * 16), 8);
-                tile_multiply_accumulate_elements(d_strength, own_error, own_write);
-            }
-        }
+        tile<float, 16, 16> d_strength;
+        solve_cotangents<F, TILES>(
+            by_output, by_error, d_strength, inverse + chunk.place * PACKED, strength, error, d_write,
+            y_cotangent + values_at, solved, value_gradient + values_at, Dv, value_stride, own);
         tile_store(d_strength, along + own * 256, 16);
 
         // The cotangents of the scores are stored; the gradients of the decays and of beta go to threadgroup memory.

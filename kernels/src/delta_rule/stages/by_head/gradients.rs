@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{CHUNK, DECAY, FLOATS, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, DECAY, FLOATS, LOWER_TILES, PAIRS, STATES};
 
 /// The gradients of queries, keys and log gates; those of queries and keys are of one value head, and where value heads share
 /// key heads the caller sums them. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
@@ -10,7 +10,7 @@ use crate::delta_rule::stages::{CHUNK, DECAY, FLOATS, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [CHUNK, PAIRS, FLOATS, LOWER_TILES, DECAY],
+    headers = [CHUNK, PAIRS, FLOATS, STATES, LOWER_TILES, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -44,7 +44,7 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, Gradient: Float, const C: usiz
         const device F* query = queries + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
         const device F* key = keys + chunk.token * key_stride + chunk.head / (Hv / Hk) * Dk;
         const device F* d_output = y_cotangent + (chunk.token + own * 16) * value_stride + chunk.head * Dv;
-        const device float* error = errors + chunk.cell * Dv;
+        const device float* error = errors + (chunk.cell + own * 16) * Dv;
         const device float* state = chunk_states + chunk.place * Dv * Dk;
         const device float* d_exit = exit_cotangents + chunk.place * Dv * Dk;
 
@@ -61,7 +61,7 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, Gradient: Float, const C: usiz
         threadgroup float by_states[TILES];
 
         if (thread_index < C) {
-            since[thread_index] = Gates{gates[2 * (chunk.cell + thread_index)], gates[2 * (chunk.cell + thread_index) + 1]};
+            since[thread_index] = gates_at(gates, chunk.cell + thread_index);
             strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -70,7 +70,7 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, Gradient: Float, const C: usiz
         float product = 0.0f;
         tile<float, 16, 16> d_start(0.0f);
         tile<float, 16, 16> d_end(0.0f);
-        // Two tiles of channels are computed at once, so that their left factor is loaded and split once.
+        // Two tiles of channels are computed at once.
         for (int pair = 0; pair < Dk; pair += 32) {
             // Both tiles of a row of tiles lie side by side.
             const int width = min(32, Dk - pair) * 16;
@@ -81,33 +81,8 @@ pub(crate) fn chunk_gradients<F: Float, G: Float, Gradient: Float, const C: usiz
             tile<float, 16, 16> d_query[2];
             tile<float, 16, 16> d_reading[2];
             tile<float, 16, 16> d_key[2];
-            #pragma unroll
-            for (int side = 0; side < 2; ++side) {
-                d_query[side] = tile<float, 16, 16>(0.0f);
-                d_reading[side] = tile<float, 16, 16>(0.0f);
-                d_key[side] = tile<float, 16, 16>(0.0f);
-            }
-            for (int d = 0; d < Dv; d += 16) {
-                tile<F, 16, 16> d_own;
-                tile<float, 16, 16> z;
-                tile<float, 16, 16> own_error;
-                tile_load(d_own, in_pairs(d_output + d), value_stride / 2);
-                tile_load(z, in_pairs(solved + d * 16), 8);
-                tile_load(own_error, in_pairs(error + own * 16 * Dv + d * 16), 8);
-                #pragma unroll
-                for (int side = 0; side < 2; ++side) {
-                    const int k = pair + side * 16;
-                    if (k < Dk) {
-                        right_tile<float, 16, 16> entry;
-                        right_tile<float, 16, 16> exit;
-                        tile_load_right(entry, state + d * Dk + k * 16, 16);
-                        tile_load_right(exit, d_exit + d * Dk + k * 16, 16);
-                        tile_multiply_accumulate(d_query[side], d_own, entry);
-                        multiply_floats<F>(d_reading[side], z, entry);
-                        multiply_floats<F>(d_key[side], own_error, exit);
-                    }
-                }
-            }
+            multiply_states(
+                d_query, d_reading, d_key, d_output, value_stride, solved, error, state, d_exit, pair, Dk, Dv);
             #pragma unroll
             for (int side = 0; side < 2; ++side) {
                 const int k = pair + side * 16;

@@ -2,13 +2,13 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{CHUNK, DECAY, PAIRS};
+use crate::delta_rule::stages::{CHUNK, DECAY, PAIRS, PRODUCTS};
 
 /// `P^T dY`, a part of `dD`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [CHUNK, PAIRS, DECAY],
+    headers = [CHUNK, PAIRS, PRODUCTS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -33,9 +33,7 @@ pub(crate) fn local_cotangents<F: Float, const C: usize, const Dk: usize, const 
         const device F* d_output = y_cotangent + chunk.token * value_stride + chunk.head * Dv;
 
         threadgroup Gates since[C];
-        if (thread_index < C) {
-            since[thread_index] = Gates{gates[2 * (chunk.cell + thread_index)], gates[2 * (chunk.cell + thread_index) + 1]};
-        }
+        if (thread_index < C) { since[thread_index] = gates_at(gates, chunk.cell + thread_index); }
         threadgroup_barrier(mem_flags::mem_threadgroup);
 
         // These are the own columns of the scores, transposed.
@@ -45,14 +43,7 @@ pub(crate) fn local_cotangents<F: Float, const C: usize, const Dk: usize, const 
         for (int k = 0; k < Dk; k += 16) {
             tile<F, 16, 16> own_key;
             tile_load(own_key, in_pairs(key + k), key_stride / 2);
-            #pragma unroll
-            for (int i = 0; i < TILES; ++i) {
-                if (i >= own) {
-                    right_tile<F, 16, 16> other_query;
-                    tile_load_right_transposed(other_query, in_pairs(query + i * 16 * key_stride + k), key_stride / 2);
-                    tile_multiply_accumulate(scores[i], own_key, other_query);
-                }
-            }
+            add_scores<F, TILES>(scores, own_key, query + k, key_stride, own, TILES - 1);
         }
         #pragma unroll
         for (int i = 0; i < TILES; ++i) {
@@ -63,15 +54,7 @@ pub(crate) fn local_cotangents<F: Float, const C: usize, const Dk: usize, const 
             }
         }
         for (int d = 0; d < Dv; d += 16) {
-            tile<float, 16, 16> sum(0.0f);
-            #pragma unroll
-            for (int i = 0; i < TILES; ++i) {
-                if (i >= own) {
-                    right_tile<F, 16, 16> right;
-                    tile_load_right(right, d_output + i * 16 * value_stride + d, value_stride);
-                    tile_multiply_accumulate(sum, scores[i], right);
-                }
-            }
+            const tile<float, 16, 16> sum = sum_of_tokens<F, TILES>(scores, d_output + d, value_stride, own, TILES - 1);
             tile_store(sum, in_pairs(written_cotangent_here + (chunk.cell + own * 16) * Dv + d * 16), 8);
         }
     }

@@ -2,13 +2,13 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{CHUNK, DECAY, FLOATS, PAIRS};
+use crate::delta_rule::stages::{CHUNK, DECAY, FLOAT_PRODUCTS, FLOATS, PAIRS, PRODUCTS};
 
 /// `Y = G Q S^T + P B u`. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 #[stage(
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [CHUNK, PAIRS, FLOATS, DECAY],
+    headers = [CHUNK, PAIRS, FLOATS, PRODUCTS, FLOAT_PRODUCTS, DECAY],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -37,7 +37,7 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
         threadgroup float strength[C];
         threadgroup Gates since[C];
         if (thread_index < C) {
-            since[thread_index] = Gates{gates[2 * (chunk.cell + thread_index)], gates[2 * (chunk.cell + thread_index) + 1]};
+            since[thread_index] = gates_at(gates, chunk.cell + thread_index);
             strength[thread_index] = float(beta[(chunk.token + thread_index) * Hv + chunk.head]);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -49,14 +49,7 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
         #pragma unroll
         for (int k = 0; k < WIDTH; ++k) {
             tile_load(own_query[k], in_pairs(query + k * 16), key_stride / 2);
-            #pragma unroll
-            for (int j = 0; j < TILES; ++j) {
-                if (j <= own) {
-                    right_tile<F, 16, 16> other_key;
-                    tile_load_right_transposed(other_key, in_pairs(key + j * 16 * key_stride + k * 16), key_stride / 2);
-                    tile_multiply_accumulate(scores[j], own_query[k], other_key);
-                }
-            }
+            add_scores<F, TILES>(scores, own_query[k], key + k * 16, key_stride, 0, own);
         }
         #pragma unroll
         for (int j = 0; j < TILES; ++j) {
@@ -75,14 +68,7 @@ pub(crate) fn chunk_outputs<F: Float, G: Float, const C: usize, const Dk: usize,
                 tile_multiply_accumulate(sum, own_query[k], across);
             }
             tile_for_each(sum, row, column, value) { value *= decay_since(since[own * 16 + row]); }
-            #pragma unroll
-            for (int j = 0; j < TILES; ++j) {
-                if (j <= own) {
-                    right_tile<float, 16, 16> error;
-                    tile_load_right(error, errors + (chunk.cell + j * 16) * Dv + d * 16, 16);
-                    multiply_floats<F>(sum, scores[j], error);
-                }
-            }
+            add_floats<F, TILES>(sum, scores, errors + chunk.cell * Dv + d * 16, 16 * Dv, 0, own);
             tile_store(sum, in_pairs(y + ((chunk.token + own * 16) * Hv + chunk.head) * Dv + d), Hv * Dv / 2);
         }
     }

@@ -2,7 +2,7 @@
 
 use cotangent::stage;
 
-use crate::delta_rule::stages::{CHUNK, DECAY, INVERSE, LOWER_TILES, PAIRS};
+use crate::delta_rule::stages::{CHUNK, DECAY, INVERSE, LOWER_TILES, PAIRS, PRODUCTS};
 
 /// One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
 ///
@@ -14,7 +14,7 @@ use crate::delta_rule::stages::{CHUNK, DECAY, INVERSE, LOWER_TILES, PAIRS};
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
     threads = (2 * C, 1, 1),
-    headers = [CHUNK, PAIRS, LOWER_TILES, DECAY, INVERSE],
+    headers = [CHUNK, PAIRS, PRODUCTS, LOWER_TILES, DECAY, INVERSE],
     cases = [
         (B = 1, L = 16, Hk = 1, Hv = 1, Dk = 16, Dv = 16, C = 16),
         (B = 2, L = 64, Hk = 1, Hv = 3, Dk = 32, Dv = 16, C = 32),
@@ -66,14 +66,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
         for (int k = 0; k < Dk; k += 16) {
             tile<F, 16, 16> own_key;
             tile_load(own_key, in_pairs(key + own * 16 * key_stride + k), key_stride / 2);
-            #pragma unroll
-            for (int j = 0; j < TILES; ++j) {
-                if (j <= own) {
-                    right_tile<F, 16, 16> other_key;
-                    tile_load_right_transposed(other_key, in_pairs(key + j * 16 * key_stride + k), key_stride / 2);
-                    tile_multiply_accumulate(scores[j], own_key, other_key);
-                }
-            }
+            add_scores<F, TILES>(scores, own_key, key + k, key_stride, 0, own);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
         #pragma unroll
@@ -100,15 +93,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
             if (j <= own) { tile_load(rows[j], inverted + lower_tile(own, j), 16); }
         }
         for (int d = 0; d < Dv; d += 16) {
-            tile<float, 16, 16> sum(0.0f);
-            #pragma unroll
-            for (int j = 0; j < TILES; ++j) {
-                if (j <= own) {
-                    right_tile<F, 16, 16> right;
-                    tile_load_right(right, value_at + j * 16 * value_stride + d, value_stride);
-                    tile_multiply_accumulate(sum, rows[j], right);
-                }
-            }
+            const tile<float, 16, 16> sum = sum_of_tokens<F, TILES>(rows, value_at + d, value_stride, 0, own);
             tile_store(sum, in_pairs(solved_values + (chunk.cell + own * 16) * Dv + d * 16), 8);
         }
         #pragma unroll
@@ -118,15 +103,7 @@ pub(crate) fn solve_chunks<F: Float, G: Float, const C: usize, const Dk: usize, 
             }
         }
         for (int d = 0; d < Dk; d += 16) {
-            tile<float, 16, 16> sum(0.0f);
-            #pragma unroll
-            for (int j = 0; j < TILES; ++j) {
-                if (j <= own) {
-                    right_tile<F, 16, 16> right;
-                    tile_load_right(right, key + j * 16 * key_stride + d, key_stride);
-                    tile_multiply_accumulate(sum, rows[j], right);
-                }
-            }
+            const tile<float, 16, 16> sum = sum_of_tokens<F, TILES>(rows, key + d, key_stride, 0, own);
             tile_store(sum, in_pairs(solved_keys + (chunk.cell + own * 16) * Dk + d * 16), 8);
         }
     }
