@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cotangent::random::Key;
 use cotangent::{Graph, Infer, Result, Session, Stored, Tensor, Train, Trainable, value_and_grad};
-use cotangent_kernels::delta_rule::{GatedDeltaByChannelInOperationsInputs, gated_delta_by_channel_in_operations};
+use cotangent_kernels::delta_rule::{GatedDeltaInOperationsInputs, gated_delta_in_operations};
 use cotangent_kernels::{
     GatedDeltaByChannelStepInputs, GatedDeltaInputs, GatedDeltaStepInputs, chunk_length, gated_delta,
     gated_delta_by_channel_steps, gated_delta_steps, l2norm,
@@ -75,7 +75,7 @@ fn stepwise<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
 fn chunked_by_channel<M: Graph>(inputs: &Inputs<M>) -> Result<Inputs<M>> {
     let GatedDeltaByChannelStepInputs { queries, keys, values, log_decay, beta, state } = of_channels(inputs);
     let chunk = chunk_length(cotangent::backend()?);
-    let outputs = gated_delta_by_channel_in_operations(GatedDeltaByChannelInOperationsInputs {
+    let outputs = gated_delta_in_operations(GatedDeltaInOperationsInputs {
         queries,
         keys,
         values,

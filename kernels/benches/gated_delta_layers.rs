@@ -15,10 +15,7 @@ use cotangent::random::Key;
 use cotangent::{
     Backend, Dtype, Graph, Infer, Result, Session, Stored, Tensor, Train, Trainable, memory, value_and_grad,
 };
-use cotangent_kernels::delta_rule::{
-    GatedDeltaByChannelInOperationsInputs, GatedDeltaInOperationsInputs, gated_delta_by_channel_in_operations,
-    gated_delta_in_operations,
-};
+use cotangent_kernels::delta_rule::{GatedDeltaInOperationsInputs, gated_delta_in_operations};
 use cotangent_kernels::{
     GatedDeltaByChannelInputs, GatedDeltaByChannelStepInputs, GatedDeltaInputs, GatedDeltaStepInputs, chunk_length,
     gated_delta, gated_delta_by_channel, gated_delta_by_channel_steps, gated_delta_steps, l2norm,
@@ -87,12 +84,13 @@ fn rule<M: Graph>(inputs: &Inputs<M>, way: &Way) -> Result<[Tensor<M>; 2]> {
                 gated_delta(GatedDeltaInputs { queries, keys, values, log_decay, beta, initial_state: state, chunk })?;
             Ok([outputs.y, outputs.final_state])
         }
-        (Gates::Heads, Form::Operations(chunk)) => {
+        (gates, Form::Operations(chunk)) => {
+            let log_decay = if gates == Gates::Heads { log_decay.expand_dims(3)? } else { log_decay.clone() };
             let outputs = gated_delta_in_operations(GatedDeltaInOperationsInputs {
                 queries,
                 keys,
                 values,
-                log_decay,
+                log_decay: &log_decay,
                 beta,
                 initial_state: state,
                 chunk,
@@ -106,18 +104,6 @@ fn rule<M: Graph>(inputs: &Inputs<M>, way: &Way) -> Result<[Tensor<M>; 2]> {
         (Gates::Channels, Form::Kernel) => {
             let chunk = chunk_length(cotangent::backend()?);
             let outputs = gated_delta_by_channel(GatedDeltaByChannelInputs {
-                queries,
-                keys,
-                values,
-                log_decay,
-                beta,
-                initial_state: state,
-                chunk,
-            })?;
-            Ok([outputs.y, outputs.final_state])
-        }
-        (Gates::Channels, Form::Operations(chunk)) => {
-            let outputs = gated_delta_by_channel_in_operations(GatedDeltaByChannelInOperationsInputs {
                 queries,
                 keys,
                 values,

@@ -5,13 +5,13 @@ use cotangent::{Dtype, Graph, Infer, Result, Tensor, differentiable};
 
 use super::geometry::Geometry;
 use super::padding::Padding;
-use super::portable::{GatedDeltaByChannelInOperationsInputs, gated_delta_by_channel_in_operations};
+use super::portable::{GatedDeltaInOperationsInputs, gated_delta_in_operations};
 use super::stages::by_channel::{
     ChannelScoresInputs, ChannelScoresOutputs, ChunkOutputsByChannelInputs, CotangentsAcrossBlocksInputs,
     CotangentsAcrossBlocksOutputs, DecayChannelsOutputs, GradientsByChannelInputs, ScoreCotangentsByChannelInputs,
-    SolveChunksByChannelInputs, SolveChunksByChannelOutputs, channel_scores, chunk_outputs_by_channel,
-    cotangents_across_blocks, decay_channels, gradients_by_channel, local_cotangents_by_channel,
-    score_cotangents_by_channel, solve_chunks_by_channel,
+    ScoreCotangentsByChannelOutputs, SolveChunksByChannelInputs, SolveChunksByChannelOutputs, channel_scores,
+    chunk_outputs_by_channel, cotangents_across_blocks, decay_channels, gradients_by_channel,
+    local_cotangents_by_channel, score_cotangents_by_channel, solve_chunks_by_channel,
 };
 use super::stages::{
     ScanCotangentsInputs, ScanCotangentsOutputs, ScanStatesInputs, ScanStatesOutputs, scan_cotangents, scan_states,
@@ -63,52 +63,41 @@ pub fn gated_delta_by_channel<F: Float, G: Float, const CHUNK: usize>(
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
     let padding = Padding::new(geometry);
-    let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
-    let [log_decay, beta] = [padding.heads(log_decay)?, padding.tokens(beta)?];
-    let initial_state = padding.states(initial_state)?;
-    let (decayed, scores) = decayed_scores(stages, [&queries, &keys, &log_decay], padding.chunk)?;
-    let solved = solve_chunks_by_channel(
-        stages,
-        SolveChunksByChannelInputs {
-            reading_keys: &decayed.reading_keys,
-            values: &values,
-            beta: &beta,
-            key_scores: &scores.key_scores,
-            c: padding.chunk,
-        },
-    )?;
-    let SolveChunksByChannelOutputs { inverse, solved_keys, solved_values } = solved;
-    let ScanStatesOutputs { errors, chunk_states, final_state } = scan_states(
+    let c = padding.chunk;
+    let [queries, keys, values] = &[padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
+    let [log_decay, beta] = &[padding.heads(log_decay)?, padding.tokens(beta)?];
+    let initial_state = &padding.states(initial_state)?;
+    let (decayed, scores) = decayed_scores(stages, [queries, keys, log_decay], c)?;
+    let DecayChannelsOutputs { reading_queries, reading_keys, writing_keys, throughout, .. } = &decayed;
+    let ChannelScoresOutputs { query_scores, key_scores } = &scores;
+    let solved =
+        solve_chunks_by_channel(stages, SolveChunksByChannelInputs { reading_keys, values, beta, key_scores, c })?;
+    let SolveChunksByChannelOutputs { solved_keys, solved_values, .. } = &solved;
+    let scanned = scan_states(
         stages,
         ScanStatesInputs {
-            keys: &decayed.writing_keys,
-            beta: &beta,
+            keys: writing_keys,
+            beta,
             gates: None,
-            throughout: Some(&decayed.throughout),
-            solved_keys: &solved_keys,
-            solved_values: &solved_values,
-            initial_state: &initial_state,
-            c: padding.chunk,
+            throughout: Some(throughout),
+            solved_keys,
+            solved_values,
+            initial_state,
+            c,
         },
     )?;
+    let ScanStatesOutputs { errors, chunk_states, final_state } = &scanned;
     let y = chunk_outputs_by_channel(
         stages,
-        ChunkOutputsByChannelInputs {
-            reading_queries: &decayed.reading_queries,
-            query_scores: &scores.query_scores,
-            beta: &beta,
-            errors: &errors,
-            chunk_states: &chunk_states,
-            c: padding.chunk,
-        },
+        ChunkOutputsByChannelInputs { reading_queries, query_scores, beta, errors, chunk_states, c },
     )?;
     Ok(Outputs {
         y: padding.without_heads(&y, Dv)?,
-        final_state: padding.without_states(&final_state)?,
-        inverse,
-        solved_keys,
-        errors,
-        chunk_states,
+        final_state: padding.without_states(final_state)?,
+        inverse: solved.inverse,
+        solved_keys: solved.solved_keys,
+        errors: scanned.errors,
+        chunk_states: scanned.chunk_states,
     })
 }
 
@@ -151,42 +140,38 @@ pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
     let padding = Padding::new(geometry);
-    let [queries, keys] = [padding.heads(queries)?, padding.heads(keys)?];
-    let [log_decay, beta, d_y] = [padding.heads(log_decay)?, padding.tokens(beta)?, padding.heads(d_y)?];
-    let d_final_state = padding.states(d_final_state)?;
+    let c = padding.chunk;
+    let [queries, keys] = &[padding.heads(queries)?, padding.heads(keys)?];
+    let [log_decay, beta] = &[padding.heads(log_decay)?, padding.tokens(beta)?];
+    let y_cotangent = &padding.heads(d_y)?;
+    let final_cotangent = &padding.states(d_final_state)?;
 
-    let (decayed, scores) = decayed_scores(stages, [&queries, &keys, &log_decay], padding.chunk)?;
+    let (decayed, scores) = decayed_scores(stages, [queries, keys, log_decay], c)?;
     let DecayChannelsOutputs { block_queries, block_readers, block_writers, block_decays, throughout, .. } = &decayed;
     let ChannelScoresOutputs { query_scores, key_scores } = &scores;
-    let here = local_cotangents_by_channel(stages, query_scores, &d_y, padding.chunk)?;
+    let here = local_cotangents_by_channel(stages, query_scores, y_cotangent, c)?;
     let scanned = scan_cotangents(
         stages,
         ScanCotangentsInputs {
             queries: &decayed.reading_queries,
             keys: &decayed.writing_keys,
-            beta: &beta,
+            beta,
             gates: None,
             throughout: Some(throughout),
             solved_keys,
-            y_cotangent: &d_y,
+            y_cotangent,
             written_cotangent_here: &here,
-            final_cotangent: &d_final_state,
-            c: padding.chunk,
+            final_cotangent,
+            c,
         },
     )?;
     let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
     let scores = score_cotangents_by_channel(
         stages,
-        ScoreCotangentsByChannelInputs {
-            beta: &beta,
-            key_scores,
-            inverse,
-            errors,
-            y_cotangent: &d_y,
-            written_cotangent,
-            c: padding.chunk,
-        },
+        ScoreCotangentsByChannelInputs { beta, key_scores, inverse, errors, y_cotangent, written_cotangent, c },
     )?;
+    let ScoreCotangentsByChannelOutputs { solved_cotangent, query_scores_cotangent, key_scores_cotangent, .. } =
+        &scores;
     let CotangentsAcrossBlocksOutputs { query_cotangents, reader_cotangents, writer_cotangents, passing } =
         &cotangents_across_blocks(
             stages,
@@ -195,30 +180,30 @@ pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
                 block_readers,
                 block_writers,
                 block_decays,
-                beta: &beta,
+                beta,
                 errors,
                 chunk_states,
-                y_cotangent: &d_y,
-                solved_cotangent: &scores.solved_cotangent,
-                query_scores_cotangent: &scores.query_scores_cotangent,
-                key_scores_cotangent: &scores.key_scores_cotangent,
+                y_cotangent,
+                solved_cotangent,
+                query_scores_cotangent,
+                key_scores_cotangent,
                 exit_cotangents,
-                c: padding.chunk,
+                c,
             },
         )?;
     let gradients = gradients_by_channel(
         stages,
         GradientsByChannelInputs {
-            queries: &queries,
-            keys: &keys,
-            log_decay: &log_decay,
-            query_scores_cotangent: &scores.query_scores_cotangent,
-            key_scores_cotangent: &scores.key_scores_cotangent,
+            queries,
+            keys,
+            log_decay,
+            query_scores_cotangent,
+            key_scores_cotangent,
             query_cotangents,
             reader_cotangents,
             writer_cotangents,
             passing,
-            c: padding.chunk,
+            c,
             // Those of value heads that share a key head are summed before they are rounded.
             gradient: if Hk == Hv { F } else { Dtype::F32 },
         },
@@ -260,7 +245,7 @@ fn decayed_scores(
 /// Computes the same chunks from differentiable operations: the fallback.
 fn in_operations<M: Graph>(inputs: GatedDeltaByChannelInputs<'_, M>) -> Result<GatedDeltaByChannelOutputs<M>> {
     let GatedDeltaByChannelInputs { queries, keys, values, log_decay, beta, initial_state, chunk } = inputs;
-    let outputs = gated_delta_by_channel_in_operations(GatedDeltaByChannelInOperationsInputs {
+    let outputs = gated_delta_in_operations(GatedDeltaInOperationsInputs {
         queries,
         keys,
         values,
@@ -272,4 +257,4 @@ fn in_operations<M: Graph>(inputs: GatedDeltaByChannelInputs<'_, M>) -> Result<G
     Ok(GatedDeltaByChannelOutputs { y: outputs.y, final_state: outputs.final_state })
 }
 
-cotangent::calls! { "gated_delta_by_channel": gated_delta_by_channel_in_operations }
+cotangent::calls! { "gated_delta_by_channel": gated_delta_in_operations }

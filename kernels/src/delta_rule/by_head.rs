@@ -67,48 +67,35 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
     let padding = Padding::new(geometry);
-    let [queries, keys, values] = [padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
-    let [log_decay, beta] = [padding.tokens(log_decay)?, padding.tokens(beta)?];
-    let initial_state = padding.states(initial_state)?;
-    let solved = solve_chunks(
-        stages,
-        SolveChunksInputs { keys: &keys, values: &values, log_decay: &log_decay, beta: &beta, c: padding.chunk },
-    )?;
-    let SolveChunksOutputs { gates, inverse, solved_keys, solved_values } = solved;
+    let c = padding.chunk;
+    let [queries, keys, values] = &[padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
+    let [log_decay, beta] = &[padding.tokens(log_decay)?, padding.tokens(beta)?];
+    let initial_state = &padding.states(initial_state)?;
+    let solved = solve_chunks(stages, SolveChunksInputs { keys, values, log_decay, beta, c })?;
+    let SolveChunksOutputs { gates, solved_keys, solved_values, .. } = &solved;
     let scanned = scan_states(
         stages,
         ScanStatesInputs {
-            keys: &keys,
-            beta: &beta,
-            gates: Some(&gates),
+            keys,
+            beta,
+            gates: Some(gates),
             throughout: None,
-            solved_keys: &solved_keys,
-            solved_values: &solved_values,
-            initial_state: &initial_state,
-            c: padding.chunk,
+            solved_keys,
+            solved_values,
+            initial_state,
+            c,
         },
     )?;
-    let ScanStatesOutputs { errors, chunk_states, final_state } = scanned;
-    let y = chunk_outputs(
-        stages,
-        ChunkOutputsInputs {
-            queries: &queries,
-            keys: &keys,
-            beta: &beta,
-            gates: &gates,
-            errors: &errors,
-            chunk_states: &chunk_states,
-            c: padding.chunk,
-        },
-    )?;
+    let ScanStatesOutputs { errors, chunk_states, final_state } = &scanned;
+    let y = chunk_outputs(stages, ChunkOutputsInputs { queries, keys, beta, gates, errors, chunk_states, c })?;
     Ok(Outputs {
         y: padding.without_heads(&y, Dv)?,
-        final_state: padding.without_states(&final_state)?,
-        gates,
-        inverse,
-        solved_keys,
-        errors,
-        chunk_states,
+        final_state: padding.without_states(final_state)?,
+        gates: solved.gates,
+        inverse: solved.inverse,
+        solved_keys: solved.solved_keys,
+        errors: scanned.errors,
+        chunk_states: scanned.chunk_states,
     })
 }
 
@@ -147,60 +134,48 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
     let padding = Padding::new(geometry);
-    let [queries, keys] = [padding.heads(queries)?, padding.heads(keys)?];
-    let [beta, d_y] = [padding.tokens(beta)?, padding.heads(d_y)?];
-    let d_final_state = padding.states(d_final_state)?;
+    let c = padding.chunk;
+    let [queries, keys] = &[padding.heads(queries)?, padding.heads(keys)?];
+    let [beta, y_cotangent] = &[padding.tokens(beta)?, padding.heads(d_y)?];
+    let final_cotangent = &padding.states(d_final_state)?;
 
-    let here = local_cotangents(
-        stages,
-        LocalCotangentsInputs { queries: &queries, keys: &keys, gates, y_cotangent: &d_y, c: padding.chunk },
-    )?;
+    let here = local_cotangents(stages, LocalCotangentsInputs { queries, keys, gates, y_cotangent, c })?;
     let scanned = scan_cotangents(
         stages,
         ScanCotangentsInputs {
-            queries: &queries,
-            keys: &keys,
-            beta: &beta,
+            queries,
+            keys,
+            beta,
             gates: Some(gates),
             throughout: None,
             solved_keys,
-            y_cotangent: &d_y,
+            y_cotangent,
             written_cotangent_here: &here,
-            final_cotangent: &d_final_state,
-            c: padding.chunk,
+            final_cotangent,
+            c,
         },
     )?;
     let ScanCotangentsOutputs { written_cotangent, exit_cotangents, initial_cotangent } = &scanned;
     let scores = score_cotangents(
         stages,
-        ScoreCotangentsInputs {
-            queries: &queries,
-            keys: &keys,
-            beta: &beta,
-            gates,
-            inverse,
-            errors,
-            y_cotangent: &d_y,
-            written_cotangent,
-            c: padding.chunk,
-        },
+        ScoreCotangentsInputs { queries, keys, beta, gates, inverse, errors, y_cotangent, written_cotangent, c },
     )?;
     let gradients = chunk_gradients(
         stages,
         ChunkGradientsInputs {
-            queries: &queries,
-            keys: &keys,
-            beta: &beta,
+            queries,
+            keys,
+            beta,
             gates,
             errors,
             chunk_states,
-            y_cotangent: &d_y,
+            y_cotangent,
             solved_cotangent: &scores.solved_cotangent,
             query_scores_cotangent: &scores.query_scores_cotangent,
             key_scores_cotangent: &scores.key_scores_cotangent,
             exit_cotangents,
             log_decay_gradient_of_scores: &scores.log_decay_gradient,
-            c: padding.chunk,
+            c,
             // Those of value heads that share a key head are summed before they are rounded.
             gradient: if Hk == Hv { F } else { Dtype::F32 },
         },
@@ -222,7 +197,7 @@ fn in_operations<M: Graph>(inputs: GatedDeltaInputs<'_, M>) -> Result<GatedDelta
         queries,
         keys,
         values,
-        log_decay,
+        log_decay: &log_decay.expand_dims(3)?,
         beta,
         initial_state,
         chunk,

@@ -20,7 +20,7 @@ pub(super) struct Geometry {
 /// The part of the model that has a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gates {
-    /// One gate for each value head: log gates `[B, T, Hv]`.
+    /// One gate for each value head: log gates `[B, T, Hv]` or `[B, T, Hv, 1]`.
     OfHeads,
     /// One gate for each value head and channel of its keys: log gates `[B, T, Hv, Dk]`.
     OfChannels,
@@ -40,8 +40,9 @@ impl Geometry {
         let &[_, _, value_heads, value_dim] = values.shape() else {
             return Err(shape_error("values", values, "[B, T, Hv, Dv]"));
         };
-        let of_gates = [batch, time, value_heads, key_dim];
-        let of_gates = if gates == Gates::OfChannels { &of_gates[..] } else { &of_gates[..3] };
+        let of_gates = [batch, time, value_heads, if gates == Gates::OfChannels { key_dim } else { 1 }];
+        let has_width = gates == Gates::OfChannels || log_decay.rank() == 4;
+        let of_gates = if has_width { &of_gates[..] } else { &of_gates[..3] };
         for (port, tensor, expected) in [
             ("queries", queries, &[batch, time, key_heads, key_dim][..]),
             ("values", values, &[batch, time, value_heads, value_dim][..]),

@@ -22,10 +22,7 @@ use cotangent::Backend;
 pub use by_channel::{GatedDeltaByChannelInputs, GatedDeltaByChannelOutputs, gated_delta_by_channel};
 pub use by_head::{GatedDeltaInputs, GatedDeltaOutputs, gated_delta};
 pub use documents::{gated_delta_by_channel_of_documents, gated_delta_of_documents};
-pub use portable::{
-    GatedDeltaByChannelInOperationsInputs, GatedDeltaByChannelInOperationsOutputs, GatedDeltaInOperationsInputs,
-    GatedDeltaInOperationsOutputs, gated_delta_by_channel_in_operations, gated_delta_in_operations,
-};
+pub use portable::{GatedDeltaInOperationsInputs, GatedDeltaInOperationsOutputs, gated_delta_in_operations};
 pub use sequential::{
     AcceptStateInputs, AcceptStateOutputs, GatedDeltaByChannelStepInputs, GatedDeltaByChannelStepOutputs,
     GatedDeltaStateInputs, GatedDeltaStepInputs, GatedDeltaStepOutputs, GatedDeltaWithStatesInputs,

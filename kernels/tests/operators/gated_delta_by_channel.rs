@@ -7,7 +7,7 @@ use crate::cases::{
     assert_same_bits_again, assert_same_in_the_emulator, gradients, outputs,
 };
 use cotangent::{Constant, Graph, Result, Stored, Tensor};
-use cotangent_kernels::delta_rule::{GatedDeltaByChannelInOperationsInputs, gated_delta_by_channel_in_operations};
+use cotangent_kernels::delta_rule::{GatedDeltaInOperationsInputs, gated_delta_in_operations};
 use cotangent_kernels::{
     GatedDeltaByChannelInputs, GatedDeltaByChannelStepInputs, gated_delta_by_channel, gated_delta_by_channel_step,
     gated_delta_by_channel_steps, gated_delta_steps,
@@ -43,7 +43,7 @@ fn by_channel<M: Graph>(inputs: &[Tensor<M>], form: Form) -> Result<Vec<Tensor<M
             return Ok(vec![outputs.y, outputs.final_state]);
         }
         Form::Chunked(chunk) => {
-            let outputs = gated_delta_by_channel_in_operations(GatedDeltaByChannelInOperationsInputs {
+            let outputs = gated_delta_in_operations(GatedDeltaInOperationsInputs {
                 queries,
                 keys,
                 values,

@@ -12,30 +12,40 @@ mod within;
 
 use cotangent::{Graph, Result, differentiable};
 
-use super::geometry::Geometry;
-use super::sequential::{GatedDeltaStepInputs, gated_delta_steps};
+use super::geometry::{Gates, Geometry};
+use super::sequential::run_steps;
+use backward::backward;
+use by_channel::ChannelDecay;
 use decay_by_head::HeadDecay;
+use forward::forward;
 
-pub use by_channel::{
-    GatedDeltaByChannelInOperationsInputs, GatedDeltaByChannelInOperationsOutputs, gated_delta_by_channel_in_operations,
-};
-
-/// [`gated_delta`](fn@super::gated_delta), composed of operations.
+/// [`gated_delta`](fn@super::gated_delta) and [`gated_delta_by_channel`](fn@super::gated_delta_by_channel), composed of operations.
+///
+/// - `log_decay`: one for each head (W = 1), or one for each channel too (W = Dk);
+/// - `chunk`: tokens of a chunk, a power of two from 8 on.
+///
+/// # Errors
+/// Shapes or dtypes that do not fit.
 #[differentiable(
     backward = gated_delta_in_operations_backward,
     fallback = token_by_token,
     expensive,
+    requires = [(W - 1) * (W - Dk) == 0],
     cases = [
-        (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 4, Dv = 5, CHUNK = 32),
-        (B = 1, T = 70, Hk = 2, Hv = 2, Dk = 8, Dv = 3, CHUNK = 32),
-        (B = 1, T = 70, Hk = 1, Hv = 2, Dk = 8, Dv = 3, CHUNK = 64),
+        (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 4, Dv = 5, W = 1, CHUNK = 32),
+        (B = 1, T = 70, Hk = 2, Hv = 2, Dk = 8, Dv = 3, W = 1, CHUNK = 32),
+        (B = 1, T = 70, Hk = 1, Hv = 2, Dk = 8, Dv = 3, W = 1, CHUNK = 64),
+        (B = 2, T = 1, Hk = 1, Hv = 2, Dk = 4, Dv = 5, W = 4, CHUNK = 8),
+        (B = 2, T = 7, Hk = 1, Hv = 3, Dk = 4, Dv = 5, W = 4, CHUNK = 32),
+        (B = 1, T = 22, Hk = 2, Hv = 2, Dk = 8, Dv = 3, W = 8, CHUNK = 8),
+        (B = 1, T = 70, Hk = 1, Hv = 2, Dk = 5, Dv = 3, W = 5, CHUNK = 64),
     ],
 )]
 pub fn gated_delta_in_operations<F: Float, G: Float, const CHUNK: usize>(
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
     values: In![F; B, T, Hv, Dv],
-    #[values(-2.0..0.0)] log_decay: In![f32; B, T, Hv],
+    #[values(-2.0..0.0)] log_decay: In![f32; B, T, Hv, W],
     #[values(0.0..1.0)] beta: In![G; B, T, Hv],
     initial_state: In![f32; B, Hv, Dv, Dk],
     y: Out![F; B, T, Hv, Dv],
@@ -45,7 +55,9 @@ pub fn gated_delta_in_operations<F: Float, G: Float, const CHUNK: usize>(
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
-    let forward = forward::forward::<HeadDecay>(geometry, [queries, keys, values, log_decay, beta, initial_state])?;
+    let inputs = [queries, keys, values, log_decay, beta, initial_state];
+    let forward =
+        if W == 1 { forward::<HeadDecay>(geometry, inputs)? } else { forward::<ChannelDecay>(geometry, inputs)? };
     Ok(Outputs { y: forward.y, final_state: forward.final_state, chunk_states: forward.chunk_states })
 }
 
@@ -55,7 +67,7 @@ pub fn gated_delta_in_operations_backward<F: Float, G: Float, const CHUNK: usize
     queries: In![F; B, T, Hk, Dk],
     keys: In![F; B, T, Hk, Dk],
     values: In![F; B, T, Hv, Dv],
-    log_decay: In![f32; B, T, Hv],
+    log_decay: In![f32; B, T, Hv, W],
     beta: In![G; B, T, Hv],
     chunk_states: In![f32; ceil_div(T, CHUNK), B, Hv, Dv, Dk],
     d_y: In![F; B, T, Hv, Dv],
@@ -63,14 +75,18 @@ pub fn gated_delta_in_operations_backward<F: Float, G: Float, const CHUNK: usize
     d_queries: Out![F; B, T, Hk, Dk],
     d_keys: Out![F; B, T, Hk, Dk],
     d_values: Out![F; B, T, Hv, Dv],
-    d_log_decay: Out![f32; B, T, Hv],
+    d_log_decay: Out![f32; B, T, Hv, W],
     d_beta: Out![G; B, T, Hv],
     d_initial_state: Out![f32; B, Hv, Dv, Dk],
 ) {
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
-    let inputs = [queries, keys, values, log_decay, beta];
-    let gradients = backward::backward::<HeadDecay>(geometry, inputs, chunk_states, [d_y, d_final_state])?;
+    let (inputs, cotangents) = ([queries, keys, values, log_decay, beta], [d_y, d_final_state]);
+    let gradients = if W == 1 {
+        backward::<HeadDecay>(geometry, inputs, chunk_states, cotangents)?
+    } else {
+        backward::<ChannelDecay>(geometry, inputs, chunk_states, cotangents)?
+    };
     // MLX computes nothing before it is evaluated, so a gradient that is not wanted costs nothing.
     Ok(Outputs {
         d_queries: Some(gradients.queries),
@@ -82,9 +98,10 @@ pub fn gated_delta_in_operations_backward<F: Float, G: Float, const CHUNK: usize
     })
 }
 
-/// [`gated_delta_steps`], to which chunks mean nothing.
+/// The recurrence token by token, to which chunks mean nothing.
 fn token_by_token<M: Graph>(inputs: GatedDeltaInOperationsInputs<'_, M>) -> Result<GatedDeltaInOperationsOutputs<M>> {
-    let GatedDeltaInOperationsInputs { queries, keys, values, log_decay, beta, initial_state: state, .. } = inputs;
-    let outputs = gated_delta_steps(GatedDeltaStepInputs { queries, keys, values, log_decay, beta, state })?;
-    Ok(GatedDeltaInOperationsOutputs { y: outputs.y, final_state: outputs.final_state })
+    let GatedDeltaInOperationsInputs { queries, keys, values, log_decay, beta, initial_state, .. } = inputs;
+    let gates = if log_decay.dimension(3) == 1 { Gates::OfHeads } else { Gates::OfChannels };
+    let (y, final_state) = run_steps([queries, keys, values, log_decay, beta, initial_state], gates)?;
+    Ok(GatedDeltaInOperationsOutputs { y, final_state })
 }

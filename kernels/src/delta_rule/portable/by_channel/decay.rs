@@ -9,7 +9,7 @@ use crate::delta_rule::portable::constants::where_holds;
 use crate::delta_rule::portable::decay::{Cotangents, Decay, DecayGradients, Factors, ReadCotangents, sum_group};
 
 /// The decays of channels: `[N, B, Hk, group, C, Dk]`.
-pub(super) struct ChannelDecay {
+pub(in crate::delta_rule::portable) struct ChannelDecay {
     factors: Factors,
     /// The pairs of halves, from halves of one token to halves of a chunk.
     halves: Vec<Halves>,

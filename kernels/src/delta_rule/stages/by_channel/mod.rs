@@ -29,7 +29,9 @@ mod solve;
 mod within_blocks;
 
 pub(crate) use across_blocks::{CotangentsAcrossBlocksInputs, CotangentsAcrossBlocksOutputs, cotangents_across_blocks};
-pub(crate) use cotangents_of_scores::{ScoreCotangentsByChannelInputs, score_cotangents_by_channel};
+pub(crate) use cotangents_of_scores::{
+    ScoreCotangentsByChannelInputs, ScoreCotangentsByChannelOutputs, score_cotangents_by_channel,
+};
 pub(crate) use decays::{DecayChannelsOutputs, decay_channels};
 pub(crate) use local::local_cotangents_by_channel;
 pub(crate) use output::{ChunkOutputsByChannelInputs, chunk_outputs_by_channel};
