@@ -204,6 +204,13 @@ def check_all(ours: Ours) -> None:
     adapter = ours.train(converted, "--target experts")
     compare("experts, adapter on 4 bits", "mlx-lm", ours.scores(converted, adapter), mlx_lm(converted, adapter),
             ours.scores(converted))
+    for name, options in [("beside", "--mtp loss --target attention,mlp,mtp"), ("that trained whole beside", "--mtp only")]:
+        if "only" in options:
+            options += f" --resume-adapter-file {adapter}"
+        adapter = ours.train(mtp, options)
+        assert (adapter / "adapters.mtp.safetensors").exists()
+        for reader, theirs in [("mlx-lm", mlx_lm), ("mlx-vlm", mlx_vlm)]:
+            compare(f"mtp, adapter, the head {name}", reader, ours.scores(mtp, adapter), theirs(mtp, adapter), ours.scores(mtp))
     adapter = ours.train(qwen3_vl, data="pictures")
     compare("qwen3-vl, adapter, a picture", "mlx-vlm", ours.scores(qwen3_vl, adapter, picture=True),
             mlx_vlm(qwen3_vl, adapter, picture=True), ours.scores(qwen3_vl, picture=True))

@@ -34,9 +34,17 @@ fn refused(dir: &TempDir, more: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// The tensors of the head, which are in a file of their own, and all others.
 fn tensors(dir: &TempDir, folder: &str) -> Vec<(String, HostTensor)> {
-    let file = SafetensorsFile::open(&dir.path().join(folder).join("adapters.safetensors")).unwrap();
-    file.names().map(|name| (name.to_owned(), file.read(name).unwrap())).collect()
+    let read = |file: &str| {
+        let file = dir.path().join(folder).join(file);
+        let file = if file.exists() { SafetensorsFile::open(&file).unwrap() } else { return Vec::new() };
+        file.names().map(|name| (name.to_owned(), file.read(name).unwrap())).collect()
+    };
+    let (others, of_head) = (read("adapters.safetensors"), read("adapters.mtp.safetensors"));
+    let is_of_head = |(name, _): &(String, HostTensor)| name.contains("mtp.");
+    assert!(!others.iter().any(is_of_head) && of_head.iter().all(is_of_head));
+    [of_head, others].concat()
 }
 
 fn lines(file: &Path) -> Vec<Value> {

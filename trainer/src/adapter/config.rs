@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::peft_experts::StackedTargets;
-use super::tensors::{AdapterName, split_name, stored_name};
+use super::tensors::{AdapterName, MULTI_TOKEN, split_name, stored_name};
 use super::{AdapterError, peft};
 
 /// The field that no other program has.
@@ -39,10 +39,12 @@ pub struct AdapterConfig {
 
 impl AdapterConfig {
     /// The configuration of an adapter with tensors of these names, by the model's names. `keys` are names of the whole
-    /// model: mlx-vlm knows no others, and mlx-lm knows these too.
+    /// model: mlx-vlm knows no others, and mlx-lm knows these too. Both would miss modules of the head of multi-token prediction,
+    /// which are left out.
     pub fn from_tensors<'a>(names: impl IntoIterator<Item = &'a str>, rank: usize, scale: f64) -> Self {
         let mut keys: Vec<String> = Vec::new();
-        for AdapterName { layer, module, .. } in names.into_iter().filter_map(split_name) {
+        let of_both = names.into_iter().filter(|name| !name.starts_with(MULTI_TOKEN));
+        for AdapterName { layer, module, .. } in of_both.filter_map(split_name) {
             let key = stored_name(&layer.map_or(module.to_owned(), |layer| format!("layers.{layer}.{module}")));
             if !keys.contains(&key) {
                 keys.push(key);
@@ -156,16 +158,12 @@ impl AdapterConfig {
     /// Returns whether `keys` and `num_layers` cover the module of a layer, in a model of `layers` layers if that is
     /// known.
     pub(super) fn covers(&self, layer: Option<usize>, module: &str, layers: Option<usize>) -> Result<(), String> {
+        if layer.is_none() && module.starts_with(MULTI_TOKEN) {
+            return Ok(());
+        }
         let Some(keys) = &self.keys else { return self.covers_layer(layer, layers) };
         let whole = layer.map_or(module.to_owned(), |layer| format!("layers.{layer}.{module}"));
-        let names = |key: &String| {
-            let (TensorRole::Parameter(name) | TensorRole::Vision(name) | TensorRole::MultiTokenPrediction(name)) =
-                classify(key)
-            else {
-                return false;
-            };
-            name == whole
-        };
+        let names = |key: &String| matches!(classify(key), TensorRole::Parameter(name) | TensorRole::Vision(name) if name == whole);
         if keys.iter().any(names) {
             return Ok(());
         }

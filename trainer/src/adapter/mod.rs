@@ -27,6 +27,7 @@ pub use peft_experts::StackedTargets;
 pub use peft_export::{Exported, export_to_peft};
 pub use tensors::{load_tensors, write_tensors};
 
+pub(crate) use tensors::head_file;
 use tensors::{AdapterName, common_rank, split_name, tensor_error};
 
 /// The file with the adapter's tensors.

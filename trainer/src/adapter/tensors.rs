@@ -1,7 +1,8 @@
 //! The tensors of an adapter, under the names that different programs give them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use cotangent_models::checkpoint::{
     CheckpointError, Dtype, HostTensor, SafetensorsFile, TensorRole, classify, name_in_mlx, write_safetensors,
@@ -14,39 +15,90 @@ use super::{AdapterConfig, AdapterError};
 const TOWER: &str = "visual.";
 
 /// The beginning of the model's names of the head of multi-token prediction.
-const MULTI_TOKEN: &str = "mtp.";
+pub(super) const MULTI_TOKEN: &str = "mtp.";
 
 /// The head, which is in no layer.
 const HEAD: &str = "lm_head";
 
-/// Writes the tensors of an adapter, by the model's names, to the safetensors `file`, atomically; and those of a head of
-/// multi-token prediction that trained whole, as Hugging Face's checkpoints have them.
-///
-/// # Errors
-/// If a name is not an adapter's, or the file cannot be written.
-pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<(), AdapterError> {
-    let mut stored = BTreeMap::new();
-    for (name, tensor) in tensors {
-        let name_in_file = match split_name(name) {
-            Some(_) => stored_name(name),
-            None if name.starts_with(MULTI_TOKEN) => name_in_mlx(name, false),
-            None => return Err(tensor_error(file, name, "is no tensor of an adapter".into())),
-        };
-        stored.insert(name_in_file, tensor.clone());
-    }
-    Ok(write_safetensors(file, &stored, &BTreeMap::new())?)
+/// The file beside `file` with the tensors of a head of multi-token prediction: mlx-lm and mlx-vlm refuse a file that holds more
+/// than they have.
+pub(crate) fn head_file(file: &Path) -> PathBuf {
+    file.with_extension("mtp.safetensors")
 }
 
-/// Reads the tensors of an adapter from the safetensors `file`, by the model's names and in mlx-lm's layout. PEFT's names
-/// and layout (`base_model.model.{path}.lora_A.weight`, `[rank, inputs]`) are read too, and with the configuration `config` its
-/// adapters of stacked experts.
+/// Writes the tensors of an adapter, by the model's names, to the safetensors `file`; and those of a head of multi-token
+/// prediction, adapters or all of it as Hugging Face's checkpoints have it, to another beside it, which is removed if there are
+/// none. Each file is replaced atomically.
 ///
 /// # Errors
-/// If the file is absent or damaged, holds a tensor that is not an adapter's, or half of a pair.
+/// If a name is not an adapter's, or a file cannot be written.
+pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Result<(), AdapterError> {
+    let (mut of_head, mut others) = (BTreeMap::new(), BTreeMap::new());
+    for (name, tensor) in tensors {
+        let is_adapter = split_name(name).is_some();
+        if name.starts_with(MULTI_TOKEN) {
+            of_head.insert(name_in_mlx(name, is_adapter), tensor.clone());
+        } else if is_adapter {
+            others.insert(stored_name(name), tensor.clone());
+        } else {
+            return Err(tensor_error(file, name, "is no tensor of an adapter".into()));
+        }
+    }
+    let head = head_file(file);
+    if !of_head.is_empty() {
+        write_safetensors(&head, &of_head, &BTreeMap::new())?;
+    }
+    write_safetensors(file, &others, &BTreeMap::new())?;
+    if of_head.is_empty()
+        && let Err(source) = fs::remove_file(&head)
+        && source.kind() != io::ErrorKind::NotFound
+    {
+        return Err(CheckpointError::Io { file: head, source }.into());
+    }
+    Ok(())
+}
+
+/// Reads the tensors of an adapter from the safetensors `file` and from that of the head of multi-token prediction beside it, by
+/// the model's names and in mlx-lm's layout. PEFT's names and layout (`base_model.model.{path}.lora_A.weight`, `[rank, inputs]`)
+/// are read too, and with the configuration `config` its adapters of stacked experts.
+///
+/// # Errors
+/// If a file is absent or damaged, holds a tensor that is not an adapter's, or half of a pair.
 pub fn load_tensors(file: &Path, config: Option<&AdapterConfig>) -> Result<BTreeMap<String, HostTensor>, AdapterError> {
-    let weights = SafetensorsFile::open(file)?;
     let mut tensors = BTreeMap::new();
     let mut wrappers = Wrappers::default();
+    read_into(&mut tensors, &mut wrappers, file)?;
+    let head = head_file(file);
+    if head.exists() {
+        let mut of_head = BTreeMap::new();
+        read_into(&mut of_head, &mut wrappers, &head)?;
+        if let Some(name) = of_head.keys().find(|name| !name.starts_with(MULTI_TOKEN)) {
+            return Err(tensor_error(&head, name, "is not of the head of multi-token prediction".into()));
+        }
+        check_pairs(&head, &of_head)?;
+        tensors.append(&mut of_head);
+    }
+    let (rank, stacked) = config.map(|config| (config.rank, config.stacked.clone())).unwrap_or_default();
+    for (name, tensor) in wrappers.split(rank, &stacked).map_err(|(name, reason)| tensor_error(file, &name, reason))? {
+        if tensors.insert(name.clone(), tensor).is_some() {
+            return Err(tensor_error(file, &name, "is there twice, by itself and in a stack".into()));
+        }
+    }
+    if tensors.is_empty() {
+        let reason = "holds no tensors, expected those of an adapter".into();
+        return Err(CheckpointError::Damaged { file: file.to_owned(), reason }.into());
+    }
+    check_pairs(file, &tensors)?;
+    Ok(tensors)
+}
+
+/// Reads the tensors of one file into `tensors`, those of stacked experts into `wrappers`.
+fn read_into(
+    tensors: &mut BTreeMap<String, HostTensor>,
+    wrappers: &mut Wrappers,
+    file: &Path,
+) -> Result<(), AdapterError> {
+    let weights = SafetensorsFile::open(file)?;
     for stored in weights.names() {
         let fail = |reason: String| Err(tensor_error(file, stored, reason));
         let (name, layout) = match canonical_name(stored) {
@@ -74,18 +126,7 @@ pub fn load_tensors(file: &Path, config: Option<&AdapterConfig>) -> Result<BTree
             return fail(format!("is the same as another tensor, `{name}`"));
         }
     }
-    let (rank, stacked) = config.map(|config| (config.rank, config.stacked.clone())).unwrap_or_default();
-    for (name, tensor) in wrappers.split(rank, &stacked).map_err(|(name, reason)| tensor_error(file, &name, reason))? {
-        if tensors.insert(name.clone(), tensor).is_some() {
-            return Err(tensor_error(file, &name, "is there twice, by itself and in a stack".into()));
-        }
-    }
-    if tensors.is_empty() {
-        let reason = "holds no tensors, expected those of an adapter".into();
-        return Err(CheckpointError::Damaged { file: file.to_owned(), reason }.into());
-    }
-    check_pairs(file, &tensors)?;
-    Ok(tensors)
+    Ok(())
 }
 
 /// The rank that all adapters in `tensors` have, which are read from `file`; `None` if there are none.

@@ -270,6 +270,41 @@ fn the_head_and_the_tower_have_names_of_their_own() {
     assert!(file.get("language_model.lm_head.lora_a").is_some());
 }
 
+/// Other programs refuse files that name what they do not have.
+#[test]
+fn the_head_of_multi_token_prediction_is_in_a_file_of_its_own() {
+    let pair =
+        [("mtp.fc.lora_a", factor(&[8, 2])), ("mtp.fc.lora_b", factor(&[2, 4])), ("mtp.norm.weight", factor(&[4]))];
+    let head: BTreeMap<String, HostTensor> = pair.map(|(name, tensor)| (name.to_owned(), tensor)).into();
+    let all: BTreeMap<String, HostTensor> = tensors().into_iter().chain(head.clone()).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let [file, of_head] = [WEIGHTS_FILE, "adapters.mtp.safetensors"].map(|name| dir.path().join(name));
+    let names = |file: &Path| SafetensorsFile::open(file).unwrap().names().map(str::to_owned).collect::<Vec<_>>();
+    AdapterConfig::from_tensors(all.keys().map(String::as_str), 2, 20.0)
+        .write(&dir.path().join(CONFIG_FILE), &BTreeMap::new())
+        .unwrap();
+    for (written, in_main) in [(&all, 4), (&head, 0)] {
+        write_tensors(&file, written).unwrap();
+        assert_eq!(names(&file).len(), in_main);
+        assert_eq!(
+            names(&of_head),
+            ["language_model.mtp.fc.lora_a", "language_model.mtp.fc.lora_b", "mtp.norm.weight"]
+        );
+        let adapter = Adapter::load(dir.path()).unwrap();
+        assert_eq!(&adapter.tensors, written);
+        assert!(adapter.config.keys.unwrap().iter().all(|key| !key.contains("mtp")));
+    }
+    // A head that is not there any more leaves nothing behind.
+    write_tensors(&file, &tensors()).unwrap();
+    assert!(!of_head.exists());
+    fs::copy(&file, &of_head).unwrap();
+    assert!(load(dir.path()).contains("is not of the head of multi-token prediction"));
+    // Earlier versions wrote one file.
+    fs::remove_file(&of_head).unwrap();
+    write_safetensors(&file, &all, &BTreeMap::new()).unwrap();
+    assert_eq!(Adapter::load(dir.path()).unwrap().tensors, all);
+}
+
 #[test]
 fn an_export_for_peft_says_what_it_leaves_out_and_refuses_what_is_left_empty() {
     let folder = tempfile::tempdir().unwrap();

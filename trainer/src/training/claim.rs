@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use cotangent_models::checkpoint::{CheckpointError, TEMPORARY_PREFIX};
 
 use super::{STATE_FILE, TrainingError};
-use crate::adapter::{CONFIG_FILE, WEIGHTS_FILE};
+use crate::adapter::{self, CONFIG_FILE, WEIGHTS_FILE};
 
 /// The treatment of an earlier run in the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,8 +148,10 @@ fn is_of_a_run(name: &str) -> bool {
 
 /// Returns whether it is the name of a numbered adapter, such as `0000100_adapters.safetensors`.
 fn is_numbered(name: &str) -> bool {
-    name.strip_suffix(WEIGHTS_FILE)
-        .and_then(|number| number.strip_suffix('_'))
+    let of_head = adapter::head_file(Path::new(WEIGHTS_FILE));
+    [Path::new(WEIGHTS_FILE), &of_head]
+        .iter()
+        .find_map(|file| name.strip_suffix(file.to_str()?)?.strip_suffix('_'))
         .is_some_and(|number| number.len() >= 7 && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
@@ -187,6 +189,7 @@ mod tests {
             ("adapter_config.json", true),
             ("training_state.safetensors", true),
             ("0000100_adapters.safetensors", true),
+            ("0000100_adapters.mtp.safetensors", true),
             ("notes.txt", false),
             ("my_adapters.safetensors", false),
         ] {

@@ -69,6 +69,7 @@ impl Output {
             .map(|(name, tensor)| Ok((name.clone(), to_host(tensor)?)))
             .collect::<cotangent::Result<_>>()?;
         let is_new = !saved.numbered.exists();
+        let numbered = [saved.numbered.clone(), adapter::head_file(&saved.numbered)];
         let write = || -> Result<(), TrainingError> {
             adapter::write_tensors(&saved.numbered, &tensors)?;
             self.config.write(&dir.join(adapter::CONFIG_FILE), &self.arguments)?;
@@ -78,11 +79,11 @@ impl Output {
         if let Err(error) = write() {
             // On a full disk, adapters of failed saves would take the space of the next save.
             if is_new {
-                let _ = fs::remove_file(&saved.numbered);
+                let _ = numbered.each_ref().map(fs::remove_file);
             }
             return Err(error);
         }
-        for file in self.to_replace.take().into_iter().filter(|file| *file != saved.numbered) {
+        for file in self.to_replace.take().into_iter().filter(|file| !numbered.contains(file)) {
             fs::remove_file(&file).map_err(|source| CheckpointError::Io { file, source })?;
         }
         Ok(saved)
