@@ -193,6 +193,7 @@ fn check_declared(subject: &Subject<'_>, scan: &Scan, is_all: bool, diagnostics:
         // The name probably means a port that the source never names, even if only its case differs.
         let near = nearest(&name, unused.iter().copied(), limit)
             .or_else(|| unused.iter().copied().find(|unused| unused.eq_ignore_ascii_case(&name)))
+            .or_else(|| known.iter().map(String::as_str).find(|known| known.eq_ignore_ascii_case(&name)))
             .or_else(|| nearest(&name, known.iter().chain(&scan.declared).map(String::as_str), limit))
             .map(str::to_owned);
         let message = if scan.declared.contains(&name) {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::token::{self, Bracket, Kind, Place, Token};
+use super::token::{self, Bracket, Kind, Name, Place, Token};
 
 /// A text after its directives.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct Expanded {
     pub(super) includes: Vec<Place>,
     /// Operators at the end of a macro: Rust has dropped the `\` behind them, and the macro goes on with the next line.
     pub(super) unfinished: Vec<Place>,
+    /// Words behind a `#` that are no directives.
+    pub(super) comments: Vec<Name>,
     /// Whether some of it is compiled only where an `#if` says so.
     pub(super) has_conditions: bool,
     /// Macros as they stand at the end of what was read.
@@ -137,7 +139,9 @@ impl Expanded {
                 }
             }
             Some("include") => self.includes.push(line[1].place),
-            _ => {}
+            Some("pragma" | "line" | "error" | "warning") | None => {}
+            Some(_) if is_dead => {}
+            Some(_) => self.comments.extend(line[1].to_name()),
         }
     }
 

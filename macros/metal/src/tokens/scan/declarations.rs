@@ -1,5 +1,6 @@
 //! Declarations: the names they introduce, with what those point to.
 
+use super::WORDS;
 use super::operand::Cursor;
 use super::scopes::{Level, Local, Sink};
 use super::{Element, Length, Scanner, Shared};
@@ -77,7 +78,8 @@ impl Scanner {
         }
         if let Some(ty) = name_at(index) {
             let is_variable = self.scopes.find(ty).is_some() || self.arrays.contains(ty);
-            if is_keyword(ty) || is_variable && !is_complete {
+            // `not x[i]` declares nothing.
+            if is_keyword(ty) || WORDS.contains(&ty) || matches!(ty, "not" | "compl") || is_variable && !is_complete {
                 return None;
             }
             // In `unsigned x` the qualifier is the type; in `unsigned int x` the type follows it.

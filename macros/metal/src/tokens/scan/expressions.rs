@@ -102,7 +102,9 @@ impl Scanner {
             }
         };
         let mut operand = first;
+        let mut compared = None;
         loop {
+            let place = cursor.tokens.get(cursor.index).map(|token| token.place);
             let word = matches!(cursor.kind(), Some(Kind::Name(name)) if WORDS.contains(&name.as_str()));
             let found = if word {
                 cursor.index += 1;
@@ -113,6 +115,7 @@ impl Scanner {
             let Some(found) = found else { break };
             several = true;
             additive &= matches!(found, "+" | "-" | "*" | "/" | "%");
+            self.compared_twice(&mut compared, found, place);
             let is_product = matches!(found, "*" | "/" | "%");
             if found == "*" {
                 self.power(cursor);
@@ -165,11 +168,15 @@ impl Scanner {
                     self.mark(&operand, AccessKind::Address);
                     Operand::default()
                 }
+                "-" | "~" => {
+                    self.number(&operand, false);
+                    Operand::default()
+                }
                 _ => Operand::default(),
             };
         }
         if let Some(Kind::Name(name)) = cursor.kind()
-            && name == "not"
+            && matches!(name.as_str(), "not" | "compl")
         {
             cursor.index += 1;
             self.unary(cursor);

@@ -24,6 +24,11 @@ const NAMESPACES: &[&str] = &[
     "thread_scope",
 ];
 
+/// A `#` at the start of a line, before a word that is no directive.
+pub(super) fn comment(word: &Name) -> Mistake {
+    Mistake::new(word.place, format!("`#{}` is no directive", word.text), "write `//` in front of a comment")
+}
+
 impl Scanner {
     pub(super) fn mistake(&mut self, mistake: Mistake) {
         self.found.mistakes.push(mistake);
@@ -219,6 +224,77 @@ impl Scanner {
                 "put it directly behind the block of its `if`",
             ));
         }
+    }
+
+    /// Notes a condition or a loop without its parentheses.
+    pub(super) fn head_missing(&mut self, word: &str, place: Place) {
+        let form = if word == "for" { "(int j = 0; j < 3; ++j)" } else { "(condition)" };
+        self.mistake(Mistake::without_headers(
+            place,
+            format!("this `{word}` has no parentheses"),
+            format!("write `{word} {form} {{ .. }}`"),
+        ));
+    }
+
+    /// Notes a `do` that no `while` ends.
+    pub(super) fn end_of_do(&mut self, place: Place, next: Option<&Token>) {
+        if !self.has_conditions && next.and_then(Token::name) != Some("while") {
+            self.mistake(Mistake::without_headers(
+                place,
+                "this `do` has no `while`",
+                "write `do { .. } while (condition);`",
+            ));
+        }
+    }
+
+    /// Notes a function in the middle of a kernel. Functions of structs are none.
+    pub(super) fn function_inside(&mut self, head: &[Token], name: &Token) {
+        let [first, .., _, _] = head else { return };
+        let is_declared =
+            first.name().is_some_and(|first| is_type(first) || matches!(first, "auto" | "void" | "inline"));
+        if head.len() > 2 && is_declared && self.structs == 0 && name.name().is_some_and(|name| !is_keyword(name)) {
+            self.mistake(Mistake::new(
+                name.place,
+                "a kernel cannot contain a function",
+                "put it into a header, `headers = [..]`, or write a macro",
+            ));
+        }
+    }
+
+    /// Notes `a < b < c`, which compares the answer of the first with `c`.
+    pub(super) fn compared_twice(&mut self, last: &mut Option<char>, operator: &str, place: Option<Place>) {
+        let direction = match operator {
+            "<" | "<=" => Some('<'),
+            ">" | ">=" => Some('>'),
+            "+" | "-" | "*" | "/" | "%" => *last,
+            _ => None,
+        };
+        let is_comparison = matches!(operator, "<" | "<=" | ">" | ">=");
+        if let (true, Some(place)) = (is_comparison && *last == direction, place) {
+            self.mistake(Mistake::new(
+                place,
+                "the second comparison is with the answer of the first",
+                "write `a < b && b < c`",
+            ));
+        }
+        *last = direction;
+    }
+
+    /// Notes an index or a component of an element, which is one number.
+    pub(super) fn part_of_element(&mut self, cursor: &Cursor<'_>, operand: &Operand) {
+        let Some(access) = operand.accesses.first().map(|access| &self.found.accesses[*access]) else { return };
+        let name = access.name.text.clone();
+        let part = match cursor.tokens.get(cursor.index..) {
+            Some([Token { kind: Kind::Group(Bracket::Square, _), place, .. }, ..]) => (*place, "elements".to_owned()),
+            Some([dot, member, ..]) if dot.is('.') && member.name().is_some() => {
+                (member.place, format!("component `{}`", member.name().unwrap_or_default()))
+            }
+            _ => return,
+        };
+        let found = format!("an element of `{name}` is one number, which has no {}", part.1);
+        let help =
+            format!("compute one index from the dimensions, or cast the pointer: `((device float4*){name})[i].x`");
+        self.mistake(Mistake::new(part.0, found, help));
     }
 
     /// Notes a change of a variable that its declaration calls constant.

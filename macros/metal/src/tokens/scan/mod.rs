@@ -176,13 +176,15 @@ impl Scan {
             pointers: BTreeSet::new(),
             constants: BTreeMap::new(),
             functions: 0,
+            structs: 0,
             indexed: BTreeSet::new(),
             as_numbers: Vec::new(),
         };
         scanner.found.left_out = left_out::find(&expanded.tokens);
         scanner.found.elsewhere = left_out::elsewhere(&expanded.tokens);
         scanner.found.unended = unended::find(&expanded.tokens);
-        scanner.found.mistakes = juxtaposed::find(&expanded.tokens);
+        scanner.found.mistakes = expanded.comments.iter().map(mistakes::comment).collect();
+        scanner.found.mistakes.extend(juxtaposed::find(&expanded.tokens));
         scanner.statements(&expanded.tokens);
         scanner.finish()
     }
@@ -250,6 +252,8 @@ struct Scanner {
     constants: BTreeMap<String, String>,
     /// The number of open functions of the text.
     functions: usize,
+    /// The number of open structs of the text.
+    structs: usize,
     /// Arrays of which the text reads an element somewhere.
     indexed: BTreeSet<String>,
     /// Arrays in the place of a number. One of which nothing reads an element is perhaps declared wrongly.

@@ -12,7 +12,11 @@ impl Scanner {
     pub(super) fn postfix(&mut self, cursor: &mut Cursor<'_>) -> Operand {
         let mut operand = self.primary(cursor);
         let mut is_member = false;
+        let mut is_element = false;
         loop {
+            if is_element {
+                self.part_of_element(cursor, &operand);
+            }
             if is_member && matches!(cursor.kind(), Some(Kind::Group(Bracket::Square, _))) {
                 // A field may be a pointer, so a store through it goes to another place.
                 self.scopes.redirect(&operand.uses, Sink::Used);
@@ -23,6 +27,7 @@ impl Scanner {
                     cursor.index += 1;
                     self.index(inner);
                     self.element_of(&operand);
+                    is_element = operand.is_bare && operand.level == Level::Pointer && operand.local.is_none();
                     self.expression(inner);
                     operand = element(operand);
                 }
@@ -35,6 +40,7 @@ impl Scanner {
                 Some(Kind::Punct('.')) if self.member_follows(cursor, 1) => {
                     cursor.index += 2;
                     is_member = true;
+                    is_element = false;
                     operand.is_bare &= operand.level == Level::Value;
                 }
                 Some(Kind::Punct('-')) => match operator(cursor.tokens, cursor.index) {

@@ -63,6 +63,7 @@ impl Scanner {
                     if let Some(condition) = parenthesis(head) {
                         return self.choice(tokens, condition, head + 1);
                     }
+                    self.head_missing(name, token.place);
                 }
                 "for" | "while" | "switch" => {
                     if let Some(head) = parenthesis(index + 1) {
@@ -82,13 +83,18 @@ impl Scanner {
                         self.scopes.leave();
                         return next;
                     }
+                    self.head_missing(name, token.place);
                 }
                 "return" => self.value_returned(&tokens[index..end_of(tokens, index)]),
                 "do" | "else" => {
                     if name == "else" {
                         self.else_alone(token.place, &tokens[..index]);
                     }
-                    return self.deeper(|scanner| scanner.statement(tokens, index + 1)).unwrap_or(tokens.len());
+                    let next = self.deeper(|scanner| scanner.statement(tokens, index + 1));
+                    if let ("do", Some(next)) = (name.as_str(), next) {
+                        self.end_of_do(token.place, tokens.get(next));
+                    }
+                    return next.unwrap_or(tokens.len());
                 }
                 "case" | "default" => return self.label(tokens, index),
                 "struct" | "union" | "enum" | "class" => {
@@ -230,7 +236,9 @@ impl Scanner {
     fn fields(&mut self, inner: &[Token]) {
         let (outermost, within) = (self.found.outermost.len(), self.found.inner.len());
         self.scopes.enter();
+        self.structs += 1;
         self.statements(inner);
+        self.structs -= 1;
         self.scopes.leave();
         self.found.outermost.truncate(outermost);
         for field in self.found.inner.split_off(within) {
@@ -277,6 +285,7 @@ impl Scanner {
         }
         self.scopes.enter();
         let is_function = head.len() != 2;
+        self.function_inside(head, callee);
         if !is_function {
             if callee.name().is_some_and(|name| VISITORS.contains(&name)) {
                 self.elements(inner);
