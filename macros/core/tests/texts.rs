@@ -539,3 +539,21 @@ fn exceptions_say_why_and_scalars_are_floats_between_numbers() {
     accepts(&["#[values(0.5..2.0, only = \"it divides\")]", ""], scalar);
     accepts(&["#[differs(\"a straight-through estimate\")]", ""], gradient);
 }
+
+#[test]
+fn names_joined_by_an_operator_declare_nothing() {
+    let both = |text: &str| {
+        declared("", "a: Option<In![f32; N]>, b: Option<In![f32; N]>, x: In![f32; N], y: Out![f32; N]", text)
+    };
+    accepts(
+        &[
+            "if (HAS_a && HAS_b) y[0] = a[0] + b[0]; else y[0] = x[0];",
+            "y[0] = x[0]; if (HAS_a && HAS_b) { y[0] = a[0] + b[0]; }",
+            "float t = x[0]; float s[HAS_a && HAS_b ? 2 : 1]; s[0] = HAS_a && HAS_b ? a[0] * b[0] : t; y[0] = s[0];",
+            "y[0] = min(x[0], HAS_a && HAS_b ? a[0] * b[0] : 0.0f);",
+            "y[0] = x[0]; for (int k = 0; HAS_a && HAS_b; ++k) { y[0] = a[0] + b[0]; break; } y[0] += x[0];",
+        ],
+        both,
+    );
+    accepts(&["uint n = 0; while (N & n) ++n; y[n] = x[n];", "switch (N & N) { default: y[0] = x[0]; }"], launch);
+}

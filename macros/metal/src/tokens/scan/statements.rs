@@ -164,9 +164,14 @@ impl Scanner {
 
     /// Reads the brackets of `for`, `if`, `while`.
     fn head_of_block(&mut self, head: &[Token]) {
+        // `if (A && B)` declares no reference, nor `A * B` a pointer: these get a value where they are declared.
+        let sets = |part: &[Token]| {
+            let is_set = |at: usize| matches!(operator(part, at), Some(("=" | ":", _)));
+            (0..part.len()).any(is_set) || !part.iter().any(|token| token.is('&') || token.is('*'))
+        };
         self.with_sink(Sink::Used, |scanner| {
             for part in head.split(|token| token.is(';')) {
-                if !scanner.declaration(part) {
+                if !sets(part) || !scanner.declaration(part) {
                     scanner.expression(part);
                 }
             }
