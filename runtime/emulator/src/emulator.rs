@@ -169,8 +169,12 @@ impl Emulator {
         findings
             .extend(seen.into_iter().filter(|f| f.kind != FindingKind::OutOfBounds || !ignored.contains(&f.subject)));
         let first_output = contents.len() - kernel.outputs.len();
-        // If a thread was stopped, elements are unwritten because of that, and are not reported.
-        for (i, port) in kernel.outputs.iter().enumerate().filter(|_| !stopped) {
+        // If a thread was stopped, elements are unwritten because of that, and are not reported. Nor are they where threads
+        // wrote the same elements instead.
+        let raced: Vec<Option<String>> =
+            findings.iter().filter(|f| f.kind == FindingKind::DataRace).map(|f| f.subject.clone()).collect();
+        let is_cause = |name: &String| !stopped && !raced.contains(&Some(name.clone()));
+        for (i, port) in kernel.outputs.iter().enumerate().filter(|(_, port)| is_cause(&port.name)) {
             findings.extend(arena.unwritten(first_output + i).map(|(count, first)| {
                 let total = launch.output_shapes[i].iter().product::<usize>();
                 unwritten(&port.name, count, first, total)

@@ -21,6 +21,12 @@ fn data_races() {
         ),
         defect(
             DataRace,
+            "one element for all threads, and none for the others",
+            "uint i = thread_position_in_grid.y;
+             y[i] = x[i]; //!",
+        ),
+        defect(
+            DataRace,
             "missing second barrier in a loop",
             "uint i = thread_position_in_grid.x;
              threadgroup float s[64];

@@ -117,6 +117,12 @@ fn sentence(message: &str) -> String {
     if has(&["return-statement with a value", "should not return a value"]) {
         return "a kernel returns nothing\n  help: store the value to an output, and leave with `return;`".into();
     }
+    if has(&["for array subscript"]) && has(&["*["]) || has(&["array subscript is not an integer"]) {
+        return "an index is a whole number\n  help: cast it: `uint(v)`".into();
+    }
+    if has(&["invalid type argument of unary", "indirection requires pointer operand"]) {
+        return "a number points to nothing\n  help: leave the `*` in front of it out".into();
+    }
     if has(&["for array subscript", "subscripted value is not"]) {
         return "a number has no elements\n  help: use it without an index".into();
     }
@@ -150,7 +156,11 @@ fn sentence(message: &str) -> String {
             "these operands, `{}` and `{}`, do not go together\n  help: {}",
             name(0),
             name(1),
-            if has(&["*`"]) { AN_ELEMENT } else { "cast one of them" }
+            match has(&["*`"]) {
+                true => AN_ELEMENT,
+                false if has(&["operator%"]) => "use `fmod(a, b)` for floats",
+                false => "cast one of them",
+            }
         );
     }
     if has(&["has no member named"]) {
@@ -172,7 +182,10 @@ fn sentence(message: &str) -> String {
     if has(&["cannot convert", "no viable", "could not convert", "conversion from", "incompatible type"])
         && quoted.len() > 1
     {
-        let help = if name(0).ends_with('*') { AN_ELEMENT } else { "cast it, or correct the type" };
+        let help = match [name(0), name(1)].map(|ty| ty.ends_with('*')) {
+            [true, false] => AN_ELEMENT,
+            _ => "cast it, or correct the type",
+        };
         return format!("a `{}` is no `{}`\n  help: {help}", name(0), name(1));
     }
     plain
@@ -249,6 +262,16 @@ mod tests {
             (
                 "k.metal:2:8: error: return-statement with a value, in function returning ‘void’",
                 "a kernel returns nothing",
+            ),
+            (
+                "k.metal:2:8: error: invalid types ‘const float*[float]’ for array subscript",
+                "an index is a whole number",
+            ),
+            ("k.metal:2:8: error: array subscript is not an integer", "an index is a whole number"),
+            ("k.metal:2:8: error: invalid type argument of unary ‘*’ (have ‘float’)", "a number points to nothing"),
+            (
+                "k.metal:2:8: error: invalid operands of types ‘float’ and ‘float’ to binary ‘operator%’",
+                "use `fmod(a, b)` for floats",
             ),
             ("k.metal:2:8: error: invalid types ‘float[int]’ for array subscript", "a number has no elements"),
             ("k.metal:2:8: error: subscripted value is not an array, pointer, or vector", "a number has no elements"),

@@ -38,6 +38,7 @@ impl Scanner {
                 return true;
             };
             cursor.index = name + 1;
+            self.space_missing(&statement[..name], &head.element, &statement[cursor.index - 1]);
             let Some(name) = statement[name].to_name() else { return true };
             let is_function = matches!(cursor.kind(), Some(Kind::Group(Bracket::Parenthesis, _)));
             if head.is_static && !head.is_constant && !is_function {

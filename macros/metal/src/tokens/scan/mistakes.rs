@@ -6,7 +6,7 @@ use super::{Mistake, Scanner};
 use crate::arity::arguments_of;
 use crate::lanes::{has_lanes, lanes};
 use crate::names::{ATTRIBUTES, is_function, is_keyword, is_type};
-use crate::tokens::operator::operator;
+use crate::tokens::operator::{is_compound_assignment, operator};
 use crate::tokens::token::{self, Bracket, Kind, Name, Place, Token};
 
 /// Namespaces and types of Metal and of MLX before a `::`.
@@ -87,7 +87,11 @@ impl Scanner {
         let Some(lanes) = self.scopes.locals[local].lanes else { return };
         match cursor.tokens.get(cursor.index..) {
             Some([dot, member, ..]) if dot.is('.') => {
-                let Some(member) = member.to_name().filter(|member| !has_lanes(lanes, &member.text)) else { return };
+                let Some(member) = member.to_name() else { return };
+                if has_lanes(lanes, &member.text) {
+                    self.component_stored_twice(cursor, &member);
+                    return;
+                }
                 let help = match lanes {
                     1 => "use it without a component: it is one number".to_owned(),
                     _ => format!("use `.{}`", ["x", "y", "z", "w"][..lanes].join("`, `.")),
@@ -100,6 +104,17 @@ impl Scanner {
                 self.mistake(Mistake::new(*place, found, "use it without an index"));
             }
             _ => {}
+        }
+    }
+
+    /// Notes `v.xx = ..`.
+    fn component_stored_twice(&mut self, cursor: &Cursor<'_>, member: &Name) {
+        let is_twice = |(at, letter)| member.text[..at].contains::<char>(letter);
+        let stores = operator(cursor.tokens, cursor.index + 2)
+            .is_some_and(|(found, _)| found == "=" || is_compound_assignment(found));
+        if stores && member.text.char_indices().any(is_twice) {
+            let found = format!("`{}` names a component twice, so nothing can be stored to it", member.text);
+            self.mistake(Mistake::new(member.place, found, "name each component once"));
         }
     }
 
@@ -284,17 +299,33 @@ impl Scanner {
     pub(super) fn part_of_element(&mut self, cursor: &Cursor<'_>, operand: &Operand) {
         let Some(access) = operand.accesses.first().map(|access| &self.found.accesses[*access]) else { return };
         let name = access.name.text.clone();
+        let reaches = |by: &str| operator(cursor.tokens, cursor.index).is_some_and(|(found, _)| found == by);
+        let component = |member: &Token| format!("component `{}`", member.name().unwrap_or_default());
         let part = match cursor.tokens.get(cursor.index..) {
             Some([Token { kind: Kind::Group(Bracket::Square, _), place, .. }, ..]) => (*place, "elements".to_owned()),
-            Some([dot, member, ..]) if dot.is('.') && member.name().is_some() => {
-                (member.place, format!("component `{}`", member.name().unwrap_or_default()))
-            }
+            Some([_, member, ..]) if reaches(".") && member.name().is_some() => (member.place, component(member)),
+            Some([_, _, member, ..]) if reaches("->") && member.name().is_some() => (member.place, component(member)),
             _ => return,
         };
         let found = format!("an element of `{name}` is one number, which has no {}", part.1);
         let help =
             format!("compute one index from the dimensions, or cast the pointer: `((device float4*){name})[i].x`");
         self.mistake(Mistake::new(part.0, found, help));
+    }
+
+    /// Notes a pointer or reference whose declaration, up to its name, does not say which memory it points into.
+    pub(super) fn space_missing(&mut self, before: &[Token], element: &Option<String>, name: &Token) {
+        let is_space = |token: &Token| matches!(token.name(), Some("device" | "constant" | "thread" | "threadgroup"));
+        let is_plain = element.as_ref().is_some_and(|ty| is_type(ty) && !self.types.contains(ty));
+        let is_indirect = before.last().is_some_and(|last| last.is('*') || last.is('&'));
+        if is_plain && is_indirect && !before.iter().any(is_space) {
+            let Some(name) = name.to_name() else { return };
+            self.mistake(Mistake::without_headers(
+                name.place,
+                format!("nothing says which memory `{}` points into", name.text),
+                "write the address space in front of the type: `device`, `constant`, `threadgroup` or `thread`",
+            ));
+        }
     }
 
     /// Notes a change of a variable that its declaration calls constant.

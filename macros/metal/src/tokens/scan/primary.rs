@@ -45,6 +45,9 @@ impl Scanner {
                 }
                 Some(Kind::Punct('-')) => match operator(cursor.tokens, cursor.index) {
                     Some(("->", _)) if self.member_follows(cursor, 2) => {
+                        if operand.is_bare && operand.level == Level::Pointer && operand.local.is_none() {
+                            self.part_of_element(cursor, &operand);
+                        }
                         cursor.index += 3;
                         operand = element(operand);
                     }
