@@ -33,6 +33,7 @@ TEXT = [3, 40, 7, 61, 12, 90, 33, 5, 21, 77, 8, 64]
 VISION_START, VISION_END, IMAGE = 250, 251, 252
 GRID = [1, 8, 6]
 WITH_PICTURE = TEXT[:4] + [VISION_START] + 12 * [IMAGE] + [VISION_END] + TEXT[4:]
+TEXT_CLASS, SEEING_CLASS = "AutoModelForCausalLM", "AutoModelForImageTextToText"
 PATCH = 3 * 2 * 4 * 4
 PIXELS = np.random.default_rng(0).standard_normal((8 * 6, PATCH)).astype(np.float32)
 
@@ -125,7 +126,8 @@ def mlx_vlm_scores(model, picture: bool) -> np.ndarray:
     return np.array(seen.logits[0].astype(mx.float32))
 
 
-def peft(base: Path, adapter: Path, kind: str = "AutoModelForCausalLM", picture: bool = False) -> np.ndarray:
+def peft(base: Path, adapter: Path, kind: str = TEXT_CLASS, picture: bool = False, changed: Path | None = None) -> np.ndarray:
+    """The scores; with `changed`, of the adapter after every factor has moved a little, which is saved to that folder."""
     # In float32 its scores are farther from those in float64 than this program's.
     model = getattr(transformers, kind).from_pretrained(base, dtype=torch.float64)
     # Others multiply rows of several experts at once, in an order of their own.
@@ -134,6 +136,13 @@ def peft(base: Path, adapter: Path, kind: str = "AutoModelForCausalLM", picture:
         # PEFT warns of tensors that it does not find, and goes on.
         warnings.filterwarnings("error", ".*adapter keys.*")
         model = PeftModel.from_pretrained(model, adapter).eval().double()
+    if changed is not None:
+        torch.manual_seed(0)
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data += 0.02 * torch.randn(parameter.shape, dtype=parameter.dtype)
+        model.float().save_pretrained(changed, save_embedding_layers=False)
+        model.double()
     inputs = {"input_ids": torch.tensor([WITH_PICTURE if picture else TEXT])}
     if picture:
         inputs |= {"pixel_values": torch.tensor(PIXELS).double(), "image_grid_thw": torch.tensor([GRID])}
@@ -152,21 +161,23 @@ def compare(what: str, reader: str, ours: np.ndarray, theirs: np.ndarray, before
 
 def check_peft(ours: Ours, vlm: Path, moe: Path, mtp: Path, qwen3_vl: Path) -> None:
     """Adapters that are exported; and what this program reads of the exported ones."""
-    sees = "AutoModelForImageTextToText"
     for what, base, target, kind, picture in [
-        ("vlm, adapter of text and tower", vlm, "attention,linear_attention,mlp,vision", sees, True),
-        ("vlm, adapter of text, in the class of text", vlm, "attention,linear_attention,mlp", "AutoModelForCausalLM", False),
-        ("qwen3-vl, adapter of text and tower", qwen3_vl, "attention,mlp,vision", sees, True),
-        ("experts, adapter of all", moe, "attention,linear_attention,mlp,experts,router", "AutoModelForCausalLM", False),
-        ("experts, adapter of up", moe, "experts.up_proj", "AutoModelForCausalLM", False),
-        ("experts, adapter of down in one layer", moe, "layers.1.mlp.experts.down_proj,q_proj", "AutoModelForCausalLM", False),
-        ("mtp, adapter of all", mtp, "attention,mlp,mtp", sees, False),
+        ("vlm, adapter of text and tower", vlm, "attention,linear_attention,mlp,vision", SEEING_CLASS, True),
+        ("vlm, adapter of text, in the class of text", vlm, "attention,linear_attention,mlp", TEXT_CLASS, False),
+        ("qwen3-vl, adapter of text and tower", qwen3_vl, "attention,mlp,vision", SEEING_CLASS, True),
+        ("experts, adapter of all", moe, "attention,linear_attention,mlp,experts,router,lm_head", TEXT_CLASS, False),
+        ("experts, adapter of up", moe, "experts.up_proj", TEXT_CLASS, False),
+        ("experts, adapter of down in one layer", moe, "layers.1.mlp.experts.down_proj,q_proj", TEXT_CLASS, False),
+        ("mtp, adapter of all", mtp, "attention,mlp,mtp", SEEING_CLASS, False),
     ]:
         adapter = ours.train(base, f"--target {target}" + (" --mtp loss" if base == mtp else ""), "pictures" if picture else "text")
-        exported = ours.export(base, adapter, *(["--text-only"] if base == vlm and kind != sees else []))
+        exported = ours.export(base, adapter, *(["--text-only"] if base == vlm and kind == TEXT_CLASS else []))
         before = ours.scores(base, picture=picture)
         compare(f"{what}, exported", "PEFT", ours.scores(base, adapter, picture), peft(base, exported, kind, picture), before)
         compare(f"{what}, exported", "cotangent", ours.scores(base, adapter, picture), ours.scores(base, exported, picture), before)
+        changed = ours.work / f"{adapter.name}-changed"
+        scores = peft(base, exported, kind, picture, changed)
+        compare(f"{what}, exported, changed by PEFT", "cotangent", ours.scores(base, changed, picture), scores, before)
 
 
 def check_all(ours: Ours) -> None:
@@ -198,7 +209,7 @@ def check_all(ours: Ours) -> None:
     adapter = ours.train(converted)
     compare("vlm, adapter on 8 bits", "mlx-lm", ours.scores(converted, adapter), mlx_lm(converted, adapter), read)
     compare("vlm, adapter on 8 bits", "mlx-vlm", ours.scores(converted, adapter), mlx_vlm(converted, adapter), read)
-    adapter = ours.train(moe, "--target attention,linear_attention,mlp,experts,router")
+    adapter = ours.train(moe, "--target attention,linear_attention,mlp,experts,router,lm_head")
     compare("experts, adapter of all", "mlx-lm", ours.scores(moe, adapter), mlx_lm(moe, adapter), ours.scores(moe))
     converted = ours.convert(moe, QUANTIZED["4 bits"])
     adapter = ours.train(converted, "--target experts")

@@ -121,7 +121,7 @@ fn adapters_of_peft_are_exported_as_they_came() {
             (base_folder(manifest()["files"][name]["base"].as_str().unwrap()), dir.path().join("peft"));
         let adapter = Adapter::load(&foreign(name)).unwrap();
         let config = TextConfig::load_with_vision(&folder).unwrap();
-        export_to_peft(&adapter, &folder, &config, &written).unwrap();
+        export_to_peft(adapter.clone(), &folder, &config, &written).unwrap();
         let tensors = |dir: &Path| {
             let file = SafetensorsFile::open(&dir.join("adapter_model.safetensors")).unwrap();
             let read = |name: &str| (name.to_owned(), file.read(name).unwrap());

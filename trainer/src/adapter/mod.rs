@@ -115,9 +115,10 @@ impl Adapter {
     /// If a file is absent or damaged, the adapter is of a kind that is not supported, a tensor is not an adapter's, or
     /// tensors and configuration disagree.
     pub fn load(dir: &Path) -> Result<Self, AdapterError> {
-        let config = AdapterConfig::load(&dir.join(CONFIG_FILE))?;
+        let mut config = AdapterConfig::load(&dir.join(CONFIG_FILE))?;
         let file = weights_file(dir)?;
         let tensors = load_tensors(&file, Some(&config))?;
+        take_rank(&mut config, &file, &tensors)?;
         check_agreement(&file, &config, &tensors)?;
         Ok(Self { file, config, tensors })
     }
@@ -179,13 +180,14 @@ impl AdapterFile {
             return Ok(Self { file, rank: config.rank, config: Some(config), tensors });
         }
         let beside = path.with_file_name(CONFIG_FILE);
-        let config = if beside.exists() { Some(AdapterConfig::load(&beside)?) } else { None };
+        let mut config = if beside.exists() { Some(AdapterConfig::load(&beside)?) } else { None };
         let tensors = load_tensors(path, config.as_ref())?;
         let rank = common_rank(path, &tensors)?;
         let Some(rank) = rank.or(config.as_ref().map(|config| config.rank)) else {
             return Err(tensor_error(path, "lora_a", "is missing".into()));
         };
-        if let Some(config) = &config {
+        if let Some(config) = &mut config {
+            take_rank(config, path, &tensors)?;
             check_agreement(path, config, &tensors)?;
         }
         Ok(Self { file: path.to_owned(), rank, config, tensors })
@@ -205,6 +207,18 @@ impl AdapterFile {
     pub fn head(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str).filter(|name| split_name(name).is_none())
     }
+}
+
+/// Takes the rank that `tensors`, read from `file`, have got where that of some was twice that of the others.
+fn take_rank(
+    config: &mut AdapterConfig,
+    file: &Path,
+    tensors: &BTreeMap<String, HostTensor>,
+) -> Result<(), AdapterError> {
+    if config.stacked.gate_up_is_doubled {
+        config.rank = common_rank(file, tensors)?.unwrap_or(config.rank);
+    }
+    Ok(())
 }
 
 /// Checks that rank and modules of `tensors`, read from `file`, are those of `config`.

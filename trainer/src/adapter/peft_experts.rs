@@ -91,7 +91,8 @@ impl Wrappers {
         None
     }
 
-    /// The adapters of the single projections, by the model's names, of `rank`; or a tensor's name, and what is wrong with it.
+    /// The adapters of the single projections, by the model's names, of `rank`, and those of gate and up of twice that where they
+    /// are not one of each; or a tensor's name, and what is wrong with it.
     pub(super) fn split(
         self,
         rank: usize,
@@ -135,15 +136,8 @@ impl Wrappers {
                         "has adapters of shapes {a:?} and {b:?}, expected [experts * {own_rank}, inputs] and [outputs, {own_rank} * experts]"
                     ));
                 };
-                match if doubled { halves(tensors) } else { Some(tensors) } {
-                    Some(tensors) => split.extend(tensors),
-                    None => {
-                        return fail(format!(
-                            "has an adapter of `{GATE_UP}` of rank {own_rank} that is not one of gate and one of up, expected rank {rank} as \
-                             the others have\nhelp: merge the adapter into its base model with PEFT"
-                        ));
-                    }
-                }
+                let halves = if doubled { halves(&tensors) } else { None };
+                split.extend(halves.unwrap_or(tensors));
             }
         }
         Ok(split)
@@ -208,9 +202,9 @@ fn of_parameter(
 }
 
 /// The adapters of gate and up, each of half the rank, if the second half does nothing for the gate and the first nothing for up.
-fn halves(tensors: Vec<(String, HostTensor)>) -> Option<Vec<(String, HostTensor)>> {
+fn halves(tensors: &[(String, HostTensor)]) -> Option<Vec<(String, HostTensor)>> {
     let mut split = Vec::new();
-    for (index, (name, tensor)) in tensors.into_iter().enumerate() {
+    for (index, (name, tensor)) in tensors.iter().enumerate() {
         let (is_up, is_b) = (index / 2 == 1, index % 2 == 1);
         // The rank is the last axis of one factor, and the axis before the last of the other.
         let half = if is_b { tensor.shape[2] / 2 } else { tensor.shape[1] / 2 * tensor.shape[2] };
@@ -225,9 +219,9 @@ fn halves(tensors: Vec<(String, HostTensor)>) -> Option<Vec<(String, HostTensor)
         if is_b && rest.iter().any(|byte| *byte != 0) {
             return None;
         }
-        let mut shape = tensor.shape;
+        let mut shape = tensor.shape.clone();
         shape[if is_b { 2 } else { 1 }] /= 2;
-        split.push((name, HostTensor { dtype: tensor.dtype, shape, bytes: kept }));
+        split.push((name.clone(), HostTensor { dtype: tensor.dtype, shape, bytes: kept }));
     }
     Some(split)
 }
@@ -297,7 +291,6 @@ mod tests {
         let down = targets(&["mlp.experts.down_proj"]);
         let gate_up = targets(&["mlp.experts.gate_up_proj"]);
         let both = targets(&["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]);
-        let doubled = StackedTargets { gate_up_is_doubled: true, ..gate_up.clone() };
         for (wrappers, rank, targets, expected) in [
             (&[a, b][..], 2, &StackedTargets::default(), "one adapter of all experts"),
             (&[a], 2, &down, "has one of `lora_A` and `lora_B`"),
@@ -311,7 +304,6 @@ mod tests {
             ),
             (&[a, b], 4, &down, "expected [experts * 4, inputs]"),
             (&[a, (".lora_b", [9, 6])], 2, &gate_up, "expected [experts * 2, inputs]"),
-            (&[a, b], 1, &doubled, "of rank 2 that is not one of gate and one of up, expected rank 1"),
         ] {
             let error = error(wrappers, rank, targets);
             assert!(error.contains(expected), "{error}");
@@ -329,7 +321,28 @@ mod tests {
         }
     }
 
-    /// One expert's product of the joined factors is both products, one above the other.
+    /// What is added to an expert's matrix, `lora_b` times `lora_a`.
+    fn product(expert: usize, [a, b]: [&HostTensor; 2]) -> Vec<f32> {
+        let (rank, inputs, outputs) = (a.shape[1], a.shape[2], b.shape[1]);
+        let (a, b) = (a.to_f32().unwrap(), b.to_f32().unwrap());
+        let element = |output: usize, input: usize, inner: usize| {
+            b[(expert * outputs + output) * rank + inner] * a[(expert * rank + inner) * inputs + input]
+        };
+        let places = (0..outputs).flat_map(|output| (0..inputs).map(move |input| (output, input)));
+        places.map(|(output, input)| (0..rank).map(|inner| element(output, input, inner)).sum()).collect()
+    }
+
+    /// The same as PEFT computes it from `[experts * rank, inputs]` and `[outputs, rank * experts]`.
+    fn product_in_peft(expert: usize, experts: usize, [a, b]: [&HostTensor; 2]) -> Vec<f32> {
+        let (rank, inputs, outputs) = (a.shape[0] / experts, a.shape[1], b.shape[0]);
+        let (a, b) = (a.to_f32().unwrap(), b.to_f32().unwrap());
+        let element = |output: usize, input: usize, inner: usize| {
+            b[(output * rank + inner) * experts + expert] * a[(expert * rank + inner) * inputs + input]
+        };
+        let places = (0..outputs).flat_map(|output| (0..inputs).map(move |input| (output, input)));
+        places.map(|(output, input)| (0..rank).map(|inner| element(output, input, inner)).sum()).collect()
+    }
+
     #[test]
     fn gate_and_up_become_one_adapter_and_two_again() {
         let (experts, rank, inputs, outputs) = (3, 2, 4, 5);
@@ -342,6 +355,10 @@ mod tests {
             let [joined_a, joined_b] = stack.joined(times).unwrap();
             assert_eq!(joined_a.shape, [experts * times * rank, inputs]);
             assert_eq!(joined_b.shape, [2 * outputs, times * rank * experts]);
+            for expert in 0..experts {
+                let expected = [product(expert, [&a, &b[0]]), product(expert, [second, &b[1]])].concat();
+                assert_eq!(product_in_peft(expert, experts, [&joined_a, &joined_b]), expected, "{expert}");
+            }
 
             let mut wrappers = Wrappers::default();
             let module = "layers.0.mlp.experts";

@@ -42,12 +42,11 @@ pub struct Exported {
 /// # Errors
 /// If the adapter is of another model, adapts nothing that transformers has, or the folder cannot be written.
 pub fn export_to_peft(
-    adapter: &Adapter,
+    mut adapter: Adapter,
     base: &Path,
     model: &TextConfig,
     dir: &Path,
 ) -> Result<Exported, AdapterError> {
-    let mut adapter = adapter.clone();
     let all = adapter.tensors.len();
     adapter.tensors.retain(|name, _| !name.starts_with("mtp."));
     adapter.check_fits(model)?;

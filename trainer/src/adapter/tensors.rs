@@ -60,7 +60,8 @@ pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Res
 
 /// Reads the tensors of an adapter from the safetensors `file` and from that of the head of multi-token prediction beside it, by
 /// the model's names and in mlx-lm's layout. PEFT's names and layout (`base_model.model.{path}.lora_A.weight`, `[rank, inputs]`)
-/// are read too, and with the configuration `config` its adapters of stacked experts.
+/// are read too, and with the configuration `config` its adapters of stacked experts. If one of these is of gate and up together and of
+/// twice the rank, all get that rank.
 ///
 /// # Errors
 /// If a file is absent or damaged, holds a tensor that is not an adapter's, or half of a pair.
@@ -84,12 +85,29 @@ pub fn load_tensors(file: &Path, config: Option<&AdapterConfig>) -> Result<BTree
             return Err(tensor_error(file, &name, "is there twice, by itself and in a stack".into()));
         }
     }
+    if stacked.gate_up_is_doubled {
+        pad(&mut tensors);
+    }
     if tensors.is_empty() {
         let reason = "holds no tensors, expected those of an adapter".into();
         return Err(CheckpointError::Damaged { file: file.to_owned(), reason }.into());
     }
     check_pairs(file, &tensors)?;
     Ok(tensors)
+}
+
+/// Gives all adapters the largest rank among them: zeros add nothing.
+fn pad(tensors: &mut BTreeMap<String, HostTensor>) {
+    let is_factor = |name: &str| split_name(name).is_some();
+    let ranks = tensors.iter().filter(|(name, _)| is_factor(name)).map(|(name, tensor)| rank(name, tensor));
+    let Some(largest) = ranks.max() else { return };
+    for (name, tensor) in tensors.iter_mut().filter(|(name, _)| is_factor(name)) {
+        let (axis, own) = (rank_axis(name), rank(name, tensor));
+        let run = tensor.bytes.len() / tensor.shape[..axis].iter().product::<usize>();
+        let zeros = vec![0; run / own * (largest - own)];
+        tensor.bytes = tensor.bytes.chunks(run).flat_map(|run| run.iter().chain(&zeros)).copied().collect();
+        tensor.shape[axis] = largest;
+    }
 }
 
 /// Reads the tensors of one file into `tensors`, those of stacked experts into `wrappers`.
@@ -170,13 +188,17 @@ fn is_of_experts(name: &str) -> bool {
     name.contains(".mlp.experts.")
 }
 
-/// The inner dimension of the factor of this name: the second length of `lora_a`; of `lora_b` the first, and the last where
-/// each expert has its own.
+/// The inner dimension of the factor of this name.
 pub(super) fn rank(name: &str, tensor: &HostTensor) -> usize {
+    tensor.shape[rank_axis(name)]
+}
+
+/// The axis of the inner dimension: the second of `lora_a`; of `lora_b` the first, and the last where each expert has its own.
+fn rank_axis(name: &str) -> usize {
     match (name.ends_with("lora_a"), is_of_experts(name)) {
-        (true, _) => tensor.shape[1],
-        (false, true) => tensor.shape[2],
-        (false, false) => tensor.shape[0],
+        (true, _) => 1,
+        (false, true) => 2,
+        (false, false) => 0,
     }
 }
 
@@ -207,6 +229,11 @@ fn canonical_name(stored: &str) -> Result<(String, FactorLayout), String> {
             Ok((name, layout))
         }
         TensorRole::MultiTokenPrediction(name) if layout == FactorLayout::Mlx => Ok((name, layout)),
+        _ if stored.ends_with(".base_layer.weight") => {
+            Err("is a parameter of the base model, which PEFT saves beside an adapter of \
+             the head\nhelp: save it with `save_pretrained(.., save_embedding_layers=False)`"
+                .into())
+        }
         _ => Err("expected a name like `language_model.model.layers.0.mlp.up_proj.lora_a` or \
                   `base_model.model.model.layers.0.mlp.up_proj.lora_A.weight`"
             .into()),

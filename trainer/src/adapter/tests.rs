@@ -174,7 +174,11 @@ fn a_configuration_that_cannot_be_used_is_refused() {
 #[test]
 fn tensors_that_are_not_an_adapters_are_refused() {
     type Change = fn(&mut BTreeMap<String, HostTensor>);
-    let table: [(Change, &str); 7] = [
+    let table: [(Change, &str); 8] = [
+        (
+            |t| _ = t.insert("base_model.model.lm_head.base_layer.weight".into(), factor(&[6, 4])),
+            "base_layer.weight`: is a parameter of the base model, which PEFT saves beside an adapter of the head\nhelp: ",
+        ),
         (|t| _ = t.insert("layers.0.mlp.up_proj.weight".into(), factor(&[6, 4])), "`: expected a name like"),
         (|t| _ = t.insert("layers.00.mlp.up_proj.lora_a".into(), factor(&[4, 2])), "`: expected a name like"),
         (|t| _ = t.remove("layers.0.mlp.up_proj.lora_b"), "lora_a`: is there without `layers.0.mlp.up_proj.lora_b`"),
@@ -270,6 +274,37 @@ fn the_head_and_the_tower_have_names_of_their_own() {
     assert!(file.get("language_model.lm_head.lora_a").is_some());
 }
 
+/// PEFT may have trained an adapter of gate and up that was exported: it is not one of each any more.
+#[test]
+fn an_adapter_of_gate_and_up_of_twice_the_rank_gives_all_that_rank() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = json!({
+        "peft_type": "LORA", "r": 1, "lora_alpha": 3, "rank_pattern": {"gate_up_proj": 2}, "alpha_pattern": {"gate_up_proj": 6},
+        "target_modules": ["q_proj"], "target_parameters": ["layers.0.mlp.experts.gate_up_proj"]
+    });
+    fs::write(dir.path().join(CONFIG_FILE), json.to_string()).unwrap();
+    let stored = [
+        ("mlp.experts.lora_A", factor(&[3 * 2, 4])),
+        ("mlp.experts.lora_B", factor(&[10, 2 * 3])),
+        ("self_attn.q_proj.lora_A", factor(&[1, 4])),
+        ("self_attn.q_proj.lora_B", factor(&[2, 1])),
+    ];
+    let stored = stored.map(|(name, tensor)| (format!("base_model.model.model.layers.0.{name}.weight"), tensor)).into();
+    write_safetensors(&dir.path().join("adapter_model.safetensors"), &stored, &BTreeMap::new()).unwrap();
+
+    let Adapter { config, tensors, .. } = Adapter::load(dir.path()).unwrap();
+    assert_eq!((config.rank, config.scale), (2, 3.0));
+    let values = |name: &str| (tensors[name].shape.clone(), tensors[name].to_f32().unwrap());
+    assert_eq!(values("layers.0.self_attn.q_proj.lora_a"), (vec![4, 2], vec![0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 3.0, 0.0]));
+    assert_eq!(values("layers.0.self_attn.q_proj.lora_b"), (vec![2, 2], vec![0.0, 1.0, 0.0, 0.0]));
+    for projection in ["gate_proj", "up_proj"] {
+        assert_eq!(values(&format!("layers.0.mlp.experts.{projection}.lora_a")).0, [3, 2, 4]);
+        assert_eq!(values(&format!("layers.0.mlp.experts.{projection}.lora_b")).0, [3, 5, 2]);
+    }
+    let file = AdapterFile::load(&dir.path().join("adapter_model.safetensors")).unwrap();
+    assert_eq!((file.rank, file.tensors), (2, tensors));
+}
+
 /// Other programs refuse files that name what they do not have.
 #[test]
 fn the_head_of_multi_token_prediction_is_in_a_file_of_its_own() {
@@ -315,15 +350,15 @@ fn an_export_for_peft_says_what_it_leaves_out_and_refuses_what_is_left_empty() {
     };
     let head = [("mtp.fc.lora_a", factor(&[8, 2])), ("mtp.fc.lora_b", factor(&[2, 4]))];
     let head: BTreeMap<String, HostTensor> = head.map(|(name, tensor)| (name.to_owned(), tensor)).into();
-    let error = export_to_peft(&adapter(head.clone()), &base, &model(), &written).unwrap_err().to_string();
+    let error = export_to_peft(adapter(head.clone()), &base, &model(), &written).unwrap_err().to_string();
     assert!(error.contains("holds the head of multi-token prediction alone"), "{error}");
     let other = adapter(tensors().into_iter().map(|(name, tensor)| (name.replace("mlp.", "wings."), tensor)).collect());
-    let error = export_to_peft(&other, &base, &model(), &written).unwrap_err().to_string();
+    let error = export_to_peft(other, &base, &model(), &written).unwrap_err().to_string();
     assert!(error.contains("belongs to no linear layer of the model"), "{error}");
     assert!(!written.exists());
 
     let both = adapter(tensors().into_iter().chain(head).collect());
-    let exported = export_to_peft(&both, &base, &model(), &written).unwrap();
+    let exported = export_to_peft(both, &base, &model(), &written).unwrap();
     assert_eq!(exported, Exported { modules: 2, parameters: 0, left_out: 2 });
     let again = Adapter::load(&written).unwrap();
     assert_eq!((again.tensors, again.config.rank, again.config.scale), (tensors(), 2, 20.0));

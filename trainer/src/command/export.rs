@@ -40,7 +40,7 @@ impl Export {
             bail!("`--text-only`: the adapter adapts the vision tower\nhelp: leave it out");
         }
         let model = if self.text_only { TextConfig::load(&folder)? } else { TextConfig::load_with_vision(&folder)? };
-        let exported = export_to_peft(&adapter, &self.model, &model, &self.output)?;
+        let exported = export_to_peft(adapter, &self.model, &model, &self.output)?;
         if exported.left_out > 0 {
             warn(&format!(
                 "left out {} tensors of the head of multi-token prediction: transformers has no such head",
