@@ -22,7 +22,8 @@ use super::products::PRODUCTS;
     expensive,
     requires = [G >= 1, H % G == 0, T <= S, D % 16 == 0, E % 16 == 0, D <= 256, E <= 256, BLOCK % 16 == 0, BLOCK <= 32],
     headers = [PRODUCTS],
-    grid = (128 * B * H, ceil_div(T, 64), 1),
+    dims = [ROWS = 64],
+    grid = (128 * B * H, ceil_div(T, ROWS), 1),
     threads = (128, 1, 1),
     cases = [
         (B = 1, H = 2, T = 1, G = 1, S = 3, D = 16, E = 16, BLOCK = 16),
@@ -49,7 +50,7 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         int batch = int(threadgroup_position_in_grid.x) / H;
         int head = int(threadgroup_position_in_grid.x) % H;
         // The blocks that see the most keys begin first, so that the last ones to end are short.
-        int start = ((T + 63) / 64 - 1 - int(threadgroup_position_in_grid.y)) * 64;
+        int start = ((T + ROWS - 1) / ROWS - 1 - int(threadgroup_position_in_grid.y)) * ROWS;
         int offset = S - T;
         ulong rows_before = ulong(batch * H + head) * T;
         ulong keys_before = ulong(batch * G + head / (H / G)) * S;
@@ -60,7 +61,7 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         int other = start + 32 + int(lane) < T ? first_keys[batch * T + start + 32 + lane] : S;
         int lowest = simd_min(min(first, other));
         int own = start + 16 * int(simdgroup);
-        int end = min(start + 64, T) + offset;
+        int end = min(start + ROWS, T) + offset;
         tile_rows<int> from;
         for (int i = 0; i < 2; ++i) {
             int row = own + int(from.row(i));
@@ -70,7 +71,7 @@ pub fn attend_in_blocks<F: Float, const D: usize, const E: usize, const BLOCK: u
         int nearest = simd_min(min(from.at[0], from.at[1]));
 
         tile<F, 16, 16> query[D / 16];
-        for (int part = 0; part < 4; ++part) {
+        for (int part = 0; part < ROWS / 16; ++part) {
             threadgroup_barrier(mem_flags::mem_threadgroup);
             int row = start + 16 * part;
             if (row < T) {

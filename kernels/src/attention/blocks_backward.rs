@@ -69,7 +69,8 @@ fn output_products<F: Float>(output: In![F; B, H, T, E], cotangent: In![F; B, H,
 /// tell each other, and each forms half of the columns of dQ.
 #[stage(
     headers = [PRODUCTS],
-    grid = (256 * B * H, ceil_div(T, 64), 1),
+    dims = [ROWS = 64],
+    grid = (256 * B * H, ceil_div(T, ROWS), 1),
     threads = (256, 1, 1),
     cases = [
         (B = 2, H = 4, T = 19, G = 2, S = 37, D = 48, E = 16, BLOCK = 16),
@@ -94,14 +95,14 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         constexpr int BUFFERS = BLOCK / 16;
         // It holds sixteen keys and sixteen values, in one or two buffers.
         threadgroup F block[BUFFERS * 32 * STRIDE];
-        threadgroup float exchange[2 * 64 * 20];
+        threadgroup float exchange[2 * ROWS * 20];
         uint thread_index = thread_index_in_threadgroup;
         uint lane = thread_index_in_simdgroup;
         int role = int(simdgroup_index_in_threadgroup) % 2;
         int pair = int(simdgroup_index_in_threadgroup) / 2;
         int batch = int(threadgroup_position_in_grid.x) / H;
         int head = int(threadgroup_position_in_grid.x) % H;
-        int start = ((T + 63) / 64 - 1 - int(threadgroup_position_in_grid.y)) * 64;
+        int start = ((T + ROWS - 1) / ROWS - 1 - int(threadgroup_position_in_grid.y)) * ROWS;
         int offset = S - T;
         ulong rows_before = ulong(batch * H + head) * T;
         ulong keys_before = ulong(batch * G + head / (H / G)) * S;
@@ -109,7 +110,7 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         int first = start + int(lane) < T ? first_keys[batch * T + start + lane] : S;
         int other = start + 32 + int(lane) < T ? first_keys[batch * T + start + 32 + lane] : S;
         int lowest = simd_min(min(first, other));
-        int end = min(start + 64, T) + offset;
+        int end = min(start + ROWS, T) + offset;
         int own = start + 16 * pair;
         bool counts = own < T;
         tile_rows<int> from;
@@ -122,11 +123,11 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         }
         int highest = simd_max(max(from.at[0], from.at[1]));
         int nearest = simd_min(min(from.at[0], from.at[1]));
-        threadgroup float* mine = exchange + (role * 64 + 16 * pair) * 20;
-        threadgroup float* theirs = exchange + ((1 - role) * 64 + 16 * pair) * 20;
+        threadgroup float* mine = exchange + (role * ROWS + 16 * pair) * 20;
+        threadgroup float* theirs = exchange + ((1 - role) * ROWS + 16 * pair) * 20;
 
         tile<F, 16, 16> held[WIDE / 16];
-        hold_rows<F, D, E, WIDE, STRIDE>(
+        hold_rows<F, ROWS, D, E, WIDE, STRIDE>(
             held, block, queries + rows_before * D, cotangent + rows_before * E, start, T, role, pair, thread_index);
 
         tile<float, 16, 16> sum[HALF];
@@ -214,7 +215,8 @@ fn query_gradient<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
 /// second dP^T and from both dS^T, and forms dK.
 #[stage(
     headers = [PRODUCTS],
-    grid = (256 * B * G, ceil_div(S, 64), 1),
+    dims = [ROWS = 64],
+    grid = (256 * B * G, ceil_div(S, ROWS), 1),
     threads = (256, 1, 1),
     cases = [
         (B = 2, H = 4, T = 19, G = 2, S = 37, D = 48, E = 16, BLOCK = 16),
@@ -242,7 +244,7 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         threadgroup F block[BUFFERS * 32 * STRIDE];
         threadgroup float of_queries[BUFFERS * 32];
         threadgroup int firsts[BUFFERS * 16];
-        threadgroup float exchange[64 * 20];
+        threadgroup float exchange[ROWS * 20];
         threadgroup int ends[8];
         uint thread_index = thread_index_in_threadgroup;
         uint lane = thread_index_in_simdgroup;
@@ -252,16 +254,16 @@ fn key_gradients<F: Float, const D: usize, const E: usize, const BLOCK: usize>(
         int batch = int(threadgroup_position_in_grid.x) / G;
         int group = int(threadgroup_position_in_grid.x) % G;
         // Most queries see the first keys, so their threadgroups begin first.
-        int start = int(threadgroup_position_in_grid.y) * 64;
+        int start = int(threadgroup_position_in_grid.y) * ROWS;
         int own = start + 16 * pair;
         bool counts = own < S;
-        int last = min(start + 64, S) - 1;
+        int last = min(start + ROWS, S) - 1;
         int offset = S - T;
         ulong keys_before = ulong(batch * G + group) * S;
         threadgroup float* shared = exchange + 16 * pair * 20;
 
         tile<F, 16, 16> held[WIDE / 16];
-        hold_rows<F, D, E, WIDE, STRIDE>(
+        hold_rows<F, ROWS, D, E, WIDE, STRIDE>(
             held, block, keys + keys_before * D, values + keys_before * E, start, S, role, pair, thread_index);
         threadgroup_barrier(mem_flags::mem_threadgroup);
 

@@ -3,12 +3,12 @@
 /// Functions that the launches of attention in blocks share.
 pub(super) const PRODUCTS: &str = "
 // Loads sixteen rows of each simdgroup's factors through threadgroup memory: a simdgroup of role 0 holds rows of `left`, one of
-// role 1 rows of `right`. Of 64 rows from `start` on, the rows below `count` are there.
-template <typename F, int D, int E, int WIDE, int STRIDE>
+// role 1 rows of `right`. Of ROWS rows from `start` on, those below `count` are there.
+template <typename F, int ROWS, int D, int E, int WIDE, int STRIDE>
 inline void hold_rows(
     thread tile<F, 16, 16>* held, threadgroup F* block, const device F* left, const device F* right, int start, int count, int role,
     int pair, uint thread_index) {
-  for (int part = 0; part < 4; ++part) {
+  for (int part = 0; part < ROWS / 16; ++part) {
     threadgroup_barrier(mem_flags::mem_threadgroup);
     int row = start + 16 * part;
     if (row < count) {

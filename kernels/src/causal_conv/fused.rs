@@ -6,7 +6,7 @@ use cotangent::{differentiable, stage};
 use super::portable::portable_causal_conv;
 use crate::sigmoid::SIGMOID;
 
-/// Loads and stores of one channel of a piece of sixteen tokens.
+/// Loads and stores of one channel of a piece of tokens.
 const PIECES: &str = "
 // Loads `COUNT` inputs from the token `start` on, and 0 where the row has none. A piece that does not touch an end of the row
 // needs no checks.
@@ -35,15 +35,16 @@ inline void load_window(thread float* inputs, Window window, uint row, int first
   }
 }
 
-// Stores the first `count` of sixteen values.
-template <typename T> inline void store_piece(device T* to, thread const float* values, int count, int channels) {
-  if (count >= 16) {
+// Stores the first `count` of a piece's values.
+template <int PIECE, typename T>
+inline void store_piece(device T* to, thread const float* values, int count, int channels) {
+  if (count >= PIECE) {
     #pragma unroll
-    for (int i = 0; i < 16; ++i) { to[ulong(uint(channels)) * uint(i)] = T(values[i]); }
+    for (int i = 0; i < PIECE; ++i) { to[ulong(uint(channels)) * uint(i)] = T(values[i]); }
     return;
   }
   #pragma unroll
-  for (int i = 0; i < 16; ++i) {
+  for (int i = 0; i < PIECE; ++i) {
     if (i < count) { to[ulong(uint(channels)) * uint(i)] = T(values[i]); }
   }
 }
@@ -55,7 +56,8 @@ template <typename T> inline void store_piece(device T* to, thread const float* 
     fallback = portable_causal_conv,
     headers = [SIGMOID, PIECES],
     requires = [K >= 2, K <= 16, B <= 65535],
-    grid = (128 * ceil_div(C, 128), ceil_div(S, 16), B),
+    dims = [PIECE = 16, INPUTS = K - 1 + PIECE],
+    grid = (128 * ceil_div(C, 128), ceil_div(S, PIECE), B),
     threads = (128, 1, 1),
     cases = [(B = 1, S = 1, C = 3, K = 4), (B = 2, S = 9, C = 5, K = 3), (B = 2, S = 37, C = 130, K = 4)],
 )]
@@ -70,27 +72,27 @@ pub fn fused_causal_conv<T: Float, const K: usize>(
     metal! {
         uint channel = thread_position_in_grid.x;
         uint row = threadgroup_position_in_grid.z;
-        int first = int(threadgroup_position_in_grid.y) * 16;
+        int first = int(threadgroup_position_in_grid.y) * PIECE;
         if (channel >= uint(C)) { return; }
         float taps[K];
         for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
         ulong start = (ulong(row) * uint(S) + uint(first)) * uint(C) + channel;
         // All loads come first, so that none waits for another.
-        float inputs[K + 15];
-        load_inputs<K + 15>(inputs, x, row, first - (K - 1), S, C, channel);
+        float inputs[INPUTS];
+        load_inputs<INPUTS>(inputs, x, row, first - (K - 1), S, C, channel);
         if (HAS_window) { load_window<K>(inputs, window, row, first, C, channel); }
         if (HAS_mask) {
             #pragma unroll
-            for (int i = 0; i < K + 15; ++i) {
+            for (int i = 0; i < INPUTS; ++i) {
                 int token = first - (K - 1) + i;
                 if (token >= 0 && token < S && !mask[row * S + uint(token)]) { inputs[i] = 0.0f; }
             }
         }
         // `seen` is how many inputs before its own a token sees.
         int seen = K - 1;
-        float results[16];
+        float results[PIECE];
         #pragma unroll
-        for (int i = 0; i < K + 15; ++i) {
+        for (int i = 0; i < INPUTS; ++i) {
             int token = first - (K - 1) + i;
             if (HAS_starts) {
                 if (token >= 0 && token < S) { seen = starts[row * S + uint(token)] ? 0 : min(seen + 1, K - 1); }
@@ -104,7 +106,7 @@ pub fn fused_causal_conv<T: Float, const K: usize>(
                 results[i - (K - 1)] = sum * sigmoid_of(sum);
             }
         }
-        store_piece(y + start, results, S - first, C);
+        store_piece<PIECE>(y + start, results, S - first, C);
     }
 }
 
@@ -147,7 +149,8 @@ pub fn fused_causal_conv_backward<T: Float, const K: usize>(
 #[stage(
     headers = [SIGMOID, PIECES],
     requires = [K >= 2, K <= 16, B <= 65535],
-    grid = (128 * ceil_div(C, 128), ceil_div(S, 16), B),
+    dims = [PIECE = 16, SLOPES = PIECE + K - 1, INPUTS = K - 1 + SLOPES],
+    grid = (128 * ceil_div(C, 128), ceil_div(S, PIECE), B),
     threads = (128, 1, 1),
     cases = [(B = 1, S = 1, C = 3, K = 4), (B = 2, S = 67, C = 5, K = 3)],
 )]
@@ -164,38 +167,38 @@ fn conv_input_gradients<T: Float, const K: usize>(
     metal! {
         uint channel = thread_position_in_grid.x;
         uint row = threadgroup_position_in_grid.z;
-        int first = int(threadgroup_position_in_grid.y) * 16;
+        int first = int(threadgroup_position_in_grid.y) * PIECE;
         if (channel >= uint(C)) { return; }
         float taps[K];
         for (int j = 0; j < K; ++j) { taps[j] = weight[channel * K + (K - 1 - j)]; }
         ulong start = (ulong(row) * uint(S) + uint(first)) * uint(C) + channel;
         // All loads come first, so that none waits for another.
-        float inputs[2 * K + 14];
-        float slopes[K + 15];
-        load_inputs<2 * K + 14>(inputs, x, row, first - (K - 1), S, C, channel);
+        float inputs[INPUTS];
+        float slopes[SLOPES];
+        load_inputs<INPUTS>(inputs, x, row, first - (K - 1), S, C, channel);
         if (HAS_window) { load_window<K>(inputs, window, row, first, C, channel); }
-        if (first + K + 15 <= S) {
+        if (first + SLOPES <= S) {
             auto from = cotangent + start;
             #pragma unroll
-            for (int i = 0; i < K + 15; ++i) { slopes[i] = float(from[ulong(uint(C)) * uint(i)]); }
+            for (int i = 0; i < SLOPES; ++i) { slopes[i] = float(from[ulong(uint(C)) * uint(i)]); }
         } else {
             #pragma unroll
-            for (int i = 0; i < K + 15; ++i) {
+            for (int i = 0; i < SLOPES; ++i) {
                 slopes[i] = first + i < S ? float(cotangent[ulong(row * S + uint(first + i)) * C + channel]) : 0.0f;
             }
         }
         if (HAS_mask) {
             #pragma unroll
-            for (int i = 0; i < 2 * K + 14; ++i) {
+            for (int i = 0; i < INPUTS; ++i) {
                 int token = first - (K - 1) + i;
                 if (token >= 0 && token < S && !mask[row * S + uint(token)]) { inputs[i] = 0.0f; }
             }
         }
         // `given` holds the gradients of the piece's inputs, and of the K - 1 inputs before it.
-        float given[2 * K + 14] = {};
+        float given[INPUTS] = {};
         int seen = K - 1;
         #pragma unroll
-        for (int i = 0; i < 2 * K + 14; ++i) {
+        for (int i = 0; i < INPUTS; ++i) {
             int token = first - (K - 1) + i;
             if (HAS_starts) {
                 if (token >= 0 && token < S) { seen = starts[row * S + uint(token)] ? 0 : min(seen + 1, K - 1); }
@@ -216,11 +219,11 @@ fn conv_input_gradients<T: Float, const K: usize>(
         }
         if (HAS_mask) {
             #pragma unroll
-            for (int i = 0; i < 16; ++i) {
+            for (int i = 0; i < PIECE; ++i) {
                 if (first + i < S && !mask[row * S + uint(first + i)]) { given[i + K - 1] = 0.0f; }
             }
         }
-        store_piece(x_gradient + start, given + (K - 1), S - first, C);
+        store_piece<PIECE>(x_gradient + start, given + (K - 1), S - first, C);
         if (first == 0) {
             #pragma unroll
             for (int i = 0; i < K - 1; ++i) {

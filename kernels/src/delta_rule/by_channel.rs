@@ -62,8 +62,8 @@ pub fn gated_delta_by_channel<F: Float, G: Float, const CHUNK: usize>(
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
-    let padding = Padding::new(geometry);
-    let c = padding.chunk;
+    let padding = Padding::new(geometry, C);
+    let c = C as usize;
     let [queries, keys, values] = &[padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
     let [log_decay, beta] = &[padding.heads(log_decay)?, padding.tokens(beta)?];
     let initial_state = &padding.states(initial_state)?;
@@ -139,8 +139,8 @@ pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
 ) {
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
-    let padding = Padding::new(geometry);
-    let c = padding.chunk;
+    let padding = Padding::new(geometry, C);
+    let c = C as usize;
     let [queries, keys] = &[padding.heads(queries)?, padding.heads(keys)?];
     let [log_decay, beta] = &[padding.heads(log_decay)?, padding.tokens(beta)?];
     let y_cotangent = &padding.heads(d_y)?;

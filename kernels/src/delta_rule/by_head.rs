@@ -34,6 +34,7 @@ use super::stages::{
     expensive,
     stages = [solve_chunks, scan_states, chunk_outputs],
     dims = [
+        // The matrices of a longer chunk do not fit in the memory of a threadgroup.
         C = max(16, min(CHUNK, 64)),
         TILES = C / 16,
         PACKED = TILES * (TILES + 1) / 2 * 256,
@@ -66,8 +67,8 @@ pub fn gated_delta<F: Float, G: Float, const CHUNK: usize>(
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 }
             .checked()?;
-    let padding = Padding::new(geometry);
-    let c = padding.chunk;
+    let padding = Padding::new(geometry, C);
+    let c = C as usize;
     let [queries, keys, values] = &[padding.heads(queries)?, padding.heads(keys)?, padding.heads(values)?];
     let [log_decay, beta] = &[padding.tokens(log_decay)?, padding.tokens(beta)?];
     let initial_state = &padding.states(initial_state)?;
@@ -133,8 +134,8 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
 ) {
     let geometry =
         Geometry { batch: B, time: T, key_heads: Hk, value_heads: Hv, key_dim: Dk, value_dim: Dv, chunk: CHUNK as i32 };
-    let padding = Padding::new(geometry);
-    let c = padding.chunk;
+    let padding = Padding::new(geometry, C);
+    let c = C as usize;
     let [queries, keys] = &[padding.heads(queries)?, padding.heads(keys)?];
     let [beta, y_cotangent] = &[padding.tokens(beta)?, padding.heads(d_y)?];
     let final_cotangent = &padding.states(d_final_state)?;

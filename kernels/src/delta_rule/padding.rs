@@ -7,27 +7,24 @@ use super::geometry::Geometry;
 /// Rows and columns of a tile.
 const TILE: i32 = 16;
 
-/// The longest chunk whose matrices fit in the memory of a threadgroup.
-const LONGEST_CHUNK: i32 = 64;
-
 /// The padding behind tokens and channels. Zeros change nothing: a log gate and a beta of zero do not change the state,
 /// and channels of zeros add nothing to products.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Padding {
     geometry: Geometry,
     /// Tokens of a chunk.
-    pub(super) chunk: usize,
+    chunk: i32,
 }
 
 impl Padding {
-    /// Chunks as long as asked for, within limits.
-    pub(super) fn new(geometry: Geometry) -> Self {
-        Padding { geometry, chunk: geometry.chunk.clamp(TILE, LONGEST_CHUNK) as usize }
+    /// The padding of launches with chunks of `chunk` tokens.
+    pub(super) fn new(geometry: Geometry, chunk: i32) -> Self {
+        Padding { geometry, chunk }
     }
 
     /// Rows of tokens, `[B, T, ..]`.
     pub(super) fn tokens(&self, rows: &Tensor<Infer>) -> Result<Tensor<Infer>> {
-        padded(rows, 1, self.chunk as i32)
+        padded(rows, 1, self.chunk)
     }
 
     /// Heads of tokens, `[B, T, H, D]`.
