@@ -67,8 +67,24 @@ def fixture(folder: Path, name: str) -> Path:
         # The text model of a mixture of experts: mlx-lm knows only the class that may have a vision tower too.
         config = {"model_type": "qwen3_5_moe", "tie_word_embeddings": config["tie_word_embeddings"], "text_config": config}
     config["dtype"] = config["text_config"]["dtype"] = "float32"
-    write(folder, config, load_file(FIXTURES / name / "model.safetensors"))
+    return with_tokenizer(write(folder, config, load_file(FIXTURES / name / "model.safetensors")))
+
+
+def with_tokenizer(folder: Path) -> Path:
     for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]:
         shutil.copy(FIXTURES / "vlm-video" / file, folder / file)
     shutil.copy(VLM / "preprocessor_config.json", folder)
     return folder
+
+
+def experts_with_vision(folder: Path) -> Path:
+    """The fixture with experts under the vision tower of another fixture, which is of its width."""
+    config, text = [json.loads((FIXTURES / name / "config.json").read_text()) for name in ["vlm", "moe"]]
+    config |= {"model_type": "qwen3_5_moe", "text_config": text, "tie_word_embeddings": False, "dtype": "float32"}
+    text["dtype"] = "float32"
+    config["vision_config"]["model_type"] = "qwen3_5_moe"
+    config["architectures"] = ["Qwen3_5MoeForConditionalGeneration"]
+    tensors = {name: tensor for name, tensor in load_file(VLM / "model.safetensors").items() if "visual" in name}
+    for name, tensor in load_file(FIXTURES / "moe/model.safetensors").items():
+        tensors[name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else name] = tensor
+    return with_tokenizer(write(folder, config, tensors))

@@ -74,7 +74,7 @@ class Ours:
     def train(self, base: Path, options: str = "", data: str = "text") -> Path:
         self.adapters += 1
         output = self.work / f"adapter-{self.adapters}"
-        fixed = "--iters 6 --batch-size 3 --rank 3 --scale 4 --learning-rate 5e-3"
+        fixed = "--iters 6 --batch-size 3 --rank 3 --scale 4 --learning-rate 2e-3"
         self.run("train", "--model", base, "--data", f"{data}.jsonl", "--output", output, *fixed.split(), *options.split())
         return output
 
@@ -159,7 +159,7 @@ def compare(what: str, reader: str, ours: np.ndarray, theirs: np.ndarray, before
     assert effect > 1000 * TOLERANCE, "a file without an effect proves nothing"
 
 
-def check_peft(ours: Ours, vlm: Path, moe: Path, mtp: Path, qwen3_vl: Path) -> None:
+def check_peft(ours: Ours, vlm: Path, moe: Path, moe_vlm: Path, mtp: Path, qwen3_vl: Path) -> None:
     """Adapters that are exported; and what this program reads of the exported ones."""
     for what, base, target, kind, picture in [
         ("vlm, adapter of text and tower", vlm, "attention,linear_attention,mlp,vision", SEEING_CLASS, True),
@@ -168,6 +168,7 @@ def check_peft(ours: Ours, vlm: Path, moe: Path, mtp: Path, qwen3_vl: Path) -> N
         ("experts, adapter of all", moe, "attention,linear_attention,mlp,experts,router,lm_head", TEXT_CLASS, False),
         ("experts, adapter of up", moe, "experts.up_proj", TEXT_CLASS, False),
         ("experts, adapter of down in one layer", moe, "layers.1.mlp.experts.down_proj,q_proj", TEXT_CLASS, False),
+        ("experts under a tower, adapter of all", moe_vlm, "attention,linear_attention,mlp,experts,router,vision", SEEING_CLASS, True),
         ("mtp, adapter of all", mtp, "attention,mlp,mtp", SEEING_CLASS, False),
     ]:
         adapter = ours.train(base, f"--target {target}" + (" --mtp loss" if base == mtp else ""), "pictures" if picture else "text")
@@ -182,7 +183,8 @@ def check_peft(ours: Ours, vlm: Path, moe: Path, mtp: Path, qwen3_vl: Path) -> N
 
 def check_all(ours: Ours) -> None:
     vlm, moe, mtp, qwen3_vl = [bases.fixture(ours.work / name, name) for name in ["vlm", "moe", "mtp", "qwen3-vl"]]
-    check_peft(ours, vlm, moe, mtp, qwen3_vl)
+    moe_vlm = bases.experts_with_vision(ours.work / "moe-vlm")
+    check_peft(ours, vlm, moe, moe_vlm, mtp, qwen3_vl)
     seen, read = ours.scores(vlm, picture=True), ours.scores(vlm)
     for name, options in QUANTIZED.items():
         converted = ours.convert(vlm, options)
@@ -192,6 +194,13 @@ def check_all(ours: Ours) -> None:
     for name in ["4 bits", "8 bits"]:
         converted = ours.convert(moe, QUANTIZED[name])
         compare(f"experts, {name}", "mlx-lm", ours.scores(converted), mlx_lm(converted), ours.scores(moe))
+    # mlx-vlm has no adapters of routed experts.
+    converted, before = ours.convert(moe_vlm, QUANTIZED["4 bits"]), ours.scores(moe_vlm, picture=True)
+    compare("experts under a tower, 4 bits, a picture", "mlx-vlm", ours.scores(converted, picture=True),
+            mlx_vlm(converted, picture=True), before)
+    adapter = ours.train(moe_vlm, "--target attention,linear_attention,mlp,vision", "pictures")
+    compare("experts under a tower, adapter of the others, a picture", "mlx-vlm", ours.scores(moe_vlm, adapter, picture=True),
+            mlx_vlm(moe_vlm, adapter, picture=True), before)
     converted = ours.convert(mtp, QUANTIZED["4 bits"])
     assert (converted / "mtp.safetensors").exists()
     compare("mtp kept, 4 bits", "mlx-lm", ours.scores(converted), mlx_lm(converted), ours.scores(mtp))
