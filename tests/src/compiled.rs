@@ -139,12 +139,12 @@ fn hold(
             let results = (0..outputs.len()).filter(|&n| needed(n)).map(|n| {
                 let port = &made.text.outputs[n];
                 let values = port.dtype.decode(outputs[n]).into_iter().map(|value| value as f32).collect();
-                let dtype = match port.dtype {
+                let rounded_to = match port.dtype {
                     Dtype::BF16 => cotangent::Dtype::BF16,
                     Dtype::F16 => cotangent::Dtype::F16,
                     _ => cotangent::Dtype::F32,
                 };
-                Recorded { subject: format!("{}, {dtype}: `{}`", made.kernel, port.name), values }
+                Recorded { subject: format!("{}, {rounded_to}: `{}`", made.kernel, port.name), rounded_to, values }
             });
             Record { results: results.collect(), refused: Vec::new() }
         };

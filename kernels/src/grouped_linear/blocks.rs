@@ -19,12 +19,7 @@ impl Blocks {
     /// threadgroup memory at once, of which Metal gives 32 KiB and CUDA 48.
     pub fn new(backend: Backend, dtype: Dtype, width: i32) -> Self {
         let (rows, columns) = (Blocks::widest(backend, dtype), Blocks::across(backend, dtype, width));
-        match (rows, columns) {
-            // Such a product takes as long as its rows take to read. A GPU's memory is fast only where much of each row is
-            // read at once, and few rows leave room for that.
-            (128, 32) => Blocks { rows: 32, columns, depth: 128 },
-            _ => Blocks { rows, columns, depth: Blocks::depth(backend, dtype) },
-        }
+        Blocks { rows, columns, depth: Blocks::depth(backend, dtype) }
     }
 
     /// Returns blocks of the gradients of matrices `[outputs, inputs]`.

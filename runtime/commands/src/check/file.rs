@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cotangent::kernel::check::{Record, Recorded};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
 use super::NOTHING;
 
-/// The separator between a kernel and the subject of a result.
+/// The separator between a kernel, the dtype that a result is rounded to, and its subject.
 const SEPARATOR: &str = " | ";
 /// The key under which the file names the machine that made it.
 const MADE_ON: &str = "made_on";
@@ -35,9 +35,9 @@ impl Records {
 pub(super) fn write(path: &Path, made_on: &str, records: &[(String, Record)]) -> Result<()> {
     let mut tensors: Vec<(String, Vec<u8>)> = Vec::new();
     for (kernel, record) in records {
-        for Recorded { subject, values } in &record.results {
+        for Recorded { subject, rounded_to, values } in &record.results {
             let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            tensors.push((format!("{kernel}{SEPARATOR}{subject}"), bytes));
+            tensors.push((format!("{kernel}{SEPARATOR}{rounded_to}{SEPARATOR}{subject}"), bytes));
         }
     }
     let views =
@@ -59,10 +59,16 @@ pub(super) fn read(path: &Path) -> Result<Records> {
     let made_on = metadata.metadata().as_ref().and_then(|metadata| metadata.get(MADE_ON)).with_context(no_record)?;
     let mut records: HashMap<String, Record> = HashMap::new();
     for (name, tensor) in tensors.iter() {
-        let (kernel, subject) = name.split_once(SEPARATOR).with_context(no_record)?;
+        let [kernel, dtype, subject] = *name.splitn(3, SEPARATOR).collect::<Vec<_>>() else { bail!(no_record()) };
+        let floats = [cotangent::Dtype::F32, cotangent::Dtype::F16, cotangent::Dtype::BF16];
+        let rounded_to = floats.into_iter().find(|float| float.to_string() == dtype).with_context(no_record)?;
         ensure!(tensor.dtype() == Dtype::F32, no_record());
         let values = tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        records.entry(kernel.to_owned()).or_default().results.push(Recorded { subject: subject.to_owned(), values });
+        records.entry(kernel.to_owned()).or_default().results.push(Recorded {
+            subject: subject.to_owned(),
+            rounded_to,
+            values,
+        });
     }
     Ok(Records { made_on: made_on.clone(), records })
 }
@@ -75,7 +81,11 @@ mod tests {
     fn what_was_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("record");
-        let result = |subject: &str, values: &[f32]| Recorded { subject: subject.to_owned(), values: values.to_vec() };
+        let result = |subject: &str, values: &[f32]| Recorded {
+            subject: subject.to_owned(),
+            rounded_to: cotangent::Dtype::BF16,
+            values: values.to_vec(),
+        };
         let record = Record {
             results: vec![result("S = 1: `y`", &[1.5, f32::NAN]), result("S = 2: `y`", &[])],
             refused: vec![],
@@ -86,6 +96,7 @@ mod tests {
         let found = records.of("a::b");
         assert_eq!(found.results.len(), 2);
         let first = found.results.iter().find(|result| result.subject == "S = 1: `y`").unwrap();
+        assert_eq!(first.rounded_to, cotangent::Dtype::BF16);
         assert!(first.values[0] == 1.5 && first.values[1].is_nan(), "{first:?}");
         assert_eq!(records.of("another"), &NOTHING);
     }

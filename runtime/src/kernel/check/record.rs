@@ -12,6 +12,7 @@ use crate::backend::with_backend;
 use crate::kernel::declaration::{Declaration, Route};
 #[cfg(feature = "emulator")]
 use crate::kernel::launch::emulated::{EmulatedLaunch, with_launches};
+use crate::kernel::signature::PortDtype;
 use crate::{Dtype, Error, Result, Session};
 
 /// The results of a kernel's own source, or of its backward's, at one case.
@@ -19,6 +20,8 @@ use crate::{Dtype, Error, Result, Session};
 pub struct Recorded {
     /// Case, dtype, and which output or gradient: the same on every machine.
     pub subject: String,
+    /// The least precise of the dtypes that the elements were computed and stored in.
+    pub rounded_to: Dtype,
     /// The elements, whatever their dtype.
     pub values: Vec<f32>,
 }
@@ -63,16 +66,24 @@ pub fn record(_session: &mut Session, declaration: &'static Declaration) -> Resu
             Ok((outputs, gradients)) => {
                 for (port, values) in outputs {
                     let subject = format!("{place}: `{}`", port.name);
-                    record.results.push(Recorded { subject, values: rounded(values) });
+                    let is_of = |name: &str| matches!(port.dtype, PortDtype::Parameter(known) if known == name);
+                    let free = case.dtypes.iter().find(|(name, _)| is_of(name));
+                    let rounded_to = free.map_or(dtype, |(_, free)| less_precise(dtype, *free));
+                    record.results.push(Recorded { subject, rounded_to, values: rounded(values) });
                 }
                 for (place_of, values) in experiment.places.iter().zip(gradients) {
                     let subject = format!("{place}: gradient of `{}`", declaration.signature.inputs[*place_of].name);
-                    record.results.push(Recorded { subject, values: values.map_or_else(Vec::new, rounded) });
+                    let values = values.map_or_else(Vec::new, rounded);
+                    record.results.push(Recorded { subject, rounded_to: dtype, values });
                 }
             }
         }
     }
     Ok(record)
+}
+
+fn less_precise(a: Dtype, b: Dtype) -> Dtype {
+    if Tolerance::new(a).machine < Tolerance::new(b).machine { b } else { a }
 }
 
 /// Computes outputs and gradients of a kernel as [`record`] does, in the emulator, and returns its launches with their
@@ -98,9 +109,7 @@ pub fn compare(declaration: &'static Declaration, found: &Record, reference: &Re
         if other.is_none() {
             subject += ", which the record does not have";
         }
-        let named = |dtype: &Dtype| result.subject.contains(&format!(", {dtype}:"));
-        let dtype = [Dtype::BF16, Dtype::F16].into_iter().find(named).unwrap_or(Dtype::F32);
-        report.compare(subject, deviation, Tolerance::new(dtype).machine);
+        report.compare(subject, deviation, Tolerance::new(result.rounded_to).machine);
     }
     report.notes.extend(found.refused.iter().map(|refused| format!("the fallback runs at {refused}")));
     report
