@@ -1,4 +1,4 @@
-"""Checks that mlx-lm, mlx-vlm and PEFT compute what this project computes with the adapters and checkpoints that it writes.
+"""Checks that mlx-lm, mlx-vlm and PEFT compute the same as this project with the adapters and checkpoints that it writes.
 
     cargo build -p cotangent-trainer --bins --example scores
     python check_ours.py ../../target/debug/cotangent
@@ -130,7 +130,7 @@ def peft(base: Path, adapter: Path, kind: str = TEXT_CLASS, picture: bool = Fals
     """The scores; with `changed`, of the adapter after every factor has moved a little, which is saved to that folder."""
     # In float32 its scores are farther from those in float64 than this program's.
     model = getattr(transformers, kind).from_pretrained(base, dtype=torch.float64)
-    # Others multiply rows of several experts at once, in an order of their own.
+    # Other implementations multiply rows of several experts at once, in an order of their own.
     model.set_experts_implementation("eager")
     with warnings.catch_warnings():
         # PEFT warns of tensors that it does not find, and goes on.

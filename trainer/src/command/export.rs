@@ -22,10 +22,10 @@ pub struct Export {
     /// Folder of adapters, as `cotangent train` or mlx-lm writes it
     #[arg(long, value_name = "DIR")]
     adapter_path: PathBuf,
-    /// Folder to write, which must not be there yet
+    /// Folder to write, which must not be there yet, or be empty
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Write for AutoModelForCausalLM, although the checkpoint has a vision tower
+    /// Write for the class AutoModelForCausalLM, even if the checkpoint has a vision tower
     #[arg(long)]
     text_only: bool,
 }
@@ -37,7 +37,7 @@ impl Export {
         let adapter = Adapter::load(&self.adapter_path)?;
         let folder = checkpoint_folder(&self.model)?;
         if self.text_only && adapter.parts().tower {
-            bail!("`--text-only`: the adapter adapts the vision tower\nhelp: leave it out");
+            bail!("`--text-only`: the adapter adapts the vision tower\nhelp: leave `--text-only` out");
         }
         let model = if self.text_only { TextConfig::load(&folder)? } else { TextConfig::load_with_vision(&folder)? };
         let exported = export_to_peft(adapter, &self.model, &model, &self.output)?;
