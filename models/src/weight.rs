@@ -155,8 +155,8 @@ impl<M: Graph> Weight<M> {
         }
     }
 
-    /// `x W_e^T` of each row `[rows, inputs]` with the matrix of its expert, plus what the adapters `A` `[experts, rank, inputs]` and `B`
-    /// `[experts, outputs, rank]` add, `scale (x A_e^T) B_e^T`: `[rows, outputs]`, in the dtype of `x`.
+    /// Returns `x W_e^T` for each row `[rows, inputs]` and the matrix of its expert: `[rows, outputs]`, in the dtype of `x`. Adapters
+    /// `A` `[experts, rank, inputs]` and `B` `[experts, outputs, rank]` add `scale (x A_e^T) B_e^T`.
     ///
     /// # Errors
     /// If it is no stack, lengths do not fit, or there is no such expert.

@@ -3,9 +3,9 @@
 //!
 //!     cargo run -p cotangent-trainer --example scores -- INPUT OUTPUT CHECKPOINT [ADAPTER]
 //!
-//! `INPUT` is a safetensors file with `input_ids`, `[tokens]` in int32. For a model that sees it may also have `pixel_values`,
+//! `INPUT` is a safetensors file with `input_ids`, `[tokens]` in int32. For a model with a vision tower it may also have `pixel_values`,
 //! `[patches, patch length]` in float32, and `image_grid_thw`, `[pictures, 3]` in int32. `OUTPUT` gets `logits`, `[tokens, vocabulary]`
-//! in float32. Both folders are of this program or of another. On a CPU everything is computed in float32.
+//! in float32. The two folders were written by this program or by another. On a CPU everything is computed in float32.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -22,7 +22,7 @@ use cotangent_models::vision::{Pictures, row_positions};
 use cotangent_trainer::adapter::{Adapter, Parts};
 use cotangent_trainer::base_model::{attach, load_parts};
 
-/// The tokens, where they stand, and the pictures among them.
+/// The tokens, their positions, and the pictures among them.
 struct Input {
     tokens: Indices,
     rotary: Rotary,
@@ -34,7 +34,7 @@ fn integers(file: &SafetensorsFile, name: &str) -> Result<Vec<i32>> {
     Ok(bytes.as_chunks::<4>().0.iter().copied().map(i32::from_le_bytes).collect())
 }
 
-/// Pictures and positions of the row `ids`.
+/// Returns the pictures and positions of the row `ids`.
 fn seen(file: &SafetensorsFile, vision: &VisionConfig, ids: &[i32]) -> Result<(Pictures, Positions)> {
     let sides: Vec<usize> = integers(file, "image_grid_thw")?.iter().map(|side| side.unsigned_abs() as usize).collect();
     let grid = |sides: &[usize; 3]| Grid { frames: sides[0], height: sides[1], width: sides[2] };

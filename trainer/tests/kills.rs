@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use program::{TRAIN, cotangent, workplace};
 
-/// Saves, reports and validations fall on different iterations, so that some of each are lost at a kill and made up for.
+/// Saves, reports and validations fall on different iterations, so that some of each are lost at a kill and repeated.
 const RUN: &str = "--iters 24 --batch-size 2 --learning-rate 1e-3 --schedule cosine --warmup 3 --rank 4 --save-every 2 \
                    --steps-per-report 3 --steps-per-eval 5 --val-batches -1 --log-json log.jsonl";
 

@@ -46,8 +46,8 @@ pub fn name_in_mlx(name: &str, is_nested: bool) -> String {
     }
 }
 
-/// Returns the name that transformers gives the parameter or module of this canonical name; `sees` says whether the class has
-/// a vision tower.
+/// Returns the name that transformers gives to the parameter or module of this canonical name; `sees` says whether transformers'
+/// class has a vision tower.
 pub fn name_in_transformers(name: &str, sees: bool) -> String {
     match name.split('.').next() {
         Some("lm_head" | "mtp") => name.to_owned(),

@@ -121,7 +121,7 @@ impl WrittenHeader {
             (!metadata.is_empty()).then(|| metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect());
         let header = Metadata::new(metadata, entries).map_err(|error| invalid(&error))?;
         let mut header = serde_json::to_value(&header).map_err(|error| invalid(&error))?;
-        // Their order is otherwise another in each process, and so are the bytes of the file.
+        // Without this the entries have another order in each process, and the file has other bytes.
         if let Some(metadata) = header.get_mut("__metadata__") {
             metadata.sort_all_objects();
         }

@@ -128,10 +128,10 @@ impl<M: Graph> MixtureOfExperts<M> {
 }
 
 impl<M: Graph> Experts<M> {
-    /// Rows in the order of their experts, `[rows, hidden]`, and their weights, `[rows]`, to `[rows, hidden]`.
+    /// Returns the weighted results `[rows, hidden]` of rows `[rows, hidden]` in the order of their experts, with a weight for each.
     ///
-    /// The down projection is linear, so that a row may be weighted before it. The gradients of the weights then follow from
-    /// its inputs, and a block that is computed again does without its product.
+    /// The down projection is linear, so a row may be weighted before it. The gradients of the weights then follow from the
+    /// projection's inputs, and a block that is computed again does not compute its product.
     fn forward(&self, x: &Tensor<M>, weights: &Tensor<M>, rows: &ExpertRows) -> Result<Tensor<M>> {
         let (gate, up) = (self.gate_proj.forward(x, rows)?, self.up_proj.forward(x, rows)?);
         self.down_proj.forward(&cotangent_kernels::weighted_swiglu(&gate, &up, weights)?, rows)

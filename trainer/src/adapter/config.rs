@@ -39,8 +39,8 @@ pub struct AdapterConfig {
 
 impl AdapterConfig {
     /// The configuration of an adapter with tensors of these names, by the model's names. `keys` are names of the whole
-    /// model: mlx-vlm knows no others, and mlx-lm knows these too. Both would miss modules of the head of multi-token prediction,
-    /// which are left out.
+    /// model: mlx-vlm knows no others, and mlx-lm knows these too. Modules of the head of multi-token prediction are left out,
+    /// because neither program has them.
     pub fn from_tensors<'a>(names: impl IntoIterator<Item = &'a str>, rank: usize, scale: f64) -> Self {
         let mut keys: Vec<String> = Vec::new();
         let of_both = names.into_iter().filter(|name| !name.starts_with(MULTI_TOKEN));

@@ -209,7 +209,7 @@ impl AdapterFile {
     }
 }
 
-/// Takes the rank that `tensors`, read from `file`, have got where that of some was twice that of the others.
+/// Sets the rank of `config` to that of `tensors`, read from `file`, if the adapters of `gate_up_proj` had twice the rank of the others.
 fn take_rank(
     config: &mut AdapterConfig,
     file: &Path,

@@ -90,7 +90,7 @@ pub(super) fn read_config(json: &Json) -> Result<AdapterConfig, String> {
     Ok(AdapterConfig { rank, scale: scales[0], dropout: 0.0, keys: None, num_layers: None, base_norms: None, stacked })
 }
 
-/// The number that a pattern gives `gate_up_proj` of every layer, if it speaks of nothing else; its keys are regular expressions.
+/// Returns the number that a pattern gives `gate_up_proj` of every layer, if it names nothing else; its keys are regular expressions.
 fn of_gate_and_up(pattern: &Json) -> Option<f64> {
     let mut entries = pattern.as_object()?.iter();
     let (key, number) = entries.next().filter(|_| entries.next().is_none())?;

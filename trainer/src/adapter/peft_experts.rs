@@ -3,9 +3,9 @@
 //! PEFT 0.21 wraps the module `mlp.experts` once for each of its parameters: the tensors of the innermost wrapper, that of
 //! `gate_up_proj`, are named `mlp.experts.base_layer.lora_A.weight`, those of the outermost `mlp.experts.lora_A.weight`. Of E experts
 //! and rank R, `lora_A` is `[E * R, inputs]`, an expert's rows next to each other, and `lora_B` is `[outputs, R * E]`, with the experts
-//! as the faster index. `gate_up_proj` has one adapter for gate and up. Read from there, both have the same `lora_A` here, and a half
-//! each of `lora_B`. Two of different `lora_A` are one of twice the rank there: `lora_A` below each other, `lora_B` as blocks on
-//! the diagonal, which is how PEFT itself writes two adapters as one.
+//! as the faster index. `gate_up_proj` has one adapter for gate and up. When it is read, both get the same `lora_A`, and a half
+//! each of `lora_B`. Two adapters with different `lora_A` are written as one of twice the rank: the two `lora_A` below each other, the
+//! two `lora_B` as blocks on the diagonal. PEFT itself writes two adapters as one in the same way.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl StackedParameter {
         }
     }
 
-    /// The names of its projections here.
+    /// The names of the projections that this program has for the parameter.
     pub(super) fn projections(self) -> &'static [&'static str] {
         match self {
             Self::GateUp => &["gate_proj", "up_proj"],
@@ -44,18 +44,18 @@ impl StackedParameter {
 /// The name of the parameter that has two projections.
 pub(super) const GATE_UP: &str = "gate_up_proj";
 
-/// The parameters of experts that PEFT adapted as one.
+/// The parameters of stacked experts that have an adapter of PEFT.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StackedTargets {
-    /// Their names, of one layer (`layers.0.mlp.experts.down_proj`) or of all (`mlp.experts.down_proj`).
+    /// The names of the parameters, of one layer (`layers.0.mlp.experts.down_proj`) or of all (`mlp.experts.down_proj`).
     names: Vec<String>,
     /// Whether the adapters of `gate_up_proj` have twice the rank of the others.
     pub(super) gate_up_is_doubled: bool,
 }
 
 impl StackedTargets {
-    /// The parameters that the list `target_parameters` names; a list of plain matrices (`mlp.gate.weight`) names none, as their
-    /// adapters are those of linear layers. `None` if it names something else.
+    /// Returns the parameters that the list `target_parameters` names; a list of plain matrices (`mlp.gate.weight`) names none,
+    /// because their adapters are those of linear layers. `None` if it names something else.
     pub(super) fn read(targets: &Json) -> Option<Self> {
         let mut names = Vec::new();
         for target in targets.as_array()? {
@@ -69,7 +69,7 @@ impl StackedTargets {
         Some(Self { names, gate_up_is_doubled: false })
     }
 
-    /// Those of the module `layers.0.mlp.experts`.
+    /// Returns the parameters of one module, such as `layers.0.mlp.experts`.
     fn of(&self, module: &str) -> Vec<StackedParameter> {
         let is_target = |parameter: &StackedParameter| {
             let whole = format!("{module}.{}", parameter.name());
@@ -91,8 +91,8 @@ impl Wrappers {
         None
     }
 
-    /// The adapters of the single projections, by the model's names, of `rank`, and those of gate and up of twice that where they
-    /// are not one of each; or a tensor's name, and what is wrong with it.
+    /// Returns the adapters of the single projections, by the model's names, or a tensor's name and what is wrong with it. They have
+    /// the rank `rank`; those of gate and up have twice that if their adapter is not one of gate and one of up.
     pub(super) fn split(
         self,
         rank: usize,
@@ -152,7 +152,7 @@ fn split(name: &str) -> Option<(&str, &str)> {
     wrapper.trim_end_matches(BASE).ends_with(".mlp.experts").then_some((wrapper, factor))
 }
 
-/// The name of the module that PEFT puts around `module` for a parameter: the first of two is within that of the second.
+/// Returns the name of the module that PEFT puts around `module` for a parameter; of two, that of `gate_up_proj` is the inner one.
 pub(super) fn wrapper(module: &str, parameter: StackedParameter, all: &[StackedParameter]) -> String {
     let is_inner = parameter == StackedParameter::GateUp && all.contains(&StackedParameter::Down);
     format!("{module}{}", if is_inner { BASE } else { "" })
@@ -201,7 +201,7 @@ fn of_parameter(
     Some(tensors)
 }
 
-/// The adapters of gate and up, each of half the rank, if the second half does nothing for the gate and the first nothing for up.
+/// Returns the adapters of gate and up, each of half the rank, if the second half adds nothing to the gate and the first nothing to up.
 fn halves(tensors: &[(String, HostTensor)]) -> Option<Vec<(String, HostTensor)>> {
     let mut split = Vec::new();
     for (index, (name, tensor)) in tensors.iter().enumerate() {
@@ -236,8 +236,8 @@ impl Stack<'_> {
         matches!(self.0[..], [Some([first, _]), Some([second, _])] if first != second)
     }
 
-    /// The `lora_A` and `lora_B` of PEFT, of `times` the rank, in float32: once if they have one `lora_a`, else twice. `None` if there
-    /// is no adapter, or their shapes differ.
+    /// Returns the `lora_A` and `lora_B` of PEFT in float32, of `times` the rank: 1 if the projections share `lora_a`, else 2. `None` if
+    /// there is no adapter, or the shapes differ.
     pub(super) fn joined(&self, times: usize) -> Option<[HostTensor; 2]> {
         let [a, b] = self.0.iter().flatten().next()?;
         let (&[experts, rank, inputs], &[_, each, _]) = (&a.shape[..], &b.shape[..]) else { return None };

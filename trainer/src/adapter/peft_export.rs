@@ -1,5 +1,5 @@
-//! Adapters written as PEFT reads them, for transformers' classes: `adapter_config.json` with PEFT's fields, and
-//! `adapter_model.safetensors` with both factors transposed, or of experts stacked.
+//! Adapters in the format that PEFT reads, for transformers' classes: `adapter_config.json` with PEFT's fields, and
+//! `adapter_model.safetensors`. Both factors of a linear layer are transposed there, and those of experts are stacked.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +25,7 @@ const EXPERTS: &str = ".mlp.experts";
 /// The end of the name of a layer's router, which is a parameter in transformers and no linear layer.
 const ROUTER: &str = ".mlp.gate";
 
-/// What was written.
+/// The numbers of what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exported {
     /// The number of linear layers with an adapter.
@@ -37,7 +37,7 @@ pub struct Exported {
 }
 
 /// Writes `adapter` to the folder `dir`, which must not be there or be empty, for PEFT and the class that transformers has for the
-/// checkpoint in the folder `base`, whose configuration is `model`: the class that sees, if `model` has a vision tower.
+/// checkpoint in the folder `base`, whose configuration is `model`: the class with a vision tower if `model` has one.
 ///
 /// # Errors
 /// If the adapter is of another model, adapts nothing that transformers has, or the folder cannot be written.
@@ -76,13 +76,13 @@ pub fn export_to_peft(
     Ok(export.exported)
 }
 
-/// The files in the making.
+/// The contents of the files, which are collected before anything is written.
 #[derive(Default)]
 struct Export {
     /// Whether transformers' class has a vision tower.
     sees: bool,
     tensors: BTreeMap<String, HostTensor>,
-    /// Ends of names: those of layers are the same in transformers' classes with a vision tower and without.
+    /// Ends of names, which are the same in transformers' classes with and without a vision tower.
     target_modules: Vec<String>,
     target_parameters: Vec<String>,
     exported: Exported,
@@ -128,7 +128,7 @@ impl Export {
             for (parameter, stack) in stacks {
                 let times = if doubled && *parameter == StackedParameter::GateUp { 2 } else { 1 };
                 let Some([a, b]) = stack.joined(times) else {
-                    let reason = "has adapters of several shapes\nhelp: take the adapter as it was saved".into();
+                    let reason = "has adapters of several shapes, expected one shape for its experts\nhelp: export the adapter as it was saved".into();
                     return Err(tensor_error(&adapter.file, module, reason));
                 };
                 let wrapper = wrapper(module, *parameter, &parameters);
@@ -141,7 +141,7 @@ impl Export {
         Ok(if doubled { 2 } else { 1 })
     }
 
-    /// PEFT's configuration; what it leaves out is as PEFT's defaults have it.
+    /// Returns PEFT's configuration; fields that it leaves out have PEFT's defaults.
     fn config(&self, adapter: &Adapter, base: &Path, times: usize) -> Json {
         let (rank, scale) = (adapter.config.rank, adapter.config.scale);
         let pattern = |value: Json| if times == 1 { json!({}) } else { json!({ GATE_UP: value }) };

@@ -20,15 +20,15 @@ pub(super) const MULTI_TOKEN: &str = "mtp.";
 /// The head, which is in no layer.
 const HEAD: &str = "lm_head";
 
-/// The file beside `file` with the tensors of a head of multi-token prediction: mlx-lm and mlx-vlm refuse a file that holds more
-/// than they have.
+/// Returns the file beside `file` for the tensors of a head of multi-token prediction. They have their own, because mlx-lm and mlx-vlm
+/// refuse a file with tensors of modules that they do not have.
 pub(crate) fn head_file(file: &Path) -> PathBuf {
     file.with_extension("mtp.safetensors")
 }
 
-/// Writes the tensors of an adapter, by the model's names, to the safetensors `file`; and those of a head of multi-token
-/// prediction, adapters or all of it as Hugging Face's checkpoints have it, to another beside it, which is removed if there are
-/// none. Each file is replaced atomically.
+/// Writes the tensors of an adapter, by the model's names, to the safetensors `file`. Those of a head of multi-token prediction go
+/// to another file beside it, which is removed if there are none: its adapters, or all of the head as Hugging Face's checkpoints
+/// have it. Each file is replaced atomically.
 ///
 /// # Errors
 /// If a name is not an adapter's, or a file cannot be written.
@@ -60,8 +60,8 @@ pub fn write_tensors(file: &Path, tensors: &BTreeMap<String, HostTensor>) -> Res
 
 /// Reads the tensors of an adapter from the safetensors `file` and from that of the head of multi-token prediction beside it, by
 /// the model's names and in mlx-lm's layout. PEFT's names and layout (`base_model.model.{path}.lora_A.weight`, `[rank, inputs]`)
-/// are read too, and with the configuration `config` its adapters of stacked experts. If one of these is of gate and up together and of
-/// twice the rank, all get that rank.
+/// are read too, and with the configuration `config` PEFT's adapters of stacked experts. If one of these cannot be split into an adapter
+/// of gate and one of up, and has twice the rank, all adapters get that rank.
 ///
 /// # Errors
 /// If a file is absent or damaged, holds a tensor that is not an adapter's, or half of a pair.
@@ -193,7 +193,7 @@ pub(super) fn rank(name: &str, tensor: &HostTensor) -> usize {
     tensor.shape[rank_axis(name)]
 }
 
-/// The axis of the inner dimension: the second of `lora_a`; of `lora_b` the first, and the last where each expert has its own.
+/// Returns the axis of the inner dimension: the second of `lora_a`; of `lora_b` the first, or the last if each expert has its own.
 fn rank_axis(name: &str) -> usize {
     match (name.ends_with("lora_a"), is_of_experts(name)) {
         (true, _) => 1,
