@@ -19,7 +19,7 @@ pub fn differentiable(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::differentiable_as_one(options.into(), item.into()).into()
 }
 
-/// The crate `cotangent` exports this attribute, and documents it there.
+/// The crate `cotangent` exports this attribute, and documents it.
 #[proc_macro_attribute]
 pub fn stage(options: TokenStream, item: TokenStream) -> TokenStream {
     cotangent_macros_core::stage_as_one(options.into(), item.into()).into()

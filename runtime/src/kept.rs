@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub(crate) struct Kept {
     /// The calls of expensive kernels, in order.
     calls: VecDeque<Call>,
-    /// The choices of the block, and what was computed from these alone, in order.
+    /// The choices of the block and the indices that follow from them alone, in order.
     choices: VecDeque<Choice>,
 }
 
@@ -116,11 +116,11 @@ pub(crate) fn is_kept() -> bool {
     })
 }
 
-/// Indices: those that `operation` gave in the block's forward pass, or what `choose` gives now.
+/// Returns the indices that `operation` gave in the block's forward pass, or those that `choose` gives now.
 ///
 /// Of two numbers that are almost equal, either may be the larger when they are computed again. The block would then
-/// compute something else, and the gradient be that of another function. Indices that follow from a choice need no second
-/// computation either, and are small.
+/// compute something else, and the gradient be that of another function. Indices that follow from a choice are kept too: they are
+/// small, and are then not computed a second time.
 pub(crate) fn choice(operation: &'static str, choose: impl FnOnce() -> Result<Array>) -> Result<Array> {
     let kept = PASS.with_borrow_mut(|pass| match pass {
         Some(Pass::Backward { kept, .. }) => kept.choices.pop_front(),

@@ -4,8 +4,9 @@ use std::ops::RangeInclusive;
 
 use crate::names::{is_collective, is_function};
 
-/// Functions of no, two, three and four arguments.
+/// Collective functions without arguments, without their prefix.
 const OF_NONE: &[&str] = &["active_threads_mask", "is_first"];
+/// Functions of two arguments.
 const OF_TWO: &[&str] = &[
     "absdiff",
     "addsat",
@@ -36,6 +37,7 @@ const OF_TWO: &[&str] = &[
     "step",
     "subsat",
 ];
+/// Functions of three arguments.
 const OF_THREE: &[&str] = &[
     "clamp",
     "extract_bits",
@@ -54,6 +56,7 @@ const OF_THREE: &[&str] = &[
     "select",
     "smoothstep",
 ];
+/// Functions of four arguments.
 const OF_FOUR: &[&str] = &["insert_bits"];
 
 /// Returns how many arguments a function takes, where that is known.
@@ -64,7 +67,7 @@ pub(crate) fn arguments_of(function: &str) -> Option<RangeInclusive<usize>> {
         "threadgroup_barrier" | "simdgroup_barrier" => return Some(1..=2),
         "atomic_load_explicit" => return exactly(2),
         "atomic_store_explicit" | "atomic_exchange_explicit" => return exactly(3),
-        // `bfloat` and `half` are types, which vectors of them are made of too.
+        // `bfloat` and `half` are types, whose constructors also take vectors; the others are namespaces.
         "bfloat" | "half" | "fast" | "precise" => return None,
         _ if function.starts_with("atomic_fetch_") => return exactly(3),
         _ => {}

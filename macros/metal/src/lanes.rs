@@ -3,13 +3,13 @@
 #[cfg(feature = "tokens")]
 use crate::names::{SCALARS, is_vector};
 
-/// Returns whether a vector of that many lanes has the component, or several of them, that is written `member`.
+/// Returns whether a vector of `lanes` lanes has the component, or the components, that `member` names.
 pub(crate) fn has_lanes(lanes: usize, member: &str) -> bool {
     let all_in = |letters: &str| member.chars().all(|letter| letters[..lanes].contains(letter));
     lanes > 1 && (1..=4).contains(&member.len()) && (all_in("xyzw") || all_in("rgba"))
 }
 
-/// Returns the lanes of a type: of a vector several, of a number one, of everything else nothing.
+/// Returns the number of lanes of a type: that of a vector, 1 for a number, `None` for any other type.
 #[cfg(feature = "tokens")]
 pub(crate) fn lanes(name: &str) -> Option<usize> {
     if SCALARS.iter().any(|(known, _)| *known == name) {

@@ -169,8 +169,8 @@ impl Emulator {
         findings
             .extend(seen.into_iter().filter(|f| f.kind != FindingKind::OutOfBounds || !ignored.contains(&f.subject)));
         let first_output = contents.len() - kernel.outputs.len();
-        // If a thread was stopped, elements are unwritten because of that, and are not reported. Nor are they where threads
-        // wrote the same elements instead.
+        // If a thread was stopped, elements are unwritten because of that, and are not reported. They are not reported either
+        // if threads race on the output: they may have written the same elements instead.
         let raced: Vec<Option<String>> =
             findings.iter().filter(|f| f.kind == FindingKind::DataRace).map(|f| f.subject.clone()).collect();
         let is_cause = |name: &String| !stopped && !raced.contains(&Some(name.clone()));

@@ -110,7 +110,8 @@
 //!
 //! A dtype is `f32`, `bf16`, `f16`, `bool`, an integer from `i8` and `u8` to `i64` and `u64`, or a parameter: `T: Float`, `T: Int`,
 //! `T: F32 + BF16`. A parameter of one dtype, `T: U8`, needs no input that settles it. The outputs of a
-//! [`#[stage]`](macro@crate::stage) may have a parameter that no input settles: the generated function takes a [`Dtype`](crate::Dtype) for it.
+//! [`#[stage]`](macro@crate::stage) may have a parameter that no input settles: the generated function takes a
+//! [`Dtype`](crate::Dtype) for it.
 //!
 //! ## Bodies
 //!

@@ -59,7 +59,7 @@ impl Signature {
         dimension.map(|dimension| dimension.bound).or_else(|| constant()?.bound)
     }
 
-    /// Dtype parameters that no input settles: those of a stage's outputs, which are arguments of its function.
+    /// Returns the dtype parameters that no input settles: those of a stage's outputs, which are arguments of its function.
     pub fn free_dtypes(&self) -> impl Iterator<Item = &'static DtypeParameter> {
         let inputs = self.inputs;
         let is_in = |name: &str, port: &Port| matches!(port.dtype, PortDtype::Parameter(known) if known == name);
@@ -67,7 +67,7 @@ impl Signature {
         self.dtypes.iter().filter(move |parameter| parameter.class.len() != 1 && !is_settled(parameter.name))
     }
 
-    /// Returns what a port's dtype is where parameters are `wanted` as far as they can be.
+    /// Returns the dtype of a port if each parameter stands for `wanted`, or for [the nearest dtype](DtypeParameter::near).
     pub fn dtype_near(&self, dtype: PortDtype, wanted: Dtype) -> Dtype {
         let name = match dtype {
             PortDtype::Fixed(dtype) => return dtype,

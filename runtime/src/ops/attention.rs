@@ -27,7 +27,7 @@ impl<M: Graph> Tensor<M> {
     /// In training MLX holds `[B, H, T, S]` here: for long rows compose it of blocks.
     ///
     /// # Errors
-    /// Shapes or dtypes that do not fit; a scale that is no number.
+    /// Shapes or dtypes that do not fit; a scale that is not finite.
     pub fn attention(
         &self,
         keys: &Tensor<M>,

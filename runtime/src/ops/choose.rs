@@ -48,7 +48,7 @@ impl<M: Graph> Tensor<M> {
 
 impl Indices {
     /// The order that sorts all elements: where the smallest is in row-major order, then the next, and of equal ones the
-    /// first. One axis. A block that is computed again does not sort again.
+    /// first. The result has one axis. A block that is computed again does not sort again.
     ///
     /// # Errors
     /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.

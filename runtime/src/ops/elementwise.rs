@@ -59,7 +59,7 @@ unary! {
 }
 
 impl<M: Graph> Tensor<M> {
-    /// The largest integer that is not above `x`; its gradient is zero, so it is no way from a loss to a parameter.
+    /// The largest integer that is not above `x`; its gradient is zero, so a loss reaches no parameter through it.
     ///
     /// # Errors
     /// [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.

@@ -92,7 +92,7 @@ fn require_dtype(operation: &'static str, found: Dtype, expected: Dtype) -> Resu
     })
 }
 
-/// Checks a number of an operation that is added under a root or multiplied with everything.
+/// Checks that a number, such as a scale or an epsilon of an operation, is finite, and not negative unless it may be.
 fn require_number(operation: &'static str, name: &str, value: f32, may_be_negative: bool) -> Result<()> {
     if value.is_finite() && (may_be_negative || value >= 0.0) {
         return Ok(());

@@ -18,7 +18,7 @@ impl<M: Graph> Tensor<M> {
     /// `weight * x / sqrt(mean(x^2) + epsilon)` along the last axis, accumulated in float32.
     ///
     /// # Errors
-    /// A weight that is not as long as the last axis, or of another dtype; an epsilon below 0.
+    /// A weight that is not as long as the last axis, or of another dtype; an epsilon that is negative or not finite.
     pub fn rms_norm(&self, weight: &Tensor<M>, epsilon: f32) -> Result<Tensor<M>> {
         let operation = "rms_norm";
         require_number(operation, "an epsilon", epsilon, false)?;
@@ -34,7 +34,7 @@ impl<M: Graph> Tensor<M> {
     /// `x / sqrt(mean(x^2) + epsilon)` along the last axis, accumulated in float32.
     ///
     /// # Errors
-    /// An epsilon below 0; [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
+    /// An epsilon that is negative or not finite; [`Error::Mlx`](crate::Error::Mlx) if MLX refuses.
     pub fn rms_normalise(&self, epsilon: f32) -> Result<Tensor<M>> {
         require_number("rms_normalise", "an epsilon", epsilon, false)?;
         self.unary("rms_normalise", |x| mlx_rs::fast::rms_norm(x, None, epsilon))

@@ -106,7 +106,7 @@ impl<R: Rule> Optimizer<R> {
     /// [`Error::Parameter`] if a gradient or a group names no parameter, or a gradient or the state has another shape than
     /// its parameter; [`Error::Refused`] if there are no gradients, if one is another model's or was used in the last step,
     /// if two parameters have one name, or if earlier steps were of another model; [`Error::Other`] unless the learning rate
-    /// is a number from 0 on and the constants of the rule are [what they can be](Rule::mistake); [`Error::Mlx`].
+    /// is a number from 0 on and the rule has [no mistake](Rule::mistake) in its constants; [`Error::Mlx`].
     pub fn update<P>(&mut self, parameters: &mut P, gradients: &Gradients, learning_rate: f32) -> Result<Update>
     where
         P: Parameters<Mode = Stored, In<Stored> = P>,
@@ -196,7 +196,7 @@ impl<R: Rule> Optimizer<R> {
         }
     }
 
-    /// Checks that no gradient was used in the last step: it belongs to the weights before that.
+    /// Checks that no gradient was used in the last step, because such a gradient belongs to the weights before that step.
     fn check_step(&self, targets: &BTreeMap<String, &Tensor<Stored>>, gradients: &Gradients) -> Result<()> {
         let is_used = |(name, parameter): &(&String, &&Tensor<Stored>)| {
             let taken_at = gradients.taken_at(name).filter(|taken_at| *taken_at != parameter.identity());

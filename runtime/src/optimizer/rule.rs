@@ -42,8 +42,8 @@ pub trait Rule: Clone + Debug {
         None
     }
 
-    /// Returns what is wrong with the constants of the rule, such as "a momentum of 2, expected 0 to below 1". Every step asks
-    /// before it changes anything.
+    /// Returns what is wrong with the constants of the rule, such as "a momentum of 2, expected 0 to below 1". Every step calls
+    /// this before it changes anything.
     fn mistake(&self) -> Option<String> {
         None
     }
@@ -61,7 +61,7 @@ pub trait Rule: Clone + Debug {
     fn apply(&self, shared: &Self::Shared, old: &Old<'_>) -> Result<New>;
 }
 
-/// A constant of a rule that is not what it can be, as [`Rule::mistake`] says it.
+/// Returns what is wrong with a constant that is not one of the `allowed`, in the words of [`Rule::mistake`].
 pub(super) fn outside<N: Display + PartialOrd>(
     name: &str,
     value: N,
@@ -71,7 +71,7 @@ pub(super) fn outside<N: Display + PartialOrd>(
     (!allowed.contains(&value)).then(|| format!("{name} of {value}, expected {expected}"))
 }
 
-/// Says what is wrong with constants that every rule here has.
+/// Returns what is wrong with the constants that every rule here has.
 pub(super) fn mistake_of_all(weight_decay: f32, max_norm: Option<f32>) -> Option<String> {
     let decay = outside("a weight decay", weight_decay, 0.0..f32::INFINITY, "a finite number from 0 on");
     let above = |norm: f32| outside("a largest norm", norm, f32::MIN_POSITIVE.., "a number above 0, or `None`");

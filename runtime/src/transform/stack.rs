@@ -103,7 +103,7 @@ pub trait Stack {
         batch: &Self::Batch,
     ) -> Result<Tensor<Train>>;
 
-    /// Returns the weight of each part of the loss in its gradient: finite numbers that are not all zero. Drivers return the
+    /// Returns the weight of each part of the loss in the gradient: finite numbers that are not all zero. Drivers return the
     /// parts without their weights.
     fn weights(batch: &Self::Batch) -> Vec<f32> {
         let _ = batch;

@@ -30,7 +30,7 @@ impl<S: Stack> Tail<'_, S> {
     /// Returns the cotangent of the loss: the weights of its parts.
     ///
     /// # Errors
-    /// [`Error::Other`] unless they are finite, and one of them is not zero.
+    /// [`Error::Other`] unless the weights are finite, and at least one of them is not zero.
     pub(super) fn cotangent(&self) -> Result<Array> {
         let weights = S::weights(self.batch);
         if weights.iter().any(|weight| !weight.is_finite()) || weights.iter().all(|weight| *weight == 0.0) {

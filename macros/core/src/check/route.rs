@@ -65,7 +65,7 @@ fn check_backward(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     for output in &kernel.outputs {
         let text = output.name.to_string();
         if !text.starts_with("d_") {
-            // Of `dw` and `w_grad` it is that of `w`.
+            // `dw` and `w_grad` mean the gradient of `w`.
             let primals = kernel.inputs.iter().map(|port| port.name.to_string()).filter(|port| !port.starts_with("d_"));
             let named = primals.filter(|port| text.starts_with(port.as_str()) || text.ends_with(port.as_str()));
             let meant = named.max_by_key(String::len).unwrap_or_else(|| "x".to_owned());

@@ -1,4 +1,4 @@
-//! Checks that a source can be read at all (C12, C14): what follows from a source that cannot would be no mistake of its own.
+//! Checks that a source can be read at all (C12, C14). If it cannot, other errors would only follow from that.
 
 use super::body::Subject;
 use crate::catalogue::Code;
@@ -7,7 +7,7 @@ use cotangent_metal::elsewhere::word_in_metal;
 use cotangent_metal::left_out;
 use cotangent_metal::tokens::scan::Scan;
 
-/// The first thing in a source that its compiler cannot read, or reads as something else.
+/// Returns an error about the first part of a source that its compiler cannot read, or reads as something else.
 pub fn check(subject: &Subject<'_>, scan: &Scan) -> Option<Diagnostic> {
     let Subject { kernel, launch, text, .. } = subject;
     if let Some(place) = scan.unfinished.first() {

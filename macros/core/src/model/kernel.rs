@@ -253,7 +253,7 @@ impl Kernel {
         self.constants.iter().filter(|constant| constant.bound.is_none())
     }
 
-    /// Dtype parameters that no input settles: arguments of the generated function. Only a stage has them.
+    /// Returns the dtype parameters that no input settles: arguments of the generated function of a stage, which alone has them.
     pub fn free_dtypes(&self) -> impl Iterator<Item = &DtypeParameter> {
         let is_stage = matches!(self.role, DeclarationRole::Stage);
         self.dtypes.iter().filter(move |parameter| {

@@ -79,7 +79,7 @@ impl PortDtype {
         }
     }
 
-    /// Returns whether it is that of the dtype parameter `name`.
+    /// Returns whether the dtype is that of the dtype parameter `name`.
     pub fn is_parameter(&self, name: &Ident) -> bool {
         matches!(self, Self::Parameter { name: known, .. } if name == known)
     }

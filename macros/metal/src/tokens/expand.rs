@@ -16,7 +16,7 @@ pub(super) struct Expanded {
     pub(super) includes: Vec<Place>,
     /// Operators at the end of a macro: Rust has dropped the `\` behind them, and the macro goes on with the next line.
     pub(super) unfinished: Vec<Place>,
-    /// Words behind a `#` that are no directives.
+    /// Words after a `#` that are no directives.
     pub(super) comments: Vec<Name>,
     /// Whether some of it is compiled only where an `#if` says so.
     pub(super) has_conditions: bool,

@@ -1,11 +1,11 @@
-//! Operands side by side, between which an operator or a `;` is missing.
+//! Two operands side by side, between which an operator or a `;` is missing.
 
 use super::mistake::Mistake;
 use super::scan::WORDS;
 use super::token::{self, Bracket, Kind, Token};
 use crate::names::is_keyword;
 
-/// Returns where a number or an element is followed by another operand.
+/// Returns a mistake for each number or element that another operand follows.
 pub(super) fn find(tokens: &[Token]) -> Vec<Mistake> {
     let mut found = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
@@ -28,7 +28,7 @@ pub(super) fn find(tokens: &[Token]) -> Vec<Mistake> {
     found
 }
 
-/// A number, or an element of an array: what certainly ends an operand.
+/// Returns the operand that certainly ends here: a number, or an element of an array.
 fn ends_operand(last: &Token, before: Option<&Token>) -> Option<String> {
     match &last.kind {
         Kind::Literal(text) if is_number(text) => Some(text.clone()),
@@ -43,7 +43,7 @@ fn ends_operand(last: &Token, before: Option<&Token>) -> Option<String> {
     }
 }
 
-/// A name or a number.
+/// Returns the name or the number that begins an operand here.
 fn begins_operand(token: &Token) -> Option<&str> {
     match &token.kind {
         Kind::Literal(text) if is_number(text) => Some(text),

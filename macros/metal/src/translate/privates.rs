@@ -1,6 +1,6 @@
 //! Private variables that are declared without a value. The emulator learns where each lies, and so finds a read that
 //! no write came before. `float m;` becomes `float m_unset_; auto& m = metal::unset(m_unset_, "m");`, because compilers
-//! watch memory behind a pointer, but not what they can keep in a register. `metal::scope_of` follows: it ends with the scope.
+//! watch memory behind a pointer, but not what they can keep in a register. A `metal::scope_of` follows, which ends with the scope.
 
 use super::lexer::Kind;
 use super::rewrite::Writer;

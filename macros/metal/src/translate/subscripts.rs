@@ -27,8 +27,8 @@ pub fn first_use(source: &Source, name: &str) -> Option<Location> {
     Some(places.of(&tokens[found]))
 }
 
-/// The array that is indexed on a line of a file, and declared in the text. Of several, all; arrays in threadgroup memory,
-/// whose accesses are looked at elsewhere too, only where there is no other.
+/// Returns the array that is declared in the text and indexed on a line of a file, or all of them if there are several. Arrays in
+/// threadgroup memory are named only if there is no other, because their accesses are also checked elsewhere.
 pub fn private_array(source: &Source, file: &str, line: u32) -> Option<String> {
     let all = lex(&source.text);
     let places = Places::new(source, &all);

@@ -10,7 +10,7 @@ use safetensors::{SafeTensors, serialize};
 
 use super::NOTHING;
 
-/// The separator between a kernel, the dtype that a result is rounded to, and its subject.
+/// The separator between a kernel, the dtype to which a result is rounded, and the subject of the result.
 const SEPARATOR: &str = " | ";
 /// The key under which the file names the machine that made it.
 const MADE_ON: &str = "made_on";

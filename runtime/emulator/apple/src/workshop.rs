@@ -234,8 +234,8 @@ fn compiled_shim(llvm: &Llvm, include: &Path, folder: &Path) -> Result<PathBuf, 
     Ok(object)
 }
 
-/// A folder of its own for what `object` is made from: threads and processes may make the same object at the same time. It lies
-/// beside the object, so that the last step is a rename, and goes when it is dropped.
+/// Makes a temporary folder for the files that `object` is made from; each call has its own, because threads and processes may make
+/// the same object at the same time. The folder lies beside the object, so that the last step is a rename.
 fn drafts(object: &Path) -> Result<TempDir, Failure> {
     let folder = object.parent().unwrap_or(Path::new("."));
     tempfile::Builder::new().prefix("draft-").tempdir_in(folder).map_err(|e| Failure::File(folder.to_owned(), e))

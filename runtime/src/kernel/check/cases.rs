@@ -29,7 +29,7 @@ impl Setting {
 }
 
 impl fmt::Display for Setting {
-    /// `S = 7, D = 12, P = bfloat16, without `mask``
+    /// Writes a setting as in ``S = 7, D = 12, P = bfloat16, without `mask` ``.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sizes = self.sizes.iter().map(|(name, value)| format!("{name} = {value}"));
         let dtypes = self.dtypes.iter().map(|(name, dtype)| format!("{name} = {dtype}"));
@@ -77,7 +77,7 @@ pub(super) fn cases_without_absences(declaration: &'static Declaration) -> Vec<S
     with_free_dtypes(declaration, cases)
 }
 
-/// Gives each case the dtypes that no input settles: one of the class of each, in turn, and the largest case all of them.
+/// Gives each case the dtypes that no input settles: the dtypes of a class take turns, and the largest case runs with each of them.
 fn with_free_dtypes(declaration: &'static Declaration, cases: Vec<Setting>) -> Vec<Setting> {
     let free: Vec<_> = declaration.signature.free_dtypes().collect();
     let Some(all) = free.iter().map(|parameter| parameter.class.len()).max() else { return cases };

@@ -344,8 +344,8 @@ pub(super) fn shape_of(port: &Port, setting: &Setting) -> Option<Vec<i32>> {
     extents.map(|extent| i32::try_from(extent?).ok().filter(|extent| *extent >= 0)).collect()
 }
 
-/// The float dtypes a kernel is checked in, float32 first: it has a class with each of them, or no class at all. Those that
-/// no input settles vary with the case.
+/// The float dtypes a kernel is checked in, float32 first: it has a class with each of them, or no class at all. Dtypes that no
+/// input settles are not among them, because each case has its own.
 pub(super) fn dtypes(signature: &Signature) -> Vec<Dtype> {
     let is_free = |name: &str| signature.free_dtypes().any(|free| free.name == name);
     let settled: Vec<_> = signature.dtypes.iter().filter(|parameter| !is_free(parameter.name)).collect();

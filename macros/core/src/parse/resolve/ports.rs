@@ -179,7 +179,7 @@ pub(super) fn find_binding(inputs: &[Port], name: &str) -> Option<Binding> {
     })
 }
 
-/// A dtype parameter that no input settles in every call has no meaning in some, unless it is an argument.
+/// Checks that an input settles each dtype parameter in every call, unless the parameter is an argument.
 pub(super) fn check_dtypes_bound(kernel: &Kernel, diagnostics: &mut Diagnostics) {
     for parameter in kernel.dtypes.iter().filter(|parameter| parameter.class.len() != 1) {
         let name = &parameter.name;

@@ -1,4 +1,4 @@
-//! Mistakes that show where expressions and statements are read.
+//! Mistakes that are found where expressions and statements are read.
 
 use super::operand::{Cursor, Operand};
 use super::scopes::Level;
@@ -24,7 +24,7 @@ const NAMESPACES: &[&str] = &[
     "thread_scope",
 ];
 
-/// A `#` at the start of a line, before a word that is no directive.
+/// Returns the mistake of a `#` at the start of a line, before a word that is no directive.
 pub(super) fn comment(word: &Name) -> Mistake {
     Mistake::new(word.place, format!("`#{}` is no directive", word.text), "write `//` in front of a comment")
 }
@@ -34,7 +34,7 @@ impl Scanner {
         self.found.mistakes.push(mistake);
     }
 
-    /// `a ** b`, from the second `*` on. `a * *p` reads through a pointer.
+    /// Notes `a ** b`, where the cursor is at the second `*`; `a * *p` reads through a pointer.
     pub(super) fn power(&mut self, cursor: &Cursor<'_>) {
         let Some([star, right, behind @ ..]) = cursor.tokens.get(cursor.index..) else { return };
         let is_alone = !behind.first().is_some_and(|next| {
@@ -58,7 +58,7 @@ impl Scanner {
         }
     }
 
-    /// `return value;`, where the source is the body of a kernel and not of a function.
+    /// Notes `return value;` in the body of a kernel; in a function of the source it is correct.
     pub(super) fn value_returned(&mut self, statement: &[Token]) {
         let [_, first, ..] = statement else { return };
         let calls = |at: usize| {
@@ -66,7 +66,7 @@ impl Scanner {
             statement[at - 1].name().is_some_and(is_callee)
         };
         let is_void = statement[1..].iter().enumerate().any(|(at, token)| match &token.kind {
-            // What a function of the author's returns is not known.
+            // The return type of the author's own function is not known, and may be `void`.
             Kind::Group(Bracket::Parenthesis, inner) => {
                 token::names(inner) == ["void"] || calls(at + 1) && statement[at].name() != Some("return")
             }
@@ -82,7 +82,7 @@ impl Scanner {
         }
     }
 
-    /// A variable's component or element, if it is a number or a vector.
+    /// Notes a component or an element that a variable does not have, if it is a number or a vector.
     pub(super) fn part_of_local(&mut self, cursor: &Cursor<'_>, local: usize, name: &Name) {
         let Some(lanes) = self.scopes.locals[local].lanes else { return };
         match cursor.tokens.get(cursor.index..) {
@@ -107,7 +107,7 @@ impl Scanner {
         }
     }
 
-    /// Notes `v.xx = ..`.
+    /// Notes a store to a component that is named twice: `v.xx = ..`.
     fn component_stored_twice(&mut self, cursor: &Cursor<'_>, member: &Name) {
         let is_twice = |(at, letter)| member.text[..at].contains::<char>(letter);
         let stores = operator(cursor.tokens, cursor.index + 2)
@@ -214,7 +214,7 @@ impl Scanner {
         }
     }
 
-    /// Notes a statement that compares and does nothing with the answer.
+    /// Notes a statement that compares and does not use the result.
     pub(super) fn comparison(&mut self, statement: &[Token]) {
         let equals = |at: &usize| operator(statement, *at).is_some_and(|(found, _)| found == "==");
         let at = (0..statement.len()).find(equals).filter(|_| !statement.iter().any(|token| token.is('?')));
@@ -262,7 +262,7 @@ impl Scanner {
         }
     }
 
-    /// Notes a function in the middle of a kernel. Functions of structs are none.
+    /// Notes a function in the body of a kernel, where only a struct may have functions.
     pub(super) fn function_inside(&mut self, head: &[Token], name: &Token) {
         let [first, .., _, _] = head else { return };
         let is_declared =
@@ -276,7 +276,7 @@ impl Scanner {
         }
     }
 
-    /// Notes `a < b < c`, which compares the answer of the first with `c`.
+    /// Notes `a < b < c`, which compares the result of `a < b` with `c`.
     pub(super) fn compared_twice(&mut self, last: &mut Option<char>, operator: &str, place: Option<Place>) {
         let direction = match operator {
             "<" | "<=" => Some('<'),
@@ -355,7 +355,7 @@ impl Scanner {
         }
     }
 
-    /// The lanes of a variable of this type, if it is a number or a vector.
+    /// Returns the number of lanes of a variable of this type, if it is a number or a vector.
     pub(super) fn lanes_of(&self, ty: Option<&String>) -> Option<usize> {
         ty.filter(|ty| !self.types.contains(*ty)).and_then(|ty| lanes(ty))
     }

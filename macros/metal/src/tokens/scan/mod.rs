@@ -69,11 +69,11 @@ pub struct Scan {
     pub includes: Vec<Place>,
     /// Operators at the end of a macro, which goes on with the next line.
     pub unfinished: Vec<Place>,
-    /// What no compiler of Metal accepts, or accepts as something else than it looks like.
+    /// Code that no compiler of Metal accepts, or that it accepts with another meaning than it seems to have.
     pub mistakes: Vec<Mistake>,
-    /// Names with an index that stand for neither an array nor a variable.
+    /// Names that have an index, but stand for neither an array nor a variable.
     pub indexed: Vec<Name>,
-    /// Names before a `::` that neither Metal nor the text has.
+    /// Names before a `::` that neither Metal nor the text declares.
     pub namespaces: Vec<Name>,
 }
 
@@ -250,13 +250,13 @@ struct Scanner {
     pointers: BTreeSet<String>,
     /// Values of integer constants that the text defines, as text.
     constants: BTreeMap<String, String>,
-    /// The number of open functions of the text.
+    /// The number of functions of the text that contain the current place.
     functions: usize,
-    /// The number of open structs of the text.
+    /// The number of structs of the text that contain the current place.
     structs: usize,
     /// Arrays of which the text reads an element somewhere.
     indexed: BTreeSet<String>,
-    /// Arrays in the place of a number. One of which nothing reads an element is perhaps declared wrongly.
+    /// Arrays in the place of a number. If the text reads no element of such an array, its declaration may be wrong instead.
     as_numbers: Vec<(String, Mistake)>,
 }
 

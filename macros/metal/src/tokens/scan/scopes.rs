@@ -40,7 +40,7 @@ pub(super) struct Local {
     pub(super) is_constant: bool,
     /// Names of the signature that its value is made of.
     pub(super) made_of: Vec<String>,
-    /// The lanes of a vector, and one for a number; nothing for everything else.
+    /// The number of lanes: that of a vector, 1 for a number, `None` for any other type.
     pub(super) lanes: Option<usize>,
     /// The name of a variable that is `const` itself, and not what it points to.
     pub(super) constant: Option<String>,
