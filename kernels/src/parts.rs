@@ -1,6 +1,6 @@
 //! Rows that a simdgroup reads four columns at a time.
 
-/// The columns that a lane reads at once: four if rows consist of such groups, else one.
+/// The columns that a lane reads at once: four if the length of a row is a multiple of four, else one.
 pub(crate) const PARTS: &str = "
 template <typename T, int W> using part_of = conditional_t<W % 4 == 0, vec<T, 4>, T>;
 template <int W> using floats_of_part = conditional_t<W % 4 == 0, float4, float>;

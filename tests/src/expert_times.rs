@@ -59,7 +59,7 @@ type Inputs<M> = Vec<Tensor<M>>;
 
 fn multiply<M: Graph>(inputs: &[Tensor<M>], (way, counts): &Host) -> Result<Tensor<M>> {
     let x = &inputs[0];
-    // Adapters are behind rows and matrices.
+    // Adapters come after rows and matrices.
     let adapter = inputs.get(3).map(|b| ([&inputs[2], b], 1.0));
     let decode = |matrices: &Packed| Ok::<_, cotangent::Error>(matrices.decode(x.dtype())?.to_tensor::<M>());
     match way {
@@ -259,8 +259,8 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Products with adapters of rank 8 beside the matrices, dense and of codes, and the adapters' gradients with that of the rows; then
-/// the two products of an adapter alone.
+/// Times products with dense and quantized matrices and adapters of rank 8, with the gradients of adapters and rows; then the two
+/// products of an adapter alone.
 fn adapters(session: &mut Session, [x, weight]: &[Tensor<Stored>; 2], counts: &Indices, eight: Packed) -> Result<()> {
     let &[experts, outputs, inputs] = weight.shape() else { return Ok(()) };
     let narrow = draw(session, &[experts, 8, inputs], 3, 0.02)?;

@@ -204,7 +204,7 @@ pub fn gated_delta_by_channel_backward<F: Float, G: Float, const CHUNK: usize>(
             writer_cotangents,
             passing,
             c,
-            // Those of value heads that share a key head are summed before they are rounded.
+            // Gradients of value heads that share a key head are summed before they are rounded.
             gradient: if Hk == Hv { F } else { Dtype::F32 },
         },
     )?;

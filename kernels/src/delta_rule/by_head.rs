@@ -177,7 +177,7 @@ pub fn gated_delta_backward<F: Float, G: Float, const CHUNK: usize>(
             exit_cotangents,
             log_decay_gradient_of_scores: &scores.log_decay_gradient,
             c,
-            // Those of value heads that share a key head are summed before they are rounded.
+            // Gradients of value heads that share a key head are summed before they are rounded.
             gradient: if Hk == Hv { F } else { Dtype::F32 },
         },
     )?;

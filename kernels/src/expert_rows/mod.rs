@@ -78,7 +78,7 @@ custom_vjp! {
 }
 
 custom_vjp! {
-    /// Each choice is of one row, so that the gradients are taken in the other order.
+    /// The gradient of a weight is that of its row, because each choice has one row.
     static WEIGHTS: ExpertRows = "weights_of_rows" {
         inputs: [weights],
         outputs: [of_rows],
@@ -102,7 +102,7 @@ pub fn spread_to_experts<M: Graph>(x: &Tensor<M>, rows: &ExpertRows) -> Result<T
     Ok(custom_vjp(&SPREAD, &[x], rows)?.swap_remove(0))
 }
 
-/// The sum of each token's rows `[N S, width]`: `[N, width]`.
+/// Returns the sum of each token's rows `[N S, width]`: `[N, width]`.
 ///
 /// # Errors
 /// [`Error::Shape`] unless the rows are those of the choices.
@@ -111,7 +111,7 @@ pub fn gather_from_experts<M: Graph>(values: &Tensor<M>, rows: &ExpertRows) -> R
     Ok(custom_vjp(&GATHER, &[values], rows)?.swap_remove(0))
 }
 
-/// The weights of the choices, `[N, S]`, by row: `[N S]`, in the order of the experts.
+/// Returns the weights `[N, S]` of the choices as weights of the rows: `[N S]`, in the order of the experts.
 ///
 /// # Errors
 /// [`Error::Shape`] unless there is a weight for each choice.

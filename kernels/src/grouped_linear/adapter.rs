@@ -9,8 +9,8 @@ use super::weight_gradient::gradients_of_matrices;
 
 /// The adapters `scale (x A_e^T) B_e^T` of rows sorted by expert: `A` `[E, rank, K]`, `B` `[E, N, rank]`.
 ///
-/// `x A^T` is not kept for the backward pass. What a call keeps can only be computed together with its result, and a block
-/// that is computed again may not need the result itself.
+/// `x A^T` is no residual, because a residual can only be computed together with the result of its call, and a block that is
+/// computed again may not need that result.
 pub(super) struct Adapter<'a> {
     pub(super) a: &'a Tensor<Infer>,
     pub(super) b: &'a Tensor<Infer>,
@@ -51,8 +51,8 @@ impl<'a> Adapter<'a> {
     }
 }
 
-/// Returns the gradient of a factor that gives rows of this cotangent for the rows `x`. It is 0 where the other factor, and so one of
-/// the two, is missing. The list of `stages` must have `expert_gradients`.
+/// Returns the gradient of a factor, from the rows `x` that it multiplies and the cotangent of the product. If the other factor is
+/// missing, one of these two is missing too, and the gradient is 0. The list of `stages` must have `expert_gradients`.
 pub(super) fn gradients_of_factor(
     stages: &Stages,
     factor: Option<&Tensor<Infer>>,
@@ -65,7 +65,7 @@ pub(super) fn gradients_of_factor(
     }
 }
 
-/// Adds what the adapters give to the product with the matrices, with MLX's operations.
+/// Adds the product with the adapters to `y`, the product with the matrices, by MLX's operations.
 pub(super) fn add_by_operations<M: Graph>(
     y: Tensor<M>,
     x: &Tensor<M>,

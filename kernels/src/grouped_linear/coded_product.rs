@@ -129,7 +129,7 @@ pub fn grouped_coded_product<
     Ok(Outputs { y: coded_products(stages, inputs)? })
 }
 
-/// The gradients are those of [`grouped_product`](super::grouped_product), but that of the matrices.
+/// The gradients are those of [`grouped_product`](super::grouped_product), except that of the matrices.
 #[differentiable(
     backward_of = grouped_coded_product,
     stages = [coded_input_gradient, expert_products, input_gradient, expert_gradients],

@@ -18,10 +18,10 @@ pub use blocks::Blocks;
 pub use coded_product::{GroupedCodedProductInputs, grouped_coded_product, grouped_coded_product_backward};
 pub use product::{GroupedProductInputs, grouped_product, grouped_product_backward};
 
-/// The rank for kernels that get no adapters, on which nothing depends.
+/// The rank that kernels without adapters get; nothing depends on it.
 const NO_RANK: usize = 8;
 
-/// `y = x W_e^T`, plus `scale (x A_e^T) B_e^T` if there are adapters, for the rows of each expert `e`: rows `[R, K]`, sorted by expert, and
+/// `y = x W_e^T` for the rows of each expert `e`, plus `scale (x A_e^T) B_e^T` if there are adapters: rows `[R, K]`, sorted by expert, and
 /// weights `[E, N, K]` of the same dtype give `[R, N]`. `counts` `[E]`, int32, says how many rows each expert has:
 /// [`Indices::occurrences`] of the experts' numbers.
 ///
@@ -43,8 +43,8 @@ pub fn grouped_linear<M: Graph>(
     grouped_product(GroupedProductInputs { x, weight, lora_a, lora_b, counts, scale, rank, rows, columns, depth })
 }
 
-/// [`grouped_linear`] with weights that are packed codes, `E` matrices `[N, K]`: codes never train, so that `x` and the adapters
-/// alone have gradients.
+/// [`grouped_linear`] with weights that are packed codes, `E` matrices `[N, K]`: codes never train, so only `x` and the adapters
+/// have gradients.
 ///
 /// GPUs decode affine codes of 4 and 8 bits as they multiply. All others are decoded for one product.
 ///

@@ -51,8 +51,8 @@ pub fn grouped_product<T: Float, const RANK: usize, const ROWS: usize, const COL
     Ok(Outputs { y: expert_products(stages, inputs)? })
 }
 
-/// For the rows of e, with l = scale x A_e^T and d_l = scale d_y B_e: d_x = d_y W_e + d_l A_e. Sums over the rows of e: d_W_e =
-/// d_y^T x, d_A_e = d_l^T x, d_B_e = d_y^T l.
+/// The gradients are d_x = d_y W_e + d_l A_e for the rows of e, and sums over these rows: d_W_e = d_y^T x, d_A_e = d_l^T x and
+/// d_B_e = d_y^T l, with l = scale x A_e^T and d_l = scale d_y B_e.
 #[differentiable(
     backward_of = grouped_product,
     stages = [expert_products, input_gradient, expert_gradients],
@@ -103,8 +103,8 @@ pub fn grouped_product_backward<
     Ok(Outputs { d_x, d_weight, d_lora_a, d_lora_b })
 }
 
-/// `y = x W_e^T + l F_e^T` for the rows of e; the second product only if there are low-rank rows l and factors F. Both are summed in
-/// float32 and rounded once.
+/// `y = x W_e^T + l F_e^T` for the rows of e; there is a second product only if there are low-rank rows l and factors F. Both are
+/// summed in float32 and rounded once.
 #[stage(
     requires = [R <= 67108864, R * K >= 8, E * N * K >= 8, R * N >= 8, R * RANK >= 8, E * N * RANK >= 8],
     grid = (128 * ceil_div(N, COLUMNS) * (ceil_div(R, ROWS) + E), 1, 1),

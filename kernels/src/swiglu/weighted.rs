@@ -7,7 +7,7 @@ use crate::sigmoid::SIGMOID;
 
 use super::portable::portable_swiglu;
 
-/// The sigmoid of what a lane reads at once.
+/// The sigmoid of the part of a row that a lane reads at once.
 const SIGMOID_OF_PART: &str = "
 inline float sigmoid_of_part(float x) { return sigmoid_of(x); }
 inline float4 sigmoid_of_part(float4 x) {
@@ -17,7 +17,8 @@ inline float4 sigmoid_of_part(float4 x) {
 
 /// `y = w silu(gate) up`, rounded once: gate and up `[R, W]`, a weight w for each row `[R]`.
 ///
-/// A simdgroup has a row. It takes no rows of fewer than eight elements in all, which lie in another address space on Metal.
+/// Each simdgroup computes one row. Inputs have eight elements or more, because smaller ones lie in another address space on
+/// Metal.
 #[differentiable(
     backward = fused_weighted_swiglu_backward,
     fallback = weighted_swiglu_by_operations,
@@ -63,7 +64,7 @@ pub fn fused_weighted_swiglu<T: Float, const W: usize>(
     }
 }
 
-/// The gradients, all in one launch: [`weighted_swiglu_gradients`].
+/// The gradients are computed in one launch, [`weighted_swiglu_gradients`].
 #[differentiable(backward_of = fused_weighted_swiglu, stages = [weighted_swiglu_gradients])]
 pub fn fused_weighted_swiglu_backward<T: Float, const W: usize>(
     gate: In![T; R, W],

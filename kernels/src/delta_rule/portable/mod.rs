@@ -21,7 +21,7 @@ use forward::forward;
 
 /// [`gated_delta`](fn@super::gated_delta) and [`gated_delta_by_channel`](fn@super::gated_delta_by_channel), composed of operations.
 ///
-/// - `log_decay`: one for each head (W = 1), or one for each channel too (W = Dk);
+/// - `log_decay`: one for each head (W = 1), or one for each channel of each head (W = Dk);
 /// - `chunk`: tokens of a chunk, a power of two from 8 on.
 ///
 /// # Errors
@@ -98,7 +98,7 @@ pub fn gated_delta_in_operations_backward<F: Float, G: Float, const CHUNK: usize
     })
 }
 
-/// The recurrence token by token, to which chunks mean nothing.
+/// The recurrence, token by token; the length of a chunk does not change it.
 fn token_by_token<M: Graph>(inputs: GatedDeltaInOperationsInputs<'_, M>) -> Result<GatedDeltaInOperationsOutputs<M>> {
     let GatedDeltaInOperationsInputs { queries, keys, values, log_decay, beta, initial_state, .. } = inputs;
     let gates = if log_decay.dimension(3) == 1 { Gates::OfHeads } else { Gates::OfChannels };

@@ -1,6 +1,6 @@
-//! Products that several stages compute, of a simdgroup's tiles with those of its chunk.
+//! Products of a simdgroup's tiles with the tiles of its chunk, which several stages compute.
 
-/// Products with the tiles of the chunk's tokens, of which the numbers `first` to `last` take part.
+/// Products with the tiles of the chunk's tokens from number `first` to `last`.
 pub(super) const PRODUCTS: &str = "
 // Adds the products of one tile with the transposed tiles of other tokens, whose rows lie `stride` apart.
 template <typename F, int TILES>

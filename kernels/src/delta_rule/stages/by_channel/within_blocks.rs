@@ -5,8 +5,8 @@ use cotangent::stage;
 
 use crate::delta_rule::stages::LOWER_TILES;
 
-/// The gradients of queries, keys and log gates; those of queries and keys are of one value head, and where value heads share
-/// key heads the caller sums them. One thread computes one channel of sixteen tokens of a value head.
+/// The gradients of queries, keys and log gates. Those of queries and keys are of one value head; if value heads share a key
+/// head, the caller sums them. One thread computes one channel of sixteen tokens of a value head.
 #[stage(
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (ceil_div(Dk, 128) * 128 * (L / 16), Hv, B),

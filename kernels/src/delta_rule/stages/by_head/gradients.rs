@@ -4,8 +4,8 @@ use cotangent::stage;
 
 use crate::delta_rule::stages::{CHUNK, DECAY, FLOATS, LOWER_TILES, PAIRS, STATES};
 
-/// The gradients of queries, keys and log gates; those of queries and keys are of one value head, and where value heads share
-/// key heads the caller sums them. One threadgroup computes one chunk of one value head; each of its simdgroups sixteen tokens.
+/// The gradients of queries, keys and log gates. Those of queries and keys are of one value head; if value heads share a key
+/// head, the caller sums them. One threadgroup computes one chunk of one value head, and each of its simdgroups sixteen tokens.
 #[stage(
     dims = [TILES = C / 16, PACKED = TILES * (TILES + 1) / 2 * 256],
     grid = (2 * L, Hv, B),
