@@ -28,7 +28,7 @@ impl Blocks {
         Blocks { rows, columns, depth: Blocks::depth(backend, dtype) }
     }
 
-    /// The most rows or columns of a block.
+    /// Returns the most rows or columns that a block may have.
     fn widest(backend: Backend, dtype: Dtype) -> usize {
         match (backend, dtype) {
             (Backend::Cuda, Dtype::F16 | Dtype::BF16) => 128,
@@ -37,7 +37,7 @@ impl Blocks {
         }
     }
 
-    /// The columns of a block of results of `width` columns.
+    /// Returns the number of columns of a block, for results of `width` columns.
     fn across(backend: Backend, dtype: Dtype, width: i32) -> usize {
         match (width as usize).next_multiple_of(32).min(Blocks::widest(backend, dtype)) {
             96 => 128,

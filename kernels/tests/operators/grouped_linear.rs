@@ -26,7 +26,7 @@ enum Way {
     Decoded(Packed),
 }
 
-/// The multiplier of the adapters, which are the inputs behind those of the layer.
+/// The multiplier of the adapters, whose inputs come after those of the layer.
 const SCALE: f32 = 0.7;
 
 impl Operator for Experts {
