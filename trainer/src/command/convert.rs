@@ -23,7 +23,7 @@ pub struct Convert {
     /// Folder of a checkpoint in floats: config.json and safetensors
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Folder to write, which must not be there yet
+    /// Folder to write, which must not be there yet, or be empty
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// What a code stands for
