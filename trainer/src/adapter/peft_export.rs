@@ -128,7 +128,9 @@ impl Export {
             for (parameter, stack) in stacks {
                 let times = if doubled && *parameter == StackedParameter::GateUp { 2 } else { 1 };
                 let Some([a, b]) = stack.joined(times) else {
-                    let reason = "has adapters of several shapes, expected one shape for its experts\nhelp: export the adapter as it was saved".into();
+                    let reason = "has adapters of several shapes, expected one for its experts\n\
+                                  help: export the adapter as it was saved"
+                        .into();
                     return Err(tensor_error(&adapter.file, module, reason));
                 };
                 let wrapper = wrapper(module, *parameter, &parameters);
