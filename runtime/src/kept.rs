@@ -75,11 +75,7 @@ impl Kept {
         left.extend(choices.iter().map(|choice| format!("`{}`", choice.operation)));
         match left.is_empty() {
             true => Ok(result),
-            false => Err(Error::Other(format!(
-                "a block called {} in its forward pass, and not when it was computed again; what a block computes must \
-                 follow from its arguments alone",
-                left.join(", ")
-            ))),
+            false => Err(another(&left.join(", "))),
         }
     }
 
@@ -88,6 +84,13 @@ impl Kept {
         let choices = self.choices.iter().map(|choice| &choice.indices);
         self.calls.iter().filter_map(|call| call.outputs.as_ref()).flatten().chain(choices)
     }
+}
+
+fn another(called: &str) -> Error {
+    Error::Other(format!(
+        "a block called {called} in its forward pass, and not when it was computed again; what a block computes must \
+         follow from its arguments alone"
+    ))
 }
 
 fn nested() -> Error {
@@ -126,8 +129,10 @@ pub(crate) fn choice(operation: &'static str, choose: impl FnOnce() -> Result<Ar
         Some(Pass::Backward { kept, .. }) => kept.choices.pop_front(),
         _ => None,
     });
-    if let Some(Choice { indices, .. }) = kept {
-        return Ok(indices);
+    match kept {
+        Some(choice) if choice.operation == operation => return Ok(choice.indices),
+        Some(choice) => return Err(another(&format!("`{}`", choice.operation))),
+        None => {}
     }
     let indices = choose()?;
     PASS.with_borrow_mut(|pass| {

@@ -362,13 +362,15 @@ fn constants_that_a_rule_cannot_have_are_refused() {
     for (options, expected) in [
         (AdamWOptions { beta1: 1.0, ..adamw }, "a beta1 of 1, expected 0 to below 1"),
         (AdamWOptions { beta2: 1.5, ..adamw }, "a beta2 of 1.5, expected 0 to below 1"),
-        (AdamWOptions { epsilon: f32::NAN, ..adamw }, "an epsilon of NaN, expected a finite number from 0 on"),
+        (AdamWOptions { epsilon: f32::NAN, ..adamw }, "an epsilon of NaN, expected a finite number above 0"),
+        // An element whose gradient was always 0 would become 0 / 0.
+        (AdamWOptions { epsilon: 0.0, ..adamw }, "an epsilon of 0, expected a finite number above 0"),
         (AdamWOptions { weight_decay: -0.5, ..adamw }, "a weight decay of -0.5, expected a finite number from 0 on"),
         (AdamWOptions { max_norm: Some(0.0), ..adamw }, "a largest norm of 0, expected a number above 0, or `None`"),
     ] {
         assert_eq!(refused(options), Some(format!("`AdamW::update`: found {expected}")));
     }
-    assert_eq!(refused(AdamWOptions { beta1: 0.0, epsilon: 0.0, max_norm: Some(f32::INFINITY), ..adamw }), None);
+    assert_eq!(refused(AdamWOptions { beta1: 0.0, epsilon: 1e-30, max_norm: Some(f32::INFINITY), ..adamw }), None);
 
     let mut parameters = pair(&[1.0], &[1.0]);
     let gradients = gradients_of(&parameters, &[1.0], &[1.0]);

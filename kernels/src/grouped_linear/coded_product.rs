@@ -81,8 +81,8 @@ inline void put_part(threadgroup T* to, Runs<BITS, RUNS> runs, uint index) {
     stages = [coded_products, expert_products],
     expensive,
     requires = [
-        R <= 67108864, R * GROUP * G >= 8, E * N * G >= 8, R * N >= 8, R * RANK >= 8, E * N * RANK >= 8, GROUP >= 32,
-        GROUP % 32 == 0, BITS >= 4, BITS <= 8, BITS % 4 == 0, ROWS >= 32, ROWS % 32 == 0, COLUMNS >= 32, COLUMNS % 32 == 0,
+        R <= 67108864, R * GROUP * G >= 8, E * N * G >= 8, R * N >= 8, R * RANK >= 8, E * N * RANK >= 8,
+        E * RANK * RANK >= 8, GROUP >= 32, GROUP % 32 == 0, BITS >= 4, BITS <= 8, BITS % 4 == 0, ROWS >= 32, ROWS % 32 == 0, COLUMNS >= 32, COLUMNS % 32 == 0,
         DEPTH >= 32, DEPTH % 32 == 0,
     ],
     cases = [

@@ -18,8 +18,8 @@ use super::weight_gradient::{expert_gradients, gradients_of_matrices};
     stages = [expert_products],
     expensive,
     requires = [
-        R <= 67108864, R * K >= 8, E * N * K >= 8, R * N >= 8, R * RANK >= 8, E * RANK * K >= 8, E * N * RANK >= 8, ROWS >= 32,
-        ROWS % 32 == 0, COLUMNS >= 32, COLUMNS % 32 == 0, DEPTH >= 16, DEPTH % 16 == 0,
+        R <= 67108864, R * K >= 8, E * N * K >= 8, R * N >= 8, R * RANK >= 8, E * RANK * K >= 8, E * N * RANK >= 8,
+        E * RANK * RANK >= 8, ROWS >= 32, ROWS % 32 == 0, COLUMNS >= 32, COLUMNS % 32 == 0, DEPTH >= 16, DEPTH % 16 == 0,
     ],
     cases = [
         (R = 3, K = 3, E = 2, N = 3, RANK = 3, ROWS = 32, COLUMNS = 32, DEPTH = 32),

@@ -53,7 +53,8 @@ impl Rule for AdamWOptions {
 
     fn mistake(&self) -> Option<String> {
         let beta = |name, value: f64| outside(name, value, 0.0..1.0, "0 to below 1");
-        let epsilon = || outside("an epsilon", self.epsilon, 0.0..f32::INFINITY, "a finite number from 0 on");
+        let epsilon =
+            || outside("an epsilon", self.epsilon, f32::MIN_POSITIVE..f32::INFINITY, "a finite number above 0");
         beta("a beta1", self.beta1)
             .or_else(|| beta("a beta2", self.beta2))
             .or_else(epsilon)

@@ -103,8 +103,8 @@ pub trait Stack {
         batch: &Self::Batch,
     ) -> Result<Tensor<Train>>;
 
-    /// Returns the weight of each part of the loss in the gradient: finite numbers that are not all zero. Drivers return the
-    /// parts without their weights.
+    /// Returns the weight of each part of the loss in the gradient: finite numbers that are not all zero, because such a batch trains
+    /// nothing and is better left out. Drivers return the parts without their weights.
     fn weights(batch: &Self::Batch) -> Vec<f32> {
         let _ = batch;
         vec![1.0]

@@ -34,7 +34,7 @@ impl<S: Stack> Tail<'_, S> {
     pub(super) fn cotangent(&self) -> Result<Array> {
         let weights = S::weights(self.batch);
         if weights.iter().any(|weight| !weight.is_finite()) || weights.iter().all(|weight| *weight == 0.0) {
-            let expected = "expected finite numbers that are not all zero";
+            let expected = "expected finite numbers that are not all zero; leave out a batch without targets";
             return Err(Error::Other(format!("`{OPERATION}`: found the weights {weights:?} of the loss, {expected}")));
         }
         Ok(match weights.as_slice() {

@@ -149,7 +149,7 @@ impl Export {
         let pattern = |value: Json| if times == 1 { json!({}) } else { json!({ GATE_UP: value }) };
         json!({
             "alpha_pattern": pattern(json!(scale * (times * rank) as f64)),
-            "base_model_name_or_path": base,
+            "base_model_name_or_path": base.to_string_lossy(),
             "bias": "none",
             "inference_mode": true,
             "lora_alpha": scale * rank as f64,

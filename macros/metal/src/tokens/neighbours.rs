@@ -1,7 +1,7 @@
 //! Answers questions about the neighbours of a token, for readers without a grammar.
 
 use super::operator::operator;
-use super::token::{Kind, Token};
+use super::token::{Bracket, Kind, Token};
 
 /// `metal::vec`: the last segment is the type.
 pub(super) fn skip_path(tokens: &[Token], mut index: usize, last: &mut Option<String>) -> usize {
@@ -17,22 +17,29 @@ pub(super) fn skip_path(tokens: &[Token], mut index: usize, last: &mut Option<St
     index
 }
 
+/// Returns the place after the template arguments that begin at `start`, or `start` if none do.
 pub(super) fn skip_template(tokens: &[Token], start: usize) -> usize {
     if !tokens.get(start).is_some_and(|token| token.is('<')) {
         return start;
     }
     let mut depth = 0;
+    // `f<N - 1>(x)` calls a function, and `a < b - c > d` is a comparison.
+    let mut must_be_called = false;
     for (offset, token) in tokens[start..].iter().enumerate() {
         match token.kind {
             Kind::Punct('<') => depth += 1,
             Kind::Punct('>') => {
                 depth -= 1;
                 if depth == 0 {
-                    return start + offset + 1;
+                    let behind = start + offset + 1;
+                    let calls =
+                        || matches!(tokens.get(behind).map(|t| &t.kind), Some(Kind::Group(Bracket::Parenthesis, _)));
+                    return if must_be_called && !calls() { start } else { behind };
                 }
             }
             // This is `device float&`, and not `a < b && c > d`.
             Kind::Punct('&') if tokens.get(start + offset + 1).is_some_and(|next| next.is('>') || next.is(',')) => {}
+            Kind::Punct('-' | '%') => must_be_called = true,
             Kind::Punct(punct) if !matches!(punct, ',' | ':' | '*' | '+' | '/') => return start,
             _ => {}
         }

@@ -49,7 +49,8 @@ impl Scanner {
             },
             _ => false,
         };
-        if star.is('*') && is_value {
+        let touches = cursor.index.checked_sub(1).is_some_and(|before| cursor.tokens[before].joint);
+        if star.is('*') && is_value && touches {
             self.mistake(Mistake::new(
                 star.place,
                 "Metal has no operator `**`",
@@ -84,7 +85,8 @@ impl Scanner {
 
     /// Notes a component or an element that a variable does not have, if it is a number or a vector.
     pub(super) fn part_of_local(&mut self, cursor: &Cursor<'_>, local: usize, name: &Name) {
-        let Some(lanes) = self.scopes.locals[local].lanes else { return };
+        // Of two declarations, one for each branch of an `#if`, the last is known.
+        let Some(lanes) = self.scopes.locals[local].lanes.filter(|_| !self.has_conditions) else { return };
         match cursor.tokens.get(cursor.index..) {
             Some([dot, member, ..]) if dot.is('.') => {
                 let Some(member) = member.to_name() else { return };
@@ -168,7 +170,9 @@ impl Scanner {
     /// Notes a call with too few or too many arguments.
     pub(super) fn count_arguments(&mut self, name: &Name, inner: &[Token]) {
         let function = name.text.as_str();
-        let is_own = self.scopes.find(function).is_some() || self.found.everywhere.contains(function);
+        // A struct may have a method of this name, further down.
+        let is_own =
+            self.structs > 0 || self.scopes.find(function).is_some() || self.found.everywhere.contains(function);
         let Some(known) = arguments_of(function).filter(|_| !is_own) else { return };
         let count = if inner.is_empty() { 0 } else { inner.split(|token| token.is(',')).count() };
         let is_certain = !inner.iter().any(|token| token.is('<') || matches!(token.kind, Kind::Branch(_)));
@@ -330,7 +334,7 @@ impl Scanner {
 
     /// Notes a change of a variable that its declaration calls constant.
     pub(super) fn constant_changed(&mut self, operand: &Operand) {
-        let local = operand.local.filter(|_| operand.is_bare);
+        let local = operand.local.filter(|_| operand.is_bare && !self.has_conditions);
         if let Some(name) = local.and_then(|local| self.scopes.locals[local].constant.clone())
             && let Some(place) = operand.place
         {

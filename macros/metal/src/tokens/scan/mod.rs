@@ -184,7 +184,9 @@ impl Scan {
         scanner.found.elsewhere = left_out::elsewhere(&expanded.tokens);
         scanner.found.unended = unended::find(&expanded.tokens);
         scanner.found.mistakes = expanded.comments.iter().map(mistakes::comment).collect();
-        scanner.found.mistakes.extend(juxtaposed::find(&expanded.tokens));
+        if !expanded.has_conditions {
+            scanner.found.mistakes.extend(juxtaposed::find(&expanded.tokens));
+        }
         scanner.statements(&expanded.tokens);
         scanner.finish()
     }

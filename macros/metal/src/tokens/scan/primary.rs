@@ -154,7 +154,9 @@ impl Scanner {
             }
         }
         let is_path = last > cursor.index;
-        if let Some(first) = tokens[cursor.index].to_name().filter(|_| is_path) {
+        // `is_same<T, float>::value`: what has template arguments is a type, and not a namespace.
+        let is_template = tokens.get(cursor.index + 1).is_some_and(|next| next.is('<'));
+        if let Some(first) = tokens[cursor.index].to_name().filter(|_| is_path && !is_template) {
             self.namespace(&first);
         }
         let Some(name) = tokens[last].to_name() else { return Operand::default() };

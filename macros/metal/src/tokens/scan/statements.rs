@@ -93,6 +93,14 @@ impl Scanner {
                     let next = self.deeper(|scanner| scanner.statement(tokens, index + 1));
                     if let ("do", Some(next)) = (name.as_str(), next) {
                         self.end_of_do(token.place, tokens.get(next));
+                        if let Some([_, Token { kind: Kind::Group(_, condition), .. }, end]) =
+                            tokens.get(next..next + 3)
+                            && end.is(';')
+                        {
+                            self.assignment_in(condition);
+                            self.head_of_block(condition);
+                            return next + 3;
+                        }
                     }
                     return next.unwrap_or(tokens.len());
                 }
@@ -309,11 +317,11 @@ impl Scanner {
         Some(block + 1)
     }
 
-    /// `tile_for_each(tile, row, column, value)`: all names but those of tiles are new.
+    /// `tile_for_each(tile, row, column, value)`: all names but those of tiles are new. A number is no tile, so its name is new, too.
     fn elements(&mut self, tokens: &[Token]) {
         for argument in tokens.split(|token| token.is(',')) {
             if let [Token { kind: Kind::Name(name), .. }] = argument
-                && !self.is_local(name)
+                && self.scopes.find(name).is_none_or(|local| self.scopes.locals[local].lanes.is_some())
             {
                 self.found.declared.insert(name.clone());
                 let local = self.scopes.add(Local { is_indirect: true, ..Local::default() });
