@@ -62,8 +62,7 @@ impl Signature {
     /// Returns the dtype parameters that no input settles: those of a stage's outputs, which are arguments of its function.
     pub fn free_dtypes(&self) -> impl Iterator<Item = &'static DtypeParameter> {
         let inputs = self.inputs;
-        let is_in = |name: &str, port: &Port| matches!(port.dtype, PortDtype::Parameter(known) if known == name);
-        let is_settled = move |name: &str| inputs.iter().any(|port| is_in(name, port));
+        let is_settled = move |name| inputs.iter().any(|port| port.dtype == PortDtype::Parameter(name));
         self.dtypes.iter().filter(move |parameter| parameter.class.len() != 1 && !is_settled(parameter.name))
     }
 
@@ -161,7 +160,7 @@ pub struct Port {
 }
 
 /// The element type of a port.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortDtype {
     /// Always this dtype.
     Fixed(Dtype),

@@ -1,6 +1,7 @@
 //! Two operands side by side, between which an operator or a `;` is missing.
 
 use super::mistake::Mistake;
+use super::neighbours::ends_in_directive;
 use super::scan::WORDS;
 use super::token::{self, Bracket, Kind, Token};
 use crate::names::is_keyword;
@@ -13,10 +14,8 @@ pub(super) fn find(tokens: &[Token]) -> Vec<Mistake> {
             found.extend(find(inner));
         }
         let Some((left, before)) = tokens[..index].split_last() else { continue };
-        let is_directive =
-            || before.iter().rev().take_while(|token| token.line == left.line).any(|token| token.is('#'));
         if let (Some(right), Some(left)) = (begins_operand(token), ends_operand(left, before.last()))
-            && !is_directive()
+            && !ends_in_directive(&tokens[..index])
         {
             found.push(Mistake::without_headers(
                 token.place,

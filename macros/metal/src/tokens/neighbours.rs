@@ -47,6 +47,12 @@ pub(super) fn skip_template(tokens: &[Token], start: usize) -> usize {
     start
 }
 
+/// Returns whether the last token is part of a directive: a `#` stands before it on its line.
+pub(super) fn ends_in_directive(tokens: &[Token]) -> bool {
+    let Some((last, before)) = tokens.split_last() else { return false };
+    before.iter().rev().take_while(|token| token.line == last.line).any(|token| token.is('#'))
+}
+
 /// `::` at `index`.
 pub(super) fn is_scope(tokens: &[Token], index: usize) -> bool {
     operator(tokens, index).is_some_and(|(found, _)| found == "::")

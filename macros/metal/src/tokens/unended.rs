@@ -1,5 +1,6 @@
 //! Declarations that begin in the middle of a statement: the `;` before them is missing.
 
+use super::neighbours::ends_in_directive;
 use super::token::{Bracket, Kind, Name, Token};
 use crate::names::{is_keyword, is_type};
 
@@ -29,7 +30,7 @@ fn begins_declaration(tokens: &[Token]) -> bool {
 /// Returns whether a number, an index, a call or a variable behind an operator ends here, outside directives.
 fn ends_expression(tokens: &[Token]) -> bool {
     let Some((last, before)) = tokens.split_last() else { return false };
-    if before.iter().rev().take_while(|token| token.line == last.line).any(|token| token.is('#')) {
+    if ends_in_directive(tokens) {
         return false;
     }
     let behind = before.last();

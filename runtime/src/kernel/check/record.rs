@@ -66,8 +66,7 @@ pub fn record(_session: &mut Session, declaration: &'static Declaration) -> Resu
             Ok((outputs, gradients)) => {
                 for (port, values) in outputs {
                     let subject = format!("{place}: `{}`", port.name);
-                    let is_of = |name: &str| matches!(port.dtype, PortDtype::Parameter(known) if known == name);
-                    let free = case.dtypes.iter().find(|(name, _)| is_of(name));
+                    let free = case.dtypes.iter().find(|(name, _)| port.dtype == PortDtype::Parameter(name));
                     let rounded_to = free.map_or(dtype, |(_, free)| less_precise(dtype, *free));
                     record.results.push(Recorded { subject, rounded_to, values: rounded(values) });
                 }

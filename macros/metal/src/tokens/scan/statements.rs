@@ -93,8 +93,9 @@ impl Scanner {
                     let next = self.deeper(|scanner| scanner.statement(tokens, index + 1));
                     if let ("do", Some(next)) = (name.as_str(), next) {
                         self.end_of_do(token.place, tokens.get(next));
-                        if let Some([_, Token { kind: Kind::Group(_, condition), .. }, end]) =
+                        if let Some([word, Token { kind: Kind::Group(_, condition), .. }, end]) =
                             tokens.get(next..next + 3)
+                            && word.name() == Some("while")
                             && end.is(';')
                         {
                             self.assignment_in(condition);
